@@ -1,0 +1,128 @@
+"""Soft-masked attention: cross-attention whose pixels are weighted by a soft mask, differentiable in the mask.
+
+The contribution of "Differentiable Soft-Masked Attention" (Athar, Luiten, Hermans, Ramanan, Leibe, CVPR-W 2022), usable
+alone: this module imports torch and nothing else. For head h, query i and pixel s, with a mask m in [0, 1]:
+
+    logit = (q_hi . k_hs) / sqrt(d_h) + alpha_h * m_is        weights = softmax over s
+
+A pixel inside the mask is preferred by the factor exp(alpha_h) over one outside; alpha_h is learned for each head. The
+loss reaches whatever produced the mask through d logit / d m = alpha_h. Softmax ignores a shift, so `+ alpha * m` and
+the released code's `- alpha * (1 - m)` are the same function.
+
+Legend: B batch, Q queries, N pixels, C channels, h heads, d = C / h.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Mode = Literal["none", "hard", "soft"]
+MODES: tuple[Mode, ...] = ("none", "hard", "soft")
+# The learned alphas start at these values, each for a quarter of the heads.
+INITIAL_ALPHA = (32.0, 16.0, 8.0, 4.0)
+
+
+def initial_alpha(heads: int) -> list[float]:
+    """The starting alpha of each head: 32, 16, 8, 4, each for a quarter of the heads.
+
+    Raises:
+        ValueError: `heads` is no multiple of four.
+    """
+    if heads % len(INITIAL_ALPHA):
+        raise ValueError(f"{heads} heads cannot share the starting alphas {INITIAL_ALPHA} equally: give `alpha`")
+    return [value for value in INITIAL_ALPHA for _ in range(heads // len(INITIAL_ALPHA))]
+
+
+def hard_mask_bias(mask: Tensor) -> Tensor:
+    """The additive bias of hard masking: -inf where `mask` (..., N) is below 0.5, else 0.
+
+    A query whose pixels are all blocked would have no softmax: all its pixels are unblocked. The result has no
+    gradient: thresholding is what soft masking replaces.
+    """
+    blocked = mask.detach() < 0.5
+    blocked = blocked & ~blocked.all(dim=-1, keepdim=True)
+    return torch.zeros_like(mask).masked_fill_(blocked, -math.inf)
+
+
+class SoftMaskedAttention(nn.Module):
+    """Multi-head cross-attention from queries to pixels, weighted by a mask for each query.
+
+    Args:
+        dim: channels C of queries, pixels and output.
+        heads: number of heads; divides `dim`.
+        mode: `soft` (the paper), `hard` (pixels below 0.5 are blocked, no gradient to the mask) or `none` (plain
+            attention, the mask is ignored). Only `soft` has the parameter `alpha` (heads,).
+        alpha: starting values, one for each head or one for all; None takes `initial_alpha(heads)`.
+        dropout: probability of dropping an attention weight in training.
+
+    Raises:
+        ValueError: an unknown mode, heads that do not divide `dim`, or alphas that do not fit the heads.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        mode: Mode = "soft",
+        alpha: float | Sequence[float] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if mode not in MODES:
+            raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
+        if dim % heads:
+            raise ValueError(f"{heads} heads do not divide {dim} channels")
+        self.dim, self.heads, self.mode = dim, heads, mode
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(dim, dim)
+        self.v_proj = nn.Linear(dim, dim)
+        self.out_proj = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+        if mode == "soft":
+            values = initial_alpha(heads) if alpha is None else alpha
+            values = [float(values)] * heads if isinstance(values, (int, float)) else list(values)
+            if len(values) != heads:
+                raise ValueError(f"{len(values)} alphas for {heads} heads: give one for each")
+            self.alpha = nn.Parameter(torch.tensor(values, dtype=torch.float32))
+
+    def forward(self, query: Tensor, pixels: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend from `query` (B, Q, C) to `pixels` (B, N, C) under `mask` (B, Q, N) in [0, 1]; returns (B, Q, C).
+
+        `mask` may be None in mode `none`.
+
+        Raises:
+            ValueError: a mask of another shape, or none where the mode needs one.
+        """
+        bias = self._bias(mask, query, pixels)
+        q = self._split(self.q_proj(query))  # (B, h, Q, d)
+        k = self._split(self.k_proj(pixels))  # (B, h, N, d)
+        v = self._split(self.v_proj(pixels))
+        logits = q @ k.transpose(-2, -1) / math.sqrt(self.dim // self.heads)  # (B, h, Q, N)
+        if bias is not None:
+            logits = logits + bias
+        weights = self.dropout(functional.softmax(logits, dim=-1))
+        return self.out_proj((weights @ v).transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, L, C) -> (B, h, L, d): heads are contiguous slices of channels."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _bias(self, mask: Tensor | None, query: Tensor, pixels: Tensor) -> Tensor | None:
+        """What the mask adds to the logits, broadcastable to (B, h, Q, N)."""
+        if self.mode == "none":
+            return None
+        expected = (query.shape[0], query.shape[1], pixels.shape[1])
+        if mask is None or tuple(mask.shape) != expected:
+            shape = None if mask is None else tuple(mask.shape)
+            raise ValueError(f"mode {self.mode!r} needs a mask of shape (B, Q, N) = {expected}, got {shape}")
+        if self.mode == "hard":
+            return hard_mask_bias(mask).unsqueeze(1).to(query.dtype)
+        return self.alpha.view(1, -1, 1, 1).to(mask.dtype) * mask.unsqueeze(1)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, heads={self.heads}, mode={self.mode!r}"

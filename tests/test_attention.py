@@ -1,0 +1,149 @@
+"""Soft-masked attention: its limits, its gradients, its errors."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+import hodor.attention as module
+from hodor.attention import SoftMaskedAttention, initial_alpha
+
+B, Q, N, C, HEADS = 2, 3, 17, 16, 4
+
+
+def attention(mode: str, seed: int = 0, **options) -> SoftMaskedAttention:
+    torch.manual_seed(seed)
+    return SoftMaskedAttention(C, HEADS, mode=mode, **options).double()
+
+
+@pytest.fixture
+def inputs():
+    generator = torch.Generator().manual_seed(1)
+    query = torch.randn(B, Q, C, generator=generator, dtype=torch.float64)
+    pixels = torch.randn(B, N, C, generator=generator, dtype=torch.float64)
+    return query, pixels, torch.rand(B, Q, N, generator=generator, dtype=torch.float64)
+
+
+def same_weights(target: SoftMaskedAttention, source: SoftMaskedAttention) -> SoftMaskedAttention:
+    target.load_state_dict({k: v for k, v in source.state_dict().items() if k != "alpha"}, strict=False)
+    return target
+
+
+def test_equals_the_written_formula(inputs):
+    """Each head by hand: softmax(q k / sqrt(d) + alpha m) v, as the module's docstring says."""
+    query, pixels, mask = inputs
+    layer = attention("soft")
+    q, k, v = layer.q_proj(query), layer.k_proj(pixels), layer.v_proj(pixels)
+    d, heads = C // HEADS, []
+    for h in range(HEADS):
+        part = slice(h * d, (h + 1) * d)
+        logits = torch.einsum("bqd,bnd->bqn", q[..., part], k[..., part]) / d**0.5 + layer.alpha[h] * mask
+        heads.append(torch.einsum("bqn,bnd->bqd", logits.softmax(-1), v[..., part]))
+    expected = layer.out_proj(torch.cat(heads, -1))
+    assert torch.allclose(layer(query, pixels, mask), expected, atol=1e-12)
+
+
+def test_gradients_to_mask_alpha_and_inputs(inputs):
+    query, pixels, mask = (x[:1].clone().requires_grad_() for x in inputs)
+    layer = attention("soft", alpha=[2.0, 1.0, 0.5, 0.25])
+
+    def run(query, pixels, mask, alpha):
+        return torch.func.functional_call(layer, {"alpha": alpha}, (query, pixels, mask))
+
+    alpha = layer.alpha.detach().clone().requires_grad_()
+    assert gradcheck(run, (query, pixels, mask, alpha))
+    run(query, pixels, mask, alpha).square().sum().backward()
+    assert mask.grad.abs().min() > 0 and alpha.grad.abs().min() > 0
+
+
+def test_small_alpha_is_plain_attention(inputs):
+    soft = attention("soft", alpha=1e-9)
+    plain = same_weights(attention("none", seed=5), soft)
+    assert torch.allclose(soft(*inputs), plain(*inputs), atol=1e-8)
+    assert not torch.allclose(attention("soft")(*inputs), plain(*inputs), atol=1e-3)
+
+
+def test_large_alpha_with_a_binary_mask_is_hard_masking(inputs):
+    query, pixels, mask = inputs
+    binary = (mask > 0.5).double()
+    assert 0 < binary.mean() < 1 and binary.any(-1).all()
+    soft = attention("soft", alpha=1e4)
+    hard = same_weights(attention("hard", seed=5), soft)
+    assert torch.allclose(soft(query, pixels, binary), hard(query, pixels, binary), atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_constant_mask_changes_nothing_also_in_training(inputs, mode, value):
+    query, pixels, mask = inputs
+    layer = attention(mode, dropout=0.5).train()
+    plain = same_weights(attention("none", seed=5, dropout=0.5), layer).train()
+    torch.manual_seed(3)
+    expected = plain(query, pixels, None)
+    torch.manual_seed(3)
+    assert torch.allclose(layer(query, pixels, torch.full_like(mask, value)), expected, atol=1e-9)
+
+
+def test_hard_masking_sees_only_the_mask_and_gives_it_no_gradient(inputs):
+    query, pixels, mask = inputs
+    mask = mask.clone().requires_grad_()
+    layer = attention("hard")
+    out = layer(query, pixels, mask)
+    moved = pixels.clone()
+    moved[0, mask[0, 1] < 0.5] += 5  # outside the mask of query 1 in sample 0
+    again = layer(query, moved, mask)
+    assert torch.equal(out[0, 1], again[0, 1]) and not torch.allclose(out[0, 0], again[0, 0])
+    out.sum().backward()
+    assert mask.grad is None
+
+
+def test_a_query_without_any_pixel_sees_all(inputs):
+    query, pixels, mask = inputs
+    mask = mask.clone()
+    mask[0, 0] = 0.1
+    layer = attention("hard")
+    plain = same_weights(attention("none"), layer)
+    out = layer(query, pixels, mask)
+    assert torch.isfinite(out).all()
+    assert torch.allclose(out[0, 0], plain(query, pixels, None)[0, 0])
+
+
+def test_alphas_start_in_quarters_and_only_soft_has_them():
+    assert initial_alpha(8) == [32, 32, 16, 16, 8, 8, 4, 4]
+    assert attention("soft").alpha.tolist() == [32, 16, 8, 4]
+    names = {mode: {name for name, _ in attention(mode).named_parameters()} for mode in module.MODES}
+    assert names["soft"] - names["hard"] == {"alpha"} and names["hard"] == names["none"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"dim": 16, "heads": 4, "mode": "gentle"}, "none of none, hard, soft"),
+        ({"dim": 16, "heads": 5}, "do not divide"),
+        ({"dim": 18, "heads": 6}, "give `alpha`"),
+        ({"dim": 16, "heads": 4, "alpha": [1.0, 2.0]}, "2 alphas for 4 heads"),
+    ],
+)
+def test_refuses_what_does_not_fit(arguments, told):
+    with pytest.raises(ValueError, match=told):
+        SoftMaskedAttention(**arguments)
+
+
+def test_refuses_a_mask_of_another_shape(inputs):
+    query, pixels, mask = inputs
+    for wrong in (None, mask[:, :, :-1], mask[:, 0]):
+        with pytest.raises(ValueError, match="needs a mask of shape"):
+            attention("soft")(query, pixels, wrong)
+
+
+def test_imports_torch_and_the_standard_library_only():
+    tree = ast.parse(Path(module.__file__).read_text())
+    roots = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            roots.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Import):
+            roots |= {alias.name.split(".")[0] for alias in node.names}
+    assert roots == {"math", "collections", "typing", "torch"}
