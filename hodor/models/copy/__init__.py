@@ -1,0 +1,1 @@
+"""Copying the first mask: the baseline that a trained method must beat."""

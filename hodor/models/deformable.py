@@ -1,0 +1,51 @@
+"""Deformable 3x3 convolution, first version (DCN-v1): every tap reads at a learned offset.
+
+Pure PyTorch, so that it runs where torchvision cannot be imported; equal to `torchvision.ops.deform_conv2d` with one
+offset group, one weight group and no modulation (Dai et al., "Deformable Convolutional Networks", ICCV 2017).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def deformable_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve `x` (B, C, H, W) with `weight` (O, C, k, k), each tap displaced by `offsets` (B, 2 k k, H, W).
+
+    Offsets are (dy, dx) pairs in pixels, tap by tap in row-major order. Reading is bilinear; outside the map is 0.
+    The output has the size of `x` (stride 1, "same" padding). Returns (B, O, H, W).
+    """
+    batch, channels, height, width = x.shape
+    out_channels, _, k, _ = weight.shape
+    taps = k * k
+    offsets = offsets.view(batch, taps, 2, height, width)
+    reach = torch.arange(k, device=x.device, dtype=offsets.dtype) - k // 2
+    rows = torch.arange(height, device=x.device, dtype=offsets.dtype).view(1, 1, height, 1)
+    columns = torch.arange(width, device=x.device, dtype=offsets.dtype).view(1, 1, 1, width)
+    y = offsets[:, :, 0] + rows + reach.repeat_interleave(k).view(1, taps, 1, 1)  # (B, taps, H, W)
+    x_ = offsets[:, :, 1] + columns + reach.repeat(k).view(1, taps, 1, 1)
+    # With align_corners=False the pixel centre i lies at (2 i + 1) / size - 1: no division by size - 1, which is 0
+    # for a map of one row.
+    grid = torch.stack([(2 * x_ + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+    grid = grid.view(batch, taps * height, width, 2).to(x.dtype)
+    sampled = functional.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    # The taps of a channel lie side by side: what remains is a 1x1 convolution over channels x taps.
+    return functional.conv2d(
+        sampled.view(batch, channels * taps, height, width), weight.reshape(out_channels, channels * taps, 1, 1), bias
+    )
+
+
+class DeformableConv(nn.Module):
+    """3x3 deformable convolution with bias; a plain 3x3 convolution predicts its offsets.
+
+    The offset convolution keeps PyTorch's non-zero starting weights, as the release does.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv_offsets = nn.Conv2d(dim, 2 * 9, 3, padding=1)
+        self.conv_deform = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return deformable_conv2d(x, self.conv_offsets(x), self.conv_deform.weight, self.conv_deform.bias)

@@ -1,0 +1,1 @@
+"""HODOR: descriptors by soft-masked attention, decoded into the next frame."""

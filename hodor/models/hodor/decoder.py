@@ -1,0 +1,169 @@
+"""OR decoder: a frame's features and the descriptors of other frames become mask logits.
+
+Specification section 4. Legend: B batch, T history frames, K objects, G background patches, N pixels, C channels,
+h w map at stride 8, M = (K + G) T descriptors.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hodor.models.deformable import DeformableConv
+from hodor.models.hodor.position import sine_position
+
+
+@dataclass
+class History:
+    """Descriptors of one or more frames.
+
+    objects: (B, K, T, C); backgrounds: (B, G, T, C); the `_valid` masks (K, T) and (G, T), bool, are False where a
+    descriptor does not exist (an object that had not appeared yet); None means that all exist.
+    """
+
+    objects: Tensor
+    backgrounds: Tensor
+    objects_valid: Tensor | None = None
+    backgrounds_valid: Tensor | None = None
+
+    @staticmethod
+    def of(frames: "list[tuple[Tensor, Tensor]]") -> "History":
+        """Complete history of frames, each a pair of background (B, G, C) and object (B, K, C) descriptors."""
+        backgrounds, objects = zip(*frames, strict=True)
+        return History(torch.stack(objects, 2), torch.stack(backgrounds, 2))
+
+    def valid(self) -> Tensor | None:
+        """(M,) bool in the order of the tokens, objects first, or None where all are valid."""
+        if self.objects_valid is None or self.backgrounds_valid is None:
+            return None
+        return torch.cat([self.objects_valid.flatten(), self.backgrounds_valid.flatten()])
+
+
+class DescriptorAttention(nn.Module):
+    """Pixels attend to descriptors, with keys and values of their own for objects and background; no output layer."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj_objects = nn.Linear(dim, dim)
+        self.v_proj_objects = nn.Linear(dim, dim)
+        self.k_proj_backgrounds = nn.Linear(dim, dim)
+        self.v_proj_backgrounds = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, query: Tensor, history: History, object_embedding: Tensor, background_embedding: Tensor) -> Tensor:
+        """`query` (B, N, C); embeddings (C) and (G, C), added to the keys only -> (B, N, C)."""
+        objects, backgrounds = history.objects, history.backgrounds
+        keys = [
+            self.k_proj_objects(objects + object_embedding).flatten(1, 2),
+            self.k_proj_backgrounds(backgrounds + background_embedding.unsqueeze(1)).flatten(1, 2),
+        ]
+        values = [self.v_proj_objects(objects).flatten(1, 2), self.v_proj_backgrounds(backgrounds).flatten(1, 2)]
+        q = self._split(self.q_proj(query))  # (B, heads, N, d)
+        k, v = (self._split(torch.cat(parts, dim=1)) for parts in (keys, values))  # (B, heads, M, d)
+        # The release drops logits, not weights: a dropped logit is 0, not minus infinity.
+        logits = self.dropout((q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1))
+        valid = history.valid()
+        if valid is not None:
+            logits = logits.masked_fill(~valid, -math.inf)
+        return (functional.softmax(logits, dim=-1) @ v).transpose(1, 2).flatten(2)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class DecoderLayer(nn.Module):
+    """Deformable convolution, attention to descriptors, feed-forward; all with residuals."""
+
+    def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.convolution = DeformableConv(dim)
+        self.convolution_norm = nn.GroupNorm(16, dim)
+        self.cross_attention = DescriptorAttention(dim, heads, dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, position: Tensor, history: History, object_embedding: Tensor, background_embedding: Tensor
+    ) -> Tensor:
+        """`x` (B, C, h, w), `position` (N, C) -> (B, C, h, w)."""
+        height, width = x.shape[-2:]
+        x = x + self.convolution_norm(functional.relu(self.convolution(x)))
+        x = x.flatten(2).transpose(1, 2)  # (B, N, C)
+        attended = self.cross_attention(x + position, history, object_embedding, background_embedding)
+        x = self.norm1(x + self.dropout(attended))
+        hidden = self.dropout(functional.relu(self.fc1(x)))
+        x = self.norm2(x + self.dropout(self.fc2(hidden)))
+        return x.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+
+
+class Decoder(nn.Module):
+    """Mask logits of one frame from its features and a history of descriptors."""
+
+    def __init__(self, dim: int, heads: int, hidden: int, layers: int, *, dropout: float) -> None:
+        super().__init__()
+        layer = DecoderLayer(dim, heads, hidden, dropout)
+        self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(layers))
+        self.reduce_4 = nn.Sequential(
+            nn.Conv2d(dim, dim // 4, 1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim // 4)
+        )
+        self.embed_4 = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim))
+        self.object_query = nn.Linear(dim, dim)
+        self.background_query = nn.Linear(dim, dim)
+        # One more background channel, which no descriptor explains.
+        self.catch_all = nn.Sequential(
+            nn.Conv2d(dim, dim // 2, 3, padding=1, bias=False),
+            nn.GroupNorm(8, dim // 2),
+            nn.ReLU(),
+            nn.Conv2d(dim // 2, 1, 1, bias=False),
+        )
+
+    def forward(
+        self,
+        features_4: Tensor,
+        features_8: Tensor,
+        history: History,
+        object_embedding: Tensor,
+        background_embedding: Tensor,
+    ) -> Tensor:
+        """Decode one frame.
+
+        Args:
+            features_4: (B, C, 2 h, 2 w) at stride 4.
+            features_8: (B, C, h, w) at stride 8.
+            history: descriptors to look for.
+            object_embedding: (C), background_embedding: (G, C), the encoder's.
+
+        Returns:
+            Logits (B, 1 + G + K, 2 h, 2 w): the catch-all, the background patches, the objects.
+        """
+        position = sine_position(*features_8.shape[-2:], features_8.shape[1], features_8.device).to(features_8.dtype)
+        x = features_8
+        for layer in self.layers:
+            x = layer(x, position, history, object_embedding, background_embedding)
+        x = functional.interpolate(x, size=features_4.shape[-2:], mode="bilinear", align_corners=False)
+        fine = self.reduce_4(features_4)
+        split = fine.shape[1]
+        x = torch.cat([x[:, :split] + fine, x[:, split:]], dim=1)
+        embedded = self.embed_4(x)
+        backgrounds = similarity(self.background_query(history.backgrounds), embedded, history.backgrounds_valid)
+        objects = similarity(self.object_query(history.objects), embedded, history.objects_valid)
+        return torch.cat([self.catch_all(embedded), backgrounds, objects], dim=1)
+
+
+def similarity(query: Tensor, pixels: Tensor, valid: Tensor | None) -> Tensor:
+    """Scaled dot products of `query` (B, K, T, C) with `pixels` (B, C, H, W), the largest over T: (B, K, H, W).
+
+    Entries outside `valid` (K, T) do not count.
+    """
+    batch, count, frames, dim = query.shape
+    products = query.flatten(1, 2) @ pixels.flatten(2) / math.sqrt(dim)  # (B, K T, H W)
+    products = products.view(batch, count, frames, -1)
+    if valid is not None:
+        products = products.masked_fill(~valid.view(1, count, frames, 1), -math.inf)
+    return products.amax(2).unflatten(-1, pixels.shape[-2:])

@@ -1,0 +1,218 @@
+"""HODOR as a method: its training loss and its sliding-window inference.
+
+"HODOR: High-level Object Descriptors for Object Re-segmentation in Video Learned from Static Images" (Athar et al.,
+CVPR 2022, arXiv 2112.09131) with soft-masked attention (arXiv 2206.00182). Expected at paper size: 77.5 J&F on
+DAVIS-2017 val from images, 80.6 after cyclic training; 270 GFLOP for a frame of 512x928 with three objects.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hodor.data.clip import Clip
+from hodor.errors import HodorError
+from hodor.inference.frames import Geometry, fit_frames, fit_masks
+from hodor.inference.options import InferenceOptions
+from hodor.models.backbones import normalise
+from hodor.models.base import Frame, Masks, Method, check_masks, register
+from hodor.models.hodor.cycles import Cycles
+from hodor.models.hodor.decoder import History
+from hodor.models.hodor.masks import (
+    merge_backgrounds,
+    object_probabilities,
+    predicted_masks,
+    reference_masks,
+    resize,
+)
+from hodor.models.hodor.network import Features, Network
+from hodor.models.hodor.options import Options
+from hodor.training.losses import cross_entropy_and_dice
+
+
+@dataclass
+class Entry:
+    """Descriptors of one frame: backgrounds (1, G, C), objects (1, K, C), which of them exist, bool (K) and (G)."""
+
+    backgrounds: Tensor
+    objects: Tensor
+    objects_valid: Tensor
+    backgrounds_valid: Tensor
+
+    def extended(self, count: int) -> "Entry":
+        """The same frame with `count` further objects that it does not describe."""
+        if count == 0:
+            return self
+        objects = functional.pad(self.objects, (0, 0, 0, count))
+        return Entry(self.backgrounds, objects, functional.pad(self.objects_valid, (0, count)), self.backgrounds_valid)
+
+
+@dataclass
+class State:
+    """A video under way: object ids in the order of the channels, the frames' geometry, the window of descriptors."""
+
+    ids: list[int]
+    geometry: Geometry
+    window: deque[Entry]
+    first: Entry | None = None
+    ignored: set[int] = field(default_factory=set)
+
+    def entries(self) -> list[Entry]:
+        """History, oldest first; the first frame stays in front where it is kept."""
+        kept = [] if self.first is None or any(e is self.first for e in self.window) else [self.first]
+        return kept + list(self.window)
+
+
+@register("hodor")
+class Hodor(Method):
+    """HODOR with soft, hard or no masking (`Options.attention`)."""
+
+    def __init__(self, options: dict[str, Any], inference: InferenceOptions) -> None:
+        super().__init__(inference)
+        self.options = Options(**options)
+        self.network = Network(self.options)
+
+    # Training
+
+    def loss(self, clip: Clip, step: int) -> dict[str, Tensor]:
+        """Cross-entropy plus dice over the predictions of annotated frames, at full padded resolution."""
+        frames = clip.frames.shape[1]
+        x = normalise(clip.frames, clip.valid)  # (B, T, 3, H, W)
+        maps = self.network.features(x.transpose(0, 1).flatten(0, 1))  # frame by frame: (T B, ...)
+        batch = len(x)
+        features = [maps[t * batch : (t + 1) * batch] for t in range(frames)]
+        ids = torch.arange(1, clip.objects + 1, device=x.device).view(1, -1, 1, 1)
+        visible = [self._visible(clip, t) for t in range(frames)]
+        reference = (clip.labels[:, :1] == ids).float()  # (B, K, H, W)
+        cycles = Cycles(self.network, features, reference, visible, detach=self.options.detach_masks)
+        predictions = [p for p in cycles.run(step) if clip.annotated[p.frame]]
+        logits = [resize(merge_backgrounds(p.logits, self.network.backgrounds), 4) for p in predictions]
+        targets = [followed_labels(clip.labels[:, p.frame], p.followed) for p in predictions]
+        cross_entropy, dice = cross_entropy_and_dice(logits, targets)
+        return {"loss": cross_entropy + dice, "cross_entropy": cross_entropy, "dice": dice}
+
+    def _visible(self, clip: Clip, frame: int) -> Tensor:
+        """Which objects (B, K) the truth of a frame shows; all where the frame has none, as published."""
+        batch, device = len(clip.labels), clip.labels.device
+        if not all(clip.annotated):
+            return torch.ones(batch, clip.objects, dtype=torch.bool, device=device)
+        seen = torch.zeros(batch, clip.objects + 1, dtype=torch.bool, device=device)
+        return seen.scatter_(1, clip.labels[:, frame].flatten(1).long(), True)[:, 1:]
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        return list(self.network.backbone.parameters())
+
+    def log_values(self) -> dict[str, Any]:
+        """The learned alphas, one list of heads for each encoder layer (soft masking only)."""
+        if self.options.attention != "soft":
+            return {}
+        return {"alpha": [layer.cross_attention.alpha.tolist() for layer in self.network.encoder.layers]}
+
+    # Inference
+
+    @torch.inference_mode()
+    def features(self, frames: Sequence[Frame]) -> list[Features]:
+        """Maps of frames of one size, resized and padded as the settings say; one entry a frame."""
+        device = next(self.parameters()).device
+        fitted, valid = fit_frames(frames, Geometry.of(frames[0].shape[:2], self.inference), device)
+        maps = self.network.features(normalise(fitted, valid))
+        return [maps[i : i + 1] for i in range(len(frames))]
+
+    @torch.inference_mode()
+    def start(self, frame: Frame, masks: Masks) -> State:
+        check_masks(frame, masks)
+        geometry = Geometry.of(frame.shape[:2], self.inference)
+        state = State([], geometry, deque(maxlen=self.inference.temporal_window))
+        features = self.features([frame])[0]
+        reference = self._new_objects(state, masks)
+        if reference is None:
+            raise HodorError(f"no object of ids {sorted(masks)} is large enough to be seen in the first frame")
+        entry = self._entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)))
+        state.window.append(entry)
+        state.first = entry if self.inference.keep_first else None
+        return state
+
+    @torch.inference_mode()
+    def step(self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
+        features = self.features([frame])[0] if features is None else features
+        history, reference, old = state.entries(), None, len(state.ids)
+        if new_masks:
+            check_masks(frame, new_masks)
+            reference = self._new_objects(state, new_masks)
+        if reference is not None:
+            added = reference.shape[1]
+            history = [entry.extended(added) for entry in history]
+            history.append(self._new_entry(features, reference, old))
+        logits = self.network.decode(features, self._history(history))
+        full = functional.softmax(resize(logits, 4), dim=1)  # (1, 1 + G + K, H, W), padded frame
+        objects = resize(object_probabilities(logits, self.network.backgrounds), 1 / 2)
+        if reference is not None:
+            full = paste(full, reference)
+            # The published path: stride 4 to full size, paste, stride 8. Without a paste it equals the line above.
+            coarse = resize(functional.softmax(logits, dim=1), 4)
+            objects = resize(paste(coarse, reference)[:, 1 + self.network.backgrounds :], 1 / 8)
+        state.window = deque(history[-state.window.maxlen :] if reference is None else history[:-1], state.window.maxlen)
+        state.window.append(
+            self._entry(*self.network.encode(features, *predicted_masks(objects, self.network.grid)))
+        )
+        return self._output(full, state.geometry)
+
+    def _new_objects(self, state: State, masks: Masks) -> Tensor | None:
+        """Binary masks (1, K', H, W) of new objects on the padded frame; too small ones are remembered as ignored."""
+        device = next(self.parameters()).device
+        ids = sorted(set(masks) - set(state.ids))
+        fitted = fit_masks([masks[i] for i in ids], state.geometry, device)  # (1, K', H, W)
+        seen = (resize(fitted, 1 / 8) > 0.5).flatten(2).any(2)[0]
+        state.ignored |= {i for i, keep in zip(ids, seen.tolist(), strict=True) if not keep}
+        state.ids += [i for i, keep in zip(ids, seen.tolist(), strict=True) if keep]
+        return fitted[:, seen] if seen.any() else None
+
+    def _entry(self, backgrounds: Tensor, objects: Tensor) -> Entry:
+        every = torch.ones(objects.shape[1] + backgrounds.shape[1], dtype=torch.bool, device=objects.device)
+        return Entry(backgrounds, objects, every[: objects.shape[1]], every[objects.shape[1] :])
+
+    def _new_entry(self, features: Features, reference: Tensor, old: int) -> Entry:
+        """Descriptors of new objects alone in their first frame; old objects count as background, which is dropped."""
+        entry = self._entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)))
+        objects = functional.pad(entry.objects, (0, 0, old, 0))
+        valid = functional.pad(entry.objects_valid, (old, 0))
+        return Entry(entry.backgrounds, objects, valid, torch.zeros_like(entry.backgrounds_valid))
+
+    @staticmethod
+    def _history(entries: list[Entry]) -> History:
+        return History(
+            torch.stack([e.objects for e in entries], 2),
+            torch.stack([e.backgrounds for e in entries], 2),
+            torch.stack([e.objects_valid for e in entries], 1),
+            torch.stack([e.backgrounds_valid for e in entries], 1),
+        )
+
+    def _output(self, full: Tensor, geometry: Geometry) -> Tensor:
+        """Padded probabilities (1, 1 + G + K, H, W) -> (K + 1, H, W) at the video's own size.
+
+        The release labels a pixel by its largest channel before the background's are merged; the largest of them as
+        channel 0 gives the same labels (so the channels sum to at most 1).
+        """
+        split = 1 + self.network.backgrounds
+        merged = torch.cat([full[:, :split].amax(1, keepdim=True), full[:, split:]], dim=1)
+        return geometry.restore(merged)[0]
+
+
+def followed_labels(labels: Tensor, followed: Tensor) -> Tensor:
+    """Labels (B, H, W) without the objects that are not `followed` (B, K): those become background."""
+    keep = functional.pad(followed, (1, 0))
+    return labels * keep.gather(1, labels.flatten(1).long()).view_as(labels)
+
+
+def paste(probabilities: Tensor, reference: Tensor) -> Tensor:
+    """Make the last K' channels of (1, C, H, W) the given masks (1, K', H, W); all others are 0 under them.
+
+    Outside its given mask a new object has probability 0 in its first frame, whatever the decoder says, as released.
+    """
+    count = reference.shape[1]
+    kept = probabilities[:, :-count] * (reference.amax(1, keepdim=True) == 0)
+    return torch.cat([kept, reference], dim=1)

@@ -1,0 +1,41 @@
+"""Size and variant of a HODOR network (no torch here: the workflow reads them at every start)."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Options(BaseModel):
+    """One instance of HODOR; the defaults are the published network (specification sections 1 to 5)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    attention: Literal["none", "hard", "soft"] = "soft"
+    backbone: Literal["swin", "convnet", "efficientnet-lite0"] = "swin"
+    # Width of the first backbone stage (Swin-T: 96); the EfficientNet has fixed widths and ignores it.
+    backbone_width: int = Field(96, ge=8, multiple_of=8)
+    backbone_depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+    drop_path: float = Field(0.2, ge=0, lt=1)
+    pretrained: bool = False
+    # So many first blocks of a pretrained backbone keep their weights, which saves most of its backward pass.
+    backbone_frozen: int = Field(0, ge=0)
+    # Group norms of 16 and 8 groups stand on it and on a quarter of it.
+    dim: int = Field(256, multiple_of=32, gt=0)
+    heads: int = Field(8, ge=1)
+    encoder_layers: int = Field(5, ge=1)
+    encoder_hidden: int = Field(1024, ge=16)
+    decoder_layers: int = Field(5, ge=1)
+    decoder_hidden: int = Field(256, ge=16)
+    background_grid: tuple[int, int] = (3, 3)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    # True: predicted masks are detached before they are encoded again (the released configs); False: the gradient
+    # flows through the soft mask (the poster's claim). Only soft masking feels the difference.
+    detach_masks: bool = False
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "Options":
+        if self.dim % self.heads:
+            raise ValueError(f"`heads` {self.heads} must divide `dim` {self.dim}")
+        if self.attention == "soft" and self.heads % 4:
+            raise ValueError(f"`heads` {self.heads} must be a multiple of 4: the starting alphas 32, 16, 8, 4 share them")
+        return self

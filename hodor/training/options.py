@@ -1,0 +1,70 @@
+"""Settings of a training stage (no torch here: the workflow reads them at every start)."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Source(BaseModel):
+    """One data set split that a stage draws from, with its share of the samples."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: str
+    split: str
+    share: float = Field(1.0, gt=0, le=1)
+    # Largest distance in frames between the annotated frame and another frame of the clip (video stages).
+    max_distance: int = Field(6, ge=1)
+
+
+class StageOptions(BaseModel):
+    """What one training stage does.
+
+    `images`: pseudo-video clips from single images (HODOR, stage 1). `sparse-video`: clips from videos in which one
+    frame is annotated, trained with cyclic consistency (stage 2).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["images", "sparse-video"]
+    sources: list[Source] = Field(min_length=1)
+    steps: int = Field(ge=0)
+    batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    # The backbone's learning rate is this multiple of `learning_rate`; the release uses one group (1.0).
+    backbone_factor: float = Field(1.0, ge=0)
+    warmup_steps: int = Field(0, ge=0)
+    warmup_start: float = Field(1e-7, ge=0)
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    decay_steps: list[int] = []
+    decay_factor: float = Field(0.1, gt=0, le=1)
+    weight_decay: float = Field(0.01, ge=0)
+    gradient_clip: float | None = Field(None, gt=0)
+
+    # Clips. Areas and sides are in pixels of the original image; with `filter_pixels` they are those of an image of
+    # so many pixels and scale with the image (subset and mini images are smaller than COCO's).
+    filter_pixels: int | None = Field(None, ge=1024)
+    frames: int = Field(3, ge=2)
+    max_objects: int = Field(4, ge=1)
+    min_area: float = Field(2000, ge=0)
+    min_side: float = Field(20, ge=0)
+    # Every image is scaled to about this many pixels (images) ...
+    pixels: int | None = Field(None, ge=1024)
+    # ... or to this short side, the long one capped (videos).
+    short_side: int | None = Field(None, ge=32)
+    long_side: int | None = Field(None, ge=32)
+    padding_multiple: int = Field(32, ge=8)
+    annotated_frame: Literal["middle", "last"] = "middle"
+    colour: bool = True
+
+    workers: int = Field(1, ge=0)
+    checkpoint_every: int = Field(200, ge=1)
+    log_every: int = Field(20, ge=1)
+
+    @model_validator(mode="after")
+    def _one_size_rule(self) -> "StageOptions":
+        if (self.pixels is None) == (self.short_side is None):
+            raise ValueError("give exactly one of `pixels` and `short_side`")
+        if self.schedule == "step" and not self.decay_steps:
+            raise ValueError("schedule `step` needs `decay_steps`")
+        return self
