@@ -1,0 +1,105 @@
+"""Pseudo-videos from single images: COCO instances, warped (specification section 5.3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hodor.data import augment, warps
+from hodor.data.batches import Plan, Sample, equal_object_counts, plan_batches
+from hodor.data.coco import CocoImage, CocoObject, load_coco
+from hodor.training.options import StageOptions
+
+BRIGHTNESS = 25
+# A clip in whose reference frame an object is too small for the stride-8 map is drawn again so often.
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image with the objects that pass the filters."""
+
+    image: CocoImage
+    objects: tuple[CocoObject, ...]
+
+
+class ImageClips:
+    """Makes clips of the images of one or more COCO-like sources."""
+
+    def __init__(self, options: StageOptions, data: Path) -> None:
+        self.options = options
+        self.candidates = [
+            candidate
+            for source in options.sources
+            for candidate in usable(load_coco(data / source.dataset, source.split).images, options)
+        ]
+
+    def plan(self, seed: int) -> Plan:
+        """Batches of all steps: object counts 4, 3, 2, 1 in equal shares, images cycled."""
+        options = self.options
+        items, objects = equal_object_counts(
+            [len(c.objects) for c in self.candidates], options.steps * options.batch, options.max_objects
+        )
+        aspects = np.array([c.image.height / c.image.width for c in self.candidates])
+        chosen = aspects[items] if len(items) else np.zeros(0)
+        return plan_batches(items, objects, chosen, steps=options.steps, batch=options.batch, seed=seed)
+
+    def make(self, item: int, objects: int, rng: np.random.Generator) -> Sample:
+        """One clip of image `item` with `objects` of its objects, drawn at random where it has more."""
+        candidate, options = self.candidates[item], self.options
+        chosen = np.sort(rng.choice(len(candidate.objects), objects, replace=False))
+        image = candidate.image.read()
+        labels = np.zeros(image.shape[:2], np.uint8)
+        for i, index in enumerate(chosen):  # a later instance covers an earlier one
+            labels[candidate.objects[index].mask(*labels.shape)] = i + 1
+        if options.colour:
+            image = augment.colour(image, rng, brightness=BRIGHTNESS)
+        target = clip_size(labels.shape, options)
+        source = labels.shape
+        least = scaled_area(options.min_area, source, options)
+        flipped = warps.flip(source) if rng.random() < 0.5 else np.eye(3)
+        small, small_labels = warps.shrink(image, labels, target)
+        outer = warps.scaling(source, target) @ flipped
+        inner = warps.scaling(small.shape[:2], source)
+        for _ in range(ATTEMPTS):
+            homographies = augment.image_warps(labels, objects, options.frames, least, rng)
+            warped = [warps.apply(small, small_labels, outer @ h @ inner, target) for h in homographies]
+            if visible_at_stride_8(warped[0][1], objects):
+                break
+        frames, moved, valid = (np.stack(parts) for parts in zip(*warped, strict=True))
+        return Sample(frames, moved, valid, (True,) * options.frames)
+
+
+def usable(images: Sequence[CocoImage], options: StageOptions) -> list[Candidate]:
+    """Images that keep an object after the filters: no crowd, area and both sides of the box above the least."""
+    out = []
+    for image in images:
+        size = (image.height, image.width)
+        area = scaled_area(options.min_area, size, options)
+        side = options.min_side * np.sqrt(scaled_area(1.0, size, options))
+        kept = tuple(o for o in image.objects if not o.crowd and o.area > area and min(o.bbox[2:]) > side)
+        if kept:
+            out.append(Candidate(image, kept))
+    return out
+
+
+def scaled_area(area: float, size: tuple[int, int], options: StageOptions) -> float:
+    """An area filter for an image of `size`: as given, or in proportion to `options.filter_pixels` where set."""
+    return area if options.filter_pixels is None else area * size[0] * size[1] / options.filter_pixels
+
+
+def clip_size(size: tuple[int, int], options: StageOptions) -> tuple[int, int]:
+    """Height and width of a clip from an image or video of `size`, by the stage's size rule."""
+    if options.pixels is not None:
+        scale = np.sqrt(options.pixels / (size[0] * size[1]))
+    else:
+        scale = options.short_side / min(size)
+        if options.long_side is not None:
+            scale = min(scale, options.long_side / max(size))
+    return round(size[0] * scale), round(size[1] * scale)
+
+
+def visible_at_stride_8(labels: np.ndarray, objects: int) -> bool:
+    """Whether each object of `labels` (H, W) survives nearest downsampling by 8 (section 5.1)."""
+    return len(np.unique(labels[4::8, 4::8][labels[4::8, 4::8] > 0])) == objects

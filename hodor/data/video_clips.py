@@ -1,0 +1,150 @@
+"""Clips of videos in which one frame is annotated (specification section 5.4)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hodor.data import augment, warps
+from hodor.data.batches import Plan, Sample, plan_batches
+from hodor.data.davis import load_davis
+from hodor.data.image_clips import ATTEMPTS, clip_size, scaled_area, visible_at_stride_8
+from hodor.data.images import VOID
+from hodor.data.video import Video
+from hodor.data.youtube_vos import load_youtube_vos
+from hodor.errors import HodorError
+from hodor.training.options import Source, StageOptions
+
+BRIGHTNESS = 20
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A video with its one annotated frame (position in `video.frames`) and the objects that are large enough there."""
+
+    video: Video
+    annotated: int
+    objects: tuple[int, ...]
+    source: Source
+
+
+class SparseVideoClips:
+    """Makes clips of an annotated reference frame and other frames near it, which have no label."""
+
+    def __init__(self, options: StageOptions, data: Path) -> None:
+        self.options = options
+        self.candidates = []
+        for source in options.sources:
+            found = [usable(video, source, options) for video in load_videos(data, source)]
+            found = [candidate for candidate in found if candidate is not None]
+            if not found:
+                raise HodorError(
+                    f"{data / source.dataset}: no video of split {source.split!r} has an annotated frame with a large "
+                    "enough object and enough frames beside it: lower `min_area` or `min_side` of the stage"
+                )
+            self.candidates += found
+
+    def plan(self, seed: int) -> Plan:
+        """Batches of all steps: each source by its share, its videos uniformly."""
+        options, rng = self.options, np.random.default_rng([seed, 5])
+        total = options.steps * options.batch
+        shares = np.array([source.share for source in options.sources])
+        counts = np.ceil(total * shares / shares.sum()).astype(int)
+        items = []
+        for source, count in zip(options.sources, counts, strict=True):
+            members = np.array([i for i, c in enumerate(self.candidates) if c.source == source])
+            rounds = [rng.permutation(members) for _ in range(-(-count // len(members)))]
+            items.append(np.concatenate(rounds)[:count] if rounds else members[:0])
+        items = np.concatenate(items)
+        objects = np.array([min(len(c.objects), options.max_objects) for c in self.candidates])[items]
+        aspects = np.array([c.video.height / c.video.width for c in self.candidates])[items]
+        return plan_batches(items, objects, aspects, steps=options.steps, batch=options.batch, seed=seed)
+
+    def make(self, item: int, objects: int, rng: np.random.Generator) -> Sample:
+        """One clip of video `item`; `objects` of the annotated frame's objects, at random where it has more."""
+        candidate, options = self.candidates[item], self.options
+        video = candidate.video
+        chosen = np.sort(rng.choice(candidate.objects, objects, replace=False))
+        truth = video.labels(video.frames[candidate.annotated])
+        labels = np.zeros_like(truth)
+        for i, object_id in enumerate(chosen):
+            labels[truth == object_id] = i + 1
+        others = other_frames(len(video.frames), candidate.annotated, options.frames - 1, candidate.source, rng)
+        target = clip_size(labels.shape, options)
+        least = scaled_area(options.min_area, labels.shape, options)
+        flipped = warps.flip(labels.shape) if rng.random() < 0.5 else np.eye(3)
+        outer = warps.scaling(labels.shape, target) @ flipped
+        images = []
+        for position in (candidate.annotated, *others):
+            image = video.frame(video.frames[position])
+            images.append(augment.colour(image, rng, brightness=BRIGHTNESS) if options.colour else image)
+        for attempt in range(ATTEMPTS):
+            inside = augment.video_warp(labels, objects, least, rng) if attempt + 1 < ATTEMPTS else np.eye(3)
+            homography = outer @ inside
+            reference = _warp(images[0], labels, homography, target)
+            if visible_at_stride_8(reference[1], objects):
+                break
+        nothing = np.zeros_like(labels)
+        warped = [reference] + [_warp(image, nothing, homography, target) for image in images[1:]]
+        frames, moved, valid = (np.stack(parts) for parts in zip(*warped, strict=True))
+        return Sample(frames, moved, valid, (True,) + (False,) * (options.frames - 1))
+
+
+def _warp(image: np.ndarray, labels: np.ndarray, homography: np.ndarray, target: tuple[int, int]) -> tuple:
+    small, small_labels = warps.shrink(image, labels, target)
+    return warps.apply(small, small_labels, homography @ warps.scaling(small.shape[:2], image.shape[:2]), target)
+
+
+def load_videos(data: Path, source: Source) -> list[Video]:
+    """The videos of a source: DAVIS or YouTube-VOS by the name of its data set."""
+    load = load_youtube_vos if source.dataset.startswith("youtube-vos") else load_davis
+    return load(data / source.dataset, source.split)
+
+
+def usable(video: Video, source: Source, options: StageOptions) -> Candidate | None:
+    """The video with its annotated frame: the middle-most, or the last, labelled frame with a large enough object.
+
+    None where no frame has one or where the frame has too few others near it.
+    """
+    order = list(video.labelled)
+    if options.annotated_frame == "last":
+        order.reverse()
+    else:
+        middle = (len(order) - 1) / 2
+        order.sort(key=lambda frame: abs(video.labelled.index(frame) - middle))
+    for frame in order:
+        objects = large_objects(video.labels(frame), options)
+        if objects:
+            position = video.frames.index(frame)
+            near = sides(len(video.frames), position, source.max_distance)
+            if max(len(side) for side in near) < options.frames - 1:
+                return None
+            return Candidate(video, position, objects, source)
+    return None
+
+
+def large_objects(labels: np.ndarray, options: StageOptions) -> tuple[int, ...]:
+    """Ids in `labels` (H, W) whose area and box sides reach the least."""
+    area = scaled_area(options.min_area, labels.shape, options)
+    side = options.min_side * np.sqrt(scaled_area(1.0, labels.shape, options))
+    out = []
+    for object_id in np.unique(labels):
+        if object_id in (0, VOID):
+            continue
+        mask = labels == object_id
+        box = [np.ptp(np.flatnonzero(mask.any(axis))) + 1 for axis in (0, 1)]
+        if mask.sum() >= area and min(box) >= side:
+            out.append(int(object_id))
+    return tuple(out)
+
+
+def sides(frames: int, position: int, distance: int) -> tuple[range, range]:
+    """Positions before and after `position` within `distance`."""
+    return range(max(0, position - distance), position), range(position + 1, min(frames, position + distance + 1))
+
+
+def other_frames(frames: int, position: int, count: int, source: Source, rng: np.random.Generator) -> list[int]:
+    """`count` frames on one side of the annotated one, drawn without replacement and left unsorted."""
+    possible = [side for side in sides(frames, position, source.max_distance) if len(side) >= count]
+    side = possible[rng.integers(len(possible))]
+    return [int(i) for i in rng.choice(np.array(side), count, replace=False)]

@@ -1,0 +1,55 @@
+"""The training log: one JSON line each few steps, and a line that a person can follow."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hodor.provenance import write_text_atomic
+
+
+class TrainingLog:
+    """Appends to `path`; after a resume it drops the lines behind the checkpoint, so no step appears twice."""
+
+    def __init__(self, path: Path, *, title: str, first: int, steps: int) -> None:
+        self.path, self.title, self.steps = path, title, steps
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= first]
+            write_text_atomic(path, "".join(line + "\n" for line in kept))
+        self.step, self.time = first, time.monotonic()
+        self.rate = 0.0
+
+    def write(self, step: int, examples: int, values: dict[str, Any]) -> None:
+        """Log `values` after `step` steps; `examples` clips were trained on since the last line."""
+        now = time.monotonic()
+        speed = (now - self.time) / (step - self.step)  # seconds a step
+        self.rate = speed if self.rate == 0 else 0.7 * self.rate + 0.3 * speed
+        per_second = examples / (now - self.time)
+        self.step, self.time = step, now
+        line = {"step": step, "steps": self.steps, **values, "examples_per_second": round(per_second, 3)}
+        with self.path.open("a") as file:
+            file.write(json.dumps(line, sort_keys=True) + "\n")
+        left = duration((self.steps - step) * self.rate)
+        print(
+            f"{self.title}: step {step} of {self.steps}, loss {values['loss']:.4f}, "
+            f"{per_second:.1f} examples/s, {left} left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def duration(seconds: float) -> str:
+    """`1 h 02 min`, `3 min 20 s`, `45 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):  # half a line, written when the run was killed
+        return float("inf")
