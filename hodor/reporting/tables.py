@@ -1,0 +1,158 @@
+"""The verb `tabulate`: runs in, the tables with what stands behind each number out."""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+
+from hodor.errors import HodorError
+from hodor.provenance import write_text_atomic
+from hodor.reporting.chain import verify_run, verify_same_truth
+from hodor.reporting.markdown import table_page
+from hodor.reporting.published import published_value
+from hodor.reporting.runs import Run, merge_manifest, read_run, run_folder
+from hodor.reporting.words import machine_line, provenance_lines
+
+TABLES = {"ablation": "ablation_table", "extended": "extended_table"}
+COLUMNS = (
+    "row", "label", "training_data", "attention", "scale", "benchmark", "seeds", "n", "J&F", "J&F_std", "J", "F",
+    "paper_J&F", "parameters", "manifest",
+)  # fmt: skip
+COST_COLUMNS = (
+    "row", "seed", "benchmark", "training_s", "training_peak_mib", "segmentation_fps", "segmentation_peak_mib",
+    "machine",
+)  # fmt: skip
+NOT_RUN = "not run"
+
+Runs = dict[tuple[str, int], Run]
+"""(row, seed) -> run."""
+
+
+def tabulate(stamp: dict, runs: Path, out: Path) -> None:
+    """Writes {ablation,extended}_table.{csv,md} and costs.csv to `out`, manifest.json into every run folder.
+
+    Scores are in points (0..100): means over objects, then over seeds, with the sample standard deviation
+    over seeds where there are several. Only costs.csv holds numbers that vary from run to run.
+
+    Args:
+        stamp: its settings are {"rows": {id: the entry of config/rows.yaml (label, options, trained_on,
+            tables, init) with "selected" (False: "not run")}, "seeds", "benchmarks", "scale", "title",
+            "caption", "published": lines of config/published.csv, "stamps": see
+            `hodor.reporting.chain.verify_run`}.
+        runs: the scale's folder of runs, for example runs/mini; the tables name manifests below it as given.
+        out: folder for the tables.
+
+    Raises:
+        HodorError: a result is missing, or was not made from what is current.
+    """
+    settings, out = stamp["settings"], Path(out)
+    found = collect(settings, Path(runs))
+    for run in found.values():
+        merge_manifest(run)
+    for table, name in TABLES.items():
+        rows = [row for row, entry in settings["rows"].items() if table in entry["tables"]]
+        lines = [
+            _line(settings, row, benchmark, found) for row in rows for benchmark in settings["benchmarks"]
+        ]
+        shown = [run for (row, _), run in found.items() if row in rows]
+        write_text_atomic(out / f"{name}.csv", csv_text(COLUMNS, lines))
+        page = table_page(settings, table, lines, provenance_lines(shown, settings["seeds"]))
+        write_text_atomic(out / f"{name}.md", page)
+    write_text_atomic(out / "costs.csv", csv_text(COST_COLUMNS, _cost_lines(found)))
+
+
+def collect(settings: dict, runs: Path) -> Runs:
+    """Reads and verifies every run that the settings say was run.
+
+    Raises:
+        HodorError: as `tabulate`.
+    """
+    benchmarks, scale = settings["benchmarks"], settings["scale"]
+    found: Runs = {}
+    for row in (row for row, entry in settings["rows"].items() if entry["selected"]):
+        for seed in settings["seeds"]:
+            folder = run_folder(runs, row, seed)
+            _require(folder, benchmarks, scale)
+            found[row, seed] = read_run(folder, benchmarks)
+    for row, seed in found:
+        _verify_lineage(settings, runs, row, seed, found)
+    for benchmark in benchmarks:
+        verify_same_truth(list(found.values()), benchmark, scale)
+    return found
+
+
+def _verify_lineage(settings: dict, runs: Path, row: str, seed: int, found: Runs) -> None:
+    """Verifies a run and, where they are no rows of the tables themselves, the runs that it started from."""
+    folder = run_folder(runs, row, seed)
+    run = found.get((row, seed)) or read_run(folder, ())
+    parent = settings["rows"][row]["init"]
+    weights = run_folder(runs, parent, seed) / "model.safetensors" if parent else None
+    verify_run(run, settings["stamps"], settings["scale"], weights)
+    if parent and (parent, seed) not in found:
+        _verify_lineage(settings, runs, parent, seed, found)
+
+
+def csv_text(columns: Iterable[str], lines: Iterable[dict]) -> str:
+    """CSV with these columns; None becomes an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _require(folder: Path, benchmarks: Iterable[str], scale: str) -> None:
+    names = ["model.safetensors", "train.json"]
+    for benchmark in benchmarks:
+        names += [f"{benchmark}/{name}" for name in ("masks.json", "segment.json", "score.json")]
+    for name in names:
+        if not (folder / name).is_file():
+            raise HodorError(
+                f"{folder / name}: missing, though its row is to be in the tables; make it with: snakemake --cores "
+                f"all --config scale={scale} -- results/ablation_table.csv"
+            )
+
+
+def _line(settings: dict, row: str, benchmark: str, found: Runs) -> dict[str, str]:
+    """A row on a benchmark as text, as in the CSV."""
+    entry = settings["rows"][row]
+    runs = [found[row, seed] for seed in settings["seeds"]] if entry["selected"] else []
+    scores = {
+        name: [100 * run.predictions[benchmark].overall[f"{name}-Mean"] for run in runs]
+        for name in ("J&F", "J", "F")
+    }
+    means = {name: f"{statistics.fmean(values):.4f}" if values else "" for name, values in scores.items()}
+    paper = published_value(settings["published"], row, benchmark)
+    parameters = {str(run.train["parameters"]) for run in runs}
+    return {
+        "row": row,
+        "label": entry["label"],
+        "training_data": entry["trained_on"],
+        "attention": entry["options"].get("attention", ""),
+        "scale": settings["scale"],
+        "benchmark": benchmark,
+        "seeds": " ".join(str(run.seed) for run in runs),
+        "n": str(len(runs)),
+        **means,
+        "J&F": means["J&F"] or NOT_RUN,
+        "J&F_std": f"{statistics.stdev(scores['J&F']):.4f}" if len(runs) > 1 else "",
+        "paper_J&F": "" if paper is None else f"{paper:.1f}",
+        "parameters": " ".join(sorted(parameters)),
+        "manifest": " ".join((run.folder / "manifest.json").as_posix() for run in runs),
+    }
+
+
+def _cost_lines(found: Runs) -> Iterable[dict]:
+    for (row, seed), run in found.items():
+        for benchmark, prediction in run.predictions.items():
+            yield {
+                "row": row,
+                "seed": seed,
+                "benchmark": benchmark,
+                "training_s": run.train.get("time_s"),
+                "training_peak_mib": run.train.get("peak_memory_mib"),
+                "segmentation_fps": prediction.segment.get("fps"),
+                "segmentation_peak_mib": prediction.segment.get("peak_memory_mib"),
+                "machine": machine_line(run.train.get("machine")),
+            }

@@ -1,0 +1,200 @@
+"""A small project with made-up runs: real files in the real places, scored by the real scorer."""
+
+import json
+import shutil
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hodor.data.images import write_labels
+from hodor.provenance import sha256_file, sha256_json
+from hodor.scoring.score import score
+
+VAL = "davis2017-val"
+SEQUENCES = {"walk": (6, 2), "run": (5, 1), "swim": (5, 1)}
+MACHINE = {"processor": "Abacus 9", "cores": 2, "memory_mib": 2048, "system": "Linux", "gpu": None}
+START = (32, 16, 8, 4)
+
+
+@dataclass
+class Project:
+    """A working directory. `rows`: as in the tables' stamp; `stamps`: "<row>/seed<k>/<step>" -> digest."""
+
+    folder: Path
+    rows: dict[str, dict] = field(default_factory=dict)
+    stamps: dict[str, str] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    scale: str = "tiny"
+
+    @property
+    def runs(self) -> Path:
+        return Path("runs") / self.scale
+
+    def run(self, row: str, seed: int = 0) -> Path:
+        return self.runs / row / f"seed{seed}"
+
+    def add(
+        self, row: str, attention: str | None = None, tables=("ablation",), init=None, selected=True, shift=2
+    ):
+        """Adds a row and, where selected, its runs. `shift` (pixels): how far its masks lie off the truth."""
+        self.rows[row] = {
+            "tables": list(tables),
+            "label": row.title(),
+            "method": "hodor" if attention else "copy",
+            "options": {"attention": attention} if attention else {},
+            "init": init,
+            "trained_on": "video" if init else "COCO" if attention else "nothing",
+            "selected": selected,
+        }
+        for seed in self.seeds if selected else ():
+            self._train(row, seed)
+            self._segment(row, seed, shift + seed)
+            stamp = self._stamp(row, seed, f"{VAL}/score", "score")
+            folder = self.run(row, seed) / VAL
+            score(folder / "masks", self.data / "davis", VAL, folder, stamp)
+
+    @property
+    def data(self) -> Path:
+        return Path("data") / self.scale
+
+    def settings(self, **changed) -> dict:
+        published = {"table": "ablation", "benchmark": VAL, "metric": "J&F", "source": "poster", "note": ""}
+        return {
+            "rows": self.rows,
+            "seeds": self.seeds,
+            "benchmarks": [VAL],
+            "scale": self.scale,
+            "title": "tiny, made up",
+            "caption": "Numbers without meaning, on generated data.",
+            "published": [published | {"row": "hodor-soft-coco", "value": "77.5"}],
+            "stamps": self.stamps,
+        } | changed
+
+    def _stamp(self, row: str, seed: int, step: str, verb: str) -> dict:
+        content = {
+            "step": verb,
+            "scale": self.scale,
+            "settings": {"of": row},
+            "code": "c0de",
+            "row": row,
+            "seed": seed,
+        }
+        self.stamps[f"{row}/seed{seed}/{step}"] = sha256_json(content)
+        return content | {"sha256": sha256_json(content)}
+
+    def _train(self, row: str, seed: int) -> None:
+        stamp, folder = self._stamp(row, seed, "train", "train"), self.run(row, seed)
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(f"weights of {row} {seed}".encode())
+        inputs = {"coco": "1" * 64}
+        if init := self.rows[row]["init"]:
+            inputs["init"] = sha256_file(self.run(init, seed) / "model.safetensors")
+        attention = self.rows[row]["options"].get("attention")
+        record = {
+            "stamp": stamp["sha256"],
+            "stamp_content": {key: stamp[key] for key in stamp if key != "sha256"},
+            "inputs": inputs,
+            "model": sha256_file(folder / "model.safetensors"),
+            "parameters": 123456 if attention else 0,
+            "time_s": 12.5,
+            "peak_memory_mib": 300.25,
+            "machine": MACHINE,
+            "versions": {"torch": "2.13.0", "hodor": "0.1.0"},
+            "commit": "abc123",
+            "steps": 200 if attention else 0,
+        }
+        (folder / "train.json").write_text(json.dumps(record))
+        lines = [{"event": "start", "row": row}]
+        for step in range(20, 220, 20) if attention else ():
+            loss = 2.0 / (1 + step / (50 if attention == "soft" else 80)) + 0.03 * (step % 3)
+            line = {"step": step, "steps": 200, "loss": loss, "cross_entropy": loss * 0.6, "dice": loss * 0.4}
+            if attention == "soft":
+                line["alpha"] = [[a + (layer + 1) * step / 800 for a in START] for layer in range(2)]
+            lines.append(line)
+        (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def _segment(self, row: str, seed: int, shift: int) -> None:
+        stamp, folder = self._stamp(row, seed, f"{VAL}/segment", "segment"), self.run(row, seed) / VAL
+        masks = {}
+        for name, (frames, objects) in SEQUENCES.items():
+            for frame in range(frames):
+                path = folder / "masks" / name / f"{frame:05d}.png"
+                # Not all sequences fare alike: in `run`, the masks lie further off.
+                write_labels(
+                    path, np.roll(labels(frame, objects), shift * (2 if name == "run" else 1), axis=0)
+                )
+                masks[f"{name}/{frame:05d}.png"] = sha256_file(path)
+        chain = {
+            "stamp": stamp["sha256"],
+            "weights": sha256_file(self.run(row, seed) / "model.safetensors"),
+            "data": sha256_file(self.data / "davis.json"),
+        }
+        (folder / "masks.json").write_text(json.dumps(chain | {"masks": masks}))
+        record = {"frames": 16, "time_s": 2.0, "fps": 8.0, "peak_memory_mib": 200, "machine": MACHINE}
+        record |= {"versions": {"torch": "2.13.0"}, "commit": "abc123"}
+        record["stamp_content"] = {key: stamp[key] for key in stamp if key != "sha256"}
+        (folder / "segment.json").write_text(json.dumps(record))
+
+
+def labels(frame: int, objects: int) -> np.ndarray:
+    """uint8 (54, 96): object k is a square that moves right with the frames."""
+    found = np.zeros((54, 96), np.uint8)
+    for k in range(objects):
+        found[6 + 22 * k : 22 + 22 * k, 8 + 6 * frame : 30 + 6 * frame] = k + 1
+    return found
+
+
+def write_davis(root: Path) -> None:
+    """Val in the official layout, with its manifest beside it."""
+    davis = root / "DAVIS"
+    (davis / "ImageSets" / "2017").mkdir(parents=True)
+    (davis / "ImageSets" / "2017" / "val.txt").write_text("".join(f"{name}\n" for name in SEQUENCES))
+    for name, (frames, objects) in SEQUENCES.items():
+        (davis / "JPEGImages" / "480p" / name).mkdir(parents=True)
+        for frame in range(frames):
+            rng = np.random.default_rng(frame)
+            noise = np.kron(rng.integers(60, 200, (6, 12, 3)), np.ones((9, 8, 1)))
+            image = Image.fromarray(noise.astype(np.uint8))
+            image.save(davis / "JPEGImages" / "480p" / name / f"{frame:05d}.jpg")
+            write_labels(davis / "Annotations" / "480p" / name / f"{frame:05d}.png", labels(frame, objects))
+    (root.parent / f"{root.name}.json").write_text("{}")
+
+
+@pytest.fixture
+def empty_project(tmp_path, monkeypatch) -> Project:
+    """Data, no rows."""
+    monkeypatch.chdir(tmp_path)
+    project = Project(tmp_path)
+    write_davis(project.data / "davis")
+    return project
+
+
+@pytest.fixture(scope="session")
+def made_project(tmp_path_factory) -> Project:
+    """Three rows that were run, one that was not, and a baseline; made once: scoring takes time."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        folder = tmp_path_factory.mktemp("project")
+        monkeypatch.chdir(folder)
+        project = Project(folder)
+        write_davis(project.data / "davis")
+        project.add("hodor-none-coco", "none", shift=3)
+        project.add("hodor-soft-coco", "soft", shift=2)
+        project.add("hodor-hard-coco", "hard", selected=False)
+        project.add("hodor-soft-cyclic", "soft", init="hodor-soft-coco", shift=1)
+        project.add("copy-first-mask", tables=["extended"], shift=6)
+    return project
+
+
+@pytest.fixture
+def project(made_project, tmp_path, monkeypatch) -> Project:
+    """A copy of `made_project` to damage."""
+    folder = tmp_path / "project"
+    shutil.copytree(made_project.folder, folder)
+    monkeypatch.chdir(folder)
+    return replace(
+        made_project, folder=folder, rows=deepcopy(made_project.rows), stamps=dict(made_project.stamps)
+    )

@@ -1,0 +1,61 @@
+"""A small DAVIS tree, with predictions, that the scoring tests damage in various ways."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hodor.data.images import write_labels
+
+
+@dataclass(frozen=True)
+class Tree:
+    """root holds DAVIS/; pred holds <sequence>/<frame>.png."""
+
+    root: Path
+    pred: Path
+
+    def truth_path(self, sequence: str, frame: int) -> Path:
+        return self.root / "DAVIS" / "Annotations" / "480p" / sequence / f"{frame:05d}.png"
+
+    def pred_path(self, sequence: str, frame: int) -> Path:
+        return self.pred / sequence / f"{frame:05d}.png"
+
+
+def boxes(frame: int, objects: int, height: int, width: int) -> np.ndarray:
+    """uint8 (height, width): object k is a square that moves right with the frames."""
+    labels = np.zeros((height, width), np.uint8)
+    for k in range(objects):
+        labels[4 + 14 * k : 14 + 14 * k, 3 + frame : 15 + frame] = k + 1
+    return labels
+
+
+@pytest.fixture
+def make_tree(tmp_path: Path) -> Callable[..., Tree]:
+    """Makes a tree from {sequence: (frames, objects)}. The predictions are the truth, one pixel further down."""
+
+    def make(sequences: dict[str, tuple[int, int]], split: str = "val") -> Tree:
+        tree = Tree(tmp_path / "davis", tmp_path / "row" / "masks")
+        davis = tree.root / "DAVIS"
+        (davis / "ImageSets" / "2017").mkdir(parents=True)
+        (davis / "ImageSets" / "2017" / f"{split}.txt").write_text("".join(f"{name}\n" for name in sequences))
+        for number, (name, (frames, objects)) in enumerate(sequences.items()):
+            height, width = 48, 64 + 4 * number
+            images = davis / "JPEGImages" / "480p" / name
+            images.mkdir(parents=True)
+            for frame in range(frames):
+                Image.fromarray(np.full((height, width, 3), 90, np.uint8)).save(images / f"{frame:05d}.jpg")
+                labels = boxes(frame % 30, objects, height, width)
+                write_labels(tree.truth_path(name, frame), labels)
+                write_labels(tree.pred_path(name, frame), np.roll(labels, 1, axis=0))
+        return tree
+
+    return make
+
+
+@pytest.fixture
+def tree(make_tree) -> Tree:
+    return make_tree({"walk": (6, 2), "run": (5, 1)})
