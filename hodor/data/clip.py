@@ -26,5 +26,9 @@ class Clip:
         """The same clip on another device."""
         move = {"device": device, "non_blocking": True}
         return Clip(
-            self.frames.to(**move), self.labels.to(**move), self.valid.to(**move), self.objects, self.annotated
+            self.frames.to(**move),
+            self.labels.to(**move),
+            self.valid.to(**move),
+            self.objects,
+            self.annotated,
         )

@@ -92,7 +92,9 @@ def build_method(name: str, options: dict[str, Any], inference: InferenceOptions
                 if error.name is None or not module.startswith(error.name):
                     raise
     if name not in _METHODS:
-        raise HodorError(f"no method is called {name!r}: known are the modules of hodor/models that register themselves")
+        raise HodorError(
+            f"no method is called {name!r}: known are the modules of hodor/models that register themselves"
+        )
     return _METHODS[name](options, inference or InferenceOptions())
 
 
@@ -106,7 +108,9 @@ def check_masks(frame: Frame, masks: Masks) -> None:
         if not 1 <= object_id <= 254:
             raise HodorError(f"object id {object_id}: ids are 1 to 254 (0 is background, 255 void)")
         if mask.shape != frame.shape[:2]:
-            raise HodorError(f"the mask of object {object_id} has size {mask.shape}, the frame {frame.shape[:2]}")
+            raise HodorError(
+                f"the mask of object {object_id} has size {mask.shape}, the frame {frame.shape[:2]}"
+            )
 
 
 def save_model(path: Path, method: Method, *, name: str, options: dict[str, Any]) -> None:
@@ -119,7 +123,9 @@ def save_model(path: Path, method: Method, *, name: str, options: dict[str, Any]
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise HodorError(f"{path}: could not write the model ({error}); free space or mend the folder") from error
+        raise HodorError(
+            f"{path}: could not write the model ({error}); free space or mend the folder"
+        ) from error
 
 
 def load_model(path: Path, inference: InferenceOptions | None = None) -> tuple[str, Method]:

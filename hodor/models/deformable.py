@@ -31,7 +31,9 @@ def deformable_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor |
     sampled = functional.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     # The taps of a channel lie side by side: what remains is a 1x1 convolution over channels x taps.
     return functional.conv2d(
-        sampled.view(batch, channels * taps, height, width), weight.reshape(out_channels, channels * taps, 1, 1), bias
+        sampled.view(batch, channels * taps, height, width),
+        weight.reshape(out_channels, channels * taps, 1, 1),
+        bias,
     )
 
 

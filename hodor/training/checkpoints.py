@@ -56,7 +56,15 @@ class Checkpoints:
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
                 foreign = state["identity"] != self.identity
-            except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile):
+            except (
+                OSError,
+                RuntimeError,
+                EOFError,
+                KeyError,
+                TypeError,
+                pickle.UnpicklingError,
+                zipfile.BadZipFile,
+            ):
                 print(f"{path}: broken checkpoint, taking the one before", file=sys.stderr)
                 path.unlink()
                 continue

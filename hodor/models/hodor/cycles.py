@@ -42,7 +42,13 @@ class Cycles:
     """
 
     def __init__(
-        self, network: Network, features: list[Features], reference: Tensor, visible: list[Tensor], *, detach: bool
+        self,
+        network: Network,
+        features: list[Features],
+        reference: Tensor,
+        visible: list[Tensor],
+        *,
+        detach: bool,
     ) -> None:
         self.network, self.features, self.visible, self.detach = network, features, visible, detach
         self.predictions: list[Prediction] = []

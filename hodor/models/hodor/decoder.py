@@ -55,14 +55,19 @@ class DescriptorAttention(nn.Module):
         self.v_proj_backgrounds = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, query: Tensor, history: History, object_embedding: Tensor, background_embedding: Tensor) -> Tensor:
+    def forward(
+        self, query: Tensor, history: History, object_embedding: Tensor, background_embedding: Tensor
+    ) -> Tensor:
         """`query` (B, N, C); embeddings (C) and (G, C), added to the keys only -> (B, N, C)."""
         objects, backgrounds = history.objects, history.backgrounds
         keys = [
             self.k_proj_objects(objects + object_embedding).flatten(1, 2),
             self.k_proj_backgrounds(backgrounds + background_embedding.unsqueeze(1)).flatten(1, 2),
         ]
-        values = [self.v_proj_objects(objects).flatten(1, 2), self.v_proj_backgrounds(backgrounds).flatten(1, 2)]
+        values = [
+            self.v_proj_objects(objects).flatten(1, 2),
+            self.v_proj_backgrounds(backgrounds).flatten(1, 2),
+        ]
         q = self._split(self.q_proj(query))  # (B, heads, N, d)
         k, v = (self._split(torch.cat(parts, dim=1)) for parts in (keys, values))  # (B, heads, M, d)
         # The release drops logits, not weights: a dropped logit is 0, not minus infinity.
@@ -89,7 +94,12 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, position: Tensor, history: History, object_embedding: Tensor, background_embedding: Tensor
+        self,
+        x: Tensor,
+        position: Tensor,
+        history: History,
+        object_embedding: Tensor,
+        background_embedding: Tensor,
     ) -> Tensor:
         """`x` (B, C, h, w), `position` (N, C) -> (B, C, h, w)."""
         height, width = x.shape[-2:]
@@ -112,7 +122,9 @@ class Decoder(nn.Module):
         self.reduce_4 = nn.Sequential(
             nn.Conv2d(dim, dim // 4, 1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim // 4)
         )
-        self.embed_4 = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim))
+        self.embed_4 = nn.Sequential(
+            nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim)
+        )
         self.object_query = nn.Linear(dim, dim)
         self.background_query = nn.Linear(dim, dim)
         # One more background channel, which no descriptor explains.
@@ -142,7 +154,9 @@ class Decoder(nn.Module):
         Returns:
             Logits (B, 1 + G + K, 2 h, 2 w): the catch-all, the background patches, the objects.
         """
-        position = sine_position(*features_8.shape[-2:], features_8.shape[1], features_8.device).to(features_8.dtype)
+        position = sine_position(*features_8.shape[-2:], features_8.shape[1], features_8.device).to(
+            features_8.dtype
+        )
         x = features_8
         for layer in self.layers:
             x = layer(x, position, history, object_embedding, background_embedding)
@@ -151,7 +165,9 @@ class Decoder(nn.Module):
         split = fine.shape[1]
         x = torch.cat([x[:, :split] + fine, x[:, split:]], dim=1)
         embedded = self.embed_4(x)
-        backgrounds = similarity(self.background_query(history.backgrounds), embedded, history.backgrounds_valid)
+        backgrounds = similarity(
+            self.background_query(history.backgrounds), embedded, history.backgrounds_valid
+        )
         objects = similarity(self.object_query(history.objects), embedded, history.objects_valid)
         return torch.cat([self.catch_all(embedded), backgrounds, objects], dim=1)
 

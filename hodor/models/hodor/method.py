@@ -5,7 +5,6 @@ CVPR 2022, arXiv 2112.09131) with soft-masked attention (arXiv 2206.00182). Expe
 DAVIS-2017 val from images, 80.6 after cyclic training; 270 GFLOP for a frame of 512x928 with three objects.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,23 +47,26 @@ class Entry:
         if count == 0:
             return self
         objects = functional.pad(self.objects, (0, 0, 0, count))
-        return Entry(self.backgrounds, objects, functional.pad(self.objects_valid, (0, count)), self.backgrounds_valid)
+        return Entry(
+            self.backgrounds, objects, functional.pad(self.objects_valid, (0, count)), self.backgrounds_valid
+        )
 
 
 @dataclass
 class State:
-    """A video under way: object ids in the order of the channels, the frames' geometry, the window of descriptors."""
+    """A video under way: ids in the order of the channels, the frames' geometry, the history (oldest first)."""
 
     ids: list[int]
     geometry: Geometry
-    window: deque[Entry]
-    first: Entry | None = None
+    history: list[Entry] = field(default_factory=list)
+    # Objects too small to be seen at stride 8, which are not followed.
     ignored: set[int] = field(default_factory=set)
 
-    def entries(self) -> list[Entry]:
-        """History, oldest first; the first frame stays in front where it is kept."""
-        kept = [] if self.first is None or any(e is self.first for e in self.window) else [self.first]
-        return kept + list(self.window)
+    def remember(self, history: list[Entry], new: Entry, options: InferenceOptions) -> None:
+        """Append a frame and forget those that left the window."""
+        kept = 1 if options.keep_first else 0
+        history = [*history, new]
+        self.history = history[:kept] + history[kept:][-options.temporal_window :]
 
 
 @register("hodor")
@@ -126,28 +128,30 @@ class Hodor(Method):
     def start(self, frame: Frame, masks: Masks) -> State:
         check_masks(frame, masks)
         geometry = Geometry.of(frame.shape[:2], self.inference)
-        state = State([], geometry, deque(maxlen=self.inference.temporal_window))
+        state = State([], geometry)
         features = self.features([frame])[0]
         reference = self._new_objects(state, masks)
         if reference is None:
-            raise HodorError(f"no object of ids {sorted(masks)} is large enough to be seen in the first frame")
+            raise HodorError(
+                f"no object of ids {sorted(masks)} is large enough to be seen in the first frame"
+            )
         entry = self._entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)))
-        state.window.append(entry)
-        state.first = entry if self.inference.keep_first else None
+        state.remember([], entry, self.inference)
         return state
 
     @torch.inference_mode()
-    def step(self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
+    def step(
+        self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None
+    ) -> Tensor:
         features = self.features([frame])[0] if features is None else features
-        history, reference, old = state.entries(), None, len(state.ids)
+        history, new, reference, old = state.history, [], None, len(state.ids)
         if new_masks:
             check_masks(frame, new_masks)
             reference = self._new_objects(state, new_masks)
         if reference is not None:
-            added = reference.shape[1]
-            history = [entry.extended(added) for entry in history]
-            history.append(self._new_entry(features, reference, old))
-        logits = self.network.decode(features, self._history(history))
+            history = [entry.extended(reference.shape[1]) for entry in history]
+            new = [self._new_entry(features, reference, old)]
+        logits = self.network.decode(features, self._history(history + new))
         full = functional.softmax(resize(logits, 4), dim=1)  # (1, 1 + G + K, H, W), padded frame
         objects = resize(object_probabilities(logits, self.network.backgrounds), 1 / 2)
         if reference is not None:
@@ -155,10 +159,8 @@ class Hodor(Method):
             # The published path: stride 4 to full size, paste, stride 8. Without a paste it equals the line above.
             coarse = resize(functional.softmax(logits, dim=1), 4)
             objects = resize(paste(coarse, reference)[:, 1 + self.network.backgrounds :], 1 / 8)
-        state.window = deque(history[-state.window.maxlen :] if reference is None else history[:-1], state.window.maxlen)
-        state.window.append(
-            self._entry(*self.network.encode(features, *predicted_masks(objects, self.network.grid)))
-        )
+        entry = self._entry(*self.network.encode(features, *predicted_masks(objects, self.network.grid)))
+        state.remember(history, entry, self.inference)
         return self._output(full, state.geometry)
 
     def _new_objects(self, state: State, masks: Masks) -> Tensor | None:

@@ -37,5 +37,7 @@ class Options(BaseModel):
         if self.dim % self.heads:
             raise ValueError(f"`heads` {self.heads} must divide `dim` {self.dim}")
         if self.attention == "soft" and self.heads % 4:
-            raise ValueError(f"`heads` {self.heads} must be a multiple of 4: the starting alphas 32, 16, 8, 4 share them")
+            raise ValueError(
+                f"`heads` {self.heads} must be a multiple of 4: the starting alphas 32, 16, 8, 4 share them"
+            )
         return self

@@ -1,0 +1,7 @@
+"""`python -m hodor`: the same as the command `hodor`."""
+
+import sys
+
+from hodor.cli import main
+
+sys.exit(main())

@@ -1,0 +1,191 @@
+"""The command line: `hodor VERB ...`, one verb for each step of the workflow.
+
+    fetch prepare train segment score manifest tabulate render
+
+A step takes its settings from a stamp, which the workflow writes; `hodor score` also works without one. Modules are
+imported when their verb is called, so that each verb starts fast.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hodor import __version__
+from hodor.errors import HodorError
+from hodor.provenance import read_stamp
+
+_VERBS: dict[str, tuple[str, dict[str, str]]] = {
+    "fetch": (
+        "get a data set's archives, or generate them",
+        {"out": "folder for the archives and for archives.json, which lists them"},
+    ),
+    "prepare": (
+        "extract and check archives",
+        {
+            "archives": "their folder",
+            "out": "folder for the data set",
+            "manifest": "JSON file with its checksums",
+        },
+    ),
+    "train": (
+        "train a row; a run that was interrupted goes on",
+        {"data": "folder of the data sets", "out": "run folder", "init?": "weights to start from"},
+    ),
+    "segment": (
+        "segment the videos of a benchmark with a trained row",
+        {
+            "weights": "model.safetensors",
+            "data": "folder of the data sets",
+            "out": "folder for masks/ and masks.json",
+        },
+    ),
+    "score": (
+        "score masks: J and F by the official protocol",
+        {
+            "pred": "folder that holds <sequence>/<frame>.png",
+            "truth": "folder of the benchmark's data set",
+            "benchmark": "benchmark id",
+            "out": "folder for the scores",
+        },
+    ),
+    "manifest": (
+        "gather what is known of a run into its manifest.json",
+        {"run": "run folder", "benchmark+": "benchmark ids"},
+    ),
+    "tabulate": (
+        "make the tables from all scores",
+        {"runs": "folder of the scale's runs", "out": "folder for the tables"},
+    ),
+    "render": (
+        "make the report pages from tables and runs",
+        {
+            "results": "folder of the tables",
+            "runs": "folder of the scale's runs",
+            "data": "folder of the data sets",
+            "out": "folder for the pages",
+        },
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb; the exit status: 0, or 1 after an error that the user can mend (2: wrong usage)."""
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except HodorError as error:
+        print(f"hodor {options.verb}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"hodor {options.verb}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hodor", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--version", action="version", version=f"hodor {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb, (about, flags) in _VERBS.items():
+        command = verbs.add_parser(verb, help=about, description=about[0].upper() + about[1:] + ".")
+        stamp_help = "the step's settings, a file that the workflow writes"
+        if verb != "manifest":
+            command.add_argument("--stamp", type=Path, required=verb != "score", help=stamp_help)
+        for flag, help in flags.items():
+            kind = str if flag.startswith("benchmark") else Path
+            count = "+" if flag.endswith("+") else None
+            required = not flag.endswith("?")
+            command.add_argument(
+                f"--{flag.rstrip('?+')}", type=kind, nargs=count, required=required, help=help
+            )
+        if verb == "score":
+            command.add_argument("--jobs", type=int, help="processes (all cores if absent)")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    stamp = read_stamp(options.stamp) if getattr(options, "stamp", None) else None
+    if stamp is not None and stamp["step"] != options.verb:
+        raise HodorError(f"{options.stamp}: is a stamp of the step {stamp['step']}")
+    _STEPS[options.verb](options, stamp)
+
+
+def _entry(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"hodor.{module}"), name)
+
+
+def _fetch(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
+    # The mirror says where to look, not what is wanted: it is no part of the stamp.
+    stamp["settings"]["mirror"] = os.environ.get("HODOR_MIRROR") or None
+    _entry("data.fetch", "fetch")(stamp, options.out)
+
+
+def _prepare(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
+    _entry("data.prepare", "prepare")(stamp, options.archives, options.out, options.manifest)
+
+
+def _train(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
+    for dataset in stamp["settings"]["datasets"]:
+        _require_data(options.data / dataset)
+    _limit_threads(stamp)
+    _entry("training.run", "train")(stamp, options.data, options.out, options.init)
+
+
+def _segment(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
+    _require_data(options.data / stamp["settings"]["benchmark"]["dataset"])
+    _limit_threads(stamp)
+    _entry("inference.segment", "segment")(stamp, options.weights, options.data, options.out)
+
+
+def _score(options: argparse.Namespace, stamp: dict[str, Any] | None) -> None:
+    if stamp is not None:
+        _require_data(options.truth)
+        stamp["settings"]["jobs"] = options.jobs
+    _entry("scoring.score", "score")(options.pred, options.truth, options.benchmark, options.out, stamp)
+
+
+def _manifest(options: argparse.Namespace, stamp: None) -> None:
+    run = _entry("reporting.runs", "read_run")(options.run, options.benchmark)
+    _entry("reporting.runs", "merge_manifest")(run)
+
+
+def _tabulate(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
+    _entry("reporting.tables", "tabulate")(stamp, options.runs, options.out)
+
+
+def _render(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
+    _entry("reporting.render", "render")(stamp, options.results, options.runs, options.data, options.out)
+
+
+def _require_data(folder: Path) -> None:
+    """An extracted data set may be deleted to save room: its manifest stays, and nothing that is done needs it."""
+    if not folder.is_dir():
+        raise HodorError(
+            f"{folder}: the folder of this data set is missing; bring it back from its archives with: "
+            f"snakemake --cores 1 --force -- {folder}.json"
+        )
+
+
+def _limit_threads(stamp: dict[str, Any]) -> None:
+    """Sets the threads of the number libraries before they load.
+
+    Snakemake sets them to what `--cores` leaves, and the same job would give other numbers with fewer cores.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ[name] = str(stamp["settings"]["threads"])
+
+
+_STEPS = {
+    "fetch": _fetch,
+    "prepare": _prepare,
+    "train": _train,
+    "segment": _segment,
+    "score": _score,
+    "manifest": _manifest,
+    "tabulate": _tabulate,
+    "render": _render,
+}

@@ -1,0 +1,326 @@
+"""The configuration: config/config.yaml, config/rows.yaml and one config/scales/<scale>.yaml, checked as a whole.
+
+`load` is the only reader. The steps of the workflow never see it: they take stamps (`hodor.stamps`), which hold the
+slice of the configuration that they use. The option classes that it checks against belong to the parts that use them
+and import nothing heavy, so that the workflow starts fast.
+"""
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from hodor.data.options import GeneratedOptions
+from hodor.data.sources import ARCHIVES, EDITIONS
+from hodor.errors import HodorError
+from hodor.inference.options import InferenceOptions
+from hodor.scoring.benchmarks import BENCHMARKS
+from hodor.settings import none_of, read_yaml, validate
+from hodor.training.options import StageOptions
+
+
+class Settings(BaseModel):
+    """config/config.yaml, and what `snakemake --config` may set: which scale and which part of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scale: str = Field("mini", description="a file of config/scales, without its ending")
+    rows: Literal["all"] | list[str] = Field("all", description="`all` or ids of config/rows.yaml")
+    seeds: list[int] | None = Field(None, description="seeds of every row; null: the scale's own")
+    mirror: str | None = Field(None, description="folder or URL that holds <dataset>/<archive>")
+    overrides: dict[str, Any] = Field(
+        {}, description="dotted keys of the scale and the values that they get instead"
+    )
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _rows(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "all":
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds(cls, value: Any) -> Any:
+        # The command line hands over text: seeds=0 and seeds=0,1 must mean what they mean in a file.
+        if isinstance(value, str):
+            parts = [part.strip() for part in value.split(",") if part.strip()]
+            return None if value.lower() in ("", "null", "none") else parts
+        return [value] if isinstance(value, int) else value
+
+    @field_validator("mirror", mode="before")
+    @classmethod
+    def _mirror(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and value.lower() in ("", "null", "none") else value
+
+
+class Row(BaseModel):
+    """One trained system: an entry of config/rows.yaml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tables: list[Literal["ablation", "comparison", "extended"]] = Field(min_length=1)
+    label: str = Field(description="its name in tables")
+    method: str = Field(description="a package or module of hodor.models, with - for _")
+    options: dict[str, Any] = Field({}, description="method options that differ from the scale's")
+    stage: str | None = Field(description="a key of the scale's `stages`; null: no training")
+    init: str | None = Field(None, description="the row whose weights training starts from")
+    trained_on: str = Field(description="its training data in tables")
+
+
+class Rows(BaseModel):
+    """config/rows.yaml. The key `systems` is what dvc.yaml loops over."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    systems: dict[str, Row]
+
+
+class Scale(BaseModel):
+    """config/scales/<name>.yaml: one size of the whole experiment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="that of the file")
+    title: str = Field(description="the scale's name in tables and pages")
+    caption: str = Field(
+        description="what the numbers of this scale say and do not say; stands under every table"
+    )
+    edition: Literal[EDITIONS]
+    generated: GeneratedOptions | None = Field(
+        None, description="for the edition `generated`, and only for it"
+    )
+    datasets: list[Literal[tuple(ARCHIVES)]] = Field(min_length=1)
+    seeds: list[int] = Field([0], min_length=1)
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = Field(
+        1, ge=1, description="torch threads of one training or segmenting job; numbers depend on it"
+    )
+    methods: dict[str, dict[str, Any]] = Field(
+        {}, description="method id -> options of its networks at this scale"
+    )
+    stages: dict[str, StageOptions] = Field({}, description="stage id -> its training settings")
+    inference: InferenceOptions = InferenceOptions()
+    benchmarks: list[Literal[tuple(BENCHMARKS)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Scale":
+        if (self.edition == "generated") != (self.generated is not None):
+            raise ValueError("`generated` must be given for edition `generated` and for no other")
+        for stage, options in self.stages.items():
+            for source in options.sources:
+                if source.dataset not in self.datasets:
+                    raise ValueError(f"stages.{stage}.sources: {none_of(source.dataset, self.datasets)}")
+        for benchmark in self.benchmarks:
+            if BENCHMARKS[benchmark].dataset not in self.datasets:
+                raise ValueError(
+                    f"benchmarks: {benchmark} needs `{BENCHMARKS[benchmark].dataset}` among `datasets`"
+                )
+        for name in ("datasets", "seeds", "benchmarks"):
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name}: an entry is given twice")
+        return self
+
+
+@dataclass(frozen=True)
+class Config:
+    """The checked whole.
+
+    scale: with overrides applied. rows: every row. selected: ids of the rows that the tables are to hold numbers for,
+    in the order of `rows`. options: row id -> complete method options. mirror: None, a URL or an absolute path.
+    """
+
+    settings: Settings
+    scale: Scale
+    rows: dict[str, Row]
+    selected: tuple[str, ...]
+    seeds: tuple[int, ...]
+    options: dict[str, dict[str, Any]]
+    mirror: str | None
+    folder: Path
+
+    def stage(self, row: str) -> StageOptions | None:
+        """The training stage of a row; None where it is not trained."""
+        name = self.rows[row].stage
+        return self.scale.stages[name] if name else None
+
+    def needed(self) -> tuple[str, ...]:
+        """The selected rows and the rows that these start from, parents first."""
+        found: list[str] = []
+
+        def visit(row: str) -> None:
+            if row not in found:
+                if parent := self.rows[row].init:
+                    visit(parent)
+                found.append(row)
+
+        for row in self.selected:
+            visit(row)
+        return tuple(found)
+
+    def datasets(self, row: str) -> tuple[str, ...]:
+        """Data sets that training the row reads."""
+        stage = self.stage(row)
+        return tuple(dict.fromkeys(source.dataset for source in stage.sources)) if stage else ()
+
+
+def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
+    """Reads and checks the configuration.
+
+    Args:
+        folder: the folder `config`.
+        overrides: keys of config.yaml that the command line sets instead (`snakemake --config`).
+
+    Raises:
+        HodorError: any fault, with the file, the key and the allowed values.
+    """
+    folder = Path(folder)
+    name = f"{folder.name}/config.yaml"
+    content = read_yaml(folder / "config.yaml", name)
+    for key in overrides or {}:
+        if key not in Settings.model_fields:
+            raise HodorError(f"--config {key}: unknown key, {none_of(key, list(Settings.model_fields))}")
+    settings = validate(Settings, content | (overrides or {}), name)
+
+    scales = scale_names(folder)
+    if settings.scale not in scales:
+        raise HodorError(f"{name}: scale: {none_of(settings.scale, scales)}")
+    scale = _load_scale(folder, settings, name)
+
+    rows_name = f"{folder.name}/rows.yaml"
+    rows = validate(Rows, read_yaml(folder / "rows.yaml", rows_name), rows_name).systems
+    options = {row: _check_row(row, rows, scale, rows_name) for row in rows}
+    selected = list(rows) if settings.rows == "all" else settings.rows
+    for row in selected:
+        if row not in rows:
+            raise HodorError(f"{name}: rows: {none_of(row, list(rows))}")
+    seeds = scale.seeds if settings.seeds is None else settings.seeds
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise HodorError(f"{name}: seeds: must be different numbers from 0 on (given: {seeds})")
+    return Config(
+        settings=settings,
+        scale=scale,
+        rows=rows,
+        selected=tuple(row for row in rows if row in selected),
+        seeds=tuple(seeds),
+        options=options,
+        mirror=_mirror(settings.mirror),
+        folder=folder,
+    )
+
+
+def scale_names(folder: Path) -> list[str]:
+    """Scales that a configuration folder holds, sorted."""
+    return sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
+
+
+def options_class(method: str) -> type[BaseModel] | None:
+    """The class `Options` of a method, from hodor.models.<method>.options; None where the method has no options."""
+    package = f"hodor.models.{method.replace('-', '_')}"
+    try:
+        found = importlib.util.find_spec(f"{package}.options")
+    except ModuleNotFoundError:  # a plain module, which has no room for options
+        return None
+    return importlib.import_module(f"{package}.options").Options if found else None
+
+
+def method_names() -> list[str]:
+    """Methods that there are: packages of hodor.models that hold a module `method`."""
+    models = Path(__file__).parent / "models"
+    return sorted(path.parent.name.replace("_", "-") for path in models.glob("*/method.py"))
+
+
+def _load_scale(folder: Path, settings: Settings, name: str) -> Scale:
+    scale_name = f"{folder.name}/scales/{settings.scale}.yaml"
+    content = read_yaml(folder / "scales" / f"{settings.scale}.yaml", scale_name)
+    for key, value in settings.overrides.items():
+        *parents, last = key.split(".")
+        at = content
+        for depth, parent in enumerate(parents):
+            if not isinstance(at.get(parent), dict):
+                place = ".".join(parents[:depth])
+                raise HodorError(
+                    f"{name}: overrides.{key}: in {place or scale_name}, {none_of(parent, list(at))}"
+                )
+            at = at[parent]
+        at[last] = value
+    if settings.overrides:
+        scale_name += " (with the overrides)"
+    scale = validate(Scale, content, scale_name)
+    if scale.name != settings.scale:
+        raise HodorError(
+            f"{scale_name}: name: must be that of the file, `{settings.scale}` (given: '{scale.name}')"
+        )
+    for method in scale.methods:
+        if method not in method_names():
+            raise HodorError(f"{scale_name}: methods: {none_of(method, method_names())}")
+    return scale
+
+
+def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[str, Any]:
+    """Complete method options of one row, its entry checked against the other rows and the scale."""
+    row = rows[id]
+    if row.method not in method_names():
+        raise HodorError(f"{name}: {id}.method: {none_of(row.method, method_names())}")
+    if row.stage is not None and row.stage not in scale.stages:
+        raise HodorError(
+            f"{name}: {id}.stage: {none_of(row.stage, list(scale.stages))} (stages of {scale.name})"
+        )
+    if row.init is not None:
+        if row.init not in rows:
+            raise HodorError(f"{name}: {id}.init: {none_of(row.init, list(rows))}")
+        seen, parent = {id}, row.init
+        while parent is not None:
+            if parent in seen:
+                raise HodorError(f"{name}: {id}.init: the rows start from each other in a circle")
+            seen.add(parent)
+            parent = rows[parent].init if parent in rows else None
+    merged = scale.methods.get(row.method, {}) | row.options
+    cls = options_class(row.method)
+    if cls is None:
+        if merged:
+            raise HodorError(
+                f"{name}: {id}.options: method {row.method} takes none (given: {', '.join(merged)})"
+            )
+        return {}
+    both = f"{name}: {id}.options with config/scales/{scale.name}.yaml: methods.{row.method}"
+    return validate(cls, merged, both).model_dump(mode="json")
+
+
+def _mirror(mirror: str | None) -> str | None:
+    """The mirror as an absolute path, so that a step that runs elsewhere finds it; URLs as they are."""
+    if mirror is None or "://" in mirror:
+        return mirror
+    path = Path(mirror).expanduser().resolve()
+    if not path.is_dir():
+        raise HodorError(f"config/config.yaml: mirror: '{mirror}' is neither a folder nor a URL")
+    return str(path)
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of all settings files (config/schema.json), for editors; `make schema` writes it."""
+    definitions: dict[str, Any] = {}
+
+    def add(model: type[BaseModel], title: str) -> dict[str, str]:
+        content = model.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(content.pop("$defs", {}))
+        definitions[title] = content
+        return {"$ref": f"#/$defs/{title}"}
+
+    methods = {name: add(cls, f"methods.{name}") for name in method_names() if (cls := options_class(name))}
+    files = {
+        "config.yaml": add(Settings, "Settings"),
+        "rows.yaml": add(Rows, "Rows"),
+        "scales/*.yaml": add(Scale, "Scale"),
+    }
+    definitions["Scale"]["properties"]["methods"]["properties"] = methods
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The settings files of this folder",
+        "type": "object",
+        "properties": files,
+        "$defs": dict(sorted(definitions.items())),
+    }

@@ -1,0 +1,1 @@
+"""Sources, readers and clips: from archives to tensors."""

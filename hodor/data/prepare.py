@@ -1,0 +1,241 @@
+"""The verb `prepare`: archives become a data set that is known to be whole.
+
+All archives are extracted, every split is opened by its strict reader, and every image and mask that the readers
+give is decoded once. What comes out is a folder and a small manifest of counts and checksums; training and scoring
+depend on the manifest, never on time stamps of a hundred thousand files.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from hodor.data import coco, davis, youtube_vos
+from hodor.data.extract import extract_all
+from hodor.data.fetch import RECORD
+from hodor.data.progress import Progress
+from hodor.data.sources import ARCHIVES
+from hodor.data.video import Video
+from hodor.errors import HodorError
+from hodor.provenance import read_json, sha256_file, write_json_atomic
+
+# Starting processes costs more than decoding this many files.
+_FEW = 400
+_COCO_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Split:
+    """What `open_split` found: counts from the reader, and tasks that decode everything and return more counts.
+
+    Attributes:
+        counts: name of the count -> number.
+        tasks: calls without arguments that return counts to be added; picklable.
+        files: number of image files that each task decodes.
+    """
+
+    counts: dict[str, int]
+    tasks: list[Callable[[], dict[str, int]]]
+    files: list[int]
+
+
+OFFICIAL_COUNTS = {
+    "coco": {"train2017": {"images": 118_287}, "val2017": {"images": 5_000}},
+    "davis": {"train": {"videos": 60}, "val": {"videos": 30}, "test-dev": {"videos": 30}},
+    "youtube-vos": {"train": {"videos": 3_471}, "valid": {"videos": 507}},
+    "youtube-vos-2018": {"valid": {"videos": 474}},
+}
+"""Checked for edition `official` alone."""
+
+SPLITS = {
+    "coco": coco.SPLITS,
+    "coco-persons-small": ("val2017",),
+    "davis": davis.SPLITS,
+    "youtube-vos": youtube_vos.SPLITS,
+    "youtube-vos-2018": ("valid",),
+}
+
+
+def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
+    """Extracts a data set to `out`, checks all of it and writes its manifest.
+
+    Args:
+        stamp: `settings` holds `dataset`, `edition` and, optionally, `jobs` (processes, 2 if absent).
+        archives: folder with the archives and the `archives.json` of `fetch`.
+        out: folder of the data set, replaced.
+        manifest: JSON file, written last: `dataset`, `edition`, `splits` (counts), `files`, `sha256` (over the sorted
+            lines "<sha256>  <relative path>" of all files), `archives` (name -> sha256). The same archives give the
+            same bytes.
+
+    Raises:
+        HodorError: an archive or a file of the data set is missing, damaged or disagrees with another, or counts of
+            the official edition differ.
+    """
+    settings, archives, out, manifest = stamp["settings"], Path(archives), Path(out), Path(manifest)
+    dataset, edition = settings["dataset"], settings["edition"]
+    if dataset not in ARCHIVES:
+        raise HodorError(f"stamp: unknown data set {dataset!r}; there are {', '.join(ARCHIVES)}")
+    manifest.unlink(missing_ok=True)
+    known = _check_archives(dataset, archives)
+    digests = extract_all([archives / name for name in known], out)
+    splits = check_dataset(dataset, edition, out, settings.get("jobs") or 2)
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    content = {
+        "dataset": dataset,
+        "edition": edition,
+        "splits": splits,
+        "files": len(digests),
+        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "archives": known,
+    }
+    write_json_atomic(manifest, content)
+
+
+def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict[str, dict[str, int]]:
+    """Opens every split of an extracted data set and decodes every image and mask.
+
+    Returns:
+        Split -> counts. Videos: videos, frames, masks, objects, and `objects_not_on_first_frame` (DAVIS: ids of no
+        benchmark; YouTube-VOS train: too small on the frame that meta.json names). Images: images, of which
+        skipped_unannotated, objects, of which crowds and empty_masks (no pixel).
+    """
+    opened = {split: open_split(dataset, root, split) for split in SPLITS[dataset]}
+    if dataset == "davis":
+        _no_orphans(root)
+    if edition == "official":
+        _check_counts(dataset, opened, root)
+    tasks = [task for split in opened.values() for task in split.tasks]
+    files = [number for split in opened.values() for number in split.files]
+    results = iter(_run(tasks, files, jobs, f"{dataset}: decoded"))
+    splits = {}
+    for name, split in opened.items():
+        counts = Counter(split.counts)
+        for _ in split.tasks:
+            counts.update(next(results))
+        splits[name] = dict(sorted(counts.items()))
+    return splits
+
+
+def open_split(dataset: str, root: Path, split: str) -> Split:
+    """Opens one split of any data set with its strict reader."""
+    if dataset.startswith("coco"):
+        found = coco.load_coco(root, split)
+        chunks = [found.images[i : i + _COCO_CHUNK] for i in range(0, len(found.images), _COCO_CHUNK)]
+        objects = [item for image in found.images for item in image.objects]
+        counts = {
+            "images": len(found.images) + found.skipped_unannotated,
+            "skipped_unannotated": found.skipped_unannotated,
+            "objects": len(objects),
+            "crowds": sum(item.crowd for item in objects),
+        }
+        return Split(
+            counts, [partial(_check_images, chunk) for chunk in chunks], [len(chunk) for chunk in chunks]
+        )
+    if dataset == "davis":
+        videos = davis.load_davis(root, split)
+        tasks = [partial(_check_davis, video) for video in videos]
+    else:
+        videos = youtube_vos.load_youtube_vos(root, split)
+        tasks = [partial(_check_youtube_vos, video, split) for video in videos]
+    counts = {
+        "videos": len(videos),
+        "frames": sum(len(video.frames) for video in videos),
+        "masks": sum(len(video.labelled) for video in videos),
+        "objects": sum(len(video.first_seen) for video in videos),
+    }
+    return Split(counts, tasks, [len(video.frames) + len(video.labelled) for video in videos])
+
+
+def _check_images(images: list[coco.CocoImage]) -> dict[str, int]:
+    empty = 0
+    for image in images:
+        image.read()
+        empty += sum(not item.mask(image.height, image.width).any() for item in image.objects)
+    return {"empty_masks": empty}
+
+
+def _check_davis(video: Video) -> dict[str, int]:
+    for frame in video.frames:
+        video.frame(frame)
+    later = {i for frame in video.labelled for i in davis.check_labels(video, frame)}
+    return {"objects_not_on_first_frame": len(later)}
+
+
+def _check_youtube_vos(video: Video, split: str) -> dict[str, int]:
+    for frame in video.frames:
+        video.frame(frame)
+    ids = {frame: youtube_vos.check_labels(video, frame) for frame in video.labelled}
+    return {"objects_not_on_first_frame": youtube_vos.check_objects(video, ids, split)}
+
+
+def _run(
+    tasks: list[Callable[[], dict[str, int]]], files: list[int], jobs: int, label: str
+) -> Iterable[dict[str, int]]:
+    """Results in the order of the tasks; of several errors the first task's is raised."""
+    progress = Progress(label, sum(files), unit="files")
+    results = []
+    if jobs < 2 or sum(files) < _FEW:
+        for task, number in zip(tasks, files, strict=True):
+            results.append(task())
+            progress.add(number)
+    else:
+        # Not fork: a caller may have threads, whose locks a forked child would wait for.
+        pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"))
+        try:
+            for result, number in zip(pool.map(_call, tasks), files, strict=True):
+                results.append(result)
+                progress.add(number)
+        except BrokenProcessPool as error:
+            raise HodorError(
+                "a decoding process was killed (out of memory?); give it fewer `jobs`"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    progress.close()
+    return results
+
+
+def _call(task: Callable[[], dict[str, int]]) -> dict[str, int]:
+    return task()
+
+
+def _check_archives(dataset: str, archives: Path) -> dict[str, str]:
+    """Archive -> sha256 after comparison with what `fetch` recorded; archives beside the required ones come last."""
+    if not (archives / RECORD).is_file():
+        raise HodorError(f"{archives / RECORD}: no such file; fetch {dataset} first")
+    recorded = read_json(archives / RECORD)
+    known = {}
+    for name in [*ARCHIVES[dataset], *sorted(set(recorded) - set(ARCHIVES[dataset]))]:
+        path = archives / name
+        if not path.is_file() or name not in recorded:
+            raise HodorError(f"{path}: missing archive; fetch {dataset} again")
+        known[name] = sha256_file(path)
+        if known[name] != recorded[name].get("sha256"):
+            raise HodorError(
+                f"{path}: differs from what was fetched (sha256); delete it and fetch {dataset} again"
+            )
+    return known
+
+
+def _no_orphans(root: Path) -> None:
+    """HodorError for a DAVIS sequence folder that is in no split: its line in the split's file is lost."""
+    listed = {name for split in davis.SPLITS for name in davis.sequences(root, split)}
+    for kind in ("JPEGImages", "Annotations"):
+        for path in sorted((root / "DAVIS" / kind / "480p").iterdir()):
+            if path.name not in listed:
+                raise HodorError(f"{path}: in no split; its line in {root}/DAVIS/ImageSets/2017/ is missing")
+
+
+def _check_counts(dataset: str, opened: dict[str, Split], root: Path) -> None:
+    for split, expected in OFFICIAL_COUNTS.get(dataset, {}).items():
+        for what, number in expected.items():
+            if opened[split].counts[what] != number:
+                raise HodorError(
+                    f"{root}: {dataset} {split} has {opened[split].counts[what]} {what}, the official edition has "
+                    f"{number}; fetch the official archives, or use edition subset"
+                )

@@ -1,0 +1,166 @@
+"""Where the archives of each data set come from: the table `config/datasets.csv` and its slice in a stamp.
+
+The table has one row per archive and edition. `official` archives have an address (with a log-in for YouTube-VOS) and,
+where known, size and sha256. A `subset` has no address: the user has it and names a mirror. `generated` archives are
+in no table. Light on imports, because the workflow reads the table at every start.
+"""
+
+import csv
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hodor.errors import HodorError
+
+EDITIONS = ("generated", "subset", "official")
+
+ARCHIVES = {
+    "coco": ("train2017.zip", "val2017.zip", "annotations_trainval2017.zip"),
+    "coco-persons-small": ("val2017.zip", "annotations_trainval2017.zip"),
+    "davis": ("DAVIS-2017-trainval-480p.zip", "DAVIS-2017-test-dev-480p.zip"),
+    "youtube-vos": ("train.zip", "valid.zip"),
+    "youtube-vos-2018": ("valid.zip",),
+}
+"""Archives of a data set in every edition. `youtube-vos` is the 2019 version; of 2018 only the videos of valid differ
+(benchmark ytvos2018-val)."""
+
+COLUMNS = (
+    "dataset",
+    "edition",
+    "version",
+    "archive",
+    "address",
+    "size_bytes",
+    "sha256",
+    "licence",
+    "terms",
+    "log_in",
+    "citation",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One archive of one edition.
+
+    Attributes:
+        dataset, edition, archive: what it is; `archive` is a file name.
+        address: http(s) address, with `log_in` the page that leads to it; None where only a mirror has it.
+        size: bytes, sha256: hexadecimal; None where unknown.
+        log_in: whether a person must log in to download it.
+        terms: address of the terms of use or "".
+        version, licence, citation: for people.
+    """
+
+    dataset: str
+    edition: str
+    archive: str
+    address: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    log_in: bool = False
+    terms: str = ""
+    version: str = ""
+    licence: str = ""
+    citation: str = ""
+
+
+def read_table(path: str | Path) -> list[Source]:
+    """Reads and checks `config/datasets.csv`; HodorError names the line that is wrong."""
+    path = Path(path)
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise HodorError(f"{path}: the columns must be {','.join(COLUMNS)}")
+            sources = [_row(path, reader.line_num, row) for row in reader]
+    except FileNotFoundError:
+        raise HodorError(f"{path}: no such file; it lists the sources of the data sets") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise HodorError(f"{path}: cannot be read as CSV ({error})") from error
+    keys = [(source.dataset, source.edition, source.archive) for source in sources]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise HodorError(f"{path}: {' '.join(key)} is listed twice; remove one line")
+    for dataset, edition in sorted({key[:2] for key in keys}):
+        listed = {key[2] for key in keys if key[:2] == (dataset, edition)}
+        if listed != set(ARCHIVES[dataset]):
+            raise HodorError(f"{path}: {dataset} {edition} must list exactly {', '.join(ARCHIVES[dataset])}")
+    return sources
+
+
+def archives(path: str | Path, dataset: str, edition: str) -> list[dict]:
+    """The list for `settings["archives"]` of a fetch stamp, in the table's order; empty for generated data.
+
+    Licence and citation are left out: another wording must not fetch anything again.
+    """
+    if edition == "generated":
+        return []
+    rows = [row for row in read_table(path) if row.dataset == dataset and row.edition == edition]
+    if not rows:
+        raise HodorError(f"{path}: no archive of data set {dataset!r} in edition {edition!r}; add its lines")
+    return [
+        {key: getattr(row, key) for key in ("archive", "address", "size", "sha256", "log_in", "terms")}
+        for row in rows
+    ]
+
+
+def from_settings(settings: dict) -> list[Source]:
+    """The sources in the settings of a fetch stamp; HodorError where the stamp is incomplete."""
+    dataset, edition = settings.get("dataset"), settings.get("edition")
+    if dataset not in ARCHIVES or edition not in EDITIONS:
+        raise HodorError(
+            f"stamp: data set {dataset!r} in edition {edition!r} is unknown; there are {', '.join(ARCHIVES)} in "
+            f"editions {', '.join(EDITIONS)}"
+        )
+    if edition == "generated":
+        return [Source(dataset, edition, archive) for archive in ARCHIVES[dataset]]
+    known = {field.name for field in dataclasses.fields(Source)} - {"dataset", "edition"}
+    sources = []
+    for entry in settings.get("archives") or []:
+        values = {key: value for key, value in entry.items() if key in known and value not in ("", None)}
+        if "archive" not in values:
+            raise HodorError(f"stamp: an archive of {dataset} has no name")
+        sources.append(Source(dataset, edition, **values))
+    missing = sorted(set(ARCHIVES[dataset]) - {source.archive for source in sources})
+    if missing:
+        raise HodorError(
+            f"stamp: {dataset} needs {missing[0]}, which the stamp does not list; run the workflow again"
+        )
+    return sources
+
+
+def _row(path: Path, line: int, row: dict[str, str]) -> Source:
+    def fail(what: str) -> HodorError:
+        return HodorError(f"{path}, line {line}: {what}")
+
+    if None in row or None in row.values():
+        raise fail(f"{len(COLUMNS)} cells are needed")
+    if row["dataset"] not in ARCHIVES:
+        raise fail(f"unknown data set {row['dataset']!r}; there are {', '.join(ARCHIVES)}")
+    if row["edition"] not in ("official", "subset"):
+        raise fail(f"edition {row['edition']!r} must be official or subset")
+    if row["address"] and not row["address"].startswith(("http://", "https://")):
+        raise fail("address must start with http:// or https://")
+    if row["edition"] == "official" and not row["address"]:
+        raise fail("an official archive needs an address")
+    if row["size_bytes"] and not row["size_bytes"].isdecimal():
+        raise fail("size_bytes must be a whole number or empty")
+    if row["sha256"] and not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
+        raise fail("sha256 must be 64 hexadecimal digits in lower case or empty")
+    if row["log_in"] not in ("yes", "no"):
+        raise fail("log_in must be yes or no")
+    return Source(
+        dataset=row["dataset"],
+        edition=row["edition"],
+        archive=row["archive"],
+        address=row["address"] or None,
+        size=int(row["size_bytes"]) if row["size_bytes"] else None,
+        sha256=row["sha256"] or None,
+        log_in=row["log_in"] == "yes",
+        terms=row["terms"],
+        version=row["version"],
+        licence=row["licence"],
+        citation=row["citation"],
+    )

@@ -1,0 +1,73 @@
+"""Where every file of the workflow lies, relative to the working directory. Nothing else knows these names."""
+
+from pathlib import Path
+
+
+def archives(scale: str, dataset: str) -> Path:
+    """Folder of a data set's archives, in their official names."""
+    return Path("data") / scale / "archives" / dataset
+
+
+def data(scale: str) -> Path:
+    """Folder that holds the extracted data sets and their manifests."""
+    return Path("data") / scale
+
+
+def dataset(scale: str, dataset: str) -> Path:
+    """Folder of an extracted data set."""
+    return data(scale) / dataset
+
+
+def manifest(scale: str, dataset: str) -> Path:
+    """JSON file with counts and checksums of an extracted data set."""
+    return data(scale) / f"{dataset}.json"
+
+
+def runs(scale: str) -> Path:
+    """Folder of all runs of a scale."""
+    return Path("runs") / scale
+
+
+def run(scale: str, row: str, seed: int | str) -> Path:
+    """Folder of one trained system: weights, training log, manifest.json."""
+    return runs(scale) / row / f"seed{seed}"
+
+
+def prediction(scale: str, row: str, seed: int | str, benchmark: str) -> Path:
+    """Folder of one system on one benchmark: masks/, masks.json, segment.json and the scores."""
+    return run(scale, row, seed) / benchmark
+
+
+def stamp(scale: str, name: str) -> Path:
+    """The stamp of one step, for example name `train-hodor-soft-coco-seed0`."""
+    return runs(scale) / "stamps" / f"{name}.json"
+
+
+def configured() -> Path:
+    """JSON file that names the configured scale: whose tables results/ and reports/ hold copies of."""
+    return Path("runs") / "configured.json"
+
+
+def fetched(scale: str, dataset: str) -> Path:
+    """JSON file that lists a data set's archives, written when all of them are there."""
+    return archives(scale, dataset) / "archives.json"
+
+
+def log(scale: str, name: str) -> Path:
+    """What a step printed."""
+    return runs(scale) / "logs" / f"{name}.log"
+
+
+def benchmark(scale: str, name: str) -> Path:
+    """Time and memory of a step as Snakemake saw them."""
+    return runs(scale) / "benchmarks" / f"{name}.tsv"
+
+
+def results(scale: str | None = None) -> Path:
+    """Folder of the tables of a scale; without one, that of the configured scale's copies."""
+    return Path("results") / scale if scale else Path("results")
+
+
+def reports(scale: str | None = None) -> Path:
+    """Folder of the report pages of a scale; without one, that of the configured scale's copies."""
+    return Path("reports") / scale if scale else Path("reports")

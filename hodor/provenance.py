@@ -1,0 +1,187 @@
+"""Where a result came from: hashes, stamps, machine, versions, commit.
+
+A *stamp* is the small JSON file that a step of the workflow takes as its settings: the slice of the configuration that
+the step uses and a hash of the code that it runs (`hodor.stamps` writes them). Every result names the digest of its
+stamp and of its inputs, so that the table step can refuse a result that some other configuration made.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from hodor.errors import HodorError
+
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "pandas",
+    "opencv-python",
+    "pycocotools",
+    "scikit-image",
+    "safetensors",
+    "pydantic",
+    "esdft-segmetric",
+    "snakemake",
+    "dvc",
+    "papermill",
+    "matplotlib",
+)
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hexadecimal sha256 of a file's bytes; HodorError if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise HodorError(
+            f"{path}: cannot be read ({error.strerror}); make the step that writes it again"
+        ) from error
+
+
+def canonical_json(obj: object) -> str:
+    """JSON text that depends on the value alone: sorted keys, no spaces, no NaN."""
+    return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def sha256_json(obj: object) -> str:
+    """Hexadecimal sha256 of `canonical_json(obj)`."""
+    return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
+
+
+def read_json(path: str | Path) -> dict:
+    """The JSON object in a file; HodorError names the file if it is missing, broken or no object."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HodorError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise HodorError(
+            f"{path}: not readable as JSON ({error}); delete it and run the workflow again"
+        ) from error
+    if not isinstance(content, dict):
+        raise HodorError(f"{path}: holds {type(content).__name__}, not a JSON object")
+    return content
+
+
+def read_stamp(path: str | Path) -> dict:
+    """A stamp as a dict, with the key `sha256` added: the digest of its canonical content."""
+    stamp = read_json(path)
+    missing = [key for key in ("step", "scale", "settings", "code") if key not in stamp]
+    if missing:
+        raise HodorError(
+            f"{path}: not a stamp, it has no {', '.join(missing)}; the workflow writes stamps, not people"
+        )
+    return stamp | {"sha256": sha256_json(stamp)}
+
+
+def write_text_atomic(path: str | Path, text: str) -> None:
+    """Write a text file so that a reader, also after a crash, sees the old content or the new and nothing between."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json_atomic(path: str | Path, obj: object) -> None:
+    """Write `obj` as JSON, keys in their order, atomically; NaN and infinity are refused (ValueError)."""
+    write_text_atomic(path, json_text(obj))
+
+
+def json_text(obj: object) -> str:
+    """What `write_json_atomic` writes."""
+    return json.dumps(obj, indent=1, allow_nan=False) + "\n"
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far, in MiB (the GPU's memory is not in it)."""
+    try:
+        # Not ru_maxrss: Linux hands it on through fork and exec, so that it may be that of the parent.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def machine() -> dict:
+    """Processor, cores, memory (MiB), system and, where torch is loaded and sees one, the GPU."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_mib": _memory_mib(),
+        "system": f"{platform.system()} {platform.release()}",
+        "gpu": _gpu(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this project and of the packages that can change a number."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    from hodor import __version__
+
+    return found | {"hodor": __version__}
+
+
+def commit() -> str:
+    """Git commit that holds this code, with `-dirty` where tracked files differ from it; `unknown` outside git."""
+    root = Path(__file__).resolve().parent.parent
+    if _git(root, "ls-files", "--error-unmatch", "hodor/__init__.py") is None:
+        return "unknown"
+    head = _git(root, "rev-parse", "HEAD")
+    if head is None:
+        return "unknown"
+    return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory_mib() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1024 * 1024)
+    except (ValueError, OSError):
+        return None
+
+
+def _gpu() -> str | None:
+    # Only steps that compute with torch have a GPU to name; the light ones must not pay for its import.
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return torch.cuda.get_device_name()

@@ -1,0 +1,107 @@
+"""Reading settings files strictly: YAML without double keys, and errors that name file, key and what is allowed."""
+
+import difflib
+import types
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hodor.errors import HodorError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice (YAML silently keeps the last)."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key}' is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, name: str) -> dict[str, Any]:
+    """The mapping in a YAML file; `name` is what errors call the file."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise HodorError(f"{name}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise HodorError(f"{name}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise HodorError(f"{name}{where}: {getattr(error, 'problem', None) or error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise HodorError(f"{name}: must hold keys with values, not a {type(content).__name__}")
+    return content
+
+
+def validate(model: type[Model], content: Any, name: str, at: str = "") -> Model:
+    """`content` as an instance of `model`, or one HodorError that lists every fault, a line each.
+
+    Args:
+        name: what errors call the source (a file).
+        at: dotted place of `content` in it.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [_fault(model, fault, name, at) for fault in error.errors()]
+        raise HodorError("\n".join(lines)) from None
+
+
+def none_of(value: object, allowed: list[str] | tuple[str, ...]) -> str:
+    """`'minni' is none of tiny, mini; nearest: mini`; the nearest names only where there are many."""
+    text = f"'{value}' is none of {', '.join(allowed) or '(none defined)'}"
+    near = difflib.get_close_matches(str(value), allowed, n=3) if len(allowed) > 5 else []
+    return text + (f"; nearest: {', '.join(near)}" if near else "")
+
+
+def _fault(model: type[BaseModel], fault: dict, name: str, at: str) -> str:
+    place = [str(part) for part in fault["loc"]]
+    key = ".".join(filter(None, [at, *place]))
+    if fault["type"] == "extra_forbidden":
+        allowed = _fields(model, fault["loc"][:-1])
+        return f"{name}: {key}: unknown key, {none_of(place[-1], allowed)}"
+    if fault["type"] == "missing":
+        return f"{name}: {key}: missing"
+    if fault["type"] == "literal_error":
+        return f"{name}: {key}: '{fault['input']}' is none of {fault['ctx']['expected'].replace(chr(39), '')}"
+    message = fault["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(fault["input"], dict) else f" (given: {fault['input']!r})"
+    return f"{name}: {key + ': ' if key else ''}{message}{given}"
+
+
+def _fields(model: type[BaseModel], place: tuple) -> list[str]:
+    """Names of the fields of the model that lies at `place` below `model`."""
+    annotation: Any = model
+    for part in place:
+        annotation = _model_in(annotation)
+        if (
+            isinstance(annotation, type)
+            and issubclass(annotation, BaseModel)
+            and part in annotation.model_fields
+        ):
+            annotation = annotation.model_fields[part].annotation
+    annotation = _model_in(annotation)
+    return list(annotation.model_fields) if annotation else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The first pydantic model inside an annotation such as `dict[str, Model] | None`."""
+    if isinstance(annotation, type) and not get_origin(annotation) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, types.UnionType, dict, list, tuple):
+        return next(filter(None, map(_model_in, get_args(annotation))), None)
+    return None

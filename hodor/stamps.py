@@ -1,0 +1,220 @@
+"""Stamps: for each step of the workflow a small file with all that its result depends on.
+
+A stamp holds the slice of the configuration that the step uses and a hash of the code that it runs. It is an input of
+the step's rule, and the step reads its settings from it and from nowhere else, so that what is hashed is what is
+used. Snakemake compares small inputs by content: a step runs again exactly when its stamp says something new. The
+Snakefile writes them whenever it is parsed, which must not touch a file whose content stays.
+
+What a data set consists of is part of the stamps of the steps that read it (`data`), as a hash of where it comes from
+and of the code that prepares it. Those steps therefore need not run again when the same data set is made again.
+"""
+
+import csv
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hodor import paths
+from hodor.closure import code_hash
+from hodor.config import Config
+from hodor.data.sources import archives
+from hodor.errors import HodorError
+from hodor.provenance import json_text, sha256_file, sha256_json, write_text_atomic
+from hodor.scoring.benchmarks import get_benchmark
+
+MODULES = {
+    "fetch": "hodor.data.fetch",
+    "prepare": "hodor.data.prepare",
+    "train": "hodor.training.run",
+    "segment": "hodor.inference.segment",
+    "score": "hodor.scoring.score",
+    "tabulate": "hodor.reporting.tables",
+    "render": "hodor.reporting.render",
+}
+"""Verb -> the module that does it; its import closure is what the stamp hashes."""
+
+
+class Stamps:
+    """All stamps of a configuration: those that its rows, seeds and benchmarks need.
+
+    contents: name of a stamp -> its content. root: the repository, which holds workflow/notebooks.
+    """
+
+    def __init__(self, config: Config, root: Path) -> None:
+        self.config = config
+        self.root = root
+        self.scale = config.scale.name
+        self._code = cache(code_hash)
+        self._data = cache(self._hash_data)
+        self.contents = self._contents()
+
+    def _contents(self) -> dict[str, dict[str, Any]]:
+        stamps: dict[str, dict[str, Any]] = {}
+        for dataset in self.config.scale.datasets:
+            stamps[f"fetch-{dataset}"] = self.fetch(dataset)
+            stamps[f"prepare-{dataset}"] = self.prepare(dataset)
+        for row in self.config.needed():
+            for seed in self.config.seeds:
+                stamps[f"train-{row}-seed{seed}"] = self.train(row, seed)
+                # A row that is only another's beginning is trained, not scored.
+                for benchmark in self.config.scale.benchmarks if row in self.config.selected else ():
+                    stamps[f"segment-{row}-seed{seed}-{benchmark}"] = self.segment(row, seed, benchmark)
+        for benchmark in self.config.scale.benchmarks:
+            stamps[f"score-{benchmark}"] = self.score(benchmark)
+        stamps["tabulate"] = self.tabulate(stamps)
+        stamps["render"] = self.render()
+        return stamps
+
+    def write(self, folder: Path = Path()) -> None:
+        """Writes every stamp below the working directory `folder`, leaving files with the same content alone."""
+        for name, content in self.contents.items():
+            _write_changed(folder / paths.stamp(self.scale, name), content)
+        # The tables in results/ and the pages in reports/ are those of this scale from now on.
+        _write_changed(folder / paths.configured(), {"scale": self.scale})
+
+    def fetch(self, dataset: str) -> dict[str, Any]:
+        """Where a data set's archives come from. The mirror is not part of it: moving it changes no archive."""
+        return self._stamp("fetch", self._origin(dataset))
+
+    def prepare(self, dataset: str) -> dict[str, Any]:
+        """How the archives become a data set."""
+        settings = {
+            "dataset": dataset,
+            "edition": self.config.scale.edition,
+            "origin": self._identity(dataset),
+        }
+        return self._stamp("prepare", settings)
+
+    def train(self, row: str, seed: int) -> dict[str, Any]:
+        """How a row is trained."""
+        entry, stage = self.config.rows[row], self.config.stage(row)
+        datasets = self.config.datasets(row)
+        settings = {
+            "row": row,
+            "method": entry.method,
+            "options": self.config.options[row],
+            "stage": stage.model_dump(mode="json") if stage else None,
+            "init": {"row": entry.init} if entry.init else None,
+            "seed": seed,
+            "device": self.config.scale.device,
+            "threads": self.config.scale.threads,
+            "datasets": list(datasets),
+            "data": {dataset: self._data(dataset) for dataset in datasets},
+        }
+        return self._stamp("train", settings, _method_module(entry.method)) | {"row": row, "seed": seed}
+
+    def segment(self, row: str, seed: int, benchmark: str) -> dict[str, Any]:
+        """How a trained row segments a benchmark."""
+        entry = self.config.rows[row]
+        settings = {
+            "method": entry.method,
+            "benchmark": _benchmark(benchmark),
+            "inference": self.config.scale.inference.model_dump(mode="json"),
+            "device": self.config.scale.device,
+            "threads": self.config.scale.threads,
+            "data": self._data(_benchmark(benchmark)["dataset"]),
+        }
+        return self._stamp("segment", settings, _method_module(entry.method)) | {"row": row, "seed": seed}
+
+    def score(self, benchmark: str) -> dict[str, Any]:
+        """How the masks of a benchmark are scored: the same for every row."""
+        settings = {"benchmark": _benchmark(benchmark), "data": self._data(_benchmark(benchmark)["dataset"])}
+        return self._stamp("score", settings)
+
+    def tabulate(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """What the tables show, and the digest of the stamp that each result in them must carry."""
+        scale = self.config.scale
+        digests: dict[str, str] = {}
+        for row in self.config.selected:
+            for seed in self.config.seeds:
+                digests[f"{row}/seed{seed}/train"] = sha256_json(stamps[f"train-{row}-seed{seed}"])
+                for benchmark in scale.benchmarks:
+                    run = f"{row}/seed{seed}/{benchmark}"
+                    digests[f"{run}/segment"] = sha256_json(stamps[f"segment-{row}-seed{seed}-{benchmark}"])
+                    digests[f"{run}/score"] = sha256_json(stamps[f"score-{benchmark}"])
+        settings = {
+            "rows": {
+                row: entry.model_dump(mode="json") | {"selected": row in self.config.selected}
+                for row, entry in self.config.rows.items()
+            },
+            "seeds": list(self.config.seeds),
+            "benchmarks": list(scale.benchmarks),
+            "scale": scale.name,
+            "edition": scale.edition,
+            "title": scale.title,
+            "caption": scale.caption,
+            "published": _published(self.config.folder / "published.csv"),
+            "stamps": digests,
+        }
+        return self._stamp("tabulate", settings)
+
+    def render(self) -> dict[str, Any]:
+        """What the pages show, besides the tables."""
+        scale = self.config.scale
+        notebooks = sorted((self.root / "workflow" / "notebooks").glob("*.py"))
+        settings = {
+            "scale": scale.name,
+            "title": scale.title,
+            "caption": scale.caption,
+            "rows": list(self.config.selected),
+            "seeds": list(self.config.seeds),
+            "benchmarks": list(scale.benchmarks),
+            "notebooks": {path.stem: sha256_file(path) for path in notebooks},
+        }
+        return self._stamp("render", settings)
+
+    def _stamp(self, step: str, settings: dict[str, Any], *more_modules: str) -> dict[str, Any]:
+        code = self._code((MODULES[step], *more_modules))
+        return {"step": step, "scale": self.scale, "settings": settings, "code": code}
+
+    def _origin(self, dataset: str) -> dict[str, Any]:
+        scale = self.config.scale
+        return {
+            "dataset": dataset,
+            "edition": scale.edition,
+            "archives": archives(self.config.folder / "datasets.csv", dataset, scale.edition),
+            "generated": scale.generated.model_dump(mode="json") if scale.generated else None,
+        }
+
+    def _identity(self, dataset: str) -> str:
+        """Hash of what determines the archives' content: the generator and its options, or the sources listed."""
+        origin = self._origin(dataset)
+        if origin["edition"] == "generated":
+            return sha256_json(origin | {"code": self._code(("hodor.data.generated",))})
+        # Another address or other terms are no other archives.
+        origin["archives"] = [
+            {key: entry[key] for key in ("archive", "size", "sha256")} for entry in origin["archives"]
+        ]
+        return sha256_json(origin)
+
+    def _hash_data(self, dataset: str) -> str:
+        """Hash of what determines an extracted data set: its archives and the unpacking, no checks, no downloads."""
+        return sha256_json({"origin": self._identity(dataset), "code": self._code(("hodor.data.extract",))})
+
+
+def _write_changed(path: Path, content: dict[str, Any]) -> None:
+    text = json_text(content)
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return
+    except (OSError, UnicodeDecodeError):
+        pass  # not there, or broken: write it
+    write_text_atomic(path, text)
+
+
+def _published(path: Path) -> list[dict[str, str]]:
+    """config/published.csv as it stands: the paper's numbers, a dict for each line."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise HodorError(f"{path.parent.name}/{path.name}: cannot be read ({error})") from error
+
+
+def _method_module(method: str) -> str:
+    return f"hodor.models.{method.replace('-', '_')}.method"
+
+
+def _benchmark(id: str) -> dict[str, str]:
+    benchmark = get_benchmark(id)
+    return {"id": benchmark.id, "dataset": benchmark.dataset, "split": benchmark.split}

@@ -1,0 +1,80 @@
+"""Backbones: sizes, strides, pretrained weights."""
+
+import pytest
+import torch
+
+from hodor.errors import HodorError
+from hodor.models.backbones import MEAN, STD, EfficientNetLite0, build_backbone, lite0_weights_file, normalise
+from hodor.models.hodor.options import Options
+from hodor.models.swin import Swin, relative_position_index
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backbone": "convnet", "backbone_width": 8, "backbone_depths": (1, 1, 1, 1)},
+        {"backbone": "efficientnet-lite0"},
+        {"backbone": "swin", "backbone_width": 32, "backbone_depths": (1, 2, 1, 1)},
+    ],
+    ids=lambda options: options["backbone"],
+)
+def test_maps_lie_at_strides_4_to_32(options):
+    backbone = build_backbone(Options(**options)).eval()
+    with torch.no_grad():
+        maps = backbone(torch.randn(2, 3, 64, 96))
+    assert [tuple(x.shape) for x in maps] == [
+        (2, channels, 64 // stride, 96 // stride)
+        for channels, stride in zip(backbone.channels, (4, 8, 16, 32), strict=True)
+    ]
+
+
+def test_swin_t_has_the_published_number_of_parameters():
+    assert sum(p.numel() for p in Swin().parameters()) == 27_520_698
+
+
+def test_relative_position_index_counts_offsets():
+    index = relative_position_index(7)
+    assert index.shape == (49, 49) and index.min() == 0 and index.max() == 168
+    assert (index.diagonal() == 84).all()  # no offset: the middle of the 13 x 13 table
+    assert index[0, 1] == 83 and index[7, 0] == 84 + 13  # one to the left; one row down
+
+
+def test_lite0_equals_the_package_that_ships_its_weights():
+    oracle_module = pytest.importorskip("efficientnet_lite_pytorch", reason="the oracle is a test dependency")
+    oracle = oracle_module.EfficientNet.from_name("efficientnet-lite0")
+    oracle.load_state_dict(torch.load(lite0_weights_file(), weights_only=True))
+    oracle.eval()
+    frames = torch.randint(
+        0, 256, (1, 3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    with torch.no_grad():
+        ours = EfficientNetLite0(pretrained=True, frozen=0)(normalise(frames))
+        x = oracle._swish(oracle._bn0(oracle._conv_stem((frames.float() - 127) / 128)))
+        theirs = []
+        for block in oracle._blocks:
+            x = block(x)
+            theirs.append(x)
+    for ours_map, index in zip(ours, (2, 4, 10, 15), strict=True):
+        assert torch.allclose(ours_map, theirs[index], atol=2e-4 * theirs[index].abs().max().item())
+
+
+def test_frozen_blocks_get_no_gradient_and_the_others_do():
+    backbone = EfficientNetLite0(pretrained=True, frozen=5)
+    sum(x.mean() for x in backbone(torch.randn(1, 3, 32, 32))).backward()
+    assert all(p.grad is None for p in [*backbone.stem.parameters(), *backbone.blocks[:5].parameters()])
+    assert all(p.grad is not None for p in backbone.blocks[5:].parameters())
+
+
+def test_no_pretrained_weights_is_an_error():
+    with pytest.raises(HodorError, match="ships no pretrained weights"):
+        build_backbone(Options(backbone="convnet", pretrained=True))
+
+
+def test_normalise_shows_the_mean_colour_outside():
+    frames = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    valid = torch.tensor([[[True, False], [True, True]]])
+    x = normalise(frames, valid)
+    assert x[0, :, 0, 1].tolist() == [0, 0, 0]
+    assert torch.allclose(
+        x[0, :, 0, 0], torch.tensor([(255 - m) / s for m, s in zip(MEAN, STD, strict=True)])
+    )

@@ -1,0 +1,350 @@
+"""HODOR's network, cycles and inference on a narrow instance."""
+
+import numpy as np
+import pytest
+import torch
+
+from hodor.data.clip import Clip
+from hodor.errors import HodorError
+from hodor.inference.options import InferenceOptions
+from hodor.models.base import build_method, load_model, save_model
+from hodor.models.hodor.cycles import Cycles
+from hodor.models.hodor.decoder import similarity
+from hodor.models.hodor.encoder import initial_descriptors
+from hodor.models.hodor.masks import merge_backgrounds, patch_grid, predicted_masks, reference_masks
+from hodor.models.hodor.method import followed_labels, paste
+from hodor.models.hodor.network import Network
+from hodor.models.hodor.options import Options
+from hodor.models.hodor.original import DEAD_PREFIXES, original_name
+from hodor.models.hodor.position import sine_position
+
+NARROW = {
+    "backbone": "convnet",
+    "backbone_width": 8,
+    "backbone_depths": (1, 1, 1, 1),
+    "dim": 32,
+    "encoder_layers": 2,
+    "encoder_hidden": 32,
+    "decoder_layers": 2,
+    "decoder_hidden": 32,
+    "dropout": 0.0,
+}
+
+
+def narrow(**options):
+    torch.manual_seed(0)
+    inference = options.pop("inference", InferenceOptions(short_side=64, temporal_window=3))
+    return build_method("hodor", NARROW | options, inference)
+
+
+def clip(objects=2, annotated=(True, True, True), size=(64, 96), batch=2, seed=0) -> Clip:
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((batch, 3, *size), np.uint8)
+    for i in range(objects):
+        labels[:, :, 8 + 4 * i : 40 + 4 * i, 10 + 30 * i : 34 + 30 * i] = i + 1
+    labels[:, [t for t in range(3) if not annotated[t]]] = 0
+    frames = torch.from_numpy(rng.integers(0, 256, (batch, 3, 3, *size), dtype=np.uint8))
+    return Clip(
+        frames, torch.from_numpy(labels), torch.ones(batch, 3, *size, dtype=torch.bool), objects, annotated
+    )
+
+
+def frame(seed: int, size=(64, 96)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def box(top: int, left: int, size=(64, 96), side=24) -> np.ndarray:
+    mask = np.zeros(size, bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def test_paper_size_has_the_published_number_of_parameters():
+    """Specification section 12, with the parameters that the release never uses counted in."""
+    network = Network(Options())
+    count = {name: sum(p.numel() for p in module.parameters()) for name, module in network.named_children()}
+    dead = {"pyramid": 2 * (256 * 256 * 9 + 256), "norms": 3 * 512, "decoder": 256 * 256 + 512}
+    assert count["backbone"] == 27_520_698
+    assert count["pyramid"] + dead["pyramid"] == 2_729_984
+    assert count["norms"] + dead["norms"] == 2_560
+    assert count["encoder"] == 5_269_800
+    assert count["decoder"] + dead["decoder"] == 6_568_026
+
+
+def test_names_match_the_release(shared):
+    listed = {}
+    for line in (shared / "specs" / "hodor_state_dict.txt").read_text().splitlines():
+        name, rest = line.split(" ", 1)
+        listed[name] = tuple(int(n) for n in rest[1 : rest.index(")")].split(",") if n.strip())
+    ours = {
+        original_name(name): tuple(value.shape) for name, value in Network(Options()).state_dict().items()
+    }
+    assert ours == {name: shape for name, shape in listed.items() if not name.startswith(DEAD_PREFIXES)}
+
+
+def test_step_makes_six_predictions_by_four_encodings(monkeypatch):
+    method = narrow()
+    network, calls = method.network, []
+    encode = network.encode
+    monkeypatch.setattr(network, "encode", lambda *a: calls.append(1) or encode(*a))
+    data = clip()
+    maps = network.features(torch.randn(3, 3, 64, 96))
+    features = [maps[t : t + 1] for t in range(3)]
+    visible = [torch.ones(1, 2, dtype=torch.bool)] * 3
+    reference = torch.stack([data.labels[:1, 0] == 1, data.labels[:1, 0] == 2], 1).float()
+    for step in (0, 1):
+        calls.clear()
+        predictions = Cycles(network, features, reference, visible, detach=False).run(step)
+        assert [p.frame for p in predictions] == [0, 1, 0, 2, 1, 0] and len(calls) == 4
+        assert all(p.logits.shape == (1, 1 + 9 + 2, 16, 24) for p in predictions)
+
+
+@pytest.mark.parametrize(
+    ("attention", "detach", "reached"),
+    [("soft", False, True), ("soft", True, False), ("hard", False, False), ("none", False, False)],
+)
+def test_unlabelled_frames_learn_through_attached_soft_masks_alone(attention, detach, reached):
+    """Sparse clips: the loss sees frame 0 alone; decoder outputs 2, 4, 5 of 6 are those of the other frames."""
+    network = narrow(attention=attention).network
+    maps = network.features(torch.randn(3, 3, 64, 96))
+    data = clip(batch=1)
+    reference = torch.stack([data.labels[:, 0] == 1, data.labels[:, 0] == 2], 1).float()
+    visible = [torch.ones(1, 2, dtype=torch.bool)] * 3
+    cycles = Cycles(network, [maps[t : t + 1] for t in range(3)], reference, visible, detach=detach)
+    predictions = cycles.run(0)
+    for prediction in predictions:
+        prediction.logits.retain_grad()
+    sum(p.logits.square().mean() for p in predictions if p.frame == 0).backward()
+    for number in (1, 3, 4):
+        gradient = predictions[number].logits.grad
+        if reached:
+            assert gradient.abs().max() > 0
+        else:
+            assert gradient is None or gradient.abs().max() == 0
+
+
+@pytest.mark.parametrize("attention", ["none", "hard", "soft"])
+def test_loss_trains_every_parameter(attention):
+    method = narrow(attention=attention).train()
+    values = method.loss(clip(), 0)
+    assert set(values) == {"loss", "cross_entropy", "dice"}
+    values["loss"].backward()
+    for name, parameter in method.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+        # The key bias adds the same to all logits of a query, which softmax ignores.
+        if not name.endswith("cross_attention.k_proj.bias"):
+            assert parameter.grad.abs().max() > 0, name
+
+
+def test_sparse_loss_ignores_frames_without_annotation():
+    data = clip(annotated=(True, False, False))
+    other = clip(annotated=(True, False, False))
+    other.labels[:, 1:] = 1  # must not matter
+    method = narrow().train()
+    assert torch.equal(method.loss(data, 0)["loss"], method.loss(other, 0)["loss"])
+    dense = clip()
+    assert not torch.equal(method.loss(dense, 0)["loss"], method.loss(data, 0)["loss"])
+
+
+def test_an_object_that_no_source_shows_is_background():
+    labels = torch.tensor([[[0, 1], [2, 2]], [[0, 1], [2, 2]]], dtype=torch.uint8)
+    followed = torch.tensor([[True, False], [False, True]])
+    assert followed_labels(labels, followed).tolist() == [[[0, 1], [0, 0]], [[0, 0], [2, 2]]]
+
+
+def test_steps_of_one_method_repeat_exactly():
+    data = clip()
+    losses = []
+    for _ in range(2):
+        method = narrow(dropout=0.1).train()
+        torch.manual_seed(7)
+        losses.append(method.loss(data, 1)["loss"].item())
+    assert losses[0] == losses[1]
+
+
+def test_log_names_the_alphas_of_soft_masking_alone():
+    assert np.allclose(narrow().log_values()["alpha"], [[32, 32, 16, 16, 8, 8, 4, 4]] * 2)
+    assert narrow(attention="hard").log_values() == {}
+
+
+# Masks
+
+
+def test_patches_cover_the_frame_once_and_the_last_takes_the_rest():
+    grid = patch_grid(10, 11, (3, 3), torch.device("cpu"))
+    assert grid.shape == (9, 10, 11) and (grid.sum(0) == 1).all()
+    assert grid[0].sum() == 9 and grid[8].sum() == 4 * 5
+
+
+def test_reference_masks_share_the_frame():
+    objects = torch.zeros(1, 2, 48, 48)
+    objects[0, 0, 8:24, 8:24] = 1
+    objects[0, 1, 32:40, 32:48] = 1
+    fg, bg = reference_masks(objects, (3, 3))
+    assert fg.shape == (1, 2, 6, 6) and bg.shape == (1, 9, 6, 6)
+    assert torch.allclose(fg.sum(1) + bg.sum(1), torch.ones(1, 6, 6))
+    assert fg[0, 0, 1:3, 1:3].min() == 1 and fg[0, 0].sum() == 4
+
+
+def test_predicted_masks_give_the_background_what_is_left():
+    objects = torch.rand(1, 2, 6, 9) / 2
+    fg, bg = predicted_masks(objects, (3, 3))
+    assert torch.equal(fg, objects) and torch.allclose(bg.sum(1), 1 - objects.sum(1))
+
+
+def test_first_descriptors_are_means_peaks_and_zeros():
+    pixels = torch.arange(8.0).view(1, 4, 2)
+    masks = torch.tensor([[[0.1, 0.2, 0.3, 0.4], [0.9, 0.8, 0.1, 0.0], [0.1, 0.2, 0.45, 0.3]]])
+    out = initial_descriptors(pixels, masks, backgrounds=1)
+    assert out[0].tolist() == [[0, 0], [1, 2], [4, 5]]  # empty background, mean of two, peak at pixel 2
+
+
+def test_merging_takes_the_largest_background():
+    logits = torch.tensor([1.0, 5.0, 2.0, 3.0]).view(1, 4, 1, 1)
+    assert merge_backgrounds(logits, 2).flatten().tolist() == [5, 3]
+
+
+def test_paste_gives_new_objects_their_mask_and_nothing_else():
+    probabilities = torch.full((1, 4, 2, 2), 0.25)
+    given = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    out = paste(probabilities, given)
+    assert out[0, :, 0, 0].tolist() == [0, 0, 0, 1] and out[0, :, 1, 1].tolist() == [0.25, 0.25, 0.25, 0]
+
+
+def test_similarity_takes_the_largest_over_time_and_skips_what_does_not_exist():
+    query = torch.tensor([[[[1.0, 0.0], [3.0, 0.0]]]])  # B K T C
+    pixels = torch.ones(1, 2, 1, 1)
+    assert similarity(query, pixels, None).item() == pytest.approx(3 / 2**0.5)
+    assert similarity(query, pixels, torch.tensor([[True, False]])).item() == pytest.approx(1 / 2**0.5)
+
+
+def test_position_embedding_depends_on_row_then_column():
+    embedding = sine_position(3, 4, 32, torch.device("cpu")).view(3, 4, 32)
+    assert torch.equal(embedding[:, 0, :16], embedding[:, 3, :16]) and torch.equal(
+        embedding[0, :, 16:], embedding[2, :, 16:]
+    )
+    assert embedding[0, 0, 0] == pytest.approx(np.sin(2 * np.pi / 3), abs=1e-5)
+
+
+# Inference
+
+
+@torch.no_grad()
+def test_step_returns_probabilities_at_the_size_of_the_frame():
+    for size in ((64, 96), (50, 71), (97, 33)):
+        method = narrow().eval()
+        state = method.start(frame(0, size), {3: box(4, 4, size), 7: box(20, 8, size)})
+        out = method.step(state, frame(1, size))
+        assert out.shape == (3, *size) and state.ids == [3, 7]
+        assert out.min() >= 0 and out.sum(0).max() <= 1 + 1e-5
+
+
+@torch.no_grad()
+def test_objects_may_appear_later_and_are_taken_as_given():
+    method = narrow().eval()
+    state = method.start(frame(0), {1: box(4, 4)})
+    method.step(state, frame(1))
+    late = box(30, 60)
+    out = method.step(state, frame(2), {5: late})
+    assert state.ids == [1, 5] and out.shape[0] == 3
+    assert (out.argmax(0).numpy() == 2)[late].all() and (out[2].numpy()[~late] == 0).all()
+    assert method.step(state, frame(3)).shape[0] == 3
+
+
+@torch.no_grad()
+def test_features_in_batches_change_nothing():
+    method = narrow().eval()
+    frames = [frame(t) for t in range(4)]
+    state, again = (method.start(frames[0], {1: box(4, 4)}) for _ in range(2))
+    batch = method.features(frames)
+    for t in range(1, 4):
+        alone = method.step(state, frames[t])
+        assert torch.allclose(alone, method.step(again, frames[t], features=batch[t]), atol=1e-5)
+
+
+@torch.no_grad()
+def test_history_is_the_window_and_may_keep_the_first_frame():
+    for keep, expected in ((False, 3), (True, 4)):
+        method = narrow(inference=InferenceOptions(short_side=64, temporal_window=3, keep_first=keep)).eval()
+        state = method.start(frame(0), {1: box(4, 4)})
+        first = state.history[0]
+        for t in range(1, 7):
+            method.step(state, frame(t))
+            assert len(state.history) <= expected
+        assert len(state.history) == expected
+        assert any(entry is first for entry in state.history) == keep
+
+
+@torch.no_grad()
+def test_the_window_decides_what_a_frame_is_decoded_with():
+    """After more than T frames the first mask is forgotten: two videos that differ in frame 0 alone agree again."""
+
+    def last(window: int, length: int) -> torch.Tensor:
+        method = narrow(inference=InferenceOptions(short_side=64, temporal_window=window)).eval()
+        state = method.start(frame(0), {1: box(4, 4)})
+        before = None
+        for t in range(1, length):
+            before = method.step(state, frame(t))
+        return before
+
+    assert torch.equal(last(2, 3), last(5, 3))
+    assert not torch.equal(last(2, 5), last(5, 5))
+
+
+@torch.no_grad()
+def test_kept_first_frame_still_follows_after_a_later_object():
+    method = narrow(inference=InferenceOptions(short_side=64, temporal_window=2, keep_first=True)).eval()
+    state = method.start(frame(0), {1: box(4, 4)})
+    for t in range(1, 5):
+        method.step(state, frame(t), {2: box(30, 60)} if t == 3 else None)
+    out = method.step(state, frame(5))
+    assert out.shape[0] == 3 and torch.isfinite(out).all()
+
+
+@torch.no_grad()
+def test_objects_too_small_to_see_are_left_out_and_none_left_is_an_error():
+    method = narrow().eval()
+    dot = box(10, 10, side=1)
+    state = method.start(frame(0), {1: box(4, 40), 2: dot})
+    assert state.ids == [1] and state.ignored == {2}
+    with pytest.raises(HodorError, match="large enough"):
+        method.start(frame(0), {2: dot})
+
+
+@torch.no_grad()
+def test_masks_that_do_not_fit_are_refused():
+    method = narrow().eval()
+    with pytest.raises(HodorError, match="has size"):
+        method.start(frame(0), {1: box(4, 4, (32, 32))})
+    with pytest.raises(HodorError, match="ids are 1 to 254"):
+        method.start(frame(0), {0: box(4, 4)})
+
+
+# Files
+
+
+def test_a_saved_model_comes_back(tmp_path):
+    method = narrow().eval()
+    path = tmp_path / "model.safetensors"
+    save_model(path, method, name="hodor", options=method.options.model_dump(mode="json"))
+    name, loaded = load_model(path)
+    assert name == "hodor" and not loaded.training
+    for key, value in method.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[key]), key
+
+
+def test_broken_and_foreign_models_are_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(HodorError, match="no such model file"):
+        load_model(path)
+    method = narrow()
+    save_model(path, method, name="hodor", options=method.options.model_dump(mode="json"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(HodorError, match="broken model file"):
+        load_model(path)
+    save_model(path, method, name="hodor", options=NARROW | {"dim": 64})
+    with pytest.raises(HodorError, match="do not fit"):
+        load_model(path)
+    with pytest.raises(HodorError, match="no method is called 'unknown'"):
+        build_method("unknown", {})
