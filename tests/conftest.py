@@ -1,6 +1,8 @@
 """Fixtures for all tests."""
 
+import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,37 @@ def shared_data(shared) -> Path:
     if not (shared / "data").is_dir():
         pytest.skip(f"no real archives: {shared / 'data'} is absent (SHARED_DIR names another folder)")
     return shared / "data"
+
+
+WORLD = {
+    "coco_train": 8,
+    "coco_val": 2,
+    "davis_train": 2,
+    "davis_val": 1,
+    "davis_test_dev": 1,
+    "youtube_train": 3,
+    "youtube_valid": 1,
+    "coco_sizes": [(72, 96), (96, 72)],
+    "davis_size": (64, 112),
+    "youtube_sizes": [(64, 112), (72, 96)],
+    "davis_frames": 5,
+    "youtube_frames": 6,
+    "objects": (1, 2),
+    "coco_objects": (1, 3),
+}
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> Path:
+    """Folder with coco/, davis/ and youtube-vos/ and a manifest of each, as a scale's data folder."""
+    folder = tmp_path_factory.mktemp("world")
+    from hodor.data.generated import generate
+    from hodor.data.options import GeneratedOptions
+
+    for dataset in ("coco", "davis", "youtube-vos"):
+        archives = generate(dataset, GeneratedOptions(**WORLD), folder / "archives" / dataset)
+        for archive in archives:
+            if archive.name != "valid_truth.zip":
+                zipfile.ZipFile(archive).extractall(folder / dataset)
+        (folder / f"{dataset}.json").write_text(json.dumps({"dataset": dataset}))
+    return folder

@@ -137,6 +137,8 @@ def clips_from(dataset: PlannedClips, start: int, *, workers: int) -> Iterator[C
         batch_size=None,
         sampler=range(start, len(dataset)),
         num_workers=workers,
+        # Its own random numbers: from the global ones it would take some, and a resumed run would go another way.
+        generator=torch.Generator(),
         prefetch_factor=4 if workers else None,
         worker_init_fn=_one_thread if workers else None,
     )

@@ -1,0 +1,102 @@
+"""Tiny data sets in the three official layouts, for tests to break one thing at a time."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hodor.data.images import write_labels
+
+SIZE = (24, 40)
+
+
+def write_frame(path: Path, seed: int = 0, size: tuple[int, int] = SIZE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, quality=90)
+
+
+def labels_with(*ids: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """Background with one 4x4 square of each id."""
+    labels = np.zeros(size, np.uint8)
+    for place, i in enumerate(ids):
+        labels[2:6, 2 + 5 * place : 6 + 5 * place] = i
+    return labels
+
+
+@pytest.fixture
+def draw() -> SimpleNamespace:
+    """The writers of the data sets below: `frame(path, seed, size)`, `labels(*ids, size)`, and their `size`."""
+    return SimpleNamespace(frame=write_frame, labels=labels_with, size=SIZE)
+
+
+@pytest.fixture
+def davis_root(tmp_path) -> Path:
+    """train: bear (1 object, 3 frames). val: swan (2 objects, void, 3 frames). test-dev: plane (first mask alone)."""
+    root = tmp_path / "davis"
+    base = root / "DAVIS"
+    (base / "ImageSets" / "2017").mkdir(parents=True)
+    for split, name, ids in (("train", "bear", (1,)), ("val", "swan", (1, 2)), ("test-dev", "plane", (1, 2))):
+        (base / "ImageSets" / "2017" / f"{split}.txt").write_text(f"{name}\n")
+        for number in range(3):
+            write_frame(base / "JPEGImages" / "480p" / name / f"{number:05d}.jpg", seed=number)
+            if split != "test-dev" or number == 0:
+                shown = (*ids, 255) if number == 2 else ids
+                write_labels(base / "Annotations" / "480p" / name / f"{number:05d}.png", labels_with(*shown))
+    return root
+
+
+@pytest.fixture
+def youtube_root(tmp_path) -> Path:
+    """train: one video, ids 2 and 3, the second from frame 00015 on. valid: one video, masks on first frames alone."""
+    root = tmp_path / "youtube-vos"
+    frames = ["00005", "00010", "00015", "00020"]
+    for split, category in (("train", "penguin"), ("valid", None)):
+        video = {"train": "aa11", "valid": "bb22"}[split]
+        objects = {
+            "2": {"category": category, "frames": frames},
+            "3": {"category": category, "frames": frames[2:]},
+        }
+        for number, frame in enumerate(frames):
+            write_frame(root / split / "JPEGImages" / video / f"{frame}.jpg", seed=number)
+            if split == "train" or frame in ("00005", "00015"):
+                ids = (2,) if number < 2 else (2, 3)
+                write_labels(root / split / "Annotations" / video / f"{frame}.png", labels_with(*ids))
+        (root / split / "meta.json").write_text(json.dumps({"videos": {video: {"objects": objects}}}))
+    return root
+
+
+@pytest.fixture
+def coco_root(tmp_path) -> Path:
+    """train2017: a colour image (polygon, crowd), a grayscale one (compressed run lengths), one without annotation.
+    val2017: one image."""
+    root = tmp_path / "coco"
+    height, width = SIZE
+    images = [
+        {"id": i, "file_name": f"{i:012d}.jpg", "height": height, "width": width, "license": 1}
+        for i in (9, 86, 250)
+    ]
+    square = [4.0, 4.0, 12.0, 4.0, 12.0, 12.0, 4.0, 12.0]
+    entry = {"image_id": 9, "category_id": 18, "bbox": [4, 4, 8, 8], "area": 64.0, "iscrowd": 0}
+    crowd = {"size": [height, width], "counts": [height * 10, height * 5, height * (width - 15)]}
+    annotations = [
+        entry | {"id": 1, "segmentation": [square]},
+        entry | {"id": 2, "segmentation": crowd, "iscrowd": 1, "area": 120, "bbox": [10, 0, 5, height]},
+        entry | {"id": 3, "segmentation": [square, [20, 2, 24, 2, 22, 6]], "image_id": 86},
+    ]
+    categories = [{"id": 18, "name": "dog", "supercategory": "animal"}]
+    contents = {
+        "train2017": {"images": images, "annotations": annotations, "categories": categories},
+        "val2017": {"images": images[:1], "annotations": annotations[:1], "categories": categories},
+    }
+    (root / "annotations").mkdir(parents=True)
+    for split, content in contents.items():
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+        for image in content["images"]:
+            write_frame(root / split / image["file_name"], seed=image["id"])
+    gray = np.arange(height * width, dtype=np.uint8).reshape(height, width)
+    Image.fromarray(gray, mode="L").save(root / "train2017" / "000000000086.jpg", quality=95)
+    return root

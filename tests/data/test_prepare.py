@@ -1,0 +1,290 @@
+import hashlib
+import json
+import shutil
+import zipfile
+
+import pytest
+
+from hodor.data import prepare as module
+from hodor.data import sources
+from hodor.data.fetch import fetch
+from hodor.data.images import write_labels
+from hodor.data.prepare import check_dataset, prepare
+from hodor.errors import HodorError
+
+
+def archive_of(dataset, name):
+    """The official archive that a file belongs to (DAVIS: sequence plane is in test-dev)."""
+    if dataset == "davis":
+        test_dev = name.parent.name == "plane" or name.stem == "test-dev"
+        return "DAVIS-2017-test-dev-480p.zip" if test_dev else "DAVIS-2017-trainval-480p.zip"
+    if dataset == "coco" and name.parts[0] == "annotations":
+        return "annotations_trainval2017.zip"
+    return f"{name.parts[0]}.zip"
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Packs an extracted data set into its official archives, fetches and prepares them; returns the manifest."""
+
+    def run(dataset, root, edition="subset", **settings):
+        mirror, archives = tmp_path / "mirror", tmp_path / "archives" / dataset
+        shutil.rmtree(mirror, ignore_errors=True)
+        (mirror / dataset).mkdir(parents=True)
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        for path in files:
+            name = path.relative_to(root)
+            with zipfile.ZipFile(mirror / dataset / archive_of(dataset, name), "a") as archive:
+                archive.writestr(zipfile.ZipInfo(str(name)), path.read_bytes())
+        entries = [{"archive": name} for name in sources.ARCHIVES[dataset]]
+        origin = {"dataset": dataset, "edition": edition, "mirror": str(mirror), "archives": entries}
+        fetch({"settings": origin}, archives)
+        return again(dataset, edition, **settings)
+
+    def again(dataset, edition="subset", **settings):
+        out, manifest = tmp_path / "out" / dataset, tmp_path / "out" / f"{dataset}.json"
+        stamp = {"settings": {"dataset": dataset, "edition": edition} | settings}
+        prepare(stamp, tmp_path / "archives" / dataset, out, manifest)
+        return json.loads(manifest.read_text())
+
+    run.again = again
+    return run
+
+
+def test_davis(make, davis_root, tmp_path, draw):
+    write_labels(davis_root / "DAVIS/Annotations/480p/swan/00001.png", draw.labels(1, 2, 5))
+    manifest = make("davis", davis_root)
+    one = {"videos": 1, "frames": 3, "masks": 3, "objects": 1, "objects_not_on_first_frame": 0}
+    assert manifest["splits"] == {
+        "train": one,
+        "val": one | {"objects": 2, "objects_not_on_first_frame": 1},
+        "test-dev": one | {"objects": 2, "masks": 1},
+    }
+    assert (manifest["dataset"], manifest["edition"]) == ("davis", "subset")
+    files = {path.relative_to(davis_root): path for path in davis_root.rglob("*") if path.is_file()}
+    assert manifest["files"] == len(files) == 9 + 7 + 3
+    out = tmp_path / "out" / "davis"
+    assert all((out / name).read_bytes() == path.read_bytes() for name, path in files.items())
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n"
+        for name, path in sorted((str(name), path) for name, path in files.items())
+    ]
+    assert manifest["sha256"] == hashlib.sha256("".join(lines).encode()).hexdigest()
+    archives = tmp_path / "archives" / "davis"
+    assert manifest["archives"] == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in archives.glob("*.zip")
+    }
+
+
+def test_youtube_vos(make, youtube_root):
+    splits = make("youtube-vos", youtube_root)["splits"]
+    one = {"videos": 1, "frames": 4, "masks": 4, "objects": 2, "objects_not_on_first_frame": 0}
+    assert splits == {"train": one, "valid": one | {"masks": 2}}
+
+
+def test_coco(make, coco_root):
+    splits = make("coco", coco_root)["splits"]
+    train = {"images": 3, "skipped_unannotated": 1, "objects": 3, "crowds": 1, "empty_masks": 0}
+    assert splits == {
+        "train2017": train,
+        "val2017": train | {"images": 1, "skipped_unannotated": 0, "objects": 1, "crowds": 0},
+    }
+
+
+def test_manifest_is_the_same_every_time_and_with_processes(make, davis_root, tmp_path, monkeypatch):
+    make("davis", davis_root)
+    first = (tmp_path / "out" / "davis.json").read_bytes()
+    monkeypatch.setattr(module, "_FEW", 0)
+    make.again("davis", jobs=2)
+    assert (tmp_path / "out" / "davis.json").read_bytes() == first
+
+
+def test_one_changed_byte_changes_the_manifest(make, davis_root, draw):
+    before = make("davis", davis_root)
+    draw.frame(davis_root / "DAVIS/JPEGImages/480p/bear/00001.jpg", seed=77)
+    after = make("davis", davis_root)
+    assert after["splits"] == before["splits"] and after["sha256"] != before["sha256"]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("few", [0, 400], ids=["processes", "inline"])
+def test_truncated_frame_is_found_and_leaves_no_manifest(make, davis_root, tmp_path, monkeypatch, few):
+    make("davis", davis_root)
+    cut(davis_root / "DAVIS/JPEGImages/480p/bear/00002.jpg")
+    monkeypatch.setattr(module, "_FEW", few)
+    with pytest.raises(HodorError, match=r"out/davis/DAVIS/JPEGImages/480p/bear/00002\.jpg: truncated"):
+        make("davis", davis_root)
+    assert not (tmp_path / "out" / "davis.json").exists(), "a manifest stands for a data set that is whole"
+
+
+def test_truncated_mask_is_found(make, davis_root):
+    cut(davis_root / "DAVIS/Annotations/480p/swan/00001.png")
+    with pytest.raises(HodorError, match=r"swan/00001\.png: truncated"):
+        make("davis", davis_root)
+
+
+def test_frame_of_another_size_is_found(make, davis_root, draw):
+    draw.frame(davis_root / "DAVIS/JPEGImages/480p/plane/00002.jpg", size=(24, 48))
+    with pytest.raises(HodorError, match=r"plane/00002\.jpg: 48x24"):
+        make("davis", davis_root)
+
+
+def test_sequence_in_no_split_is_found(make, davis_root):
+    (davis_root / "DAVIS/ImageSets/2017/train.txt").write_text("swan\n")
+    with pytest.raises(HodorError, match=r"480p/bear: in no split"):
+        make("davis", davis_root)
+
+
+def test_truncated_image_is_found(make, coco_root):
+    cut(coco_root / "train2017/000000000086.jpg")
+    with pytest.raises(HodorError, match=r"train2017/000000000086\.jpg: truncated"):
+        make("coco", coco_root)
+
+
+def test_image_without_annotation_must_be_there(make, coco_root):
+    (coco_root / "train2017/000000000250.jpg").unlink()
+    with pytest.raises(HodorError, match=r"000000000250\.jpg: missing image"):
+        make("coco", coco_root)
+
+
+@pytest.mark.parametrize("split, video, frame", [("train", "aa11", "00010"), ("valid", "bb22", "00015")])
+def test_id_that_meta_does_not_know_is_found(make, youtube_root, draw, split, video, frame):
+    write_labels(youtube_root / split / "Annotations" / video / f"{frame}.png", draw.labels(2, 3, 9))
+    with pytest.raises(HodorError, match=rf"{split}/Annotations/{video}/{frame}\.png: object id 9"):
+        make("youtube-vos", youtube_root)
+
+
+def test_object_that_no_mask_has_is_found(make, youtube_root, draw):
+    write_labels(youtube_root / "valid/Annotations/bb22/00015.png", draw.labels(2))
+    with pytest.raises(HodorError, match=r"bb22/00015\.png: object 3 is not in this mask"):
+        make("youtube-vos", youtube_root)
+
+
+def test_archive_that_changed_after_fetching_is_named(make, davis_root, tmp_path):
+    make("davis", davis_root)
+    path = tmp_path / "archives/davis/DAVIS-2017-trainval-480p.zip"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(HodorError, match=r"DAVIS-2017-trainval-480p\.zip: differs from what was fetched"):
+        make.again("davis")
+    path.unlink()
+    with pytest.raises(
+        HodorError, match=r"DAVIS-2017-trainval-480p\.zip: missing archive; fetch davis again"
+    ):
+        make.again("davis")
+    (tmp_path / "archives/davis/archives.json").unlink()
+    with pytest.raises(HodorError, match=r"archives\.json: no such file; fetch davis first"):
+        make.again("davis")
+
+
+def test_archives_beside_the_required_ones_are_extracted_and_counted(make, youtube_root, tmp_path):
+    before = make("youtube-vos", youtube_root)
+    folder = tmp_path / "archives" / "youtube-vos"
+    with zipfile.ZipFile(folder / "valid_truth.zip", "w") as archive:
+        archive.writestr("valid_truth/meta.json", "{}")
+    record = json.loads((folder / "archives.json").read_text())
+    digest = hashlib.sha256((folder / "valid_truth.zip").read_bytes()).hexdigest()
+    (folder / "archives.json").write_text(
+        json.dumps(record | {"valid_truth.zip": {"size": 1, "sha256": digest}})
+    )
+    after = make.again("youtube-vos")
+    assert after["files"] == before["files"] + 1 and after["archives"]["valid_truth.zip"] == digest
+    assert (tmp_path / "out/youtube-vos/valid_truth/meta.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    "dataset, root_name", [("davis", "davis_root"), ("coco", "coco_root"), ("youtube-vos", "youtube_root")]
+)
+def test_counts_of_the_official_edition_are_checked(make, dataset, root_name, request):
+    root = request.getfixturevalue(root_name)
+    with pytest.raises(
+        HodorError, match=rf"{dataset} train.* has \d+ (videos|images), the official edition has"
+    ):
+        make(dataset, root, edition="official")
+
+
+def test_official_counts_that_agree_pass(davis_root, monkeypatch):
+    counts = {"davis": {split: {"videos": 1} for split in ("train", "val", "test-dev")}}
+    monkeypatch.setattr(module, "OFFICIAL_COUNTS", counts)
+    assert check_dataset("davis", "official", davis_root)["val"]["videos"] == 1
+
+
+def test_official_counts_are_those_of_the_papers():
+    found = {
+        f"{dataset} {split}": number
+        for dataset, splits in module.OFFICIAL_COUNTS.items()
+        for split, counts in splits.items()
+        for number in counts.values()
+    }
+    assert found == {
+        "coco train2017": 118287,
+        "coco val2017": 5000,
+        "davis train": 60,
+        "davis val": 30,
+        "davis test-dev": 30,
+        "youtube-vos train": 3471,
+        "youtube-vos valid": 507,
+        "youtube-vos-2018 valid": 474,
+    }
+
+
+def test_unknown_data_set(tmp_path):
+    with pytest.raises(HodorError, match="unknown data set 'cocoa'"):
+        prepare(
+            {"settings": {"dataset": "cocoa", "edition": "subset"}},
+            tmp_path,
+            tmp_path / "o",
+            tmp_path / "m.json",
+        )
+
+
+REAL = {
+    "coco": {
+        "train2017": {
+            "images": 343,
+            "skipped_unannotated": 3,
+            "objects": 2974,
+            "crowds": 29,
+            "empty_masks": 0,
+        },
+        "val2017": {"images": 60, "skipped_unannotated": 0, "objects": 599, "crowds": 9, "empty_masks": 0},
+    },
+    "coco-persons-small": {
+        "val2017": {"images": 1000, "skipped_unannotated": 0, "objects": 1000, "crowds": 0, "empty_masks": 0},
+    },
+    "davis": {
+        "train": {"videos": 2, "frames": 152, "masks": 152, "objects": 3, "objects_not_on_first_frame": 0},
+        "val": {"videos": 6, "frames": 380, "masks": 380, "objects": 7, "objects_not_on_first_frame": 0},
+        "test-dev": {"videos": 1, "frames": 31, "masks": 1, "objects": 2, "objects_not_on_first_frame": 0},
+    },
+}
+
+
+@pytest.mark.parametrize("dataset", list(REAL))
+def test_real_archives_go_through(dataset, shared_data, root, tmp_path):
+    entries = sources.archives(root / "config" / "datasets.csv", dataset, "subset")
+    origin = {"dataset": dataset, "edition": "subset", "mirror": str(shared_data), "archives": entries}
+    fetch({"settings": origin}, tmp_path / "archives")
+    stamp = {"settings": {"dataset": dataset, "edition": "subset"}}
+    prepare(stamp, tmp_path / "archives", tmp_path / dataset, tmp_path / "manifest.json")
+    assert json.loads((tmp_path / "manifest.json").read_text())["splits"] == REAL[dataset]
+    if dataset == "davis":
+        from hodor.data.davis import load_davis
+
+        bear, tennis = load_davis(tmp_path / dataset, "train")
+        assert (
+            set(tennis.first_seen) == {1, 2}
+            and 255 in tennis.labels("00013")
+            and 255 not in tennis.labels("00012")
+        )
+    if dataset == "coco":
+        from hodor.data.coco import load_coco
+
+        images = {image.id: image for image in load_coco(tmp_path / dataset, "train2017").images}
+        assert not {250, 508, 262284} & set(images), "images without annotation are skipped"
+        gray = images[86].read()
+        assert gray.shape == (640, 512, 3) and (gray == gray[..., :1]).all()

@@ -1,0 +1,140 @@
+"""Segmenting videos: palette masks, ids, later objects, memory, errors."""
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hodor.data.images import read_labels, write_labels
+from hodor.data.video import Video
+from hodor.errors import HodorError
+from hodor.inference.options import InferenceOptions
+from hodor.inference.segment import segment, segment_video
+from hodor.models.base import build_method, save_model
+
+SIZE = (64, 96)
+
+
+def make_video(folder: Path, frames: int, objects: dict[int, int]) -> Video:
+    """Random frames; each object (id -> first frame) is a square given in its first frame."""
+    names = tuple(f"{t:05d}" for t in range(frames))
+    for part in ("frames", "labels"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(
+            folder / "frames" / f"{name}.jpg"
+        )
+    for first in set(objects.values()):
+        labels = np.zeros(SIZE, np.uint8)
+        for place, (object_id, at) in enumerate(objects.items()):
+            if at == first:
+                labels[20:50, 5 + 30 * place : 30 + 30 * place] = object_id
+        write_labels(folder / "labels" / f"{first:05d}.png", labels)
+    labelled = tuple(f"{t:05d}" for t in sorted(set(objects.values())))
+    first_seen = {object_id: f"{at:05d}" for object_id, at in objects.items()}
+    return Video("v", names, folder / "frames", folder / "labels", *SIZE, labelled, first_seen)
+
+
+@pytest.fixture(params=["hodor", "copy"])
+def method(request):
+    torch.manual_seed(0)
+    narrow = {
+        "backbone": "convnet",
+        "backbone_width": 8,
+        "backbone_depths": (1, 1, 1, 1),
+        "dim": 32,
+        "encoder_layers": 1,
+        "encoder_hidden": 32,
+        "decoder_layers": 1,
+        "decoder_hidden": 32,
+    }
+    options = narrow if request.param == "hodor" else {}
+    return build_method(request.param, options, InferenceOptions(short_side=64, feature_batch=3)).eval()
+
+
+def test_every_frame_is_labelled_with_the_videos_own_ids(tmp_path, method):
+    video = make_video(tmp_path, 7, {4: 0, 9: 3})
+    out = dict(segment_video(method, video))
+    assert tuple(out) == video.frames
+    assert all(labels.shape == SIZE and labels.dtype == np.uint8 for labels in out.values())
+    assert set(np.unique(out["00002"])) <= {0, 4} and set(np.unique(out["00006"])) <= {0, 4, 9}
+    for frame, object_id in (("00000", 4), ("00003", 9)):
+        given = read_labels(tmp_path / "labels" / f"{frame}.png") == object_id
+        assert (out[frame][given] == object_id).all()
+
+
+def test_frames_before_the_first_object_are_background(tmp_path, method):
+    out = dict(segment_video(method, make_video(tmp_path, 4, {1: 2})))
+    assert not out["00000"].any() and not out["00001"].any() and out["00002"].any()
+
+
+def test_a_single_frame_is_its_given_mask(tmp_path, method):
+    out = dict(segment_video(method, make_video(tmp_path, 1, {1: 0})))
+    assert np.array_equal(out["00000"], read_labels(tmp_path / "labels" / "00000.png"))
+
+
+def test_the_number_of_frames_at_a_time_changes_nothing(tmp_path, method):
+    video = make_video(tmp_path, 7, {4: 0, 9: 3})
+    ours = dict(segment_video(method, video))
+    method.inference = method.inference.model_copy(update={"feature_batch": 1})
+    theirs = dict(segment_video(method, video))
+    assert all((ours[frame] == theirs[frame]).mean() > 0.999 for frame in video.frames)
+
+
+def test_a_video_without_objects_is_refused(tmp_path, method):
+    with pytest.raises(HodorError, match="nothing to follow in video 'v'"):
+        list(segment_video(method, make_video(tmp_path, 2, {})))
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path, method):
+    """Long videos hold as much as short ones: only the window and one batch of frames."""
+
+    def held(frames: int) -> tuple[int, int]:
+        video = make_video(tmp_path / str(frames), frames, {1: 0})
+        tensors, largest = set(), 0
+        tracemalloc.start()
+        for number, _ in enumerate(segment_video(method, video)):
+            if number % 10 == 9:
+                import gc
+
+                alive = sum(o.numel() for o in gc.get_objects() if isinstance(o, torch.Tensor))
+                largest = max(largest, alive)
+                tensors.add(alive)
+        memory = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return largest, memory
+
+    (short, short_memory), (long, long_memory) = held(20), held(60)
+    assert long <= 1.05 * short and long_memory <= 1.2 * short_memory
+
+
+def test_step_writes_masks_checksums_and_costs(tmp_path, method, world):
+    name = "copy" if type(method).__name__ == "Copy" else "hodor"
+    options = method.options.model_dump(mode="json") if name == "hodor" else {}
+    save_model(tmp_path / "model.safetensors", method, name=name, options=options)
+    settings = {
+        "benchmark": {"id": "davis2017-val", "dataset": "davis", "split": "val"},
+        "inference": {"short_side": 64, "temporal_window": 3},
+        "device": "cpu",
+        "threads": 1,
+    }
+    stamp = {"step": "segment", "scale": "test", "settings": settings, "code": "c", "sha256": "digest"}
+    stale = tmp_path / "out" / "masks" / "gone"
+    stale.mkdir(parents=True)
+    segment(stamp, tmp_path / "model.safetensors", world, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "masks.json").read_text())
+    files = {
+        str(p.relative_to(tmp_path / "out" / "masks")) for p in (tmp_path / "out" / "masks").rglob("*.png")
+    }
+    assert set(record) == {"stamp", "weights", "data", "masks"} and set(record["masks"]) == files
+    assert not stale.exists() and len(files) == 5
+    costs = json.loads((tmp_path / "out" / "segment.json").read_text())
+    assert costs["frames"] == 5 and costs["fps"] > 0 and costs["stamp_content"]["code"] == "c"
+    before = (tmp_path / "out" / "masks.json").read_bytes()
+    segment(stamp, tmp_path / "model.safetensors", world, tmp_path / "out")
+    assert (tmp_path / "out" / "masks.json").read_bytes() == before  # same weights, same bytes

@@ -1,0 +1,54 @@
+"""The loss against its written definition (specification section 5.1)."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from hodor.training.losses import cross_entropy_and_dice
+
+
+def by_definition(logits, targets):
+    cross_entropy = torch.stack(
+        [functional.cross_entropy(x, t) for x, t in zip(logits, targets, strict=True)]
+    ).mean()
+    dice = []
+    for b in range(len(targets[0])):
+        p = torch.cat([x[b].softmax(0)[1:].flatten() for x in logits])
+        t = torch.cat(
+            [
+                functional.one_hot(t[b], x.shape[1]).permute(2, 0, 1)[1:].flatten()
+                for x, t in zip(logits, targets)
+            ]
+        )
+        overlap, total = 2 * (p * t).mean(), (p + t).mean()
+        dice.append(1 - (overlap + 1e-6) / (total + 1e-6) if overlap > 1e-6 else torch.zeros(()))
+    return cross_entropy, torch.stack(dice).mean()
+
+
+def test_equals_the_definition_with_its_gradient():
+    generator = torch.Generator().manual_seed(0)
+    logits = [torch.randn(2, 4, 5, 7, generator=generator).requires_grad_() for _ in range(3)]
+    targets = [torch.randint(0, 4, (2, 5, 7), generator=generator) for _ in range(3)]
+    ours, expected = cross_entropy_and_dice(logits, targets), by_definition(logits, targets)
+    assert ours[0].item() == pytest.approx(expected[0].item(), rel=1e-5)
+    assert ours[1].item() == pytest.approx(expected[1].item(), rel=1e-5)
+    gradients = [torch.autograd.grad(sum(pair), logits, retain_graph=True) for pair in (ours, expected)]
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-7)
+
+
+def test_a_sample_without_any_object_adds_no_dice():
+    logits = [torch.zeros(2, 2, 4, 4)]
+    targets = [torch.zeros(2, 4, 4, dtype=torch.long)]
+    assert cross_entropy_and_dice(logits, targets)[1] == 0
+    targets[0][1, :2] = 1
+    assert cross_entropy_and_dice(logits, targets)[1].item() == pytest.approx(
+        (1 - 2 * 0.25 / 1) / 2, rel=1e-4
+    )
+
+
+def test_a_perfect_prediction_costs_nothing():
+    target = torch.randint(0, 3, (1, 6, 6), generator=torch.Generator().manual_seed(1))
+    logits = 50 * functional.one_hot(target, 3).permute(0, 3, 1, 2).float()
+    cross_entropy, dice = cross_entropy_and_dice([logits], [target])
+    assert cross_entropy < 1e-6 and dice < 1e-4
