@@ -16,6 +16,7 @@ from typing import Any
 
 from hodor import __version__
 from hodor.errors import HodorError
+from hodor.locks import hold
 from hodor.provenance import read_stamp
 
 _VERBS: dict[str, tuple[str, dict[str, str]]] = {
@@ -109,8 +110,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> None:
     stamp = read_stamp(options.stamp) if getattr(options, "stamp", None) else None
-    if stamp is not None and stamp["step"] != options.verb:
-        raise HodorError(f"{options.stamp}: is a stamp of the step {stamp['step']}")
+    if stamp is not None:
+        if stamp["step"] != options.verb:
+            raise HodorError(f"{options.stamp}: is a stamp of the step {stamp['step']}")
+        hold()
     _STEPS[options.verb](options, stamp)
 
 

@@ -82,8 +82,8 @@ def arrange(
     sizes = [float(np.sqrt(share * spec.height * spec.width / extent.area)) for _, share, extent in bodies]
     huddle = rng.uniform(0.25, 0.75, 2) * frame
     starts: list[np.ndarray] = []
-    for body, share, _ in bodies:
-        radius = np.sqrt(share * spec.height * spec.width / np.pi)
+    radii = [float(np.sqrt(share * spec.height * spec.width / np.pi)) for _, share, _ in bodies]
+    for (body, _, _), radius in zip(bodies, radii, strict=True):
         starts.append(ways.start(rng, frame, radius, starts, huddle if body.kind == "crowd" else None))
     pair = (0, 1) if spec.objects - spec.late >= 2 and rng.random() < options.crossing else ()
     leaver = int(rng.integers(spec.objects)) if spec.objects and rng.random() < options.leaving else -1
@@ -100,7 +100,7 @@ def arrange(
         elif index in pair:
             points = ways.cross(rng, begin, starts[pair[1 - index]], frame, count)
         elif index == leaver:
-            points = ways.leave(rng, begin, reach, frame, count)
+            points = ways.leave(rng, ways.to_border(begin, radii[index], frame), reach, frame, count)
         else:
             points = ways.wander(rng, begin, frame, count, rng.uniform(*options.pace) * spec.width * segment)
         late = spec.late and index == spec.objects - 1

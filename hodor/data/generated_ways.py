@@ -94,6 +94,14 @@ def cross(
     return points
 
 
+def to_border(place: np.ndarray, radius: float, frame: np.ndarray) -> np.ndarray:
+    """The place moved straight to the nearest side of the frame, so that a disc of `radius` there just fits in."""
+    axis = int(np.argmin(np.minimum(place, frame - place)))
+    moved = place.copy()
+    moved[axis] = radius if place[axis] < frame[axis] / 2 else frame[axis] - radius
+    return moved
+
+
 def leave(
     rng: np.random.Generator, begin: np.ndarray, reach: float, frame: np.ndarray, count: int
 ) -> np.ndarray:

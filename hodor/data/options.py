@@ -37,7 +37,7 @@ class GeneratedOptions(BaseModel):
     davis_frames: int = Field(24, ge=2, le=1000)
     youtube_frames: int = Field(12, ge=2, le=1000)
 
-    # Labelled objects: fewest and most.
+    # Labelled objects: fewest and most; few are more frequent than many.
     objects: tuple[int, int] = (1, 4)
     coco_objects: tuple[int, int] = (1, 4)
     # Visible area that every object has on its first frame.
@@ -47,10 +47,10 @@ class GeneratedOptions(BaseModel):
     pace: tuple[float, float] = (0.004, 0.018)
     largest_step: float = Field(0.04, gt=0, le=0.5)
 
-    distractors: Share = 0.4
-    occluders: Share = 0.3
+    distractors: Share = 0.35
+    occluders: Share = 0.2
     crossing: Share = 0.3
-    leaving: Share = 0.3
+    leaving: Share = 0.25
     # YouTube-VOS alone: an object that enters after the first frame (with `objects` above 1 and 4 frames or more).
     later: Share = 0.5
     motion_blur: Share = 0.3
@@ -65,7 +65,7 @@ class GeneratedOptions(BaseModel):
     # Factor on the changes of brightness and tint where the light changes.
     light_strength: float = Field(1.0, ge=0, le=3)
     # Standard deviation of the sensor noise in grey levels (0..255): least and most.
-    noise: tuple[float, float] = (1.0, 5.0)
+    noise: tuple[float, float] = (1.0, 4.0)
     jpeg_quality: int = Field(95, ge=50, le=100)
 
     @model_validator(mode="after")

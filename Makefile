@@ -1,0 +1,57 @@
+# `make reproduce`: from a fresh machine to the table and the report. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+TABLES := results/ablation_table.csv reports/index.html
+
+# Commands find the environment without activation; tools that they call (dvc calls snakemake) find each other.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help reproduce install test test-long restore schema format clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
+
+install: $(BIN)/.installed  ## make .venv with the pinned packages
+
+# The file is written last: an installation that broke off is started again.
+$(BIN)/.installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed, $$($(PYTHON) --version 2>&1) was found: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv || \
+	  { echo "python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	echo "installing the packages of requirements.txt into .venv: a few minutes"
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+	touch $@
+
+reproduce: $(BIN)/.installed  ## table 1 and the report at the configured scale
+	@snakemake --cores all $(TABLES)
+
+test: $(BIN)/.installed  ## all tests but the long ones
+	@python -m pytest
+
+test-long: $(BIN)/.installed  ## all tests
+	@python -m pytest -m "long or not long"
+
+# `--touch` blesses whatever lies there, so dvc must first find everything as it was recorded.
+restore: $(BIN)/.installed  ## bring archives, checkpoints and tables back from the dvc remote
+	@dvc pull
+	dvc status --quiet || { dvc status; echo "make restore: what lies here is not what dvc.lock records" >&2; exit 1; }
+	snakemake --cores 1 --touch --quiet rules
+	snakemake --cores 1 --quiet rules --allowed-rules publish publish_pages tables pages -- tables pages
+
+schema: $(BIN)/.installed  ## write config/schema.json anew after an option was added
+	@python -m hodor.schema config/schema.json
+
+format: $(BIN)/.installed  ## format Python and Snakemake files
+	@ruff format .
+	ruff check --fix .
+	snakefmt Snakefile workflow/rules
+
+clean:  ## delete the environment and everything that the workflow made
+	@rm -rf .venv .snakemake data runs
+	find results reports -mindepth 1 -not -name README.md -delete

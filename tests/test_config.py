@@ -1,0 +1,265 @@
+"""The configuration: what is in the repository is valid, and every fault is named with its key and what is allowed."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hodor import config
+from hodor.data.sources import ARCHIVES, EDITIONS
+from hodor.errors import HodorError
+
+SCALES = ["mini", "paper", "subset", "tiny"]
+
+
+@pytest.fixture
+def folder(root: Path, tmp_path: Path) -> Path:
+    """A copy of the settings files, to be spoilt."""
+    return Path(shutil.copytree(root / "config", tmp_path / "config"))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def message(folder: Path, overrides: dict | None = None) -> str:
+    with pytest.raises(HodorError) as error:
+        config.load(folder, overrides)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_is_valid(root, scale):
+    loaded = config.load(root / "config", {"scale": scale})
+    assert loaded.scale.name == scale
+    assert loaded.selected == tuple(loaded.rows)
+    assert loaded.options["hodor-hard-coco"]["attention"] == "hard"
+
+
+def test_the_folder_holds_these_scales(root):
+    assert config.scale_names(root / "config") == SCALES
+
+
+def test_default_scale_is_mini(root):
+    assert config.load(root / "config").scale.name == "mini"
+
+
+def test_paper_scale_is_the_published_network(root):
+    options = config.load(root / "config", {"scale": "paper"}).options["hodor-soft-coco"]
+    published = config.options_class("hodor")().model_dump(mode="json")
+    assert options == published | {"attention": "soft", "pretrained": True}
+
+
+def test_no_row_trains_on_val_videos(root):
+    for scale in SCALES:
+        loaded = config.load(root / "config", {"scale": scale})
+        for row in loaded.rows:
+            stage = loaded.stage(row)
+            for source in stage.sources if stage else ():
+                assert source.split == "train" or source.dataset.startswith("coco")
+
+
+def test_an_unknown_scale(folder):
+    assert message(folder, {"scale": "minni"}) == (
+        "config/config.yaml: scale: 'minni' is none of mini, paper, subset, tiny"
+    )
+
+
+def test_an_unknown_key_of_the_command_line(folder):
+    assert "--config scael: unknown key, 'scael' is none of scale, rows" in message(folder, {"scael": "mini"})
+
+
+def test_an_unknown_key_in_a_stage_is_named_with_the_nearest(folder):
+    edit(folder / "scales/mini.yaml", "    learning_rate:", "    learning_rat:")
+    text = message(folder)
+    assert "config/scales/mini.yaml: stages.images.learning_rat: unknown key" in text
+    assert "nearest: learning_rate" in text
+    assert "config/scales/mini.yaml: stages.images.learning_rate: missing" in text
+
+
+def test_a_value_out_of_range_is_shown(folder):
+    edit(folder / "scales/mini.yaml", "threads: 1", "threads: 0")
+    assert "config/scales/mini.yaml: threads: " in message(folder)
+    assert "(given: 0)" in message(folder)
+
+
+def test_allowed_values_are_listed(folder):
+    edit(folder / "scales/mini.yaml", "device: cpu", "device: gpu")
+    assert message(folder) == "config/scales/mini.yaml: device: 'gpu' is none of cpu or cuda"
+
+
+def test_wrong_method_options_are_named_with_row_and_file(folder):
+    edit(folder / "rows.yaml", "options: {attention: none}", "options: {attention: non}")
+    text = message(folder)
+    assert (
+        "config/rows.yaml: hodor-none-coco.options with config/scales/mini.yaml: methods.hodor: attention"
+        in text
+    )
+    assert "'non' is none of none, hard or soft" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("method: hodor", "method: hodr", "hodor-none-coco.method: 'hodr' is none of"),
+        ("stage: images", "stage: image", "hodor-none-coco.stage: 'image' is none of images, cyclic"),
+        (
+            "init: hodor-none-coco",
+            "init: hodor-non-coco",
+            "hodor-none-cyclic.init: 'hodor-non-coco' is none of",
+        ),
+        ("init: hodor-none-coco", "init: hodor-none-cyclic", "start from each other in a circle"),
+        (
+            "tables: [ablation]",
+            "tables: [ablations]",
+            "systems.hodor-none-coco.tables.0: 'ablations' is none of",
+        ),
+        ("    label: HODOR, no masking\n", "", "systems.hodor-none-coco.label: missing"),
+        ("  hodor-hard-coco:", "  hodor-none-coco:", "key 'hodor-none-coco' is given twice"),
+    ],
+)
+def test_a_faulty_row(folder, old, new, expected):
+    edit(folder / "rows.yaml", old, new)
+    text = message(folder)
+    assert text.startswith("config/rows.yaml") and expected in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("edition: generated", "edition: official", "`generated` must be given for edition `generated`"),
+        (
+            "datasets: [coco, davis, youtube-vos]",
+            "datasets: [coco, youtube-vos]",
+            "is none of coco, youtube-vos",
+        ),
+        (
+            "benchmarks: [davis2017-val]",
+            "benchmarks: [davis2017-vla]",
+            "benchmarks.0: 'davis2017-vla' is none of",
+        ),
+        ("benchmarks: [davis2017-val]", "benchmarks: [davis2017-val, davis2017-val]", "given twice"),
+        ("name: mini", "name: maxi", "must be that of the file, `mini`"),
+        ("name: mini", "name: [mini", "config/scales/mini.yaml, line"),
+    ],
+)
+def test_a_faulty_scale(folder, old, new, expected):
+    edit(folder / "scales/mini.yaml", old, new)
+    assert expected in message(folder)
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "rows.yaml", "scales/mini.yaml"])
+def test_a_missing_or_empty_file(folder, file):
+    if file == "scales/mini.yaml":
+        (folder / file).unlink()
+        assert "'mini' is none of paper, subset, tiny" in message(folder)
+    elif file == "rows.yaml":
+        (folder / file).unlink()
+        assert message(folder) == "config/rows.yaml: no such file"
+    else:
+        (folder / file).write_text("")
+        assert config.load(folder).scale.name == "mini"
+
+
+@pytest.mark.parametrize("rows", ["hodor-soft-coco, copy-first-mask", ["copy-first-mask", "hodor-soft-coco"]])
+def test_rows_are_selected_in_the_order_of_the_file(root, rows):
+    assert config.load(root / "config", {"rows": rows}).selected == ("hodor-soft-coco", "copy-first-mask")
+
+
+def test_an_unknown_row_is_named(root):
+    text = message(root / "config", {"rows": "hodor-soft-cocos"})
+    assert "rows: 'hodor-soft-cocos' is none of" in text and "nearest: hodor-soft-coco" in text
+
+
+def test_parents_are_needed_first(root):
+    loaded = config.load(root / "config", {"rows": "hodor-soft-cyclic"})
+    assert loaded.needed() == ("hodor-soft-coco", "hodor-soft-cyclic")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(None, (0,)), ([0, 2], (0, 2)), ("0,1", (0, 1)), (3, (3,)), ("3", (3,)), ("null", (0,))],
+)
+def test_seeds(root, given, expected):
+    assert config.load(root / "config", {"scale": "tiny", "seeds": given}).seeds == expected
+
+
+@pytest.mark.parametrize("given", [[], [0, 0], [-1], "a"])
+def test_wrong_seeds(root, given):
+    assert "config/config.yaml: seeds" in message(root / "config", {"seeds": given})
+
+
+def test_overrides_change_the_scale_and_are_checked(root):
+    loaded = config.load(root / "config", {"overrides": {"stages.images.steps": 7, "threads": "2"}})
+    assert loaded.stage("hodor-soft-coco").steps == 7 and loaded.scale.threads == 2
+    text = message(root / "config", {"overrides": {"stages.image.steps": 7}})
+    assert "overrides.stages.image.steps" in text and "'image' is none of images, cyclic" in text
+    text = message(root / "config", {"overrides": {"stages.images.step": 7}})
+    assert "config/scales/mini.yaml (with the overrides): stages.images.step: unknown key" in text
+
+
+def test_mirror_is_a_url_or_a_folder(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "archives").mkdir()
+    assert config.load(root / "config", {"mirror": "archives"}).mirror == str(tmp_path / "archives")
+    assert config.load(root / "config", {"mirror": "https://example.org/m"}).mirror == "https://example.org/m"
+    assert config.load(root / "config", {"mirror": "null"}).mirror is None
+    assert "mirror: 'nowhere' is neither a folder nor a URL" in message(
+        root / "config", {"mirror": "nowhere"}
+    )
+
+
+def test_reading_settings_imports_nothing_heavy(root):
+    code = (
+        "import sys; from hodor.workflow import set_up; from hodor import config, stamps, records; "
+        f"config.load({str(root / 'config')!r}); "
+        "print(*{'torch', 'cv2', 'pandas', 'matplotlib', 'skimage', 'papermill'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_schema_file_is_that_of_the_models(root):
+    assert json.loads((root / "config/schema.json").read_text()) == json.loads(json.dumps(config.schema())), (
+        "config/schema.json is out of date: make schema"
+    )
+
+
+def test_dvc_loops_over_the_rows(root):
+    content = yaml.safe_load((root / "dvc.yaml").read_text())
+    assert content["vars"] == ["config/config.yaml", "config/rows.yaml"]
+    assert content["stages"]["row"]["foreach"] == "${systems}"
+    assert list(yaml.safe_load((root / "config/rows.yaml").read_text())) == ["systems"]
+
+
+def test_editions_and_data_sets_are_those_of_the_sources(root):
+    scale = config.schema()["$defs"]["Scale"]["properties"]
+    assert scale["edition"]["enum"] == list(EDITIONS)
+    assert scale["datasets"]["items"]["enum"] == list(ARCHIVES)
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    found = (re.fullmatch(r"\s*-?\s*([\w.-]+)==([\w.]+)\s*", line) for line in lines)
+    return {match[1].lower().replace("_", "-"): match[2] for match in found if match}
+
+
+def test_the_lock_is_plain_and_the_environments_agree_with_it(root):
+    lock_lines = (root / "requirements.txt").read_text().splitlines()
+    lock = pins(lock_lines)
+    assert len(lock) == len(lock_lines), "every line must be a plain pin: name==version"
+    conda = pins((root / "environment.yml").read_text().splitlines())
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["dev"]
+    names = {re.match(r"[\w.-]+", entry).group().lower().replace("_", "-") for entry in needed}
+    assert set(conda) == names
+    assert {name: lock[name] for name in names} == conda
+    official = project["optional-dependencies"]["official"][0]
+    assert official in (root / "environment.yml").read_text()

@@ -1,0 +1,129 @@
+"""Hashes, stamps, machine, commit."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hodor import provenance
+from hodor.errors import HodorError
+
+STAMP = {"step": "score", "scale": "tiny", "settings": {"b": 1, "a": [1.5, None]}, "code": "0" * 64}
+
+
+def test_sha256_of_a_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * 100_000)
+    assert provenance.sha256_file(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
+    with pytest.raises(HodorError, match="nothing: cannot be read"):
+        provenance.sha256_file(tmp_path / "nothing")
+
+
+def test_sha256_of_a_value_depends_on_the_value_alone():
+    assert provenance.sha256_json({"a": 1, "b": 2}) == provenance.sha256_json({"b": 2, "a": 1})
+    assert provenance.sha256_json({"a": 1}) != provenance.sha256_json({"a": 1.5})
+    assert provenance.sha256_json({}) == hashlib.sha256(b"{}").hexdigest()
+    with pytest.raises(ValueError):
+        provenance.sha256_json(float("nan"))
+
+
+def test_a_stamp_carries_its_digest(tmp_path):
+    path = tmp_path / "stamp.json"
+    provenance.write_json_atomic(path, STAMP)
+    assert provenance.read_stamp(path) == STAMP | {"sha256": provenance.sha256_json(STAMP)}
+    path.write_text(json.dumps(STAMP, indent=7, sort_keys=True))
+    assert provenance.read_stamp(path)["sha256"] == provenance.sha256_json(STAMP)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "not readable as JSON"),
+        ("[]", "holds list, not a JSON object"),
+        ('{"step": "score"}', "it has no scale, settings, code"),
+        (b"\xff\xfe", "not readable as JSON"),
+    ],
+)
+def test_a_broken_stamp_is_named(tmp_path, text, expected):
+    path = tmp_path / "stamp.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(HodorError, match=f"stamp.json: .*{expected}"):
+        provenance.read_stamp(path)
+
+
+def test_a_missing_stamp_is_named(tmp_path):
+    with pytest.raises(HodorError, match="stamp.json: no such file"):
+        provenance.read_stamp(tmp_path / "stamp.json")
+
+
+def test_writing_is_atomic(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "file.json"
+    provenance.write_json_atomic(path, {"b": 1, "a": 2})
+    assert list(json.loads(path.read_text())) == ["b", "a"]
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        provenance.write_json_atomic(path, {"c": 3})
+    assert json.loads(path.read_text()) == {"b": 1, "a": 2}
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
+
+
+def test_not_a_number_is_not_written(tmp_path):
+    with pytest.raises(ValueError):
+        provenance.write_json_atomic(tmp_path / "file.json", {"a": float("inf")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_peak_memory_grows_with_use_and_is_not_that_of_the_parent():
+    ballast = bytearray(300 << 20)
+    code = (
+        "from hodor.provenance import peak_memory_mib as peak; a = peak(); b = bytearray(200 << 20); "
+        "print(a, peak())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = map(float, done.stdout.split())
+    assert 5 < before < 100 and 150 < after - before < 250
+    del ballast
+
+
+def test_machine_and_versions():
+    machine = provenance.machine()
+    assert machine.keys() == {"processor", "cores", "memory_mib", "system", "gpu"}
+    assert machine["cores"] >= 1 and machine["memory_mib"] > 100
+    versions = provenance.versions()
+    assert versions["python"].startswith("3.") and versions["snakemake"] and versions["hodor"] == "0.1.0"
+    json.dumps([machine, versions])
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(
+        ["git", "-C", folder, *identity, *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_commit_of_the_checkout_that_holds_the_code(tmp_path, monkeypatch):
+    package = tmp_path / "hodor"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "provenance.py").write_text("")
+    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
+    assert provenance.commit() == "unknown"
+    git(tmp_path, "init", "--quiet")
+    assert provenance.commit() == "unknown"
+    git(tmp_path, "add", "hodor")
+    git(tmp_path, "commit", "--quiet", "--message", "all")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    assert provenance.commit() == head
+    (tmp_path / "results.csv").write_text("not tracked")
+    assert provenance.commit() == head
+    (package / "provenance.py").write_text("changed = 1\n")
+    assert provenance.commit() == head + "-dirty"

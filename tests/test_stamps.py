@@ -1,0 +1,328 @@
+"""Stamps and the code hash in them: they change with what a step depends on and with nothing else."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hodor import config, paths
+from hodor.closure import _find, _read, closure, code_hash
+from hodor.errors import HodorError
+from hodor.provenance import read_stamp, sha256_json
+from hodor.records import Records
+from hodor.stamps import MODULES, Stamps
+
+
+@pytest.fixture
+def package(tmp_path: Path):
+    """Writes modules of a package `hodor`; returns a function that gives the hash of hodor.a."""
+    root = tmp_path / "hodor"
+
+    def hash_of(files: dict[str, str], *modules: str) -> str:
+        shutil.rmtree(root, ignore_errors=True)
+        for name, text in ({"__init__.py": ""} | files).items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        _find.cache_clear()
+        _read.cache_clear()
+        return code_hash(modules or ("hodor.a",), root)
+
+    return hash_of
+
+
+A = "from hodor import b\n\n\ndef f(x):\n    return b.g(x) + 1\n"
+B = "def g(x):\n    return x\n"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        '"""About."""\n\nfrom hodor import b  # why\n\n\ndef f(x):\n    """Docs."""\n    return b.g(x) + 1\n',
+        "from hodor import b\ndef f(x): return (b.g(x)\n    + 1)\n",
+        "from hodor import b\n\n\ndef f(x):\n    return b.g(x) + 1\n\n\n'a text that stands alone'\n",
+    ],
+    ids=["comments", "layout", "text"],
+)
+def test_comments_docstrings_and_layout_do_not_count(package, changed):
+    assert package({"a.py": A, "b.py": B}) == package({"a.py": changed, "b.py": B})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"a.py": A.replace("+ 1", "+ 2"), "b.py": B},
+        {"a.py": A.replace("+ 1", "+ 1.0"), "b.py": B},
+        {"a.py": A.replace("+ 1", "- 1"), "b.py": B},
+        {"a.py": A.replace("f(x)", "f(y)"), "b.py": B},
+        {"a.py": A, "b.py": B.replace("return x", "return 'x'")},
+        {"a.py": A, "b.py": B + "\n\nC = None\n"},
+        {"a.py": A, "b.py": B, "__init__.py": "import os\n"},
+    ],
+)
+def test_code_counts_in_the_module_and_in_what_it_imports(package, changed):
+    assert package({"a.py": A, "b.py": B}) != package(changed)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import hodor.b",
+        "import hodor.b as other",
+        "from hodor.b import g",
+        "from hodor import b",
+        "from . import b",
+        "from .b import g",
+        "def f():\n    from hodor.b import g",
+        "if False:\n    import hodor.b",
+    ],
+)
+def test_every_form_of_import_counts(package, statement):
+    assert package({"a.py": statement, "b.py": B}) != package({"a.py": statement, "b.py": B + "X = 1\n"})
+
+
+def test_packages_on_the_way_and_deeper_modules_count(package):
+    files = {
+        "a.py": "from hodor.sub.c import d",
+        "sub/__init__.py": "",
+        "sub/c.py": "from ..b import g",
+        "b.py": B,
+    }
+    before = package(files)
+    assert package(files | {"b.py": "X = 1\n"}) != before
+    assert package(files | {"sub/__init__.py": "X = 1\n"}) != before
+
+
+def test_modules_outside_and_the_version_do_not_count(package):
+    files = {"a.py": A, "b.py": B, "__init__.py": '__version__ = "1"\n'}
+    assert package(files) == package(files | {"z.py": "X = 1\n", "__init__.py": '__version__ = "2"\n'})
+
+
+def test_circles_end(package):
+    assert package({"a.py": "import hodor.b", "b.py": "import hodor.a"})
+
+
+def test_broken_code_and_missing_modules_are_named(package):
+    with pytest.raises(HodorError, match="b.py: not valid Python"):
+        package({"a.py": A, "b.py": "def"})
+    with pytest.raises(HodorError, match="hodor.nothing"):
+        package({"a.py": A, "b.py": B}, "hodor.nothing")
+
+
+@pytest.mark.parametrize("verb", MODULES)
+def test_no_step_runs_code_of_the_workflow(verb):
+    found = set(closure([MODULES[verb]]))
+    assert MODULES[verb] in found
+    assert not found & {"hodor.cli", "hodor.config", "hodor.stamps", "hodor.records", "hodor.workflow"}
+
+
+def test_methods_do_not_know_each_other(root):
+    """A new method must not train the rows of another again."""
+    for method in config.method_names():
+        package = f"hodor.models.{method.replace('-', '_')}"
+        others = {f"hodor.models.{other.replace('-', '_')}" for other in config.method_names()} - {package}
+        for step in ("train", "segment"):
+            found = closure([MODULES[step], f"{package}.method"])
+            assert not [
+                name for name in found for other in others if name == other or name.startswith(f"{other}.")
+            ]
+
+
+# ---------------------------------------------------------------------------------------------------- the stamps
+
+
+def stamps(root: Path, **overrides) -> Stamps:
+    return Stamps(config.load(root / "config", {"scale": "tiny"} | overrides), root)
+
+
+def changed(root: Path, **overrides) -> set[str]:
+    """Steps whose stamps differ after a change, rows left out."""
+    before, after = stamps(root).contents, stamps(root, **overrides).contents
+    assert before.keys() <= after.keys() or "rows" in overrides
+    return {name for name in after if after[name] != before.get(name)}
+
+
+def test_names_and_common_keys(root):
+    contents = stamps(root).contents
+    assert {
+        "fetch-coco",
+        "prepare-davis",
+        "train-hodor-soft-cyclic-seed0",
+        "tabulate",
+        "render",
+    } <= contents.keys()
+    assert {"segment-copy-first-mask-seed0-davis2017-val", "score-davis2017-val"} <= contents.keys()
+    for name, content in contents.items():
+        assert name.partition("-")[0] == content["step"]
+        assert content["scale"] == "tiny" and len(content["code"]) == 64
+
+
+def test_a_training_stamp_holds_all_that_the_step_needs(root):
+    stamp = stamps(root).contents["train-hodor-soft-cyclic-seed0"]
+    assert (stamp["row"], stamp["seed"]) == ("hodor-soft-cyclic", 0)
+    settings = stamp["settings"]
+    assert settings["method"] == "hodor" and settings["options"]["attention"] == "soft"
+    assert settings["stage"]["kind"] == "sparse-video" and settings["init"] == {"row": "hodor-soft-coco"}
+    assert settings["datasets"] == ["youtube-vos", "davis"] and set(settings["data"]) == {
+        "youtube-vos",
+        "davis",
+    }
+    assert (settings["seed"], settings["device"], settings["threads"]) == (0, "cpu", 1)
+
+
+def test_an_untrained_row_reads_no_data(root):
+    settings = stamps(root).contents["train-hodor-soft-untrained-seed0"]["settings"]
+    assert settings["stage"] is None and settings["init"] is None and settings["datasets"] == []
+
+
+def test_a_stage_reaches_its_rows(root):
+    names = changed(root, overrides={"stages.cyclic.steps": 5})
+    assert names == {f"train-hodor-{kind}-cyclic-seed0" for kind in ("none", "hard", "soft")} | {"tabulate"}
+
+
+def test_inference_reaches_segmentation(root):
+    names = changed(root, overrides={"inference.temporal_window": 2})
+    assert names == {name for name in stamps(root).contents if name.startswith("segment-")} | {"tabulate"}
+
+
+def test_generated_data_reach_everything_that_reads_them(root):
+    names = changed(root, overrides={"generated.seed": 1})
+    assert {"fetch-coco", "prepare-coco", "train-hodor-soft-coco-seed0", "score-davis2017-val"} <= names
+    assert not {"train-copy-first-mask-seed0", "render"} & names
+
+
+def test_texts_reach_tables_and_report(root):
+    assert changed(root, overrides={"caption": "Another."}) == {"tabulate", "render"}
+
+
+def test_the_mirror_is_in_no_stamp(root, tmp_path):
+    assert changed(root, mirror=str(tmp_path)) == set()
+
+
+def test_selected_rows_reach_the_tables_alone(root):
+    assert changed(root, rows="hodor-soft-cyclic") == {"tabulate", "render"}
+    contents = stamps(root, rows="hodor-soft-cyclic").contents
+    assert "train-hodor-soft-coco-seed0" in contents
+    assert "segment-hodor-soft-coco-seed0-davis2017-val" not in contents
+
+
+def test_the_tables_know_every_row_and_the_stamps_of_the_selected(root):
+    made = stamps(root, rows="hodor-soft-coco", seeds=[0, 3])
+    settings = made.contents["tabulate"]["settings"]
+    assert [row for row, entry in settings["rows"].items() if entry["selected"]] == ["hodor-soft-coco"]
+    assert len(settings["rows"]) == 10
+    assert settings["stamps"] == {
+        f"hodor-soft-coco/seed{seed}/{step}": sha256_json(made.contents[name.format(seed)])
+        for seed in (0, 3)
+        for step, name in {
+            "train": "train-hodor-soft-coco-seed{}",
+            "davis2017-val/segment": "segment-hodor-soft-coco-seed{}-davis2017-val",
+            "davis2017-val/score": "score-davis2017-val",
+        }.items()
+    }
+    assert {line["row"] for line in settings["published"]} >= {"hodor-soft-coco", "stcn"}
+
+
+def test_another_address_fetches_again_and_trains_nothing(root, tmp_path):
+    folder = Path(shutil.copytree(root / "config", tmp_path / "config"))
+    before = Stamps(config.load(folder, {"scale": "paper"}), root).contents
+    table = folder / "datasets.csv"
+    table.write_text(table.read_text().replace("images.cocodataset.org", "example.org"))
+    after = Stamps(config.load(folder, {"scale": "paper"}), root).contents
+    assert {name for name in after if after[name] != before[name]} == {"fetch-coco"}
+
+
+def test_only_what_changed_is_written(root, tmp_path):
+    stamps(root).write(tmp_path)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.json")}
+    for path in files:
+        os.utime(path, ns=(1, 1))
+    broken = tmp_path / paths.stamp("tiny", "tabulate")
+    broken.write_text("{")
+    stamps(root, overrides={"stages.cyclic.steps": 5}).write(tmp_path)
+    written = {path.stem for path in files if path.stat().st_mtime_ns != 1}
+    assert written == {f"train-hodor-{kind}-cyclic-seed0" for kind in ("none", "hard", "soft")} | {"tabulate"}
+    assert read_stamp(broken)["step"] == "tabulate"
+
+
+def test_digest_in_the_tables_is_that_of_the_file(root, tmp_path):
+    made = stamps(root)
+    made.write(tmp_path)
+    read = read_stamp(tmp_path / paths.stamp("tiny", "train-hodor-soft-coco-seed0"))
+    digests = made.contents["tabulate"]["settings"]["stamps"]
+    assert digests["hodor-soft-coco/seed0/train"] == read["sha256"]
+
+
+# --------------------------------------------------------------------------------------------------- the records
+
+
+def make_run(folder: Path, made: Stamps, row: str) -> None:
+    """A finished run of a row, as far as its records go."""
+    run = folder / paths.run("tiny", row, 0)
+    masks = run / "davis2017-val" / "masks"
+    masks.mkdir(parents=True)
+    (run / "model.safetensors").touch()
+    for path, name in (
+        (run / "train.json", f"train-{row}-seed0"),
+        (masks.parent / "masks.json", f"segment-{row}-seed0-davis2017-val"),
+        (masks.parent / "score.json", "score-davis2017-val"),
+    ):
+        path.write_text(json.dumps({"stamp": sha256_json(made.contents[name])}))
+
+
+def needs(made: Stamps, folder: Path, row: str) -> list[bool]:
+    """Whether training, segmenting and scoring ask for data."""
+    records = Records(made, folder)
+    return [
+        bool(records.train_data(row, 0)),
+        bool(records.segment_data(row, 0, "davis2017-val")),
+        bool(records.score_data(row, 0, "davis2017-val")),
+    ]
+
+
+def test_what_is_recorded_with_the_present_stamps_needs_no_data(root, tmp_path):
+    made = stamps(root)
+    assert needs(made, tmp_path, "hodor-soft-coco") == [True, True, True]
+    make_run(tmp_path, made, "hodor-soft-coco")
+    assert needs(made, tmp_path, "hodor-soft-coco") == [False, False, False]
+    other = stamps(root, overrides={"stages.images.steps": 9})
+    assert needs(other, tmp_path, "hodor-soft-coco") == [True, True, True]
+    other = stamps(root, overrides={"inference.temporal_window": 2})
+    assert needs(other, tmp_path, "hodor-soft-coco") == [False, True, True]
+
+
+def test_a_row_needs_data_while_its_beginning_does(root, tmp_path):
+    made = stamps(root)
+    make_run(tmp_path, made, "hodor-soft-cyclic")
+    assert needs(made, tmp_path, "hodor-soft-cyclic") == [True, True, True]
+    make_run(tmp_path, made, "hodor-soft-coco")
+    assert needs(made, tmp_path, "hodor-soft-cyclic") == [False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("model.safetensors", [True, True, True]),
+        ("train.json", [True, True, True]),
+        ("davis2017-val/masks.json", [False, True, True]),
+        ("davis2017-val/masks", [False, True, True]),
+        ("davis2017-val/score.json", [False, False, True]),
+    ],
+)
+def test_a_missing_result_needs_data(root, tmp_path, file, expected):
+    made = stamps(root)
+    make_run(tmp_path, made, "hodor-soft-coco")
+    path = tmp_path / paths.run("tiny", "hodor-soft-coco", 0) / file
+    path.rmdir() if path.is_dir() else path.unlink()
+    assert needs(made, tmp_path, "hodor-soft-coco") == expected
+
+
+def test_data_are_manifests_and_folders(root, tmp_path):
+    records = Records(stamps(root), tmp_path)
+    assert [path.as_posix() for path in records.train_data("hodor-soft-cyclic", "0")] == [
+        "data/tiny/youtube-vos.json",
+        "data/tiny/youtube-vos",
+        "data/tiny/davis.json",
+        "data/tiny/davis",
+    ]

@@ -1,0 +1,124 @@
+"""The whole DAG at scale tiny: run once in a copy of the repository, whose copies the tests then change."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# What a checkout holds, as far as the workflow needs it; generated folders and the environment stay behind.
+PARTS = [
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvcignore",
+    ".gitignore",
+    "Makefile",
+    "Snakefile",
+    "config",
+    "dvc.yaml",
+    "environment.yml",
+    "hodor",
+    "profiles",
+    "pyproject.toml",
+    "reports/README.md",
+    "results/README.md",
+    "workflow",
+]
+LIMIT_S = 600
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the repository. Commands run in it, with the environment of the tests and nothing else of it."""
+
+    path: Path
+
+    def run(
+        self, *command: str, check: bool = True, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command; its output (stdout and stderr together) is `stdout`. A failure is an assertion error."""
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HODOR_MIRROR")
+        }
+        environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+        done = subprocess.run(
+            command,
+            cwd=cwd or self.path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_S,
+        )
+        assert done.returncode == 0 or not check, done.stdout[-4000:]
+        return done
+
+    def snakemake(self, *arguments: str, check: bool = True) -> str:
+        """Output of `snakemake --cores 2 ...`."""
+        return self.run("snakemake", "--cores", "2", *arguments, check=check).stdout
+
+    def due(self, *arguments: str) -> dict[str, int]:
+        """Rule -> number of jobs that `snakemake -n ...` would run, without the rules that only name targets."""
+        output = self.run("snakemake", "--dry-run", *arguments).stdout
+        if "Nothing to be done" in output:
+            return {}
+        table = output.rpartition("Job stats:")[2].partition("\n\n")[0]
+        counts = {name: int(count) for name, count in re.findall(r"^(\S+)\s+(\d+)$", table, re.MULTILINE)}
+        assert counts.pop("total", None), output[-4000:]
+        return {rule: count for rule, count in counts.items() if rule not in ("all", "tables", "pages")}
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replaces a text that must occur in a file exactly once."""
+        path = self.path / file
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{file} holds {old!r} {text.count(old)} times"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def append(self, file: str, text: str) -> None:
+        path = self.path / file
+        path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def _copy_repository(root: Path, target: Path) -> None:
+    for part in PARTS:
+        source = root / part
+        (target / part).parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target / part)
+
+
+@pytest.fixture(scope="session")
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout, configured for scale tiny, in which everything was made. Read it only."""
+    checkout = Checkout(tmp_path_factory.mktemp("finished"))
+    _copy_repository(root, checkout.path)
+    checkout.edit("config/config.yaml", "\nscale: mini\n", "\nscale: tiny\n")
+    (checkout.path / "output.txt").write_text(checkout.snakemake())
+    return checkout
+
+
+@pytest.fixture
+def checkout(finished: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the finished checkout, time stamps and Snakemake's books included."""
+    shutil.copytree(finished.path, tmp_path / "checkout", symlinks=True)
+    return Checkout(tmp_path / "checkout")
+
+
+@pytest.fixture
+def fresh(root: Path, tmp_path: Path) -> Callable[[], Checkout]:
+    """Makes a checkout in which nothing was run yet."""
+
+    def make() -> Checkout:
+        _copy_repository(root, tmp_path / "fresh")
+        checkout = Checkout(tmp_path / "fresh")
+        checkout.edit("config/config.yaml", "\nscale: mini\n", "\nscale: tiny\n")
+        return checkout
+
+    return make

@@ -1,0 +1,162 @@
+"""What runs again after a change: exactly what depends on it. Each test counts the jobs of `snakemake -n`."""
+
+import shutil
+
+import pytest
+
+SHOWN = {"render": 1, "publish_pages": 1}
+TABLES = {"tabulate": 1, "publish": 1, **SHOWN}
+
+
+def from_training(rows: int) -> dict[str, int]:
+    return {"train": rows, "segment": rows, "score": rows, "manifest": rows, **TABLES}
+
+
+def test_settings_of_the_image_stage_train_its_rows_and_their_children(checkout):
+    checkout.edit("config/scales/tiny.yaml", "learning_rate: 0.001", "learning_rate: 0.002")
+    assert checkout.due() == from_training(6)
+
+
+def test_settings_of_the_cyclic_stage_train_the_cyclic_rows(checkout):
+    checkout.edit("config/scales/tiny.yaml", "learning_rate: 0.0001", "learning_rate: 0.0002")
+    assert checkout.due() == from_training(3)
+
+
+def test_settings_of_inference_train_nothing(checkout):
+    checkout.edit("config/scales/tiny.yaml", "temporal_window: 3", "temporal_window: 2")
+    assert checkout.due() == {key: count for key, count in from_training(10).items() if key != "train"}
+
+
+def test_a_changed_value_changed_back_is_no_change(checkout):
+    checkout.edit("config/scales/tiny.yaml", "learning_rate: 0.001", "learning_rate: 0.002")
+    assert checkout.due()
+    checkout.edit("config/scales/tiny.yaml", "learning_rate: 0.002", "learning_rate: 0.001")
+    assert checkout.due() == {}
+
+
+def test_more_seeds_train_only_these(checkout):
+    checkout.edit("config/config.yaml", "\nseeds: null", "\nseeds: [0, 1]")
+    assert checkout.due() == from_training(10)
+
+
+def test_a_new_row_trains_alone(checkout):
+    checkout.append(
+        "config/rows.yaml",
+        """
+  hodor-soft-detached:
+    tables: [extended]
+    label: HODOR, masks detached
+    method: hodor
+    options: {attention: soft, detach_masks: true}
+    stage: cyclic
+    init: hodor-soft-coco
+    trained_on: videos
+""",
+    )
+    assert checkout.due() == from_training(1)
+
+
+def test_selected_rows_come_with_their_beginning_and_nothing_else(fresh):
+    due = fresh().due("--config", "rows=hodor-soft-cyclic", "--", "results/ablation_table.csv")
+    expected = {"fetch": 3, "prepare": 3, "train": 2, "segment": 1, "score": 1, "manifest": 1}
+    assert due == expected | {"tabulate": 1, "publish": 1}
+
+
+def test_rows_left_out_are_not_run_in_the_table(checkout):
+    checkout.snakemake("--config", "rows=hodor-soft-coco", "--", "results/ablation_table.csv")
+    table = (checkout.path / "results" / "ablation_table.csv").read_text().splitlines()
+    assert sum("not run" in line for line in table) == 5
+    assert not [line for line in table if line.startswith("hodor-soft-coco") and "not run" in line]
+
+
+@pytest.mark.parametrize(
+    "file", ["hodor/reporting/figures.py", "workflow/notebooks/ablation.py"], ids=["figures", "notebook"]
+)
+def test_a_plot_makes_the_report_alone(checkout, file):
+    checkout.append(file, "\nanother_style = 1\n")
+    assert checkout.due() == SHOWN
+
+
+def test_comments_docstrings_and_layout_of_code_are_no_change(checkout):
+    for file in ("hodor/training/run.py", "hodor/models/hodor/method.py", "hodor/data/images.py"):
+        text = (checkout.path / file).read_text()
+        assert text.startswith('"""')
+        (checkout.path / file).write_text('"""Another docstring.' + text[3:] + "\n\n# A comment.\n")
+    checkout.edit("hodor/__init__.py", '__version__ = "0.1.0"', '__version__ = "0.1.1"')
+    assert checkout.due() == {}
+
+
+def test_code_of_training_trains(checkout):
+    checkout.append("hodor/training/run.py", "\nANOTHER = 1\n")
+    assert checkout.due() == from_training(10)
+
+
+def test_code_of_a_method_trains_its_rows_alone(checkout):
+    checkout.append("hodor/models/copy/method.py", "\nANOTHER = 1\n")
+    assert checkout.due() == from_training(1)
+
+
+def test_code_of_scoring_scores(checkout):
+    checkout.append("hodor/scoring/jf.py", "\nANOTHER = 1\n")
+    due = checkout.due()
+    assert due["score"] == 10 and not {"train", "segment"} & due.keys()
+
+
+def test_code_of_tables_makes_tables_and_report(checkout):
+    checkout.append("hodor/reporting/markdown.py", "\nANOTHER = 1\n")
+    assert checkout.due() == TABLES
+
+
+def test_code_of_downloads_trains_nothing(checkout):
+    checkout.append("hodor/data/download.py", "\nANOTHER = 1\n")
+    assert not {"train", "segment", "score", "tabulate"} & checkout.due().keys()
+
+
+def test_a_space_in_a_rule_or_another_mirror_is_no_change(checkout):
+    checkout.edit("workflow/rules/train.smk", '"python -m hodor train ', '"python  -m hodor train ')
+    checkout.append("environment.yml", "\n# Another environment.\n")
+    checkout.edit("config/config.yaml", "\nmirror: null", f"\nmirror: {checkout.path}")
+    assert checkout.due() == {}
+
+
+def test_what_is_done_needs_no_data(checkout):
+    for name in ("archives", "coco", "davis", "youtube-vos"):
+        shutil.rmtree(checkout.path / "data" / "tiny" / name)
+    for manifest in (checkout.path / "data" / "tiny").glob("*.json"):
+        manifest.unlink()
+    assert checkout.due() == {}
+    # Data that are gone come back for what needs them, and train nothing else.
+    checkout.edit("config/scales/tiny.yaml", "learning_rate: 0.0001", "learning_rate: 0.0002")
+    assert checkout.due() == {"fetch": 2, "prepare": 2} | from_training(3)
+
+
+def test_deleted_masks_are_made_again_when_they_are_asked_for(checkout):
+    masks = "runs/tiny/hodor-soft-coco/seed0/davis2017-val/masks"
+    shutil.rmtree(checkout.path / masks)
+    assert checkout.due() == {}
+    assert checkout.due("--", masks) == {"segment": 1}
+    checkout.append("hodor/reporting/figures.py", "\nanother_style = 1\n")
+    assert checkout.due() == {"segment": 1, "score": 1, "manifest": 1, **TABLES}
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "train.json", "davis2017-val/score.json"])
+def test_a_deleted_result_is_made_again(checkout, file):
+    (checkout.path / "runs/tiny/hodor-soft-cyclic/seed0" / file).unlink()
+    due = checkout.due("--", f"runs/tiny/hodor-soft-cyclic/seed0/{file}")
+    assert due == ({"score": 1} if "score" in file else {"train": 1})
+
+
+def test_the_tables_follow_the_configured_scale(checkout):
+    scale = (checkout.path / "config/scales/tiny.yaml").read_text().replace("name: tiny", "name: tiny-two")
+    (checkout.path / "config/scales/tiny-two.yaml").write_text(scale)
+    table = checkout.path / "results" / "ablation_table.csv"
+    before = table.read_text()
+    two = ["--config", "scale=tiny-two", "rows=copy-first-mask", "--", "results/ablation_table.csv"]
+    checkout.snakemake(*two)
+    assert table.read_text() == (checkout.path / "results/tiny-two/ablation_table.csv").read_text() != before
+    assert checkout.due(*two) == {}
+    # Back again: only copying.
+    assert checkout.due() == {"publish": 1}
+    checkout.snakemake("--", "results/ablation_table.csv")
+    assert table.read_text() == before
+    assert checkout.due(*two) == {"publish": 1}

@@ -1,0 +1,114 @@
+"""The whole DAG at scale tiny, and what a second look at it does."""
+
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+
+ROWS = [
+    "hodor-none-coco",
+    "hodor-hard-coco",
+    "hodor-soft-coco",
+    "hodor-none-cyclic",
+    "hodor-hard-cyclic",
+    "hodor-soft-cyclic",
+    "copy-first-mask",
+    "hodor-none-untrained",
+    "hodor-hard-untrained",
+    "hodor-soft-untrained",
+]
+
+
+def read(path: Path) -> list[dict]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_everything_is_made(finished):
+    table = read(finished.path / "results" / "ablation_table.csv")
+    assert [line["row"] for line in table] == ROWS[:6]
+    assert all(0 <= float(line["J&F"]) <= 100 for line in table)
+    assert [line["row"] for line in read(finished.path / "results" / "extended_table.csv")] == ROWS[6:]
+    assert {line["row"] for line in read(finished.path / "results" / "costs.csv")} == set(ROWS)
+    for name in ("index.html", "ablation.html", "ablation.ipynb"):
+        assert (finished.path / "reports" / name).stat().st_size > 1000
+    for line in table:
+        manifest = json.loads((finished.path / line["manifest"]).read_text())
+        assert (
+            manifest["row"] == line["row"] and manifest["config"]["train"]["settings"]["row"] == line["row"]
+        )
+
+
+def test_nothing_is_done_twice(finished):
+    assert finished.due() == {}
+
+
+def test_every_job_has_a_log_and_a_benchmark(finished):
+    runs = finished.path / "runs" / "tiny"
+    logs = {path.stem for path in (runs / "logs").iterdir()}
+    benchmarks = {path.stem for path in (runs / "benchmarks").iterdir()}
+    steps = len(re.findall(r"^    log: ", (finished.path / "output.txt").read_text(), re.MULTILINE))
+    assert logs == benchmarks
+    assert len(logs) == steps == 2 * 3 + 4 * len(ROWS) + 4
+
+
+def test_training_shows_its_progress_on_the_terminal_and_in_the_log(finished):
+    line = r"hodor-soft-coco seed 0: step 3 of 3, loss [\d.]+, [\d.]+ examples/s, \d+ s left"
+    assert re.search(line, (finished.path / "output.txt").read_text())
+    assert re.search(line, (finished.path / "runs/tiny/logs/train-hodor-soft-coco-seed0.log").read_text())
+
+
+def test_training_on_the_cpu_asks_for_no_gpu(finished):
+    output = (finished.path / "output.txt").read_text()
+    assert "gpu=0" in output and not re.search(r"^    resources: .*gpu=[1-9]", output, re.MULTILINE)
+
+
+def test_training_on_a_gpu_asks_for_one_of_one(checkout):
+    dry = checkout.run("snakemake", "--dry-run", "--config", 'overrides={"device": "cuda"}').stdout
+    assert len(re.findall(r"^    resources: .*gpu=1", dry, re.MULTILINE)) == 2 * len(ROWS)
+    assert 'gpu=Resource("gpu", 1)' in (checkout.path / "output.txt").read_text()
+
+
+def test_no_rule_holds_a_path_of_this_machine(finished):
+    commands = finished.run("snakemake", "--dry-run", "--forceall", "--printshellcmds").stdout
+    shells = re.findall(r"^Shell command: (.*)$", commands, re.MULTILINE)
+    assert len(shells) > 40
+    for path in (str(finished.path), str(Path(sys.executable).parent)):
+        assert not [shell for shell in shells if path in shell]
+
+
+def test_the_workflow_runs_in_another_folder(finished, tmp_path):
+    done = finished.run(
+        "snakemake",
+        "--snakefile",
+        str(finished.path / "Snakefile"),
+        "--directory",
+        str(tmp_path / "elsewhere"),
+        "--cores",
+        "1",
+        "--",
+        "data/tiny/davis.json",
+        cwd=tmp_path,
+    )
+    assert "2 of 2 steps (100%) done" in done.stdout
+    made = json.loads((tmp_path / "elsewhere" / "data" / "tiny" / "davis.json").read_text())
+    assert made == json.loads((finished.path / "data" / "tiny" / "davis.json").read_text())
+
+
+def test_lint_finds_nothing(finished):
+    assert "your workflow is in a good condition" in finished.run("snakemake", "--lint").stdout
+
+
+def test_format_of_the_rules(root, finished):
+    rules = sorted(str(path) for path in (root / "workflow" / "rules").glob("*.smk"))
+    assert len(rules) == 6
+    finished.run("snakefmt", "--check", "Snakefile", *rules, cwd=root)
+
+
+def test_other_triggers_are_refused_before_anything_runs(checkout):
+    weights = checkout.path / "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
+    before = weights.stat()
+    done = checkout.run("snakemake", "--cores", "1", "--workflow-profile", "none", check=False)
+    assert done.returncode == 1 and "rerun-triggers: [mtime]" in done.stdout
+    assert weights.stat() == before

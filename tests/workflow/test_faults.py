@@ -1,0 +1,70 @@
+"""A step that fails fails the run, and its one line tells what to mend."""
+
+import shutil
+
+
+def only_line(output: str, verb: str) -> str:
+    lines = [line for line in output.splitlines() if line.startswith(f"hodor {verb}: error: ")]
+    assert len(lines) == 1, output[-3000:]
+    assert "Traceback" not in output
+    return lines[0]
+
+
+def test_a_damaged_archive_is_named(checkout):
+    shutil.rmtree(checkout.path / "data/tiny/davis")
+    archive = checkout.path / "data/tiny/archives/davis/DAVIS-2017-trainval-480p.zip"
+    archive.write_bytes(archive.read_bytes()[:-100])
+    done = checkout.run("snakemake", "--cores", "1", "--", "data/tiny/davis", check=False)
+    assert done.returncode == 1
+    assert str(archive.relative_to(checkout.path)) in only_line(done.stdout, "prepare")
+    log = (checkout.path / "runs/tiny/logs/prepare-davis.log").read_text()
+    assert only_line(log, "prepare") == only_line(done.stdout, "prepare")
+    assert not (checkout.path / "data/tiny/davis.json").exists()
+
+
+def test_a_damaged_frame_is_named_and_extracting_again_mends_it(checkout):
+    frame = next((checkout.path / "data/tiny/davis").rglob("*.jpg"))
+    whole = frame.read_bytes()
+    for path in (checkout.path / "data/tiny/davis").rglob("*.jpg"):
+        path.write_bytes(path.read_bytes()[:-50])
+    target = "runs/tiny/hodor-soft-coco/seed0/davis2017-val/masks.json"
+    done = checkout.run("snakemake", "--cores", "1", "--force", "--", target, check=False)
+    assert done.returncode == 1
+    assert "data/tiny/davis" in only_line(done.stdout, "segment")
+    checkout.snakemake("--force", "--", "data/tiny/davis.json")
+    assert frame.read_bytes() == whole
+    checkout.snakemake("--", target)
+
+
+def test_a_missing_data_set_is_named_with_the_command_that_brings_it_back(checkout):
+    shutil.rmtree(checkout.path / "data/tiny/coco")
+    target = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
+    done = checkout.run("snakemake", "--cores", "1", "--force", "--", target, check=False)
+    assert done.returncode == 1
+    message = only_line(done.stdout, "train")
+    command = message.partition(" with: ")[2].split()
+    assert command[0] == "snakemake" and command[-1] == "data/tiny/coco.json"
+    checkout.run(*command)
+    assert (checkout.path / "data/tiny/coco/train2017").is_dir()
+
+
+def test_a_number_edited_by_hand_reaches_no_table(checkout):
+    scores = checkout.path / "runs/tiny/hodor-soft-coco/seed0/davis2017-val/global.csv"
+    head, *_ = scores.read_text().splitlines()
+    scores.write_text(head + "\n" + ",".join(["0.999"] * len(head.split(","))) + "\n")
+    done = checkout.run(
+        "snakemake", "--cores", "1", "--force", "--", "results/tiny/ablation_table.csv", check=False
+    )
+    assert done.returncode == 1 and "global.csv" in only_line(done.stdout, "tabulate")
+
+
+def test_a_wrong_setting_stops_before_any_step(checkout):
+    done = checkout.run("snakemake", "-n", "--config", "scale=minni", check=False)
+    assert done.returncode == 1
+    assert "config/config.yaml: scale: 'minni' is none of mini, paper, subset, tiny" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_an_unknown_row_as_target_is_refused(checkout):
+    done = checkout.run("snakemake", "-n", "--", "runs/tiny/hodor-sotf-coco/seed0/train.json", check=False)
+    assert done.returncode == 1 and "hodor-sotf-coco" in done.stdout

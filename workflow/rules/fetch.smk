@@ -1,0 +1,22 @@
+# Sources become archives. The archives themselves are not declared: Snakemake deletes what a rule declares before it
+# runs the rule again, and a download of many gigabytes must survive that.
+rule fetch:
+    input:
+        stamp=paths.stamp(SCALE, "fetch-{dataset}"),
+    output:
+        paths.fetched(SCALE, "{dataset}"),
+    log:
+        paths.log(SCALE, "fetch-{dataset}"),
+    benchmark:
+        paths.benchmark(SCALE, "fetch-{dataset}")
+    conda:
+        "../../environment.yml"
+    params:
+        out=subpath(output[0], parent=True),
+    shell:
+        "python -m hodor fetch --stamp {input.stamp} --out {params.out} 2>&1 | tee {log} >&2"
+
+
+rule archives:
+    input:
+        [paths.fetched(SCALE, dataset) for dataset in CONFIG.scale.datasets],

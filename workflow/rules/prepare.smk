@@ -1,0 +1,25 @@
+# Archives become data sets. A later step asks for them only while its result is not up to date by its own record
+# (hodor/records.py), so that an archive fetched again, or a data set extracted again, trains nothing again.
+rule prepare:
+    input:
+        stamp=paths.stamp(SCALE, "prepare-{dataset}"),
+        archives=paths.fetched(SCALE, "{dataset}"),
+    output:
+        manifest=paths.manifest(SCALE, "{dataset}"),
+        data=directory(paths.dataset(SCALE, "{dataset}")),
+    log:
+        paths.log(SCALE, "prepare-{dataset}"),
+    benchmark:
+        paths.benchmark(SCALE, "prepare-{dataset}")
+    conda:
+        "../../environment.yml"
+    params:
+        archives=subpath(input.archives, parent=True),
+    shell:
+        "python -m hodor prepare --stamp {input.stamp} --archives {params.archives} --out {output.data}"
+        " --manifest {output.manifest} 2>&1 | tee {log} >&2"
+
+
+rule data:
+    input:
+        [paths.manifest(SCALE, dataset) for dataset in CONFIG.scale.datasets],
