@@ -33,9 +33,7 @@ def initial_alpha(heads: int) -> list[float]:
         ValueError: `heads` is no multiple of four.
     """
     if heads % len(INITIAL_ALPHA):
-        raise ValueError(
-            f"{heads} heads cannot share the starting alphas {INITIAL_ALPHA} equally: give `alpha`"
-        )
+        raise ValueError(f"{heads} heads cannot share the starting alphas {INITIAL_ALPHA} equally: give `alpha`")
     return [value for value in INITIAL_ALPHA for _ in range(heads // len(INITIAL_ALPHA))]
 
 

@@ -100,9 +100,7 @@ def _parser() -> argparse.ArgumentParser:
             kind = str if flag.startswith("benchmark") else Path
             count = "+" if flag.endswith("+") else None
             required = not flag.endswith("?")
-            command.add_argument(
-                f"--{flag.rstrip('?+')}", type=kind, nargs=count, required=required, help=help
-            )
+            command.add_argument(f"--{flag.rstrip('?+')}", type=kind, nargs=count, required=required, help=help)
         if verb == "score":
             command.add_argument("--jobs", type=int, help="processes (all cores if absent)")
     return parser

@@ -109,6 +109,4 @@ def _without_meaning(node: object) -> bool:
     """Docstrings, also those of attributes, and the package's version."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [
-        "__version__"
-    ]
+    return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__version__"]

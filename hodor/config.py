@@ -31,9 +31,7 @@ class Settings(BaseModel):
     rows: Literal["all"] | list[str] = Field("all", description="`all` or ids of config/rows.yaml")
     seeds: list[int] | None = Field(None, description="seeds of every row; null: the scale's own")
     mirror: str | None = Field(None, description="folder or URL that holds <dataset>/<archive>")
-    overrides: dict[str, Any] = Field(
-        {}, description="dotted keys of the scale and the values that they get instead"
-    )
+    overrides: dict[str, Any] = Field({}, description="dotted keys of the scale and the values that they get instead")
 
     @field_validator("rows", mode="before")
     @classmethod
@@ -86,22 +84,14 @@ class Scale(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="that of the file")
     title: str = Field(description="the scale's name in tables and pages")
-    caption: str = Field(
-        description="what the numbers of this scale say and do not say; stands under every table"
-    )
+    caption: str = Field(description="what the numbers of this scale say and do not say; stands under every table")
     edition: Literal[EDITIONS]
-    generated: GeneratedOptions | None = Field(
-        None, description="for the edition `generated`, and only for it"
-    )
+    generated: GeneratedOptions | None = Field(None, description="for the edition `generated`, and only for it")
     datasets: list[Literal[tuple(ARCHIVES)]] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)
     device: Literal["cpu", "cuda"] = "cpu"
-    threads: int = Field(
-        1, ge=1, description="torch threads of one training or segmenting job; numbers depend on it"
-    )
-    methods: dict[str, dict[str, Any]] = Field(
-        {}, description="method id -> options of its networks at this scale"
-    )
+    threads: int = Field(1, ge=1, description="torch threads of one training or segmenting job; numbers depend on it")
+    methods: dict[str, dict[str, Any]] = Field({}, description="method id -> options of its networks at this scale")
     stages: dict[str, StageOptions] = Field({}, description="stage id -> its training settings")
     inference: InferenceOptions = InferenceOptions()
     benchmarks: list[Literal[tuple(BENCHMARKS)]] = Field(min_length=1)
@@ -116,9 +106,7 @@ class Scale(BaseModel):
                     raise ValueError(f"stages.{stage}.sources: {none_of(source.dataset, self.datasets)}")
         for benchmark in self.benchmarks:
             if BENCHMARKS[benchmark].dataset not in self.datasets:
-                raise ValueError(
-                    f"benchmarks: {benchmark} needs `{BENCHMARKS[benchmark].dataset}` among `datasets`"
-                )
+                raise ValueError(f"benchmarks: {benchmark} needs `{BENCHMARKS[benchmark].dataset}` among `datasets`")
         for name in ("datasets", "seeds", "benchmarks"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name}: an entry is given twice")
@@ -242,18 +230,14 @@ def _load_scale(folder: Path, settings: Settings, name: str) -> Scale:
         for depth, parent in enumerate(parents):
             if not isinstance(at.get(parent), dict):
                 place = ".".join(parents[:depth])
-                raise HodorError(
-                    f"{name}: overrides.{key}: in {place or scale_name}, {none_of(parent, list(at))}"
-                )
+                raise HodorError(f"{name}: overrides.{key}: in {place or scale_name}, {none_of(parent, list(at))}")
             at = at[parent]
         at[last] = value
     if settings.overrides:
         scale_name += " (with the overrides)"
     scale = validate(Scale, content, scale_name)
     if scale.name != settings.scale:
-        raise HodorError(
-            f"{scale_name}: name: must be that of the file, `{settings.scale}` (given: '{scale.name}')"
-        )
+        raise HodorError(f"{scale_name}: name: must be that of the file, `{settings.scale}` (given: '{scale.name}')")
     for method in scale.methods:
         if method not in method_names():
             raise HodorError(f"{scale_name}: methods: {none_of(method, method_names())}")
@@ -266,9 +250,7 @@ def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[s
     if row.method not in method_names():
         raise HodorError(f"{name}: {id}.method: {none_of(row.method, method_names())}")
     if row.stage is not None and row.stage not in scale.stages:
-        raise HodorError(
-            f"{name}: {id}.stage: {none_of(row.stage, list(scale.stages))} (stages of {scale.name})"
-        )
+        raise HodorError(f"{name}: {id}.stage: {none_of(row.stage, list(scale.stages))} (stages of {scale.name})")
     if row.init is not None:
         if row.init not in rows:
             raise HodorError(f"{name}: {id}.init: {none_of(row.init, list(rows))}")
@@ -282,9 +264,7 @@ def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[s
     cls = options_class(row.method)
     if cls is None:
         if merged:
-            raise HodorError(
-                f"{name}: {id}.options: method {row.method} takes none (given: {', '.join(merged)})"
-            )
+            raise HodorError(f"{name}: {id}.options: method {row.method} takes none (given: {', '.join(merged)})")
         return {}
     both = f"{name}: {id}.options with config/scales/{scale.name}.yaml: methods.{row.method}"
     return validate(cls, merged, both).model_dump(mode="json")

@@ -40,9 +40,7 @@ def sha256_file(path: str | Path) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise HodorError(
-            f"{path}: cannot be read ({error.strerror}); make the step that writes it again"
-        ) from error
+        raise HodorError(f"{path}: cannot be read ({error.strerror}); make the step that writes it again") from error
 
 
 def canonical_json(obj: object) -> str:
@@ -62,9 +60,7 @@ def read_json(path: str | Path) -> dict:
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise HodorError(
-            f"{path}: not readable as JSON ({error}); delete it and run the workflow again"
-        ) from error
+        raise HodorError(f"{path}: not readable as JSON ({error}); delete it and run the workflow again") from error
     if not isinstance(content, dict):
         raise HodorError(f"{path}: holds {type(content).__name__}, not a JSON object")
     return content
@@ -75,9 +71,7 @@ def read_stamp(path: str | Path) -> dict:
     stamp = read_json(path)
     missing = [key for key in ("step", "scale", "settings", "code") if key not in stamp]
     if missing:
-        raise HodorError(
-            f"{path}: not a stamp, it has no {', '.join(missing)}; the workflow writes stamps, not people"
-        )
+        raise HodorError(f"{path}: not a stamp, it has no {', '.join(missing)}; the workflow writes stamps, not people")
     return stamp | {"sha256": sha256_json(stamp)}
 
 

@@ -65,6 +65,4 @@ class Records:
 
     def _data(self, *datasets: str) -> list[Path]:
         scale = self.stamps.scale
-        return [
-            path for name in datasets for path in (paths.manifest(scale, name), paths.dataset(scale, name))
-        ]
+        return [path for name in datasets for path in (paths.manifest(scale, name), paths.dataset(scale, name))]

@@ -91,9 +91,7 @@ def test_fetch_gets_the_mirror_from_the_environment(stamp, entry, monkeypatch, t
 
 def test_prepare(stamp, entry, tmp_path):
     calls = entry("data.prepare", "prepare")
-    assert (
-        run("prepare", "--stamp", stamp("prepare"), "--archives", "a", "--out", "o", "--manifest", "m") == 0
-    )
+    assert run("prepare", "--stamp", stamp("prepare"), "--archives", "a", "--out", "o", "--manifest", "m") == 0
     assert calls[0][1:] == (Path("a"), Path("o"), Path("m"))
 
 
@@ -170,9 +168,7 @@ def test_a_stamp_of_another_step_is_refused(stamp, capsys):
     assert "is a stamp of the step render" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "command", [["-m", "hodor", "--version"], ["-X", "importtime", "-m", "hodor", "score", "-h"]]
-)
+@pytest.mark.parametrize("command", [["-m", "hodor", "--version"], ["-X", "importtime", "-m", "hodor", "score", "-h"]])
 def test_as_a_module_without_heavy_imports(root, command):
     done = subprocess.run([sys.executable, *command], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("hodor 0.") or done.stdout.startswith("usage: hodor score")

@@ -99,10 +99,7 @@ def test_allowed_values_are_listed(folder):
 def test_wrong_method_options_are_named_with_row_and_file(folder):
     edit(folder / "rows.yaml", "options: {attention: none}", "options: {attention: non}")
     text = message(folder)
-    assert (
-        "config/rows.yaml: hodor-none-coco.options with config/scales/mini.yaml: methods.hodor: attention"
-        in text
-    )
+    assert "config/rows.yaml: hodor-none-coco.options with config/scales/mini.yaml: methods.hodor: attention" in text
     assert "'non' is none of none, hard or soft" in text
 
 
@@ -212,9 +209,7 @@ def test_mirror_is_a_url_or_a_folder(root, tmp_path, monkeypatch):
     assert config.load(root / "config", {"mirror": "archives"}).mirror == str(tmp_path / "archives")
     assert config.load(root / "config", {"mirror": "https://example.org/m"}).mirror == "https://example.org/m"
     assert config.load(root / "config", {"mirror": "null"}).mirror is None
-    assert "mirror: 'nowhere' is neither a folder nor a URL" in message(
-        root / "config", {"mirror": "nowhere"}
-    )
+    assert "mirror: 'nowhere' is neither a folder nor a URL" in message(root / "config", {"mirror": "nowhere"})
 
 
 def test_reading_settings_imports_nothing_heavy(root):

@@ -84,8 +84,7 @@ def test_not_a_number_is_not_written(tmp_path):
 def test_peak_memory_grows_with_use_and_is_not_that_of_the_parent():
     ballast = bytearray(300 << 20)
     code = (
-        "from hodor.provenance import peak_memory_mib as peak; a = peak(); b = bytearray(200 << 20); "
-        "print(a, peak())"
+        "from hodor.provenance import peak_memory_mib as peak; a = peak(); b = bytearray(200 << 20); print(a, peak())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, after = map(float, done.stdout.split())
@@ -104,9 +103,7 @@ def test_machine_and_versions():
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(
-        ["git", "-C", folder, *identity, *arguments], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["git", "-C", folder, *identity, *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

@@ -124,9 +124,7 @@ def test_methods_do_not_know_each_other(root):
         others = {f"hodor.models.{other.replace('-', '_')}" for other in config.method_names()} - {package}
         for step in ("train", "segment"):
             found = closure([MODULES[step], f"{package}.method"])
-            assert not [
-                name for name in found for other in others if name == other or name.startswith(f"{other}.")
-            ]
+            assert not [name for name in found for other in others if name == other or name.startswith(f"{other}.")]
 
 
 # ---------------------------------------------------------------------------------------------------- the stamps

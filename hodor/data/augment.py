@@ -33,9 +33,7 @@ def colour(image: np.ndarray, rng: np.random.Generator, *, brightness: float) ->
     return cv2.LUT(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), levels)
 
 
-def random_affine(
-    size: Size, rng: np.random.Generator, *, shift: float, rotation: float, shear: float
-) -> np.ndarray:
+def random_affine(size: Size, rng: np.random.Generator, *, shift: float, rotation: float, shear: float) -> np.ndarray:
     """Affine warp with each part drawn uniformly up to the given bound (fractions, degrees)."""
     return warps.affine(
         size,
@@ -90,9 +88,7 @@ def keeps_objects(labels: np.ndarray, homography: np.ndarray, objects: int, min_
     return bool(np.all(after >= np.maximum(KEPT_PART * before, min_area)))
 
 
-def object_crop(
-    size: Size, labels: np.ndarray, objects: int, min_area: float, rng: np.random.Generator
-) -> np.ndarray:
+def object_crop(size: Size, labels: np.ndarray, objects: int, min_area: float, rng: np.random.Generator) -> np.ndarray:
     """A random crop that keeps every object by half, else one that holds them all, else the full image."""
     for factor in CROP_FACTORS:
         candidate = random_crop(size, rng, factor)
@@ -102,9 +98,7 @@ def object_crop(
     return np.eye(3) if candidate is None else candidate
 
 
-def image_warps(
-    labels: np.ndarray, objects: int, frames: int, min_area: float, rng: np.random.Generator
-) -> list:
+def image_warps(labels: np.ndarray, objects: int, frames: int, min_area: float, rng: np.random.Generator) -> list:
     """Homographies that make a pseudo-video of `frames` frames of one image; half basic, half crop-based clips.
 
     `labels` (H, W) holds the objects 1..`objects` of the image; `min_area` in its pixels.
@@ -129,9 +123,7 @@ def _basic_warp(size: Size, rng: np.random.Generator) -> np.ndarray:
         return random_perspective(size, rng, (0.10, 0.12))
     margin = rng.uniform(0.10, 0.25)
     height, width = size
-    return warps.crop(
-        size, height * margin, width * margin, height * (1 - 2 * margin), width * (1 - 2 * margin)
-    )
+    return warps.crop(size, height * margin, width * margin, height * (1 - 2 * margin), width * (1 - 2 * margin))
 
 
 def video_warp(labels: np.ndarray, objects: int, min_area: float, rng: np.random.Generator) -> np.ndarray:

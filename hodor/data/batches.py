@@ -51,13 +51,9 @@ def plan_batches(
     all steps they are used again in another order.
     """
     if len(items) == 0:
-        raise HodorError(
-            "no training sample is left after filtering: lower `min_area` or `min_side` of the stage"
-        )
+        raise HodorError("no training sample is left after filtering: lower `min_area` or `min_side` of the stage")
     rng = np.random.default_rng([seed, 2202])
-    kinds, kind = np.unique(
-        np.stack([objects, np.floor(aspects / ASPECT_STEP)], 1), axis=0, return_inverse=True
-    )
+    kinds, kind = np.unique(np.stack([objects, np.floor(aspects / ASPECT_STEP)], 1), axis=0, return_inverse=True)
     batches, counts = [], []
     while len(batches) < steps:
         made = []
@@ -71,9 +67,7 @@ def plan_batches(
     return Plan(np.stack(batches[:steps]), np.array(counts[:steps]))
 
 
-def equal_object_counts(
-    valid_objects: Sequence[int], total: int, maximum: int
-) -> tuple[np.ndarray, np.ndarray]:
+def equal_object_counts(valid_objects: Sequence[int], total: int, maximum: int) -> tuple[np.ndarray, np.ndarray]:
     """Items and object counts of about `total` samples, shared equally between the counts 1..`maximum`.
 
     The pool of a count holds the items with at least so many valid objects, cycled in their order. Counts that no item
@@ -105,9 +99,7 @@ def collate(samples: Sequence[Sample], objects: int, multiple: int) -> Clip:
             sample.valid,
         )
     channels_first = torch.from_numpy(images).permute(0, 1, 4, 2, 3).contiguous()
-    return Clip(
-        channels_first, torch.from_numpy(labels), torch.from_numpy(valid), objects, samples[0].annotated
-    )
+    return Clip(channels_first, torch.from_numpy(labels), torch.from_numpy(valid), objects, samples[0].annotated)
 
 
 class PlannedClips(Dataset):

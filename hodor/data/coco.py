@@ -114,9 +114,7 @@ def load_coco(root: Path, split: str) -> CocoSet:
                 raise ValueError(f"two annotations have the id {entry['id']}")
             seen.add(entry["id"])
             if entry["image_id"] not in images:
-                raise ValueError(
-                    f"annotation {entry['id']} is for image {entry['image_id']}, which is not listed"
-                )
+                raise ValueError(f"annotation {entry['id']} is for image {entry['image_id']}, which is not listed")
             objects[entry["image_id"]].append(_object(entry, categories, images[entry["image_id"]]))
     except KeyError as error:
         raise HodorError(f"{path}: incomplete, key {error} is missing; prepare the data set again") from error
@@ -138,9 +136,7 @@ def _read(path: Path) -> dict:
     except (OSError, ValueError) as error:
         raise HodorError(f"{path}: broken JSON ({error}); prepare the data set again") from error
     if not isinstance(content, dict):
-        raise HodorError(
-            f"{path}: holds {type(content).__name__}, not a JSON object; prepare the data set again"
-        )
+        raise HodorError(f"{path}: holds {type(content).__name__}, not a JSON object; prepare the data set again")
     return content
 
 
@@ -192,9 +188,7 @@ def _segmentation(name: str, segmentation: list | dict, image: CocoImage) -> tup
     if isinstance(segmentation, dict):
         size, counts = list(segmentation["size"]), segmentation["counts"]
         if size != [image.height, image.width]:
-            raise ValueError(
-                f"{name}: run lengths of size {size} on an image of {[image.height, image.width]}"
-            )
+            raise ValueError(f"{name}: run lengths of size {size} on an image of {[image.height, image.width]}")
         if isinstance(counts, list) and sum(counts) != image.height * image.width:
             raise ValueError(f"{name}: run lengths do not sum to the image's pixels")
         return {"size": size, "counts": counts}

@@ -103,9 +103,7 @@ def download(
                     f"{address}: gave up after {failures} tries in a row ({again}); {format_bytes(reached)} are kept "
                     f"in {part}: call again to continue, or give a mirror"
                 ) from again
-            wait = min(
-                limits.longest_wait, limits.first_wait * 2 ** max(failures - 1, 0) * random.uniform(0.8, 1.2)
-            )
+            wait = min(limits.longest_wait, limits.first_wait * 2 ** max(failures - 1, 0) * random.uniform(0.8, 1.2))
             wait = wait if again.wait is None else min(max(wait, again.wait), limits.longest_wait)
             print(f"{target.name}: {again}; next try in {wait:.1f} s", file=sys.stderr, flush=True)
             time.sleep(wait)
@@ -133,27 +131,21 @@ def _attempt(address: str, part: Path, size: int | None, limits: Limits) -> bool
         offset, total = _start(address, response, part, note, offset)
         if size is not None and total is not None and total != size:
             _discard(part)
-            raise HodorError(
-                f"{address}: the server offers {total} bytes where {size} are expected; give a mirror"
-            )
+            raise HodorError(f"{address}: the server offers {total} bytes where {size} are expected; give a mirror")
         free = shutil.disk_usage(part.parent).free
         if total is not None and total - offset > free:
             raise HodorError(
                 f"{part.parent}: {format_bytes(free)} are free, {format_bytes(total - offset)} more are needed for "
                 f"{part.name.removesuffix('.part')}; make room"
             )
-        write_json_atomic(
-            _note(part), {"address": address, "validator": _validator(response), "total": total}
-        )
+        write_json_atomic(_note(part), {"address": address, "validator": _validator(response), "total": total})
         _receive(address, response, part, offset, total, limits)
     return offset > 0 or total is None
 
 
 def _open(address: str, headers: dict, part: Path, limits: Limits) -> http.client.HTTPResponse:
     try:
-        return urllib.request.urlopen(
-            urllib.request.Request(address, headers=headers), timeout=limits.timeout
-        )
+        return urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=limits.timeout)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:  # our part is longer than the remote file, so it is of another file
@@ -161,9 +153,7 @@ def _open(address: str, headers: dict, part: Path, limits: Limits) -> http.clien
             raise _Again("the remote file is shorter than before, starting anew") from error
         if error.code in _PASSING:
             raise _Again(f"the server answered {error.code}", _retry_after(error.headers)) from error
-        raise HodorError(
-            f"{address}: the server answered {error.code} ({error.reason}); give a mirror"
-        ) from error
+        raise HodorError(f"{address}: the server answered {error.code} ({error.reason}); give a mirror") from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise HodorError(f"{address}: the server's certificate is not valid ({error.reason})") from error
@@ -222,12 +212,7 @@ def _receive(
                 break
             if len(head) < 4:
                 head += block[:4]
-            if (
-                not offset
-                and part.name.endswith(".zip.part")
-                and len(head) >= 4
-                and not head.startswith(b"PK")
-            ):
+            if not offset and part.name.endswith(".zip.part") and len(head) >= 4 and not head.startswith(b"PK"):
                 _discard(part)
                 raise HodorError(_web_page(address))
             _write(file, block)
@@ -249,9 +234,7 @@ def _write(file, block: bytes) -> None:
     try:
         file.write(block)
     except OSError as error:
-        raise HodorError(
-            f"{file.name}: cannot be written ({error.strerror}); make room and call again"
-        ) from error
+        raise HodorError(f"{file.name}: cannot be written ({error.strerror}); make room and call again") from error
 
 
 def _damage(part: Path, name: str, size: int | None, sha256: str | None) -> tuple[str | None, str]:

@@ -56,9 +56,7 @@ def extract_all(archives: list[Path], out: Path, limits: ExtractLimits = _LIMITS
     out.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(out.parent).free
     if needed > free:
-        raise HodorError(
-            f"{out.parent}: {format_bytes(free)} are free, {format_bytes(needed)} are needed; make room"
-        )
+        raise HodorError(f"{out.parent}: {format_bytes(free)} are free, {format_bytes(needed)} are needed; make room")
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
@@ -87,14 +85,10 @@ def _plan(archives: list[Path], limits: ExtractLimits) -> dict[Path, dict[str, z
             if name not in seen:
                 members[name] = seen[name] = info
             elif not _is_note(name) and (seen[name].CRC, seen[name].file_size) != (info.CRC, info.file_size):
-                raise HodorError(
-                    f"{path}: {name} differs from the file of that name in another archive of the set"
-                )
+                raise HodorError(f"{path}: {name} differs from the file of that name in another archive of the set")
         total += sum(info.file_size for info in members.values())
         if total > limits.total:
-            raise HodorError(
-                f"{path}: the archives unpack to more than {format_bytes(limits.total)}; is it a bomb?"
-            )
+            raise HodorError(f"{path}: the archives unpack to more than {format_bytes(limits.total)}; is it a bomb?")
         plan[path] = members
     return plan
 
@@ -124,9 +118,7 @@ def _members(path: Path, limits: ExtractLimits) -> dict[str, zipfile.ZipInfo]:
         members[name] = info
     for name in members:
         if any(str(parent) in members for parent in PurePosixPath(name).parents):
-            raise HodorError(
-                f"{path}: {name} lies in a folder that is a file; fetch it again or mend the archive"
-            )
+            raise HodorError(f"{path}: {name} lies in a folder that is a file; fetch it again or mend the archive")
     return members
 
 
@@ -134,17 +126,9 @@ def _safe_name(path: Path, info: zipfile.ZipInfo) -> str | None:
     """Relative path of a member, None for a folder or a file manager's litter; HodorError if it is unsafe."""
     name = info.filename
     parts = PurePosixPath(name).parts
-    unsafe = (
-        not parts
-        or name.startswith("/")
-        or ".." in parts
-        or any(c in name for c in "\\\0")
-        or ":" in parts[0]
-    )
+    unsafe = not parts or name.startswith("/") or ".." in parts or any(c in name for c in "\\\0") or ":" in parts[0]
     if unsafe:
-        raise HodorError(
-            f"{path}: member {name!r} would be written outside the folder; do not use this archive"
-        )
+        raise HodorError(f"{path}: member {name!r} would be written outside the folder; do not use this archive")
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise HodorError(f"{path}: member {name!r} is a link or a device; do not use this archive")
@@ -169,9 +153,7 @@ def _extract_member(
                 written += len(block)
                 progress.add(len(block))
     except OSError as error:
-        raise HodorError(
-            f"{target}: cannot be written ({error.strerror}); make room or mend the disk"
-        ) from error
+        raise HodorError(f"{target}: cannot be written ({error.strerror}); make room or mend the disk") from error
     if written != info.file_size:
         raise _damaged(path, f"{written} of {info.file_size} bytes", info.filename)
     return digest.hexdigest()

@@ -96,11 +96,7 @@ def _origin(source: Source, mirror: str | None) -> str:
             )
         path = Path(mirror).expanduser() / source.dataset / source.archive
         if not path.is_file():
-            there = (
-                ", ".join(sorted(entry.name for entry in path.parent.iterdir()))
-                if path.parent.is_dir()
-                else ""
-            )
+            there = ", ".join(sorted(entry.name for entry in path.parent.iterdir())) if path.parent.is_dir() else ""
             raise HodorError(
                 f"{path}: the mirror has no such file ({there or 'nothing'} in {path.parent}); put the archive there"
             )
@@ -150,10 +146,7 @@ def _generate(sources: list[Source], options: dict | None, out: Path) -> dict[st
             os.replace(fresh / name, out / name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return {
-        name: {"size": (out / name).stat().st_size, "sha256": sha256_file(out / name)}
-        for name in sorted(made)
-    }
+    return {name: {"size": (out / name).stat().st_size, "sha256": sha256_file(out / name)} for name in sorted(made)}
 
 
 def _copy(source: Source, origin: Path, target: Path) -> dict:

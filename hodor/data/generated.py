@@ -106,9 +106,7 @@ def textures_drawn(split: str, options: GeneratedOptions) -> set[Look | Backdrop
 def _stream(split: str, options: GeneratedOptions, *place: int) -> np.random.Generator:
     """A random stream; those of two worlds differ in the first number of the key."""
     world = ("train", "test").index(SPLITS[split].world)
-    return np.random.default_rng(
-        np.random.SeedSequence(options.seed, spawn_key=(world, SPLITS[split].stream, *place))
-    )
+    return np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(world, SPLITS[split].stream, *place)))
 
 
 def _spec(split: str, options: GeneratedOptions, index: int, rng: np.random.Generator) -> SceneSpec:
@@ -202,9 +200,7 @@ def _write_davis(options: GeneratedOptions, out: Path) -> list[Path]:
                     for time in range(scene.spec.frames):
                         pixels, labels = scene.render(time)
                         place = f"480p/{videos[-1]}/{time:05d}"
-                        archive.add(
-                            f"DAVIS/JPEGImages/{place}.jpg", encode_jpeg(pixels, options.jpeg_quality)
-                        )
+                        archive.add(f"DAVIS/JPEGImages/{place}.jpg", encode_jpeg(pixels, options.jpeg_quality))
                         archive.add(f"DAVIS/Annotations/{place}.png", encode_labels(labels))
                 content = "".join(f"{video}\n" for video in videos)
                 archive.add(f"DAVIS/ImageSets/2017/{split}.txt", content.encode())
@@ -244,9 +240,7 @@ def _youtube_videos(split: str, options: GeneratedOptions) -> Iterator[tuple[str
     """(name, scene) of each video; names are 10 hexadecimal digits, as YouTube-VOS's are."""
     key = f"youtube-vos-{split}"
     count = getattr(options, SPLITS[key].count)
-    names = sorted(
-        f"{number:010x}" for number in _stream(key, options, 0, 1).choice(16**10, count, replace=False)
-    )
+    names = sorted(f"{number:010x}" for number in _stream(key, options, 0, 1).choice(16**10, count, replace=False))
     yield from zip(names, scenes(key, options, TextureBank(SPLITS[key].world, options)), strict=True)
 
 
@@ -261,9 +255,7 @@ def _write_frames(
     for time in range(scene.spec.frames):
         pixels, frame_labels = scene.render(time)
         labels.append(frame_labels)
-        archive.add(
-            f"{split}/JPEGImages/{name}/{_frame(time)}.jpg", encode_jpeg(pixels, options.jpeg_quality)
-        )
+        archive.add(f"{split}/JPEGImages/{name}/{_frame(time)}.jpg", encode_jpeg(pixels, options.jpeg_quality))
     least = APPEARED * scene.spec.least_area * scene.spec.height * scene.spec.width
     first_seen = {}
     for label in scene.kinds:

@@ -18,12 +18,9 @@ INFO = {
     "contributor": "hodor.data.generated",
     "date_created": "2020/01/01",
 }
-LICENSES = [
-    {"url": "http://creativecommons.org/publicdomain/zero/1.0/", "id": 1, "name": "Public domain or CC0"}
-]
+LICENSES = [{"url": "http://creativecommons.org/publicdomain/zero/1.0/", "id": 1, "name": "Public domain or CC0"}]
 CATEGORIES = [
-    {"supercategory": "generated", "id": index, "name": name}
-    for index, name in enumerate((*KINDS, "crowd"), start=1)
+    {"supercategory": "generated", "id": index, "name": name} for index, name in enumerate((*KINDS, "crowd"), start=1)
 ]
 
 _UPSAMPLING = 4

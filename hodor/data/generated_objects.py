@@ -57,9 +57,7 @@ class Part:
         drift = self.phases + 0.4 * self.paces * time
         # cos(k theta + drift) by the addition theorem over tabulated waves; BLAS sums could depend on threads.
         radius = np.ones(ANGLES, np.float32)
-        for order, even, odd in zip(
-            self.orders, strength * np.cos(drift), strength * np.sin(drift), strict=True
-        ):
+        for order, even, odd in zip(self.orders, strength * np.cos(drift), strength * np.sin(drift), strict=True):
             radius += np.float32(even) * _COS[order] - np.float32(odd) * _SIN[order]
         return np.maximum(radius, np.float32(0.3))
 
@@ -136,12 +134,8 @@ def _walker(rng: np.random.Generator) -> list[Part]:
         )
 
     reach = float(rng.uniform(0.45, 0.62))
-    legs = [
-        limb(side * length * 0.6, shift, reach) for side, shift in ((-1, 0), (-0.7, 3.1), (0.7, 3.1), (1, 0))
-    ]
-    torso = Part(
-        offset=np.zeros(2), axes=np.array((length, 0.5)), window=_window(rng, 0.42), **_harmonics(rng, 0.2)
-    )
+    legs = [limb(side * length * 0.6, shift, reach) for side, shift in ((-1, 0), (-0.7, 3.1), (0.7, 3.1), (1, 0))]
+    torso = Part(offset=np.zeros(2), axes=np.array((length, 0.5)), window=_window(rng, 0.42), **_harmonics(rng, 0.2))
     head = Part(
         offset=np.array((length * 1.05, -0.42)),
         swing=np.array((0.03, 0.1)),
@@ -265,10 +259,7 @@ class Body:
             borderMode=cv2.BORDER_REFLECT,
         )
         light = (
-            1
-            - np.float32(self.shade) * ratio * ratio
-            + np.float32(self.light[0]) * u
-            + np.float32(self.light[1]) * v
+            1 - np.float32(self.shade) * ratio * ratio + np.float32(self.light[0]) * u + np.float32(self.light[1]) * v
         )
         view = canvas[top:bottom, left:right]
         view += alpha[..., None] * (colour * light[..., None] - view)

@@ -119,9 +119,7 @@ class Scene:
         return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
 
 
-def draw_scene(
-    rng: np.random.Generator, bank: TextureBank, spec: SceneSpec, options: GeneratedOptions
-) -> Scene:
+def draw_scene(rng: np.random.Generator, bank: TextureBank, spec: SceneSpec, options: GeneratedOptions) -> Scene:
     """Draws a scene; where objects end up too small or hidden on frame 0, their places are drawn again.
 
     Raises:
@@ -158,9 +156,7 @@ def draw_scene(
 def _draw_camera(rng, spec: SceneSpec, options: GeneratedOptions, zoom: float, size: tuple[int, int]) -> Way:
     """A pan with a shake around the backdrop's middle; `size` is the backdrop's (height, width)."""
     count, segment = way_points(spec.frames)
-    shares = np.linspace(-0.5, 0.5, count)[:, None] * rng.uniform(-0.3, 0.3, 2) + rng.normal(
-        0, 0.02, (count, 2)
-    )
+    shares = np.linspace(-0.5, 0.5, count)[:, None] * rng.uniform(-0.3, 0.3, 2) + rng.normal(0, 0.02, (count, 2))
     points = (0.5 + shares) * (size[1], size[0])
     return Way(points, segment).within(spec.frames, options.largest_step * spec.width * zoom)
 
@@ -199,9 +195,7 @@ def _draw_bodies(
         even = options.hue_spacing
         hue = first_hue + even * index / max(spec.objects, 3) + (1 - even) * rng.uniform(-0.5, 0.5)
         hidden = camouflage and index == 0
-        looks.append(
-            bank.draw_camouflage(rng, backdrop) if hidden else bank.draw_look(rng, hue, backdrop.photo)
-        )
+        looks.append(bank.draw_camouflage(rng, backdrop) if hidden else bank.draw_look(rng, hue, backdrop.photo))
         add(index + 1, str(rng.choice(KINDS)), looks[-1], _draw_share(rng, spec))
     if spec.objects and rng.random() < options.distractors:
         for _ in range(int(rng.integers(1, 3))):

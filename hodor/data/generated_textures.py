@@ -86,9 +86,7 @@ class Backdrop:
 def _photo_folder() -> Path:
     found = importlib.util.find_spec("skimage")
     if found is None or not found.submodule_search_locations:
-        raise HodorError(
-            "the package scikit-image is absent; install it: generated data takes textures from it"
-        )
+        raise HodorError("the package scikit-image is absent; install it: generated data takes textures from it")
     return Path(found.submodule_search_locations[0]) / "data"
 
 
@@ -99,9 +97,7 @@ def _load_photo(name: str) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     except OSError as error:
-        raise HodorError(
-            f"{path}: cannot read this photograph ({error}); install scikit-image again"
-        ) from error
+        raise HodorError(f"{path}: cannot read this photograph ({error}); install scikit-image again") from error
     if pixels is None:
         raise HodorError(f"{path}: not a whole image; install scikit-image again")
     scale = _LONG_SIDE / max(pixels.shape[:2])

@@ -69,9 +69,7 @@ def start(
     return choices[int(gaps.argmax())]
 
 
-def wander(
-    rng: np.random.Generator, begin: np.ndarray, frame: np.ndarray, count: int, stride: float
-) -> np.ndarray:
+def wander(rng: np.random.Generator, begin: np.ndarray, frame: np.ndarray, count: int, stride: float) -> np.ndarray:
     """(count, 2) points of a walk that keeps its heading and turns back at the frame's border."""
     heading, points = rng.uniform(0, 2 * np.pi), [begin]
     for _ in range(count - 1):
@@ -85,9 +83,7 @@ def wander(
     return np.array(points)
 
 
-def cross(
-    rng: np.random.Generator, begin: np.ndarray, end: np.ndarray, frame: np.ndarray, count: int
-) -> np.ndarray:
+def cross(rng: np.random.Generator, begin: np.ndarray, end: np.ndarray, frame: np.ndarray, count: int) -> np.ndarray:
     """(count, 2) points of a way to another body's place; bodies that swap their places meet half-way."""
     points = begin + np.linspace(0, 1, count)[:, None] * (end - begin)
     points[1:] += rng.normal(0, 0.03, (count - 1, 2)) * frame
@@ -102,9 +98,7 @@ def to_border(place: np.ndarray, radius: float, frame: np.ndarray) -> np.ndarray
     return moved
 
 
-def leave(
-    rng: np.random.Generator, begin: np.ndarray, reach: float, frame: np.ndarray, count: int
-) -> np.ndarray:
+def leave(rng: np.random.Generator, begin: np.ndarray, reach: float, frame: np.ndarray, count: int) -> np.ndarray:
     """(count, 2) points of a way out over the nearest side and back; out of sight (`reach`) in the middle."""
     axis = int(np.argmin(np.minimum(begin, frame - begin)))
     inward = 1 if begin[axis] < frame[axis] / 2 else -1

@@ -80,9 +80,7 @@ class GeneratedOptions(BaseModel):
         ):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
-                raise ValueError(
-                    f"`{name}` must be [least, most] with 0 <= least <= most, not [{low}, {high}]"
-                )
+                raise ValueError(f"`{name}` must be [least, most] with 0 <= least <= most, not [{low}, {high}]")
         for name in ("objects", "coco_objects"):
             low, high = getattr(self, name)
             if low < 1 or high > 8:

@@ -133,9 +133,7 @@ def open_split(dataset: str, root: Path, split: str) -> Split:
             "objects": len(objects),
             "crowds": sum(item.crowd for item in objects),
         }
-        return Split(
-            counts, [partial(_check_images, chunk) for chunk in chunks], [len(chunk) for chunk in chunks]
-        )
+        return Split(counts, [partial(_check_images, chunk) for chunk in chunks], [len(chunk) for chunk in chunks])
     if dataset == "davis":
         videos = davis.load_davis(root, split)
         tasks = [partial(_check_davis, video) for video in videos]
@@ -191,9 +189,7 @@ def _run(
                 results.append(result)
                 progress.add(number)
         except BrokenProcessPool as error:
-            raise HodorError(
-                "a decoding process was killed (out of memory?); give it fewer `jobs`"
-            ) from error
+            raise HodorError("a decoding process was killed (out of memory?); give it fewer `jobs`") from error
         finally:
             pool.shutdown(cancel_futures=True)
     progress.close()
@@ -216,9 +212,7 @@ def _check_archives(dataset: str, archives: Path) -> dict[str, str]:
             raise HodorError(f"{path}: missing archive; fetch {dataset} again")
         known[name] = sha256_file(path)
         if known[name] != recorded[name].get("sha256"):
-            raise HodorError(
-                f"{path}: differs from what was fetched (sha256); delete it and fetch {dataset} again"
-            )
+            raise HodorError(f"{path}: differs from what was fetched (sha256); delete it and fetch {dataset} again")
     return known
 
 

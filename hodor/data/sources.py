@@ -101,8 +101,7 @@ def archives(path: str | Path, dataset: str, edition: str) -> list[dict]:
     if not rows:
         raise HodorError(f"{path}: no archive of data set {dataset!r} in edition {edition!r}; add its lines")
     return [
-        {key: getattr(row, key) for key in ("archive", "address", "size", "sha256", "log_in", "terms")}
-        for row in rows
+        {key: getattr(row, key) for key in ("archive", "address", "size", "sha256", "log_in", "terms")} for row in rows
     ]
 
 
@@ -125,9 +124,7 @@ def from_settings(settings: dict) -> list[Source]:
         sources.append(Source(dataset, edition, **values))
     missing = sorted(set(ARCHIVES[dataset]) - {source.archive for source in sources})
     if missing:
-        raise HodorError(
-            f"stamp: {dataset} needs {missing[0]}, which the stamp does not list; run the workflow again"
-        )
+        raise HodorError(f"stamp: {dataset} needs {missing[0]}, which the stamp does not list; run the workflow again")
     return sources
 
 

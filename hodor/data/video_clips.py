@@ -69,9 +69,7 @@ class SparseVideoClips:
         labels = np.zeros_like(truth)
         for i, object_id in enumerate(chosen):
             labels[truth == object_id] = i + 1
-        others = other_frames(
-            len(video.frames), candidate.annotated, options.frames - 1, candidate.source, rng
-        )
+        others = other_frames(len(video.frames), candidate.annotated, options.frames - 1, candidate.source, rng)
         target = clip_size(labels.shape, options)
         least = scaled_area(options.min_area, labels.shape, options)
         flipped = warps.flip(labels.shape) if rng.random() < 0.5 else np.eye(3)
@@ -94,9 +92,7 @@ class SparseVideoClips:
 
 def _warp(image: np.ndarray, labels: np.ndarray, homography: np.ndarray, target: tuple[int, int]) -> tuple:
     small, small_labels = warps.shrink(image, labels, target)
-    return warps.apply(
-        small, small_labels, homography @ warps.scaling(small.shape[:2], image.shape[:2]), target
-    )
+    return warps.apply(small, small_labels, homography @ warps.scaling(small.shape[:2], image.shape[:2]), target)
 
 
 def load_videos(data: Path, source: Source) -> list[Video]:
@@ -144,14 +140,10 @@ def large_objects(labels: np.ndarray, options: StageOptions) -> tuple[int, ...]:
 
 def sides(frames: int, position: int, distance: int) -> tuple[range, range]:
     """Positions before and after `position` within `distance`."""
-    return range(max(0, position - distance), position), range(
-        position + 1, min(frames, position + distance + 1)
-    )
+    return range(max(0, position - distance), position), range(position + 1, min(frames, position + distance + 1))
 
 
-def other_frames(
-    frames: int, position: int, count: int, source: Source, rng: np.random.Generator
-) -> list[int]:
+def other_frames(frames: int, position: int, count: int, source: Source, rng: np.random.Generator) -> list[int]:
     """`count` frames on one side of the annotated one, drawn without replacement and left unsorted."""
     possible = [side for side in sides(frames, position, source.max_distance) if len(side) >= count]
     side = possible[rng.integers(len(possible))]

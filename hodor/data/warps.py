@@ -32,9 +32,7 @@ def affine(size: Size, *, shift: tuple[float, float], rotation: float, shear: fl
     cos, sin = np.cos(angle), np.sin(angle)
     height, width = size
     centre = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1.0]])
-    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ np.array(
-        [[1, slant, 0], [0, 1, 0], [0, 0, 1]]
-    )
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ np.array([[1, slant, 0], [0, 1, 0], [0, 0, 1]])
     back = np.array([[1, 0, width * (0.5 + shift[0])], [0, 1, height * (0.5 + shift[1])], [0, 0, 1]])
     return back @ turn @ centre
 
@@ -42,17 +40,13 @@ def affine(size: Size, *, shift: tuple[float, float], rotation: float, shear: fl
 def perspective(size: Size, corners: np.ndarray) -> np.ndarray:
     """Stretch the quadrilateral whose corners lie `corners` (4, 2) inside the image's (fractions) over the image."""
     height, width = size
-    signs = np.array(
-        [[0, 0], [1, 0], [1, 1], [0, 1]], np.float32
-    )  # top left, top right, bottom right, bottom left
+    signs = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)  # top left, top right, bottom right, bottom left
     full = signs * [width, height]
     inner = (signs + corners * (1 - 2 * signs)) * [width, height]
     return cv2.getPerspectiveTransform(inner.astype(np.float32), full.astype(np.float32)).astype(np.float64)
 
 
-def apply(
-    image: np.ndarray, labels: np.ndarray, homography: np.ndarray, size: Size
-) -> tuple[np.ndarray, ...]:
+def apply(image: np.ndarray, labels: np.ndarray, homography: np.ndarray, size: Size) -> tuple[np.ndarray, ...]:
     """Warp an image (bilinear) and its labels (nearest) by one homography.
 
     Args:
@@ -71,9 +65,7 @@ def apply(
     where = (size[1], size[0])
     shown = np.full(image.shape[:2], 255, np.uint8)
     # The border is repeated rather than faded, so that the edge of the source keeps its colour; `valid` cuts it off.
-    warped = cv2.warpPerspective(
-        image, matrix, where, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    warped = cv2.warpPerspective(image, matrix, where, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     moved = cv2.warpPerspective(labels, matrix, where, flags=cv2.INTER_NEAREST)
     valid = cv2.warpPerspective(shown, matrix, where, flags=cv2.INTER_NEAREST) > 0
     warped[~valid] = 0

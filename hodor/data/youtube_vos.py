@@ -39,17 +39,11 @@ def load_youtube_vos(root: Path, split: str) -> list[Video]:
     meta = read_meta(folder / "meta.json")
     for kind in ("JPEGImages", "Annotations"):
         if not (folder / kind).is_dir():
-            raise HodorError(
-                f"{folder / kind}: no such folder; the frames come in {split}.zip: fetch and prepare it"
-            )
+            raise HodorError(f"{folder / kind}: no such folder; the frames come in {split}.zip: fetch and prepare it")
         unknown = sorted({path.name for path in (folder / kind).iterdir()} - set(meta))
         if unknown:
-            raise HodorError(
-                f"{folder / kind / unknown[0]}: not in meta.json; {folder / 'meta.json'} is incomplete"
-            )
-    return [
-        _open(folder, name, objects, every_mask=split == "train") for name, objects in sorted(meta.items())
-    ]
+            raise HodorError(f"{folder / kind / unknown[0]}: not in meta.json; {folder / 'meta.json'} is incomplete")
+    return [_open(folder, name, objects, every_mask=split == "train") for name, objects in sorted(meta.items())]
 
 
 def read_meta(path: Path) -> dict[str, dict[int, tuple[str, ...]]]:
@@ -151,9 +145,7 @@ def _objects(video: str, objects: dict) -> dict[int, tuple[str, ...]]:
         if not (key.isdecimal() and 0 < int(key) < VOID):
             raise ValueError(f"video {video}: object id {key!r} is no number from 1 to {VOID - 1}")
         if not (isinstance(frames, list) and frames and all(isinstance(frame, str) for frame in frames)):
-            raise ValueError(
-                f"video {video}, object {key}: `frames` must be a list of frame names, not empty"
-            )
+            raise ValueError(f"video {video}, object {key}: `frames` must be a list of frame names, not empty")
         if sorted(set(frames)) != frames:
             raise ValueError(f"video {video}, object {key}: frames out of order or named twice")
         result[int(key)] = tuple(frames)

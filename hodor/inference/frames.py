@@ -38,9 +38,7 @@ class Geometry:
         return functional.interpolate(x, size=self.original, mode="bilinear", align_corners=False)
 
 
-def fit_frames(
-    frames: Sequence[np.ndarray], geometry: Geometry, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def fit_frames(frames: Sequence[np.ndarray], geometry: Geometry, device: torch.device) -> tuple[Tensor, Tensor]:
     """Frames uint8 (H, W, 3) of one video -> uint8 (B, 3, padded) and which pixels show the image, bool (B, padded)."""
     height, width = geometry.resized
     out = np.zeros((len(frames), *geometry.padded, 3), np.uint8)

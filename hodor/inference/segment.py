@@ -33,9 +33,7 @@ def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None
     benchmark = settings["benchmark"]
     torch.set_num_threads(settings["threads"])
     if settings["device"] == "cuda" and not torch.cuda.is_available():
-        raise HodorError(
-            "the scale asks for a GPU (device: cuda) and torch sees none: mend the driver, or device: cpu"
-        )
+        raise HodorError("the scale asks for a GPU (device: cuda) and torch sees none: mend the driver, or device: cpu")
     _, method = load_model(weights, InferenceOptions(**settings["inference"]))
     method.to(settings["device"])
     load = load_youtube_vos if benchmark["dataset"].startswith("youtube-vos") else load_davis
@@ -102,9 +100,7 @@ def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarra
         truth = video.labels(frame)
         given.setdefault(frame, {})[object_id] = truth == object_id
     if not given:
-        raise HodorError(
-            f"{video.label_folder}: no mask holds an object, nothing to follow in video {video.name!r}"
-        )
+        raise HodorError(f"{video.label_folder}: no mask holds an object, nothing to follow in video {video.name!r}")
     state = None
     batch = method.inference.feature_batch
     for first in range(0, len(video.frames), batch):

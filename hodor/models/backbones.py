@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.errors import HodorError
-from hodor.models.hodor.options import Options
-from hodor.models.swin import Swin
 
 # ImageNet's mean and standard deviation of RGB in 0..255, with which every image is normalised.
 MEAN = (123.675, 116.28, 103.53)
@@ -181,20 +179,3 @@ def fold_lite0_weights(path: Path) -> dict[str, Tensor]:
         state |= folded(f"{ours}.depthwise", f"{theirs}._depthwise_conv", f"{theirs}._bn1")
         state |= folded(f"{ours}.project", f"{theirs}._project_conv", f"{theirs}._bn2")
     return state
-
-
-def build_backbone(options: Options) -> nn.Module:
-    """The backbone that the options name, with its pretrained weights where asked for.
-
-    Raises:
-        HodorError: pretrained weights or frozen blocks asked for where there are none.
-    """
-    if options.backbone == "efficientnet-lite0":
-        return EfficientNetLite0(pretrained=options.pretrained, frozen=options.backbone_frozen)
-    if options.pretrained or options.backbone_frozen:
-        raise HodorError(
-            f"backbone {options.backbone!r} ships no pretrained weights: set `pretrained: false`, `backbone_frozen: 0`"
-        )
-    if options.backbone == "convnet":
-        return ConvNet(width=options.backbone_width, depths=options.backbone_depths)
-    return Swin(width=options.backbone_width, depths=options.backbone_depths, drop_path=options.drop_path)

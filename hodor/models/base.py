@@ -108,24 +108,22 @@ def check_masks(frame: Frame, masks: Masks) -> None:
         if not 1 <= object_id <= 254:
             raise HodorError(f"object id {object_id}: ids are 1 to 254 (0 is background, 255 void)")
         if mask.shape != frame.shape[:2]:
-            raise HodorError(
-                f"the mask of object {object_id} has size {mask.shape}, the frame {frame.shape[:2]}"
-            )
+            raise HodorError(f"the mask of object {object_id} has size {mask.shape}, the frame {frame.shape[:2]}")
 
 
 def save_model(path: Path, method: Method, *, name: str, options: dict[str, Any]) -> None:
     """Write weights and what is needed to build the method again, atomically."""
-    metadata = {"method": name, "options": json.dumps(options, sort_keys=True)}
+    # One key: safetensors writes several in random order, and equal weights must make equal files.
+    metadata = {"model": json.dumps({"method": name, "options": options}, sort_keys=True)}
     state = {key: value.detach().cpu().contiguous() for key, value in method.state_dict().items()}
     temporary = path.with_name(path.name + ".part")
     try:
         save_file(state, temporary, metadata=metadata)
+        temporary.chmod(0o644)  # readable as any other output
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise HodorError(
-            f"{path}: could not write the model ({error}); free space or mend the folder"
-        ) from error
+        raise HodorError(f"{path}: could not write the model ({error}); free space or mend the folder") from error
 
 
 def load_model(path: Path, inference: InferenceOptions | None = None) -> tuple[str, Method]:
@@ -135,14 +133,15 @@ def load_model(path: Path, inference: InferenceOptions | None = None) -> tuple[s
         HodorError: missing, truncated or foreign file, or weights that do not fit the method.
     """
     weights, metadata = read_weights(path)
-    if "method" not in metadata or "options" not in metadata:
+    if "model" not in metadata:
         raise HodorError(f"{path}: no model of this project (its method and options are not recorded)")
-    options = json.loads(metadata["options"])
+    recorded = json.loads(metadata["model"])
+    name, options = recorded["method"], recorded["options"]
     if "pretrained" in options:  # the file's own weights follow: nothing else has to be read first
         options["pretrained"], options["backbone_frozen"] = False, 0
-    method = build_method(metadata["method"], options, inference)
+    method = build_method(name, options, inference)
     load_weights(method, weights, path)
-    return metadata["method"], method.eval()
+    return name, method.eval()
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -133,9 +133,7 @@ class PatchMerging(nn.Module):
 
 
 class Stage(nn.Module):
-    def __init__(
-        self, dim: int, depth: int, heads: int, drop_path: Sequence[float], downsample: bool
-    ) -> None:
+    def __init__(self, dim: int, depth: int, heads: int, drop_path: Sequence[float], downsample: bool) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             Block(dim, heads, shift=(i % 2) * (WINDOW // 2), drop_path=drop_path[i]) for i in range(depth)
@@ -164,9 +162,7 @@ class PatchEmbed(nn.Module):
 class Swin(nn.Module):
     """Swin transformer; `width` 96 and depths 2, 2, 6, 2 are Swin-T. `channels` lists the widths of the outputs."""
 
-    def __init__(
-        self, *, width: int = 96, depths: Sequence[int] = (2, 2, 6, 2), drop_path: float = 0.2
-    ) -> None:
+    def __init__(self, *, width: int = 96, depths: Sequence[int] = (2, 2, 6, 2), drop_path: float = 0.2) -> None:
         super().__init__()
         self.channels = [width * 2**i for i in range(len(depths))]
         rates = torch.linspace(0, drop_path, sum(depths)).tolist()

@@ -50,9 +50,7 @@ def verify_run(run: Run, stamps: dict[str, str], scale: str, parent: Path | None
             raise link.broken(score, "segmented and scored on different data")
         for name, digest in prediction.score.get("files", {}).items():
             if sha256_file(prediction.folder / name) != digest:
-                raise link.broken(
-                    prediction.folder / name, f"not the numbers that {score} records", also=score
-                )
+                raise link.broken(prediction.folder / name, f"not the numbers that {score} records", also=score)
 
 
 def verify_same_truth(runs: list[Run], benchmark: str, scale: str) -> None:
@@ -82,9 +80,7 @@ class _Link:
     def stamp(self, path: Path, record: dict, step: str) -> None:
         name = f"{self.run.row}/seed{self.run.seed}/{step}"
         if name not in self.stamps:
-            raise HodorError(
-                f"the stamp of the tables names no current stamp for {name}: run the workflow again"
-            )
+            raise HodorError(f"the stamp of the tables names no current stamp for {name}: run the workflow again")
         if record.get("stamp") != self.stamps[name]:
             raise self.broken(path, "made with other settings or other code than the current ones")
         content = record.get("stamp_content")

@@ -70,9 +70,7 @@ def training_curves(groups: Mapping[str, Sequence[tuple[str, str | None, Run]]])
                 steps = [record["step"] for record in run.log]
                 losses = np.array([record["loss"] for record in run.log], float)
                 axes.plot(steps, losses, color=colour, alpha=0.3, linewidth=0.7)
-                axes.plot(
-                    steps, running_mean(losses), color=colour, linestyle=line, linewidth=1.6, label=label
-                )
+                axes.plot(steps, running_mean(losses), color=colour, linestyle=line, linewidth=1.6, label=label)
             axes.set(
                 title=title,
                 xlabel="step",
@@ -122,9 +120,7 @@ def learned_alphas(label: str, run: Run) -> Figure | None:
     return figure
 
 
-def mask_strip(
-    video: Video, systems: Mapping[str, Path], scores: Mapping[str, float], columns: int = 5
-) -> Figure:
+def mask_strip(video: Video, systems: Mapping[str, Path], scores: Mapping[str, float], columns: int = 5) -> Figure:
     """Frames across, systems down, masks over the frames: the ground truth first.
 
     Args:

@@ -117,11 +117,7 @@ def costs_html(lines: Iterable[dict[str, str]]) -> str:
 
 def facts_html(pairs: Iterable[tuple[str, str]]) -> str:
     """(what, value) pairs as a list."""
-    return (
-        "<dl>"
-        + "".join(f"<dt>{escape(what)}</dt><dd>{escape(value)}</dd>" for what, value in pairs)
-        + "</dl>"
-    )
+    return "<dl>" + "".join(f"<dt>{escape(what)}</dt><dd>{escape(value)}</dd>" for what, value in pairs) + "</dl>"
 
 
 def runs_html(runs: Iterable[tuple[Run, dict]]) -> str:
@@ -145,9 +141,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         ' class="number"' if number else ' class="whole"' if column in ("row", "benchmark") else ""
         for number, column in zip(numeric, head, strict=True)
     ]
-    top = "".join(
-        f'<th{kind} scope="col">{escape(name)}</th>' for kind, name in zip(classes, head, strict=True)
-    )
+    top = "".join(f'<th{kind} scope="col">{escape(name)}</th>' for kind, name in zip(classes, head, strict=True))
     body = "\n".join(
         "<tr>"
         + "".join(

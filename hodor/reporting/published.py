@@ -7,9 +7,7 @@ from hodor.errors import HodorError
 COLUMNS = ("table", "row", "benchmark", "metric", "value", "source", "note")
 
 
-def published_value(
-    published: Iterable[Mapping], row: str, benchmark: str, metric: str = "J&F"
-) -> float | None:
+def published_value(published: Iterable[Mapping], row: str, benchmark: str, metric: str = "J&F") -> float | None:
     """The published value of a row on a benchmark, in points (0..100); None where nothing was published.
 
     Args:

@@ -71,9 +71,6 @@ def _index(settings: dict, report: Report) -> str:
             f"<header>\n<h1>{TITLE}</h1>\n<p>{escape(settings['title'])}</p>\n</header>",
             scale_banner(scale_statement(settings)),
             f"<nav><ul>{''.join(links)}</ul></nav>",
-            *(
-                f'<section id="{id}">\n<h2>{escape(title)}</h2>\n{html}\n</section>'
-                for id, title, html in sections
-            ),
+            *(f'<section id="{id}">\n<h2>{escape(title)}</h2>\n{html}\n</section>' for id, title, html in sections),
         ]
     )

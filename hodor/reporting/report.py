@@ -77,17 +77,13 @@ class Report:
         differ most. The rows are those of the ablation table (of the extended one where none was run), the
         first seed of each.
         """
-        lines = [line for line in self.ablation if line["seeds"]] or [
-            line for line in self.extended if line["seeds"]
-        ]
+        lines = [line for line in self.ablation if line["seeds"]] or [line for line in self.extended if line["seeds"]]
         if not lines:
             return []
         benchmark = get_benchmark(lines[0]["benchmark"])
         runs = {line["row"]: self.runs_of(line)[0] for line in self._once(lines)}
         scores = {row: sequence_scores(run, benchmark.id) for row, run in runs.items()}
-        videos = {
-            video.name: video for video in load_davis(Path(self.data) / benchmark.dataset, benchmark.split)
-        }
+        videos = {video.name: video for video in load_davis(Path(self.data) / benchmark.dataset, benchmark.split)}
         ranked = sorted(videos, key=lambda name: (fmean(of[name] for of in scores.values()), name))
         median = ranked[(len(ranked) - 1) // 2]
 

@@ -143,9 +143,7 @@ def merge_manifest(run: Run | Path) -> dict:
         "config": {name: record.get("stamp_content") for name, record in records.items()},
         "data": data,
         "steps": {
-            name: {
-                key: record.get(key) for key in ("time_s", "peak_memory_mib", "commit", "versions", "machine")
-            }
+            name: {key: record.get(key) for key in ("time_s", "peak_memory_mib", "commit", "versions", "machine")}
             for name, record in records.items()
         },
     }
@@ -163,9 +161,7 @@ def _identity(folder: Path) -> tuple[str, int]:
 def _read_prediction(folder: Path) -> Prediction:
     overall = list(_read_csv(folder / "global.csv", ("J&F-Mean", "J-Mean", "F-Mean")))
     if len(overall) != 1:
-        raise HodorError(
-            f"{folder / 'global.csv'}: {len(overall)} lines of numbers where one is expected; score again"
-        )
+        raise HodorError(f"{folder / 'global.csv'}: {len(overall)} lines of numbers where one is expected; score again")
     objects = _read_csv(folder / "per_object.csv", ("object", "J-Mean", "F-Mean"))
     return Prediction(
         folder=folder,

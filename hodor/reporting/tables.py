@@ -52,9 +52,7 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
         merge_manifest(run)
     for table, name in TABLES.items():
         rows = [row for row, entry in settings["rows"].items() if table in entry["tables"]]
-        lines = [
-            _line(settings, row, benchmark, found) for row in rows for benchmark in settings["benchmarks"]
-        ]
+        lines = [_line(settings, row, benchmark, found) for row in rows for benchmark in settings["benchmarks"]]
         shown = [run for (row, _), run in found.items() if row in rows]
         write_text_atomic(out / f"{name}.csv", csv_text(COLUMNS, lines))
         page = table_page(settings, table, lines, provenance_lines(shown, settings["seeds"]))
@@ -119,8 +117,7 @@ def _line(settings: dict, row: str, benchmark: str, found: Runs) -> dict[str, st
     entry = settings["rows"][row]
     runs = [found[row, seed] for seed in settings["seeds"]] if entry["selected"] else []
     scores = {
-        name: [100 * run.predictions[benchmark].overall[f"{name}-Mean"] for run in runs]
-        for name in ("J&F", "J", "F")
+        name: [100 * run.predictions[benchmark].overall[f"{name}-Mean"] for run in runs] for name in ("J&F", "J", "F")
     }
     means = {name: f"{statistics.fmean(values):.4f}" if values else "" for name, values in scores.items()}
     paper = published_value(settings["published"], row, benchmark)

@@ -60,9 +60,7 @@ def check_prediction(videos: list[Video], pred: Path) -> None:
     found = {entry.name for entry in pred.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
     wanted = {video.name for video in videos}
     if missing := sorted(wanted - found):
-        raise HodorError(
-            f"{pred / missing[0]}: sequence missing{_more(missing)}; segment the whole benchmark"
-        )
+        raise HodorError(f"{pred / missing[0]}: sequence missing{_more(missing)}; segment the whole benchmark")
     if extra := sorted(found - wanted):
         raise HodorError(
             f"{pred / extra[0]}: not a sequence of this benchmark{_more(extra)}; remove it, or score on the "
@@ -77,9 +75,7 @@ def check_prediction(videos: list[Video], pred: Path) -> None:
                 "first and the last too: segment this sequence again"
             )
         if extra := sorted(found - set(video.frames)):
-            raise HodorError(
-                f"{folder / extra[0]}.png: the sequence has no such frame{_more(extra)}; remove it"
-            )
+            raise HodorError(f"{folder / extra[0]}.png: the sequence has no such frame{_more(extra)}; remove it")
 
 
 def check_truth(videos: list[Video]) -> None:
@@ -158,9 +154,7 @@ def _read_prediction(path: Path, size: tuple[int, int], objects: int) -> np.ndar
         labels = read_labels(path, size)
     except HodorError as error:
         # The reader's advice is for data; a mask is not in any archive.
-        raise HodorError(
-            str(error).replace("take it from its archive again", "segment this sequence again")
-        ) from None
+        raise HodorError(str(error).replace("take it from its archive again", "segment this sequence again")) from None
     highest = int(labels[labels != VOID].max(initial=0))
     if highest > objects:
         raise HodorError(

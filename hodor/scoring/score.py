@@ -90,9 +90,7 @@ def _davis_root(truth: Path) -> Path:
     whole = truth.resolve()
     if whole.name == "DAVIS" and (whole / "ImageSets").is_dir():
         return truth.parent if truth.name == "DAVIS" else whole.parent
-    raise HodorError(
-        f"{truth}: no DAVIS data here; give the folder that holds DAVIS/ (ImageSets, Annotations, ...)"
-    )
+    raise HodorError(f"{truth}: no DAVIS data here; give the folder that holds DAVIS/ (ImageSets, Annotations, ...)")
 
 
 def _chain(pred: Path, root: Path, videos: list[Video], required: bool) -> dict[str, str | None]:

@@ -12,6 +12,7 @@ class Source(BaseModel):
 
     dataset: str
     split: str
+    # Video stages alone: images of all sources are one pool.
     share: float = Field(1.0, gt=0, le=1)
     # Largest distance in frames between the annotated frame and another frame of the clip (video stages).
     max_distance: int = Field(6, ge=1)
@@ -65,6 +66,8 @@ class StageOptions(BaseModel):
     def _one_size_rule(self) -> "StageOptions":
         if (self.pixels is None) == (self.short_side is None):
             raise ValueError("give exactly one of `pixels` and `short_side`")
+        if self.kind == "images" and any(source.share != 1 for source in self.sources):
+            raise ValueError("`share` is for video stages: the images of all sources are one pool")
         if self.schedule == "step" and not self.decay_steps:
             raise ValueError("schedule `step` needs `decay_steps`")
         return self

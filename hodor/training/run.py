@@ -105,9 +105,7 @@ def prepare_device(device: str, threads: int) -> torch.device:
     """
     torch.set_num_threads(threads)
     if device == "cuda" and not torch.cuda.is_available():
-        raise HodorError(
-            "the scale asks for a GPU (device: cuda) and torch sees none: mend the driver, or device: cpu"
-        )
+        raise HodorError("the scale asks for a GPU (device: cuda) and torch sees none: mend the driver, or device: cpu")
     return torch.device(device)
 
 
@@ -137,9 +135,7 @@ class Run:
         optimiser = self._optimiser()
         step, before = self._resume(optimiser)
         started = time.monotonic()
-        log = TrainingLog(
-            self.checkpoints.folder / "train.jsonl", title=self.title, first=step, steps=options.steps
-        )
+        log = TrainingLog(self.checkpoints.folder / "train.jsonl", title=self.title, first=step, steps=options.steps)
         window: list[dict[str, Tensor]] = []
         for clip in self._clips(step):
             rate = learning_rate(options, step)
@@ -157,9 +153,7 @@ class Run:
             # Reading a loss waits for the GPU: several steps are read together, always before a checkpoint.
             if step % options.log_every == 0 or step == options.steps or due:
                 means = self._means(window, step)
-                log.write(
-                    step, len(window) * options.batch, {**means, "learning_rate": rate, **method.log_values()}
-                )
+                log.write(step, len(window) * options.batch, {**means, "learning_rate": rate, **method.log_values()})
                 window = []
             if due:
                 self._save(step, optimiser, before + time.monotonic() - started)

@@ -76,8 +76,7 @@ def coco_root(tmp_path) -> Path:
     root = tmp_path / "coco"
     height, width = SIZE
     images = [
-        {"id": i, "file_name": f"{i:012d}.jpg", "height": height, "width": width, "license": 1}
-        for i in (9, 86, 250)
+        {"id": i, "file_name": f"{i:012d}.jpg", "height": height, "width": width, "license": 1} for i in (9, 86, 250)
     ]
     square = [4.0, 4.0, 12.0, 4.0, 12.0, 12.0, 4.0, 12.0]
     entry = {"image_id": 9, "category_id": 18, "bbox": [4, 4, 8, 8], "area": 64.0, "iscrowd": 0}

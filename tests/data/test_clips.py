@@ -220,16 +220,13 @@ def test_collate_pads_right_and_below():
 
 def coco_image(*objects: tuple[float, float, float, bool], size=(480, 640)) -> CocoImage:
     made = tuple(
-        CocoObject(i, "cat", area, (0.0, 0.0, w, h), crowd, ())
-        for i, (area, w, h, crowd) in enumerate(objects)
+        CocoObject(i, "cat", area, (0.0, 0.0, w, h), crowd, ()) for i, (area, w, h, crowd) in enumerate(objects)
     )
     return CocoImage(1, None, *size, made)
 
 
 def test_filters_drop_small_thin_and_crowd_objects():
-    image = coco_image(
-        (2001, 50, 50, False), (2000, 50, 50, False), (9000, 20, 500, False), (9000, 90, 90, True)
-    )
+    image = coco_image((2001, 50, 50, False), (2000, 50, 50, False), (9000, 20, 500, False), (9000, 90, 90, True))
     kept = usable([image, coco_image((100, 10, 10, False))], options())
     assert [len(candidate.objects) for candidate in kept] == [1]
 

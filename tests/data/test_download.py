@@ -16,9 +16,7 @@ from hodor.data.download import Limits, download
 from hodor.errors import HodorError
 
 # Short waits; a stalled try ends after 0.3 s. 40 kB count as progress.
-LIMITS = Limits(
-    attempts=4, progress=40_000, first_wait=0.01, longest_wait=0.05, timeout=0.3, stall=0.4, slowest=50_000
-)
+LIMITS = Limits(attempts=4, progress=40_000, first_wait=0.01, longest_wait=0.05, timeout=0.3, stall=0.4, slowest=50_000)
 
 
 def archive_bytes(seed: int, size: int = 300_000) -> bytes:
@@ -52,9 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         getattr(self, f"do_{fault.replace('-', '_')}")(server)
 
-    def start(
-        self, server, ranges=True, length_off=0, obey_if_range=True, status=None, kind="application/zip"
-    ):
+    def start(self, server, ranges=True, length_off=0, obey_if_range=True, status=None, kind="application/zip"):
         """Sends the headers; returns the bytes that belong behind them."""
         content, span = server.content, self.headers.get("Range")
         same = not obey_if_range or self.headers.get("If-Range") in (None, server.etag)
@@ -252,13 +248,9 @@ def test_retry_after_is_capped(server, target, monkeypatch):
 
 def test_gives_up_with_one_error_and_continues_in_the_next_call(server, target):
     server.script = ["truncate", *["503"] * 4]
-    with pytest.raises(
-        HodorError, match=r"train\.zip: gave up after 4 tries in a row \(the server answered 503\)"
-    ):
+    with pytest.raises(HodorError, match=r"train\.zip: gave up after 4 tries in a row \(the server answered 503\)"):
         download(server.address, target, limits=LIMITS)
-    assert (
-        not target.exists() and (target.parent / "train.zip.part").stat().st_size == len(server.content) // 2
-    )
+    assert not target.exists() and (target.parent / "train.zip.part").stat().st_size == len(server.content) // 2
     server.requests.clear()
     download(server.address, target, limits=LIMITS)
     assert target.read_bytes() == server.content and names(target) == ["train.zip"]
@@ -367,9 +359,7 @@ def test_nobody_listens(target):
 def test_random_faults_never_give_a_wrong_file(server, target, seed):
     """The right bytes or one clear error, whatever happens in a row."""
     draw = random.Random(seed)
-    faults = (
-        "truncate truncate-early drop ignore-range wrong-range other-file changed shorter 503 no-length-cut"
-    )
+    faults = "truncate truncate-early drop ignore-range wrong-range other-file changed shorter 503 no-length-cut"
     server.script = [draw.choice(faults.split()) for _ in range(draw.randrange(1, 9))]
     try:
         download(server.address, target, limits=LIMITS)

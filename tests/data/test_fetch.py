@@ -24,9 +24,7 @@ def write_zip(path, content=b"content"):
 
 
 def stamp(mirror=None, dataset="coco-persons-small", edition="subset", **changes):
-    archives = [
-        {"archive": name, "address": None, "size": None, "sha256": None} for name in sources.ARCHIVES[dataset]
-    ]
+    archives = [{"archive": name, "address": None, "size": None, "sha256": None} for name in sources.ARCHIVES[dataset]]
     archives[0] |= changes
     settings = {
         "dataset": dataset,
@@ -122,13 +120,9 @@ def test_truncated_archive_in_the_mirror_is_named(mirror, out):
 
 def test_missing_archive_says_what_the_mirror_has(mirror, out):
     (mirror / "coco-persons-small" / NAMES[0]).rename(mirror / "coco-persons-small" / "val.zip")
-    with pytest.raises(
-        HodorError, match=rf"{NAMES[0]}: the mirror has no such file \({NAMES[1]}, val\.zip in"
-    ):
+    with pytest.raises(HodorError, match=rf"{NAMES[0]}: the mirror has no such file \({NAMES[1]}, val\.zip in"):
         fetch(stamp(mirror), out)
-    with pytest.raises(
-        HodorError, match="no such folder; give the folder that holds coco-persons-small/val2017.zip"
-    ):
+    with pytest.raises(HodorError, match="no such folder; give the folder that holds coco-persons-small/val2017.zip"):
         fetch(stamp(mirror / "wrong"), out)
     with pytest.raises(HodorError, match="mirror ftp://x: must be a folder or start with http"):
         fetch(stamp("ftp://x"), out)
@@ -176,9 +170,7 @@ def test_official_archive_put_there_by_hand_is_accepted(mirror, out):
     """No connection is tried for what is there with the right checksum."""
     write_zip(out / "valid.zip")
     sha256 = hashlib.sha256((out / "valid.zip").read_bytes()).hexdigest()
-    nowhere = stamp(
-        None, "youtube-vos-2018", "official", address="http://127.0.0.1:9/valid.zip", sha256=sha256
-    )
+    nowhere = stamp(None, "youtube-vos-2018", "official", address="http://127.0.0.1:9/valid.zip", sha256=sha256)
     fetch(nowhere, out, limits=LIMITS)
     assert json.loads((out / "archives.json").read_text())["valid.zip"]["sha256"] == sha256
 
@@ -197,9 +189,7 @@ def test_mirror_can_be_an_address(mirror, out):
     try:
         address = f"http://127.0.0.1:{server.server_port}"
         fetch(stamp(address + "/"), out, limits=LIMITS)
-        with pytest.raises(
-            HodorError, match=rf"{address}/youtube-vos-2018/valid\.zip: the server answered 404"
-        ):
+        with pytest.raises(HodorError, match=rf"{address}/youtube-vos-2018/valid\.zip: the server answered 404"):
             fetch(stamp(address, "youtube-vos-2018"), out, limits=LIMITS)
     finally:
         server.shutdown()
@@ -336,7 +326,5 @@ def test_every_real_archive_is_fetched(shared_data, root, out):
         "dataset": "youtube-vos",
         "archives": sources.archives(root / "config/datasets.csv", "youtube-vos", "subset"),
     }
-    with pytest.raises(
-        HodorError, match=r"youtube-vos/train\.zip: the mirror has no such file \(train, valid in"
-    ):
+    with pytest.raises(HodorError, match=r"youtube-vos/train\.zip: the mirror has no such file \(train, valid in"):
         fetch({"settings": settings}, out)

@@ -224,10 +224,7 @@ def test_coco_document(archives):
 
 def test_coco_has_grey_images_and_images_without_annotation(archives):
     document = read_json(archives["annotations_trainval2017.zip"], "annotations/instances_train2017.json")
-    modes = [
-        decode(archives["train2017.zip"], f"train2017/{image['file_name']}").mode
-        for image in document["images"]
-    ]
+    modes = [decode(archives["train2017.zip"], f"train2017/{image['file_name']}").mode for image in document["images"]]
     assert modes.count("L") == 1 and modes.count("RGB") == 17
     annotated = {entry["image_id"] for entry in document["annotations"]}
     assert len([image for image in document["images"] if image["id"] not in annotated]) == 1
@@ -237,9 +234,7 @@ def test_coco_has_grey_images_and_images_without_annotation(archives):
 def test_polygons_and_crowds_rasterise_to_the_masks(archives):
     document = read_json(archives["annotations_trainval2017.zip"], "annotations/instances_train2017.json")
     whole, crowds = 0, 0
-    for image, scene in zip(
-        document["images"], scenes("coco-train2017", OPTIONS, TextureBank("train", OPTIONS))
-    ):
+    for image, scene in zip(document["images"], scenes("coco-train2017", OPTIONS, TextureBank("train", OPTIONS))):
         height, width = image["height"], image["width"]
         labels = scene.labels(0)
         entries = [entry for entry in document["annotations"] if entry["image_id"] == image["id"]]
@@ -299,9 +294,7 @@ def test_masks_are_palette_images_of_their_frames_size(archives):
                 if not name.startswith("valid_truth"):
                     assert decode(archive, frame).size == mask.size
                 checked += 1
-    assert checked == 7 * 24 + 2 * 4 * 8 + sum(
-        "valid/Annotations" in n for n in archives["valid.zip"].namelist()
-    )
+    assert checked == 7 * 24 + 2 * 4 * 8 + sum("valid/Annotations" in n for n in archives["valid.zip"].namelist())
 
 
 def test_davis_objects_are_all_on_the_first_frame(archives):
@@ -336,9 +329,7 @@ def test_youtube_objects_appear_later_and_sizes_differ(archives):
                 late += frames[0] != "00000"
                 for number in range(8):
                     frame = f"{5 * number:05d}"
-                    mask = (
-                        np.array(decode(archives[masks], f"{root}/Annotations/{name}/{frame}.png")) == label
-                    )
+                    mask = np.array(decode(archives[masks], f"{root}/Annotations/{name}/{frame}.png")) == label
                     if frame < frames[0]:
                         assert not mask.any()
                     elif frame == frames[0]:
@@ -356,9 +347,7 @@ def test_valid_masks_hold_the_new_objects_alone(archives):
         for frame in {entry["frames"][0] for entry in video["objects"].values()}:
             new = [int(label) for label, entry in video["objects"].items() if entry["frames"][0] == frame]
             given = np.array(decode(archives["valid.zip"], f"valid/Annotations/{name}/{frame}.png"))
-            truth = np.array(
-                decode(archives["valid_truth.zip"], f"valid_truth/Annotations/{name}/{frame}.png")
-            )
+            truth = np.array(decode(archives["valid_truth.zip"], f"valid_truth/Annotations/{name}/{frame}.png"))
             np.testing.assert_array_equal(given, np.where(np.isin(truth, new), truth, 0))
             later += frame != "00000"
     assert later == 2

@@ -52,9 +52,7 @@ def test_exif_orientation_is_not_applied(tmp_path):
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.9, 0.99, -40, -3, -2, -1])
 def test_truncated_jpeg_is_refused(tmp_path, kept, options):
-    whole = encoded(
-        np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8), format="JPEG", **options
-    )
+    whole = encoded(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8), format="JPEG", **options)
     path = tmp_path / "cut.jpg"
     path.write_bytes(whole)
     read_rgb(path)

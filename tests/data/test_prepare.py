@@ -172,9 +172,7 @@ def test_archive_that_changed_after_fetching_is_named(make, davis_root, tmp_path
     with pytest.raises(HodorError, match=r"DAVIS-2017-trainval-480p\.zip: differs from what was fetched"):
         make.again("davis")
     path.unlink()
-    with pytest.raises(
-        HodorError, match=r"DAVIS-2017-trainval-480p\.zip: missing archive; fetch davis again"
-    ):
+    with pytest.raises(HodorError, match=r"DAVIS-2017-trainval-480p\.zip: missing archive; fetch davis again"):
         make.again("davis")
     (tmp_path / "archives/davis/archives.json").unlink()
     with pytest.raises(HodorError, match=r"archives\.json: no such file; fetch davis first"):
@@ -188,9 +186,7 @@ def test_archives_beside_the_required_ones_are_extracted_and_counted(make, youtu
         archive.writestr("valid_truth/meta.json", "{}")
     record = json.loads((folder / "archives.json").read_text())
     digest = hashlib.sha256((folder / "valid_truth.zip").read_bytes()).hexdigest()
-    (folder / "archives.json").write_text(
-        json.dumps(record | {"valid_truth.zip": {"size": 1, "sha256": digest}})
-    )
+    (folder / "archives.json").write_text(json.dumps(record | {"valid_truth.zip": {"size": 1, "sha256": digest}}))
     after = make.again("youtube-vos")
     assert after["files"] == before["files"] + 1 and after["archives"]["valid_truth.zip"] == digest
     assert (tmp_path / "out/youtube-vos/valid_truth/meta.json").read_text() == "{}"
@@ -201,9 +197,7 @@ def test_archives_beside_the_required_ones_are_extracted_and_counted(make, youtu
 )
 def test_counts_of_the_official_edition_are_checked(make, dataset, root_name, request):
     root = request.getfixturevalue(root_name)
-    with pytest.raises(
-        HodorError, match=rf"{dataset} train.* has \d+ (videos|images), the official edition has"
-    ):
+    with pytest.raises(HodorError, match=rf"{dataset} train.* has \d+ (videos|images), the official edition has"):
         make(dataset, root, edition="official")
 
 
@@ -276,11 +270,7 @@ def test_real_archives_go_through(dataset, shared_data, root, tmp_path):
         from hodor.data.davis import load_davis
 
         bear, tennis = load_davis(tmp_path / dataset, "train")
-        assert (
-            set(tennis.first_seen) == {1, 2}
-            and 255 in tennis.labels("00013")
-            and 255 not in tennis.labels("00012")
-        )
+        assert set(tennis.first_seen) == {1, 2} and 255 in tennis.labels("00013") and 255 not in tennis.labels("00012")
     if dataset == "coco":
         from hodor.data.coco import load_coco
 

@@ -26,9 +26,7 @@ def make_video(folder: Path, frames: int, objects: dict[int, int]) -> Video:
         (folder / part).mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for name in names:
-        Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(
-            folder / "frames" / f"{name}.jpg"
-        )
+        Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(folder / "frames" / f"{name}.jpg")
     for first in set(objects.values()):
         labels = np.zeros(SIZE, np.uint8)
         for place, (object_id, at) in enumerate(objects.items()):
@@ -128,9 +126,7 @@ def test_step_writes_masks_checksums_and_costs(tmp_path, method, world):
     stale.mkdir(parents=True)
     segment(stamp, tmp_path / "model.safetensors", world, tmp_path / "out")
     record = json.loads((tmp_path / "out" / "masks.json").read_text())
-    files = {
-        str(p.relative_to(tmp_path / "out" / "masks")) for p in (tmp_path / "out" / "masks").rglob("*.png")
-    }
+    files = {str(p.relative_to(tmp_path / "out" / "masks")) for p in (tmp_path / "out" / "masks").rglob("*.png")}
     assert set(record) == {"stamp", "weights", "data", "masks"} and set(record["masks"]) == files
     assert not stale.exists() and len(files) == 5
     costs = json.loads((tmp_path / "out" / "segment.json").read_text())

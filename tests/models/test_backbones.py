@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from hodor.errors import HodorError
-from hodor.models.backbones import MEAN, STD, EfficientNetLite0, build_backbone, lite0_weights_file, normalise
+from hodor.models.backbones import MEAN, STD, EfficientNetLite0, lite0_weights_file, normalise
+from hodor.models.hodor.network import build_backbone
 from hodor.models.hodor.options import Options
 from hodor.models.swin import Swin, relative_position_index
 
@@ -44,9 +45,7 @@ def test_lite0_equals_the_package_that_ships_its_weights():
     oracle = oracle_module.EfficientNet.from_name("efficientnet-lite0")
     oracle.load_state_dict(torch.load(lite0_weights_file(), weights_only=True))
     oracle.eval()
-    frames = torch.randint(
-        0, 256, (1, 3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
+    frames = torch.randint(0, 256, (1, 3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     with torch.no_grad():
         ours = EfficientNetLite0(pretrained=True, frozen=0)(normalise(frames))
         x = oracle._swish(oracle._bn0(oracle._conv_stem((frames.float() - 127) / 128)))
@@ -75,6 +74,4 @@ def test_normalise_shows_the_mean_colour_outside():
     valid = torch.tensor([[[True, False], [True, True]]])
     x = normalise(frames, valid)
     assert x[0, :, 0, 1].tolist() == [0, 0, 0]
-    assert torch.allclose(
-        x[0, :, 0, 0], torch.tensor([(255 - m) / s for m, s in zip(MEAN, STD, strict=True)])
-    )
+    assert torch.allclose(x[0, :, 0, 0], torch.tensor([(255 - m) / s for m, s in zip(MEAN, STD, strict=True)]))

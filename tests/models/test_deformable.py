@@ -24,9 +24,7 @@ def by_definition(x, offsets, weight, bias):
 
     for b, i, j, tap in itertools.product(range(batch), range(height), range(width), range(9)):
         dy, dx = offsets[b, 2 * tap, i, j].item(), offsets[b, 2 * tap + 1, i, j].item()
-        out[b, :, i, j] += weight[:, :, tap // 3, tap % 3] @ read(
-            b, i + tap // 3 - 1 + dy, j + tap % 3 - 1 + dx
-        )
+        out[b, :, i, j] += weight[:, :, tap // 3, tap % 3] @ read(b, i + tap // 3 - 1 + dy, j + tap % 3 - 1 + dx)
     return out
 
 

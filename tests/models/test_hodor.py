@@ -44,9 +44,7 @@ def clip(objects=2, annotated=(True, True, True), size=(64, 96), batch=2, seed=0
         labels[:, :, 8 + 4 * i : 40 + 4 * i, 10 + 30 * i : 34 + 30 * i] = i + 1
     labels[:, [t for t in range(3) if not annotated[t]]] = 0
     frames = torch.from_numpy(rng.integers(0, 256, (batch, 3, 3, *size), dtype=np.uint8))
-    return Clip(
-        frames, torch.from_numpy(labels), torch.ones(batch, 3, *size, dtype=torch.bool), objects, annotated
-    )
+    return Clip(frames, torch.from_numpy(labels), torch.ones(batch, 3, *size, dtype=torch.bool), objects, annotated)
 
 
 def frame(seed: int, size=(64, 96)) -> np.ndarray:
@@ -76,9 +74,7 @@ def test_names_match_the_release(shared):
     for line in (shared / "specs" / "hodor_state_dict.txt").read_text().splitlines():
         name, rest = line.split(" ", 1)
         listed[name] = tuple(int(n) for n in rest[1 : rest.index(")")].split(",") if n.strip())
-    ours = {
-        original_name(name): tuple(value.shape) for name, value in Network(Options()).state_dict().items()
-    }
+    ours = {original_name(name): tuple(value.shape) for name, value in Network(Options()).state_dict().items()}
     assert ours == {name: shape for name, shape in listed.items() if not name.startswith(DEAD_PREFIXES)}
 
 
@@ -331,6 +327,13 @@ def test_a_saved_model_comes_back(tmp_path):
     assert name == "hodor" and not loaded.training
     for key, value in method.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[key]), key
+
+
+def test_equal_weights_make_equal_files(tmp_path):
+    method = narrow()
+    for name in "abcdefgh":
+        save_model(tmp_path / name, method, name="hodor", options=NARROW)
+    assert len({(tmp_path / name).read_bytes() for name in "abcdefgh"}) == 1
 
 
 def test_broken_and_foreign_models_are_refused(tmp_path):

@@ -37,9 +37,7 @@ class Project:
     def run(self, row: str, seed: int = 0) -> Path:
         return self.runs / row / f"seed{seed}"
 
-    def add(
-        self, row: str, attention: str | None = None, tables=("ablation",), init=None, selected=True, shift=2
-    ):
+    def add(self, row: str, attention: str | None = None, tables=("ablation",), init=None, selected=True, shift=2):
         """Adds a row and, where selected, its runs. `shift` (pixels): how far its masks lie off the truth."""
         self.rows[row] = {
             "tables": list(tables),
@@ -124,9 +122,7 @@ class Project:
             for frame in range(frames):
                 path = folder / "masks" / name / f"{frame:05d}.png"
                 # Not all sequences fare alike: in `run`, the masks lie further off.
-                write_labels(
-                    path, np.roll(labels(frame, objects), shift * (2 if name == "run" else 1), axis=0)
-                )
+                write_labels(path, np.roll(labels(frame, objects), shift * (2 if name == "run" else 1), axis=0))
                 masks[f"{name}/{frame:05d}.png"] = sha256_file(path)
         chain = {
             "stamp": stamp["sha256"],
@@ -195,6 +191,4 @@ def project(made_project, tmp_path, monkeypatch) -> Project:
     folder = tmp_path / "project"
     shutil.copytree(made_project.folder, folder)
     monkeypatch.chdir(folder)
-    return replace(
-        made_project, folder=folder, rows=deepcopy(made_project.rows), stamps=dict(made_project.stamps)
-    )
+    return replace(made_project, folder=folder, rows=deepcopy(made_project.rows), stamps=dict(made_project.stamps))

@@ -79,9 +79,7 @@ def test_an_overlay_mixes_objects_and_leaves_the_rest():
 
 def test_a_strip_shows_truth_and_systems_on_evenly_spread_frames(project):
     video = load_davis(project.data / "davis", "val")[0]
-    masks = {
-        row: project.run(row) / VAL / "masks" / video.name for row in ("hodor-none-coco", "hodor-soft-coco")
-    }
+    masks = {row: project.run(row) / VAL / "masks" / video.name for row in ("hodor-none-coco", "hodor-soft-coco")}
     figure = figures.mask_strip(video, masks, {"hodor-soft-coco": 61.25}, columns=3)
     assert len(figure.axes) == 3 * 3
     assert [axes.get_title() for axes in figure.axes[:3]] == ["frame 0", "frame 2", "frame 5"]

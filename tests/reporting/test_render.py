@@ -35,9 +35,7 @@ class Page(HTMLParser):
         values = dict(attributes)
         self._skip = tag in ("style", "script")
         self.tags.add(tag)
-        self.addresses += [
-            values[name] for name in ("href", "src", "srcset", "action", "data") if name in values
-        ]
+        self.addresses += [values[name] for name in ("href", "src", "srcset", "action", "data") if name in values]
         self.anchors.add(values.get("id"))
         if tag == "img":
             self.alts.append(values.get("alt"))
@@ -78,16 +76,16 @@ def test_the_pages_ask_for_nothing_outside_and_every_link_resolves(pages):
             if address.startswith("#"):
                 assert address[1:] in page.anchors, address
             else:
-                assert address in PAGES, (
-                    f"{address} leaves the folder, or the pages cannot be copied elsewhere"
-                )
+                assert address in PAGES, f"{address} leaves the folder, or the pages cannot be copied elsewhere"
         assert "script" not in page.tags
         text = (folder / name).read_text(encoding="utf-8")
         assert not re.search(r"@import|url\(|https?://", text)
 
 
 def test_the_meaning_of_the_numbers_comes_before_them(pages):
-    statement = "Measured at tiny scale. Numbers without meaning, on generated data. These numbers say nothing about the"
+    statement = (
+        "Measured at tiny scale. Numbers without meaning, on generated data. These numbers say nothing about the"
+    )
     for name in ("index.html", "ablation.html"):
         text = Page(pages[1] / "reports" / "tiny" / name).text
         assert 0 < text.index(statement) < text.index("J&F")
@@ -123,9 +121,7 @@ def test_the_notebook_carries_nothing_of_the_run_that_made_it(pages):
     assert all(set(cell["metadata"]) <= {"tags"} for cell in notebook["cells"])
     assert "papermill" not in notebook["metadata"]
     assert str(folder) not in text and str(Path(__file__).parents[2]) not in text
-    injected = [
-        cell for cell in notebook["cells"] if "injected-parameters" in cell["metadata"].get("tags", [])
-    ]
+    injected = [cell for cell in notebook["cells"] if "injected-parameters" in cell["metadata"].get("tags", [])]
     assert 'results = "results/tiny"' in "".join(injected[0]["source"])
     assert {output["output_type"] for cell in notebook["cells"] for output in cell.get("outputs", [])} <= {
         "display_data",

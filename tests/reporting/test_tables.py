@@ -172,9 +172,9 @@ def test_scores_of_another_row_are_refused(project):
     source, target = (project.run(row) / VAL for row in ("hodor-soft-cyclic", "hodor-soft-coco"))
     for name in ("global.csv", "per_object.csv", "per_frame.csv", "score.json"):
         shutil.copy(source / name, target / name)
-    project.stamps["hodor-soft-coco/seed0/davis2017-val/score"] = json.loads(
-        (target / "score.json").read_text()
-    )["stamp"]
+    project.stamps["hodor-soft-coco/seed0/davis2017-val/score"] = json.loads((target / "score.json").read_text())[
+        "stamp"
+    ]
     refused(project, target / "score.json", "not the scores of the masks")
 
 
@@ -197,9 +197,7 @@ def test_a_training_that_started_from_other_weights_is_refused(project):
     (parent / "model.safetensors").write_bytes(b"new weights")
     shutil.rmtree(OUT)
     train = json.loads((parent / "train.json").read_text())
-    (parent / "train.json").write_text(
-        json.dumps(train | {"model": sha256_file(parent / "model.safetensors")})
-    )
+    (parent / "train.json").write_text(json.dumps(train | {"model": sha256_file(parent / "model.safetensors")}))
     project.rows["hodor-soft-coco"]["selected"] = False
     refused(
         project,
@@ -232,9 +230,7 @@ def test_rows_scored_against_different_data_are_refused(project):
     refused(project, folder / "score.json", "other data than .*hodor-none-coco")
 
 
-@pytest.mark.parametrize(
-    "name", ["train.json", "model.safetensors", f"{VAL}/masks.json", f"{VAL}/score.json"]
-)
+@pytest.mark.parametrize("name", ["train.json", "model.safetensors", f"{VAL}/masks.json", f"{VAL}/score.json"])
 def test_a_missing_result_is_no_empty_cell(project, name):
     path = project.run("hodor-soft-coco") / name
     path.unlink()
@@ -254,11 +250,7 @@ def test_published_numbers():
 
 def test_the_published_file_holds_both_tables_of_the_poster():
     lines = read(Path(__file__).parents[2] / "config" / "published.csv")
-    ablation = {
-        line["row"]: line["value"]
-        for line in lines
-        if line["table"] == "ablation" and line["metric"] == "J&F"
-    }
+    ablation = {line["row"]: line["value"] for line in lines if line["table"] == "ablation" and line["metric"] == "J&F"}
     assert ablation == {
         "hodor-none-coco": "74.4",
         "hodor-hard-coco": "74.5",
@@ -279,7 +271,5 @@ def test_the_published_file_holds_both_tables_of_the_poster():
         "hodor-soft-coco": ["77.5", "65.0", "71.7"],
         "hodor-soft-cyclic": ["80.6", "66.0", "72.4"],
     }
-    assert all(
-        published_value(lines, line["row"], line["benchmark"], line["metric"]) is not None for line in lines
-    )
+    assert all(published_value(lines, line["row"], line["benchmark"], line["metric"]) is not None for line in lines)
     assert all(line["source"] for line in lines)

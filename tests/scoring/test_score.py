@@ -43,9 +43,7 @@ def test_equal_to_the_official_toolkit_on_real_masks(shared_data, tmp_path):
         for mine, wanted in zip(ours, official, strict=True):
             assert list(mine) == list(wanted)
             columns = list(wanted)
-            assert [mine[column] for column in columns[:keys]] == [
-                wanted[column] for column in columns[:keys]
-            ]
+            assert [mine[column] for column in columns[:keys]] == [wanted[column] for column in columns[:keys]]
             for column in columns[keys:]:
                 assert float(mine[column]) == pytest.approx(float(wanted[column]), abs=1e-12, rel=0), (
                     name,
@@ -219,9 +217,7 @@ DAMAGES = [value for name, value in sorted(globals().items()) if name.startswith
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__.removeprefix("damage_"))
 def test_bad_input_is_refused_and_leaves_no_numbers(tree, tmp_path, damage):
     out = tmp_path / "out"
-    score(
-        tree.pred, tree.root, VAL, out
-    )  # numbers of an earlier call, which must not be taken for this one's
+    score(tree.pred, tree.root, VAL, out)  # numbers of an earlier call, which must not be taken for this one's
     path = damage(tree)
     with pytest.raises(HodorError) as error:
         score(tree.pred, tree.root, VAL, out)
@@ -269,10 +265,7 @@ def test_test_dev_is_scored_only_where_its_masks_are_known(make_tree, tmp_path):
 
 
 def write_chain(tree) -> dict:
-    masks = {
-        path.relative_to(tree.pred).as_posix(): sha256_file(path)
-        for path in sorted(tree.pred.glob("*/*.png"))
-    }
+    masks = {path.relative_to(tree.pred).as_posix(): sha256_file(path) for path in sorted(tree.pred.glob("*/*.png"))}
     (tree.pred.parent / "masks.json").write_text(
         json.dumps({"stamp": "s", "weights": "w", "data": "d", "masks": masks})
     )

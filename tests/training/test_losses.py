@@ -8,17 +8,12 @@ from hodor.training.losses import cross_entropy_and_dice
 
 
 def by_definition(logits, targets):
-    cross_entropy = torch.stack(
-        [functional.cross_entropy(x, t) for x, t in zip(logits, targets, strict=True)]
-    ).mean()
+    cross_entropy = torch.stack([functional.cross_entropy(x, t) for x, t in zip(logits, targets, strict=True)]).mean()
     dice = []
     for b in range(len(targets[0])):
         p = torch.cat([x[b].softmax(0)[1:].flatten() for x in logits])
         t = torch.cat(
-            [
-                functional.one_hot(t[b], x.shape[1]).permute(2, 0, 1)[1:].flatten()
-                for x, t in zip(logits, targets)
-            ]
+            [functional.one_hot(t[b], x.shape[1]).permute(2, 0, 1)[1:].flatten() for x, t in zip(logits, targets)]
         )
         overlap, total = 2 * (p * t).mean(), (p + t).mean()
         dice.append(1 - (overlap + 1e-6) / (total + 1e-6) if overlap > 1e-6 else torch.zeros(()))
@@ -42,9 +37,7 @@ def test_a_sample_without_any_object_adds_no_dice():
     targets = [torch.zeros(2, 4, 4, dtype=torch.long)]
     assert cross_entropy_and_dice(logits, targets)[1] == 0
     targets[0][1, :2] = 1
-    assert cross_entropy_and_dice(logits, targets)[1].item() == pytest.approx(
-        (1 - 2 * 0.25 / 1) / 2, rel=1e-4
-    )
+    assert cross_entropy_and_dice(logits, targets)[1].item() == pytest.approx((1 - 2 * 0.25 / 1) / 2, rel=1e-4)
 
 
 def test_a_perfect_prediction_costs_nothing():

@@ -69,9 +69,7 @@ def test_a_killed_run_ends_like_an_unbroken_one(world, stamp, tmp_path, capsys):
     steps = [line["step"] for line in log_of(broken)]
     assert steps == sorted(set(steps)) == [line["step"] for line in log_of(unbroken)]
     strip = [{k: v for k, v in line.items() if k != "examples_per_second"} for line in log_of(broken)]
-    assert strip == [
-        {k: v for k, v in line.items() if k != "examples_per_second"} for line in log_of(unbroken)
-    ]
+    assert strip == [{k: v for k, v in line.items() if k != "examples_per_second"} for line in log_of(unbroken)]
     assert not (broken / "checkpoints").exists()
 
 
@@ -124,9 +122,7 @@ def test_a_broken_checkpoint_falls_back_to_the_one_before(world, stamp, tmp_path
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(
-    world, stamp, tmp_path, monkeypatch, value
-):
+def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(world, stamp, tmp_path, monkeypatch, value):
     loss = Hodor.loss
 
     def poisoned(self, clip, step):
@@ -138,9 +134,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(
         train(stamp(), world, tmp_path)
     message = str(error.value)
     assert "a-row seed 0" in message and "step 7" in message and "step-00000006.pt" in message
-    assert (tmp_path / "checkpoints" / "step-00000006.pt").exists() and not (
-        tmp_path / "model.safetensors"
-    ).exists()
+    assert (tmp_path / "checkpoints" / "step-00000006.pt").exists() and not (tmp_path / "model.safetensors").exists()
     monkeypatch.setattr(Hodor, "loss", loss)
     train(stamp(), world, tmp_path)  # nothing is lost: it goes on
     assert (tmp_path / "model.safetensors").exists()
@@ -180,9 +174,7 @@ def test_cyclic_stage_starts_from_the_weights_of_its_row(world, stamp, tmp_path)
     weights = tmp_path / "coco" / "model.safetensors"
     with pytest.raises(HodorError, match="starts from the weights of hodor-soft-coco"):
         train(cyclic, world, tmp_path / "without")
-    still = stamp(
-        stage=stage | {"steps": 0}, datasets=["youtube-vos", "davis"], init={"row": "hodor-soft-coco"}
-    )
+    still = stamp(stage=stage | {"steps": 0}, datasets=["youtube-vos", "davis"], init={"row": "hodor-soft-coco"})
     train(still, world, tmp_path / "still", init=weights)
     assert_same_weights(tmp_path / "still", tmp_path / "coco")
     train(cyclic, world, tmp_path / "cyclic", init=weights)

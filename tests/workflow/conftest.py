@@ -38,13 +38,9 @@ class Checkout:
 
     path: Path
 
-    def run(
-        self, *command: str, check: bool = True, cwd: Path | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Runs a command; its output (stdout and stderr together) is `stdout`. A failure is an assertion error."""
-        environment = {
-            name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HODOR_MIRROR")
-        }
+        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HODOR_MIRROR")}
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
         done = subprocess.run(
             command,

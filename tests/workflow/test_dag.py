@@ -35,9 +35,7 @@ def test_everything_is_made(finished):
         assert (finished.path / "reports" / name).stat().st_size > 1000
     for line in table:
         manifest = json.loads((finished.path / line["manifest"]).read_text())
-        assert (
-            manifest["row"] == line["row"] and manifest["config"]["train"]["settings"]["row"] == line["row"]
-        )
+        assert manifest["row"] == line["row"] and manifest["config"]["train"]["settings"]["row"] == line["row"]
 
 
 def test_nothing_is_done_twice(finished):

@@ -52,9 +52,7 @@ def test_a_number_edited_by_hand_reaches_no_table(checkout):
     scores = checkout.path / "runs/tiny/hodor-soft-coco/seed0/davis2017-val/global.csv"
     head, *_ = scores.read_text().splitlines()
     scores.write_text(head + "\n" + ",".join(["0.999"] * len(head.split(","))) + "\n")
-    done = checkout.run(
-        "snakemake", "--cores", "1", "--force", "--", "results/tiny/ablation_table.csv", check=False
-    )
+    done = checkout.run("snakemake", "--cores", "1", "--force", "--", "results/tiny/ablation_table.csv", check=False)
     assert done.returncode == 1 and "global.csv" in only_line(done.stdout, "tabulate")
 
 

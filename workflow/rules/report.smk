@@ -10,9 +10,7 @@ rule tabulate:
         stamp=paths.stamp(SCALE, "tabulate"),
         runs=[run / name for run in RUNS for name in ("train.json", "manifest.json")],
         predictions=[
-            prediction / name
-            for prediction in PREDICTIONS
-            for name in ("masks.json", "segment.json", "score.json")
+            prediction / name for prediction in PREDICTIONS for name in ("masks.json", "segment.json", "score.json")
         ],
     output:
         [paths.results(SCALE) / name for name in TABLES],

@@ -16,6 +16,8 @@ rule train:
         paths.log(SCALE, "train-{row}-seed{seed}"),
     benchmark:
         paths.benchmark(SCALE, "train-{row}-seed{seed}")
+    # Before what only waits for it: the cyclic rows start from other rows, and scoring fills what room is left.
+    priority: 1
     conda:
         "../../environment.yml"
     threads: CONFIG.scale.threads

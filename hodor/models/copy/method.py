@@ -39,9 +39,7 @@ class Copy(Method):
         ids = sorted(masks)
         return State(ids, np.array([masks[i] for i in ids], bool).reshape(len(ids), *frame.shape[:2]))
 
-    def step(
-        self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None
-    ) -> Tensor:
+    def step(self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
         if new_masks:
             check_masks(frame, new_masks)
             given = np.array([new_masks[i] for i in sorted(new_masks)], bool)

@@ -119,12 +119,8 @@ class Decoder(nn.Module):
         super().__init__()
         layer = DecoderLayer(dim, heads, hidden, dropout)
         self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(layers))
-        self.reduce_4 = nn.Sequential(
-            nn.Conv2d(dim, dim // 4, 1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim // 4)
-        )
-        self.embed_4 = nn.Sequential(
-            nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim)
-        )
+        self.reduce_4 = nn.Sequential(nn.Conv2d(dim, dim // 4, 1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim // 4))
+        self.embed_4 = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim))
         self.object_query = nn.Linear(dim, dim)
         self.background_query = nn.Linear(dim, dim)
         # One more background channel, which no descriptor explains.
@@ -154,9 +150,7 @@ class Decoder(nn.Module):
         Returns:
             Logits (B, 1 + G + K, 2 h, 2 w): the catch-all, the background patches, the objects.
         """
-        position = sine_position(*features_8.shape[-2:], features_8.shape[1], features_8.device).to(
-            features_8.dtype
-        )
+        position = sine_position(*features_8.shape[-2:], features_8.shape[1], features_8.device).to(features_8.dtype)
         x = features_8
         for layer in self.layers:
             x = layer(x, position, history, object_embedding, background_embedding)
@@ -165,9 +159,7 @@ class Decoder(nn.Module):
         split = fine.shape[1]
         x = torch.cat([x[:, :split] + fine, x[:, split:]], dim=1)
         embedded = self.embed_4(x)
-        backgrounds = similarity(
-            self.background_query(history.backgrounds), embedded, history.backgrounds_valid
-        )
+        backgrounds = similarity(self.background_query(history.backgrounds), embedded, history.backgrounds_valid)
         objects = similarity(self.object_query(history.objects), embedded, history.objects_valid)
         return torch.cat([self.catch_all(embedded), backgrounds, objects], dim=1)
 

@@ -31,11 +31,7 @@ def reference_masks(objects: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Ten
         Object masks (B, K, h, w) and background masks (B, G, h, w): the patches without the objects; both resized
         bilinearly to stride 8.
     """
-    background = (
-        1 - objects.amax(1, keepdim=True)
-        if objects.shape[1]
-        else torch.ones_like(objects[:, :0].sum(1, True))
-    )
+    background = 1 - objects.amax(1, keepdim=True) if objects.shape[1] else torch.ones_like(objects[:, :0].sum(1, True))
     backgrounds = patch_grid(*objects.shape[-2:], grid, objects.device) * background
     return resize(objects, 1 / 8), resize(backgrounds, 1 / 8)
 

@@ -47,9 +47,7 @@ class Entry:
         if count == 0:
             return self
         objects = functional.pad(self.objects, (0, 0, 0, count))
-        return Entry(
-            self.backgrounds, objects, functional.pad(self.objects_valid, (0, count)), self.backgrounds_valid
-        )
+        return Entry(self.backgrounds, objects, functional.pad(self.objects_valid, (0, count)), self.backgrounds_valid)
 
 
 @dataclass
@@ -132,17 +130,13 @@ class Hodor(Method):
         features = self.features([frame])[0]
         reference = self._new_objects(state, masks)
         if reference is None:
-            raise HodorError(
-                f"no object of ids {sorted(masks)} is large enough to be seen in the first frame"
-            )
+            raise HodorError(f"no object of ids {sorted(masks)} is large enough to be seen in the first frame")
         entry = self._entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)))
         state.remember([], entry, self.inference)
         return state
 
     @torch.inference_mode()
-    def step(
-        self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None
-    ) -> Tensor:
+    def step(self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
         features = self.features([frame])[0] if features is None else features
         history, new, reference, old = state.history, [], None, len(state.ids)
         if new_masks:

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from hodor.models.backbones import build_backbone
+from hodor.errors import HodorError
+from hodor.models.backbones import ConvNet, EfficientNetLite0
 from hodor.models.fpn import FeaturePyramid
 from hodor.models.hodor.decoder import Decoder, History
 from hodor.models.hodor.encoder import Encoder
 from hodor.models.hodor.options import Options
+from hodor.models.swin import Swin
 
 
 @dataclass
@@ -68,3 +70,20 @@ class Network(nn.Module):
             self.encoder.object_embedding,
             self.encoder.background_embedding,
         )
+
+
+def build_backbone(options: Options) -> nn.Module:
+    """The backbone that the options name, with its pretrained weights where asked for.
+
+    Raises:
+        HodorError: pretrained weights or frozen blocks asked for where there are none.
+    """
+    if options.backbone == "efficientnet-lite0":
+        return EfficientNetLite0(pretrained=options.pretrained, frozen=options.backbone_frozen)
+    if options.pretrained or options.backbone_frozen:
+        raise HodorError(
+            f"backbone {options.backbone!r} ships no pretrained weights: set `pretrained: false`, `backbone_frozen: 0`"
+        )
+    if options.backbone == "convnet":
+        return ConvNet(width=options.backbone_width, depths=options.backbone_depths)
+    return Swin(width=options.backbone_width, depths=options.backbone_depths, drop_path=options.drop_path)

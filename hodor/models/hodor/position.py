@@ -15,15 +15,11 @@ def sine_position(height: int, width: int, dim: int, device: torch.device) -> Te
     multiple of four. Cached, because it depends on the size alone: do not write to the result.
     """
     half = dim // 2
-    exponents = (
-        torch.arange(half, device=device, dtype=torch.float32).div(2, rounding_mode="floor") * 2 / half
-    )
+    exponents = torch.arange(half, device=device, dtype=torch.float32).div(2, rounding_mode="floor") * 2 / half
     frequencies = 10_000**exponents
 
     def axis(size: int) -> Tensor:
-        coordinates = (
-            torch.arange(1, size + 1, device=device, dtype=torch.float32) / (size + 1e-6) * (2 * math.pi)
-        )
+        coordinates = torch.arange(1, size + 1, device=device, dtype=torch.float32) / (size + 1e-6) * (2 * math.pi)
         angles = coordinates[:, None] / frequencies  # (size, half)
         return torch.stack([angles[:, 0::2].sin(), angles[:, 1::2].cos()], dim=-1).flatten(1)
 
