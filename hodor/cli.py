@@ -7,6 +7,7 @@ imported when their verb is called, so that each verb starts fast.
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -72,6 +73,9 @@ _VERBS: dict[str, tuple[str, dict[str, str]]] = {
     ),
 }
 
+# A full or read-only disk is the user's to mend; any other error of the system keeps its traceback.
+_PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; the exit status: 0, or 1 after an error that the user can mend (2: wrong usage)."""
@@ -80,6 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(options)
     except HodorError as error:
         print(f"hodor {options.verb}: error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in _PLACE_ERRORS:
+            raise
+        where = error.filename or "writing"
+        mend = "free space or mend the folder, then run the same command again: nothing that was done is lost"
+        print(f"hodor {options.verb}: error: {where}: {error.strerror}; {mend}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"hodor {options.verb}: interrupted", file=sys.stderr)

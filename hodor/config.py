@@ -66,7 +66,6 @@ class Row(BaseModel):
     options: dict[str, Any] = Field({}, description="method options that differ from the scale's")
     stage: str | None = Field(description="a key of the scale's `stages`; null: no training")
     init: str | None = Field(None, description="the row whose weights training starts from")
-    trained_on: str = Field(description="its training data in tables")
 
 
 class Rows(BaseModel):
@@ -134,6 +133,20 @@ class Config:
         """The training stage of a row; None where it is not trained."""
         name = self.rows[row].stage
         return self.scale.stages[name] if name else None
+
+    def trained_on(self, row: str) -> str:
+        """Training data of a row in words, in order: `pretrained backbone, then coco/train2017 (subset)`."""
+        parts: list[str] = []
+        at: str | None = row
+        while at is not None:
+            entry, stage = self.rows[at], self.stage(at)
+            if stage is not None:
+                edition = "" if self.scale.edition == "official" else f" ({self.scale.edition})"
+                parts.insert(0, " + ".join(f"{source.dataset}/{source.split}" for source in stage.sources) + edition)
+            if entry.init is None and self.options[at].get("pretrained"):
+                parts.insert(0, "pretrained backbone")
+            at = entry.init
+        return ", then ".join(parts) or "nothing"
 
     def needed(self) -> tuple[str, ...]:
         """The selected rows and the rows that these start from, parents first."""

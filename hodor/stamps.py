@@ -134,7 +134,8 @@ class Stamps:
                     digests[f"{run}/score"] = sha256_json(stamps[f"score-{benchmark}"])
         settings = {
             "rows": {
-                row: entry.model_dump(mode="json") | {"selected": row in self.config.selected}
+                row: entry.model_dump(mode="json")
+                | {"selected": row in self.config.selected, "trained_on": self.config.trained_on(row)}
                 for row, entry in self.config.rows.items()
             },
             "seeds": list(self.config.seeds),

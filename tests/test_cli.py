@@ -1,5 +1,6 @@
 """The command line: verbs, stamps, errors in one line."""
 
+import errno
 import json
 import os
 import subprocess
@@ -155,6 +156,14 @@ def test_an_unexpected_error_keeps_its_traceback(stamp, entry):
     entry("reporting.tables", "tabulate", ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o")
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(stamp, entry, capsys):
+    entry("reporting.tables", "tabulate", OSError(errno.ENOSPC, "No space left on device", "results/table.csv"))
+    assert run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("hodor tabulate: error: results/table.csv: No space left on device; free space")
+    assert told.count("\n") == 1
 
 
 def test_an_interrupt_is_no_traceback(stamp, entry, capsys):

@@ -36,10 +36,10 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
     over seeds where there are several. Only costs.csv holds numbers that vary from run to run.
 
     Args:
-        stamp: its settings are {"rows": {id: the entry of config/rows.yaml (label, options, trained_on,
-            tables, init) with "selected" (False: "not run")}, "seeds", "benchmarks", "scale", "title",
-            "caption", "published": lines of config/published.csv, "stamps": see
-            `hodor.reporting.chain.verify_run`}.
+        stamp: its settings are {"rows": {id: the entry of config/rows.yaml (label, options, tables, init)
+            with "trained_on" (its training data in words) and "selected" (False: "not run")}, "seeds",
+            "benchmarks", "scale", "title", "caption", "published": lines of config/published.csv, "stamps":
+            see `hodor.reporting.chain.verify_run`}.
         runs: the scale's folder of runs, for example runs/mini; the tables name manifests below it as given.
         out: folder for the tables.
 

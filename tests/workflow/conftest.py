@@ -29,7 +29,7 @@ PARTS = [
     "results/README.md",
     "workflow",
 ]
-LIMIT_S = 600
+LIMIT_S = 1800
 
 
 @dataclass(frozen=True)

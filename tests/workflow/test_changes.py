@@ -50,7 +50,6 @@ def test_a_new_row_trains_alone(checkout):
     options: {attention: soft, detach_masks: true}
     stage: cyclic
     init: hodor-soft-coco
-    trained_on: videos
 """,
     )
     assert checkout.due() == from_training(1)

@@ -1,0 +1,24 @@
+"""Scale mini, as `make reproduce` runs it: learning shows."""
+
+import csv
+
+import pytest
+
+TARGETS = ["results/ablation_table.csv", "reports/index.html"]
+
+
+@pytest.mark.long
+def test_every_trained_row_beats_copying_and_its_untrained_network(fresh):
+    checkout = fresh()
+    checkout.edit("config/config.yaml", "\nscale: tiny\n", "\nscale: mini\n")
+    checkout.snakemake(*TARGETS)
+    score = {}
+    for table in ("ablation", "extended"):
+        with open(checkout.path / f"results/{table}_table.csv", newline="") as file:
+            score |= {line["row"]: float(line["J&F"]) for line in csv.DictReader(file)}
+    for attention in ("none", "hard", "soft"):
+        for stage in ("coco", "cyclic"):
+            ours = score[f"hodor-{attention}-{stage}"]
+            assert ours >= score["copy-first-mask"] + 15
+            assert ours >= score[f"hodor-{attention}-untrained"] + 10
+    assert checkout.due("--", *TARGETS) == {}
