@@ -7,6 +7,7 @@ field.
 """
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def training_curves(groups: Mapping[str, Sequence[tuple[str, str | None, Run]]])
                 axes.plot(steps, losses, color=colour, alpha=0.3, linewidth=0.7)
                 axes.plot(steps, running_mean(losses), color=colour, linestyle=line, linewidth=1.6, label=label)
             axes.set(
-                title=title,
+                title=textwrap.fill(title, 44),
                 xlabel="step",
                 ylabel="loss (cross-entropy + dice)",
                 xlim=(0, None),

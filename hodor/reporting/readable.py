@@ -45,8 +45,11 @@ def measured(lines: Sequence[Line], beside: bool) -> tuple[list[str], list[list[
 
 
 def published(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of the published numbers of these rows; rows without one are left out."""
-    head = ["system", "training data", "attention", "benchmark", "paper's J&F"]
+    """Head and lines of the published numbers of these rows; rows without one are left out.
+
+    Our training data are not the paper's, so they have no column here.
+    """
+    head = ["system", "attention", "benchmark", "paper's J&F"]
     rows = [[_readable(line)[column] for column in head] for line in lines if line["paper_J&F"]]
     return head, rows
 
