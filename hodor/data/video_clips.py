@@ -7,11 +7,10 @@ import numpy as np
 
 from hodor.data import augment, warps
 from hodor.data.batches import Plan, Sample, plan_batches
-from hodor.data.davis import load_davis
 from hodor.data.image_clips import ATTEMPTS, clip_size, scaled_area, visible_at_stride_8
 from hodor.data.images import VOID
 from hodor.data.video import Video
-from hodor.data.youtube_vos import load_youtube_vos
+from hodor.data.videos import load_videos
 from hodor.errors import HodorError
 from hodor.training.options import Source, StageOptions
 
@@ -35,7 +34,7 @@ class SparseVideoClips:
         self.options = options
         self.candidates = []
         for source in options.sources:
-            found = [usable(video, source, options) for video in load_videos(data, source)]
+            found = [usable(video, source, options) for video in load_videos(data, source.dataset, source.split)]
             found = [candidate for candidate in found if candidate is not None]
             if not found:
                 raise HodorError(
@@ -93,12 +92,6 @@ class SparseVideoClips:
 def _warp(image: np.ndarray, labels: np.ndarray, homography: np.ndarray, target: tuple[int, int]) -> tuple:
     small, small_labels = warps.shrink(image, labels, target)
     return warps.apply(small, small_labels, homography @ warps.scaling(small.shape[:2], image.shape[:2]), target)
-
-
-def load_videos(data: Path, source: Source) -> list[Video]:
-    """The videos of a source: DAVIS or YouTube-VOS by the name of its data set."""
-    load = load_youtube_vos if source.dataset.startswith("youtube-vos") else load_davis
-    return load(data / source.dataset, source.split)
 
 
 def usable(video: Video, source: Source, options: StageOptions) -> Candidate | None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from hodor.data.davis import load_davis
 from hodor.data.images import write_labels
 from hodor.data.video import Video
-from hodor.data.youtube_vos import load_youtube_vos
+from hodor.data.videos import load_videos
+from hodor.device import prepare_device
 from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
 from hodor.models.base import Method, load_model
@@ -31,13 +30,10 @@ def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None
     """
     settings = stamp["settings"]
     benchmark = settings["benchmark"]
-    torch.set_num_threads(settings["threads"])
-    if settings["device"] == "cuda" and not torch.cuda.is_available():
-        raise HodorError("the scale asks for a GPU (device: cuda) and torch sees none: mend the driver, or device: cpu")
+    device = prepare_device(settings["device"], settings["threads"])
     _, method = load_model(weights, InferenceOptions(**settings["inference"]))
-    method.to(settings["device"])
-    load = load_youtube_vos if benchmark["dataset"].startswith("youtube-vos") else load_davis
-    videos = load(data / benchmark["dataset"], benchmark["split"])
+    method.to(device)
+    videos = load_videos(data, benchmark["dataset"], benchmark["split"])
     masks = out / "masks"
     shutil.rmtree(masks, ignore_errors=True)  # a killed run's
     checksums: dict[str, str] = {}

@@ -16,6 +16,7 @@ from torch import Tensor
 from hodor.data.batches import PlannedClips, clips_from
 from hodor.data.image_clips import ImageClips
 from hodor.data.video_clips import SparseVideoClips
+from hodor.device import prepare_device
 from hodor.errors import HodorError
 from hodor.models.base import Method, build_method, load_weights, read_weights, save_model
 from hodor.provenance import (
@@ -26,6 +27,7 @@ from hodor.provenance import (
     sha256_json,
     versions,
     write_json_atomic,
+    write_text_atomic,
 )
 from hodor.training.checkpoints import Checkpoints
 from hodor.training.log import TrainingLog
@@ -77,7 +79,7 @@ def train(stamp: dict[str, Any], data: Path, out: Path, init: Path | None = None
     out.mkdir(parents=True, exist_ok=True)
     save_model(out / "model.safetensors", method, name=settings["method"], options=settings["options"])
     log = run.checkpoints.folder / "train.jsonl"
-    (out / "train.jsonl").write_text(log.read_text() if log.exists() else "")
+    write_text_atomic(out / "train.jsonl", log.read_text() if log.exists() else "")
     write_json_atomic(
         out / "train.json",
         {
@@ -95,18 +97,6 @@ def train(stamp: dict[str, Any], data: Path, out: Path, init: Path | None = None
         },
     )
     shutil.rmtree(run.checkpoints.folder, ignore_errors=True)
-
-
-def prepare_device(device: str, threads: int) -> torch.device:
-    """The device to compute on; sets the number of threads, on which sums in floating point depend.
-
-    Raises:
-        HodorError: a GPU is asked for and torch sees none.
-    """
-    torch.set_num_threads(threads)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise HodorError("the scale asks for a GPU (device: cuda) and torch sees none: mend the driver, or device: cpu")
-    return torch.device(device)
 
 
 class Run:
