@@ -13,22 +13,21 @@ from safetensors.numpy import load_file
 
 TARGET = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
 STEPS = 40
-COMMAND = [
-    sys.executable,
-    "-m",
-    "snakemake",
-    "--cores",
-    "1",
-    "--config",
-    "overrides=" + json.dumps({"stages.images.steps": STEPS, "stages.images.checkpoint_every": 5}),
-    "--",
-    TARGET,
-]
 
 
-def start(checkout) -> subprocess.Popen:
+def command(steps: int) -> list[str]:
+    """Trains one row for so many steps."""
+    overrides = {"stages.images.steps": steps, "stages.images.checkpoint_every": 5}
+    snakemake = [sys.executable, "-m", "snakemake", "--cores", "1"]
+    return [*snakemake, "--config", "overrides=" + json.dumps(overrides), "--", TARGET]
+
+
+COMMAND = command(STEPS)
+
+
+def start(checkout, what: list[str] = COMMAND) -> subprocess.Popen:
     log = open(checkout.path / "killed.txt", "wb")
-    return subprocess.Popen(COMMAND, cwd=checkout.path, stdout=log, stderr=log, start_new_session=True)
+    return subprocess.Popen(what, cwd=checkout.path, stdout=log, stderr=log, start_new_session=True)
 
 
 def wait_for(checkout, text: str, process: subprocess.Popen) -> None:
@@ -66,15 +65,16 @@ def test_a_killed_run_goes_on(checkout, kills):
 
 def test_a_run_that_is_alive_keeps_others_out(checkout):
     (checkout.path / TARGET).unlink()
-    process = start(checkout)
+    endless = command(1_000_000)  # it has to be alive until the end, on a fast machine too
+    process = start(checkout, endless)
     try:
         wait_for(checkout, "hodor-soft-coco seed 0: step 1 ", process)
-        done = checkout.run(*COMMAND, check=False)
+        done = checkout.run(*endless, check=False)
         assert done.returncode == 1 and "cannot be locked" in done.stdout
         # Snakemake alone dies, its training lives on: still nobody else may write there.
         process.kill()
         process.wait()
-        done = checkout.run(*COMMAND, check=False)
+        done = checkout.run(*endless, check=False)
         assert done.returncode == 1 and "cannot be locked" in done.stdout
     finally:
         os.killpg(process.pid, signal.SIGKILL)
