@@ -106,7 +106,7 @@ class PlannedClips(Dataset):
     """Batches by step number: the clip of step s is the same whoever asks, in whatever order."""
 
     def __init__(
-        self, plan: Plan, make: Callable[[int, int, np.random.Generator], Sample], *, seed: int, multiple: int
+        self, plan: Plan, make: Callable[[int, int, np.random.Generator, int], Sample], *, seed: int, multiple: int
     ) -> None:
         self.plan, self.make, self.seed, self.multiple = plan, make, seed, multiple
 
@@ -116,7 +116,7 @@ class PlannedClips(Dataset):
     def __getitem__(self, step: int) -> Clip:
         objects = int(self.plan.objects[step])
         samples = [
-            self.make(int(item), objects, np.random.default_rng([self.seed, step, place]))
+            self.make(int(item), objects, np.random.default_rng([self.seed, step, place]), step)
             for place, item in enumerate(self.plan.items[step])
         ]
         return collate(samples, objects, self.multiple)

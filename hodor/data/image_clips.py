@@ -45,7 +45,7 @@ class ImageClips:
         chosen = aspects[items] if len(items) else np.zeros(0)
         return plan_batches(items, objects, chosen, steps=options.steps, batch=options.batch, seed=seed)
 
-    def make(self, item: int, objects: int, rng: np.random.Generator) -> Sample:
+    def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
         """One clip of image `item` with `objects` of its objects, drawn at random where it has more."""
         candidate, options = self.candidates[item], self.options
         chosen = np.sort(rng.choice(len(candidate.objects), objects, replace=False))

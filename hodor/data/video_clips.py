@@ -59,7 +59,7 @@ class SparseVideoClips:
         aspects = np.array([c.video.height / c.video.width for c in self.candidates])[items]
         return plan_batches(items, objects, aspects, steps=options.steps, batch=options.batch, seed=seed)
 
-    def make(self, item: int, objects: int, rng: np.random.Generator) -> Sample:
+    def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
         """One clip of video `item`; `objects` of the annotated frame's objects, at random where it has more."""
         candidate, options = self.candidates[item], self.options
         video = candidate.video

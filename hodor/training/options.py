@@ -14,6 +14,9 @@ class Source(BaseModel):
     split: str
     # Video stages alone: images of all sources are one pool.
     share: float = Field(1.0, gt=0, le=1)
+    # Image stages alone: an image stands so many times in the pool, and at most so many images of this source do.
+    repeat: int = Field(1, ge=1)
+    limit: int | None = Field(None, ge=1)
     # Largest distance in frames between the annotated frame and another frame of the clip (video stages).
     max_distance: int = Field(6, ge=1)
 
@@ -22,12 +25,14 @@ class StageOptions(BaseModel):
     """What one training stage does.
 
     `images`: pseudo-video clips from single images (HODOR, stage 1). `sparse-video`: clips from videos in which one
-    frame is annotated, trained with cyclic consistency (stage 2).
+    frame is annotated, trained with cyclic consistency (stage 2). `dense-video`: clips from fully annotated videos
+    (stage 2b, in no table of the paper). `static-affine`, `static-stcn`: square pseudo-video clips as STM and STCN
+    make them.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["images", "sparse-video"]
+    kind: Literal["images", "sparse-video", "dense-video", "static-affine", "static-stcn"]
     sources: list[Source] = Field(min_length=1)
     steps: int = Field(ge=0)
     batch: int = Field(ge=1)
@@ -39,6 +44,8 @@ class StageOptions(BaseModel):
     schedule: Literal["constant", "step", "cosine"] = "constant"
     decay_steps: list[int] = []
     decay_factor: float = Field(0.1, gt=0, le=1)
+    # adam: weight decay is part of the gradient (STM, KMN, STCN); adamw: apart from it (HODOR).
+    optimiser: Literal["adamw", "adam"] = "adamw"
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float | None = Field(None, gt=0)
 
@@ -66,8 +73,11 @@ class StageOptions(BaseModel):
     def _one_size_rule(self) -> "StageOptions":
         if (self.pixels is None) == (self.short_side is None):
             raise ValueError("give exactly one of `pixels` and `short_side`")
-        if self.kind == "images" and any(source.share != 1 for source in self.sources):
+        video = self.kind.endswith("video")
+        if not video and any(source.share != 1 for source in self.sources):
             raise ValueError("`share` is for video stages: the images of all sources are one pool")
+        if video and any(source.repeat != 1 or source.limit is not None for source in self.sources):
+            raise ValueError("`repeat` and `limit` are for image stages: videos are drawn by `share`")
         if self.schedule == "step" and not self.decay_steps:
             raise ValueError("schedule `step` needs `decay_steps`")
         return self

@@ -157,14 +157,15 @@ class Run:
         return clips_from(clips, step, workers=self.options.workers)
 
     def _optimiser(self) -> torch.optim.Optimizer:
-        """AdamW over two groups, whose learning rates are multiples of the schedule's."""
+        """Adam or AdamW over two groups, whose learning rates are multiples of the schedule's."""
         backbone = self.method.backbone_parameters()
         known = {id(parameter) for parameter in backbone}
         groups = [
             {"params": [p for p in self.method.parameters() if id(p) not in known], "factor": 1.0},
             {"params": [p for p in backbone if p.requires_grad], "factor": self.options.backbone_factor},
         ]
-        return torch.optim.AdamW(
+        kind = torch.optim.AdamW if self.options.optimiser == "adamw" else torch.optim.Adam
+        return kind(
             [group for group in groups if group["params"]], lr=0.0, weight_decay=self.options.weight_decay
         )
 
