@@ -22,6 +22,7 @@ from torch.nn import functional
 
 Mode = Literal["none", "hard", "soft"]
 MODES: tuple[Mode, ...] = ("none", "hard", "soft")
+Empty = Literal["all", "peak"]
 # The learned alphas start at these values, each for a quarter of the heads.
 INITIAL_ALPHA = (32.0, 16.0, 8.0, 4.0)
 
@@ -37,14 +38,16 @@ def initial_alpha(heads: int) -> list[float]:
     return [value for value in INITIAL_ALPHA for _ in range(heads // len(INITIAL_ALPHA))]
 
 
-def hard_mask_bias(mask: Tensor) -> Tensor:
-    """The additive bias of hard masking: -inf where `mask` (..., N) is below 0.5, else 0.
+def hard_mask_bias(mask: Tensor, threshold: float = 0.5, empty: Empty = "all") -> Tensor:
+    """The additive bias of hard masking: -inf where `mask` (..., N) is below `threshold`, else 0.
 
-    A query whose pixels are all blocked would have no softmax: all its pixels are unblocked. The result has no
-    gradient: thresholding is what soft masking replaces.
+    A query whose pixels are all blocked would have no softmax: all its pixels are unblocked (`empty` "all"), or those
+    where its mask is largest ("peak"). The result has no gradient: thresholding is what soft masking replaces.
     """
-    blocked = mask.detach() < 0.5
-    blocked = blocked & ~blocked.all(dim=-1, keepdim=True)
+    mask = mask.detach()
+    blocked = mask < threshold
+    kept = torch.ones_like(blocked) if empty == "all" else mask == mask.amax(dim=-1, keepdim=True)
+    blocked = blocked & ~(blocked.all(dim=-1, keepdim=True) & kept)
     return torch.zeros_like(mask).masked_fill_(blocked, -math.inf)
 
 
@@ -58,6 +61,9 @@ class SoftMaskedAttention(nn.Module):
             attention, the mask is ignored). Only `soft` has the parameter `alpha` (heads,).
         alpha: starting values, one for each head or one for all; None takes `initial_alpha(heads)`.
         dropout: probability of dropping an attention weight in training.
+        alpha_inside_scale: divide alpha * mask by sqrt(C / heads) as well, as some papers write the formula; the
+            released code does not (specification section 3.4).
+        threshold, empty: of mode `hard`, see `hard_mask_bias`.
 
     Raises:
         ValueError: an unknown mode, heads that do not divide `dim`, or alphas that do not fit the heads.
@@ -71,6 +77,9 @@ class SoftMaskedAttention(nn.Module):
         mode: Mode = "soft",
         alpha: float | Sequence[float] | None = None,
         dropout: float = 0.0,
+        alpha_inside_scale: bool = False,
+        threshold: float = 0.5,
+        empty: Empty = "all",
     ) -> None:
         super().__init__()
         if mode not in MODES:
@@ -78,6 +87,8 @@ class SoftMaskedAttention(nn.Module):
         if dim % heads:
             raise ValueError(f"{heads} heads do not divide {dim} channels")
         self.dim, self.heads, self.mode = dim, heads, mode
+        self.threshold, self.empty = threshold, empty
+        self.mask_scale = 1 / math.sqrt(dim // heads) if alpha_inside_scale else 1.0
         self.q_proj = nn.Linear(dim, dim)
         self.k_proj = nn.Linear(dim, dim)
         self.v_proj = nn.Linear(dim, dim)
@@ -121,8 +132,8 @@ class SoftMaskedAttention(nn.Module):
             shape = None if mask is None else tuple(mask.shape)
             raise ValueError(f"mode {self.mode!r} needs a mask of shape (B, Q, N) = {expected}, got {shape}")
         if self.mode == "hard":
-            return hard_mask_bias(mask).unsqueeze(1).to(query.dtype)
-        return self.alpha.view(1, -1, 1, 1).to(mask.dtype) * mask.unsqueeze(1)
+            return hard_mask_bias(mask, self.threshold, self.empty).unsqueeze(1).to(query.dtype)
+        return (self.mask_scale * self.alpha).view(1, -1, 1, 1).to(mask.dtype) * mask.unsqueeze(1)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, heads={self.heads}, mode={self.mode!r}"

@@ -147,3 +147,23 @@ def test_imports_torch_and_the_standard_library_only():
         elif isinstance(node, ast.Import):
             roots |= {alias.name.split(".")[0] for alias in node.names}
     assert roots == {"math", "collections", "typing", "torch"}
+
+
+def test_a_mask_with_no_pixel_left_may_see_its_largest_ones_alone():
+    from hodor.attention import hard_mask_bias
+
+    mask = torch.tensor([[0.1, 0.3, 0.3, 0.2], [0.1, 0.9, 0.4, 0.6]])
+    assert (hard_mask_bias(mask)[0] == 0).all()
+    assert (hard_mask_bias(mask, empty="peak")[0] == 0).tolist() == [False, True, True, False]
+    assert (hard_mask_bias(mask)[1] == 0).tolist() == [False, True, False, True]
+    assert (hard_mask_bias(mask, threshold=0.7)[1] == 0).tolist() == [False, True, False, False]
+
+
+def test_alpha_inside_the_scale_is_a_smaller_alpha():
+    torch.manual_seed(0)
+    outside = SoftMaskedAttention(16, 4, alpha=[8.0, 4.0, 2.0, 1.0])
+    inside = SoftMaskedAttention(16, 4, alpha=[16.0, 8.0, 4.0, 2.0], alpha_inside_scale=True)  # sqrt(16 / 4) = 2
+    state = outside.state_dict() | {"alpha": inside.alpha.data}
+    inside.load_state_dict(state)
+    query, pixels, mask = torch.randn(1, 3, 16), torch.randn(1, 9, 16), torch.rand(1, 3, 9)
+    assert torch.allclose(outside(query, pixels, mask), inside(query, pixels, mask), atol=1e-6)

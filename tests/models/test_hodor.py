@@ -15,8 +15,8 @@ from hodor.models.hodor.masks import merge_backgrounds, patch_grid, predicted_ma
 from hodor.models.hodor.method import followed_labels, paste
 from hodor.models.hodor.network import Network
 from hodor.models.hodor.options import Options
-from hodor.models.hodor.original import DEAD_PREFIXES, original_name
 from hodor.models.hodor.position import sine_position
+from hodor.models.original.hodor import DEAD_PREFIXES, original_name
 
 NARROW = {
     "backbone": "convnet",
@@ -193,6 +193,32 @@ def test_first_descriptors_are_means_peaks_and_zeros():
     masks = torch.tensor([[[0.1, 0.2, 0.3, 0.4], [0.9, 0.8, 0.1, 0.0], [0.1, 0.2, 0.45, 0.3]]])
     out = initial_descriptors(pixels, masks, backgrounds=1)
     assert out[0].tolist() == [[0, 0], [1, 2], [4, 5]]  # empty background, mean of two, peak at pixel 2
+
+
+def encoded(**options) -> tuple[torch.Tensor, torch.Tensor]:
+    """Descriptors of one random map under a fixed mask: of nine background patches and one object."""
+    network = narrow(**options).network.eval()
+    torch.manual_seed(1)
+    objects = torch.zeros(1, 1, 8, 12)
+    objects[:, :, 2:6, 2:6] = 0.9
+    return network.encoder(torch.randn(1, 32, 8, 12), *predicted_masks(objects, (3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("option", "modes"),
+    [
+        ({"mask_threshold": 0.95}, {"hard"}),
+        ({"empty_mask": "peak", "mask_threshold": 1.0}, {"hard"}),
+        ({"mask_backgrounds": False}, {"hard", "soft"}),
+        ({"masked_initialisation": False}, {"none", "hard", "soft"}),
+        ({"alpha_inside_scale": True}, {"soft"}),
+    ],
+)
+def test_open_decisions_change_the_variants_that_they_are_about(option, modes):
+    base = {"mask_threshold": 1.0} if "empty_mask" in option else {}
+    for mode in ("none", "hard", "soft"):
+        ours, theirs = (torch.cat(encoded(attention=mode, **o), 1) for o in (base, option))
+        assert torch.allclose(ours, theirs) == (mode not in modes), mode
 
 
 def test_merging_takes_the_largest_background():

@@ -9,16 +9,26 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from hodor.attention import Mode, SoftMaskedAttention
+from hodor.attention import SoftMaskedAttention
+from hodor.models.hodor.options import Options
 
 
 class EncoderLayer(nn.Module):
     """Self-attention among descriptors, soft-masked cross-attention to pixels, feed-forward; post-norm."""
 
-    def __init__(self, dim: int, heads: int, hidden: int, *, mode: Mode, dropout: float) -> None:
+    def __init__(self, options: Options) -> None:
         super().__init__()
-        self.self_attention = nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
-        self.cross_attention = SoftMaskedAttention(dim, heads, mode=mode, dropout=dropout)
+        dim, hidden, dropout = options.dim, options.encoder_hidden, options.dropout
+        self.self_attention = nn.MultiheadAttention(dim, options.heads, dropout=dropout, batch_first=True)
+        self.cross_attention = SoftMaskedAttention(
+            dim,
+            options.heads,
+            mode=options.attention,
+            dropout=dropout,
+            alpha_inside_scale=options.alpha_inside_scale,
+            threshold=options.mask_threshold,
+            empty=options.empty_mask,
+        )
         self.feed_forward = nn.Sequential(
             nn.Linear(dim, hidden),
             nn.ReLU(),
@@ -43,15 +53,15 @@ class Encoder(nn.Module):
     `background_embedding` (G, C) and `object_embedding` (C) are learned; the decoder adds them to its keys too.
     """
 
-    def __init__(
-        self, dim: int, heads: int, hidden: int, layers: int, *, backgrounds: int, mode: Mode, dropout: float
-    ) -> None:
+    def __init__(self, options: Options) -> None:
         super().__init__()
-        self.object_embedding = nn.Parameter(torch.randn(dim))
-        self.background_embedding = nn.Parameter(torch.randn(backgrounds, dim))
-        layer = EncoderLayer(dim, heads, hidden, mode=mode, dropout=dropout)
+        rows, columns = options.background_grid
+        self.options = options
+        self.object_embedding = nn.Parameter(torch.randn(options.dim))
+        self.background_embedding = nn.Parameter(torch.randn(rows * columns, options.dim))
+        layer = EncoderLayer(options)
         # The release builds one layer and copies it: all layers start from the same weights.
-        self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(layers))
+        self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(options.encoder_layers))
 
     def forward(self, features: Tensor, objects: Tensor, backgrounds: Tensor) -> tuple[Tensor, Tensor]:
         """Encode one frame.
@@ -67,7 +77,10 @@ class Encoder(nn.Module):
         pixels = features.flatten(2).transpose(1, 2)  # (B, N, C)
         split = backgrounds.shape[1]
         masks = torch.cat([backgrounds, objects], dim=1).flatten(2)  # (B, Q, N)
-        x = initial_descriptors(pixels, masks, backgrounds=split)
+        shown = masks if self.options.masked_initialisation else torch.ones_like(masks)
+        x = initial_descriptors(pixels, shown, backgrounds=split)
+        if not self.options.mask_backgrounds:
+            masks = torch.cat([torch.ones_like(masks[:, :split]), masks[:, split:]], dim=1)
         count = objects.shape[1]
         embedding = torch.cat([self.background_embedding, self.object_embedding.expand(count, -1)])
         embedding = embedding.expand(len(x), -1, -1)
