@@ -3,7 +3,7 @@
     fetch prepare train segment score manifest tabulate render
 
 A step takes its settings from a stamp, which the workflow writes; `hodor score` also works without one. Modules are
-imported when their verb is called, so that each verb starts fast.
+imported when their verb is called, so that each verb starts fast. Verbs for people are in `hodor.commands`.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from hodor import __version__
+from hodor.commands import add_parsers
+from hodor.data.sources import WEIGHT_SETS
 from hodor.errors import HodorError
 from hodor.locks import hold
 from hodor.provenance import read_stamp
@@ -114,10 +116,14 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(f"--{flag.rstrip('?+')}", type=kind, nargs=count, required=required, help=help)
         if verb == "score":
             command.add_argument("--jobs", type=int, help="processes (all cores if absent)")
+    add_parsers(verbs)
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
+    if hasattr(options, "command"):
+        options.command(options)
+        return
     stamp = read_stamp(options.stamp) if getattr(options, "stamp", None) else None
     if stamp is not None:
         if stamp["step"] != options.verb:
@@ -137,7 +143,9 @@ def _fetch(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
 
 
 def _prepare(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
-    _entry("data.prepare", "prepare")(stamp, options.archives, options.out, options.manifest)
+    weights = stamp["settings"].get("dataset") in WEIGHT_SETS
+    module, name = ("models.original.prepare", "prepare_weights") if weights else ("data.prepare", "prepare")
+    _entry(module, name)(stamp, options.archives, options.out, options.manifest)
 
 
 def _train(options: argparse.Namespace, stamp: dict[str, Any]) -> None:

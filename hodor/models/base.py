@@ -58,6 +58,18 @@ class Method(nn.Module, ABC):
         """Parameters that train with the backbone's learning rate."""
         return []
 
+    def load_starting_weights(self, folder: Path) -> None:
+        """Take what training starts from out of a prepared weight set, the one that the option `weights` names.
+
+        Raises:
+            HodorError: a method that takes none, or files that do not fit it.
+        """
+        raise HodorError(f"{folder}: method {type(self).__name__} takes no starting weights: remove option `weights`")
+
+    def undecayed_parameters(self) -> list[nn.Parameter]:
+        """Parameters that weight decay leaves alone."""
+        return []
+
     def log_values(self) -> dict[str, Any]:
         """Further values worth a line of the training log (JSON types)."""
         return {}
@@ -144,8 +156,8 @@ def load_model(path: Path, inference: InferenceOptions | None = None) -> tuple[s
     return name, method.eval()
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
+def read_weights(path: Path, mend: str = "train its row") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; `mend` says how to get it.
 
     Raises:
         HodorError: the file is missing or broken.
@@ -154,9 +166,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except FileNotFoundError as error:
-        raise HodorError(f"{path}: no such model file; train its row first") from error
+        raise HodorError(f"{path}: no such model file; {mend} first") from error
     except (SafetensorError, OSError) as error:
-        raise HodorError(f"{path}: broken model file ({error}); delete it and train its row again") from error
+        raise HodorError(f"{path}: broken model file ({error}); delete it and {mend} again") from error
 
 
 def load_weights(method: Method, weights: dict[str, Tensor], path: Path) -> None:

@@ -1,8 +1,12 @@
 """Deformable 3x3 convolution, first version (DCN-v1): every tap reads at a learned offset.
 
 Pure PyTorch, so that it runs where torchvision cannot be imported; equal to `torchvision.ops.deform_conv2d` with one
-offset group, one weight group and no modulation (Dai et al., "Deformable Convolutional Networks", ICCV 2017).
+offset group, one weight group and no modulation (Dai et al., "Deformable Convolutional Networks", ICCV 2017), which
+takes its place on a GPU where it can be imported.
 """
+
+from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +19,30 @@ def deformable_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor |
     Offsets are (dy, dx) pairs in pixels, tap by tap in row-major order. Reading is bilinear; outside the map is 0.
     The output has the size of `x` (stride 1, "same" padding). Returns (B, O, H, W).
     """
+    operator = gpu_operator() if on_gpu(x) else None
+    if operator is not None:
+        # The operator takes one type alone; under mixed precision it casts by itself.
+        return operator(x, offsets, weight, bias, padding=weight.shape[-1] // 2)
+    return sampled_conv2d(x, offsets, weight, bias)
+
+
+def on_gpu(x: Tensor) -> bool:
+    """Whether torchvision's operator, if there, is the faster way for this tensor."""
+    return x.is_cuda
+
+
+@cache
+def gpu_operator() -> Callable[..., Tensor] | None:
+    """torchvision's operator, imported when first asked for; None where torchvision is absent or does not fit torch."""
+    try:
+        from torchvision.ops import deform_conv2d
+    except (ImportError, OSError, RuntimeError):  # a build for another torch fails with the last two
+        return None
+    return deform_conv2d
+
+
+def sampled_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`deformable_conv2d` in PyTorch's own operations."""
     batch, channels, height, width = x.shape
     out_channels, _, k, _ = weight.shape
     taps = k * k

@@ -1,11 +1,16 @@
 """Deformable convolution against the definition."""
 
 import itertools
+import subprocess
+import sys
+import types
 
+import pytest
 import torch
 from torch.autograd import gradcheck
 from torch.nn import functional
 
+from hodor.models import deformable
 from hodor.models.deformable import DeformableConv, deformable_conv2d
 
 
@@ -60,3 +65,65 @@ def test_layer_starts_with_offsets_that_move():
     x = torch.randn(1, 32, 6, 6)
     assert layer.conv_offsets(x).abs().max() > 0.05
     assert layer(x).shape == x.shape
+
+
+# On a GPU torchvision's operator takes over.
+
+
+@pytest.fixture
+def torchvision(monkeypatch):
+    """A stand-in for torchvision: its operator notes how it is called and answers by the definition."""
+    calls = []
+
+    def deform_conv2d(input, offset, weight, bias=None, stride=1, padding=0, dilation=1, mask=None):
+        calls.append({"stride": stride, "padding": padding, "dilation": dilation, "mask": mask})
+        assert padding == 1  # what the definition below stands for
+        return by_definition(input, offset, weight, bias)
+
+    ops = types.ModuleType("torchvision.ops")
+    ops.deform_conv2d = deform_conv2d
+    monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.ops", ops)
+    deformable.gpu_operator.cache_clear()
+    yield calls
+    deformable.gpu_operator.cache_clear()
+
+
+def test_a_gpu_takes_torchvisions_operator(torchvision, monkeypatch):
+    arguments = inputs()
+    expected = deformable_conv2d(*arguments)
+    assert torchvision == []  # not for tensors on a CPU
+    monkeypatch.setattr(deformable, "on_gpu", lambda x: True)
+    assert torch.allclose(deformable_conv2d(*arguments), expected, atol=1e-9)
+    assert torchvision == [{"stride": 1, "padding": 1, "dilation": 1, "mask": None}]
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError])
+def test_a_gpu_without_a_torchvision_that_works_takes_the_plain_one(error, torchvision, monkeypatch):
+    class Broken(types.ModuleType):
+        def __getattr__(self, name):
+            raise error(name)
+
+    monkeypatch.setitem(sys.modules, "torchvision.ops", Broken("torchvision.ops"))
+    monkeypatch.setattr(deformable, "on_gpu", lambda x: True)
+    arguments = inputs()
+    assert torch.allclose(deformable_conv2d(*arguments), by_definition(*arguments), atol=1e-9)
+
+
+def test_tensors_on_a_cpu_never_import_torchvision():
+    code = (
+        "import sys, torch; from hodor.models.deformable import DeformableConv; "
+        "DeformableConv(32)(torch.randn(1, 32, 4, 4)); sys.exit('torchvision' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_both_ways_agree_on_a_gpu():
+    arguments = [t.cuda().float().requires_grad_() for t in inputs(12, 20)]
+    if deformable.gpu_operator() is None:
+        pytest.skip("torchvision is not installed")
+    outputs = [f(*arguments) for f in (deformable_conv2d, deformable.sampled_conv2d)]
+    gradients = [torch.autograd.grad(out.square().sum(), arguments) for out in outputs]
+    assert torch.allclose(*outputs, atol=1e-4)
+    assert all(torch.allclose(a, b, atol=1e-2, rtol=1e-3) for a, b in zip(*gradients, strict=True))

@@ -9,7 +9,7 @@ from hodor.models.hodor.cycles import Cycles
 from hodor.models.hodor.decoder import History
 from hodor.models.hodor.masks import merge_backgrounds, reference_masks, resize
 from hodor.models.hodor.method import Hodor
-from hodor.models.hodor.original import original_name
+from hodor.models.original.hodor import original_name
 from hodor.training.losses import cross_entropy_and_dice
 
 

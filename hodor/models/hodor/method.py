@@ -7,6 +7,7 @@ DAVIS-2017 val from images, 80.6 after cyclic training; 270 GFLOP for a frame of
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from hodor.models.hodor.masks import (
 )
 from hodor.models.hodor.network import Features, Network
 from hodor.models.hodor.options import Options
+from hodor.models.hodor.starting import load_swin
 from hodor.training.losses import cross_entropy_and_dice
 
 
@@ -105,6 +107,14 @@ class Hodor(Method):
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         return list(self.network.backbone.parameters())
+
+    def load_starting_weights(self, folder: Path) -> None:
+        load_swin(self.network, folder)
+
+    def undecayed_parameters(self) -> list[nn.Parameter]:
+        if self.options.decay_alpha or self.options.attention != "soft":
+            return []
+        return [layer.cross_attention.alpha for layer in self.network.encoder.layers]
 
     def log_values(self) -> dict[str, Any]:
         """The learned alphas, one list of heads for each encoder layer (soft masking only)."""

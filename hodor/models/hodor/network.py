@@ -39,15 +39,7 @@ class Network(nn.Module):
         self.backbone = build_backbone(options)
         self.pyramid = FeaturePyramid(self.backbone.channels, dim, outputs=2)
         self.norms = nn.ModuleList(nn.GroupNorm(16, dim) for _ in range(2))
-        self.encoder = Encoder(
-            dim,
-            options.heads,
-            options.encoder_hidden,
-            options.encoder_layers,
-            backgrounds=self.backgrounds,
-            mode=options.attention,
-            dropout=options.dropout,
-        )
+        self.encoder = Encoder(options)
         self.decoder = Decoder(
             dim, options.heads, options.decoder_hidden, options.decoder_layers, dropout=options.dropout
         )
@@ -83,6 +75,7 @@ def build_backbone(options: Options) -> nn.Module:
     if options.pretrained or options.backbone_frozen:
         raise HodorError(
             f"backbone {options.backbone!r} ships no pretrained weights: set `pretrained: false`, `backbone_frozen: 0`"
+            + ("; `weights` names a weight set" if options.backbone == "swin" else "")
         )
     if options.backbone == "convnet":
         return ConvNet(width=options.backbone_width, depths=options.backbone_depths)

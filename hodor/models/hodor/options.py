@@ -17,6 +17,9 @@ class Options(BaseModel):
     backbone_depths: tuple[int, int, int, int] = (2, 2, 6, 2)
     drop_path: float = Field(0.2, ge=0, lt=1)
     pretrained: bool = False
+    # The weight set (hodor/data/sources.py) that training starts from, unless it starts from another row. ImageNet's is
+    # a different experiment from the published one, which starts from a COCO detector.
+    weights: Literal["swin-tiny-mask-rcnn-3x", "swin-tiny-imagenet"] | None = None
     # So many first blocks of a pretrained backbone keep their weights, which saves most of its backward pass.
     backbone_frozen: int = Field(0, ge=0)
     # Group norms of 16 and 8 groups stand on it and on a quarter of it.
@@ -31,6 +34,25 @@ class Options(BaseModel):
     # True: predicted masks are detached before they are encoded again (the released configs); False: the gradient
     # flows through the soft mask (the poster's claim). Only soft masking feels the difference.
     detach_masks: bool = False
+
+    # What the papers leave open; docs/decisions.md argues each default.
+    # Hard masking: pixels below this are blocked; a mask without any pixel left sees all pixels, or its largest ones.
+    mask_threshold: float = Field(0.5, gt=0, le=1)
+    empty_mask: Literal["all", "peak"] = "all"
+    # False: the background descriptors attend to all pixels, whatever the masking.
+    mask_backgrounds: bool = True
+    # Descriptors start as the mean feature under their mask, or (False) under the whole frame.
+    masked_initialisation: bool = True
+    # alpha * mask inside the division by sqrt(C / heads), as printed, or outside, as released.
+    alpha_inside_scale: bool = False
+    # Whether weight decay pulls alpha towards 0, as released.
+    decay_alpha: bool = True
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> "Options":
+        if self.weights and self.backbone != "swin":
+            raise ValueError(f"`weights` {self.weights} are for backbone swin, not {self.backbone}")
+        return self
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "Options":

@@ -1,9 +1,14 @@
-"""Names of HODOR's parameters in the authors' release, for converting checkpoints and checking against them.
+"""HODOR's released checkpoints: `{model: entries, ...}`, specification section 12. Only names, no code of the release.
 
-Only names, no code of the release: specification section 12.
+Of such a file all entries are read but those of `DEAD_PREFIXES`, which the release creates and never uses. It holds
+soft masking alone: the releases of the other maskings do not exist.
 """
 
 import re
+
+import torch
+
+from hodor.models.original.format import Entries, Format, Options, renaming
 
 # Ours -> theirs, applied in order to the start of a name.
 _PREFIXES = (
@@ -53,4 +58,31 @@ DEAD_PREFIXES = (
     "feature_extractor.norm_layers.3.",
     "feature_extractor.norm_layers.4.",
     "decoder.fmap_proj_4x.",
+)
+
+
+def neutral(options: Options) -> Entries:
+    """The entries of `DEAD_PREFIXES` with values that do nothing: norms 1 and 0, everything else 0."""
+    width, out = 256, {}
+    for level in (2, 3):
+        out[f"feature_extractor.bb_fpn.1.fpn_convs.{level}.conv.weight"] = torch.zeros(width, width, 3, 3)
+        out[f"feature_extractor.bb_fpn.1.fpn_convs.{level}.conv.bias"] = torch.zeros(width)
+    out["decoder.fmap_proj_4x.0.weight"] = torch.zeros(width, width, 1, 1)
+    for norm in ("decoder.fmap_proj_4x.2", *(f"feature_extractor.norm_layers.{level}" for level in (2, 3, 4))):
+        out[f"{norm}.weight"], out[f"{norm}.bias"] = torch.ones(width), torch.zeros(width)
+    return out
+
+
+to_original, to_ours = renaming(lambda name: original_name(name.removeprefix("network.")))
+
+FORMAT = Format(
+    name="hodor",
+    about="HODOR's released checkpoints",
+    mark="feature_extractor.bb_fpn.",
+    to_ours=to_ours,
+    to_original=to_original,
+    method="hodor",
+    wrapper="model",
+    neutral=neutral,
+    constant=(".relative_position_index",),
 )

@@ -1,0 +1,48 @@
+"""Verbs for people: they take arguments and no stamp, and no rule of the workflow calls them.
+
+    convert cost
+
+Each adds its parser and names the function that does it; modules are imported when their verb is called.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_parsers(verbs: argparse._SubParsersAction) -> None:
+    """Adds the verbs to those of the steps; each sets `command`, a function of the parsed arguments."""
+    _add_convert(verbs)
+    _add_cost(verbs)
+
+
+def _add_convert(verbs: argparse._SubParsersAction) -> None:
+    about = "turn an original checkpoint into a file of ours, or back, and report every entry"
+    parser = verbs.add_parser("convert", help=about, description=about[0].upper() + about[1:] + ".")
+    parser.add_argument("source", type=Path, help="a checkpoint (.pth, .pt, .pkl, .bin) or a .safetensors of ours")
+    parser.add_argument("target", type=Path, help="the file to write, of the other kind")
+    parser.add_argument("--format", help="kind of the checkpoint; told from its entries if absent")
+    parser.set_defaults(command=_convert)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from hodor.models.original.command import convert
+
+    convert(options.source, options.target, options.format)
+
+
+def _add_cost(verbs: argparse._SubParsersAction) -> None:
+    about = "count what the rows of a scale take: operations, GPU hours, memory, disk"
+    parser = verbs.add_parser("cost", help=about, description=about[0].upper() + about[1:] + ".")
+    parser.add_argument("--scale", default="paper", help="a file of config/scales, without its ending")
+    parser.add_argument("--rows", default="main", help="as `rows` of config/config.yaml, separated by commas")
+    parser.add_argument("--gpu", default="h200", help="h200 or rtx3090, or any name with --speed")
+    parser.add_argument("--speed", type=float, help="10^12 operations a second that a training reaches")
+    parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the configuration")
+    parser.set_defaults(command=_cost)
+
+
+def _cost(options: argparse.Namespace) -> None:
+    from hodor.reporting.cost import cost
+
+    overrides = {"scale": options.scale, "rows": options.rows}
+    print(cost(options.config, overrides, options.gpu, options.speed))
