@@ -7,7 +7,7 @@ import numpy as np
 
 from hodor.data import augment, warps
 from hodor.data.batches import Plan, Sample, plan_batches
-from hodor.data.image_clips import ATTEMPTS, clip_size, scaled_area, visible_at_stride_8
+from hodor.data.image_clips import ATTEMPTS, clip_size, clip_warp, scaled_area, visible_at_stride_8
 from hodor.data.images import VOID
 from hodor.data.video import Video
 from hodor.data.videos import load_videos
@@ -64,34 +64,54 @@ class SparseVideoClips:
         candidate, options = self.candidates[item], self.options
         video = candidate.video
         chosen = np.sort(rng.choice(candidate.objects, objects, replace=False))
-        truth = video.labels(video.frames[candidate.annotated])
-        labels = np.zeros_like(truth)
-        for i, object_id in enumerate(chosen):
-            labels[truth == object_id] = i + 1
+        labels = chosen_labels(video.labels(video.frames[candidate.annotated]), chosen)
         others = other_frames(len(video.frames), candidate.annotated, options.frames - 1, candidate.source, rng)
-        target = clip_size(labels.shape, options)
-        least = scaled_area(options.min_area, labels.shape, options)
-        flipped = warps.flip(labels.shape) if rng.random() < 0.5 else np.eye(3)
-        outer = warps.scaling(labels.shape, target) @ flipped
         images = []
         for position in (candidate.annotated, *others):
             image = video.frame(video.frames[position])
             images.append(augment.colour(image, rng, brightness=BRIGHTNESS) if options.colour else image)
-        for attempt in range(ATTEMPTS):
-            inside = augment.video_warp(labels, objects, least, rng) if attempt + 1 < ATTEMPTS else np.eye(3)
-            homography = outer @ inside
-            reference = _warp(images[0], labels, homography, target)
-            if visible_at_stride_8(reference[1], objects):
-                break
         nothing = np.zeros_like(labels)
-        warped = [reference] + [_warp(image, nothing, homography, target) for image in images[1:]]
-        frames, moved, valid = (np.stack(parts) for parts in zip(*warped, strict=True))
-        return Sample(frames, moved, valid, (True,) + (False,) * (options.frames - 1))
+        return warp_together(images, [labels] + [nothing] * len(others), (True,) + (False,) * len(others), options, rng)
 
 
-def _warp(image: np.ndarray, labels: np.ndarray, homography: np.ndarray, target: tuple[int, int]) -> tuple:
+def chosen_labels(truth: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Labels (H, W) with the ids `chosen`, in their order, as 1, 2, ...; everything else is background."""
+    renamed = np.zeros(256, np.uint8)
+    renamed[chosen] = np.arange(1, len(chosen) + 1)
+    return renamed[truth]
+
+
+def warp_together(
+    images: list[np.ndarray],
+    labels: list[np.ndarray],
+    annotated: tuple[bool, ...],
+    options: StageOptions,
+    rng: np.random.Generator,
+) -> Sample:
+    """A clip of frames that all get the same flip and the same warp, which keeps the objects of the first frame."""
+    reference = labels[0]
+    size, objects = reference.shape, len(np.unique(reference[reference > 0]))
+    target = clip_size(size, options)
+    least = scaled_area(options.min_area, size, options)
+    flipped = warps.flip(size) if rng.random() < 0.5 else np.eye(3)
+    outer = warps.scaling(size, target) @ flipped
+    for attempt in range(ATTEMPTS):
+        inside = augment.video_warp(reference, objects, least, rng) if attempt + 1 < ATTEMPTS else np.eye(3)
+        homography = outer @ inside
+        first = _warp(images[0], reference, homography, target, options)
+        if visible_at_stride_8(first[1], objects):
+            break
+    warped = [first] + [_warp(*pair, homography, target, options) for pair in zip(images[1:], labels[1:], strict=True)]
+    frames, moved, valid = (np.stack(parts) for parts in zip(*warped, strict=True))
+    return Sample(frames, moved, valid, annotated)
+
+
+def _warp(
+    image: np.ndarray, labels: np.ndarray, homography: np.ndarray, target: tuple[int, int], options: StageOptions
+) -> tuple[np.ndarray, ...]:
     small, small_labels = warps.shrink(image, labels, target)
-    return warps.apply(small, small_labels, homography @ warps.scaling(small.shape[:2], image.shape[:2]), target)
+    inner = warps.scaling(small.shape[:2], image.shape[:2])
+    return clip_warp(small, small_labels, homography @ inner, target, options)
 
 
 def usable(video: Video, source: Source, options: StageOptions) -> Candidate | None:

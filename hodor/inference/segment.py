@@ -12,7 +12,7 @@ import numpy as np
 from hodor.data.images import write_labels
 from hodor.data.video import Video
 from hodor.data.videos import load_videos
-from hodor.device import prepare_device
+from hodor.device import mixed, prepare_device
 from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
 from hodor.models.base import Method, load_model
@@ -23,14 +23,14 @@ def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None
     """Write palette masks of every frame of a benchmark, their checksums and what it cost.
 
     Args:
-        stamp: the step's settings (`read_stamp`): benchmark, inference, device, threads.
+        stamp: the step's settings (`read_stamp`): benchmark, inference, device, threads, precision.
         weights: model.safetensors of a run.
         data: folder of the prepared data sets of the scale.
         out: gets masks/<video>/<frame>.png, masks.json and segment.json.
     """
     settings = stamp["settings"]
     benchmark = settings["benchmark"]
-    device = prepare_device(settings["device"], settings["threads"])
+    device = prepare_device(settings["device"], settings["threads"], settings["precision"])
     _, method = load_model(weights, InferenceOptions(**settings["inference"]))
     method.to(device)
     videos = load_videos(data, benchmark["dataset"], benchmark["split"])
@@ -43,12 +43,13 @@ def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None
         folder.mkdir(parents=True)
         started = time.monotonic()
         writing = 0.0
-        for frame, labels in segment_video(method, video):
-            before = time.monotonic()
-            path = folder / f"{frame}.png"
-            write_labels(path, labels)
-            checksums[f"{video.name}/{frame}.png"] = sha256_file(path)
-            writing += time.monotonic() - before
+        with mixed(device, settings["precision"]):
+            for frame, labels in segment_video(method, video):
+                before = time.monotonic()
+                path = folder / f"{frame}.png"
+                write_labels(path, labels)
+                checksums[f"{video.name}/{frame}.png"] = sha256_file(path)
+                writing += time.monotonic() - before
         taken = time.monotonic() - started - writing
         frames, seconds = frames + len(video.frames), seconds + taken
         print(

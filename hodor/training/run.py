@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 
 from hodor.data.batches import PlannedClips, clips_from
+from hodor.data.dense_video_clips import DenseVideoClips
 from hodor.data.image_clips import ImageClips
+from hodor.data.static_affine import AffineClips
+from hodor.data.static_stcn import StcnClips
 from hodor.data.video_clips import SparseVideoClips
-from hodor.device import prepare_device
+from hodor.device import mixed, prepare_device
 from hodor.errors import HodorError
 from hodor.models.base import Method, build_method, load_weights, read_weights, save_model
 from hodor.provenance import (
@@ -34,14 +37,21 @@ from hodor.training.log import TrainingLog
 from hodor.training.options import StageOptions
 from hodor.training.schedules import learning_rate
 
-CLIPS = {"images": ImageClips, "sparse-video": SparseVideoClips}
+CLIPS = {
+    "images": ImageClips,
+    "sparse-video": SparseVideoClips,
+    "dense-video": DenseVideoClips,
+    "static-affine": AffineClips,
+    "static-stcn": StcnClips,
+}
 
 
 def train(stamp: dict[str, Any], data: Path, out: Path, init: Path | None = None) -> None:
     """Train a row and write its weights, log and provenance.
 
     Args:
-        stamp: the step's settings (`read_stamp`): method, options, stage (None: untrained), seed, device, threads.
+        stamp: the step's settings (`read_stamp`): method, options, stage (None: untrained), seed, device, threads,
+            precision.
         data: folder of the prepared data sets of the scale.
         out: run folder; gets model.safetensors, train.jsonl and train.json. Until then the state of the run lies in
             `out/checkpoints`.
@@ -52,7 +62,7 @@ def train(stamp: dict[str, Any], data: Path, out: Path, init: Path | None = None
     """
     settings, row = stamp["settings"], stamp["row"]
     seed = int(settings["seed"])
-    device = prepare_device(settings["device"], settings["threads"])
+    device = prepare_device(settings["device"], settings["threads"], settings["precision"])
     inputs = {f"{name}.json": sha256_file(data / f"{name}.json") for name in settings["datasets"]}
     if init is not None:
         inputs["init"] = sha256_file(init)
@@ -62,6 +72,8 @@ def train(stamp: dict[str, Any], data: Path, out: Path, init: Path | None = None
     method = build_method(settings["method"], settings["options"])
     if init is not None:
         load_weights(method, read_weights(init)[0], init)
+    elif weight_set := settings["options"].get("weights"):
+        method.load_starting_weights(data / weight_set)
     method.to(device).train()
 
     run = Run(
@@ -73,6 +85,7 @@ def train(stamp: dict[str, Any], data: Path, out: Path, init: Path | None = None
         identity=sha256_json([stamp["sha256"], inputs]),
         seed=seed,
         device=device,
+        precision=settings["precision"],
     )
     seconds = run.run()
 
@@ -113,9 +126,10 @@ class Run:
         identity: str,
         seed: int,
         device: torch.device,
+        precision: str = "float32",
     ) -> None:
         self.method, self.options, self.data = method, options, data
-        self.title, self.seed, self.device = title, seed, device
+        self.title, self.seed, self.device, self.precision = title, seed, device, precision
         self.checkpoints = Checkpoints(out / "checkpoints", identity)
 
     def run(self) -> float:
@@ -131,7 +145,8 @@ class Run:
             rate = learning_rate(options, step)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
-            values = method.loss(clip.to(self.device), step)
+            with mixed(self.device, self.precision):
+                values = method.loss(clip.to(self.device), step)
             optimiser.zero_grad(set_to_none=True)
             values["loss"].backward()
             if options.gradient_clip is not None:
@@ -157,17 +172,19 @@ class Run:
         return clips_from(clips, step, workers=self.options.workers)
 
     def _optimiser(self) -> torch.optim.Optimizer:
-        """Adam or AdamW over two groups, whose learning rates are multiples of the schedule's."""
-        backbone = self.method.backbone_parameters()
-        known = {id(parameter) for parameter in backbone}
-        groups = [
-            {"params": [p for p in self.method.parameters() if id(p) not in known], "factor": 1.0},
-            {"params": [p for p in backbone if p.requires_grad], "factor": self.options.backbone_factor},
-        ]
-        kind = torch.optim.AdamW if self.options.optimiser == "adamw" else torch.optim.Adam
-        return kind(
-            [group for group in groups if group["params"]], lr=0.0, weight_decay=self.options.weight_decay
-        )
+        """Adam or AdamW; the groups' learning rates are multiples of the schedule's."""
+        backbone = {id(parameter) for parameter in self.method.backbone_parameters()}
+        undecayed = {id(parameter) for parameter in self.method.undecayed_parameters()}
+        groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+        for parameter in self.method.parameters():
+            if parameter.requires_grad:
+                kind = (id(parameter) in backbone, id(parameter) in undecayed)
+                factor = self.options.backbone_factor if kind[0] else 1.0
+                decay = 0.0 if kind[1] else self.options.weight_decay
+                group = groups.setdefault(kind, {"params": [], "factor": factor, "weight_decay": decay})
+                group["params"].append(parameter)
+        optimiser = torch.optim.AdamW if self.options.optimiser == "adamw" else torch.optim.Adam
+        return optimiser(list(groups.values()), lr=0.0)
 
     def _means(self, window: list[dict[str, Tensor]], step: int) -> dict[str, float]:
         """Mean of each logged value over the last steps.

@@ -10,6 +10,7 @@ from PIL import Image
 from hodor.data import augment, warps
 from hodor.data.batches import Sample, collate, equal_object_counts, plan_batches
 from hodor.data.coco import CocoImage, CocoObject
+from hodor.data.dense_video_clips import DenseVideoClips, following, possible_references
 from hodor.data.image_clips import ImageClips, clip_size, scaled_area, usable, visible_at_stride_8
 from hodor.data.video import Video
 from hodor.data.video_clips import large_objects, other_frames, sides
@@ -329,3 +330,101 @@ def test_other_frames_lie_on_one_side_within_the_distance_unsorted():
     for seed in range(20):
         assert max(other_frames(20, 19, 2, source, np.random.default_rng(seed))) < 19
     assert [len(side) for side in sides(20, 1, 3)] == [1, 3]
+
+
+def test_a_dense_clip_takes_later_labelled_frames_within_the_distance():
+    source = Source(dataset="davis", split="train", max_distance=3)
+    found = video({0: 40, 2: 40, 3: 40, 4: 40, 8: 40})
+    assert following(found, 0, source) == [2, 3] and following(found, 4, source) == []
+    assert possible_references(found, source, 2) == (0, 2) and possible_references(found, source, 1) == (0, 2, 3)
+
+
+@pytest.fixture
+def dense(world) -> DenseVideoClips:
+    stage = options(
+        kind="dense-video",
+        sources=[
+            {"dataset": "youtube-vos", "split": "train", "share": 0.8, "max_distance": 4},
+            {"dataset": "davis", "split": "train", "share": 0.2, "max_distance": 3},
+        ],
+        steps=50,
+        batch=2,
+        pixels=None,
+        short_side=64,
+        min_area=60,
+        min_side=4,
+        max_objects=2,
+    )
+    return DenseVideoClips(stage, world)
+
+
+def test_dense_clips_are_labelled_throughout_in_equal_shares_of_object_counts(dense):
+    plan = dense.plan(0)
+    assert plan.items.shape == (50, 2) and set(plan.objects) == {1, 2}
+    assert abs((plan.objects == 1).mean() - 0.5) < 0.15
+    names = [dense.candidates[i].source.dataset for i in plan.items.ravel()]
+    assert 0.7 < names.count("youtube-vos") / len(names) < 0.9
+    later = 0
+    for step in range(8):
+        sample = dense.make(int(plan.items[step, 0]), int(plan.objects[step]), np.random.default_rng(step))
+        assert sample.annotated == (True, True, True) and len(sample.frames) == 3
+        assert set(np.unique(sample.labels[0])) - {0} == set(range(1, plan.objects[step] + 1))
+        later += sample.labels[1:].any()
+    assert later == 8
+
+
+def test_a_dense_clip_that_no_frame_can_give_is_an_error(dense):
+    dense.options = dense.options.model_copy(update={"min_area": 1e6})
+    with pytest.raises(HodorError, match="no frame shows 1 objects"):
+        dense.make(0, 1, np.random.default_rng(0))
+
+
+def test_videos_without_enough_labelled_frames_are_an_error(world):
+    sources = [{"dataset": "davis", "split": "train", "max_distance": 1}]
+    stage = options(kind="dense-video", sources=sources, pixels=None, short_side=64)
+    with pytest.raises(HodorError, match="max_distance"):
+        DenseVideoClips(stage, world)
+
+
+# What the papers leave open
+
+
+def test_kept_crowds_overlap_and_exposed_edges_are_options(tmp_path):
+    def thing(i: int, area: float, crowd: bool = False) -> CocoObject:
+        return CocoObject(i, "cat", area, (0, 0, 100, 100), crowd, ())
+
+    image = CocoImage(1, tmp_path / "a.jpg", 480, 640, (thing(1, 9000, crowd=True), thing(2, 5000)))
+    assert [len(usable([image], options(crowds=rule))[0].objects) for rule in ("drop", "keep")] == [1, 2]
+    picture, labels = coloured()
+    move = warps.affine(labels.shape, shift=(0.5, 0), rotation=0, shear=0)
+    moved, moved_labels, valid = warps.apply(picture, labels, move, labels.shape, keep_edge=True)
+    assert valid.all() and (moved[:, :40] == 40).all() and not moved_labels[:, :40].any()
+
+
+@pytest.mark.parametrize(("rule", "on_top"), [("file-order", 2), ("smaller-on-top", 1)])
+def test_which_of_two_overlapping_objects_is_on_top(tmp_path, rule, on_top, monkeypatch):
+    def square(i: int, left: float, side: float) -> dict:
+        box = [left, 20.0, left + side, 20.0, left + side, 20.0 + side, left, 20.0 + side]
+        common = {"id": i, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": side * side}
+        return common | {"bbox": [left, 20, side, side], "segmentation": [box]}
+
+    folder = tmp_path / "coco" / "train2017"
+    folder.mkdir(parents=True)
+    Image.fromarray(coloured((120, 160))[0]).save(folder / "000000000001.jpg")
+    (tmp_path / "coco" / "annotations").mkdir()
+    # The first object of the file is small and lies inside the second.
+    content = {
+        "images": [{"id": 1, "file_name": "000000000001.jpg", "height": 120, "width": 160}],
+        "annotations": [square(1, 60, 40), square(2, 20, 90)],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "coco" / "annotations" / "instances_train2017.json").write_text(json.dumps(content))
+    stage = options(overlap=rule, pixels=19200, min_area=100, min_side=5)
+    clips = ImageClips(stage, tmp_path)
+    monkeypatch.setattr(augment, "image_warps", lambda *_: [np.eye(3)] * 3)
+    seen = clips.make(0, 2, np.random.default_rng(0)).labels[0]
+    area = {i: int((seen == i).sum()) for i in (1, 2)}
+    if on_top == 2:  # the large one covers the small one wholly
+        assert sum(count > 0 for count in area.values()) == 1
+    else:
+        assert sorted(area.values())[0] == pytest.approx(1600, rel=0.1)

@@ -1,5 +1,6 @@
 """Segmenting videos: palette masks, ids, later objects, memory, errors."""
 
+import gc
 import json
 import tracemalloc
 from pathlib import Path
@@ -89,25 +90,36 @@ def test_a_video_without_objects_is_refused(tmp_path, method):
         list(segment_video(method, make_video(tmp_path, 2, {})))
 
 
+@pytest.mark.parametrize("at", [0, 3])
+def test_a_mask_of_another_size_is_refused(at, tmp_path, method):
+    """On the first frame, and of an object that appears later."""
+    video = make_video(tmp_path, 5, {4: 0, 9: 3})
+    write_labels(tmp_path / "labels" / f"{at:05d}.png", np.ones((SIZE[0], SIZE[1] + 1), np.uint8))
+    with pytest.raises(HodorError, match=rf"labels/{at:05d}\.png: 97x64 pixels .* where 96x64 are expected") as error:
+        list(segment_video(method, video))
+    assert "\n" not in str(error.value)
+    image = video.frame("00000")
+    state = method.start(image, {4: np.ones(SIZE, bool)})
+    with pytest.raises(HodorError, match=r"the mask of object 9 has size \(3, 4\), the frame \(64, 96\)"):
+        method.step(state, image, {9: np.ones((3, 4), bool)})
+
+
 def test_memory_does_not_grow_with_the_video(tmp_path, method):
     """Long videos hold as much as short ones: only the window and one batch of frames."""
 
     def held(frames: int) -> tuple[int, int]:
         video = make_video(tmp_path / str(frames), frames, {1: 0})
-        tensors, largest = set(), 0
+        largest = 0
         tracemalloc.start()
         for number, _ in enumerate(segment_video(method, video)):
-            if number % 10 == 9:
-                import gc
-
+            if number % 20 == 19:
                 alive = sum(o.numel() for o in gc.get_objects() if isinstance(o, torch.Tensor))
                 largest = max(largest, alive)
-                tensors.add(alive)
         memory = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return largest, memory
 
-    (short, short_memory), (long, long_memory) = held(20), held(60)
+    (short, short_memory), (long, long_memory) = held(50), held(500)
     assert long <= 1.05 * short and long_memory <= 1.2 * short_memory
 
 
@@ -120,6 +132,7 @@ def test_step_writes_masks_checksums_and_costs(tmp_path, method, world):
         "inference": {"short_side": 64, "temporal_window": 3},
         "device": "cpu",
         "threads": 1,
+        "precision": "float32",
     }
     stamp = {"step": "segment", "scale": "test", "settings": settings, "code": "c", "sha256": "digest"}
     stale = tmp_path / "out" / "masks" / "gone"

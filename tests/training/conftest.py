@@ -46,6 +46,7 @@ def stamp():
             "seed": seed,
             "device": "cpu",
             "threads": 1,
+            "precision": "float32",
             "datasets": ["coco"],
         } | settings
         return {

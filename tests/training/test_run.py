@@ -212,6 +212,33 @@ def test_no_gpu_is_one_clear_error(world, stamp, tmp_path, monkeypatch):
         train(stamp(device="cuda"), world, tmp_path)
 
 
+def test_alpha_decays_unless_it_is_exempt(world, stamp, tmp_path):
+    """With a tiny learning rate and a huge decay, only decay moves a weight noticeably."""
+    stage = {"steps": 1, "learning_rate": 1e-4, "warmup_steps": 0, "weight_decay": 1000.0}
+    key = "network.encoder.layers.0.cross_attention.alpha"
+    for decay, expected in ((True, 0.9), (False, 1.0)):
+        out = tmp_path / str(decay)
+        options = stamp()["settings"]["options"] | {"decay_alpha": decay}
+        train(stamp(stage=stage, options=options), world, out)
+        assert weights_of(out)[key][0].item() == pytest.approx(32.0 * expected, rel=1e-3)
+
+
+def test_adam_takes_decay_into_the_gradient(world, stamp, tmp_path):
+    """AdamW's decay shrinks a weight in proportion; Adam's only turns the step, which keeps its size."""
+    stage = {"steps": 1, "learning_rate": 1e-4, "warmup_steps": 0, "weight_decay": 1000.0, "optimiser": "adam"}
+    train(stamp(stage=stage), world, tmp_path)
+    alpha = weights_of(tmp_path)["network.encoder.layers.0.cross_attention.alpha"]
+    assert alpha[0].item() == pytest.approx(32.0 - 1e-4, abs=2e-5)
+
+
+def test_bfloat16_trains_close_to_float32(world, stamp, tmp_path):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        train(stamp(stage={"steps": 6}, precision=precision), world, tmp_path / precision)
+        losses[precision] = [line["loss"] for line in log_of(tmp_path / precision)]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05) and losses["bfloat16"] != losses["float32"]
+
+
 def test_learning_lowers_the_loss(world, stamp, tmp_path):
     train(stamp(stage={"steps": 60, "learning_rate": 0.003, "checkpoint_every": 100}), world, tmp_path)
     losses = [line["loss"] for line in log_of(tmp_path)]
