@@ -10,8 +10,11 @@ class Clip:
     """A batch of clips with the same number of objects. Frame 0 is the reference frame.
 
     frames: uint8 RGB (B, T, 3, H, W), H and W multiples of 32.
-    labels: uint8 (B, T, H, W): 0 background, 1..objects; all 0 in frames without annotation.
-    valid: bool (B, T, H, W): False where a warp or the padding shows no image; a method shows the mean colour there.
+    labels: uint8 (B, T, H, W): 0 background, 1..objects; all 0 in frames without annotation. An object may be in no
+        pixel of any frame. Static clips of data sets with void pixels (PASCAL VOC) hold 255 there, in every frame: as
+        an input such a pixel is background, as a target it counts in no loss. No other clip holds 255.
+    valid: bool (B, T, H, W): False where a warp or the padding shows no image, or where it is hidden; a method shows
+        the mean colour there.
     objects: number of objects K of every clip of the batch.
     annotated: for each of the T frames whether `labels` holds its truth.
     """

@@ -69,6 +69,9 @@ class CocoImage:
         """uint8 (H, W, 3) RGB; HodorError if the file is damaged or has another size than the JSON states."""
         return read_rgb(self.path, size=(self.height, self.width))
 
+    def void(self) -> None:
+        """COCO has no pixels without a decision."""
+
 
 @dataclass(frozen=True)
 class CocoSet:

@@ -1,4 +1,4 @@
-"""Safe extraction of zip archives into one folder that appears whole or not at all.
+"""Safe extraction of zip and tar archives into one folder that appears whole or not at all.
 
 Nothing is written outside the folder; links, devices, encrypted members and bombs are refused before the first byte.
 Members are extracted as a stream, with their checksums compared, to `<folder>.part`, which is renamed when all
@@ -9,18 +9,23 @@ import hashlib
 import os
 import shutil
 import stat
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from hodor.data import tars
 from hodor.data.progress import Progress, format_bytes
 from hodor.errors import HodorError
 
 _BLOCK = 1 << 20
 # Notes that come with several archives of one data set in different versions; the first one is kept.
 _NOTES = ("readme", "sources", "license", "licence")
+
+
+Member = zipfile.ZipInfo | tars.TarMember
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,10 @@ _LIMITS = ExtractLimits()
 
 
 def extract_all(archives: list[Path], out: Path, limits: ExtractLimits = _LIMITS) -> dict[str, str]:
-    """Extracts zip archives into the folder `out`, replacing it.
+    """Extracts zip and tar archives into the folder `out`, replacing it.
 
     Args:
-        archives: zip files whose members together make the data set. The same member in two archives must have the
+        archives: files whose members together make the data set. The same member in two archives must have the
             same content, notes (README) excepted.
         out: folder to make; an older one is replaced at the end.
 
@@ -63,7 +68,7 @@ def extract_all(archives: list[Path], out: Path, limits: ExtractLimits = _LIMITS
     progress = Progress(f"{out.name}: extracted", needed)
     digests = {}
     for path, members in plan.items():
-        with zipfile.ZipFile(path) as archive:
+        with tarfile.open(path) if tars.is_tar(path) else zipfile.ZipFile(path) as archive:
             for name, info in members.items():
                 digests[name] = _extract_member(archive, info, path, part / name, progress)
     old = out.with_name(out.name + ".old")
@@ -76,7 +81,7 @@ def extract_all(archives: list[Path], out: Path, limits: ExtractLimits = _LIMITS
     return digests
 
 
-def _plan(archives: list[Path], limits: ExtractLimits) -> dict[Path, dict[str, zipfile.ZipInfo]]:
+def _plan(archives: list[Path], limits: ExtractLimits) -> dict[Path, dict[str, Member]]:
     """Archive -> relative path -> member to extract, after all checks that need no decompression."""
     plan, seen, total = {}, {}, 0
     for path in archives:
@@ -84,7 +89,7 @@ def _plan(archives: list[Path], limits: ExtractLimits) -> dict[Path, dict[str, z
         for name, info in _members(path, limits).items():
             if name not in seen:
                 members[name] = seen[name] = info
-            elif not _is_note(name) and (seen[name].CRC, seen[name].file_size) != (info.CRC, info.file_size):
+            elif not _is_note(name) and _checksum(seen[name]) != _checksum(info):
                 raise HodorError(f"{path}: {name} differs from the file of that name in another archive of the set")
         total += sum(info.file_size for info in members.values())
         if total > limits.total:
@@ -93,14 +98,25 @@ def _plan(archives: list[Path], limits: ExtractLimits) -> dict[Path, dict[str, z
     return plan
 
 
-def _members(path: Path, limits: ExtractLimits) -> dict[str, zipfile.ZipInfo]:
+def _checksum(member: Member) -> object:
+    """What two members with the same content share; nothing does for those of tars, which have no checksums."""
+    return (member.CRC, member.file_size) if isinstance(member, zipfile.ZipInfo) else member
+
+
+def _listed(path: Path) -> list[Member]:
+    if tars.is_tar(path):
+        return tars.list_members(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
+            return archive.infolist()
     except FileNotFoundError:
         raise HodorError(f"{path}: no such archive; fetch it again") from None
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise _damaged(path, error) from error
+
+
+def _members(path: Path, limits: ExtractLimits) -> dict[str, Member]:
+    infos = _listed(path)
     if len(infos) > limits.members:
         raise HodorError(f"{path}: {len(infos)} members; is it a bomb?")
     size = sum(info.file_size for info in infos)
@@ -122,32 +138,35 @@ def _members(path: Path, limits: ExtractLimits) -> dict[str, zipfile.ZipInfo]:
     return members
 
 
-def _safe_name(path: Path, info: zipfile.ZipInfo) -> str | None:
+def _safe_name(path: Path, info: Member) -> str | None:
     """Relative path of a member, None for a folder or a file manager's litter; HodorError if it is unsafe."""
-    name = info.filename
+    name = info.filename if isinstance(info, zipfile.ZipInfo) else info.name
     parts = PurePosixPath(name).parts
     unsafe = not parts or name.startswith("/") or ".." in parts or any(c in name for c in "\\\0") or ":" in parts[0]
     if unsafe:
         raise HodorError(f"{path}: member {name!r} would be written outside the folder; do not use this archive")
+    if parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db") or parts[-1].startswith("._"):
+        return None
+    if isinstance(info, tars.TarMember):
+        return str(PurePosixPath(name))
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise HodorError(f"{path}: member {name!r} is a link or a device; do not use this archive")
     if info.flag_bits & 0x1:
         raise HodorError(f"{path}: member {name!r} is encrypted; get the archive without password")
-    if info.is_dir() or parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db"):
-        return None
-    return str(PurePosixPath(name))
+    return None if info.is_dir() else str(PurePosixPath(name))
 
 
 def _extract_member(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, target: Path, progress: Progress
+    archive: zipfile.ZipFile | tarfile.TarFile, info: Member, path: Path, target: Path, progress: Progress
 ) -> str:
     """Writes one member; returns its sha256."""
     digest, written = hashlib.sha256(), 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target, "xb") as writer:
-            for block in _blocks(archive, info, path):
+            source = _blocks if isinstance(info, zipfile.ZipInfo) else tars.blocks
+            for block in source(archive, info, path, _BLOCK):
                 writer.write(block)
                 digest.update(block)
                 written += len(block)
@@ -155,15 +174,15 @@ def _extract_member(
     except OSError as error:
         raise HodorError(f"{target}: cannot be written ({error.strerror}); make room or mend the disk") from error
     if written != info.file_size:
-        raise _damaged(path, f"{written} of {info.file_size} bytes", info.filename)
+        raise _damaged(path, f"{written} of {info.file_size} bytes", target.name)
     return digest.hexdigest()
 
 
-def _blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Iterator[bytes]:
+def _blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, size: int) -> Iterator[bytes]:
     """The content of a member; HodorError where the archive is damaged."""
     try:
         with archive.open(info) as reader:
-            while block := reader.read(_BLOCK):
+            while block := reader.read(size):
                 yield block
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise _damaged(path, error, info.filename) from error

@@ -116,7 +116,7 @@ def _ask_for_log_in(sources: list[Source], out: Path) -> None:
         first = absent[0]
         names = " and ".join(source.archive for source in absent)
         raise HodorError(
-            f"{first.dataset} needs a log-in: download {names} from {first.address} after accepting the terms "
+            f"{first.dataset} needs a log-in or a browser: download {names} from {first.address} after accepting the terms "
             f"({first.terms}), put them into {out}/ under these names and start again; or keep them in a mirror as "
             f"FOLDER/{first.dataset}/{first.archive} and give mirror=FOLDER"
         )

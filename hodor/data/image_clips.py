@@ -1,4 +1,4 @@
-"""Pseudo-videos from single images: COCO instances, warped (specification section 5.3)."""
+"""Pseudo-videos from single images: instances (of COCO), warped (specification section 5.3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 from hodor.data import augment, warps
 from hodor.data.batches import Plan, Sample, equal_object_counts, plan_batches
-from hodor.data.coco import CocoImage, CocoObject, load_coco
+from hodor.data.image_sets import StillImage, StillObject, load_images, pool
 from hodor.training.options import StageOptions
 
 BRIGHTNESS = 25
@@ -20,27 +20,29 @@ ATTEMPTS = 5
 class Candidate:
     """An image with the objects that pass the filters."""
 
-    image: CocoImage
-    objects: tuple[CocoObject, ...]
+    image: StillImage
+    objects: tuple[StillObject, ...]
 
 
 class ImageClips:
-    """Makes clips of the images of one or more COCO-like sources."""
+    """Makes clips of the images of one or more sources."""
 
     def __init__(self, options: StageOptions, data: Path) -> None:
         self.options = options
-        self.candidates = [
-            candidate
-            for source in options.sources
-            for candidate in usable(load_coco(data / source.dataset, source.split).images, options)
-        ]
+        self.candidates: list[Candidate] = []
+        self.counts = []
+        for source in options.sources:
+            found = usable(load_images(data / source.dataset, source.dataset, source.split), options)
+            self.candidates += found
+            self.counts.append(len(found))
 
     def plan(self, seed: int) -> Plan:
         """Batches of all steps: object counts 4, 3, 2, 1 in equal shares, images cycled."""
         options = self.options
-        items, objects = equal_object_counts(
-            [len(c.objects) for c in self.candidates], options.steps * options.batch, options.max_objects
-        )
+        members = pool(self.counts, options.sources, seed)
+        numbers = [len(self.candidates[i].objects) for i in members]
+        places, objects = equal_object_counts(numbers, options.steps * options.batch, options.max_objects)
+        items = members[places]
         aspects = np.array([c.image.height / c.image.width for c in self.candidates])
         chosen = aspects[items] if len(items) else np.zeros(0)
         return plan_batches(items, objects, chosen, steps=options.steps, batch=options.batch, seed=seed)
@@ -51,7 +53,9 @@ class ImageClips:
         chosen = np.sort(rng.choice(len(candidate.objects), objects, replace=False))
         image = candidate.image.read()
         labels = np.zeros(image.shape[:2], np.uint8)
-        for i, index in enumerate(chosen):  # a later instance covers an earlier one
+        if options.overlap == "smaller-on-top":
+            chosen = chosen[np.argsort([-candidate.objects[index].area for index in chosen], kind="stable")]
+        for i, index in enumerate(chosen):  # a later one covers an earlier one
             labels[candidate.objects[index].mask(*labels.shape)] = i + 1
         if options.colour:
             image = augment.colour(image, rng, brightness=BRIGHTNESS)
@@ -64,21 +68,25 @@ class ImageClips:
         inner = warps.scaling(small.shape[:2], source)
         for _ in range(ATTEMPTS):
             homographies = augment.image_warps(labels, objects, options.frames, least, rng)
-            warped = [warps.apply(small, small_labels, outer @ h @ inner, target) for h in homographies]
+            warped = [clip_warp(small, small_labels, outer @ h @ inner, target, options) for h in homographies]
             if visible_at_stride_8(warped[0][1], objects):
                 break
         frames, moved, valid = (np.stack(parts) for parts in zip(*warped, strict=True))
         return Sample(frames, moved, valid, (True,) * options.frames)
 
 
-def usable(images: Sequence[CocoImage], options: StageOptions) -> list[Candidate]:
-    """Images that keep an object after the filters: no crowd, area and both sides of the box above the least."""
+def usable(images: Sequence[StillImage], options: StageOptions) -> list[Candidate]:
+    """Images that keep an object after the filters: area and both sides of the box above the least, no crowd."""
     out = []
     for image in images:
         size = (image.height, image.width)
         area = scaled_area(options.min_area, size, options)
         side = options.min_side * np.sqrt(scaled_area(1.0, size, options))
-        kept = tuple(o for o in image.objects if not o.crowd and o.area > area and min(o.bbox[2:]) > side)
+        kept = tuple(
+            o
+            for o in image.objects
+            if (options.crowds == "keep" or not o.crowd) and o.area > area and min(o.bbox[2:]) > side
+        )
         if kept:
             out.append(Candidate(image, kept))
     return out
@@ -98,6 +106,15 @@ def clip_size(size: tuple[int, int], options: StageOptions) -> tuple[int, int]:
         if options.long_side is not None:
             scale = min(scale, options.long_side / max(size))
     return round(size[0] * scale), round(size[1] * scale)
+
+
+def clip_warp(
+    image: np.ndarray, labels: np.ndarray, homography: np.ndarray, size: tuple[int, int], options: StageOptions
+) -> tuple[np.ndarray, ...]:
+    """One frame of a clip (`warps.apply`) with the stage's resampling and what it shows beside the image."""
+    return warps.apply(
+        image, labels, homography, size, cubic=options.resampling == "cubic", keep_edge=options.exposed == "edge"
+    )
 
 
 def visible_at_stride_8(labels: np.ndarray, objects: int) -> bool:

@@ -21,9 +21,24 @@ ARCHIVES = {
     "davis": ("DAVIS-2017-trainval-480p.zip", "DAVIS-2017-test-dev-480p.zip"),
     "youtube-vos": ("train.zip", "valid.zip"),
     "youtube-vos-2018": ("valid.zip",),
+    "ecssd": ("images.zip", "ground_truth_mask.zip"),
+    "msra10k": ("MSRA10K_Imgs_GT.zip",),
+    "voc2012": ("VOCtrainval_11-May-2012.tar",),
+    "sbd": ("benchmark.tgz",),
+    "stcn-static": ("static_data.zip",),
 }
 """Archives of a data set in every edition. `youtube-vos` is the 2019 version; of 2018 only the videos of valid differ
 (benchmark ytvos2018-val)."""
+
+WEIGHT_SETS = {
+    "swin-tiny-mask-rcnn-3x": {"mask_rcnn_swin_tiny_patch4_window7.pth": "swin"},
+    "swin-tiny-imagenet": {"swin_tiny_patch4_window7_224.pth": "swin"},
+    "resnet-imagenet": {"resnet50-0676ba61.pth": "resnet50", "resnet18-f37072fd.pth": "resnet18"},
+}
+"""Starting weights from elsewhere, which a scale lists, fetches and prepares like a data set: archive -> the name of the
+file that it becomes, without its ending. They exist in no generated edition."""
+
+ARCHIVES |= {name: tuple(files) for name, files in WEIGHT_SETS.items()}
 
 COLUMNS = (
     "dataset",
@@ -48,7 +63,7 @@ class Source:
         dataset, edition, archive: what it is; `archive` is a file name.
         address: http(s) address, with `log_in` the page that leads to it; None where only a mirror has it.
         size: bytes, sha256: hexadecimal; None where unknown.
-        log_in: whether a person must log in to download it.
+        log_in: whether a person must log in, or use a browser, to download it.
         terms: address of the terms of use or "".
         version, licence, citation: for people.
     """

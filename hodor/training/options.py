@@ -21,6 +21,25 @@ class Source(BaseModel):
     max_distance: int = Field(6, ge=1)
 
 
+class HideAndSeek(BaseModel):
+    """Hide-and-Seek in training (KMN; baselines specification, section 2.7): grid cells show the mean colour instead.
+
+    A cell is hidden with a probability that rises in a line from 0 to `probability` over the first `ramp` (a part) of
+    the steps, independently of other cells and frames.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    # Cells a side: 24 at a crop of 384 gives cells of 16 pixels, those of the stride-16 map.
+    grid: int = Field(24, ge=1)
+    probability: float = Field(0.5, ge=0, le=1)
+    ramp: float = Field(0.5, ge=0, le=1)
+    # Whether cells of the reference frame are hidden too.
+    reference: bool = True
+    # What the labels say in hidden cells.
+    labels: Literal["background", "keep"] = "background"
+
+
 class StageOptions(BaseModel):
     """What one training stage does.
 
@@ -58,12 +77,24 @@ class StageOptions(BaseModel):
     min_side: float = Field(20, ge=0)
     # Every image is scaled to about this many pixels (images) ...
     pixels: int | None = Field(None, ge=1024)
-    # ... or to this short side, the long one capped (videos).
+    # ... or to this short side, the long one capped (videos) ...
     short_side: int | None = Field(None, ge=32)
     long_side: int | None = Field(None, ge=32)
+    # ... or clips are squares of this side, cut from larger images (static-affine, static-stcn). There `min_area` counts
+    # pixels of the reference frame as cut, for the objects of data sets that tell instances apart.
+    crop: int | None = Field(None, ge=32)
+    hide_and_seek: HideAndSeek | None = None
     padding_multiple: int = Field(32, ge=8)
     annotated_frame: Literal["middle", "last"] = "middle"
+    # Whether colours are changed at random; STM's published clips (static-affine) keep them.
     colour: bool = True
+    # What the papers leave open; docs/decisions.md argues each default.
+    # Annotations of groups of objects, and which of two overlapping objects covers the other (images).
+    crowds: Literal["drop", "keep"] = "drop"
+    overlap: Literal["file-order", "smaller-on-top"] = "file-order"
+    # How warped images are read, and what stands where a warp shows no image: the mean colour or the image's edge.
+    resampling: Literal["linear", "cubic"] = "linear"
+    exposed: Literal["mean", "edge"] = "mean"
 
     workers: int = Field(1, ge=0)
     checkpoint_every: int = Field(200, ge=1)
@@ -71,7 +102,14 @@ class StageOptions(BaseModel):
 
     @model_validator(mode="after")
     def _one_size_rule(self) -> "StageOptions":
-        if (self.pixels is None) == (self.short_side is None):
+        if self.kind.startswith("static"):
+            if self.crop is None or any((self.pixels, self.short_side, self.long_side)):
+                raise ValueError("a static stage needs `crop` and none of `pixels`, `short_side`, `long_side`")
+            if self.crop % self.padding_multiple:
+                raise ValueError(f"`crop` must be a multiple of `padding_multiple`, {self.padding_multiple}")
+        elif self.crop is not None or self.hide_and_seek is not None:
+            raise ValueError("`crop` and `hide_and_seek` are for the kinds static-affine and static-stcn")
+        elif (self.pixels is None) == (self.short_side is None):
             raise ValueError("give exactly one of `pixels` and `short_side`")
         video = self.kind.endswith("video")
         if not video and any(source.share != 1 for source in self.sources):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 
 from hodor.data.images import write_labels
@@ -99,3 +100,105 @@ def coco_root(tmp_path) -> Path:
     gray = np.arange(height * width, dtype=np.uint8).reshape(height, width)
     Image.fromarray(gray, mode="L").save(root / "train2017" / "000000000086.jpg", quality=95)
     return root
+
+
+# Data sets of images
+
+
+def scene(*squares: tuple[int, int, int, int], size=SIZE, void=()) -> np.ndarray:
+    """Labels uint8 (H, W): object i + 1 fills the box (top, bottom, left, right) `squares[i]`; void boxes are 255."""
+    labels = np.zeros(size, np.uint8)
+    for i, (top, bottom, left, right) in enumerate(squares):
+        labels[top:bottom, left:right] = i + 1
+    for top, bottom, left, right in void:
+        labels[top:bottom, left:right] = 255
+    return labels
+
+
+SCENE = scene((2, 12, 3, 13), (10, 20, 20, 34), void=[(1, 2, 3, 13)])
+
+# Colours of the labels of `coloured`.
+PALETTE = np.array(
+    [[40, 40, 40], [220, 30, 30], [30, 30, 220], [30, 200, 30], [220, 220, 30], [220, 30, 220]], np.uint8
+)
+
+
+def coloured(labels: np.ndarray) -> np.ndarray:
+    """An image from which the labels can be read off; void looks like background."""
+    return PALETTE[np.where(labels == 255, 0, labels)]
+
+
+def write_image(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, quality=95, subsampling=0)
+
+
+def write_pair(image: Path, mask: Path, labels: np.ndarray) -> None:
+    """A JPEG and the grey mask of all objects of `labels`."""
+    write_image(image, coloured(labels))
+    write_image(mask, np.where((labels > 0) & (labels < 255), 255, 0).astype(np.uint8))
+
+
+def write_ecssd(root: Path, count: int = 2, labels: np.ndarray = SCENE) -> None:
+    for i in range(count):
+        write_pair(root / "images" / f"{i:04d}.jpg", root / "ground_truth_mask" / f"{i:04d}.png", labels)
+
+
+def write_msra10k(root: Path, count: int = 2) -> None:
+    for i in range(count):
+        path = root / "MSRA10K_Imgs_GT" / "Imgs" / f"{i}.jpg"
+        write_pair(path, path.with_suffix(".png"), SCENE)
+    (root / "MSRA10K_Imgs_GT" / "Readme.txt").write_text("Saliency")
+
+
+def write_stcn_static(root: Path) -> None:
+    names = ["fss/cat/1", "fss/cat/2", "fss/dog/1", *(f"{s}/a" for s in ("DUTS-TR", "DUTS-TE", "ecssd", "BIG_small"))]
+    for name in [*names, "HRSOD_small/b.2"]:
+        write_pair(root / f"{name}.jpg", root / f"{name}.png", SCENE)
+
+
+def write_voc2012(root: Path, *scenes: np.ndarray) -> None:
+    base = root / "VOCdevkit" / "VOC2012"
+    (base / "ImageSets" / "Segmentation").mkdir(parents=True)
+    names = [f"2007_{i:06d}" for i in range(len(scenes or (SCENE,)))]
+    for name, labels in zip(names, scenes or (SCENE,), strict=True):
+        write_image(base / "JPEGImages" / f"{name}.jpg", coloured(labels))
+        write_labels(base / "SegmentationObject" / f"{name}.png", labels)
+    write_image(base / "JPEGImages" / "2008_000001.jpg", coloured(SCENE))  # without segmentation
+    for split, listed in (("train", names[:1]), ("val", names[1:]), ("trainval", names)):
+        (base / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("".join(f"{n}\n" for n in listed))
+
+
+def write_sbd(root: Path) -> None:
+    base = root / "benchmark_RELEASE" / "dataset"
+    (base / "inst").mkdir(parents=True)
+    for split, name in (("train", "2008_000002"), ("val", "2008_000003")):
+        write_image(base / "img" / f"{name}.jpg", coloured(SCENE))
+        content = {"Segmentation": np.where(SCENE == 255, 0, SCENE), "Categories": np.array([[3], [15]], np.uint8)}
+        scipy.io.savemat(base / "inst" / f"{name}.mat", {"GTinst": content}, do_compression=True)
+        (base / f"{split}.txt").write_text(f"{name}\n")
+
+
+WRITERS = {
+    "ecssd": write_ecssd,
+    "msra10k": write_msra10k,
+    "stcn-static": write_stcn_static,
+    "voc2012": write_voc2012,
+    "sbd": write_sbd,
+}
+
+
+@pytest.fixture(scope="session")
+def files() -> SimpleNamespace:
+    """Writers of tiny data sets of images: `WRITERS[dataset](root)` and what they are made of."""
+    return SimpleNamespace(
+        SIZE=SIZE,
+        SCENE=SCENE,
+        PALETTE=PALETTE,
+        WRITERS=WRITERS,
+        scene=scene,
+        coloured=coloured,
+        write_image=write_image,
+        write_ecssd=write_ecssd,
+        write_voc2012=write_voc2012,
+    )

@@ -223,6 +223,13 @@ def test_official_counts_are_those_of_the_papers():
         "youtube-vos train": 3471,
         "youtube-vos valid": 507,
         "youtube-vos-2018 valid": 474,
+        "ecssd all": 1000,
+        "msra10k all": 10000,
+        "voc2012 trainval": 2913,
+        "stcn-static fss": 10000,
+        "stcn-static DUTS-TR": 10553,
+        "stcn-static DUTS-TE": 5019,
+        "stcn-static ecssd": 1000,
     }
 
 

@@ -1,0 +1,28 @@
+"""Hide-and-Seek: parts of training frames are hidden (KMN; baselines specification, sections 2.2 and 2.7)."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from hodor.data.batches import Sample
+from hodor.training.options import HideAndSeek
+
+
+def hiding_probability(options: HideAndSeek, step: int, steps: int) -> float:
+    """The probability of a cell at training step `step` of `steps`: a line from 0, then `options.probability`."""
+    ramp = options.ramp * steps
+    return options.probability * (min(1.0, step / ramp) if ramp else 1.0)
+
+
+def hide(sample: Sample, options: HideAndSeek, probability: float, rng: np.random.Generator) -> Sample:
+    """The sample with grid cells hidden: no image is valid there, and the labels are background or as they were."""
+    count, height, width = sample.labels.shape
+    cells = rng.random((count, options.grid, options.grid)) < probability
+    if not options.reference:
+        cells[0] = False
+    rows = np.arange(height) * options.grid // height
+    columns = np.arange(width) * options.grid // width
+    hidden = cells[:, rows[:, None], columns[None]]
+    frames = np.where(hidden[..., None], np.uint8(0), sample.frames)
+    labels = sample.labels if options.labels == "keep" else np.where(hidden, np.uint8(0), sample.labels)
+    return replace(sample, frames=frames, labels=labels, valid=sample.valid & ~hidden)

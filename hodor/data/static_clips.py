@@ -1,0 +1,167 @@
+"""Square pseudo-videos from single images: what the clips of STM, KMN and STCN share (baselines specification).
+
+An image is loaded with all its objects as one label map (255: void, which stays), the first frame is drawn, and the
+objects of the clip are chosen among those that it shows.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hodor.data.batches import Plan, Sample, plan_batches
+from hodor.data.hide_and_seek import hide, hiding_probability
+from hodor.data.image_clips import ATTEMPTS, scaled_area
+from hodor.data.image_sets import INSTANCES, StillImage, StillObject, load_images, pool
+from hodor.data.images import VOID
+from hodor.data.warps import Size
+from hodor.training.options import StageOptions
+
+Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""uint8 (h, w, 3), uint8 (h, w), bool (h, w): image, labels, where the image is shown."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image with the objects that a clip may show, and the pixels that each must cover in the first frame."""
+
+    image: StillImage
+    objects: tuple[StillObject, ...]
+    least: float
+
+
+class StaticClips(ABC):
+    """Makes square clips of the images of one or more sources; what a frame shows is the subclass's matter."""
+
+    def __init__(self, options: StageOptions, data: Path) -> None:
+        self.options = options
+        self.candidates: list[Candidate] = []
+        self.counts = []
+        for source in options.sources:
+            images = load_images(data / source.dataset, source.dataset, source.split)
+            found = usable(images, options, source.dataset in INSTANCES)
+            self.candidates += found
+            self.counts.append(len(found))
+
+    def plan(self, seed: int) -> Plan:
+        """Batches of all steps: every image of the pool once a round, with as many of its objects as allowed."""
+        options = self.options
+        items = pool(self.counts, options.sources, seed)
+        numbers = np.array([min(len(c.objects), options.max_objects) for c in self.candidates], int)
+        return plan_batches(
+            items, numbers[items], np.ones(len(items)), steps=options.steps, batch=options.batch, seed=seed
+        )
+
+    def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
+        """One clip of image `item` with up to `objects` of its objects, chosen among those that frame 0 shows.
+
+        Where frame 0 shows fewer it is drawn again a few times; where it shows none, the clip is cut around an object.
+        """
+        candidate, options = self.candidates[item], self.options
+        labels = label_map(candidate)
+        camera = self.camera(candidate.image.read(), labels, rng)
+        first, shown = None, np.zeros(0, int)
+        for _ in range(ATTEMPTS):
+            frame = self.draw(camera, rng, None)
+            found = visible(frame[1], candidate.least)
+            if first is None or len(found) > len(shown):
+                first, shown = frame, found
+            if len(shown) >= objects:
+                break
+        if not len(shown):
+            first = self.draw(camera, rng, centre_of(labels))
+            shown = visible(first[1], candidate.least)
+        if not len(shown):
+            shown = largest(first[1])
+        chosen = np.sort(rng.choice(shown, min(objects, len(shown)), replace=False))
+        frames = [first] + [self.draw(camera, rng, None) for _ in range(options.frames - 1)]
+        table = np.zeros(256, np.uint8)
+        table[chosen] = np.arange(1, len(chosen) + 1)
+        table[VOID] = VOID
+        images, moved, valid = (np.stack(parts) for parts in zip(*frames, strict=True))
+        sample = Sample(images, table[moved], valid, (True,) * options.frames)
+        if options.hide_and_seek is not None:
+            probability = hiding_probability(options.hide_and_seek, step, options.steps)
+            sample = hide(sample, options.hide_and_seek, probability, rng)
+        return sample
+
+    @abstractmethod
+    def camera(self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> object:
+        """What all frames of a clip share: the picture, its labels and the random numbers drawn once a clip."""
+
+    @abstractmethod
+    def draw(self, camera: object, rng: np.random.Generator, centre: tuple[float, float] | None) -> Frame:
+        """One frame with random numbers of its own; around `centre` (x, y as parts of the image) where given."""
+
+
+def usable(images: list[StillImage], options: StageOptions, instances: bool) -> list[Candidate]:
+    """Images with the objects that can reach the least area in a clip, without crowds.
+
+    In data sets without instances an image is one object of any size, so no mask is opened here.
+    """
+    if not instances:
+        return [Candidate(image, tuple(image.objects), 1) for image in images]
+    least = scaled_area(options.min_area, (options.crop, options.crop), options)
+    out = []
+    for image in images:
+        growth = max(options.crop / min(image.height, image.width), 1.0) ** 2
+        kept = [o for o in image.objects if (options.crowds == "keep" or not o.crowd) and o.area * growth >= least]
+        if options.overlap == "smaller-on-top" or len(kept) >= VOID:
+            kept = sorted(kept, key=lambda o: -o.area)[: VOID - 1]
+        if kept:
+            out.append(Candidate(image, tuple(kept), least))
+    return out
+
+
+def label_map(candidate: Candidate) -> np.ndarray:
+    """uint8 (H, W): objects 1, 2, ... in their order, a later one covering an earlier one; 255 where void."""
+    size = (candidate.image.height, candidate.image.width)
+    labels = np.zeros(size, np.uint8)
+    for i, item in enumerate(candidate.objects):
+        labels[item.mask(*size)] = i + 1
+    void = candidate.image.void()
+    if void is not None:
+        labels[void] = VOID
+    return labels
+
+
+def visible(labels: np.ndarray, least: float) -> np.ndarray:
+    """Ids of the objects that cover at least `least` pixels, and one, of `labels` (h, w)."""
+    areas = np.bincount(labels.ravel(), minlength=256)[1:VOID]
+    return np.flatnonzero(areas >= max(least, 1)) + 1
+
+
+def largest(labels: np.ndarray) -> np.ndarray:
+    """Id of the largest object of `labels` (h, w), as an array of one; empty where there is no object."""
+    areas = np.bincount(labels.ravel(), minlength=256)[1:VOID]
+    return np.array([areas.argmax() + 1]) if areas.any() else np.zeros(0, int)
+
+
+def centre_of(labels: np.ndarray) -> tuple[float, float]:
+    """Position (x, y as parts of the sides) of a pixel of the largest object nearest to its mean; the middle if none."""
+    found = largest(labels)
+    if not len(found):
+        return 0.5, 0.5
+    y, x = np.nonzero(labels == found[0])
+    nearest = ((y - y.mean()) ** 2 + (x - x.mean()) ** 2).argmin()
+    return (x[nearest] + 0.5) / labels.shape[1], (y[nearest] + 0.5) / labels.shape[0]
+
+
+def enlarged(size: Size, short_side: float) -> Size:
+    """The size with the given short side, rounded."""
+    scale = short_side / min(size)
+    return round(size[0] * scale), round(size[1] * scale)
+
+
+def crop_offset(
+    canvas: Size, crop: int, rng: np.random.Generator, centre: tuple[float, float] | None
+) -> tuple[float, float]:
+    """Left and top of a square of side `crop` in the canvas (never smaller): random, or about `centre` where given."""
+    room = canvas[1] - crop, canvas[0] - crop
+    if centre is None:
+        return tuple(rng.uniform(0, [max(r, 0) for r in room]))
+    return tuple(
+        float(np.clip(part * side - crop / 2, 0, max(r, 0)))
+        for part, side, r in zip(centre, (canvas[1], canvas[0]), room, strict=True)
+    )

@@ -1,0 +1,420 @@
+"""Clips of static-image training: ranges, truth that moves with the image, choice of objects, plans."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from hodor.data import static_affine, static_clips, static_stcn, warps
+from hodor.data.batches import PlannedClips
+from hodor.data.static_affine import AffineClips
+from hodor.data.static_stcn import StcnClips
+from hodor.errors import HodorError
+from hodor.training.options import StageOptions
+from hodor.training.run import CLIPS
+
+KINDS = {"static-affine": AffineClips, "static-stcn": StcnClips}
+KIND = pytest.mark.parametrize("kind", list(KINDS))
+BASE = {"steps": 40, "batch": 2, "learning_rate": 1e-5, "crop": 96, "min_area": 60, "max_objects": 3, "colour": False}
+TWO = ((20, 90, 20, 100), (60, 130, 110, 180))
+
+
+@pytest.fixture
+def clips(tmp_path, files):
+    """Makes clips of VOC-like images with the given boxes as objects."""
+
+    def make(kind, *scenes, size=(150, 200), source=None, void=(), **changes):
+        labels = [files.scene(*boxes, size=size, void=void) for boxes in scenes or (TWO,)]
+        if not (tmp_path / "voc2012").exists():
+            files.write_voc2012(tmp_path / "voc2012", *labels)
+        sources = [{"dataset": "voc2012", "split": "trainval"} | (source or {})]
+        return KINDS[kind](StageOptions(kind=kind, sources=sources, **BASE | changes), tmp_path)
+
+    return make
+
+
+def decompose(homography: np.ndarray) -> dict[str, float]:
+    """Rotation (degrees), shear (degrees) and factors of an affine map: turn @ shear @ zoom."""
+    part = homography[:2, :2]
+    if np.linalg.det(part) < 0:
+        part = part @ np.diag([-1, 1])
+    angle = np.arctan2(part[1, 0], part[0, 0])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    rest = turn.T @ part
+    return {
+        "rotation": np.rad2deg(angle),
+        "shear": np.rad2deg(np.arctan(rest[0, 1] / rest[1, 1])),
+        "across": rest[0, 0],
+        "down": rest[1, 1],
+        "flipped": float(np.linalg.det(homography[:2, :2]) < 0),
+    }
+
+
+def recorded(source, monkeypatch, count: int) -> list[list[np.ndarray]]:
+    """The homographies of the frames of `count` clips."""
+    seen: list[np.ndarray] = []
+    apply = warps.apply
+    monkeypatch.setattr(warps, "apply", lambda *a, **k: seen.append(a[2]) or apply(*a, **k))
+    out = []
+    for seed in range(count):
+        seen.clear()
+        source.make(0, 1, np.random.default_rng(seed))
+        out.append(list(seen))
+    return out
+
+
+def spread(values, low: float, high: float) -> bool:
+    """Whether values lie between the bounds, reach close to both, and are even."""
+    values, room = np.asarray(values), 0.06 * (high - low)
+    inside = values.min() >= low - 1e-6 and values.max() <= high + 1e-6
+    return (
+        inside
+        and values.min() < low + room
+        and values.max() > high - room
+        and abs(values.mean() - (low + high) / 2) < room
+    )
+
+
+def test_ranges_of_affine_clips(clips, monkeypatch):
+    source = clips("static-affine")
+    cameras = []
+    camera = source.camera
+    monkeypatch.setattr(source, "camera", lambda *a: cameras.append(camera(*a)) or cameras[-1])
+    drawn = recorded(source, monkeypatch, 250)
+    found = [[decompose(h) for h in frames] for frames in drawn]
+    flat = [values for frames in found for values in frames]
+    scales = [c.onto[1, 1] for c in cameras]
+    assert spread([c.canvas[0] for c in cameras], 96, 150)  # short side
+    assert spread([v["rotation"] for v in flat], -20, 20)
+    assert spread([v["shear"] for v in flat], -10, 10)
+    zooms = [(v["across"] / s, v["down"] / s) for frames, s in zip(found, scales, strict=True) for v in frames]
+    # The source's sides are scaled to whole pixels: one factor differs by half a pixel.
+    assert spread([z[1] for z in zooms], 0.9, 1.1) and np.ptp([z[0] for z in zooms]) > 0.19
+    assert abs(np.corrcoef(np.array(zooms).T)[0, 1]) < 0.15  # width and height apart
+    flips = [{v["flipped"] for v in frames} for frames in found]
+    assert all(len(each) == 1 for each in flips)  # shared by the clip
+    assert 90 < sum(each == {1.0} for each in flips) < 160
+    assert all(len({v["rotation"] for v in frames}) == len(frames) for frames in found)  # one for each frame
+
+
+def test_shift_and_place_of_affine_clips(clips, monkeypatch):
+    for name in ("ROTATION", "SHEAR"):
+        monkeypatch.setattr(static_affine, name, 0.0)
+    monkeypatch.setattr(static_affine, "ZOOM", (1.0, 1.0))
+    source = clips("static-affine", crop=128)
+    places = []
+    offset = static_affine.crop_offset
+    monkeypatch.setattr(static_affine, "crop_offset", lambda *a: places.append((a[0], offset(*a))) or places[-1][1])
+    drawn = [h for frames in recorded(source, monkeypatch, 150) for h in frames]
+    shifts = np.array(
+        [
+            # Where the middle of the canvas went, the crop's place taken off.
+            (h @ [100, 75, 1])[:2] + np.array(place) - [canvas[1] / 2, canvas[0] / 2]
+            for h, (canvas, place) in zip(drawn, places, strict=True)
+        ]
+    ) / [[canvas[1], canvas[0]] for canvas, _ in places]
+    assert spread(shifts[:, 0], -0.1, 0.1) and spread(shifts[:, 1], -0.1, 0.1)
+    parts = [place[0] / (canvas[1] - 128) for canvas, place in places]
+    assert spread(parts, 0, 1)
+
+
+def test_ranges_of_stcn_clips(clips, monkeypatch):
+    monkeypatch.setattr(static_stcn, "THIN_PLATE", 0.0)
+    source = clips("static-stcn")
+    cameras = []
+    camera = source.camera
+    monkeypatch.setattr(source, "camera", lambda *a: cameras.append(camera(*a)) or cameras[-1])
+    drawn = recorded(source, monkeypatch, 250)
+    found = [[decompose(h) for h in frames] for frames in drawn]
+    flat = [values for frames in found for values in frames]
+    assert spread([c.scale for c in cameras], 0.8, 1.5)
+    assert spread([v["rotation"] for v in flat], -20, 20) and spread([v["shear"] for v in flat], -10, 10)
+    factors = [v["down"] / c.onto[1, 1] / c.scale for frames, c in zip(found, cameras, strict=True) for v in frames]
+    assert spread(factors, 0.9, 1.1)
+    assert all(abs(v["across"] / v["down"] - 1) < 0.01 for v in flat)  # one factor for both
+    flips = [{v["flipped"] for v in frames} for frames in found]
+    assert all(len(each) == 1 for each in flips) and 90 < sum(each == {1.0} for each in flips) < 160
+
+
+def test_a_third_of_stcn_frames_is_bent(clips, monkeypatch):
+    source, bent = clips("static-stcn"), []
+    positions = static_stcn.source_positions
+    monkeypatch.setattr(static_stcn, "source_positions", lambda *a: bent.append(1) or positions(*a))
+    for seed in range(150):
+        source.make(0, 1, np.random.default_rng(seed))
+    assert 110 < len(bent) < 190  # of 450 frames and a few that were drawn again
+
+
+@KIND
+@pytest.mark.parametrize("thin_plate", [0.0, 1.0])
+def test_truth_moves_with_the_image(clips, files, monkeypatch, kind, thin_plate):
+    """Away from edges the colour of a pixel says its label."""
+    monkeypatch.setattr(static_stcn, "THIN_PLATE", thin_plate)
+    source = clips(kind)
+    for seed in range(12):
+        sample = source.make(0, 2, np.random.default_rng(seed))
+        order = [0, *(1 + np.array(sorted_ids(sample, files)))]
+        nearest = np.abs(sample.frames[..., None, :].astype(int) - files.PALETTE[:3]).sum(-1).argmin(-1)
+        truth = np.array(order)[sample.labels]
+        wrong = sample.valid & (nearest != truth)
+        assert wrong.sum() < 0.03 * sample.valid.sum() + 10
+        assert not sample.labels[~sample.valid].any() and not sample.frames[~sample.valid].any()
+
+
+def sorted_ids(sample, files) -> list[int]:
+    """Which objects of the scene the labels 1, 2, ... are, read off the colours."""
+    nearest = np.abs(sample.frames[..., None, :].astype(int) - files.PALETTE[1:3]).sum(-1).argmin(-1)
+    return [int(np.bincount(nearest[sample.labels == i]).argmax()) for i in range(1, int(sample.labels.max()) + 1)]
+
+
+def test_what_stcn_cuts_off_on_the_way_stays_cut_off(clips, monkeypatch):
+    """Enlarged by 1.5 and turned, the picture would fill the frame; its canvas was cut before the turn."""
+    monkeypatch.setattr(static_stcn, "SCALE", (1.5, 1.5))
+    monkeypatch.setattr(static_stcn, "FRAME_SCALE", (1.0, 1.0))
+    monkeypatch.setattr(static_stcn, "SHEAR", 0.0)
+    for thin_plate in (0.0, 1.0):
+        monkeypatch.setattr(static_stcn, "THIN_PLATE", thin_plate)
+        source = clips("static-stcn", size=(150, 150), source=None)
+        missing = [1 - source.make(0, 1, np.random.default_rng(seed)).valid.mean() for seed in range(20)]
+        assert 0.02 < np.mean(missing) < 0.2
+
+
+def test_a_spline_bends_the_frame_that_is_seen_without_it(clips):
+    source = clips("static-stcn")
+    rng = np.random.default_rng(0)
+    points, none = rng.random((12, 2)), np.zeros((12, 2))
+    for scale in (0.8, 1.5):
+        camera = source.camera(*scene_of(source), rng)
+        clip = warps.zoom(camera.canvas, scale, scale)
+        frame = warps.move(-10, 0) @ warps.affine(camera.canvas, shift=(0, 0), rotation=15, shear=8)
+        plain, unbent = (source._read(camera, clip, frame, spline) for spline in (None, (points, none)))
+        assert 0.3 < plain[2].mean() < 0.98
+        for before, after in zip(plain[1:], unbent[1:], strict=True):
+            assert (before == after).mean() > 0.99
+        # All content moves right by a quarter of the side: what enters from the left was not in the frame.
+        image, labels, valid = source._read(camera, clip, frame, (points, none + [0.25, 0]))
+        assert not valid[:, :24].any()
+        assert (labels[:, 24:] == plain[1][:, :72])[plain[2][:, :72]].mean() > 0.98
+        assert (valid[:, 24:] == plain[2][:, :72]).mean() > 0.98
+
+
+def scene_of(source) -> tuple[np.ndarray, np.ndarray]:
+    """Picture and labels of the first candidate."""
+    return source.candidates[0].image.read(), static_clips.label_map(source.candidates[0])
+
+
+# Objects
+
+
+@KIND
+def test_objects_are_those_that_the_first_frame_shows_large_enough(clips, kind):
+    many = ((10, 60, 10, 60), (10, 60, 90, 140), (80, 130, 10, 60), (80, 130, 90, 140), (70, 75, 70, 75))
+    source = clips(kind, many, size=(140, 150), min_area=150)
+    full = 0
+    for seed in range(30):
+        sample = source.make(0, 3, np.random.default_rng(seed))
+        areas = np.bincount(sample.labels[0].ravel(), minlength=4)[1:]
+        there = areas[: sample.labels.max()]
+        assert sample.labels.max() <= 3 and (there >= 150).all() and sample.labels[0].any()
+        full += (areas > 0).all()
+    assert full >= 28  # frames that show fewer are drawn again
+
+
+@KIND
+def test_objects_that_the_first_frame_cuts_small_become_background(clips, kind):
+    source = clips(kind, ((10, 60, 10, 60), (10, 60, 90, 140), (80, 130, 10, 60)), size=(140, 150), min_area=1200)
+    numbers = []
+    for seed in range(40):
+        sample = source.make(0, 3, np.random.default_rng(seed))
+        areas = np.bincount(sample.labels[0].ravel(), minlength=2)[1:]
+        assert (areas >= 1200).all() or len(areas) == 1  # of clips that would be empty
+        numbers.append(len(areas))
+    assert {1, 2} <= set(numbers)
+
+
+def test_objects_are_chosen_at_random(clips, files):
+    many = ((10, 60, 10, 60), (10, 60, 90, 140), (80, 130, 10, 60), (80, 130, 90, 140))
+    source = clips("static-affine", many, size=(140, 150), crop=128)
+    seen = set()
+    for seed in range(40):
+        sample = source.make(0, 1, np.random.default_rng(seed))
+        colours = np.median(sample.frames[sample.labels == 1], axis=0)
+        seen.add(int(np.abs(files.PALETTE[1:].astype(int) - colours).sum(-1).argmin()))
+    assert seen == {0, 1, 2, 3}
+
+
+@KIND
+@pytest.mark.parametrize("box", [(0, 6, 0, 6), (144, 150, 594, 600)])
+def test_no_clip_starts_without_an_object(clips, kind, box):
+    """A small object in a corner is mostly outside the crop: the clip is then cut around it."""
+    source = clips(kind, (box,), size=(150, 600), min_area=10)
+    for seed in range(15):
+        sample = source.make(0, 1, np.random.default_rng(seed))
+        assert (sample.labels[0] == 1).sum() >= 1 and sample.frames.shape == (3, 96, 96, 3)
+
+
+def test_images_without_a_large_object_are_left_out(clips):
+    small, large = ((0, 9, 0, 9),), ((0, 40, 0, 40),)
+    source = clips("static-affine", small, large, ((0, 40, 0, 40), (50, 54, 50, 54)), min_area=100)
+    assert [len(candidate.objects) for candidate in source.candidates] == [1, 1]
+    assert {int(i) for i in np.unique(source.plan(0).items)} == {0, 1}
+
+
+def test_areas_scale_with_the_crop_where_told(clips):
+    source = clips("static-affine", min_area=1000, filter_pixels=384 * 384)
+    assert source.candidates[0].least == pytest.approx(1000 * 96 * 96 / (384 * 384))
+
+
+@KIND
+def test_void_stays_void_in_every_frame(clips, kind):
+    source = clips(kind, void=((0, 150, 100, 110),))
+    seen = 0
+    for seed in range(12):
+        sample = source.make(0, 2, np.random.default_rng(seed))
+        assert set(np.unique(sample.labels)) <= {0, 1, 2, 255}
+        seen += sum((frame == 255).any() for frame in sample.labels)
+        assert not (sample.labels[~sample.valid] == 255).any()
+    assert seen > 18
+
+
+@KIND
+def test_small_images_are_enlarged(clips, kind):
+    source = clips(kind, ((10, 40, 10, 40),), size=(56, 56), min_area=0)
+    valid = []
+    for seed in range(10):
+        sample = source.make(0, 1, np.random.default_rng(seed))
+        assert sample.frames.shape == (3, 96, 96, 3) and sample.labels.shape == sample.valid.shape == (3, 96, 96)
+        valid.append(sample.valid.mean())
+    assert np.mean(valid) > 0.6
+
+
+@KIND
+def test_an_empty_mask_makes_a_clip_without_object(tmp_path, files, kind):
+    files.write_ecssd(tmp_path / "ecssd", labels=files.scene(size=(100, 100)))
+    stage = StageOptions(kind=kind, sources=[{"dataset": "ecssd", "split": "all"}], **BASE)
+    sample = KINDS[kind](stage, tmp_path).make(0, 1, np.random.default_rng(0))
+    assert not sample.labels.any() and sample.valid.any()
+
+
+def test_sets_of_one_object_an_image_have_no_least_area(tmp_path, files):
+    files.write_ecssd(tmp_path / "ecssd", labels=files.scene((40, 50, 40, 50), size=(100, 100)))
+    stage = StageOptions(
+        kind="static-stcn", sources=[{"dataset": "ecssd", "split": "all"}], **BASE | {"min_area": 9000}
+    )
+    source = StcnClips(stage, tmp_path)
+    assert len(source.candidates) == 2
+    assert (source.make(0, 1, np.random.default_rng(0)).labels[0] == 1).any()
+
+
+# Plans
+
+
+def test_stages_of_these_kinds_train_on_these_clips():
+    assert {kind: CLIPS[kind] for kind in KINDS} == KINDS
+
+
+def test_plan_holds_every_image_as_often_as_told_with_its_number_of_objects(clips):
+    one, three = ((0, 40, 0, 40),), ((0, 40, 0, 40), (50, 90, 0, 40), (100, 140, 0, 40), (0, 40, 50, 90))
+    source = clips("static-affine", one, three, one, one, source={"repeat": 2}, steps=4)
+    plan = source.plan(0)
+    numbers = {0: 1, 1: 3, 2: 1, 3: 1}
+    for items, objects in zip(plan.items, plan.objects, strict=True):
+        assert {numbers[int(item)] for item in items} == {int(objects)}  # one number of objects a batch
+    assert sorted(plan.items.ravel().tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
+    limited = clips("static-affine", source={"limit": 2}, steps=30)
+    assert len(set(limited.plan(0).items.ravel().tolist())) == 2
+
+
+@KIND
+def test_batches_depend_on_seed_and_step_alone(clips, kind):
+    source = clips(kind, TWO, TWO, TWO, hide_and_seek={}, colour=True)
+    one, again = (PlannedClips(source.plan(3), source.make, seed=3, multiple=32) for _ in range(2))
+    other = PlannedClips(source.plan(3), source.make, seed=4, multiple=32)
+    first, second = one[20], (again[7], again[20])[1]
+    for name in ("frames", "labels", "valid"):
+        assert np.array_equal(getattr(first, name), getattr(second, name))
+    assert not np.array_equal(first.frames, other[20].frames) and not np.array_equal(first.frames, one[21].frames)
+    assert first.frames.shape == (2, 3, 3, 96, 96) and first.annotated == (True, True, True)
+
+
+@KIND
+def test_hiding_follows_the_step(clips, kind):
+    source = clips(kind, hide_and_seek={"grid": 12, "labels": "background"}, steps=100)
+    shown = [
+        np.mean([source.make(0, 1, np.random.default_rng(seed), step).valid.mean() for seed in range(6)])
+        for step in (0, 25, 50, 99)
+    ]
+    whole = shown[0]
+    assert shown[1:] == pytest.approx([0.75 * whole, 0.5 * whole, 0.5 * whole], abs=0.05)
+
+
+@KIND
+def test_colours_change_only_where_told(clips, files, kind):
+    plain, vivid = (clips(kind, ((60, 90, 80, 120),), colour=colour) for colour in (False, True))
+    changed = []
+    for seed in range(20):
+        means = []
+        for source in (plain, vivid):
+            sample = source.make(0, 1, np.random.default_rng(seed))
+            shown = sample.valid & (sample.labels == 0)
+            means.append([np.median(f[s], axis=0) for f, s in zip(sample.frames, shown, strict=True)])
+        assert np.abs(np.array(means[0]) - files.PALETTE[0]).max() <= 2
+        changed.append(np.abs(np.array(means[1]) - files.PALETTE[0]).max() > 2)
+        shared = np.ptp(means[1], axis=0).max() <= 2
+        assert shared or kind == "static-stcn"  # which changes the colours of each frame besides
+    assert sum(changed) > 4
+
+
+@KIND
+def test_clips_of_real_images(shared_data, tmp_path, kind):
+    for archive in ("val2017.zip", "annotations_trainval2017.zip"):
+        zipfile.ZipFile(shared_data / "coco" / archive).extractall(tmp_path / "coco")
+    real = {"sources": [{"dataset": "coco", "split": "val2017"}], "crop": 128, "min_area": 111, "colour": True}
+    source = KINDS[kind](StageOptions(kind=kind, **BASE | real), tmp_path)
+    assert len(source.candidates) > 50
+    shown = []
+    for item in range(len(source.candidates)):
+        sample = source.make(item, 2, np.random.default_rng(item))
+        shown.append(np.bincount(sample.labels[0].ravel(), minlength=2)[1:].min())
+        assert sample.valid.mean() > 0.4 and sample.frames[sample.valid].std() > 5
+    assert min(shown) >= 1 and np.mean(np.array(shown) >= 111) > 0.95
+
+
+# Settings
+
+
+def stage(**changes):
+    sources = [{"dataset": "voc2012", "split": "trainval"}]
+    return StageOptions(**{"kind": "static-affine", "sources": sources, **BASE, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"crop": None}, "needs `crop`"),
+        ({"pixels": 9216}, "none of `pixels`"),
+        ({"short_side": 96}, "none of `pixels`"),
+        ({"crop": 100}, "multiple of `padding_multiple`"),
+        ({"kind": "images", "pixels": 9216}, "`crop` and `hide_and_seek` are for"),
+        ({"kind": "images", "pixels": 9216, "crop": None, "hide_and_seek": {}}, "`crop` and `hide_and_seek` are for"),
+        ({"hide_and_seek": {"labels": "none"}}, "hide_and_seek.labels"),
+        ({"hide_and_seek": {"probability": 2}}, "hide_and_seek.probability"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        stage(**changes)
+
+
+def test_nothing_left_is_a_clear_error(clips):
+    with pytest.raises(HodorError, match="min_area"):
+        clips("static-affine", ((0, 5, 0, 5),), min_area=1000).plan(0)
+
+
+def test_centre_of_an_object_lies_on_it():
+    ring = np.zeros((21, 21), np.uint8)
+    ring[2:19, 2:19], ring[5:16, 5:16] = 1, 0
+    x, y = static_clips.centre_of(ring)
+    assert ring[int(y * 21), int(x * 21)] == 1
+    assert static_clips.centre_of(np.full((4, 4), 255, np.uint8)) == (0.5, 0.5)
