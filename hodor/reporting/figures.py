@@ -21,13 +21,20 @@ from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.reporting.runs import Run
 
-# Attention -> colour, line style; grey and solid for whatever else trains.
+# Attention -> colour, line style.
 ATTENTION_STYLE = {
     "none": ("#D55E00", (0, (1, 1.2))),
     "hard": ("#009E73", (0, (5, 2))),
     "soft": ("#0072B2", "-"),
 }
-OTHER_STYLE = ("#555555", "-")
+# Methods without such attention, in the order in which a panel shows them.
+OTHER_STYLES = (
+    ("#555555", (0, (8, 2))),
+    ("#CC79A7", (0, (4, 1.5, 1, 1.5))),
+    ("#E69F00", (0, (3, 3))),
+    ("#56B4E9", (0, (4, 1.5, 1, 1.5, 1, 1.5))),
+    ("#000000", (0, (1, 3))),
+)
 # Start value of alpha (a quarter of the heads each; HODOR, encoder) -> colour, line style.
 ALPHA_STARTS = (32, 16, 8, 4)
 ALPHA_STYLE = (
@@ -66,8 +73,12 @@ def training_curves(groups: Mapping[str, Sequence[tuple[str, str | None, Run]]])
         for axes, (title, entries) in zip(
             figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True
         ):
+            others = list(dict.fromkeys(label for label, attention, _ in entries if attention not in ATTENTION_STYLE))
             for label, attention, run in entries:
-                colour, line = ATTENTION_STYLE.get(attention, OTHER_STYLE)
+                if attention in ATTENTION_STYLE:
+                    colour, line = ATTENTION_STYLE[attention]
+                else:
+                    colour, line = OTHER_STYLES[others.index(label) % len(OTHER_STYLES)]
                 steps = [record["step"] for record in run.log]
                 losses = np.array([record["loss"] for record in run.log], float)
                 axes.plot(steps, losses, color=colour, alpha=0.3, linewidth=0.7)
@@ -75,7 +86,7 @@ def training_curves(groups: Mapping[str, Sequence[tuple[str, str | None, Run]]])
             axes.set(
                 title=textwrap.fill(title, 44),
                 xlabel="step",
-                ylabel="loss (cross-entropy + dice)",
+                ylabel="loss",
                 xlim=(0, None),
                 ylim=(0, None),
             )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from hodor.reporting import readable
+from hodor.reporting.views import table_view
 from hodor.reporting.words import scale_statement
 
 
@@ -13,20 +14,19 @@ def table_page(
 
     Args:
         settings: those of the tables' stamp.
-        table: "ablation" or "extended".
+        table: "ablation", "comparison" or "extended".
         lines: the table's lines.
         provenance: (what, value) pairs for the foot.
     """
-    at_paper_scale = settings["scale"] == "paper"
+    view = table_view(table, lines, beside=settings["scale"] == "paper")
     parts = [
         f"# {readable.TITLES[table]}: {settings['title']}",
         f"**{scale_statement(settings)}**",
-        readable.scores_note(lines),
-        _table(*readable.measured(lines, beside=at_paper_scale)),
+        view.about,
+        _table(view.measured),
     ]
-    head, rows = readable.published(lines)
-    if rows and not at_paper_scale:
-        parts += [f"## {readable.PUBLISHED_TITLE}", readable.PUBLISHED_NOTE, _table(head, rows)]
+    if view.apart:
+        parts += [f"## {view.apart_title}", view.apart_about, _table(view.apart)]
     manifests = [f"- {line['row']}: `{path}`" for line in lines for path in line["manifest"].split()]
     parts += [
         "## Where the numbers come from",
@@ -37,7 +37,7 @@ def table_page(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    rule = ["---:" if column in readable.NUMERIC else "---" for column in head]
-    cells = [head, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+def _table(grid: readable.Grid) -> str:
+    rule = ["---:" if readable.is_number(column) else "---" for column in grid.head]
+    cells = [grid.head, rule, *([cell.replace("|", "\\|") for cell in row] for row in grid.rows)]
     return "\n".join("| " + " | ".join(row) + " |" for row in cells)

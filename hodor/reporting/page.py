@@ -6,6 +6,7 @@ from html import escape
 
 from hodor.reporting import readable
 from hodor.reporting.runs import Run
+from hodor.reporting.views import table_view
 
 _CSS = """
 :root { color-scheme: light; --line: #d5d9de; --soft: #f5f7f9; --ink: #1c2126; --blue: #0060a0; --warn: #fff4d6; }
@@ -23,6 +24,7 @@ table { border-collapse: collapse; width: 100%; margin: 0.75rem 0; font-size: 0.
 th, td { padding: 0.4rem 0.6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 thead th { border-bottom: 2px solid var(--ink); }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th.number { white-space: normal; }
 .whole { white-space: nowrap; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.25rem 1rem; }
 dt { font-weight: 600; }
@@ -81,37 +83,41 @@ def scale_banner(statement: str) -> str:
     return f'<p class="scale" role="note">{escape(statement)}</p>'
 
 
-def table_html(lines: Sequence[readable.Line], at_paper_scale: bool, link: bool = False) -> str:
-    """One of the two tables: our numbers, and the paper's apart from them unless at its scale.
+def table_html(table: str, lines: Sequence[readable.Line], at_paper_scale: bool, link: bool = False) -> str:
+    """One of the tables: our numbers, and the paper's apart from them unless at its scale.
 
     Args:
+        table: "ablation", "comparison" or "extended".
         lines: of the table.
         at_paper_scale: set the paper's numbers beside ours.
         link: link each row to its first run's anchor (see `runs_html`).
     """
     if not lines:
         return '<p class="note">This table has no rows.</p>'
-    head, rows = readable.measured(lines, beside=at_paper_scale)
-    cells = [[escape(cell) for cell in row] for row in rows]
+    view = table_view(table, lines, beside=at_paper_scale)
+    cells = _escaped(view.measured)
     if link:
         for line, row in zip(lines, cells, strict=True):
             if line["seeds"]:
                 row[0] = f'<a href="#{anchor(line["row"], line["seeds"].split()[0])}">{row[0]}</a>'
-    parts = [_table(head, cells), f'<p class="note">{escape(readable.scores_note(lines))}</p>']
-    head, rows = readable.published(lines)
-    if rows and not at_paper_scale:
+    parts = [_table(view.measured.head, cells), f'<p class="note">{escape(view.about)}</p>']
+    if view.apart:
         parts += [
-            f"<h3>{escape(readable.PUBLISHED_TITLE)}</h3>",
-            f'<p class="note">{escape(readable.PUBLISHED_NOTE)}</p>',
-            _table(head, [[escape(cell) for cell in row] for row in rows]),
+            f"<h3>{escape(view.apart_title)}</h3>",
+            f'<p class="note">{escape(view.apart_about)}</p>',
+            _table(view.apart.head, _escaped(view.apart)),
         ]
     return "\n".join(parts)
 
 
-def costs_html(lines: Iterable[dict[str, str]]) -> str:
+def costs_html(lines: Sequence[readable.Line]) -> str:
     """The table of times, memory and speed."""
-    head = ["row", "seed", *_COSTS, "machine"]
-    keys = ["row", "seed", *_COSTS.values(), "machine"]
+    if not lines:
+        return '<p class="note">Nothing was run.</p>'
+    several = len({line["benchmark"] for line in lines}) > 1
+    noted = any(line["note"] for line in lines)
+    last = ["benchmark"] * several + ["machine"] + ["note"] * noted
+    head, keys = ["row", "seed", *_COSTS, *last], ["row", "seed", *_COSTS.values(), *last]
     return _table(head, [[escape(_rounded(line[key])) for key in keys] for line in lines])
 
 
@@ -136,7 +142,7 @@ def anchor(row: str, seed: int | str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    numeric = [column in readable.NUMERIC or column in _COSTS for column in head]
+    numeric = [readable.is_number(column) or column in _COSTS for column in head]
     classes = [
         ' class="number"' if number else ' class="whole"' if column in ("row", "benchmark") else ""
         for number, column in zip(numeric, head, strict=True)
@@ -152,6 +158,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         for row in rows
     )
     return f"<table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def _escaped(grid: readable.Grid) -> list[list[str]]:
+    return [[escape(cell) for cell in row] for row in grid.rows]
 
 
 def _rounded(value: str) -> str:

@@ -33,3 +33,14 @@ def published_value(published: Iterable[Mapping], row: str, benchmark: str, metr
             f"config/published.csv: {row}, {benchmark}, {metric}: its tables give {sorted(found)}; correct one"
         )
     return found.pop() if found else None
+
+
+def published_note(published: Iterable[Mapping], row: str, benchmark: str, metric: str) -> str:
+    """What config/published.csv notes on the number of the comparison table; empty where there is no note."""
+    key = ("comparison", row, benchmark, metric)
+    notes = [
+        entry["note"]
+        for entry in published
+        if (entry["table"], entry["row"], entry["benchmark"], entry["metric"]) == key
+    ]
+    return "; ".join(filter(None, notes))

@@ -4,59 +4,85 @@ At the scale of the paper our numbers and the paper's stand side by side; at any
 of different experiments and are never set next to each other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from hodor.scoring.benchmarks import BENCHMARKS
 
 Line = Mapping[str, str]
-"""A line of {ablation,extended}_table.csv, every value as its text."""
+"""A line of {ablation,comparison,extended}_table.csv, every value as its text."""
 
-TITLES = {"ablation": "Attention variants and training data", "extended": "Baselines and further rows"}
+TITLES = {
+    "ablation": "Attention variants and training data",
+    "comparison": "Comparison of methods",
+    "extended": "Baselines and further rows",
+}
 PUBLISHED_TITLE = "The paper's numbers: another experiment"
 PUBLISHED_NOTE = (
     "Official data, full-size networks, full schedules. They are here to be looked up, not to be compared with "
     "the numbers above."
 )
-NUMERIC = {"J&F", "paper's J&F", "n", "J", "F", "parameters"}
-
+NOT_RUN = "not run"
 MISSING = "–"
 
 
-def scores_note(lines: Sequence[Line]) -> str:
-    """What the scores of a table are."""
-    titles = dict.fromkeys(benchmark_title(line["benchmark"]) for line in lines)
-    return (
-        f"J&F, J and F in points (0 to 100) on {' and '.join(titles)} of this scale's data: mean over objects, then "
-        "over seeds. Official semi-supervised protocol, every frame, original size; n: seeds."
-    )
+@dataclass(frozen=True)
+class Grid:
+    """A table of text: head, and rows of as many cells."""
+
+    head: list[str]
+    rows: list[list[str]]
 
 
-def measured(lines: Sequence[Line], beside: bool) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of our numbers.
+@dataclass(frozen=True)
+class View:
+    """What people see of a table.
+
+    measured: our numbers, a row for each line of the table. about: a sentence on what they are. apart: what stands
+    below under a heading of its own, None where there is nothing. apart_title, apart_about: that heading and a sentence
+    below it.
+    """
+
+    measured: Grid
+    about: str
+    apart: Grid | None = None
+    apart_title: str = PUBLISHED_TITLE
+    apart_about: str = PUBLISHED_NOTE
+
+
+def view(lines: Sequence[Line], beside: bool) -> View:
+    """A table that has a line for each row and benchmark (ablation, extended).
 
     Args:
-        lines: of a table.
-        beside: whether the paper's J&F is shown in the column next to ours.
+        lines: of the table.
+        beside: whether the paper's numbers stand in a column next to ours, and not apart.
     """
     several = len({line["benchmark"] for line in lines}) > 1
+    noted = any(line["note"] for line in lines)
     head = ["system", "training data", "attention"]
     head += ["benchmark"] * several + ["J&F"] + ["paper's J&F"] * beside + ["n", "J", "F", "parameters"]
-    return head, [[_readable(line)[column] for column in head] for line in lines]
+    measured = _grid(head + ["note"] * noted, lines)
+    # Our training data are not the paper's, so they have no column there.
+    apart = _grid(
+        ["system", "attention", "benchmark", "paper's J&F"] + ["note"] * noted,
+        [line for line in lines if line["paper_J&F"]],
+    )
+    return View(measured, _scores_note(lines), apart if apart.rows and not beside else None)
 
 
-def published(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of the published numbers of these rows; rows without one are left out.
-
-    Our training data are not the paper's, so they have no column here.
-    """
-    head = ["system", "attention", "benchmark", "paper's J&F"]
-    rows = [[_readable(line)[column] for column in head] for line in lines if line["paper_J&F"]]
-    return head, rows
+def is_number(column: str) -> bool:
+    """Whether a column of that heading holds numbers."""
+    return column in ("n", "J", "F", "parameters", "paper's number") or column.endswith(("J&F", " G"))
 
 
 def benchmark_title(id: str) -> str:
     """A benchmark's name for people; its id where it is not one of ours."""
     return BENCHMARKS[id].title if id in BENCHMARKS else id
+
+
+def score(value: str, std: str) -> str:
+    """A score in points with one decimal and its spread over seeds, if any; words as they are ("not run")."""
+    return points(value) + (f" ± {float(std):.1f}" if std else "")
 
 
 def points(value: str) -> str:
@@ -67,17 +93,35 @@ def points(value: str) -> str:
         return value
 
 
-def _readable(line: Line) -> dict[str, str]:
-    spread = f" ± {float(line['J&F_std']):.1f}" if line["J&F_std"] else ""
+def system_cells(line: Line) -> dict[str, str]:
+    """What every table says of a row apart from its scores: heading -> cell."""
     return {
         "system": line["label"],
         "training data": line["training_data"],
         "attention": line["attention"] or MISSING,
-        "benchmark": benchmark_title(line["benchmark"]),
-        "J&F": points(line["J&F"]) + spread,
-        "paper's J&F": points(line["paper_J&F"]),
         "n": line["n"] if line["n"] != "0" else MISSING,
+        "parameters": f"{int(line['parameters']):,}" if line["parameters"] else MISSING,
+        "note": line["note"] or MISSING,
+    }
+
+
+def _scores_note(lines: Sequence[Line]) -> str:
+    titles = dict.fromkeys(benchmark_title(line["benchmark"]) for line in lines)
+    return (
+        f"J&F, J and F in points (0 to 100) on {' and '.join(titles)} of this scale's data: mean over objects, then "
+        "over seeds. Official semi-supervised protocol, every frame, original size; n: seeds."
+    )
+
+
+def _grid(head: list[str], lines: Iterable[Line]) -> Grid:
+    return Grid(head, [[_cells(line)[column] for column in head] for line in lines])
+
+
+def _cells(line: Line) -> dict[str, str]:
+    return system_cells(line) | {
+        "benchmark": benchmark_title(line["benchmark"]),
+        "J&F": score(line["J&F"], line["J&F_std"]),
+        "paper's J&F": points(line["paper_J&F"]),
         "J": points(line["J"]),
         "F": points(line["F"]),
-        "parameters": f"{int(line['parameters']):,}" if line["parameters"] else MISSING,
     }

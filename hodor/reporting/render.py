@@ -1,5 +1,6 @@
 """The verb `render`: tables and runs in, the report pages out."""
 
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -14,10 +15,15 @@ from hodor.reporting.words import scale_statement
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "workflow" / "notebooks"
 TITLE = "Differentiable soft-masked attention: reference reproduction"
+# Text notebook -> (title of its page, what the start page says it shows).
+PAGES = {
+    "ablation": ("Ablation", "ablation: curves, alphas, frames"),
+    "comparison": ("Comparison", "comparison: curves, frames, speed, memory"),
+}
 
 
 def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> None:
-    """Writes ablation.ipynb, ablation.html and index.html to `out`; the same inputs give the same bytes.
+    """Writes index.html and {ablation,comparison}.{ipynb,html} to `out`; the same inputs give the same bytes.
 
     The pages stand alone: they load nothing, link only to each other, and may be copied together elsewhere.
 
@@ -36,25 +42,25 @@ def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> Non
     # The start page first: what is missing for it shows within a second.
     index = document(TITLE, _index(settings, report))
     folders = {"results": results, "runs": runs, "data": data}
-    notebook = execute(
-        NOTEBOOKS / "ablation.py",
-        {key: settings[key] for key in ("scale", "title", "caption")}
-        | {name: Path(folder).as_posix() for name, folder in folders.items()},
-    )
-    body, css = to_html(notebook)
-    body = '<nav><ul><li><a href="index.html">start page</a></li></ul></nav>\n' + body
-    write_text_atomic(out / "ablation.ipynb", nbformat.writes(notebook))
-    write_text_atomic(out / "ablation.html", document(f"Ablation: {settings['title']}", body, css))
+    parameters = {key: settings[key] for key in ("scale", "title", "caption")}
+    parameters |= {name: Path(folder).as_posix() for name, folder in folders.items()}
+    notebooks = {name: execute(NOTEBOOKS / f"{name}.py", parameters) for name in PAGES}
+    for name, notebook in notebooks.items():
+        body, css = to_html(notebook)
+        body = '<nav><ul><li><a href="index.html">start page</a></li></ul></nav>\n' + body
+        write_text_atomic(out / f"{name}.ipynb", nbformat.writes(notebook))
+        write_text_atomic(out / f"{name}.html", document(f"{PAGES[name][0]}: {settings['title']}", body, css))
     write_text_atomic(out / "index.html", index)
 
 
 def _index(settings: dict, report: Report) -> str:
-    at_paper_scale = settings["scale"] == "paper"
+    table = partial(table_html, at_paper_scale=settings["scale"] == "paper", link=True)
     runs = report.all_runs()
     manifests = [(run, read_json(run.folder / "manifest.json")) for run in runs]
     sections = [
-        ("ablation", readable.TITLES["ablation"], table_html(report.ablation, at_paper_scale, link=True)),
-        ("extended", readable.TITLES["extended"], table_html(report.extended, at_paper_scale, link=True)),
+        ("ablation", readable.TITLES["ablation"], table("ablation", report.ablation)),
+        ("comparison", readable.TITLES["comparison"], table("comparison", report.comparison)),
+        ("extended", readable.TITLES["extended"], table("extended", report.extended)),
         ("costs", "Time, memory and speed", costs_html(report.table("costs"))),
         ("provenance", "Where the numbers come from", facts_html(report.provenance())),
         (
@@ -63,9 +69,11 @@ def _index(settings: dict, report: Report) -> str:
             '<p class="note">Settings, data, versions and cost of each.</p>\n' + runs_html(manifests),
         ),
     ]
-    links = ['<li><a href="ablation.html">curves, alphas, frames</a></li>']
+    links = [f'<li><a href="{name}.html">{escape(text)}</a></li>' for name, (_, text) in PAGES.items()]
     links += [f'<li><a href="#{id}">{escape(title)}</a></li>' for id, title, _ in sections]
-    links += ['<li><a href="ablation.ipynb">notebook</a></li>']
+    links += [
+        f'<li><a href="{name}.ipynb">notebook of {escape(title.lower())}</a></li>' for name, (title, _) in PAGES.items()
+    ]
     return "\n".join(
         [
             f"<header>\n<h1>{TITLE}</h1>\n<p>{escape(settings['title'])}</p>\n</header>",

@@ -14,6 +14,8 @@ from hodor.reporting.runs import Run, read_run, run_folder
 from hodor.reporting.words import provenance_lines
 from hodor.scoring.benchmarks import get_benchmark
 
+_STRIPS = "davis2017-val"  # its truth is public, and every scale has it
+
 
 @dataclass(frozen=True)
 class Report:
@@ -24,7 +26,7 @@ class Report:
     data: Path
 
     def table(self, name: str) -> list[Line]:
-        """The lines of a CSV: "ablation_table", "extended_table" or "costs"; HodorError if absent."""
+        """The lines of a CSV: "<table>_table" or "costs"; HodorError if absent."""
         path = Path(self.results) / f"{name}.csv"
         try:
             with open(path, encoding="utf-8", newline="") as file:
@@ -37,6 +39,10 @@ class Report:
         return self.table("ablation_table")
 
     @cached_property
+    def comparison(self) -> list[Line]:
+        return self.table("comparison_table")
+
+    @cached_property
     def extended(self) -> list[Line]:
         return self.table("extended_table")
 
@@ -46,8 +52,9 @@ class Report:
         return [self._run(folder) for folder in folders]
 
     def all_runs(self) -> list[Run]:
-        """The runs behind both tables, each once, in the order of the tables."""
-        runs = [run for line in [*self.ablation, *self.extended] for run in self.runs_of(line)]
+        """The runs behind all tables, each once, in the order of the tables."""
+        lines = [*self.ablation, *self.comparison, *self.extended]
+        runs = [run for line in lines for run in self.runs_of(line)]
         return list({run.folder: run for run in runs}.values())
 
     def provenance(self) -> list[tuple[str, str]]:
@@ -57,10 +64,19 @@ class Report:
         truths = {(b, str(p.score.get("truth"))[:12]) for run in runs for b, p in run.predictions.items()}
         return [*pairs, ("data", "; ".join(f"{b}: manifest sha256 {digest}" for b, digest in sorted(truths)))]
 
-    def curves(self) -> dict[str, list[tuple[str, str | None, Run]]]:
-        """Training set -> (row, attention, run) of the rows of the ablation table."""
+    def costs(self, lines: list[Line]) -> list[Line]:
+        """The lines of costs.csv of the rows of a table."""
+        rows = {line["row"] for line in lines}
+        return [line for line in self.table("costs") if line["row"] in rows]
+
+    def notes(self, lines: list[Line]) -> str:
+        """What is to be said wherever these rows are shown, as text; empty where there is nothing."""
+        return "; ".join(f"{line['row']}: {line['note']}" for line in self._once(lines) if line["note"])
+
+    def curves(self, lines: list[Line]) -> dict[str, list[tuple[str, str | None, Run]]]:
+        """Training set -> (row, attention, run) of the rows of a table."""
         groups: dict[str, list[tuple[str, str | None, Run]]] = {}
-        for line in self._once(self.ablation):
+        for line in self._once(lines):
             entries = [(line["row"], line["attention"] or None, run) for run in self.runs_of(line)]
             groups.setdefault(line["training_data"], []).extend(entries)
         return groups
@@ -70,18 +86,21 @@ class Report:
         lines = [line for line in self._once(self.ablation) if line["attention"] == "soft"]
         return [(line["row"], self.runs_of(line)[0]) for line in lines if line["seeds"]]
 
-    def strips(self) -> list[tuple[str, Video, dict[str, Path], dict[str, float]]]:
+    def strips(self, lines: list[Line]) -> list[tuple[str, Video, dict[str, Path], dict[str, float]]]:
         """Sequences chosen by rule: (why, video, row -> folder of its masks, row -> J&F in points).
 
-        The sequence with the median score, neither the best nor the worst; and the one on which the rows
-        differ most. The rows are those of the ablation table (of the extended one where none was run), the
-        first seed of each.
+        The sequence of DAVIS-2017 val with the median score, neither the best nor the worst; and the one on which
+        the rows differ most. The rows are those of these lines (of the extended table where none of them was run),
+        the first seed of each.
         """
-        lines = [line for line in self.ablation if line["seeds"]] or [line for line in self.extended if line["seeds"]]
-        if not lines:
+        benchmark = get_benchmark(_STRIPS)
+        runs = {}
+        for line in [line for line in lines if line["seeds"]] or [line for line in self.extended if line["seeds"]]:
+            run = self.runs_of(line)[0]
+            if benchmark.id in run.predictions:
+                runs[line["row"]] = run
+        if not runs:
             return []
-        benchmark = get_benchmark(lines[0]["benchmark"])
-        runs = {line["row"]: self.runs_of(line)[0] for line in self._once(lines)}
         scores = {row: sequence_scores(run, benchmark.id) for row, run in runs.items()}
         videos = {video.name: video for video in load_davis(Path(self.data) / benchmark.dataset, benchmark.split)}
         ranked = sorted(videos, key=lambda name: (fmean(of[name] for of in scores.values()), name))

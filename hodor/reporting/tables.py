@@ -8,36 +8,37 @@ from pathlib import Path
 
 from hodor.errors import HodorError
 from hodor.provenance import write_text_atomic
+from hodor.reporting import comparison
 from hodor.reporting.chain import verify_run, verify_same_truth
 from hodor.reporting.markdown import table_page
 from hodor.reporting.published import published_value
+from hodor.reporting.readable import NOT_RUN
 from hodor.reporting.runs import Run, merge_manifest, read_run, run_folder
 from hodor.reporting.words import machine_line, provenance_lines
 
-TABLES = {"ablation": "ablation_table", "extended": "extended_table"}
+TABLES = {"ablation": "ablation_table", "comparison": "comparison_table", "extended": "extended_table"}
 COLUMNS = (
     "row", "label", "training_data", "attention", "scale", "benchmark", "seeds", "n", "J&F", "J&F_std", "J", "F",
-    "paper_J&F", "parameters", "manifest",
+    "paper_J&F", "parameters", "manifest", "note",
 )  # fmt: skip
 COST_COLUMNS = (
     "row", "seed", "benchmark", "training_s", "training_peak_mib", "segmentation_fps", "segmentation_peak_mib",
-    "machine",
+    "machine", "note",
 )  # fmt: skip
-NOT_RUN = "not run"
 
 Runs = dict[tuple[str, int], Run]
 """(row, seed) -> run."""
 
 
 def tabulate(stamp: dict, runs: Path, out: Path) -> None:
-    """Writes {ablation,extended}_table.{csv,md} and costs.csv to `out`, manifest.json into every run folder.
+    """Writes {ablation,comparison,extended}_table.{csv,md} and costs.csv to `out`, manifest.json into every run folder.
 
     Scores are in points (0..100): means over objects, then over seeds, with the sample standard deviation
     over seeds where there are several. Only costs.csv holds numbers that vary from run to run.
 
     Args:
-        stamp: its settings are {"rows": {id: the entry of config/rows.yaml (label, options, tables, init)
-            with "trained_on" (its training data in words) and "selected" (False: "not run")}, "seeds",
+        stamp: its settings are {"rows": {id: the entry of config/rows.yaml (label, options, tables, init,
+            note) with "trained_on" (its training data in words) and "selected" (False: "not run")}, "seeds",
             "benchmarks", "scale", "title", "caption", "published": lines of config/published.csv, "stamps":
             see `hodor.reporting.chain.verify_run`}.
         runs: the scale's folder of runs, for example runs/mini; the tables name manifests below it as given.
@@ -52,12 +53,16 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
         merge_manifest(run)
     for table, name in TABLES.items():
         rows = [row for row, entry in settings["rows"].items() if table in entry["tables"]]
-        lines = [_line(settings, row, benchmark, found) for row in rows for benchmark in settings["benchmarks"]]
+        if table == "comparison":
+            columns, lines = comparison.COLUMNS, [_comparison_line(settings, row, found) for row in rows]
+        else:
+            columns = COLUMNS
+            lines = [_line(settings, row, benchmark, found) for row in rows for benchmark in settings["benchmarks"]]
         shown = [run for (row, _), run in found.items() if row in rows]
-        write_text_atomic(out / f"{name}.csv", csv_text(COLUMNS, lines))
+        write_text_atomic(out / f"{name}.csv", csv_text(columns, lines))
         page = table_page(settings, table, lines, provenance_lines(shown, settings["seeds"]))
         write_text_atomic(out / f"{name}.md", page)
-    write_text_atomic(out / "costs.csv", csv_text(COST_COLUMNS, _cost_lines(found)))
+    write_text_atomic(out / "costs.csv", csv_text(COST_COLUMNS, _cost_lines(settings, found)))
 
 
 def collect(settings: dict, runs: Path) -> Runs:
@@ -114,33 +119,49 @@ def _require(folder: Path, benchmarks: Iterable[str], scale: str) -> None:
 
 def _line(settings: dict, row: str, benchmark: str, found: Runs) -> dict[str, str]:
     """A row on a benchmark as text, as in the CSV."""
-    entry = settings["rows"][row]
-    runs = [found[row, seed] for seed in settings["seeds"]] if entry["selected"] else []
+    runs = _runs(settings, row, found)
     scores = {
         name: [100 * run.predictions[benchmark].overall[f"{name}-Mean"] for run in runs] for name in ("J&F", "J", "F")
     }
     means = {name: f"{statistics.fmean(values):.4f}" if values else "" for name, values in scores.items()}
     paper = published_value(settings["published"], row, benchmark)
-    parameters = {str(run.train["parameters"]) for run in runs}
+    return _row_cells(settings, row, runs) | {
+        "benchmark": benchmark,
+        **means,
+        "J&F": means["J&F"] or NOT_RUN,
+        "J&F_std": f"{statistics.stdev(scores['J&F']):.4f}" if len(runs) > 1 else "",
+        "paper_J&F": "" if paper is None else f"{paper:.1f}",
+    }
+
+
+def _comparison_line(settings: dict, row: str, found: Runs) -> dict[str, str]:
+    """A row on all benchmarks of the comparison as text, as in the CSV."""
+    runs = _runs(settings, row, found)
+    return _row_cells(settings, row, runs) | comparison.benchmark_cells(settings["published"], row, runs)
+
+
+def _runs(settings: dict, row: str, found: Runs) -> list[Run]:
+    return [found[row, seed] for seed in settings["seeds"]] if settings["rows"][row]["selected"] else []
+
+
+def _row_cells(settings: dict, row: str, runs: list[Run]) -> dict[str, str]:
+    """What a table says of a row apart from its scores."""
+    entry = settings["rows"][row]
     return {
         "row": row,
         "label": entry["label"],
         "training_data": entry["trained_on"],
         "attention": entry["options"].get("attention", ""),
         "scale": settings["scale"],
-        "benchmark": benchmark,
         "seeds": " ".join(str(run.seed) for run in runs),
         "n": str(len(runs)),
-        **means,
-        "J&F": means["J&F"] or NOT_RUN,
-        "J&F_std": f"{statistics.stdev(scores['J&F']):.4f}" if len(runs) > 1 else "",
-        "paper_J&F": "" if paper is None else f"{paper:.1f}",
-        "parameters": " ".join(sorted(parameters)),
+        "parameters": " ".join(sorted({str(run.train["parameters"]) for run in runs})),
         "manifest": " ".join((run.folder / "manifest.json").as_posix() for run in runs),
+        "note": entry["note"],
     }
 
 
-def _cost_lines(found: Runs) -> Iterable[dict]:
+def _cost_lines(settings: dict, found: Runs) -> Iterable[dict]:
     for (row, seed), run in found.items():
         for benchmark, prediction in run.predictions.items():
             yield {
@@ -152,4 +173,5 @@ def _cost_lines(found: Runs) -> Iterable[dict]:
                 "segmentation_fps": prediction.segment.get("fps"),
                 "segmentation_peak_mib": prediction.segment.get("peak_memory_mib"),
                 "machine": machine_line(run.train.get("machine")),
+                "note": settings["rows"][row]["note"],
             }

@@ -33,6 +33,19 @@ def test_training_curves_show_the_log(project):
     assert len({line.get_linestyle() for line in labelled}) == 2, "told apart without colour"
 
 
+def test_methods_in_one_panel_are_told_apart_without_colour():
+    log = [{"step": step, "loss": 1.0 / step} for step in (1, 2, 3)]
+    labels = ["hodor", "stm", "kmn", "stcn", "dmn-aoa", "other"]
+    entries = [(label, "soft" if label == "hodor" else None, fake_run(log)) for label in labels]
+    # A second seed of a row looks like the first.
+    figure = figures.training_curves({"images": [*entries, ("stm", None, fake_run(log))]})
+    lines = [line for line in figure.axes[0].get_lines() if not line.get_label().startswith("_")]
+    dashes = [str(line._unscaled_dash_pattern) for line in lines]
+    assert len(set(dashes[:6])) == 6 and dashes[6] == dashes[1]
+    assert len({line.get_color() for line in lines}) == 6
+    assert figure.axes[0].get_ylabel() == "loss"
+
+
 def test_nothing_trained_means_no_figure():
     assert figures.training_curves({"COCO": [("a", "soft", fake_run([]))]}) is None
     assert figures.learned_alphas("a", fake_run([{"step": 1, "loss": 1.0}])) is None

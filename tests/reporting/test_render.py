@@ -12,7 +12,9 @@ from hodor.errors import HodorError
 from hodor.reporting.render import render
 from hodor.reporting.tables import tabulate
 
-PAGES = ("index.html", "ablation.html", "ablation.ipynb")
+PAGES = ("index.html", "ablation.html", "ablation.ipynb", "comparison.html", "comparison.ipynb")
+HTML = tuple(name for name in PAGES if name.endswith(".html"))
+NOTE = "re-interpretation from the abstract; 67.9 not reproduced"
 RESULTS = Path("results/tiny")
 
 
@@ -67,7 +69,7 @@ def pages(made_project, tmp_path_factory) -> tuple:
 def test_the_pages_ask_for_nothing_outside_and_every_link_resolves(pages):
     folder = pages[1] / "reports" / "tiny"
     assert sorted(path.name for path in folder.iterdir()) == sorted(PAGES)
-    for name in ("index.html", "ablation.html"):
+    for name in HTML:
         page = Page(folder / name)
         assert len(page.addresses) > 1
         for address in page.addresses:
@@ -86,14 +88,18 @@ def test_the_meaning_of_the_numbers_comes_before_them(pages):
     statement = (
         "Measured at tiny scale. Numbers without meaning, on generated data. These numbers say nothing about the"
     )
-    for name in ("index.html", "ablation.html"):
+    for name in HTML:
         text = Page(pages[1] / "reports" / "tiny" / name).text
         assert 0 < text.index(statement) < text.index("J&F")
-        ours, apart = text.split("The paper's numbers: another experiment")
-        assert "77.5" not in ours and "77.5" in apart
+        # What comes before a heading of the paper's numbers are ours, from the heading of a table on.
+        *tables, _ = text.split("The paper's numbers: another experiment")
+        assert tables
+        for before in tables:
+            assert "77.5" not in before[before.rfind("training data") :]
+        assert "77.5" in text
 
 
-def test_the_start_page_holds_both_tables_and_every_manifest(pages):
+def test_the_start_page_holds_all_tables_and_every_manifest(pages):
     project, folder = pages
     page = Page(folder / "reports" / "tiny" / "index.html")
     for label in ("Hodor-None-Coco", "Hodor-Soft-Cyclic", "Hodor-Hard-Coco", "Copy-First-Mask", "not run"):
@@ -102,7 +108,29 @@ def test_the_start_page_holds_both_tables_and_every_manifest(pages):
         manifest = folder / project.run(row) / "manifest.json"
         assert json.loads(manifest.read_text())["model"] in page.text
         assert f"#run-{row}-seed0" in page.addresses
-    assert "ablation.html" in page.addresses
+    assert {"ablation.html", "ablation.ipynb", "comparison.html", "comparison.ipynb"} <= set(page.addresses)
+    assert "#comparison" in page.addresses and "YouTube-VOS 2019 val G" in page.text
+
+
+def test_what_is_said_of_a_row_stands_wherever_the_row_does(pages):
+    folder = pages[1] / "reports" / "tiny"
+    index, ablation, comparison = (Page(folder / name).text for name in HTML)
+    # Comparison, extended, both with the paper's number, and the costs.
+    assert index.count(NOTE) == 5
+    # The table, the paper's number, the curves, a strip or two, the costs.
+    strips = comparison.count("the sequence ")
+    assert strips >= 1 and comparison.count(NOTE) == 4 + strips
+    # Its label stands in the table of further rows.
+    assert ablation.count(NOTE) == ablation.count("Dmn-Aoa") == 2
+
+
+def test_the_comparison_shows_curves_frames_speed_and_memory_of_its_rows(pages):
+    page = Page(pages[1] / "reports" / "tiny" / "comparison.html")
+    # Curves, at least one strip.
+    assert len(page.alts) >= 2 and all(alt and len(alt) > 20 for alt in page.alts)
+    costs = page.text.rpartition("segmenting, frames/s")[2]
+    assert "dmn-aoa" in costs and "hodor-soft-coco" in costs and "hodor-none-coco" not in costs
+    assert "8.0" in costs and "300.2" in costs and "Traceback" not in page.text
 
 
 def test_the_notebook_shows_every_figure_with_a_description(pages):
@@ -164,3 +192,4 @@ def test_a_table_without_any_run_still_makes_pages(empty_project):
     make(empty_project, Path("reports"))
     assert "not run" in Page(Path("reports/index.html")).text
     assert "Nothing to draw" in Page(Path("reports/ablation.html")).text
+    assert "This table has no rows" in Page(Path("reports/comparison.html")).text

@@ -27,7 +27,7 @@ def test_sequence_scores_are_means_over_the_objects_of_a_sequence(project):
 
 
 def test_strips_follow_the_rule(report):
-    strips = report.strips()
+    strips = report.strips(report.ablation)
     rows = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic"]
     scores = {row: sequence_scores(read_run(report.runs / row / "seed0"), VAL) for row in rows}
     means = {name: sum(scores[row][name] for row in rows) for name in ("walk", "run", "swim")}
@@ -42,7 +42,7 @@ def test_strips_follow_the_rule(report):
 
 
 def test_curves_are_grouped_by_training_data(report):
-    groups = report.curves()
+    groups = report.curves(report.ablation)
     assert {title: [(row, kind) for row, kind, _ in entries] for title, entries in groups.items()} == {
         "COCO": [("hodor-none-coco", "none"), ("hodor-soft-coco", "soft")],
         "video": [("hodor-soft-cyclic", "soft")],
@@ -50,12 +50,38 @@ def test_curves_are_grouped_by_training_data(report):
     assert [row for row, _ in report.soft_runs()] == ["hodor-soft-coco", "hodor-soft-cyclic"]
 
 
+def test_the_comparison_has_curves_strips_costs_and_notes_of_its_own_rows(report):
+    rows = ["hodor-soft-coco", "dmn-aoa"]
+    groups = report.curves(report.comparison)
+    assert {title: [(row, kind) for row, kind, _ in entries] for title, entries in groups.items()} == {
+        "COCO": [("hodor-soft-coco", "soft")],
+        "static images": [("dmn-aoa", None)],
+    }
+    for _, _, systems, scores in report.strips(report.comparison):
+        assert list(systems) == list(scores) == rows
+    assert [line["row"] for line in report.costs(report.comparison)] == rows
+    assert report.notes(report.comparison) == "dmn-aoa: re-interpretation from the abstract; 67.9 not reproduced"
+    assert report.notes(report.ablation) == ""
+
+
+def test_where_no_row_of_a_table_was_run_the_strips_show_the_extended_rows(report):
+    nothing = [line | {"seeds": ""} for line in report.ablation]
+    assert {tuple(systems) for _, _, systems, _ in report.strips(nothing)} == {("dmn-aoa", "copy-first-mask")}
+
+
 def test_all_runs_and_their_provenance(report):
-    rows = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic", "copy-first-mask"]
+    rows = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic", "dmn-aoa", "copy-first-mask"]
     assert [run.row for run in report.all_runs()] == rows
     facts = dict(report.provenance())
     truth = report.all_runs()[0].predictions[VAL].score["truth"]
     assert facts["seeds"] == "0" and truth[:12] in facts["data"] and "Abacus 9" in facts["machine"]
+
+
+def test_a_run_of_the_comparison_alone_is_one_of_the_runs(project):
+    project.add("stm", method="stm", tables=["comparison"])
+    tabulate({"settings": project.settings()}, project.runs, Path("results/tiny"))
+    report = Report(Path("results/tiny"), project.runs, project.data)
+    assert [run.row for run in report.all_runs()][-3:] == ["dmn-aoa", "stm", "copy-first-mask"]
 
 
 def test_tables_that_are_not_there_are_named(report):

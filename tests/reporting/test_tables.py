@@ -61,9 +61,10 @@ def test_a_row_that_was_not_run_says_so(project):
 
 def test_the_extended_table_and_the_costs(project):
     tables = make(project)
-    (copy,) = tables["extended_table"]
+    dmn, copy = tables["extended_table"]
+    assert (dmn["row"], dmn["attention"], dmn["parameters"]) == ("dmn-aoa", "", "123456")
     assert (copy["row"], copy["attention"], copy["parameters"]) == ("copy-first-mask", "", "0")
-    rows = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic", "copy-first-mask"]
+    rows = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic", "dmn-aoa", "copy-first-mask"]
     assert [line["row"] for line in tables["costs"]] == rows
     assert tables["costs"][0] == {
         "row": "hodor-none-coco",
@@ -74,6 +75,7 @@ def test_the_extended_table_and_the_costs(project):
         "segmentation_fps": "8.0",
         "segmentation_peak_mib": "200",
         "machine": "Abacus 9, 2 cores, 2 GiB, no GPU",
+        "note": "",
     }
 
 
@@ -102,7 +104,8 @@ def test_below_the_scale_of_the_paper_its_numbers_stand_apart(project):
     for fact in ("seeds: 0", "commit: ", "abc123", "Abacus 9", "torch 2.13.0", "esdft-segmetric 0.1.0"):
         assert fact in apart
     # A table of rows without published numbers has no such heading.
-    assert "another experiment" not in (OUT / "extended_table.md").read_text()
+    make(project, published=[])
+    assert "another experiment" not in (OUT / "ablation_table.md").read_text()
 
 
 def test_at_the_scale_of_the_paper_they_stand_side_by_side(empty_project):
@@ -117,7 +120,7 @@ def test_at_the_scale_of_the_paper_they_stand_side_by_side(empty_project):
 
 def test_the_tables_have_no_times_and_do_not_change_when_only_times_do(project):
     make(project)
-    names = [f"{table}_table.{kind}" for table in ("ablation", "extended") for kind in ("csv", "md")]
+    names = [f"{table}_table.{kind}" for table in ("ablation", "comparison", "extended") for kind in ("csv", "md")]
     before = {name: (OUT / name).read_bytes() for name in names}
     for row in ("hodor-soft-coco", "copy-first-mask"):
         for name in ("train.json", f"{VAL}/segment.json", f"{VAL}/score.json"):

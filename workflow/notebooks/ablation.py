@@ -38,7 +38,7 @@ HTML(
 # ## The ablation table
 
 # %%
-HTML(table_html(report.ablation, at_paper_scale=scale == "paper"))
+HTML(table_html("ablation", report.ablation, at_paper_scale=scale == "paper"))
 
 # %% [markdown]
 # ## Baselines and further rows
@@ -46,17 +46,17 @@ HTML(table_html(report.ablation, at_paper_scale=scale == "paper"))
 # What a trained row has to beat: a copy of the first mask, and its own network before training.
 
 # %%
-HTML(table_html(report.extended, at_paper_scale=scale == "paper"))
+HTML(table_html("extended", report.extended, at_paper_scale=scale == "paper"))
 
 # %% [markdown]
 # ## Training curves
 #
 # Thin: the logged loss. Thick: its running mean. The loss of one panel does not compare with that of another,
-# because they train on different data.
+# because they train on different data. HODOR's is cross-entropy and dice.
 
 # %%
 show(
-    figures.training_curves(report.curves()),
+    figures.training_curves(report.curves(report.ablation)),
     "Training loss over steps, one panel for each training set, one line for each row",
 )
 
@@ -79,7 +79,7 @@ for row, run in report.soft_runs():
 # those of the DAVIS palette; the number beside a row is its J&F on the sequence, in points.
 
 # %%
-for why, video, systems, scores in report.strips():
+for why, video, systems, scores in report.strips(report.ablation):
     show(
         figures.mask_strip(video, systems, scores),
         f"Frames of {video.name} with the masks of the ground truth and of each row",

@@ -1,8 +1,9 @@
 # Scores become tables, tables become pages; results/ and reports/ hold copies of those of the configured scale.
 RUNS = [paths.run(SCALE, row, seed) for row in CONFIG.selected for seed in CONFIG.seeds]
 PREDICTIONS = [run / benchmark for run in RUNS for benchmark in CONFIG.scale.benchmarks]
-TABLES = ["ablation_table.csv", "ablation_table.md", "extended_table.csv", "extended_table.md", "costs.csv"]
-PAGES = ["index.html", "ablation.html", "ablation.ipynb"]
+TABLES = [f"{table}_table.{kind}" for table in ("ablation", "comparison", "extended") for kind in ("csv", "md")]
+TABLES += ["costs.csv"]
+PAGES = ["index.html", *(f"{page}.{kind}" for page in ("ablation", "comparison") for kind in ("html", "ipynb"))]
 
 
 rule tabulate:

@@ -1,0 +1,202 @@
+"""The verb `cost`: what training and segmenting each row takes, counted without training anything.
+
+One training step runs on tensors without content (torch's meta device), so that its operations and what it keeps for
+the backward pass are counted for any size on any machine. One frame is segmented for real. Hours are operations
+divided by an assumed speed: an estimate to plan with, never a measurement.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from hodor.config import Config, load
+from hodor.data.clip import Clip
+from hodor.data.image_clips import clip_size
+from hodor.data.sources import read_table
+from hodor.errors import HodorError
+from hodor.inference.options import InferenceOptions
+from hodor.models.base import build_method
+from hodor.training.options import StageOptions
+
+# Speeds that trainings reach, in units of 10^12 operations a second (specification section 10: guesses from the
+# share of the peak that networks of this kind reach with TF32).
+GPUS = {"rtx3090": 12.0, "h200": 60.0}
+# Typical images: COCO for image stages, 720p videos for video stages; objects of a clip and of a video.
+IMAGE_SIZE, VIDEO_SIZE, DAVIS_SIZE = (480, 640), (720, 1280), (480, 854)
+OBJECTS = 2
+GIB, GB, TERA = 2**30, 1e9, 1e12
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """One clip of one training step: operations (2 for a multiply-add), bytes kept for the backward pass."""
+
+    operations: int
+    kept_bytes: int
+
+
+def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None = None) -> str:
+    """A text table with a line for each selected row.
+
+    Args:
+        folder: the configuration's.
+        overrides: keys of config.yaml, as for the workflow (`scale`, `rows`).
+        gpu: a key of `GPUS`.
+        speed: 10^12 operations a second instead of the assumed one.
+
+    Raises:
+        HodorError: a fault in the configuration or an unknown GPU.
+    """
+    if gpu not in GPUS and speed is None:
+        raise HodorError(f"--gpu {gpu}: known are {', '.join(GPUS)}; for another give its speed with --speed")
+    config = load(folder, overrides)
+    speed = speed or GPUS[gpu]
+    lines = [_line(config, row, speed) for row in config.needed()]
+    hours = sum(float(line["hours"]) for line in lines)
+    title = f"Scale {config.scale.name}: counted, not measured; hours assume {speed:g} TFLOP/s ({gpu})."
+    notes = [
+        f"{hours:.0f} GPU hours for one seed of all rows above.",
+        "TFLOP/step: forward and backward of a whole batch. GPU GiB: weights, gradients, "
+        "optimiser and what the backward pass keeps of a whole batch (the step's own buffers come on top).",
+        "run GB: weights and two checkpoints. GFLOP/frame: one frame of 480x854 with two objects, as on DAVIS.",
+        *_data_notes(config),
+    ]
+    return "\n".join([title, "", *_table(lines), "", *notes])
+
+
+def clip_of(stage: StageOptions, *, batch: int = 1, device: str = "meta") -> Clip:
+    """A clip of the size that the stage makes of a typical image or video; its content is undefined."""
+    if stage.kind.startswith("static"):
+        height = width = stage.crop
+    else:
+        height, width = clip_size(VIDEO_SIZE if stage.kind.endswith("video") else IMAGE_SIZE, stage)
+    height, width = (side + -side % stage.padding_multiple for side in (height, width))
+    shape, objects = (batch, stage.frames, height, width), min(OBJECTS, stage.max_objects)
+    sparse = stage.kind == "sparse-video"
+    return Clip(
+        torch.zeros(batch, stage.frames, 3, height, width, dtype=torch.uint8, device=device),
+        torch.zeros(shape, dtype=torch.uint8, device=device),
+        torch.ones(shape, dtype=torch.bool, device=device),
+        objects,
+        tuple(t == 0 or not sparse for t in range(stage.frames)),
+    )
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations of convolutions, matrix products and attention (2 for a multiply-add) in `total`.
+
+    (torch's own FlopCounterMode follows modules by their gradients and fails in inference mode.)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func._overloadpacket not in flop_registry:
+            with self:  # an operation made of others is counted by its parts
+                parts = func.decompose(*args, **kwargs)
+                if parts is not NotImplemented:
+                    return parts
+        out = func(*args, **kwargs)
+        if func._overloadpacket in flop_registry:
+            self.total += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
+        return out
+
+
+def step_cost(method: str, options: dict[str, Any], stage: StageOptions) -> StepCost:
+    """Forward and backward of one clip."""
+    built = build_method(method, _without_weights(options)).to("meta").train()
+    kept: dict[int, torch.UntypedStorage] = {}
+    own = {p.untyped_storage()._cdata for p in (*built.parameters(), *built.buffers())}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return tensor
+
+    counter = Operations()
+    with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = built.loss(clip_of(stage), 1)["loss"]
+        kept_bytes = sum(storage.nbytes() for storage in kept.values())
+        loss.backward()
+    return StepCost(counter.total, kept_bytes)
+
+
+def frame_operations(method: str, options: dict[str, Any], inference: InferenceOptions) -> int:
+    """Operations for the second frame of a video of DAVIS's size with two objects."""
+    built = build_method(method, _without_weights(options), inference).eval()
+    frame = np.zeros((*DAVIS_SIZE, 3), np.uint8)
+    masks = {i: np.zeros(DAVIS_SIZE, bool) for i in (1, 2)}
+    masks[1][100:300, 100:300] = masks[2][100:300, 400:600] = True
+    state = built.start(frame, masks)
+    with Operations() as counter:
+        built.step(state, frame, features=built.features([frame])[0])
+    return counter.total
+
+
+def _without_weights(options: dict[str, Any]) -> dict[str, Any]:
+    none = {"weights": None, "pretrained": False, "backbone_frozen": 0}
+    return options | {key: value for key, value in none.items() if key in options}
+
+
+def _line(config: Config, row: str, speed: float) -> dict[str, str]:
+    entry, stage, options = config.rows[row], config.stage(row), config.options[row]
+    parameters = sum(p.numel() for p in build_method(entry.method, _without_weights(options)).parameters())
+    line = {
+        "row": row,
+        "params M": f"{parameters / 1e6:.2f}",
+        "steps": "0",
+        "TFLOP/step": "0",
+        "hours": "0",
+        "GPU GiB": "0",
+    }
+    state = 4 * parameters  # bytes of the weights in float32
+    if stage is not None:
+        one = step_cost(entry.method, options, stage)
+        line["steps"] = str(stage.steps)
+        line["TFLOP/step"] = f"{one.operations * stage.batch / TERA:.3g}"
+        line["hours"] = f"{one.operations * stage.batch * stage.steps / (speed * TERA) / 3600:.1f}"
+        line["GPU GiB"] = f"{(4 * state + one.kept_bytes * stage.batch) / GIB:.1f}"
+    line["run GB"] = f"{state * (7 if stage else 1) / GB:.2f}"
+    settings = {config.inference(row, benchmark).model_dump_json() for benchmark in config.scale.benchmarks}
+    frames = [_frame(entry.method, repr(options), text) for text in sorted(settings)]
+    line["GFLOP/frame"] = " ".join(f"{operations / 1e9:.3g}" for operations in frames)
+    return line
+
+
+@cache
+def _frame(method: str, options: str, inference: str) -> int:
+    """`frame_operations` by text, so that rows which differ in their training alone are counted once."""
+    import ast
+
+    return frame_operations(method, ast.literal_eval(options), InferenceOptions.model_validate_json(inference))
+
+
+def _table(lines: list[dict[str, str]]) -> Iterable[str]:
+    columns = ["row", "params M", "steps", "TFLOP/step", "hours", "GPU GiB", "run GB", "GFLOP/frame"]
+    widths = {c: max(len(c), *(len(line[c]) for line in lines)) for c in columns}
+    for line in [{c: c for c in columns}, *lines]:
+        cells = [line[c].ljust(widths[c]) if c == "row" else line[c].rjust(widths[c]) for c in columns]
+        yield "  ".join(cells).rstrip()
+
+
+def _data_notes(config: Config) -> Iterable[str]:
+    """Disk for the data sets of the scale, as far as the sizes of their archives are known."""
+    if config.scale.edition == "generated":
+        return
+    rows = [s for s in read_table(config.folder / "datasets.csv") if s.edition == config.scale.edition]
+    for dataset in config.scale.datasets:
+        sizes = [source.size for source in rows if source.dataset == dataset]
+        known, unknown = sum(size for size in sizes if size), sum(size is None for size in sizes)
+        more = f", and {unknown} archive{'s' * (unknown != 1)} of unknown size" if unknown else ""
+        yield f"data {dataset}: archives {known / GB:.1f} GB{more}; extracted about as much again."
