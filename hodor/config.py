@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hodor.data.options import GeneratedOptions
 from hodor.data.sources import ARCHIVES, EDITIONS
@@ -21,6 +21,8 @@ from hodor.scoring.benchmarks import BENCHMARKS
 from hodor.settings import none_of, read_yaml, validate
 from hodor.training.options import StageOptions
 
+TABLES = ("ablation", "comparison", "extended")
+
 
 class Settings(BaseModel):
     """config/config.yaml, and what `snakemake --config` may set: which scale and which part of it."""
@@ -28,7 +30,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     scale: str = Field("mini", description="a file of config/scales, without its ending")
-    rows: Literal["all"] | list[str] = Field("all", description="`all` or ids of config/rows.yaml")
+    rows: list[str] = Field(
+        ["main"], description="ids of config/rows.yaml, names of tables (`ablation`), `main` (see there) or `all`"
+    )
     seeds: list[int] | None = Field(None, description="seeds of every row; null: the scale's own")
     mirror: str | None = Field(None, description="folder or URL that holds <dataset>/<archive>")
     overrides: dict[str, Any] = Field({}, description="dotted keys of the scale and the values that they get instead")
@@ -36,7 +40,7 @@ class Settings(BaseModel):
     @field_validator("rows", mode="before")
     @classmethod
     def _rows(cls, value: Any) -> Any:
-        if isinstance(value, str) and value != "all":
+        if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
@@ -60,12 +64,13 @@ class Row(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tables: list[Literal["ablation", "comparison", "extended"]] = Field(min_length=1)
+    tables: list[Literal[TABLES]] = Field(min_length=1)
     label: str = Field(description="its name in tables")
     method: str = Field(description="a package or module of hodor.models, with - for _")
     options: dict[str, Any] = Field({}, description="method options that differ from the scale's")
     stage: str | None = Field(description="a key of the scale's `stages`; null: no training")
     init: str | None = Field(None, description="the row whose weights training starts from")
+    note: str = Field("", description="what every table and page says of it, if anything")
 
 
 class Rows(BaseModel):
@@ -74,6 +79,23 @@ class Rows(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     systems: dict[str, Row]
+
+
+class InferenceRule(BaseModel):
+    """Inference settings for some rows or benchmarks alone; what is not named applies to all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    methods: list[str] | None = None
+    stages: list[str] | None = Field(None, description="rows whose last training stage is one of these")
+    rows: list[str] | None = None
+    benchmarks: list[str] | None = None
+    set: dict[str, Any] = Field(min_length=1, description="settings of `inference` and their values")
+
+    def applies(self, id: str, row: Row, benchmark: str) -> bool:
+        """Whether the rule is for this row on this benchmark."""
+        chosen = ((self.methods, row.method), (self.stages, row.stage), (self.rows, id), (self.benchmarks, benchmark))
+        return all(allowed is None or value in allowed for allowed, value in chosen)
 
 
 class Scale(BaseModel):
@@ -90,9 +112,13 @@ class Scale(BaseModel):
     seeds: list[int] = Field([0], min_length=1)
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1, description="torch threads of one training or segmenting job; numbers depend on it")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="of matrix products and convolutions; tf32 makes a difference on GPUs alone"
+    )
     methods: dict[str, dict[str, Any]] = Field({}, description="method id -> options of its networks at this scale")
     stages: dict[str, StageOptions] = Field({}, description="stage id -> its training settings")
     inference: InferenceOptions = InferenceOptions()
+    inference_for: list[InferenceRule] = Field([], description="exceptions from `inference`; a later rule wins")
     benchmarks: list[Literal[tuple(BENCHMARKS)]] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -106,6 +132,17 @@ class Scale(BaseModel):
         for benchmark in self.benchmarks:
             if BENCHMARKS[benchmark].dataset not in self.datasets:
                 raise ValueError(f"benchmarks: {benchmark} needs `{BENCHMARKS[benchmark].dataset}` among `datasets`")
+        for i, rule in enumerate(self.inference_for):
+            try:
+                InferenceOptions(**self.inference.model_dump() | rule.set)
+            except ValidationError as error:
+                fault = error.errors()[0]
+                key = ".".join(map(str, fault["loc"]))
+                raise ValueError(f"inference_for[{i}].set.{key}: {fault['msg']}") from None
+            for what, known in (("stages", self.stages), ("benchmarks", BENCHMARKS)):
+                for name in getattr(rule, what) or ():
+                    if name not in known:
+                        raise ValueError(f"inference_for[{i}].{what}: {none_of(name, list(known))}")
         for name in ("datasets", "seeds", "benchmarks"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name}: an entry is given twice")
@@ -134,6 +171,14 @@ class Config:
         name = self.rows[row].stage
         return self.scale.stages[name] if name else None
 
+    def inference(self, row: str, benchmark: str) -> InferenceOptions:
+        """How a row segments a benchmark: the scale's settings with those of every rule that applies."""
+        settings = self.scale.inference.model_dump()
+        for rule in self.scale.inference_for:
+            if rule.applies(row, self.rows[row], benchmark):
+                settings |= rule.set
+        return InferenceOptions(**settings)
+
     def trained_on(self, row: str) -> str:
         """Training data of a row in words, in order: `pretrained backbone, then coco/train2017 (subset)`."""
         parts: list[str] = []
@@ -143,8 +188,9 @@ class Config:
             if stage is not None:
                 edition = "" if self.scale.edition == "official" else f" ({self.scale.edition})"
                 parts.insert(0, " + ".join(f"{source.dataset}/{source.split}" for source in stage.sources) + edition)
-            if entry.init is None and self.options[at].get("pretrained"):
-                parts.insert(0, "pretrained backbone")
+            options = self.options[at]
+            if entry.init is None and (options.get("pretrained") or options.get("weights")):
+                parts.insert(0, f"pretrained backbone ({options.get('weights') or options['backbone']})")
             at = entry.init
         return ", then ".join(parts) or "nothing"
 
@@ -163,9 +209,13 @@ class Config:
         return tuple(found)
 
     def datasets(self, row: str) -> tuple[str, ...]:
-        """Data sets that training the row reads."""
+        """Data sets that training the row reads, the set of its starting weights included."""
         stage = self.stage(row)
-        return tuple(dict.fromkeys(source.dataset for source in stage.sources)) if stage else ()
+        found = [source.dataset for source in stage.sources] if stage else []
+        weights = self.options[row].get("weights")
+        if weights is not None and self.rows[row].init is None:
+            found.append(weights)
+        return tuple(dict.fromkeys(found))
 
 
 def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
@@ -193,11 +243,14 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
 
     rows_name = f"{folder.name}/rows.yaml"
     rows = validate(Rows, read_yaml(folder / "rows.yaml", rows_name), rows_name).systems
+    for i, rule in enumerate(scale.inference_for):
+        for what, known in (("rows", list(rows)), ("methods", method_names())):
+            for value in getattr(rule, what) or ():
+                if value not in known:
+                    place = f"{folder.name}/scales/{scale.name}.yaml: inference_for[{i}].{what}"
+                    raise HodorError(f"{place}: {none_of(value, known)}")
     options = {row: _check_row(row, rows, scale, rows_name) for row in rows}
-    selected = list(rows) if settings.rows == "all" else settings.rows
-    for row in selected:
-        if row not in rows:
-            raise HodorError(f"{name}: rows: {none_of(row, list(rows))}")
+    selected = _selected(settings.rows, rows, name)
     seeds = scale.seeds if settings.seeds is None else settings.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise HodorError(f"{name}: seeds: must be different numbers from 0 on (given: {seeds})")
@@ -211,6 +264,23 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
         mirror=_mirror(settings.mirror),
         folder=folder,
     )
+
+
+def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
+    """Ids of the rows that `wanted` names, by id or as a group."""
+    groups = {
+        "all": set(rows),
+        # Both tables of the paper, and what costs no training.
+        "main": {id for id, row in rows.items() if set(row.tables) != {"extended"} or row.stage is row.init is None},
+    }
+    for table in TABLES:
+        groups[table] = {id for id, row in rows.items() if table in row.tables}
+    chosen: set[str] = set()
+    for entry in wanted:
+        if entry not in rows and entry not in groups:
+            raise HodorError(f"{name}: rows: {none_of(entry, [*groups, *rows])}")
+        chosen |= groups.get(entry, {entry})
+    return chosen
 
 
 def scale_names(folder: Path) -> list[str]:
@@ -229,9 +299,9 @@ def options_class(method: str) -> type[BaseModel] | None:
 
 
 def method_names() -> list[str]:
-    """Methods that there are: packages of hodor.models that hold a module `method`."""
-    models = Path(__file__).parent / "models"
-    return sorted(path.parent.name.replace("_", "-") for path in models.glob("*/method.py"))
+    """Methods that there are: packages of hodor.models whose module `method` registers one."""
+    found = (Path(__file__).parent / "models").glob("*/method.py")
+    return sorted(path.parent.name.replace("_", "-") for path in found if "\n@register(" in path.read_text("utf-8"))
 
 
 def _load_scale(folder: Path, settings: Settings, name: str) -> Scale:
@@ -280,7 +350,10 @@ def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[s
             raise HodorError(f"{name}: {id}.options: method {row.method} takes none (given: {', '.join(merged)})")
         return {}
     both = f"{name}: {id}.options with config/scales/{scale.name}.yaml: methods.{row.method}"
-    return validate(cls, merged, both).model_dump(mode="json")
+    options = validate(cls, merged, both).model_dump(mode="json")
+    if options.get("weights") is not None and options["weights"] not in scale.datasets:
+        raise HodorError(f"{both}.weights: {none_of(options['weights'], scale.datasets)} (datasets of {scale.name})")
+    return options
 
 
 def _mirror(mirror: str | None) -> str | None:

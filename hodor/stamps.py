@@ -17,7 +17,7 @@ from typing import Any
 from hodor import paths
 from hodor.closure import code_hash
 from hodor.config import Config
-from hodor.data.sources import archives
+from hodor.data.sources import WEIGHT_SETS, archives
 from hodor.errors import HodorError
 from hodor.provenance import json_text, sha256_file, sha256_json, write_text_atomic
 from hodor.scoring.benchmarks import get_benchmark
@@ -83,7 +83,7 @@ class Stamps:
             "edition": self.config.scale.edition,
             "origin": self._identity(dataset),
         }
-        return self._stamp("prepare", settings)
+        return self._stamp("prepare", settings, *(["hodor.models.original.prepare"] if dataset in WEIGHT_SETS else []))
 
     def train(self, row: str, seed: int) -> dict[str, Any]:
         """How a row is trained."""
@@ -98,6 +98,7 @@ class Stamps:
             "seed": seed,
             "device": self.config.scale.device,
             "threads": self.config.scale.threads,
+            "precision": self.config.scale.precision,
             "datasets": list(datasets),
             "data": {dataset: self._data(dataset) for dataset in datasets},
         }
@@ -109,9 +110,10 @@ class Stamps:
         settings = {
             "method": entry.method,
             "benchmark": _benchmark(benchmark),
-            "inference": self.config.scale.inference.model_dump(mode="json"),
+            "inference": self.config.inference(row, benchmark).model_dump(mode="json"),
             "device": self.config.scale.device,
             "threads": self.config.scale.threads,
+            "precision": self.config.scale.precision,
             "data": self._data(_benchmark(benchmark)["dataset"]),
         }
         return self._stamp("segment", settings, _method_module(entry.method)) | {"row": row, "seed": seed}
@@ -190,7 +192,8 @@ class Stamps:
 
     def _hash_data(self, dataset: str) -> str:
         """Hash of what determines an extracted data set: its archives and the unpacking, no checks, no downloads."""
-        return sha256_json({"origin": self._identity(dataset), "code": self._code(("hodor.data.extract",))})
+        unpacking = "hodor.models.original.weight_sets" if dataset in WEIGHT_SETS else "hodor.data.extract"
+        return sha256_json({"origin": self._identity(dataset), "code": self._code((unpacking,))})
 
 
 def _write_changed(path: Path, content: dict[str, Any]) -> None:

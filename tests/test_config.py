@@ -40,7 +40,9 @@ def message(folder: Path, overrides: dict | None = None) -> str:
 def test_every_scale_is_valid(root, scale):
     loaded = config.load(root / "config", {"scale": scale})
     assert loaded.scale.name == scale
-    assert loaded.selected == tuple(loaded.rows)
+    extended = {"hodor-soft-cyclic-detached", "hodor-soft-dense"}  # trained, and in neither table of the paper
+    assert extended <= set(loaded.rows) and not extended & set(loaded.selected)
+    assert {"hodor-soft-cyclic", "copy-first-mask"} <= set(loaded.selected)
     assert loaded.options["hodor-hard-coco"]["attention"] == "hard"
 
 
@@ -55,7 +57,26 @@ def test_default_scale_is_mini(root):
 def test_paper_scale_is_the_published_network(root):
     options = config.load(root / "config", {"scale": "paper"}).options["hodor-soft-coco"]
     published = config.options_class("hodor")().model_dump(mode="json")
-    assert options == published | {"attention": "soft", "pretrained": True}
+    assert options == published | {"attention": "soft", "weights": "swin-tiny-mask-rcnn-3x"}
+    for method in ("stm", "kmn", "stcn"):
+        published = config.options_class(method)().model_dump(mode="json")
+        assert config.load(root / "config", {"scale": "paper"}).options[method] == published | {
+            "weights": "resnet-imagenet"
+        }
+
+
+def test_paper_numbers_say_where_they_come_from(root):
+    """Every number of the published setting has a source behind it; the machine's own settings need none."""
+    ours = re.compile(r"\b(workers|checkpoint_every|log_every|threads|feature_batch)\b")
+    lines = (root / "config/scales/paper.yaml").read_text().splitlines()
+    number = re.compile(r":\s*\[?-?\d")
+    covered = False  # by the comment above, or by that of the key that the line belongs to
+    for line in lines:
+        content, _, comment = (part.strip() for part in line.partition("#"))
+        if number.search(content) and not ours.search(content):
+            assert covered or comment, line
+        elif content.endswith(":") or not content:
+            covered = "[" in comment or (covered and bool(comment))
 
 
 def test_no_row_trains_on_val_videos(root):
@@ -64,7 +85,8 @@ def test_no_row_trains_on_val_videos(root):
         for row in loaded.rows:
             stage = loaded.stage(row)
             for source in stage.sources if stage else ():
-                assert source.split == "train" or source.dataset.startswith("coco")
+                videos = source.dataset.startswith(("davis", "youtube-vos"))
+                assert source.split == "train" or not videos
 
 
 def test_an_unknown_scale(folder):
@@ -201,6 +223,59 @@ def test_overrides_change_the_scale_and_are_checked(root):
     assert "overrides.stages.image.steps" in text and "'image' is none of images, cyclic" in text
     text = message(root / "config", {"overrides": {"stages.images.step": 7}})
     assert "config/scales/mini.yaml (with the overrides): stages.images.step: unknown key" in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "there", "absent"),
+    [
+        ("all", "hodor-soft-dense", None),
+        ("ablation", "hodor-none-cyclic", "copy-first-mask"),
+        ("comparison,copy-first-mask", "copy-first-mask", "hodor-none-coco"),
+        (["main"], "copy-first-mask", "hodor-soft-dense"),
+    ],
+)
+def test_rows_can_be_groups(root, rows, there, absent):
+    selected = config.load(root / "config", {"rows": rows}).selected
+    assert there in selected and absent not in selected
+
+
+def test_inference_rules_are_for_what_they_name(tmp_path, root):
+    folder = tmp_path / "config"
+    shutil.copytree(root / "config", folder)
+    rules = """
+inference_for:
+  - {stages: [cyclic], set: {short_side: 576, long_side: 1200}}
+  - {methods: [hodor], benchmarks: [davis2017-test-dev], set: {temporal_window: 5}}
+  - {rows: [hodor-none-cyclic], set: {short_side: 600}}
+"""
+    path = folder / "scales" / "mini.yaml"
+    path.write_text(re.sub(r"inference_for: .*\n", "", path.read_text()) + rules)
+    loaded = config.load(folder)
+    assert loaded.inference("hodor-soft-coco", "davis2017-val") == loaded.scale.inference
+    changed = loaded.inference("hodor-soft-cyclic", "davis2017-val")
+    assert (changed.short_side, changed.long_side, changed.temporal_window) == (576, 1200, 7)
+    assert loaded.inference("hodor-soft-coco", "davis2017-test-dev").temporal_window == 5
+    assert loaded.inference("copy-first-mask", "davis2017-test-dev").temporal_window == 7
+    assert loaded.inference("hodor-none-cyclic", "davis2017-val").short_side == 600
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("{set: {short_sid: 5}}", "inference_for[0].set.short_sid"),
+        ("{set: {short_side: 5}}", "inference_for[0].set.short_side"),
+        ("{stages: [cyclc], set: {short_side: 64}}", "inference_for[0].stages: 'cyclc' is none of"),
+        ("{benchmarks: [davis], set: {short_side: 64}}", "inference_for[0].benchmarks: 'davis' is none of"),
+        ("{rows: [hodor-soft], set: {short_side: 64}}", "inference_for[0].rows: 'hodor-soft' is none of"),
+        ("{methods: [hodr], set: {short_side: 64}}", "inference_for[0].methods: 'hodr' is none of"),
+    ],
+)
+def test_wrong_inference_rules(tmp_path, root, rule, expected):
+    folder = tmp_path / "config"
+    shutil.copytree(root / "config", folder)
+    path = folder / "scales" / "mini.yaml"
+    path.write_text(re.sub(r"inference_for: .*\n", "", path.read_text()) + f"\ninference_for: [{rule}]\n")
+    assert expected in message(folder)
 
 
 def test_mirror_is_a_url_or_a_folder(root, tmp_path, monkeypatch):

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
+
+from hodor import config
 
 # What a checkout holds, as far as the workflow needs it; generated folders and the environment stay behind.
 PARTS = [
@@ -74,6 +77,22 @@ class Checkout:
         text = path.read_text(encoding="utf-8")
         assert text.count(old) == 1, f"{file} holds {old!r} {text.count(old)} times"
         path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def set(self, key: str, value: object) -> object:
+        """Sets a dotted key of scale tiny, which must be there; returns its old value."""
+        path = self.path / "config/scales/tiny.yaml"
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        *parents, last = key.split(".")
+        at = content
+        for parent in parents:
+            at = at[parent]
+        old, at[last] = at[last], value
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        return old
+
+    def config(self) -> config.Config:
+        """The settings as they are in this checkout."""
+        return config.load(self.path / "config")
 
     def append(self, file: str, text: str) -> None:
         path = self.path / file

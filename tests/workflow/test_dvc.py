@@ -24,7 +24,7 @@ def repository(checkout):
     kept = {row: rows[row] for row in ("hodor-soft-coco", "copy-first-mask")}
     (checkout.path / "config/rows.yaml").write_text(yaml.safe_dump({"systems": kept}, sort_keys=False))
     for row in rows.keys() - kept.keys():
-        shutil.rmtree(checkout.path / "runs/tiny" / row)
+        shutil.rmtree(checkout.path / "runs/tiny" / row, ignore_errors=True)  # not every row was run
     checkout.run("git", "init", "--quiet", "--initial-branch", "main")
     commit(checkout, "all")
     return checkout
@@ -58,7 +58,7 @@ def test_dvc_repro_and_snakemake_agree_and_checkpoints_come_back(repository, tmp
     assert repository.run("git", "status", "--short").stdout == ""
 
     # What dvc repro has made, Snakemake takes as made.
-    repository.edit("config/scales/tiny.yaml", "learning_rate: 0.001", "learning_rate: 0.002")
+    repository.set("stages.images.learning_rate", 0.002)
     output = repository.run("dvc", "repro").stdout
     made = [rule for rule in ran(output) if rule not in ("all", "tables", "pages", "hodor-soft-coco")]
     expected = ["train", "segment", "score", "manifest", "tabulate", "publish", "render", "publish_pages"]
@@ -100,7 +100,7 @@ def test_dvc_repro_from_nothing(repository, tmp_path):
 
 @pytest.mark.long
 def test_a_row_that_is_not_selected_is_no_work_for_dvc(repository):
-    repository.edit("config/config.yaml", "\nrows: all", "\nrows: [copy-first-mask]")
+    repository.edit("config/config.yaml", "\nrows: [main]", "\nrows: [copy-first-mask]")
     repository.snakemake()
     output = repository.run("dvc", "repro").stdout
     assert set(ran(output)) <= {"hodor-soft-coco", "copy-first-mask"}
