@@ -1,5 +1,7 @@
 """Settings of inference (no torch here: the workflow reads them at every start)."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -16,3 +18,17 @@ class InferenceOptions(BaseModel):
     keep_first: bool = False
     # Frames whose features are computed together; memory grows with it, never with the video's length.
     feature_batch: int = Field(8, ge=1)
+
+    # Memory methods (STM, KMN, STCN). Every so many frames one is remembered.
+    memory_every: int = Field(5, ge=1)
+    # At most so many frames are remembered, the oldest forgotten first, those on which an object appears never.
+    memory_frames: int | None = Field(None, ge=2)
+    # So many cells of a frame are compared with the memory at a time: memory use grows with it, results do not change.
+    readout_chunk: int = Field(256, ge=1)
+    # None: as the method's own options of the same names say.
+    memory_previous: bool | None = None
+    top_k: int | None = Field(None, ge=0)
+    kernel_sigma: float | None = Field(None, gt=0)
+    # Filters for a channel of other objects' masks that training never had, in a memory encoder that lacks it (STCN
+    # from static images; baselines specification, section 3.4). none: no such channel.
+    others_channel: Literal["none", "zeros", "orthogonal"] = "none"

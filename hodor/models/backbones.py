@@ -1,6 +1,7 @@
 """Backbones by name. Each maps normalised images (B, 3, H, W) to maps at strides 4, 8, 16, 32.
 
-`channels` of a backbone lists the widths of its maps. H and W are multiples of 32.
+`channels` of a backbone lists the widths of its maps. H and W are multiples of 32. Where only the first three maps are
+asked for, nothing after them is built; `extra` input channels stand after the image's three.
 """
 
 from importlib import import_module, util
@@ -45,10 +46,12 @@ class ResidualBlock(nn.Module):
 class ConvNet(nn.Module):
     """A small residual network that learns from scratch within minutes on one CPU core (mini and tiny scale)."""
 
-    def __init__(self, *, width: int, depths: tuple[int, ...]) -> None:
+    def __init__(self, *, width: int, depths: tuple[int, ...], extra: int = 0, stride: int = 4) -> None:
+        """`stride` is that of the first map, 4 or 2; each further map, one for each of `depths`, halves its size."""
         super().__init__()
-        self.channels = [width, 2 * width, 4 * width, 4 * width]
-        self.stem = nn.Conv2d(3, width, 7, 4, 3)
+        self.channels = [width, 2 * width, 4 * width, 4 * width][: len(depths)]
+        self.stride = stride
+        self.stem = nn.Conv2d(3 + extra, width, 7, stride, 3)
         inputs, stages = width, []
         for i, (depth, outputs) in enumerate(zip(depths, self.channels, strict=True)):
             blocks = []
@@ -116,20 +119,25 @@ class LiteBlock(nn.Module):
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 up to stride 32, with ImageNet weights where `pretrained` (70 % top-1 by its model card)."""
 
-    def __init__(self, *, pretrained: bool, frozen: int) -> None:
+    stride = 4
+
+    def __init__(self, *, pretrained: bool, frozen: int, extra: int = 0, levels: int = 4) -> None:
+        """`levels` maps are built. Filters of `extra` inputs start at random; with any the stem is never frozen."""
         super().__init__()
-        self.channels = list(_LITE0_OUTPUTS.values())
-        self.stem = SameConv(3, 32, 3, 2)
+        self.channels = list(_LITE0_OUTPUTS.values())[:levels]
+        self.stem = SameConv(3 + extra, 32, 3, 2)
         blocks, inputs = [], 32
         for expansion, kernel, stride, outputs, repeats in _LITE0_GROUPS:
             for i in range(repeats):
                 blocks.append(LiteBlock(inputs, outputs, expansion, kernel, stride if i == 0 else 1))
                 inputs = outputs
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = nn.ModuleList(blocks[: list(_LITE0_OUTPUTS)[levels - 1] + 1])
         if pretrained:
-            self.load_state_dict(fold_lite0_weights(lite0_weights_file()))
+            weights = fold_lite0_weights(lite0_weights_file())
+            weights["stem.weight"] = torch.cat([weights["stem.weight"], self.stem.weight.detach()[:, 3:]], dim=1)
+            self.load_state_dict({name: weights[name] for name in self.state_dict()})
         if frozen:
-            for module in (self.stem, *self.blocks[:frozen]):
+            for module in (*([] if extra else [self.stem]), *self.blocks[:frozen]):
                 module.requires_grad_(False)
         # Depthwise convolutions are about a third faster this way round on a CPU.
         self.to(memory_format=torch.channels_last)
@@ -137,7 +145,10 @@ class EfficientNetLite0(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         # The weights expect (RGB - 127) / 128.
         mean, std = (x.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-        x = (x * (std / 128) + (mean - 127) / 128).contiguous(memory_format=torch.channels_last)
+        image = x[:, :3] * (std / 128) + (mean - 127) / 128
+        x = (image if x.shape[1] == 3 else torch.cat([image, x[:, 3:]], dim=1)).contiguous(
+            memory_format=torch.channels_last
+        )
         x = functional.relu6(self.stem(x))
         maps = []
         for i, block in enumerate(self.blocks):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hodor.errors import HodorError
-from hodor.models.backbones import MEAN, STD, EfficientNetLite0, lite0_weights_file, normalise
+from hodor.models.backbones import MEAN, STD, ConvNet, EfficientNetLite0, lite0_weights_file, normalise
 from hodor.models.hodor.network import build_backbone
 from hodor.models.hodor.options import Options
 from hodor.models.swin import Swin, relative_position_index
@@ -75,3 +75,34 @@ def test_normalise_shows_the_mean_colour_outside():
     x = normalise(frames, valid)
     assert x[0, :, 0, 1].tolist() == [0, 0, 0]
     assert torch.allclose(x[0, :, 0, 0], torch.tensor([(255 - m) / s for m, s in zip(MEAN, STD, strict=True)]))
+
+
+def test_three_maps_and_further_inputs():
+    """What a memory encoder asks for: mask channels after the image's, nothing after stride 16, a finer grid."""
+    x = torch.randn(1, 5, 64, 96)
+    for backbone, strides in (
+        (ConvNet(width=8, depths=(1, 1, 1), extra=2), (4, 8, 16)),
+        (ConvNet(width=8, depths=(1, 1, 1), extra=2, stride=2), (2, 4, 8)),
+        (EfficientNetLite0(pretrained=False, frozen=0, extra=2, levels=3), (4, 8, 16)),
+    ):
+        maps = backbone(x)
+        sizes = zip(backbone.channels, strides, strict=True)
+        assert backbone.stride == strides[0]
+        assert [tuple(y.shape) for y in maps] == [(1, channels, 64 // s, 96 // s) for channels, s in sizes]
+        maps[-1].sum().backward()
+        assert all(p.grad is not None for p in backbone.parameters())
+
+
+def test_pretrained_lite0_with_a_mask_reads_the_image_as_before():
+    torch.manual_seed(0)
+    plain = EfficientNetLite0(pretrained=True, frozen=2).eval()
+    masked = EfficientNetLite0(pretrained=True, frozen=2, extra=1, levels=3).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = plain(image)[:3]
+        for ours, theirs in zip(masked(torch.cat([image, torch.zeros(1, 1, 64, 64)], 1)), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+        seen = masked(torch.cat([image, torch.ones(1, 1, 64, 64)], 1))[2]
+    assert (seen - expected[2]).abs().max() > 1e-3
+    assert masked.stem.weight.requires_grad and not masked.blocks[1].project.weight.requires_grad
+    assert not plain.stem.weight.requires_grad

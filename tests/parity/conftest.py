@@ -7,6 +7,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
+
+from hodor.inference.frames import Geometry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,3 +39,94 @@ def recipe(parity_dir) -> ModuleType:
 def hodor_case(parity_dir) -> dict[str, np.ndarray]:
     """Expected outputs of HODOR."""
     return dict(np.load(parity_dir / "hodor.npz"))
+
+
+def _case(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """Expected outputs of one system; where PARITY_DIR is set a missing file is a failure, else a skip."""
+    path = folder / name
+    if not path.is_file():
+        if os.environ.get("PARITY_DIR"):
+            pytest.fail(f"PARITY_DIR holds no {name}: {path}")
+        pytest.skip(f"no parity case: {path} is absent")
+    return dict(np.load(path))
+
+
+@pytest.fixture(scope="session")
+def stm_case(parity_dir) -> dict[str, np.ndarray]:
+    """Expected outputs of STM."""
+    return _case(parity_dir, "stm.npz")
+
+
+@pytest.fixture(scope="session")
+def stcn_case(parity_dir) -> dict[str, np.ndarray]:
+    """Expected outputs of STCN."""
+    return _case(parity_dir, "stcn.npz")
+
+
+@pytest.fixture(scope="session")
+def filled(recipe):
+    """Gives a method the weights that the recipe makes of the original names."""
+
+    def fill(method, to_original, to_ours, seed: int) -> None:
+        own = method.state_dict()
+        entries = {}
+        for name, value in to_original(own).items():
+            constant = name.endswith((".mean", ".std"))
+            entries[name] = value if constant else torch.from_numpy(recipe.fill(name, tuple(value.shape), seed))
+        method.load_state_dict(to_ours(entries, own))
+
+    return fill
+
+
+@pytest.fixture
+def given_frames(monkeypatch):
+    """Makes a memory method read frames of floats: a frame is its own number, and its pixels are looked up."""
+
+    def give(method, video: torch.Tensor) -> tuple[list[np.ndarray], Geometry]:
+        def fit(frames, geometry, device, **settings):
+            numbers = [int(frame[0, 0, 0]) for frame in frames]
+            out = torch.zeros(len(frames), 3, *geometry.padded)
+            valid = torch.zeros(len(frames), *geometry.padded, dtype=torch.bool)
+            out[(..., *geometry.window)] = video[numbers]
+            valid[(..., *geometry.window)] = True
+            return out, valid
+
+        monkeypatch.setattr("hodor.models.memory.follower.fit_frames", fit)
+        frames = [np.full((*video.shape[2:], 3), t, np.uint8) for t in range(len(video))]
+        return frames, method._geometry(frames[0])
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def run_video():
+    """Segments a whole video whose objects are all given on frame 0: labels, and probabilities from frame 1 on."""
+
+    def run(method, frames, labels, objects) -> tuple[np.ndarray, list[torch.Tensor]]:
+        state = method.start(frames[0], {i: labels[0] == i for i in range(1, objects + 1)})
+        probabilities = [method.step(state, frame) for frame in frames[1:]]
+        ids = np.array([0, *state.ids], np.uint8)
+        return np.stack([labels[0], *(ids[p.argmax(0).numpy()] for p in probabilities)]), probabilities
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def binary():
+    """Labels (H, W) -> (1, K, H, W) float."""
+
+    def masks(labels: np.ndarray, objects: int) -> torch.Tensor:
+        return torch.stack([torch.from_numpy(labels == i + 1) for i in range(objects)])[None].float()
+
+    return masks
+
+
+@pytest.fixture(scope="session")
+def relative():
+    """Largest difference in parts of the largest value."""
+
+    def difference(ours: torch.Tensor, theirs: np.ndarray) -> float:
+        theirs = torch.from_numpy(theirs)
+        return ((ours.detach().reshape(theirs.shape) - theirs).abs().max() / theirs.abs().max()).item()
+
+    return difference

@@ -1,0 +1,1 @@
+"""DMN+AOA, re-interpreted from its abstract: templates of each object, aligned to the region where it is looked for."""

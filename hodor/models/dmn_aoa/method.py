@@ -1,0 +1,77 @@
+"""DMN+AOA: re-interpretation from the abstract; 67.9 not reproduced.
+
+"Video Object Segmentation with Dynamic Memory Networks and Adaptive Object Alignment" (Liang et al., ICCV 2021, DOI
+10.1109/ICCV48922.2021.00796). No code was released and the abstract alone is known: this is a design of ours with the
+abstract's two ideas, and its score says nothing on the published 67.9 (`docs/dmn-aoa.md`). 32.41 M parameters at paper
+size, 208 GFLOP forward for a training clip with one object at 384x384.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hodor.data.clip import Clip
+from hodor.inference.frames import Geometry
+from hodor.inference.options import InferenceOptions
+from hodor.models.base import Frame, Masks, register
+from hodor.models.dmn_aoa.network import Network
+from hodor.models.dmn_aoa.options import Options
+from hodor.models.dmn_aoa.templates import Templates
+from hodor.models.memory.follower import Follower, add_objects
+
+
+@dataclass
+class State:
+    """A video under way.
+
+    Attributes:
+        ids: object ids in the order of the channels.
+        geometry: of its frames.
+        templates: of the objects.
+    """
+
+    ids: list[int]
+    geometry: Geometry
+    templates: Templates
+
+
+@register("dmn-aoa")
+class DMNAOA(Follower):
+    """Two templates of each object, aligned to the region around its last mask."""
+
+    options_class = Options
+
+    def __init__(self, options: dict[str, Any], inference: InferenceOptions) -> None:
+        super().__init__(options, inference)
+        self.network = Network(self.options)
+
+    def predict(self, frames: Tensor, masks: Tensor, clip: Clip, step: int) -> list[Tensor]:
+        # Drawn from the step's number, a resumed training draws the same.
+        return self.network.clip(frames, clip.labels, masks, torch.Generator().manual_seed(step))
+
+    def backbones(self) -> Iterable[nn.Module]:
+        return [self.network.encoder]
+
+    @torch.inference_mode()
+    def start(self, frame: Frame, masks: Masks) -> State:
+        ids, geometry = [], self._geometry(frame)
+        reference = self._first_objects(ids, geometry, frame, masks)
+        return State(ids, geometry, self.network.start(self.features([frame])[0], reference))
+
+    @torch.inference_mode()
+    def step(self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
+        """See `Method.step`. An object's templates start on the frame on which it appears."""
+        maps = self.features([frame])[0] if features is None else features
+        network, templates, known = self.network, state.templates, len(state.ids)
+        regions = network.regions(templates, state.geometry.padded)
+        logits, aligned = network.segment(maps, templates, regions)
+        reference = self._new_objects(state.ids, state.geometry, frame, new_masks)
+        probabilities = add_objects(functional.softmax(logits, dim=1), reference)
+        state.templates = network.update(maps, templates, regions, aligned, probabilities[:, 1 : known + 1])
+        if reference is not None:
+            state.templates = state.templates.join(network.start(maps, reference))
+        return state.geometry.restore(probabilities)[0]

@@ -1,0 +1,99 @@
+"""Regions of a frame: boxes around masks, reading maps inside boxes, putting what was found there back.
+
+Boxes (left, top, right, bottom) are fractions of the frame, so they fit maps of every stride; they may reach beyond it.
+Legend: B batch, K objects, C channels, H W frame, h w map, R cells of a region on a side.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hodor.device import in_float32
+
+
+def tight_boxes(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes (B, K, 4) of what is above one half in masks (B, K, H, W), and whether there is anything, bool (B, K).
+
+    The box of an empty mask is the whole frame.
+    """
+    inside = masks > 0.5
+    sides = []
+    for axis in (2, 3):  # what is along the columns, then along the rows
+        used = inside.any(axis)  # (B, K, W), then (B, K, H)
+        length = used.shape[2]
+        place = torch.arange(length, device=masks.device)
+        first = torch.where(used, place, length).amin(2)
+        last = torch.where(used, place + 1, 0).amax(2)
+        sides.append((first / length, last / length))
+    (left, right), (top, bottom) = sides
+    found = inside.flatten(2).any(2)
+    whole = masks.new_tensor([0.0, 0.0, 1.0, 1.0])
+    return torch.where(found.unsqueeze(2), torch.stack([left, top, right, bottom], 2), whole), found
+
+
+def enlarge(boxes: Tensor, scale: Tensor | float, least: tuple[float, float], shift: Tensor | float = 0.0) -> Tensor:
+    """Boxes around the same centres, `scale` times as large, but no side longer than the frame's.
+
+    Args:
+        boxes: (B, K, 4).
+        scale: factor of both sides, at least 1; a tensor broadcasts to (B, K, 1).
+        least: smallest width and height.
+        shift: by which part of what is left beside the old box the new one moves, in [-1, 1]: the old box stays
+            inside. A tensor broadcasts to (B, K, 2).
+    """
+    centre, side = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+    larger = torch.maximum(side * scale, side.new_tensor(least)).clamp(max=1.0)
+    centre = centre + shift * (larger - side) / 2
+    return torch.cat([centre - larger / 2, centre + larger / 2], dim=-1)
+
+
+def roi_align(maps: Tensor, boxes: Tensor, size: int, samples: int = 2) -> Tensor:
+    """Means of bilinear samples in the cells of boxes (He et al., "Mask R-CNN", ICCV 2017, section 3).
+
+    Differentiable in the maps. What lies beyond a map is 0.
+
+    Args:
+        maps: (B, C, h, w).
+        boxes: (B, K, 4).
+        size: cells on a side of a region.
+        samples: on a side of a cell.
+
+    Returns:
+        (B, K, C, size, size) in float32.
+    """
+    count = size * samples
+    place = (torch.arange(count, device=boxes.device) + 0.5) / count
+    left_top, side = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
+    at = left_top.unsqueeze(2) + side.unsqueeze(2) * place.view(1, 1, -1, 1)  # (B, K, count, 2): x and y apart
+    at = 2 * at - 1
+    x, y = at[..., 0].unsqueeze(2), at[..., 1].unsqueeze(3)
+    grid = torch.stack(torch.broadcast_tensors(x, y), dim=-1)  # (B, K, count, count, 2)
+    # All regions of a frame are one tall image, so the map is not copied for each object.
+    with in_float32(maps):
+        read = functional.grid_sample(maps.float(), grid.flatten(1, 2).float(), align_corners=False)
+        read = functional.avg_pool2d(read, samples) if samples > 1 else read
+    return read.unflatten(2, (boxes.shape[1], size)).transpose(1, 2)
+
+
+def mask_regions(masks: Tensor, boxes: Tensor, size: int, samples: int) -> Tensor:
+    """Each mask of (B, K, H, W) inside its own box of (B, K, 4), as `roi_align`: (B, K, 1, size, size)."""
+    return roi_align(masks.flatten(0, 1).unsqueeze(1), boxes.flatten(0, 1).unsqueeze(1), size, samples).view(
+        *masks.shape[:2], 1, size, size
+    )
+
+
+def paste(x: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Put regions (B, K, h, w) at their boxes (B, K, 4) into frames of (H, W): (B, K, H, W), 0 outside the boxes."""
+    frame = []
+    for axis, length in ((0, size[1]), (1, size[0])):
+        place = (torch.arange(length, device=boxes.device) + 0.5) / length
+        start, stop = boxes[..., axis].flatten().unsqueeze(1), boxes[..., axis + 2].flatten().unsqueeze(1)
+        frame.append(2 * (place - start) / (stop - start) - 1)  # (B K, length): -1 to 1 inside the box
+    across, down = frame[0].unsqueeze(1), frame[1].unsqueeze(2)
+    grid = torch.stack(torch.broadcast_tensors(across, down), dim=-1)  # (B K, H, W, 2)
+    with in_float32(x):
+        out = functional.grid_sample(
+            x.float().flatten(0, 1).unsqueeze(1), grid.float(), padding_mode="border", align_corners=False
+        )
+    inside = (across.abs() <= 1) & (down.abs() <= 1)
+    return (out.squeeze(1) * inside).unflatten(0, x.shape[:2])

@@ -1,0 +1,1 @@
+"""KMN: STM that reads its memory under a Gaussian kernel."""

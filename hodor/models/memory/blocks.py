@@ -1,0 +1,175 @@
+"""Encoders of frames and of masks, and their heads (baselines specification, sections 1.1 and 3.1).
+
+Legend: B batch, K objects, C channels, H W padded frame, h w key grid (stride 16 at paper size).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hodor.models.backbones import ConvNet, EfficientNetLite0
+from hodor.models.memory.options import MemoryOptions
+from hodor.models.resnet import ResNet
+
+
+class Query(NamedTuple):
+    """What the network knows of a batch of frames without masks.
+
+    frame: normalised (B, 3, H, W). skips: maps at strides 4 and 8 at paper size. coarse: map (B, C, h, w) at stride
+    16. key: (B, Ck, h, w), value: (B, Cv, h, w).
+    """
+
+    frame: Tensor
+    skips: tuple[Tensor, Tensor]
+    coarse: Tensor
+    key: Tensor
+    value: Tensor
+
+    def frames(self, start: int, stop: int) -> "Query":
+        """Some of the batch."""
+        part = slice(start, stop)
+        return Query(
+            self.frame[part], tuple(x[part] for x in self.skips), self.coarse[part], self.key[part], self.value[part]
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation block without norms: x + conv(relu(conv(relu(x)))); a convolution on the shortcut as needed."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(functional.relu(self.conv1(functional.relu(x))))
+        return y + (x if self.shortcut is None else self.shortcut(x))
+
+
+class KeyValue(nn.Module):
+    """Key and value of a coarse map; no activation. `orthogonal`: how the key's weights start (STCN)."""
+
+    def __init__(self, channels: int, options: MemoryOptions, *, orthogonal: bool) -> None:
+        super().__init__()
+        self.key = nn.Conv2d(channels, options.key_dim, 3, padding=1)
+        self.value = nn.Conv2d(channels, options.value_dim, 3, padding=1)
+        if orthogonal:
+            nn.init.orthogonal_(self.key.weight)
+            nn.init.zeros_(self.key.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.key(x), self.value(x)
+
+
+class Attention(nn.Module):
+    """Gates of channels, then of places (Woo et al., "CBAM", ECCV 2018), without a norm."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // 16)
+        self.channel = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        self.place = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.channel(x.mean((2, 3))) + self.channel(x.amax((2, 3)))
+        x = x * torch.sigmoid(gate)[:, :, None, None]
+        summary = torch.stack([x.amax(1), x.mean(1)], dim=1)
+        return x * torch.sigmoid(self.place(summary))
+
+
+class Fuser(nn.Module):
+    """Value from the masked frame's map and the frame's own coarse map (STCN)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.block1 = ResidualBlock(inputs, outputs)
+        self.attention = Attention(outputs)
+        self.block2 = ResidualBlock(outputs, outputs)
+
+    def forward(self, masked: Tensor, coarse: Tensor) -> Tensor:
+        x = self.block1(torch.cat([masked, coarse], dim=1))
+        return self.block2(x + self.attention(x))
+
+
+class MemoryEncoder(nn.Module):
+    """Key (None where all objects share the frame's) and value of frames under masks.
+
+    Where `options.others` is off, the channel of the other objects' masks can still be fed through `further`, filters
+    that are no weights of the network: `None` leaves it out (see `further_filters`).
+    """
+
+    def __init__(self, options: MemoryOptions, coarse: int) -> None:
+        super().__init__()
+        self.others, separate = options.others, options.memory_encoder == "separate"
+        extra = 2 if options.others else 1
+        self.backbone = build_backbone(options, memory=True, extra=extra)
+        if isinstance(self.backbone, ResNet):
+            _start_mask_filters(self.backbone.conv1.weight, orthogonal=not separate)
+        channels = self.backbone.channels[-1]
+        self.head = KeyValue(channels, options, orthogonal=False) if separate else None
+        self.fuser = None if separate else Fuser(channels + coarse, options.value_dim)
+        self.register_buffer("further", None, persistent=False)
+
+    def forward(self, frame: Tensor, coarse: Tensor | None, masks: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Encode frames under the masks of K objects.
+
+        Args:
+            frame: normalised (B, 3, H, W).
+            coarse: the frames' own coarse map (B, C, h, w); a separate encoder does not read it.
+            masks: (B, K, H, W) in [0, 1].
+
+        Returns:
+            Key (B, K, Ck, h, w), None where the objects share the frame's; value (B, K, Cv, h, w).
+        """
+        batch, count = masks.shape[:2]
+        channels = [frame.unsqueeze(1).expand(-1, count, -1, -1, -1), masks.unsqueeze(2)]
+        if self.others or self.further is not None:
+            others = (masks.sum(1, keepdim=True) - masks).clamp(0, 1)
+            channels.append(others.unsqueeze(2))
+        x = torch.cat(channels, dim=2).flatten(0, 1)  # (B K, 3 + 1 or 2, H, W)
+        masked = self.backbone(x, self.further)[-1] if self.further is not None else self.backbone(x)[-1]
+        if self.fuser is None:
+            key, value = self.head(masked)
+            return key.unflatten(0, (batch, count)), value.unflatten(0, (batch, count))
+        coarse = coarse.unsqueeze(1).expand(-1, count, -1, -1, -1).flatten(0, 1)
+        return None, self.fuser(masked, coarse).unflatten(0, (batch, count))
+
+
+def build_backbone(options: MemoryOptions, *, memory: bool, extra: int = 0) -> nn.Module:
+    """The query or memory encoder's backbone: three maps, the finest at `options.stride`."""
+    kind = options.memory_kind if memory else options.backbone
+    if kind == "efficientnet-lite0":
+        # Behind a stem that learns, frozen blocks would save no backward pass: the memory encoder has none.
+        frozen = 0 if memory else options.backbone_frozen
+        return EfficientNetLite0(pretrained=options.pretrained, frozen=frozen, extra=extra, levels=3)
+    width = options.memory_width if memory else options.backbone_width
+    depths = options.memory_depths if memory else options.backbone_depths
+    if kind == "convnet":
+        return ConvNet(width=width, depths=depths, extra=extra, stride=options.stride)
+    basic = memory and options.memory_encoder == "fused"
+    return ResNet(bottleneck=not basic, depths=depths, width=width, extra=extra, bias=basic)
+
+
+@torch.no_grad()
+def _start_mask_filters(weight: Tensor, *, orthogonal: bool) -> None:
+    """Start the filters of the mask channels as the published systems do, each channel as a convolution of its own."""
+    for channel in range(3, weight.shape[1]):
+        filters = torch.empty_like(weight[:, :1])
+        nn.init.orthogonal_(filters) if orthogonal else nn.init.kaiming_uniform_(filters, a=5**0.5)
+        weight[:, channel : channel + 1] = filters
+
+
+def further_filters(kind: str, weight: Tensor) -> Tensor:
+    """Filters (C, 1, k, k) for a channel that training never had: `zeros`, or `orthogonal` (always the same ones).
+
+    Static STCN has no channel for other objects, its release of later stages has; a static model is evaluated there
+    with either (baselines specification, section 3.4).
+    """
+    filters = torch.zeros_like(weight[:, :1])
+    if kind == "orthogonal":
+        generator = torch.Generator().manual_seed(0)
+        filters.copy_(nn.init.orthogonal_(torch.empty(filters.shape), generator=generator))
+    return filters

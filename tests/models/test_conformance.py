@@ -1,0 +1,268 @@
+"""What every method must do. A new method needs one line of `SMALL`; nothing else here knows a method by name."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hodor.config import method_names
+from hodor.data.clip import Clip
+from hodor.data.images import write_labels
+from hodor.data.video import Video
+from hodor.errors import HodorError
+from hodor.inference.options import InferenceOptions
+from hodor.inference.segment import segment_video
+from hodor.models.base import build_method
+
+HODOR = {
+    "backbone": "convnet",
+    "backbone_width": 8,
+    "backbone_depths": (1, 1, 1, 1),
+    "dim": 32,
+    "encoder_layers": 2,
+    "encoder_hidden": 32,
+    "decoder_layers": 2,
+    "decoder_hidden": 32,
+    "dropout": 0.0,
+}
+MEMORY = {
+    "backbone": "convnet",
+    "backbone_width": 8,
+    "backbone_depths": (1, 1, 1),
+    "memory_width": 8,
+    "memory_depths": (1, 1, 1),
+    "key_dim": 16,
+    "value_dim": 64,
+    "decoder_dim": 16,
+}
+DMN_AOA = {
+    "backbone": "convnet",
+    "backbone_width": 8,
+    "backbone_depths": (1, 1, 1),
+    "dim": 32,
+    "decoder_dim": 16,
+    "roi_size": 6,
+    "box_cells": 2,
+}
+# Method, name of the variant, options of a small network.
+SMALL = [
+    ("copy", "", {}),
+    ("hodor", "soft", HODOR | {"attention": "soft"}),
+    ("hodor", "hard", HODOR | {"attention": "hard"}),
+    ("hodor", "none", HODOR | {"attention": "none"}),
+    ("stm", "", MEMORY),
+    ("kmn", "", MEMORY),
+    ("stcn", "", MEMORY),
+    ("dmn-aoa", "", DMN_AOA),
+]
+
+
+def test_every_method_is_tested():
+    assert {name for name, _, _ in SMALL} == set(method_names())
+
+
+@pytest.fixture(params=SMALL, ids=["-".join(filter(None, case[:2])) for case in SMALL])
+def method(request):
+    name, _, options = request.param
+    torch.manual_seed(0)
+    return build_method(name, options, InferenceOptions(short_side=64, feature_batch=2)).eval()
+
+
+def frame(seed: int, size=(64, 96)) -> np.ndarray:
+    """Smooth colours, uint8 (H, W, 3)."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (-(-size[0] // 8), -(-size[1] // 8), 3), dtype=np.uint8)
+    return np.ascontiguousarray(coarse.repeat(8, 0).repeat(8, 1)[: size[0], : size[1]])
+
+
+def boxes(count: int, size=(64, 96)) -> dict[int, np.ndarray]:
+    """Masks of `count` boxes in two rows, under ids 1, 2, ..."""
+    columns = -(-count // 2)
+    side, step = min(24, size[1] // columns - 2), size[1] // columns
+    out = {}
+    for i in range(count):
+        top, left = (i % 2) * (size[0] // 2), (i // 2) * step
+        out[i + 1] = np.zeros(size, bool)
+        out[i + 1][top : top + side, left : left + side] = True
+    return out
+
+
+def run(method, frames, given):
+    """Probabilities of the frames after the first; `given` maps a frame's number to its new masks."""
+    state = method.start(frames[0], given[0])
+    out = [method.step(state, image, given.get(t)) for t, image in enumerate(frames[1:], 1)]
+    return out, state
+
+
+def check(probabilities, objects: int, size) -> None:
+    assert probabilities.shape == (objects + 1, *size)
+    assert torch.isfinite(probabilities).all()
+    assert probabilities.min() >= 0 and probabilities.max() <= 1 + 1e-5
+    assert probabilities.sum(0).max() <= 1 + 1e-4
+
+
+@pytest.mark.parametrize("objects", [1, 2, 10])
+@pytest.mark.parametrize("size", [(64, 96), (51, 83), (97, 66)])
+def test_shapes(method, size, objects):
+    out, state = run(method, [frame(t, size) for t in range(3)], {0: boxes(objects, size)})
+    assert state.ids == list(range(1, objects + 1))
+    for probabilities in out:
+        check(probabilities, objects, size)
+
+
+def test_an_object_that_appears_later(method):
+    masks = boxes(3)
+    out, state = run(method, [frame(t) for t in range(5)], {0: {2: masks[2]}, 2: {3: masks[3]}, 3: {1: masks[1]}})
+    assert state.ids == [2, 3, 1]
+    for probabilities, objects in zip(out, (1, 2, 3, 3), strict=True):
+        check(probabilities, objects, (64, 96))
+    assert (out[1].argmax(0).numpy()[masks[3]] == 2).all(), "on its first frame its mask is what was given"
+
+
+def test_an_object_that_vanishes(method):
+    """Frames without anything to see, and back."""
+    blank = np.full((64, 96, 3), 128, np.uint8)
+    out, state = run(method, [frame(0), blank, blank, blank, frame(0)], {0: boxes(2)})
+    assert state.ids == [1, 2]
+    for probabilities in out:
+        check(probabilities, 2, (64, 96))
+
+
+def test_an_empty_mask(method):
+    empty = np.zeros((64, 96), bool)
+    out, state = run(method, [frame(t) for t in range(3)], {0: {1: boxes(1)[1], 2: empty}, 1: {3: empty}})
+    assert 1 in state.ids
+    for probabilities in out:
+        assert torch.isfinite(probabilities).all() and len(probabilities) <= 4
+    assert all((out[-1].argmax(0) != state.ids.index(i) + 1).all() for i in state.ids if i != 1)
+    try:
+        state = method.start(frame(0), {1: empty})
+    except HodorError:
+        return
+    assert torch.isfinite(method.step(state, frame(1))).all()
+
+
+def test_masks_of_another_size(method):
+    with pytest.raises(HodorError, match="size"):
+        method.start(frame(0), {1: np.ones((64, 95), bool)})
+    state = method.start(frame(0), boxes(1))
+    with pytest.raises(HodorError, match="size"):
+        method.step(state, frame(1), {2: np.ones((32, 96), bool)})
+
+
+def test_determinism(method):
+    first, second = (run(method, [frame(t) for t in range(4)], {0: boxes(2)})[0] for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_features_given_ahead_change_nothing(method):
+    frames = [frame(t) for t in range(3)]
+    plain, _ = run(method, frames, {0: boxes(2)})
+    features, state = method.features(frames), method.start(frames[0], boxes(2))
+    for t in (1, 2):
+        torch.testing.assert_close(method.step(state, frames[t], None, features[t]), plain[t - 1], atol=1e-5, rtol=1e-4)
+
+
+def clip(objects: int = 2) -> Clip:
+    frames = torch.stack([torch.from_numpy(frame(t)).permute(2, 0, 1) for t in range(3)])
+    labels = np.zeros((64, 96), np.uint8)
+    for object_id, mask in boxes(objects).items():
+        labels[mask] = object_id
+    labels = torch.from_numpy(labels).expand(2, 3, -1, -1).contiguous()
+    valid = torch.ones(2, 3, 64, 96, dtype=torch.bool)
+    return Clip(frames.expand(2, -1, -1, -1, -1).contiguous(), labels, valid, objects, (True, True, True))
+
+
+@pytest.mark.parametrize("objects", [1, 3])
+def test_every_parameter_learns(method, objects):
+    method.train()
+    if not list(method.parameters()):
+        with pytest.raises(HodorError):
+            method.loss(clip(), 0)
+        return
+    values = method.loss(clip(objects), 0)
+    assert all(value.ndim == 0 and torch.isfinite(value) for value in values.values())
+    values["loss"].backward()
+    learning = {name: p for name, p in method.named_parameters() if p.requires_grad}
+    assert [name for name, p in learning.items() if p.grad is None or p.grad.abs().max() == 0] == []
+    assert {id(p) for p in method.backbone_parameters()} <= {id(p) for p in method.parameters()}
+
+
+def test_a_training_step_runs_without_content(method):
+    """On torch's meta device, where costs are counted."""
+    if list(method.parameters()):
+        loss = method.to("meta").train().loss(clip().to("meta"), 0)["loss"]
+        assert loss.is_meta and loss.requires_grad
+
+
+def test_it_learns_a_clip_and_half_precision_agrees(method):
+    """Labels of an untrained network are ties that rounding decides: a few steps of training come first."""
+    data = clip(2)
+    if list(method.parameters()):
+        method.train()
+        optimiser, losses = torch.optim.Adam(method.parameters(), lr=2e-3), []
+        for step in range(30):
+            optimiser.zero_grad()
+            loss = method.loss(data, step)["loss"]
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        assert min(losses[-3:]) < 0.6 * losses[0]
+        method.eval()
+    frames = list(data.frames[0].permute(0, 2, 3, 1).numpy())
+    full, _ = run(method, frames, {0: boxes(2)})
+    with torch.autocast("cpu", torch.bfloat16):
+        half, _ = run(method, frames, {0: boxes(2)})
+    for a, b in zip(full, half, strict=True):
+        check(b, 2, (64, 96))
+        assert (a.argmax(0) == b.argmax(0)).float().mean() > 0.95
+
+
+@pytest.fixture
+def on_disk(tmp_path):
+    """Writes a video whose object 1 + i is given on frame `first[i]`."""
+
+    def write(frames: int, first: list[int], size=(51, 83)) -> Video:
+        names = tuple(f"{t:05d}" for t in range(frames))
+        masks = boxes(len(first), size)
+        for t, name in enumerate(names):
+            Image.fromarray(frame(t, size)).save(tmp_path / f"{name}.jpg")
+            if t in first:
+                labels = np.zeros(size, np.uint8)
+                for i, when in enumerate(first, 1):
+                    if when <= t:
+                        labels[masks[i]] = i
+                write_labels(tmp_path / f"{name}.png", labels)
+        seen = {i: names[when] for i, when in enumerate(first, 1)}
+        labelled = tuple(names[t] for t in sorted(set(first)))
+        return Video("one", names, tmp_path, tmp_path, *size, labelled, seen)
+
+    return write
+
+
+def test_a_video_of_one_frame(method, on_disk):
+    ((name, labels),) = segment_video(method, on_disk(1, [0, 0]))
+    assert name == "00000" and labels.dtype == np.uint8
+    assert (labels == sum(i * mask for i, mask in boxes(2, (51, 83)).items())).all()
+
+
+def test_a_whole_video(method, on_disk):
+    """Nothing on frame 0, objects on frames 1 and 3."""
+    labels = dict(segment_video(method, on_disk(5, [1, 3])))
+    masks = boxes(2, (51, 83))
+    assert len(labels) == 5 and not labels["00000"].any()
+    assert (labels["00001"][masks[1]] == 1).all() and set(np.unique(labels["00001"])) == {0, 1}
+    assert set(np.unique(labels["00002"])) <= {0, 1}
+    assert (labels["00003"][masks[2]] == 2).all() and set(np.unique(labels["00004"])) <= {0, 1, 2}
+
+
+def test_frames_per_second(method, request, capsys):
+    frames = [frame(t) for t in range(6)]
+    run(method, frames[:2], {0: boxes(2)})
+    started = time.perf_counter()
+    out, _ = run(method, frames, {0: boxes(2)})
+    seconds = time.perf_counter() - started
+    assert len(out) == 5
+    with capsys.disabled():
+        print(f"\n{request.node.callspec.id}: {len(frames) / seconds:.0f} frames/s (64x96, 2 objects, small network)")

@@ -1,0 +1,379 @@
+"""DMN+AOA, re-interpreted: regions, alignment, templates, training and videos."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from hodor.inference.options import InferenceOptions
+from hodor.models.base import build_method, load_model, save_model
+from hodor.models.dmn_aoa.alignment import Alignment
+from hodor.models.dmn_aoa.options import Options
+from hodor.models.dmn_aoa.regions import enlarge, mask_regions, paste, roi_align, tight_boxes
+from hodor.models.dmn_aoa.templates import ConvGRU
+from hodor.models.resnet import ResNet
+
+SMALL = {
+    "backbone": "convnet",
+    "backbone_width": 8,
+    "backbone_depths": (1, 1, 1),
+    "dim": 16,
+    "decoder_dim": 16,
+    "roi_size": 6,
+    "box_cells": 2,
+}
+
+
+@pytest.fixture
+def dmn_aoa():
+    """Builds a small one; `inference` settings as a dict."""
+
+    def build(inference: dict | None = None, **options):
+        torch.manual_seed(0)
+        settings = InferenceOptions(**{"short_side": 64} | (inference or {}))
+        return build_method("dmn-aoa", SMALL | options, settings).eval()
+
+    return build
+
+
+# Regions
+
+
+def test_boxes_of_masks():
+    masks = torch.zeros(2, 2, 20, 40)
+    masks[0, 0, 5:10, 8:20] = 0.51
+    masks[0, 1, 19, 39] = 1
+    masks[1, 0] = 0.5
+    masks[1, 1] = 1
+    boxes, found = tight_boxes(masks)
+    assert found.tolist() == [[True, True], [False, True]]
+    expected = [[[0.2, 0.25, 0.5, 0.5], [0.975, 0.95, 1, 1]], [[0, 0, 1, 1], [0, 0, 1, 1]]]
+    torch.testing.assert_close(boxes, torch.tensor(expected))
+
+
+def test_boxes_are_enlarged_around_their_centres():
+    boxes = torch.tensor([[[0.2, 0.4, 0.4, 0.5], [0.0, 0.1, 0.9, 0.12]]])
+    out = enlarge(boxes, 1.5, (0.1, 0.2))
+    torch.testing.assert_close(out[0, 0], torch.tensor([0.15, 0.35, 0.45, 0.55]))
+    torch.testing.assert_close(out[0, 1], torch.tensor([-0.05, 0.01, 0.95, 0.21]))
+
+
+def test_a_shifted_box_still_holds_the_old_one():
+    corner, side = torch.rand(5, 7, 2) * 0.5, torch.rand(5, 7, 2) * 0.5
+    boxes = torch.cat([corner, corner + side], -1)
+    scale = 1.5 + 0.5 * torch.rand(5, 7, 1)
+    for shift in (torch.ones(5, 7, 2), -torch.ones(5, 7, 2)):
+        out = enlarge(boxes, scale, (0.0, 0.0), shift)
+        assert (out[..., :2] <= boxes[..., :2] + 1e-6).all() and (out[..., 2:] >= boxes[..., 2:] - 1e-6).all()
+        near = out[..., :2] - boxes[..., :2] if shift[0, 0, 0] > 0 else out[..., 2:] - boxes[..., 2:]
+        torch.testing.assert_close(near, torch.zeros_like(near), atol=1e-6, rtol=0)
+
+
+def bilinear(image: np.ndarray, y: float, x: float) -> float:
+    """A map (h, w) whose values stand at the middles of its cells, 0 beyond, by definition."""
+    total, (height, width) = 0.0, image.shape
+    for row in (math.floor(y - 0.5), math.floor(y - 0.5) + 1):
+        for column in (math.floor(x - 0.5), math.floor(x - 0.5) + 1):
+            if 0 <= row < height and 0 <= column < width:
+                total += image[row, column] * (1 - abs(y - 0.5 - row)) * (1 - abs(x - 0.5 - column))
+    return total
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_roi_align_is_the_mean_of_bilinear_samples(samples):
+    maps = torch.rand(2, 3, 7, 9)
+    boxes = torch.tensor([[[0.1, 0.2, 0.55, 0.9], [0.5, 0.5, 0.6, 0.6]], [[0, 0, 1, 1], [-0.2, 0.3, 0.4, 1.3]]])
+    size = 4
+    got = roi_align(maps, boxes, size, samples)
+    assert got.shape == (2, 2, 3, size, size)
+    for b in range(2):
+        for k in range(2):
+            left, top, right, bottom = (boxes[b, k] * torch.tensor([9, 7, 9, 7])).tolist()
+            expected = np.zeros((size, size))
+            for i in range(size * samples):
+                for j in range(size * samples):
+                    y = top + (i + 0.5) / (size * samples) * (bottom - top)
+                    x = left + (j + 0.5) / (size * samples) * (right - left)
+                    expected[i // samples, j // samples] += bilinear(maps[b, 1].numpy(), y, x) / samples**2
+            np.testing.assert_allclose(got[b, k, 1].numpy(), expected, atol=1e-5)
+
+
+def test_roi_align_has_gradients_and_ignores_the_stride():
+    maps = torch.rand(1, 1, 8, 8, dtype=torch.float32, requires_grad=True)
+    boxes = torch.tensor([[[0.25, 0.25, 0.75, 0.75]]])
+    roi_align(maps, boxes, 4, 1).sum().backward()
+    assert torch.equal(maps.grad[0, 0, 2:6, 2:6], torch.ones(4, 4)) and maps.grad.sum() == 16
+    larger = maps.detach().repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(roi_align(larger, boxes, 4, 2), roi_align(maps.detach(), boxes, 4, 1))
+
+
+def test_each_mask_is_read_in_its_own_box():
+    masks = torch.zeros(2, 2, 16, 16)
+    masks[0, 0, :8], masks[0, 1, 8:], masks[1, 1, :, :4] = 1, 1, 1
+    boxes = torch.tensor([0.0, 0.0, 1.0, 0.5]).expand(2, 2, 4)
+    inside = mask_regions(masks, boxes, 2, 4)
+    assert inside.shape == (2, 2, 1, 2, 2)
+    assert inside.flatten(2).mean(2).tolist() == [[1, 0], [0, 0.25]]
+
+
+def test_what_roi_align_takes_out_paste_puts_back():
+    y, x = torch.meshgrid(torch.linspace(0, 3, 40), torch.linspace(0, 3, 60), indexing="ij")
+    image = (torch.sin(x + 1) * torch.cos(y)).view(1, 1, 40, 60).expand(1, 2, -1, -1)
+    boxes = torch.tensor([[[0.2, 0.25, 0.7, 0.75], [-0.25, 0.5, 0.25, 1.0]]])
+    regions = mask_regions(image, boxes, 64, 1).squeeze(2)
+    out = paste(regions, boxes, (40, 60))
+    assert out.shape == (1, 2, 40, 60)
+    torch.testing.assert_close(out[0, 0, 10:30, 12:42], image[0, 0, 10:30, 12:42], atol=0.02, rtol=0)
+    torch.testing.assert_close(out[0, 1, 21:39, 1:14], image[0, 1, 21:39, 1:14], atol=0.02, rtol=0)
+    outside = torch.ones(40, 60, dtype=torch.bool)
+    outside[10:30, 12:42] = False
+    assert (out[0, 0, outside] == 0).all()
+
+
+def test_paste_fills_a_box_up_to_its_border():
+    boxes = torch.tensor([[[0.25, 0.5, 0.5, 1.0]]])
+    out = paste(torch.ones(1, 1, 3, 3), boxes, (8, 8))[0, 0]
+    expected = torch.zeros(8, 8)
+    expected[4:, 2:4] = 1
+    assert torch.equal(out, expected)
+
+
+# Alignment
+
+
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (2, -1), (-3, 2)])
+def test_alignment_recovers_a_translation(local, down, right):
+    size = 12
+    align = Alignment(size)
+    with torch.no_grad():
+        align.log_sharpness.fill_(math.log(200))
+    key = torch.randn(1, 64, size, size)
+    template = torch.rand(1, 3, size, size)
+    moved = torch.roll(key, (down, right), (2, 3))  # cell (y, x) shows what the template has at (y - down, x - right)
+    offsets = align.offsets(moved, key, torch.tensor([local]))[0] * size
+    aligned = align(moved, key, template, torch.tensor([local]))
+    expected = torch.roll(template, (down, right), (2, 3))
+    inner = (slice(3, -3), slice(3, -3))
+    torch.testing.assert_close(offsets[inner][..., 0], torch.full((6, 6), -float(right)), atol=1e-2, rtol=0)
+    torch.testing.assert_close(offsets[inner][..., 1], torch.full((6, 6), -float(down)), atol=1e-2, rtol=0)
+    torch.testing.assert_close(aligned[(..., *inner)], expected[(..., *inner)], atol=1e-2, rtol=0)
+
+
+def test_without_a_match_a_local_cell_stays_and_another_sees_the_middle():
+    align = Alignment(8)
+    with torch.no_grad():
+        align.log_reach.fill_(math.log(0.02))
+    flat = torch.ones(2, 4, 8, 8)
+    near, far = align.offsets(flat, flat, torch.tensor([True, False]))
+    torch.testing.assert_close(near, torch.zeros(8, 8, 2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(far + align.places.view(8, 8, 2), torch.full((8, 8, 2), 0.5))
+
+
+# Templates
+
+
+def test_gates_of_the_memory():
+    memory = ConvGRU(4)
+    state, x = torch.rand(1, 4, 5, 5) * 2 - 1, torch.randn(1, 4, 5, 5)
+    with torch.no_grad():
+        memory.gates.weight.zero_()
+        memory.gates.bias[:4] = -100  # no update
+        assert torch.equal(memory(state, x), state)
+        memory.gates.bias[:4], memory.gates.bias[4:] = 100, -100  # all new, the state is not looked at
+        new = memory(state, x)
+        torch.testing.assert_close(new, memory(torch.zeros_like(state), x))
+        assert not torch.allclose(new, memory(state, x + 1))
+        memory.gates.bias[4:] = 100  # all new, seen together with the state
+        assert not torch.allclose(new, memory(state, x))
+        memory.candidate.weight.mul_(1000)
+        for _ in range(50):
+            state = memory(state, torch.randn_like(x))
+        assert state.abs().max() <= 1
+
+
+def test_an_empty_mask_leaves_the_template_and_searches_everywhere(dmn_aoa):
+    network = dmn_aoa().network
+    with torch.no_grad():
+        maps = network.query(torch.randn(1, 3, 64, 96))
+        masks = torch.zeros(1, 2, 64, 96)
+        masks[0, 0, 10:30, 20:50] = masks[0, 1, 40:50, 60:70] = 1
+        templates = network.start(maps, masks)
+        regions = network.regions(templates, (64, 96))
+        assert regions.local.all()
+        _, aligned = network.segment(maps, templates, regions)
+        masks[0, 1] = 0
+        after = network.update(maps, templates, regions, aligned, masks)
+        assert after.found.tolist() == [[True, False]]
+        assert torch.equal(after.dynamic[1], templates.dynamic[1])
+        assert not torch.allclose(after.dynamic[0], templates.dynamic[0])
+        assert after.first is templates.first
+        regions = network.regions(after, (64, 96))
+        assert regions.boxes[0, 1].tolist() == [0, 0, 1, 1] and regions.local.tolist() == [[True, False]]
+
+
+def test_an_unchanging_frame_keeps_the_geometry_of_its_template(dmn_aoa):
+    """What the memory gets as its state is the old template, moved from the region's place to the new mask's."""
+    network = dmn_aoa().network
+    masks = torch.zeros(1, 1, 64, 96)
+    masks[0, 0, 16:40, 24:56] = 1
+    states = []
+    network.memory.forward = lambda state, x: states.append(state) or state
+    with torch.no_grad():
+        maps = network.query(torch.randn(1, 3, 64, 96))
+        templates = network.start(maps, masks)
+        regions = network.regions(templates, (64, 96))
+        ramp = torch.arange(6.0).view(1, 1, 1, 6).expand(1, 16, 6, 6)
+        network.update(maps, templates, regions, ramp, masks)
+        network.update(maps, templates, regions, ramp, masks.roll(8, 3))
+    torch.testing.assert_close(states[0], ramp)
+    step = 8 / 96 / (regions.boxes[0, 0, 2] - regions.boxes[0, 0, 0]) * 6
+    torch.testing.assert_close(states[1][..., :4], ramp[..., :4] + step)
+
+
+# Training
+
+
+def test_training_regions_hold_the_object(dmn_aoa):
+    network = dmn_aoa(training_lost=0.25).network
+    masks = torch.zeros(8, 2, 64, 96)
+    masks[:, 0, 10:40, 20:60] = 1
+    templates = network.start(network.query(torch.zeros(8, 3, 64, 96)), masks)
+    truth = torch.zeros(8, 2, 64, 96)
+    truth[:, 0, 30:50, 50:80] = 1
+    regions = [network.training_regions(templates, truth, torch.Generator().manual_seed(i)) for i in range(30)]
+    boxes, local = (torch.cat([getattr(r, name)[:, 0] for r in regions]) for name in ("boxes", "local"))
+    assert local.float().mean().item() == pytest.approx(0.75, abs=0.08)
+    assert (boxes[~local] == torch.tensor([0.0, 0, 1, 1])).all()
+    boxes = boxes[local] * torch.tensor([96, 64, 96, 64])
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    assert width.min() >= 1.5 * 30 - 1e-3 and width.max() <= 2 * 30 + 1e-3 and width.max() - width.min() > 12
+    assert height.min() >= 32 - 1e-3 and height.max() <= 40 + 1e-3
+    assert (boxes[:, 0] < 50).all() and (boxes[:, 2] > 80).all()
+    assert ((boxes[:, 0] + boxes[:, 2]) / 2 - 65).abs().max() > 3, "it is shifted"
+    never = torch.cat([r.boxes[:, 1] for r in regions])
+    assert (never == torch.tensor([0.0, 0, 1, 1])).all(), "an object that was never there is looked for everywhere"
+    gone = network.training_regions(templates, torch.zeros(8, 2, 64, 96), torch.Generator().manual_seed(0))
+    around = gone.boxes[gone.local]
+    assert len(around) and (around[:, 0] * 96 < 20).all() and (around[:, 3] * 64 > 40).all(), "it was there before"
+    assert (around[:, 2] - around[:, 0] <= 2 * 40 / 96 + 1e-5).all()
+
+
+def test_the_loss_depends_on_the_step_alone(dmn_aoa, squares):
+    method, clip = dmn_aoa().train(), squares()
+    with torch.no_grad():
+        first, other, again = (method.loss(clip, step)["loss"].item() for step in (3, 4, 3))
+    assert first == again != other
+
+
+def test_gradients_reach_every_parameter(dmn_aoa, squares):
+    method = dmn_aoa().train()
+    method.loss(squares(objects=2), 0)["loss"].backward()
+    assert [n for n, p in method.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
+
+
+def test_it_learns_a_clip(dmn_aoa, squares):
+    method, clip = dmn_aoa(training_lost=0.0).train(), squares(objects=2, batch=1)
+    optimiser = torch.optim.Adam(method.parameters(), lr=3e-3)
+    losses = []
+    for step in range(40):
+        loss = method.loss(clip, step)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.3 * sum(losses[:5])
+
+
+# Videos
+
+
+def test_objects_follow_their_own_templates(dmn_aoa, video):
+    v, method = video(), dmn_aoa()
+    state = method.start(v.frame(0), {3: v.box(8, 8)})
+    method.step(state, v.frame(1), {2: v.box(30, 60)})
+    assert state.ids == [3, 2] and state.templates.first.shape == (2, 16, 6, 6)
+    box = state.templates.boxes[0, 1] * torch.tensor([96, 64, 96, 64])
+    torch.testing.assert_close(box, torch.tensor([60.0, 30, 84, 54]))
+    fresh = method.start(v.frame(1), {2: v.box(30, 60)})
+    torch.testing.assert_close(state.templates.first[1:], fresh.templates.first)
+    torch.testing.assert_close(state.templates.dynamic[1:], fresh.templates.first)
+
+
+def test_templates_get_what_was_predicted_without_the_pixels_of_a_new_object(dmn_aoa, video):
+    v, method, given = video(), dmn_aoa(), []
+    update = method.network.update
+    method.network.update = lambda *inputs: given.append(inputs[-1]) or update(*inputs)
+    state = method.start(v.frame(0), {1: v.box(8, 8)})
+    p = method.step(state, v.frame(1), {2: v.box(16, 16)})
+    assert torch.equal(given[0], p[None, 1:2]) and (given[0] > 0).any()
+    assert (given[0][0, 0].numpy()[v.box(16, 16)] == 0).all()
+
+
+def test_memory_does_not_grow_with_the_video(dmn_aoa, video):
+    v, method = video(), dmn_aoa()
+    state = method.start(v.frame(0), {1: v.box(8, 8)})
+    before = [x.shape for x in state.templates]
+    for t in range(1, 6):
+        method.step(state, v.frame(t))
+    assert [x.shape for x in state.templates] == before
+
+
+def test_it_is_written_and_read(dmn_aoa, video, tmp_path):
+    method, v = dmn_aoa(), video()
+    save_model(tmp_path / "model.safetensors", method, name="dmn-aoa", options=SMALL)
+    name, read = load_model(tmp_path / "model.safetensors", InferenceOptions(short_side=64))
+    assert name == "dmn-aoa"
+    p, q = (m.step(m.start(v.frame(0), {1: v.box(8, 8)}), v.frame(1)) for m in (method, read))
+    assert torch.equal(p, q)
+
+
+# Sizes and settings
+
+
+def test_published_kind_of_backbone_and_size():
+    with torch.device("meta"):
+        method = build_method("dmn-aoa", {})
+    assert sum(p.numel() for p in method.parameters()) / 1e6 == pytest.approx(32.41, abs=0.005)
+    assert isinstance(method.network.encoder, ResNet) and method.network.encoder.kind == "resnet50"
+    assert {id(p) for p in method.backbone_parameters()} == {id(p) for p in method.network.encoder.parameters()}
+
+
+def test_starting_weights_are_the_residual_networks(dmn_aoa, tmp_path):
+    from safetensors.torch import save_file
+
+    method = dmn_aoa(backbone="resnet", weights="resnet-imagenet")
+    entries = {
+        name: torch.full_like(value, 0.25)
+        for name, value in method.network.encoder.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    save_file(entries, tmp_path / "resnet50.safetensors")
+    method.load_starting_weights(tmp_path)
+    assert all((value == 0.25).all() for value in method.network.encoder.state_dict().values())
+    assert not (method.network.key.weight == 0.25).any()
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet-lite0", "resnet"])
+def test_other_backbones(dmn_aoa, video, backbone):
+    v, method = video(), dmn_aoa(backbone=backbone)
+    state = method.start(v.frame(0), {1: v.box(8, 8)})
+    assert method.step(state, v.frame(1)).shape == (2, 64, 96)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"training_scales": (0.5, 2)},
+        {"training_scales": (2, 1.5)},
+        {"stride": 2},
+        {"top_k": 3},
+        {"weights": "resnet-imagenet", "backbone": "convnet"},
+        {"bootstrap_start": 5, "bootstrap_end": 5},
+    ],
+)
+def test_settings_that_do_not_fit(options):
+    with pytest.raises(ValidationError):
+        Options(**options)

@@ -1,0 +1,200 @@
+"""Segmenting videos with memory methods: schedule, objects that appear later, padding, settings."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hodor.errors import HodorError
+from hodor.inference.frames import Geometry
+from hodor.inference.options import InferenceOptions
+from hodor.models.backbones import MEAN, STD
+
+
+def memories(method, video, frames, *, later=None):
+    """The frames that are remembered when frame t is segmented, for t from 1 on."""
+    given = {1: video.box(8, 8)}
+    state = method.start(video.frame(0), given)
+    seen = {}
+    for t in range(1, frames):
+        seen[t] = state.bank.frames
+        method.step(state, video.frame(t), (later or {}).get(t))
+    return seen, state
+
+
+@pytest.mark.parametrize("name", ["stm", "kmn"])
+def test_memory_is_every_fifth_frame_and_the_previous(memory_method, video, name):
+    seen, _ = memories(memory_method(name), video(), 14)
+    assert seen[1] == [0]
+    assert seen[2] == [0, 1]
+    assert seen[6] == [0, 5]
+    assert seen[11] == [0, 5, 10]
+    assert seen[12] == [0, 5, 10, 11]
+
+
+@pytest.mark.parametrize(("every", "expected"), [(5, [0, 5, 10]), (3, [0, 3, 6, 9])])
+def test_memory_without_the_previous_frame(memory_method, video, every, expected):
+    seen, _ = memories(memory_method("stcn", inference={"memory_every": every}), video(), 13)
+    assert seen[12] == expected
+
+
+def test_settings_of_inference_come_before_the_methods(memory_method, video):
+    seen, _ = memories(memory_method("stm", inference={"memory_previous": False}), video(), 8)
+    assert seen[7] == [0, 5]
+    method = memory_method("kmn", inference={"top_k": 3, "kernel_sigma": 2.0})
+    assert (method.top_k, method.kernel_sigma) == (3, 2.0)
+    assert (memory_method("kmn").kernel_sigma, memory_method("stm").kernel_sigma) == (7.0, None)
+    assert (memory_method("stcn").top_k, memory_method("stm").top_k) == (20, 0)
+    assert memory_method("stcn", inference={"top_k": 0}).top_k == 0
+
+
+@pytest.mark.parametrize("name", ["stm", "stcn"])
+def test_all_objects_remember_a_frame_on_which_one_appears(memory_method, video, name):
+    v = video()
+    seen, state = memories(memory_method(name), v, 14, later={7: {4: v.box(30, 60)}})
+    assert state.ids == [1, 4] and state.bank.objects == 2
+    kept = [t for t in seen[13] if t != 12 or name == "stcn"]
+    assert kept == ([0, 5, 7, 12] if name == "stcn" else [0, 5, 7])
+    readers = {tuple(reader.objects): reader for reader in state.bank.readers()}
+    cells = 4 * 6
+    hidden = readers[1,].hidden
+    assert hidden.sum() == 2 * cells, "frames 0 and 5 are before object 4"
+
+
+def test_bounded_memory(memory_method, video):
+    seen, _ = memories(memory_method("stm", inference={"memory_every": 1, "memory_frames": 3}), video(), 9)
+    assert seen[8] == [0, 6, 7]
+
+
+@pytest.mark.parametrize("name", ["stm", "stcn"])
+def test_a_new_object_overwrites_its_pixels(memory_method, video, name):
+    v, method = video(), memory_method(name)
+    state = method.start(v.frame(0), {3: v.box(8, 8)})
+    alone = method.step(state, v.frame(1))
+    state = method.start(v.frame(0), {3: v.box(8, 8)})
+    new = v.box(16, 16)
+    p = method.step(state, v.frame(1), {2: new})
+    assert state.ids == [3, 2] and p.shape == (3, 64, 96)
+    assert (p[2].numpy() == new).all() and (p[:2, torch.from_numpy(new)] == 0).all()
+    torch.testing.assert_close(p[:2, torch.from_numpy(~new)], alone[:, torch.from_numpy(~new)])
+
+
+def test_the_memory_holds_the_overwritten_masks(memory_method, video):
+    v, method = video(), memory_method("stm")
+    masks = []
+    memorise = method.network.memorise
+    method.network.memorise = lambda frame, given, query: masks.append(given) or memorise(frame, given, query)
+    state = method.start(v.frame(0), {1: v.box(8, 8)})
+    method.step(state, v.frame(1), {2: v.box(16, 16)})
+    assert masks[1].shape == (1, 2, 64, 96)
+    assert (masks[1][0, 1].numpy() == v.box(16, 16)).all()
+    assert (masks[1][0, 0].numpy()[v.box(16, 16)] == 0).all()
+
+
+def test_an_object_without_a_pixel_is_not_followed(memory_method, video):
+    v, method = video(), memory_method("stcn")
+    empty = np.zeros(v.size, bool)
+    state = method.start(v.frame(0), {1: v.box(8, 8), 2: empty})
+    assert state.ids == [1]
+    assert method.step(state, v.frame(1), {3: empty}).shape == (2, 64, 96) and state.ids == [1]
+    for masks in ({}, {1: empty}):
+        with pytest.raises(HodorError, match="large enough"):
+            method.start(v.frame(0), masks)
+
+
+@pytest.mark.parametrize("name", ["stm", "kmn", "stcn"])
+def test_a_readout_in_chunks_segments_as_one_of_all(memory_method, video, name):
+    def last(chunk):
+        method, v = memory_method(name, inference={"readout_chunk": chunk}), video()
+        state = method.start(v.frame(0), {1: v.box(8, 8), 2: v.box(20, 50)})
+        for t in range(1, 4):
+            p = method.step(state, v.frame(t))
+        return p
+
+    torch.testing.assert_close(last(5), last(1000), atol=1e-5, rtol=1e-4)
+
+
+def test_kmn_with_an_endless_kernel_is_stm(memory_method, video):
+    results = {}
+    for name, sigma in (("stm", None), ("kmn", math.inf), ("kmn", 1.0)):
+        method, v = memory_method(name, inference={"kernel_sigma": sigma}), video()
+        state = method.start(v.frame(0), {1: v.box(8, 8), 2: v.box(20, 50)})
+        results[name, sigma] = torch.stack([method.step(state, v.frame(t)) for t in range(1, 5)])
+    assert torch.equal(results["stm", None], results["kmn", math.inf])
+    assert not torch.equal(results["stm", None], results["kmn", 1.0])
+
+
+def test_stm_pads_black_and_stcn_with_the_mean(memory_method, video):
+    v = video((50, 90))
+    pixels = {}
+    for name in ("stm", "stcn"):
+        method = memory_method(name, inference={"short_side": 50})
+        frame = method.features([v.frame(0)])[0].frame[0]
+        assert frame.shape == (3, 64, 96)
+        pixels[name] = frame
+        shown = frame[:, 7:57, 3:93] * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+        np.testing.assert_allclose(shown.permute(1, 2, 0).numpy(), v.frame(0), atol=1e-3)
+    assert (pixels["stcn"][:, :7] == 0).all()
+    black = -torch.tensor(MEAN) / torch.tensor(STD)
+    torch.testing.assert_close(pixels["stm"][:, 0, 0], black)
+
+
+def test_padding_of_memorised_masks(memory_method, video):
+    """Predictions on the padding are 0 in STM's memory and stay in STCN's."""
+    for name, blank in (("stm", True), ("stcn", False)):
+        v, masks = video((50, 90)), []
+        method = memory_method(name, inference={"short_side": 50, "memory_every": 1})
+        memorise = method.network.memorise
+        method.network.memorise = lambda frame, m, q, memorise=memorise, masks=masks: (
+            masks.append(m) or memorise(frame, m, q)
+        )
+        state = method.start(v.frame(0), {1: v.box(8, 8)})
+        method.step(state, v.frame(1))
+        assert bool((masks[1][..., :7, :] == 0).all()) == blank
+        assert (masks[1][..., 7:57, 3:93] > 0).any()
+
+
+# Padding
+
+
+def test_centred_padding_comes_off_again():
+    options = InferenceOptions(short_side=480)
+    geometry = Geometry.of((480, 854), options, multiple=16, centred=True)
+    assert geometry.padded == (480, 864) and geometry.corner == (0, 5)
+    for size in ((33, 97), (200, 121)):
+        geometry = Geometry.of(size, InferenceOptions(short_side=min(size)), multiple=16, centred=True)
+        x = torch.zeros(1, 1, *geometry.padded)
+        image = torch.rand(size)
+        x[(0, 0, *geometry.window)] = image
+        assert torch.equal(geometry.restore(x)[0, 0], image)
+        top, left = geometry.corner
+        assert 0 <= geometry.padded[0] - size[0] - 2 * top <= 1 and 0 <= geometry.padded[1] - size[1] - 2 * left <= 1
+
+
+# A channel for other objects that training never had
+
+
+def other_channel(memory_method, video, kind):
+    method = memory_method("stcn", backbone="resnet", inference={"others_channel": kind})
+    v = video()
+    state = method.start(v.frame(0), {1: v.box(8, 8), 2: v.box(20, 50)})
+    return torch.stack([method.step(state, v.frame(t)) for t in (1, 2)]), method
+
+
+def test_others_channel_of_static_stcn(memory_method, video):
+    none, method = other_channel(memory_method, video, "none")
+    zeros, wider = other_channel(memory_method, video, "zeros")
+    orthogonal, noisy = other_channel(memory_method, video, "orthogonal")
+    torch.testing.assert_close(none, zeros, atol=1e-5, rtol=1e-4)
+    assert (orthogonal - none).abs().max() > 1e-3
+    assert torch.equal(orthogonal, other_channel(memory_method, video, "orthogonal")[0])
+    filters = noisy.network.memory_encoder.further.flatten(1)
+    torch.testing.assert_close(filters @ filters.t(), torch.eye(len(filters)), atol=1e-5, rtol=0)
+    assert method.state_dict().keys() == wider.state_dict().keys() == noisy.state_dict().keys()
+
+
+def test_others_channel_is_for_encoders_that_lack_it(memory_method):
+    for options in ({"others": True, "backbone": "resnet"}, {"others": False}):
+        with pytest.raises(HodorError, match="others_channel"):
+            memory_method("stcn", inference={"others_channel": "zeros"}, **options)

@@ -1,0 +1,219 @@
+"""Aggregation, losses, encoders and the training step of memory networks."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from hodor.data.clip import Clip
+from hodor.errors import HodorError
+from hodor.models.base import load_model, save_model
+from hodor.models.memory.aggregate import aggregate
+from hodor.models.memory.blocks import ResidualBlock
+from hodor.models.memory.loss import hard_part, pixel_loss
+from hodor.models.memory.options import MemoryOptions
+from hodor.models.stcn.options import Options as STCNOptions
+
+# Aggregation
+
+
+def test_aggregate_of_one_object_doubles_its_logit():
+    p = torch.rand(2, 1, 4, 5) * 0.98 + 0.01
+    distribution = aggregate(p).softmax(1)
+    torch.testing.assert_close(distribution[:, 1:], torch.sigmoid(2 * torch.logit(p)))
+    torch.testing.assert_close(distribution.sum(1), torch.ones(2, 4, 5))
+
+
+def test_aggregate_is_odds_over_their_sum():
+    p = torch.rand(1, 3, 2, 2) * 0.9 + 0.05
+    every = torch.cat([(1 - p).prod(1, keepdim=True), p], 1)
+    odds = every / (1 - every)
+    torch.testing.assert_close(aggregate(p).softmax(1), odds / odds.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_aggregate_of_certain_objects_is_finite(dtype):
+    p = torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]], dtype=dtype).view(1, 2, 1, 3)
+    logits = aggregate(p)
+    assert logits.dtype == torch.float32 and torch.isfinite(logits).all()
+    torch.testing.assert_close(
+        logits.softmax(1)[0, :, 0], torch.tensor([[1.0, 0, 0], [0, 1.0, 0.5], [0, 0, 0.5]]), atol=1e-6, rtol=0
+    )
+
+
+# Losses
+
+
+def test_the_hard_part_falls_in_a_line():
+    options = STCNOptions()
+    assert [hard_part(step, options) for step in (0, 19_999, 20_000)] == [1, 1, 1]
+    assert hard_part(45_000, options) == pytest.approx(1 - 0.85 / 2)
+    assert hard_part(70_000, options) == hard_part(10**6, options) == pytest.approx(0.15)
+    assert hard_part(10**6, MemoryOptions()) == 1
+
+
+def test_bootstrapped_loss_is_the_mean_of_the_hardest_pixels_of_each_sample():
+    logits, labels = torch.randn(2, 3, 10, 10), torch.randint(0, 3, (2, 10, 10)).to(torch.uint8)
+    each = functional.cross_entropy(logits, labels.long(), reduction="none").flatten(1)
+    assert pixel_loss(logits, labels, 1.0).item() == pytest.approx(each.mean().item(), rel=1e-6)
+    hardest = each.sort(dim=1, descending=True).values[:, :15].mean()
+    assert pixel_loss(logits, labels, 0.15).item() == pytest.approx(hardest.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("part", [1.0, 0.2])
+def test_void_pixels_do_not_count(part):
+    logits, labels = torch.randn(1, 2, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8)
+    labels[:, 4:] = 255
+    logits.requires_grad_()
+    loss = pixel_loss(logits, labels, part)
+    loss.backward()
+    assert logits.grad[:, :, 4:].abs().max() == 0 and logits.grad[:, :, :4].abs().max() > 0
+    if part == 1:
+        alone = pixel_loss(logits[:, :, :4], labels[:, :4], part)
+        assert loss.item() == pytest.approx(alone.item(), rel=1e-6)
+
+
+def test_a_void_pixel_is_background_in_the_input(memory_method, squares):
+    method, clip = memory_method("stm"), squares(objects=1)
+    void = clip.labels.clone()
+    void[:, 0, -8:] = 255
+    with torch.no_grad():
+        plain = method.loss(clip, 0)["loss"]
+        assert method.loss(Clip(clip.frames, void, clip.valid, 1, clip.annotated), 0)["loss"] == plain
+
+
+# Network
+
+
+def test_residual_block_is_the_published_one():
+    block = ResidualBlock(4, 6)
+    x = torch.randn(1, 4, 5, 5)
+    inner = block.conv2(functional.relu(block.conv1(functional.relu(x))))
+    torch.testing.assert_close(block(x), block.shortcut(x) + inner)
+    assert ResidualBlock(4, 4).shortcut is None
+
+
+def test_the_others_channel_holds_the_other_masks(memory_method, monkeypatch):
+    network = memory_method("stm").network
+    inputs = []
+    monkeypatch.setattr(
+        network.memory_encoder.backbone, "forward", lambda x: inputs.append(x) or [torch.zeros(6, 32, 4, 6)]
+    )
+    masks = torch.rand(2, 3, 64, 96)
+    network.memorise(torch.randn(2, 3, 64, 96), masks, None)
+    x = inputs[0].unflatten(0, (2, 3))
+    torch.testing.assert_close(x[:, :, 3], masks)
+    torch.testing.assert_close(x[:, 1, 4], (masks[:, 0] + masks[:, 2]).clamp(max=1))
+
+
+@pytest.mark.parametrize("name", ["stm", "kmn", "stcn"])
+def test_objects_of_a_frame_are_apart_until_they_are_aggregated(memory_method, name):
+    """Three objects at once give what each gives alone, where the encoder does not see the others."""
+    network = memory_method(name, others=False).network
+    frames, masks = torch.randn(2, 2, 3, 64, 96), torch.rand(2, 3, 64, 96)
+    network.segment = lambda query, read: network.decoder(query, read)
+    with torch.no_grad():
+        together = network.clip(frames, masks)[0]
+        apart = torch.cat([network.clip(frames, masks[:, k : k + 1])[0] for k in range(3)], 1)
+    torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-4)
+
+
+def test_frames_read_the_soft_attached_predictions_before_them(memory_method, squares):
+    network = memory_method("stcn").network
+    masks = []
+    memorise = network.memorise
+    network.memorise = lambda frames, given, query: masks.append(given) or memorise(frames, given, query)
+    frames, given = torch.randn(1, 4, 3, 64, 96), torch.zeros(1, 2, 64, 96)
+    given[:, 0, :32], given[:, 1, 40:] = 1, 1
+    logits = network.clip(frames, given)
+    assert len(logits) == 3 and len(masks) == 3 and masks[0] is given
+    for t in (1, 2):
+        torch.testing.assert_close(masks[t], logits[t - 1].softmax(1)[:, 1:])
+    logits[0].retain_grad()
+    logits[2].mean().backward()
+    assert logits[0].grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", ["stm", "stcn"])
+def test_the_loss_is_the_sum_over_annotated_frames(memory_method, squares, name):
+    method = memory_method(name)
+    whole = squares(objects=2, frames=3)
+    one = Clip(whole.frames, whole.labels, whole.valid, 2, (True, False, True))
+    other = Clip(whole.frames, whole.labels, whole.valid, 2, (True, True, False))
+    with torch.no_grad():
+        both, first, second = (method.loss(clip, 0)["loss"] for clip in (whole, one, other))
+    torch.testing.assert_close(both, first + second)
+    with pytest.raises(HodorError, match="annotated"):
+        method.loss(Clip(whole.frames, whole.labels, whole.valid, 2, (True, False, False)), 0)
+
+
+def test_bootstrapping_is_of_the_step(memory_method, squares):
+    method = memory_method("stcn", bootstrap_start=10, bootstrap_end=20)
+    with torch.no_grad():
+        early, late = method.loss(squares(), 9), method.loss(squares(), 20)
+    assert set(early) == {"loss"} and late["cross_entropy"] == early["loss"] and late["loss"] > early["loss"]
+
+
+@pytest.mark.parametrize("backbone", ["convnet", "resnet", "efficientnet-lite0"])
+@pytest.mark.parametrize("name", ["stm", "stcn"])
+def test_every_parameter_learns(memory_method, squares, name, backbone):
+    method = memory_method(name, backbone=backbone, memory_backbone=backbone).train()
+    method.loss(squares(), 0)["loss"].backward()
+    idle = [key for key, p in method.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+    # The channel gate's hidden layer is two units wide here, either of which may be off.
+    assert [key for key in idle if ".attention.channel." not in key] == []
+
+
+def test_a_network_learns_one_clip(memory_method, squares):
+    method, clip = memory_method("stcn").train(), squares(batch=1)
+    optimiser = torch.optim.Adam(method.parameters(), lr=2e-3)
+    losses = []
+    for step in range(60):
+        loss = method.loss(clip, step)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_batch_norms_keep_their_statistics(memory_method, squares):
+    method = memory_method("stm", backbone="resnet").train()
+    before = {key: value.clone() for key, value in method.state_dict().items() if "running" in key}
+    method.loss(squares(), 0)
+    assert before and all(torch.equal(value, method.state_dict()[key]) for key, value in before.items())
+    frames = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        apart = torch.cat([method.network.query(frame[None]).coarse for frame in frames])
+        torch.testing.assert_close(method.network.query(frames).coarse, apart, atol=1e-4, rtol=1e-4)
+
+
+def test_a_finer_grid(memory_method):
+    network = memory_method("stcn", stride=2).network
+    query = network.query(torch.randn(1, 3, 32, 48))
+    assert query.key.shape[2:] == (4, 6) and query.skips[0].shape[2:] == (16, 24)
+    assert network.clip(torch.randn(1, 2, 3, 32, 48), torch.zeros(1, 1, 32, 48))[0].shape == (1, 2, 32, 48)
+
+
+@pytest.mark.parametrize("name", ["stm", "kmn", "stcn"])
+def test_a_saved_model_comes_back(memory_method, squares, tmp_path, name):
+    method = memory_method(name, backbone="resnet", others=True)
+    save_model(tmp_path / "m.safetensors", method, name=name, options=method.options.model_dump(mode="json"))
+    loaded_name, loaded = load_model(tmp_path / "m.safetensors", method.inference)
+    assert loaded_name == name and loaded.options == method.options
+    with torch.no_grad():
+        assert loaded.loss(squares(), 0)["loss"] == method.loss(squares(), 0)["loss"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"stride": 2, "backbone": "resnet"}, "stride"),
+        ({"pretrained": True}, "pretrained"),
+        ({"weights": "resnet-imagenet", "backbone": "convnet"}, "weights"),
+        ({"bootstrap_start": 5, "bootstrap_end": 5}, "bootstrap_end"),
+        ({"backbone_frozen": 2, "memory_backbone": "efficientnet-lite0"}, "backbone_frozen"),
+    ],
+)
+def test_options_that_contradict_each_other(options, told):
+    with pytest.raises(ValueError, match=told):
+        MemoryOptions(**options)
