@@ -110,12 +110,8 @@ class ResNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor, further: Tensor | None = None) -> list[Tensor]:
-        """`further` (width, n, 7, 7) are filters of n more input channels, which stand last."""
-        if further is None:
-            x = self.conv1(x)
-        else:
-            x = functional.conv2d(x, torch.cat([self.conv1.weight, further], dim=1), self.conv1.bias, 2, 3)
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.conv1(x)
         x = functional.max_pool2d(functional.relu(self.bn1(x)), 3, 2, 1)
         maps = []
         for i in range(len(self.channels)):

@@ -182,6 +182,17 @@ def other_channel(memory_method, video, kind):
     return torch.stack([method.step(state, v.frame(t)) for t in (1, 2)]), method
 
 
+@pytest.mark.parametrize("backbone", ["convnet", "efficientnet-lite0"])
+def test_others_channel_with_every_backbone(memory_method, video, backbone):
+    v, out = video(), {}
+    for kind in ("none", "zeros", "orthogonal"):
+        method = memory_method("stcn", backbone=backbone, inference={"others_channel": kind})
+        state = method.start(v.frame(0), {1: v.box(8, 8), 2: v.box(20, 50)})
+        out[kind] = method.step(state, v.frame(1))
+    torch.testing.assert_close(out["none"], out["zeros"], atol=1e-5, rtol=1e-4)
+    assert not torch.equal(out["orthogonal"], out["none"])
+
+
 def test_others_channel_of_static_stcn(memory_method, video):
     none, method = other_channel(memory_method, video, "none")
     zeros, wider = other_channel(memory_method, video, "zeros")
@@ -195,6 +206,5 @@ def test_others_channel_of_static_stcn(memory_method, video):
 
 
 def test_others_channel_is_for_encoders_that_lack_it(memory_method):
-    for options in ({"others": True, "backbone": "resnet"}, {"others": False}):
-        with pytest.raises(HodorError, match="others_channel"):
-            memory_method("stcn", inference={"others_channel": "zeros"}, **options)
+    with pytest.raises(HodorError, match="others_channel"):
+        memory_method("stcn", inference={"others_channel": "zeros"}, others=True, backbone="resnet")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
 from hodor.models.backbones import ConvNet, EfficientNetLite0
@@ -106,6 +107,7 @@ class MemoryEncoder(nn.Module):
         self.others, separate = options.others, options.memory_encoder == "separate"
         extra = 2 if options.others else 1
         self.backbone = build_backbone(options, memory=True, extra=extra)
+        self.first = "conv1.weight" if isinstance(self.backbone, ResNet) else "stem.weight"
         if isinstance(self.backbone, ResNet):
             _start_mask_filters(self.backbone.conv1.weight, orthogonal=not separate)
         channels = self.backbone.channels[-1]
@@ -130,7 +132,10 @@ class MemoryEncoder(nn.Module):
             others = (masks.sum(1, keepdim=True) - masks).clamp(0, 1)
             channels.append(others.unsqueeze(2))
         x = torch.cat(channels, dim=2).flatten(0, 1)  # (B K, 3 + 1 or 2, H, W)
-        masked = self.backbone(x, self.further)[-1] if self.further is not None else self.backbone(x)[-1]
+        weights = {}
+        if self.further is not None:  # of one more input channel, which stands last
+            weights[self.first] = torch.cat([self.backbone.get_parameter(self.first), self.further], dim=1)
+        masked = functional_call(self.backbone, weights, (x,))[-1]
         if self.fuser is None:
             key, value = self.head(masked)
             return key.unflatten(0, (batch, count)), value.unflatten(0, (batch, count))

@@ -17,7 +17,6 @@ from hodor.models.memory.blocks import Query, further_filters
 from hodor.models.memory.follower import Follower, add_objects
 from hodor.models.memory.network import Network
 from hodor.models.memory.readout import chunked_readout
-from hodor.models.resnet import ResNet
 
 
 @dataclass
@@ -105,8 +104,8 @@ class MemoryMethod(Follower):
 
     def _add_others_channel(self, kind: str) -> None:
         encoder = self.network.memory_encoder
-        if encoder.others or not isinstance(encoder.backbone, ResNet):
+        if encoder.others:
             raise HodorError(
-                f"inference: others_channel: {kind!r} is for a resnet memory encoder without a channel for other objects"
+                f"inference: others_channel: {kind!r} is for a memory encoder without a channel for other objects"
             )
-        encoder.further = further_filters(kind, encoder.backbone.conv1.weight)
+        encoder.further = further_filters(kind, encoder.backbone.get_parameter(encoder.first))
