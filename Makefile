@@ -42,7 +42,7 @@ restore: $(BIN)/.installed  ## bring archives, checkpoints and tables back from 
 	@dvc pull
 	dvc status --quiet || { dvc status; echo "make restore: what lies here is not what dvc.lock records" >&2; exit 1; }
 	snakemake --cores 1 --touch --quiet rules
-	snakemake --cores 1 --quiet rules --allowed-rules publish publish_pages tables pages -- tables pages
+	snakemake --cores 1 --quiet rules --allowed-rules publish publish_costs publish_pages tables pages -- tables pages
 
 schema: $(BIN)/.installed  ## write config/schema.json anew after an option was added
 	@python -m hodor.schema config/schema.json

@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 from hodor import paths
+from hodor.config import TABLES
 from hodor.scoring.benchmarks import get_benchmark
 from hodor.workflow import check_triggers, set_up
 
@@ -17,6 +18,7 @@ wildcard_constraints:
     row="|".join(CONFIG.needed()),
     seed="|".join(map(str, CONFIG.seeds)),
     benchmark="|".join(CONFIG.scale.benchmarks),
+    table="|".join(TABLES),
 
 
 for phase in ("fetch", "prepare", "train", "segment", "score", "report"):

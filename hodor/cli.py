@@ -61,8 +61,8 @@ _VERBS: dict[str, tuple[str, dict[str, str]]] = {
         {"run": "run folder", "benchmark+": "benchmark ids"},
     ),
     "tabulate": (
-        "make the tables from all scores",
-        {"runs": "folder of the scale's runs", "out": "folder for the tables"},
+        "make a table from the scores of its rows",
+        {"runs": "folder of the scale's runs", "out": "folder for the table"},
     ),
     "render": (
         "make the report pages from tables and runs",

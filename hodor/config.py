@@ -196,17 +196,16 @@ class Config:
 
     def needed(self) -> tuple[str, ...]:
         """The selected rows and the rows that these start from, parents first."""
-        found: list[str] = []
+        return tuple(dict.fromkeys(of for row in self.selected for of in self.lineage(row)))
 
-        def visit(row: str) -> None:
-            if row not in found:
-                if parent := self.rows[row].init:
-                    visit(parent)
-                found.append(row)
+    def tabulated(self, table: str) -> tuple[str, ...]:
+        """The selected rows that one of TABLES, or the table `costs`, holds numbers of."""
+        return tuple(row for row in self.selected if table == "costs" or table in self.rows[row].tables)
 
-        for row in self.selected:
-            visit(row)
-        return tuple(found)
+    def lineage(self, row: str) -> tuple[str, ...]:
+        """The row and the rows that it starts from, the first of them first."""
+        parent = self.rows[row].init
+        return (*(self.lineage(parent) if parent else ()), row)
 
     def datasets(self, row: str) -> tuple[str, ...]:
         """Data sets that training the row reads, the set of its starting weights included."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from hodor import paths
 from hodor.closure import code_hash
-from hodor.config import Config
+from hodor.config import TABLES, Config
 from hodor.data.sources import WEIGHT_SETS, archives
 from hodor.errors import HodorError
 from hodor.provenance import json_text, sha256_file, sha256_json, write_text_atomic
@@ -61,7 +61,9 @@ class Stamps:
                     stamps[f"segment-{row}-seed{seed}-{benchmark}"] = self.segment(row, seed, benchmark)
         for benchmark in self.config.scale.benchmarks:
             stamps[f"score-{benchmark}"] = self.score(benchmark)
-        stamps["tabulate"] = self.tabulate(stamps)
+        for table in TABLES:
+            stamps[f"tabulate-{table}"] = self.tabulate(table, stamps)
+        stamps["tabulate-costs"] = self.tabulate_costs(stamps)
         stamps["render"] = self.render()
         return stamps
 
@@ -123,33 +125,48 @@ class Stamps:
         settings = {"benchmark": _benchmark(benchmark), "data": self._data(_benchmark(benchmark)["dataset"])}
         return self._stamp("score", settings)
 
-    def tabulate(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """What the tables show, and the digest of the stamp that each result in them must carry."""
-        scale = self.config.scale
+    def tabulate(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """What one of TABLES shows. Nothing of a row that is not in it counts, unless a row in it starts from that."""
+        scale, rows = self.config.scale, [row for row, entry in self.config.rows.items() if table in entry.tables]
+        settings = self._tabulated(table, stamps) | {
+            "rows": {
+                row: self.config.rows[row].model_dump(mode="json", include={"label", "options", "note"})
+                | {"selected": row in self.config.selected, "trained_on": self.config.trained_on(row)}
+                for row in rows
+            },
+            "title": scale.title,
+            "caption": scale.caption,
+            "published": [line for line in _published(self.config.folder / "published.csv") if line["row"] in rows],
+        }
+        return self._stamp("tabulate", settings)
+
+    def tabulate_costs(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """What the table of costs shows: every selected row and what is to be said of it."""
+        rows = {row: {"note": self.config.rows[row].note, "selected": True} for row in self.config.selected}
+        return self._stamp("tabulate", self._tabulated("costs", stamps) | {"rows": rows})
+
+    def _tabulated(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """What any table depends on: its name, the runs in it, and the digests of the stamps that they must carry."""
+        init: dict[str, str | None] = {}
         digests: dict[str, str] = {}
-        for row in self.config.selected:
+        for row in self.config.tabulated(table):
+            init |= {of: self.config.rows[of].init for of in self.config.lineage(row)}
             for seed in self.config.seeds:
-                digests[f"{row}/seed{seed}/train"] = sha256_json(stamps[f"train-{row}-seed{seed}"])
-                for benchmark in scale.benchmarks:
+                for benchmark in self.config.scale.benchmarks:
                     run = f"{row}/seed{seed}/{benchmark}"
                     digests[f"{run}/segment"] = sha256_json(stamps[f"segment-{row}-seed{seed}-{benchmark}"])
                     digests[f"{run}/score"] = sha256_json(stamps[f"score-{benchmark}"])
-        settings = {
-            "rows": {
-                row: entry.model_dump(mode="json")
-                | {"selected": row in self.config.selected, "trained_on": self.config.trained_on(row)}
-                for row, entry in self.config.rows.items()
-            },
+        for row in init:
+            for seed in self.config.seeds:
+                digests[f"{row}/seed{seed}/train"] = sha256_json(stamps[f"train-{row}-seed{seed}"])
+        return {
+            "table": table,
             "seeds": list(self.config.seeds),
-            "benchmarks": list(scale.benchmarks),
-            "scale": scale.name,
-            "edition": scale.edition,
-            "title": scale.title,
-            "caption": scale.caption,
-            "published": _published(self.config.folder / "published.csv"),
+            "benchmarks": list(self.config.scale.benchmarks),
+            "scale": self.scale,
+            "init": init,
             "stamps": digests,
         }
-        return self._stamp("tabulate", settings)
 
     def render(self) -> dict[str, Any]:
         """What the pages show, besides the tables."""
@@ -210,7 +227,10 @@ def _published(path: Path) -> list[dict[str, str]]:
     """config/published.csv as it stands: the paper's numbers, a dict for each line."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file, strict=True))
+            reader = csv.DictReader(file, strict=True)
+            if "row" not in (reader.fieldnames or ()):
+                raise csv.Error("no column row")
+            return list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise HodorError(f"{path.parent.name}/{path.name}: cannot be read ({error})") from error
 

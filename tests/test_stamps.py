@@ -141,13 +141,19 @@ def changed(root: Path, **overrides) -> set[str]:
     return {name for name in after if after[name] != before.get(name)}
 
 
+def tables(*names: str) -> set[str]:
+    """Names of the stamps of these tables; of all, the costs included, where none is named."""
+    return {f"tabulate-{name}" for name in names or (*config.TABLES, "costs")}
+
+
 def test_names_and_common_keys(root):
     contents = stamps(root).contents
     assert {
         "fetch-coco",
         "prepare-davis",
         "train-hodor-soft-cyclic-seed0",
-        "tabulate",
+        "tabulate-ablation",
+        "tabulate-costs",
         "render",
     } <= contents.keys()
     assert {"segment-copy-first-mask-seed0-davis2017-val", "score-davis2017-val"} <= contents.keys()
@@ -176,12 +182,14 @@ def test_an_untrained_row_reads_no_data(root):
 
 def test_a_stage_reaches_its_rows(root):
     names = changed(root, overrides={"stages.cyclic.steps": 5})
-    assert names == {f"train-hodor-{kind}-cyclic-seed0" for kind in ("none", "hard", "soft")} | {"tabulate"}
+    trained = {f"train-hodor-{kind}-cyclic-seed0" for kind in ("none", "hard", "soft")}
+    # No selected row of the extended table is trained so.
+    assert names == trained | tables("ablation", "comparison", "costs")
 
 
 def test_inference_reaches_segmentation(root):
     names = changed(root, overrides={"inference.temporal_window": 2})
-    assert names == {name for name in stamps(root).contents if name.startswith("segment-")} | {"tabulate"}
+    assert names == {name for name in stamps(root).contents if name.startswith("segment-")} | tables()
 
 
 def test_generated_data_reach_everything_that_reads_them(root):
@@ -191,7 +199,7 @@ def test_generated_data_reach_everything_that_reads_them(root):
 
 
 def test_texts_reach_tables_and_report(root):
-    assert changed(root, overrides={"caption": "Another."}) == {"tabulate", "render"}
+    assert changed(root, overrides={"caption": "Another."}) == tables(*config.TABLES) | {"render"}
 
 
 def test_the_mirror_is_in_no_stamp(root, tmp_path):
@@ -199,17 +207,21 @@ def test_the_mirror_is_in_no_stamp(root, tmp_path):
 
 
 def test_selected_rows_reach_the_tables_alone(root):
-    assert changed(root, rows="hodor-soft-cyclic") == {"tabulate", "render"}
+    assert changed(root, rows="hodor-soft-cyclic") == tables() | {"render"}
     contents = stamps(root, rows="hodor-soft-cyclic").contents
     assert "train-hodor-soft-coco-seed0" in contents
     assert "segment-hodor-soft-coco-seed0-davis2017-val" not in contents
 
 
-def test_the_tables_know_every_row_and_the_stamps_of_the_selected(root):
+@pytest.mark.parametrize("table", config.TABLES)
+def test_a_table_knows_its_rows_and_the_stamps_of_the_selected(root, table):
     made = stamps(root, rows="hodor-soft-coco", seeds=[0, 3])
-    settings = made.contents["tabulate"]["settings"]
-    assert [row for row, entry in settings["rows"].items() if entry["selected"]] == ["hodor-soft-coco"]
-    assert list(settings["rows"]) == list(made.config.rows)
+    settings = made.contents[f"tabulate-{table}"]["settings"]
+    in_it = table != "extended"
+    assert settings["table"] == table
+    assert list(settings["rows"]) == [row for row, entry in made.config.rows.items() if table in entry.tables]
+    assert [row for row, entry in settings["rows"].items() if entry["selected"]] == ["hodor-soft-coco"] * in_it
+    assert settings["init"] == ({"hodor-soft-coco": None} if in_it else {})
     assert settings["stamps"] == {
         f"hodor-soft-coco/seed{seed}/{step}": sha256_json(made.contents[name.format(seed)])
         for seed in (0, 3)
@@ -218,8 +230,53 @@ def test_the_tables_know_every_row_and_the_stamps_of_the_selected(root):
             "davis2017-val/segment": "segment-hodor-soft-coco-seed{}-davis2017-val",
             "davis2017-val/score": "score-davis2017-val",
         }.items()
+        if in_it
     }
-    assert {line["row"] for line in settings["published"]} >= {"hodor-soft-coco", "stcn"}
+    published = {line["row"] for line in settings["published"]}
+    assert published <= settings["rows"].keys()
+    assert ("stcn" in published, "hodor-none-coco" in published) == (table == "comparison", table == "ablation")
+
+
+def test_a_table_knows_what_its_runs_started_from_as_far_as_to_verify_it(root):
+    made = stamps(root, rows="hodor-soft-cyclic-detached")
+    settings = made.contents["tabulate-extended"]["settings"]
+    assert settings["init"] == {"hodor-soft-cyclic-detached": "hodor-soft-coco", "hodor-soft-coco": None}
+    assert "hodor-soft-coco" not in settings["rows"]
+    assert [name for name in settings["stamps"] if name.startswith("hodor-soft-coco/")] == [
+        "hodor-soft-coco/seed0/train"
+    ]
+    assert made.contents["tabulate-ablation"]["settings"]["stamps"] == {}
+
+
+def test_the_costs_are_those_of_every_selected_row(root):
+    made = stamps(root)
+    settings = made.contents["tabulate-costs"]["settings"]
+    assert tuple(settings["rows"]) == made.config.selected and set(settings["init"]) == set(made.config.needed())
+    assert {name.partition("/")[0] for name in settings["stamps"]} == set(made.config.needed())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("label: STM\n", "label: Space-time memory\n", ["comparison"]),
+        ("label: HODOR, no masking\n", "label: HODOR, none\n", ["ablation"]),
+        ("label: HODOR, soft masking\n", "label: HODOR, soft\n", ["ablation", "comparison"]),
+        ("label: STM, trained like STCN\n", "label: STM, STCN's training\n", ["extended"]),
+        ("label: STM\n", "label: STM\n    note: hm\n", ["comparison", "costs"]),
+        # A row that is not selected costs nothing.
+        ("label: STM, trained like STCN\n", "label: STM, trained like STCN\n    note: hm\n", ["extended"]),
+        ("tables: [comparison]\n    label: STM\n", "tables: [comparison, extended]\n    label: STM\n", ["extended"]),
+    ],
+    ids=["stm", "none", "soft", "unselected", "note", "note-unselected", "one-more-table"],
+)
+def test_what_is_said_of_a_row_reaches_the_tables_that_say_it(root, tmp_path, old, new, expected):
+    folder = Path(shutil.copytree(root / "config", tmp_path / "config"))
+    before = Stamps(config.load(folder, {"scale": "tiny"}), root).contents
+    text = (folder / "rows.yaml").read_text()
+    assert text.count(old) == 1
+    (folder / "rows.yaml").write_text(text.replace(old, new))
+    after = Stamps(config.load(folder, {"scale": "tiny"}), root).contents
+    assert {name for name in after if after[name] != before[name]} == tables(*expected)
 
 
 def test_another_address_fetches_again_and_trains_nothing(root, tmp_path):
@@ -236,11 +293,12 @@ def test_only_what_changed_is_written(root, tmp_path):
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.json")}
     for path in files:
         os.utime(path, ns=(1, 1))
-    broken = tmp_path / paths.stamp("tiny", "tabulate")
+    broken = tmp_path / paths.stamp("tiny", "tabulate-extended")
     broken.write_text("{")
     stamps(root, overrides={"stages.cyclic.steps": 5}).write(tmp_path)
     written = {path.stem for path in files if path.stat().st_mtime_ns != 1}
-    assert written == {f"train-hodor-{kind}-cyclic-seed0" for kind in ("none", "hard", "soft")} | {"tabulate"}
+    # The extended table is written because its file was broken.
+    assert written == {f"train-hodor-{kind}-cyclic-seed0" for kind in ("none", "hard", "soft")} | tables()
     assert read_stamp(broken)["step"] == "tabulate"
 
 
@@ -248,7 +306,7 @@ def test_digest_in_the_tables_is_that_of_the_file(root, tmp_path):
     made = stamps(root)
     made.write(tmp_path)
     read = read_stamp(tmp_path / paths.stamp("tiny", "train-hodor-soft-coco-seed0"))
-    digests = made.contents["tabulate"]["settings"]["stamps"]
+    digests = made.contents["tabulate-ablation"]["settings"]["stamps"]
     assert digests["hodor-soft-coco/seed0/train"] == read["sha256"]
 
 

@@ -15,21 +15,21 @@ from hodor.provenance import sha256_file, sha256_json
 from hodor.reporting.runs import Run
 
 
-def verify_run(run: Run, stamps: dict[str, str], scale: str, parent: Path | None = None) -> None:
+def verify_run(run: Run, stamps: dict[str, str], command: str, parent: Path | None = None) -> None:
     """Checks one run against the current stamps and against its own files.
 
     Args:
         run: the run, with the predictions that the tables use.
         stamps: "<row>/seed<k>/<step>" -> sha256 of the current stamp, the steps being `train` and, for each
             benchmark, `<benchmark>/segment` and `<benchmark>/score`.
-        scale: the scale's name, for the command that mends.
+        command: what makes whatever was deleted, for the message.
         parent: the weights that the training had to start from.
 
     Raises:
         HodorError: the first link that does not hold: the file, what is wrong with it, the command that mends
             it.
     """
-    link = _Link(run, stamps, scale)
+    link = _Link(run, stamps, command)
     weights = run.folder / "model.safetensors"
     trained = run.folder / "train.json"
     model = sha256_file(weights)
@@ -53,7 +53,7 @@ def verify_run(run: Run, stamps: dict[str, str], scale: str, parent: Path | None
                 raise link.broken(prediction.folder / name, f"not the numbers that {score} records", also=score)
 
 
-def verify_same_truth(runs: list[Run], benchmark: str, scale: str) -> None:
+def verify_same_truth(runs: list[Run], benchmark: str, command: str) -> None:
     """HodorError if two runs were scored against different data, so that their numbers do not compare."""
     first = None
     for run in runs:
@@ -62,25 +62,25 @@ def verify_same_truth(runs: list[Run], benchmark: str, scale: str) -> None:
         if first is None:
             first = (score, truth)
         elif truth != first[1]:
-            raise HodorError(f"{score}: scored against other data than {first[0]}; {mend(scale, score)}")
+            raise HodorError(f"{score}: scored against other data than {first[0]}; {mend(command, score)}")
 
 
-def mend(scale: str, *files: Path) -> str:
-    """The command that makes files anew, as the last half of a message."""
+def mend(command: str, *files: Path) -> str:
+    """How to make files anew, as the last half of a message."""
     names = " ".join(file.as_posix() for file in files)
-    return f"mend it with: rm -f {names} && snakemake --cores all --config scale={scale} -- results/ablation_table.csv"
+    return f"mend it with: rm -f {names} && {command}"
 
 
 class _Link:
     """Raises errors about one run, and compares stamps."""
 
-    def __init__(self, run: Run, stamps: dict[str, str], scale: str):
-        self.run, self.stamps, self.scale = run, stamps, scale
+    def __init__(self, run: Run, stamps: dict[str, str], command: str):
+        self.run, self.stamps, self.command = run, stamps, command
 
     def stamp(self, path: Path, record: dict, step: str) -> None:
         name = f"{self.run.row}/seed{self.run.seed}/{step}"
         if name not in self.stamps:
-            raise HodorError(f"the stamp of the tables names no current stamp for {name}: run the workflow again")
+            raise HodorError(f"the stamp of the table names no current stamp for {name}: run the workflow again")
         if record.get("stamp") != self.stamps[name]:
             raise self.broken(path, "made with other settings or other code than the current ones")
         content = record.get("stamp_content")
@@ -90,7 +90,7 @@ class _Link:
 
     def broken(self, path: Path, what: str, also: Path | None = None) -> HodorError:
         files = [path] if also is None else [path, also]
-        return HodorError(f"{path}: {what}; {mend(self.scale, *files)}")
+        return HodorError(f"{path}: {what}; {mend(self.command, *files)}")
 
 
 def _digest(content: dict) -> str:

@@ -13,7 +13,7 @@ def table_page(
     """The page of one table.
 
     Args:
-        settings: those of the tables' stamp.
+        settings: those of the table's stamp.
         table: "ablation", "comparison" or "extended".
         lines: the table's lines.
         provenance: (what, value) pairs for the foot.

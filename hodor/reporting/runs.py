@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hodor.errors import HodorError
-from hodor.provenance import read_json, write_json_atomic
+from hodor.provenance import json_text, read_json, write_text_atomic
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,10 @@ def merge_manifest(run: Run | Path) -> dict:
             for name, record in records.items()
         },
     }
-    write_json_atomic(run.folder / "manifest.json", manifest)
+    path, text = run.folder / "manifest.json", json_text(manifest)
+    # Every table that shows the run gathers it, and must not make the manifest newer than the other tables.
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text_atomic(path, text)
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""The verb `tabulate`: runs in, the tables with what stands behind each number out."""
+"""The verb `tabulate`: runs in, a table with what stands behind each number out."""
 
 import csv
 import io
@@ -31,18 +31,20 @@ Runs = dict[tuple[str, int], Run]
 
 
 def tabulate(stamp: dict, runs: Path, out: Path) -> None:
-    """Writes {ablation,comparison,extended}_table.{csv,md} and costs.csv to `out`, manifest.json into every run folder.
+    """Writes a table to `out`, and manifest.json into the folder of every run in it.
 
-    Scores are in points (0..100): means over objects, then over seeds, with the sample standard deviation
-    over seeds where there are several. Only costs.csv holds numbers that vary from run to run.
+    The table is {ablation,comparison,extended}_table.{csv,md} or costs.csv. Scores are in points (0..100): means over
+    objects, then over seeds, with the sample standard deviation over seeds where there are several. Only costs.csv
+    holds numbers that vary from run to run.
 
     Args:
-        stamp: its settings are {"rows": {id: the entry of config/rows.yaml (label, options, tables, init,
-            note) with "trained_on" (its training data in words) and "selected" (False: "not run")}, "seeds",
-            "benchmarks", "scale", "title", "caption", "published": lines of config/published.csv, "stamps":
-            see `hodor.reporting.chain.verify_run`}.
+        stamp: its settings are {"table": a key of TABLES or `costs`, "rows": {id of each row of the table: "note",
+            "selected" (False: "not run") and, but for the costs, "label", "options" and "trained_on" (its training
+            data in words)}, "init": {id of each run and of what it started from: the row that this started from},
+            "seeds", "benchmarks", "scale", "stamps": see `hodor.reporting.chain.verify_run`} and, but for the costs,
+            "title", "caption" and "published": the lines of config/published.csv for these rows.
         runs: the scale's folder of runs, for example runs/mini; the tables name manifests below it as given.
-        out: folder for the tables.
+        out: folder for the table.
 
     Raises:
         HodorError: a result is missing, or was not made from what is current.
@@ -51,18 +53,18 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
     found = collect(settings, Path(runs))
     for run in found.values():
         merge_manifest(run)
-    for table, name in TABLES.items():
-        rows = [row for row, entry in settings["rows"].items() if table in entry["tables"]]
-        if table == "comparison":
-            columns, lines = comparison.COLUMNS, [_comparison_line(settings, row, found) for row in rows]
-        else:
-            columns = COLUMNS
-            lines = [_line(settings, row, benchmark, found) for row in rows for benchmark in settings["benchmarks"]]
-        shown = [run for (row, _), run in found.items() if row in rows]
-        write_text_atomic(out / f"{name}.csv", csv_text(columns, lines))
-        page = table_page(settings, table, lines, provenance_lines(shown, settings["seeds"]))
-        write_text_atomic(out / f"{name}.md", page)
-    write_text_atomic(out / "costs.csv", csv_text(COST_COLUMNS, _cost_lines(settings, found)))
+    table, rows = settings["table"], settings["rows"]
+    if table == "costs":
+        write_text_atomic(out / "costs.csv", csv_text(COST_COLUMNS, _cost_lines(settings, found)))
+        return
+    if table == "comparison":
+        columns, lines = comparison.COLUMNS, [_comparison_line(settings, row, found) for row in rows]
+    else:
+        columns = COLUMNS
+        lines = [_line(settings, row, benchmark, found) for row in rows for benchmark in settings["benchmarks"]]
+    page = table_page(settings, table, lines, provenance_lines(list(found.values()), settings["seeds"]))
+    write_text_atomic(out / f"{TABLES[table]}.csv", csv_text(columns, lines))
+    write_text_atomic(out / f"{TABLES[table]}.md", page)
 
 
 def collect(settings: dict, runs: Path) -> Runs:
@@ -71,27 +73,28 @@ def collect(settings: dict, runs: Path) -> Runs:
     Raises:
         HodorError: as `tabulate`.
     """
-    benchmarks, scale = settings["benchmarks"], settings["scale"]
-    found: Runs = {}
-    for row in (row for row, entry in settings["rows"].items() if entry["selected"]):
+    benchmarks = settings["benchmarks"]
+    shown = [row for row, entry in settings["rows"].items() if entry["selected"]]
+    for row in settings["init"]:
         for seed in settings["seeds"]:
-            folder = run_folder(runs, row, seed)
-            _require(folder, benchmarks, scale)
-            found[row, seed] = read_run(folder, benchmarks)
+            _require(run_folder(runs, row, seed), benchmarks if row in shown else (), settings["scale"])
+    found: Runs = {
+        (row, seed): read_run(run_folder(runs, row, seed), benchmarks) for row in shown for seed in settings["seeds"]
+    }
     for row, seed in found:
         _verify_lineage(settings, runs, row, seed, found)
     for benchmark in benchmarks:
-        verify_same_truth(list(found.values()), benchmark, scale)
+        verify_same_truth(list(found.values()), benchmark, _command(settings))
     return found
 
 
 def _verify_lineage(settings: dict, runs: Path, row: str, seed: int, found: Runs) -> None:
-    """Verifies a run and, where they are no rows of the tables themselves, the runs that it started from."""
+    """Verifies a run and, where they are no rows of the table themselves, the runs that it started from."""
     folder = run_folder(runs, row, seed)
     run = found.get((row, seed)) or read_run(folder, ())
-    parent = settings["rows"][row]["init"]
+    parent = settings["init"][row]
     weights = run_folder(runs, parent, seed) / "model.safetensors" if parent else None
-    verify_run(run, settings["stamps"], settings["scale"], weights)
+    verify_run(run, settings["stamps"], _command(settings), weights)
     if parent and (parent, seed) not in found:
         _verify_lineage(settings, runs, parent, seed, found)
 
@@ -112,9 +115,15 @@ def _require(folder: Path, benchmarks: Iterable[str], scale: str) -> None:
     for name in names:
         if not (folder / name).is_file():
             raise HodorError(
-                f"{folder / name}: missing, though its row is to be in the tables; make it with: snakemake --cores "
-                f"all --config scale={scale} -- results/ablation_table.csv"
+                f"{folder / name}: missing, though the table is made of it; make it with: snakemake --cores all "
+                f"--config scale={scale} -- {folder / name}"
             )
+
+
+def _command(settings: dict) -> str:
+    """What makes the table, and before it whatever is missing for it."""
+    name = TABLES.get(settings["table"], settings["table"])
+    return f"snakemake --cores all --config scale={settings['scale']} -- results/{name}.csv"
 
 
 def _line(settings: dict, row: str, benchmark: str, found: Runs) -> dict[str, str]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from hodor.data.images import write_labels
 from hodor.provenance import sha256_file, sha256_json
+from hodor.reporting.tables import TABLES, tabulate
 from hodor.scoring.score import score
 
 VAL = "davis2017-val"
@@ -30,7 +31,7 @@ NOTE = "re-interpretation from the abstract; 67.9 not reproduced"
 
 @dataclass
 class Project:
-    """A working directory. `rows`: as in the tables' stamp; `stamps`: "<row>/seed<k>/<step>" -> digest."""
+    """A working directory. `rows`: as in config/rows.yaml, with what the stamps add; `stamps`: "<row>/seed<k>/<step>" -> digest."""
 
     folder: Path
     rows: dict[str, dict] = field(default_factory=dict)
@@ -80,17 +81,36 @@ class Project:
     def data(self) -> Path:
         return Path("data") / self.scale
 
-    def settings(self, **changed) -> dict:
+    def settings(self, table: str = "ablation", **changed) -> dict:
+        """Those of the stamp of a table."""
+        costs = table == "costs"
+        rows = {
+            row: entry for row, entry in self.rows.items() if (entry["selected"] if costs else table in entry["tables"])
+        }
+        init: dict[str, str | None] = {}
+        for row, entry in rows.items():
+            at = row if entry["selected"] else None
+            while at is not None:
+                init[at] = self.rows[at]["init"]
+                at = init[at]
+        shown = ("note", "selected") if costs else ("label", "options", "note", "selected", "trained_on")
         return {
-            "rows": self.rows,
+            "table": table,
+            "rows": {row: {key: entry[key] for key in shown} for row, entry in rows.items()},
+            "init": init,
             "seeds": self.seeds,
             "benchmarks": [VAL],
             "scale": self.scale,
             "title": "tiny, made up",
             "caption": "Numbers without meaning, on generated data.",
             "published": PUBLISHED,
-            "stamps": self.stamps,
+            "stamps": {step: digest for step, digest in self.stamps.items() if step.partition("/")[0] in init},
         } | changed
+
+    def tabulate(self, out: Path, **changed) -> None:
+        """Makes every table, with the costs."""
+        for table in (*TABLES, "costs"):
+            tabulate({"settings": self.settings(table, **changed)}, self.runs, out)
 
     def _stamp(self, row: str, seed: int, step: str, verb: str) -> dict:
         content = {

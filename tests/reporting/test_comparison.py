@@ -10,7 +10,7 @@ from hodor.errors import HodorError
 from hodor.reporting import comparison
 from hodor.reporting.readable import is_number
 from hodor.reporting.runs import read_run
-from hodor.reporting.tables import COST_COLUMNS, tabulate
+from hodor.reporting.tables import COST_COLUMNS
 
 VAL, TEST_DEV, YT18, YT19 = "davis2017-val", "davis2017-test-dev", "ytvos2018-val", "ytvos2019-val"
 OUT = Path("results/tiny")
@@ -19,7 +19,7 @@ NOTE = "re-interpretation from the abstract; 67.9 not reproduced"
 
 def make(project, **changed) -> dict[str, dict[str, str]]:
     """Lines of the comparison table by row."""
-    tabulate({"settings": project.settings(**changed)}, project.runs, OUT)
+    project.tabulate(OUT, **changed)
     with open(OUT / "comparison_table.csv", newline="") as file:
         return {line["row"]: line for line in csv.DictReader(file)}
 

@@ -10,7 +10,6 @@ import pytest
 
 from hodor.errors import HodorError
 from hodor.reporting.render import render
-from hodor.reporting.tables import tabulate
 
 PAGES = ("index.html", "ablation.html", "ablation.ipynb", "comparison.html", "comparison.ipynb")
 HTML = tuple(name for name in PAGES if name.endswith(".html"))
@@ -61,7 +60,7 @@ def pages(made_project, tmp_path_factory) -> tuple:
         folder = tmp_path_factory.mktemp("pages") / "project"
         shutil.copytree(made_project.folder, folder)
         monkeypatch.chdir(folder)
-        tabulate({"settings": made_project.settings()}, made_project.runs, RESULTS)
+        made_project.tabulate(RESULTS)
         make(made_project, Path("reports/tiny"))
     return made_project, folder
 
@@ -173,7 +172,7 @@ def test_rendered_again_elsewhere_without_a_home_the_bytes_are_the_same(pages, t
 
 
 def test_a_broken_mask_is_one_error_and_no_page(project):
-    tabulate({"settings": project.settings()}, project.runs, RESULTS)
+    project.tabulate(RESULTS)
     for path in (project.run("hodor-soft-coco") / "davis2017-val" / "masks").glob("*/00000.png"):
         path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(HodorError, match=r"hodor-soft-coco/.*/00000\.png: truncated"):
@@ -188,7 +187,7 @@ def test_missing_tables_are_one_error(project):
 
 def test_a_table_without_any_run_still_makes_pages(empty_project):
     empty_project.add("hodor-soft-coco", "soft", selected=False)
-    tabulate({"settings": empty_project.settings()}, empty_project.runs, RESULTS)
+    empty_project.tabulate(RESULTS)
     make(empty_project, Path("reports"))
     assert "not run" in Page(Path("reports/index.html")).text
     assert "Nothing to draw" in Page(Path("reports/ablation.html")).text

@@ -7,14 +7,13 @@ import pytest
 from hodor.errors import HodorError
 from hodor.reporting.report import Report, sequence_scores
 from hodor.reporting.runs import read_run
-from hodor.reporting.tables import tabulate
 
 VAL = "davis2017-val"
 
 
 @pytest.fixture
 def report(project) -> Report:
-    tabulate({"settings": project.settings()}, project.runs, Path("results/tiny"))
+    project.tabulate(Path("results/tiny"))
     return Report(Path("results/tiny"), project.runs, project.data)
 
 
@@ -79,7 +78,7 @@ def test_all_runs_and_their_provenance(report):
 
 def test_a_run_of_the_comparison_alone_is_one_of_the_runs(project):
     project.add("stm", method="stm", tables=["comparison"])
-    tabulate({"settings": project.settings()}, project.runs, Path("results/tiny"))
+    project.tabulate(Path("results/tiny"))
     report = Report(Path("results/tiny"), project.runs, project.data)
     assert [run.row for run in report.all_runs()][-3:] == ["dmn-aoa", "stm", "copy-first-mask"]
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,7 @@ OUT = Path("results/tiny")
 
 
 def make(project, **changed) -> dict[str, list[dict[str, str]]]:
-    tabulate({"settings": project.settings(**changed)}, project.runs, OUT)
+    project.tabulate(OUT, **changed)
     return {path.stem: read(path) for path in OUT.glob("*.csv")}
 
 
@@ -133,13 +134,48 @@ def test_the_tables_have_no_times_and_do_not_change_when_only_times_do(project):
     assert (OUT / "costs.csv").read_bytes() != costs
 
 
-def refused(project, path: Path, message: str) -> None:
+def make_one(project, table: str) -> None:
+    tabulate({"settings": project.settings(table)}, project.runs, OUT)
+
+
+@pytest.mark.parametrize(
+    ("table", "files"),
+    [
+        ("ablation", {"ablation_table.csv", "ablation_table.md"}),
+        ("comparison", {"comparison_table.csv", "comparison_table.md"}),
+        ("extended", {"extended_table.csv", "extended_table.md"}),
+        ("costs", {"costs.csv"}),
+    ],
+)
+def test_a_table_is_made_alone_from_its_own_rows(project, table, files):
+    rows = [row for row, entry in project.rows.items() if table == "costs" or table in entry["tables"]]
+    for row in project.rows.keys() - set(rows):
+        shutil.rmtree(project.run(row).parent, ignore_errors=True)
+    make_one(project, table)
+    assert {path.name for path in OUT.iterdir()} == files
+    selected = {row for row in rows if project.rows[row]["selected"]}
+    assert {path.parts[-3] for path in project.runs.rglob("manifest.json")} == selected
+
+
+def test_a_manifest_that_says_the_same_stays_as_it_is(project):
+    make_one(project, "ablation")
+    manifest = project.run("hodor-soft-coco") / "manifest.json"
+    os.utime(manifest, ns=(1, 1))
+    make_one(project, "comparison")
+    assert manifest.stat().st_mtime_ns == 1
+    manifest.write_text("{}")
+    make_one(project, "costs")
+    assert json.loads(manifest.read_text())["row"] == "hodor-soft-coco"
+
+
+def refused(project, path: Path, message: str, table: str = "ablation", target: object = None) -> None:
     """Refused with one message that begins with the file and ends with the command that mends it."""
     with pytest.raises(HodorError, match=message) as error:
-        make(project)
+        make_one(project, table)
     text = str(error.value)
     assert text.startswith(str(path)) and "\n" not in text
-    assert "snakemake --cores all --config scale=tiny -- results/ablation_table.csv" in text
+    target = target or {"costs": "results/costs.csv"}.get(table, f"results/{table}_table.csv")
+    assert text.endswith(f"snakemake --cores all --config scale=tiny -- {target}")
     assert not OUT.exists(), "no table of mixed origin is written"
 
 
@@ -150,7 +186,9 @@ def refused(project, path: Path, message: str) -> None:
 def test_results_of_other_settings_or_code_are_refused(project, step, name):
     project.stamps[f"hodor-soft-coco/seed0/{step}"] = "0" * 64
     path = project.run("hodor-soft-coco") / name
-    refused(project, path, f"other settings or other code.*rm -f {path}")
+    for table in ("ablation", "comparison", "costs"):
+        refused(project, path, f"other settings or other code.*rm -f {path}", table)
+    make_one(project, "extended")
 
 
 def test_settings_that_are_not_those_of_the_stamp_are_refused(project):
@@ -211,10 +249,17 @@ def test_a_training_that_started_from_other_weights_is_refused(project):
 
 def test_a_parent_that_is_no_row_of_the_table_is_checked_too(project):
     project.rows["hodor-soft-coco"]["selected"] = False
+    shutil.rmtree(project.run("hodor-soft-coco") / VAL)  # trained, not scored
     make(project)
     shutil.rmtree(OUT)
+    train = project.run("hodor-soft-coco") / "train.json"
+    digest = project.stamps["hodor-soft-coco/seed0/train"]
     project.stamps["hodor-soft-coco/seed0/train"] = "0" * 64
-    refused(project, project.run("hodor-soft-coco") / "train.json", "other settings or other code")
+    refused(project, train, "other settings or other code")
+    project.stamps["hodor-soft-coco/seed0/train"] = digest
+    weights = train.with_name("model.safetensors")
+    weights.unlink()
+    refused(project, weights, "missing", target=weights)
 
 
 def test_rows_scored_against_different_data_are_refused(project):
@@ -237,7 +282,7 @@ def test_rows_scored_against_different_data_are_refused(project):
 def test_a_missing_result_is_no_empty_cell(project, name):
     path = project.run("hodor-soft-coco") / name
     path.unlink()
-    refused(project, path, "missing")
+    refused(project, path, "missing", target=path)
 
 
 def test_published_numbers():

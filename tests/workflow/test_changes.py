@@ -1,47 +1,109 @@
 """What runs again after a change: exactly what depends on it. Each test counts the jobs of `snakemake -n`."""
 
+import re
 import shutil
+from collections.abc import Collection
 
 import pytest
 
+from hodor.config import TABLES
+from hodor.scoring.benchmarks import get_benchmark
+
 SHOWN = {"render": 1, "publish_pages": 1}
-TABLES = {"tabulate": 1, "publish": 1, **SHOWN}
+COSTS = {"tabulate_costs": 1, "publish_costs": 1}
 
 
-def from_training(rows: int) -> dict[str, int]:
-    return {"train": rows, "segment": rows, "score": rows, "manifest": rows, **TABLES}
+def with_tables(checkout, rows: Collection[str]) -> dict[str, int]:
+    """The tables that show one of these rows, the costs, and the report."""
+    config = checkout.config()
+    count = len({table for row in rows for table in config.rows[row].tables})
+    return {"tabulate": count, "publish": count, **COSTS, **SHOWN}
 
 
-def selected(checkout, *stages: str) -> int:
-    """Number of selected rows; of those that train in one of these stages or start from such a row."""
+def from_training(checkout, rows: Collection[str]) -> dict[str, int]:
+    jobs = dict.fromkeys(("train", "segment", "score", "manifest"), len(rows))
+    return jobs | with_tables(checkout, rows)
+
+
+def planned(checkout, rule: str, name: str, *arguments: str) -> list[str]:
+    """The wildcard of that name of every job of a rule that `snakemake -n ...` would run, sorted."""
+    output = checkout.run("snakemake", "--dry-run", *arguments).stdout
+    jobs = re.findall(rf"^(?:local)?rule {rule}:\n((?:    .*\n)+)", output, re.MULTILINE)
+    return sorted(re.search(rf"^    wildcards: .*\b{name}=([^\s,]+)", job, re.MULTILINE).group(1) for job in jobs)
+
+
+def selected(checkout, *stages: str) -> list[str]:
+    """The selected rows; of those the ones that train in one of these stages or start from such a row."""
     config = checkout.config()
 
-    def lineage(row: str | None) -> set[str | None]:
-        return {config.rows[row].stage} | lineage(config.rows[row].init) if row else set()
+    def trained(row: str | None) -> set[str | None]:
+        return {config.rows[row].stage} | trained(config.rows[row].init) if row else set()
 
-    return sum(not stages or bool(lineage(row) & set(stages)) for row in config.selected)
+    return [row for row in config.selected if not stages or trained(row) & set(stages)]
 
 
 def test_settings_of_the_image_stage_train_its_rows_and_their_children(checkout):
     checkout.set("stages.images.learning_rate", 0.002)
-    assert selected(checkout, "images") >= 6
-    assert checkout.due() == from_training(selected(checkout, "images"))
+    rows = selected(checkout, "images")
+    assert len(rows) >= 6
+    assert checkout.due() == from_training(checkout, rows)
 
 
 def test_settings_of_the_cyclic_stage_train_the_cyclic_rows(checkout):
     checkout.set("stages.cyclic.learning_rate", 0.0002)
-    assert 3 <= selected(checkout, "cyclic") < selected(checkout, "images")
-    assert checkout.due() == from_training(selected(checkout, "cyclic"))
+    rows = selected(checkout, "cyclic")
+    assert 3 <= len(rows) < len(selected(checkout, "images"))
+    assert checkout.due() == from_training(checkout, rows)
 
 
-def test_what_is_said_of_a_row_makes_the_tables_alone(checkout):
+def test_what_is_said_of_a_row_makes_its_tables_alone(checkout):
     checkout.edit("config/rows.yaml", "    label: HODOR, no masking\n", "    label: HODOR, no masking\n    note: hm\n")
-    assert checkout.due() == TABLES
+    assert checkout.due() == with_tables(checkout, ["hodor-none-coco"])
+    assert planned(checkout, "tabulate", "table") == planned(checkout, "publish", "table") == ["ablation"]
+
+
+def test_the_label_of_a_row_of_table_2_makes_table_2_alone(checkout):
+    assert checkout.config().rows["stm"].tables == ["comparison"]
+    checkout.edit("config/rows.yaml", "    label: STM\n", "    label: Space-time memory\n")
+    # The costs name no label.
+    assert checkout.due() == {"tabulate": 1, "publish": 1, **SHOWN}
+    assert planned(checkout, "tabulate", "table") == planned(checkout, "publish", "table") == ["comparison"]
+    others = ["results/ablation_table.csv", "results/extended_table.csv", "results/costs.csv"]
+    assert checkout.due("--", *others) == {}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_waits_for_its_own_rows_alone(fresh, table):
+    checkout = fresh()
+    target = f"results/{table}_table.csv"
+    config = checkout.config()
+    shown = [row for row in config.selected if table in config.rows[row].tables]
+    trained = {of for row in shown for of in (row, config.rows[row].init) if of}
+    datasets = {dataset for row in trained for dataset in config.datasets(row)}
+    datasets |= {get_benchmark(benchmark).dataset for benchmark in config.scale.benchmarks}
+    assert set(planned(checkout, "train", "row", "--", target)) == trained
+    due = checkout.due("--", target)
+    assert due == {
+        "fetch": len(datasets),
+        "prepare": len(datasets),
+        "train": len(trained),
+        "segment": len(shown),
+        "score": len(shown),
+        "manifest": len(shown),
+        "tabulate": 1,
+        "publish": 1,
+    }
+    others = {
+        "ablation": {"stm", "kmn", "stcn", "copy-first-mask"},
+        "comparison": {"hodor-none-coco", "hodor-hard-cyclic"},
+    }
+    assert not trained & others.get(table, {"hodor-soft-coco", "stm"})
+    assert others.get(table, set()) <= set(config.selected)
 
 
 def test_settings_of_inference_train_nothing(checkout):
     checkout.edit("config/scales/tiny.yaml", "temporal_window: 3", "temporal_window: 2")
-    jobs = from_training(selected(checkout))
+    jobs = from_training(checkout, selected(checkout))
     assert checkout.due() == {key: count for key, count in jobs.items() if key != "train"}
 
 
@@ -54,7 +116,7 @@ def test_a_changed_value_changed_back_is_no_change(checkout):
 
 def test_more_seeds_train_only_these(checkout):
     checkout.edit("config/config.yaml", "\nseeds: null", "\nseeds: [0, 1]")
-    assert checkout.due() == from_training(selected(checkout))
+    assert checkout.due() == from_training(checkout, selected(checkout))
 
 
 def test_a_new_row_trains_alone(checkout):
@@ -70,18 +132,24 @@ def test_a_new_row_trains_alone(checkout):
     init: hodor-soft-coco
 """,
     )
-    assert checkout.due() == from_training(1)
+    assert checkout.due() == from_training(checkout, ["hodor-soft-also-detached"])
 
 
-@pytest.mark.parametrize("table", ["ablation", "comparison", "extended"])
+@pytest.mark.parametrize("table", ["ablation", "comparison"])
 def test_selected_rows_come_with_their_beginning_and_nothing_else(fresh, table):
     due = fresh().due("--config", "rows=hodor-soft-cyclic", "--", f"results/{table}_table.csv")
     expected = {"fetch": 3, "prepare": 3, "train": 2, "segment": 1, "score": 1, "manifest": 1}
     assert due == expected | {"tabulate": 1, "publish": 1}
 
 
+def test_a_table_without_a_selected_row_trains_nothing(fresh):
+    due = fresh().due("--config", "rows=hodor-soft-cyclic", "--", "results/extended_table.csv")
+    assert due == {"tabulate": 1, "publish": 1}
+
+
 def test_rows_left_out_are_not_run_in_the_table(checkout):
-    checkout.snakemake("--config", "rows=hodor-soft-coco", "--", "results/ablation_table.csv")
+    tables = ["results/ablation_table.csv", "results/comparison_table.csv"]
+    checkout.snakemake("--config", "rows=hodor-soft-coco", "--", *tables)
     table = (checkout.path / "results" / "ablation_table.csv").read_text().splitlines()
     assert sum("not run" in line for line in table) == len(table) - 2 >= 5
     assert not [line for line in table if line.startswith("hodor-soft-coco") and "not run" in line]
@@ -111,28 +179,28 @@ def test_comments_docstrings_and_layout_of_code_are_no_change(checkout):
 
 def test_code_of_training_trains(checkout):
     checkout.append("hodor/training/run.py", "\nANOTHER = 1\n")
-    assert checkout.due() == from_training(selected(checkout))
+    assert checkout.due() == from_training(checkout, selected(checkout))
 
 
 def test_code_of_a_method_trains_its_rows_alone(checkout):
     checkout.append("hodor/models/copy/method.py", "\nANOTHER = 1\n")
-    assert checkout.due() == from_training(1)
+    assert checkout.due() == from_training(checkout, ["copy-first-mask"])
 
 
 def test_code_of_scoring_scores(checkout):
     checkout.append("hodor/scoring/jf.py", "\nANOTHER = 1\n")
     due = checkout.due()
-    assert due["score"] == selected(checkout) and not {"train", "segment"} & due.keys()
+    assert due["score"] == len(selected(checkout)) and not {"train", "segment"} & due.keys()
 
 
 def test_code_of_tables_makes_tables_and_report(checkout):
     checkout.append("hodor/reporting/markdown.py", "\nANOTHER = 1\n")
-    assert checkout.due() == TABLES
+    assert checkout.due() == with_tables(checkout, selected(checkout))
 
 
 def test_code_of_downloads_trains_nothing(checkout):
     checkout.append("hodor/data/download.py", "\nANOTHER = 1\n")
-    assert not {"train", "segment", "score", "tabulate"} & checkout.due().keys()
+    assert not {"train", "segment", "score", "tabulate", "tabulate_costs"} & checkout.due().keys()
 
 
 def test_a_space_in_a_rule_or_another_mirror_is_no_change(checkout):
@@ -148,7 +216,7 @@ def test_what_is_done_needs_no_data(checkout):
     assert checkout.due() == {}
     # Data that are gone come back for what needs them, and train nothing else.
     checkout.set("stages.cyclic.learning_rate", 0.0002)
-    assert checkout.due() == {"fetch": 2, "prepare": 2} | from_training(selected(checkout, "cyclic"))
+    assert checkout.due() == {"fetch": 2, "prepare": 2} | from_training(checkout, selected(checkout, "cyclic"))
 
 
 def test_deleted_masks_are_made_again_when_they_are_asked_for(checkout):
@@ -157,7 +225,8 @@ def test_deleted_masks_are_made_again_when_they_are_asked_for(checkout):
     assert checkout.due() == {}
     assert checkout.due("--", masks) == {"segment": 1}
     checkout.append("hodor/reporting/figures.py", "\nanother_style = 1\n")
-    assert checkout.due() == {"segment": 1, "score": 1, "manifest": 1, **TABLES}
+    jobs = from_training(checkout, ["hodor-soft-coco"])
+    assert checkout.due() == {key: count for key, count in jobs.items() if key != "train"}
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "train.json", "davis2017-val/score.json"])
@@ -170,14 +239,14 @@ def test_a_deleted_result_is_made_again(checkout, file):
 def test_the_tables_follow_the_configured_scale(checkout):
     scale = (checkout.path / "config/scales/tiny.yaml").read_text().replace("name: tiny", "name: tiny-two")
     (checkout.path / "config/scales/tiny-two.yaml").write_text(scale)
-    table = checkout.path / "results" / "ablation_table.csv"
+    table = checkout.path / "results" / "extended_table.csv"
     before = table.read_text()
-    two = ["--config", "scale=tiny-two", "rows=copy-first-mask", "--", "results/ablation_table.csv"]
+    two = ["--config", "scale=tiny-two", "rows=copy-first-mask", "--", "results/extended_table.csv"]
     checkout.snakemake(*two)
-    assert table.read_text() == (checkout.path / "results/tiny-two/ablation_table.csv").read_text() != before
+    assert table.read_text() == (checkout.path / "results/tiny-two/extended_table.csv").read_text() != before
     assert checkout.due(*two) == {}
     # Back again: only copying.
     assert checkout.due() == {"publish": 1}
-    checkout.snakemake("--", "results/ablation_table.csv")
+    checkout.snakemake("--", "results/extended_table.csv")
     assert table.read_text() == before
     assert checkout.due(*two) == {"publish": 1}

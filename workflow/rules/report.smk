@@ -1,24 +1,31 @@
-# Scores become tables, tables become pages; results/ and reports/ hold copies of those of the configured scale.
-RUNS = [paths.run(SCALE, row, seed) for row in CONFIG.selected for seed in CONFIG.seeds]
-PREDICTIONS = [run / benchmark for run in RUNS for benchmark in CONFIG.scale.benchmarks]
-TABLES = [f"{table}_table.{kind}" for table in ("ablation", "comparison", "extended") for kind in ("csv", "md")]
-TABLES += ["costs.csv"]
+# Scores become tables, tables become pages; results/ and reports/ hold copies of those of the configured scale. A table
+# waits for its own rows alone, the pages for all tables.
+FILES = {table: [f"{table}_table.csv", f"{table}_table.md"] for table in TABLES} | {"costs": ["costs.csv"]}
+RUNS = {
+    table: [paths.run(SCALE, row, seed) for row in CONFIG.tabulated(table) for seed in CONFIG.seeds] for table in FILES
+}
+PREDICTIONS = {
+    table: [run / benchmark for run in RUNS[table] for benchmark in CONFIG.scale.benchmarks] for table in RUNS
+}
 PAGES = ["index.html", *(f"{page}.{kind}" for page in ("ablation", "comparison") for kind in ("html", "ipynb"))]
 
 
 rule tabulate:
     input:
-        stamp=paths.stamp(SCALE, "tabulate"),
-        runs=[run / name for run in RUNS for name in ("train.json", "manifest.json")],
-        predictions=[
-            prediction / name for prediction in PREDICTIONS for name in ("masks.json", "segment.json", "score.json")
+        stamp=paths.stamp(SCALE, "tabulate-{table}"),
+        runs=lambda wildcards: [run / name for run in RUNS[wildcards.table] for name in ("train.json", "manifest.json")],
+        predictions=lambda wildcards: [
+            prediction / name
+            for prediction in PREDICTIONS[wildcards.table]
+            for name in ("masks.json", "segment.json", "score.json")
         ],
     output:
-        [paths.results(SCALE) / name for name in TABLES],
+        paths.results(SCALE) / "{table}_table.csv",
+        paths.results(SCALE) / "{table}_table.md",
     log:
-        paths.log(SCALE, "tabulate"),
+        paths.log(SCALE, "tabulate-{table}"),
     benchmark:
-        paths.benchmark(SCALE, "tabulate")
+        paths.benchmark(SCALE, "tabulate-{table}")
     conda:
         "../../environment.yml"
     params:
@@ -28,11 +35,28 @@ rule tabulate:
         "python -m hodor tabulate --stamp {input.stamp} --runs {params.runs} --out {params.out} 2>&1 | tee {log} >&2"
 
 
+use rule tabulate as tabulate_costs with:
+    input:
+        stamp=paths.stamp(SCALE, "tabulate-costs"),
+        runs=[run / name for run in RUNS["costs"] for name in ("train.json", "manifest.json")],
+        predictions=[
+            prediction / name
+            for prediction in PREDICTIONS["costs"]
+            for name in ("masks.json", "segment.json", "score.json")
+        ],
+    output:
+        paths.results(SCALE) / "costs.csv",
+    log:
+        paths.log(SCALE, "tabulate-costs"),
+    benchmark:
+        paths.benchmark(SCALE, "tabulate-costs")
+
+
 rule render:
     input:
         stamp=paths.stamp(SCALE, "render"),
-        tables=[paths.results(SCALE) / name for name in TABLES],
-        masks=[prediction / "masks" for prediction in PREDICTIONS],
+        tables=[paths.results(SCALE) / name for table in FILES for name in FILES[table]],
+        masks=[prediction / "masks" for prediction in PREDICTIONS["costs"]],
         data=[
             data(SCALE, get_benchmark(benchmark).dataset)
             for benchmark in CONFIG.scale.benchmarks
@@ -59,13 +83,14 @@ rule render:
 rule publish:
     input:
         configured=paths.configured(),
-        tables=[paths.results(SCALE) / name for name in TABLES],
+        tables=[paths.results(SCALE) / "{table}_table.csv", paths.results(SCALE) / "{table}_table.md"],
     output:
-        [paths.results() / name for name in TABLES],
+        paths.results() / "{table}_table.csv",
+        paths.results() / "{table}_table.md",
     log:
-        paths.log(SCALE, "publish"),
+        paths.log(SCALE, "publish-{table}"),
     benchmark:
-        paths.benchmark(SCALE, "publish")
+        paths.benchmark(SCALE, "publish-{table}")
     conda:
         "../../environment.yml"
     params:
@@ -74,9 +99,21 @@ rule publish:
         "cp {input.tables} {params.out} 2> {log}"
 
 
+use rule publish as publish_costs with:
+    input:
+        configured=paths.configured(),
+        tables=paths.results(SCALE) / "costs.csv",
+    output:
+        paths.results() / "costs.csv",
+    log:
+        paths.log(SCALE, "publish-costs"),
+    benchmark:
+        paths.benchmark(SCALE, "publish-costs")
+
+
 rule tables:
     input:
-        rules.publish.output,
+        [paths.results() / name for table in FILES for name in FILES[table]],
 
 
 rule publish_pages:
