@@ -53,6 +53,7 @@ SMALL = [
     ("hodor", "hard", HODOR | {"attention": "hard"}),
     ("hodor", "none", HODOR | {"attention": "none"}),
     ("stm", "", MEMORY),
+    ("stm", "one encoder", MEMORY | {"one_encoder": True}),
     ("kmn", "", MEMORY),
     ("stcn", "", MEMORY),
     ("dmn-aoa", "", DMN_AOA),

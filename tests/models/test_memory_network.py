@@ -217,3 +217,23 @@ def test_a_saved_model_comes_back(memory_method, squares, tmp_path, name):
 def test_options_that_contradict_each_other(options, told):
     with pytest.raises(ValueError, match=told):
         MemoryOptions(**options)
+
+
+def test_with_one_encoder_keys_agree_from_the_start(memory_method):
+    """Without a mask what is remembered has the query's keys, and most places find themselves."""
+    network = memory_method("stm", memory_encoder="separate", one_encoder=True, others=True).network.eval()
+    torch.manual_seed(0)
+    frame = torch.randn(1, 3, 64, 96)
+    query = network.query(frame)
+    key, _ = network.memorise(frame, torch.zeros(1, 1, 64, 96), None)
+    torch.testing.assert_close(key[:, 0], query.key)
+    key, _ = network.memorise(frame, torch.zeros(1, 1, 64, 96).index_fill_(2, torch.arange(20, 40), 1.0), None)
+    found = torch.einsum("cm,cq->mq", key[0, 0].flatten(1), query.key[0].flatten(1)).argmax(0)
+    assert (found == torch.arange(len(found))).float().mean() > 0.25  # by chance: 0.04
+    assert not torch.equal(key[:, 0], query.key)
+
+
+@pytest.mark.parametrize("options", [{"memory_encoder": "fused"}, {"backbone": "resnet"}])
+def test_one_encoder_is_for_small_separate_networks(options):
+    with pytest.raises(ValueError, match="one_encoder"):
+        MemoryOptions(**{"backbone": "convnet", "memory_encoder": "separate", "one_encoder": True} | options)

@@ -51,18 +51,27 @@ class ResidualBlock(nn.Module):
 
 
 class KeyValue(nn.Module):
-    """Key and value of a coarse map; no activation. `orthogonal`: how the key's weights start (STCN)."""
+    """Key and value of a coarse map; no activation. `orthogonal`: how the key's weights start (STCN).
 
-    def __init__(self, channels: int, options: MemoryOptions, *, orthogonal: bool) -> None:
+    With `options.one_encoder` the map is normalised over the image, and the memory's head takes the key of the query's
+    head: `forward` gets it as `key`, and none is built where `own_key` is False.
+    """
+
+    def __init__(self, channels: int, options: MemoryOptions, *, orthogonal: bool, own_key: bool = True) -> None:
         super().__init__()
-        self.key = nn.Conv2d(channels, options.key_dim, 3, padding=1)
+        self.normalised = options.one_encoder
+        self.key = nn.Conv2d(channels, options.key_dim, 3, padding=1) if own_key else None
         self.value = nn.Conv2d(channels, options.value_dim, 3, padding=1)
-        if orthogonal:
-            nn.init.orthogonal_(self.key.weight)
+        if orthogonal or (options.one_encoder and own_key):
+            # On normalised maps the keys of one place then differ clearly from those of others: what is remembered is
+            # found where it was before anything is learned.
+            nn.init.orthogonal_(self.key.weight, gain=1.5 if options.one_encoder else 1.0)
             nn.init.zeros_(self.key.bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.key(x), self.value(x)
+    def forward(self, x: Tensor, key: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+        if self.normalised:
+            x = functional.instance_norm(x)
+        return (self.key or key)(x), self.value(x)
 
 
 class Attention(nn.Module):
@@ -110,18 +119,24 @@ class MemoryEncoder(nn.Module):
         self.first = "conv1.weight" if isinstance(self.backbone, ResNet) else "stem.weight"
         if isinstance(self.backbone, ResNet):
             _start_mask_filters(self.backbone.conv1.weight, orthogonal=not separate)
+        else:
+            _match_mask_filters(self.backbone.stem.weight)
         channels = self.backbone.channels[-1]
-        self.head = KeyValue(channels, options, orthogonal=False) if separate else None
+        own_key = not options.one_encoder
+        self.head = KeyValue(channels, options, orthogonal=False, own_key=own_key) if separate else None
         self.fuser = None if separate else Fuser(channels + coarse, options.value_dim)
         self.register_buffer("further", None, persistent=False)
 
-    def forward(self, frame: Tensor, coarse: Tensor | None, masks: Tensor) -> tuple[Tensor | None, Tensor]:
+    def forward(
+        self, frame: Tensor, coarse: Tensor | None, masks: Tensor, key: nn.Module | None = None
+    ) -> tuple[Tensor | None, Tensor]:
         """Encode frames under the masks of K objects.
 
         Args:
             frame: normalised (B, 3, H, W).
             coarse: the frames' own coarse map (B, C, h, w); a separate encoder does not read it.
             masks: (B, K, H, W) in [0, 1].
+            key: the key head, where this encoder has none of its own.
 
         Returns:
             Key (B, K, Ck, h, w), None where the objects share the frame's; value (B, K, Cv, h, w).
@@ -137,7 +152,7 @@ class MemoryEncoder(nn.Module):
             weights[self.first] = torch.cat([self.backbone.get_parameter(self.first), self.further], dim=1)
         masked = functional_call(self.backbone, weights, (x,))[-1]
         if self.fuser is None:
-            key, value = self.head(masked)
+            key, value = self.head(masked, key)
             return key.unflatten(0, (batch, count)), value.unflatten(0, (batch, count))
         coarse = coarse.unsqueeze(1).expand(-1, count, -1, -1, -1).flatten(0, 1)
         return None, self.fuser(masked, coarse).unflatten(0, (batch, count))
@@ -165,6 +180,16 @@ def _start_mask_filters(weight: Tensor, *, orthogonal: bool) -> None:
         filters = torch.empty_like(weight[:, :1])
         nn.init.orthogonal_(filters) if orthogonal else nn.init.kaiming_uniform_(filters, a=5**0.5)
         weight[:, channel : channel + 1] = filters
+
+
+@torch.no_grad()
+def _match_mask_filters(weight: Tensor) -> None:
+    """Start the mask filters of a small backbone four times as large as its image filters.
+
+    A mask is 0 or 1, an image's values are several times that, and few steps must do.
+    """
+    scale = 4 * weight[:, :3].std()
+    weight[:, 3:] = scale * torch.randn_like(weight[:, 3:])
 
 
 def further_filters(kind: str, weight: Tensor) -> Tensor:

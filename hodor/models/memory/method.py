@@ -55,7 +55,8 @@ class MemoryMethod(Follower):
         return self.network.clip(frames, masks)
 
     def backbones(self) -> list[nn.Module]:
-        return [self.network.query_encoder, self.network.memory_encoder.backbone]
+        encoders = [self.network.query_encoder, self.network.memory_encoder.backbone]
+        return [encoder for encoder in encoders if encoder is not None]
 
     @torch.inference_mode()
     def start(self, frame: Frame, masks: Masks) -> State:

@@ -22,15 +22,20 @@ class Network(nn.Module):
         super().__init__()
         self.options = options
         self.shared = options.memory_encoder == "fused"
-        self.query_encoder = build_backbone(options, memory=False)
-        *skips, coarse = self.query_encoder.channels
+        encoder = None if options.one_encoder else build_backbone(options, memory=False)
+        self.query_encoder = encoder
+        self.memory_encoder = MemoryEncoder(options, 0 if encoder is None else encoder.channels[-1])
+        *skips, coarse = (self.memory_encoder.backbone if encoder is None else encoder).channels
         self.query_head = KeyValue(coarse, options, orthogonal=self.shared)
-        self.memory_encoder = MemoryEncoder(options, coarse)
         self.decoder = Decoder(options, tuple(skips))
 
     def query(self, frames: Tensor) -> Query:
         """What a frame is without masks; normalised frames (B, 3, H, W), sides multiples of the key grid's stride."""
-        fine, middle, coarse = self.query_encoder(frames)
+        if self.query_encoder is None:
+            masks = self.memory_encoder.backbone.stem.in_channels - 3
+            fine, middle, coarse = self.memory_encoder.backbone(functional.pad(frames, (0, 0, 0, 0, 0, masks)))
+        else:
+            fine, middle, coarse = self.query_encoder(frames)
         return Query(frames, (fine, middle), coarse, *self.query_head(coarse))
 
     def memorise(self, frames: Tensor, masks: Tensor, query: Query | None) -> tuple[Tensor, Tensor]:
@@ -38,7 +43,8 @@ class Network(nn.Module):
 
         `query` is that of the frames; a network with separate encoders does not read it.
         """
-        key, value = self.memory_encoder(frames, query.coarse if self.shared else None, masks)
+        own = self.query_head.key if self.options.one_encoder else None
+        key, value = self.memory_encoder(frames, query.coarse if self.shared else None, masks, own)
         return (query.key.unsqueeze(1) if self.shared else key), value
 
     def segment(self, query: Query, read: Tensor) -> Tensor:

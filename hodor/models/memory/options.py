@@ -69,6 +69,10 @@ class MemoryOptions(EncoderOptions, LossOptions):
     # separate: an encoder with keys of its own reads frame and mask, so there are keys for each object (STM). fused: a
     # light encoder reads frame and mask and is fused with the frame's features; all objects share the frame's keys.
     memory_encoder: Literal["separate", "fused"] = "separate"
+    # Not published, for small networks that start at random (memory_encoder: separate): frames with and without masks go
+    # through one backbone and one key head, which read a query's mask channels as 0, and the heads read maps normalised
+    # over the image. Keys then agree from the start, which two encoders learn in hundreds of thousands of steps.
+    one_encoder: bool = False
     # Whether the memory encoder sees the masks of the other objects in a channel of its own.
     others: bool = True
     key_dim: int = Field(128, ge=1)
@@ -90,6 +94,14 @@ class MemoryOptions(EncoderOptions, LossOptions):
     memory_backbone: Literal["same", "resnet", "convnet", "efficientnet-lite0"] = "same"
     memory_width: int = Field(64, ge=8, multiple_of=8)
     memory_depths: tuple[int, int, int] = (3, 4, 6)
+
+    @model_validator(mode="after")
+    def _one_encoder_fits(self) -> "MemoryOptions":
+        if self.one_encoder and (self.memory_encoder != "separate" or "resnet" in self.backbones):
+            raise ValueError("`one_encoder` is for `memory_encoder: separate` without a resnet")
+        if self.one_encoder and (self.backbone_frozen or len(self.backbones) > 1):
+            raise ValueError("`one_encoder` has no frozen blocks and one kind of backbone")
+        return self
 
     @property
     def backbones(self) -> set[str]:
