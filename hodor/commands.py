@@ -37,6 +37,7 @@ def _add_cost(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--rows", default="main", help="as `rows` of config/config.yaml, separated by commas")
     parser.add_argument("--gpu", default="h200", help="h200 or rtx3090, or any name with --speed")
     parser.add_argument("--speed", type=float, help="10^12 operations a second that a training reaches")
+    parser.add_argument("--frames", action="store_true", help="segment one frame with each network too (slow)")
     parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the configuration")
     parser.set_defaults(command=_cost)
 
@@ -45,4 +46,4 @@ def _cost(options: argparse.Namespace) -> None:
     from hodor.reporting.cost import cost
 
     overrides = {"scale": options.scale, "rows": options.rows}
-    print(cost(options.config, overrides, options.gpu, options.speed))
+    print(cost(options.config, overrides, options.gpu, options.speed, frames=options.frames))

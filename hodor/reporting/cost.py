@@ -1,10 +1,12 @@
 """The verb `cost`: what training and segmenting each row takes, counted without training anything.
 
 One training step runs on tensors without content (torch's meta device), so that its operations and what it keeps for
-the backward pass are counted for any size on any machine. One frame is segmented for real. Hours are operations
-divided by an assumed speed: an estimate to plan with, never a measurement.
+the backward pass are counted for any size on any machine. A frame, where asked for, is segmented for real. Hours are
+operations divided by an assumed speed: an estimate to plan with, never a measurement.
 """
 
+import ast
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +25,7 @@ from hodor.data.sources import read_table
 from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
 from hodor.models.base import build_method
+from hodor.scoring.benchmarks import BENCHMARKS
 from hodor.training.options import StageOptions
 
 # Speeds that trainings reach, in units of 10^12 operations a second (specification section 10: guesses from the
@@ -42,7 +45,7 @@ class StepCost:
     kept_bytes: int
 
 
-def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None = None) -> str:
+def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None = None, *, frames: bool = False) -> str:
     """A text table with a line for each selected row.
 
     Args:
@@ -50,6 +53,7 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
         overrides: keys of config.yaml, as for the workflow (`scale`, `rows`).
         gpu: a key of `GPUS`.
         speed: 10^12 operations a second instead of the assumed one.
+        frames: whether one frame is segmented with each network too, which takes seconds for each.
 
     Raises:
         HodorError: a fault in the configuration or an unknown GPU.
@@ -58,14 +62,18 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
         raise HodorError(f"--gpu {gpu}: known are {', '.join(GPUS)}; for another give its speed with --speed")
     config = load(folder, overrides)
     speed = speed or GPUS[gpu]
-    lines = [_line(config, row, speed) for row in config.needed()]
+    lines = []
+    for row in config.needed():
+        print(f"counting {row}", file=sys.stderr, flush=True)
+        lines.append(_line(config, row, speed, frames=frames))
     hours = sum(float(line["hours"]) for line in lines)
     title = f"Scale {config.scale.name}: counted, not measured; hours assume {speed:g} TFLOP/s ({gpu})."
     notes = [
         f"{hours:.0f} GPU hours for one seed of all rows above.",
         "TFLOP/step: forward and backward of a whole batch. GPU GiB: weights, gradients, "
         "optimiser and what the backward pass keeps of a whole batch (the step's own buffers come on top).",
-        "run GB: weights and two checkpoints. GFLOP/frame: one frame of 480x854 with two objects, as on DAVIS.",
+        "run GB: weights and two checkpoints."
+        + (" GFLOP/frame: one frame of 480x854 with two objects, as on DAVIS." if frames else ""),
         *_data_notes(config),
     ]
     return "\n".join([title, "", *_table(lines), "", *notes])
@@ -149,7 +157,7 @@ def _without_weights(options: dict[str, Any]) -> dict[str, Any]:
     return options | {key: value for key, value in none.items() if key in options}
 
 
-def _line(config: Config, row: str, speed: float) -> dict[str, str]:
+def _line(config: Config, row: str, speed: float, *, frames: bool) -> dict[str, str]:
     entry, stage, options = config.rows[row], config.stage(row), config.options[row]
     parameters = sum(p.numel() for p in build_method(entry.method, _without_weights(options)).parameters())
     line = {
@@ -168,22 +176,22 @@ def _line(config: Config, row: str, speed: float) -> dict[str, str]:
         line["hours"] = f"{one.operations * stage.batch * stage.steps / (speed * TERA) / 3600:.1f}"
         line["GPU GiB"] = f"{(4 * state + one.kept_bytes * stage.batch) / GIB:.1f}"
     line["run GB"] = f"{state * (7 if stage else 1) / GB:.2f}"
+    if not frames:
+        return line
     settings = {config.inference(row, benchmark).model_dump_json() for benchmark in config.scale.benchmarks}
-    frames = [_frame(entry.method, repr(options), text) for text in sorted(settings)]
-    line["GFLOP/frame"] = " ".join(f"{operations / 1e9:.3g}" for operations in frames)
+    counts = [_frame(entry.method, repr(options), text) for text in sorted(settings)]
+    line["GFLOP/frame"] = " ".join(f"{count / 1e9:.3g}" for count in counts)
     return line
 
 
 @cache
 def _frame(method: str, options: str, inference: str) -> int:
     """`frame_operations` by text, so that rows which differ in their training alone are counted once."""
-    import ast
-
     return frame_operations(method, ast.literal_eval(options), InferenceOptions.model_validate_json(inference))
 
 
 def _table(lines: list[dict[str, str]]) -> Iterable[str]:
-    columns = ["row", "params M", "steps", "TFLOP/step", "hours", "GPU GiB", "run GB", "GFLOP/frame"]
+    columns = list(lines[0])
     widths = {c: max(len(c), *(len(line[c]) for line in lines)) for c in columns}
     for line in [{c: c for c in columns}, *lines]:
         cells = [line[c].ljust(widths[c]) if c == "row" else line[c].rjust(widths[c]) for c in columns]
@@ -191,12 +199,17 @@ def _table(lines: list[dict[str, str]]) -> Iterable[str]:
 
 
 def _data_notes(config: Config) -> Iterable[str]:
-    """Disk for the data sets of the scale, as far as the sizes of their archives are known."""
+    """Disk for the data sets that the rows need, as far as the sizes of their archives are known."""
     if config.scale.edition == "generated":
         return
     rows = [s for s in read_table(config.folder / "datasets.csv") if s.edition == config.scale.edition]
+    needed = {dataset for row in config.needed() for dataset in config.datasets(row)}
+    needed |= {BENCHMARKS[benchmark].dataset for benchmark in config.scale.benchmarks}
     for dataset in config.scale.datasets:
+        if dataset not in needed:
+            continue
         sizes = [source.size for source in rows if source.dataset == dataset]
         known, unknown = sum(size for size in sizes if size), sum(size is None for size in sizes)
-        more = f", and {unknown} archive{'s' * (unknown != 1)} of unknown size" if unknown else ""
-        yield f"data {dataset}: archives {known / GB:.1f} GB{more}; extracted about as much again."
+        told = [f"archives of {known / GB:.1f} GB"] if known else []
+        told += [f"{unknown} archive{'s' * (unknown != 1)} of unknown size"] if unknown else []
+        yield f"data {dataset}: {' and '.join(told)}; extracted about as much again."

@@ -43,11 +43,12 @@ def test_a_frame_of_a_narrow_network_is_counted_once_it_is_segmented():
 
 def test_the_table_lists_every_row_and_hours_follow_the_speed(root):
     settings = {"scale": "tiny", "rows": "ablation"}
-    text = cost(root / "config", settings, "h200")
+    text = cost(root / "config", settings, "h200", frames=True)
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("hodor-")}
     assert len(rows) == 6 and all(len(cells) == 8 for cells in rows.values())
     assert float(rows["hodor-soft-coco"][3]) > float(rows["hodor-none-coco"][3]) * 0.9 > 0
     assert f"{GPUS['h200']:g} TFLOP/s" in text and "GPU hours" in text
-    assert cost(root / "config", settings, "mine", 1.0) != text
+    slower = cost(root / "config", settings, "mine", 1.0)
+    assert slower != text and "GFLOP/frame" in text and "GFLOP/frame" not in slower
     with pytest.raises(HodorError, match="--gpu mine: known are"):
         cost(root / "config", settings, "mine")
