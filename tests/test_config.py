@@ -161,11 +161,11 @@ def test_a_faulty_row(folder, old, new, expected):
             "is none of coco, youtube-vos",
         ),
         (
-            "benchmarks: [davis2017-val]",
+            "benchmarks: [davis2017-val, davis2017-test-dev]",
             "benchmarks: [davis2017-vla]",
             "benchmarks.0: 'davis2017-vla' is none of",
         ),
-        ("benchmarks: [davis2017-val]", "benchmarks: [davis2017-val, davis2017-val]", "given twice"),
+        ("davis2017-val, davis2017-test-dev]", "davis2017-val, davis2017-val]", "given twice"),
         ("name: mini", "name: maxi", "must be that of the file, `mini`"),
         ("name: mini", "name: [mini", "config/scales/mini.yaml, line"),
     ],

@@ -53,6 +53,16 @@ def test_the_ablation_table(project):
     assert json.loads(Path(soft["manifest"]).read_text())["row"] == "hodor-soft-coco"
 
 
+def test_table_1_is_about_one_benchmark_whatever_else_is_scored(project):
+    benchmarks, out = [VAL, "davis2017-test-dev"], {}
+    for table in ("ablation", "extended"):
+        settings = project.settings(table, benchmarks=benchmarks)
+        settings["rows"] = {row: entry | {"selected": False} for row, entry in settings["rows"].items()}
+        tabulate({"settings": settings}, project.runs, OUT)
+        out[table] = {line["benchmark"] for line in read(OUT / f"{table}_table.csv")}
+    assert out == {"ablation": {VAL}, "extended": set(benchmarks)}
+
+
 def test_a_row_that_was_not_run_says_so(project):
     line = next(line for line in make(project)["ablation_table"] if line["row"] == "hodor-hard-coco")
     assert (line["J&F"], line["n"], line["attention"]) == ("not run", "0", "hard")
