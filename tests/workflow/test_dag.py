@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from hodor.config import TABLES
 from hodor.scoring.benchmarks import get_benchmark
 
@@ -33,6 +35,18 @@ def test_everything_is_made(finished):
     for line in runs:
         manifest = json.loads((finished.path / line["manifest"]).read_text())
         assert manifest["row"] == line["row"] and manifest["config"]["train"]["settings"]["row"] == line["row"]
+
+
+@pytest.mark.long
+def test_extended_rows_train_and_score(fresh):
+    """Dense video, detached masks, another recipe, and a row that reads another's weights in another way."""
+    checkout = fresh()
+    checkout.snakemake("--config", "rows=extended", "--", "results/extended_table.csv")
+    lines = {line["row"]: line for line in read(checkout.path / "results" / "extended_table.csv")}
+    assert all(0 <= float(line["J&F"]) <= 100 for line in lines.values())
+    assert {"hodor-soft-dense", "hodor-soft-cyclic-detached", "stm-stcn-recipe", "stcn-orthogonal"} <= lines.keys()
+    manifest = json.loads((checkout.path / lines["stcn-orthogonal"]["manifest"]).read_text())
+    assert manifest["config"]["train"]["settings"]["init"] == {"row": "stcn"}
 
 
 def test_nothing_is_done_twice(finished):
