@@ -38,7 +38,7 @@ def recipe(parity_dir) -> ModuleType:
 @pytest.fixture(scope="session")
 def hodor_case(parity_dir) -> dict[str, np.ndarray]:
     """Expected outputs of HODOR."""
-    return dict(np.load(parity_dir / "hodor.npz"))
+    return _case(parity_dir, "hodor.npz")
 
 
 def _case(folder: Path, name: str) -> dict[str, np.ndarray]:
