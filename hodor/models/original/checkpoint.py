@@ -27,7 +27,7 @@ def read_checkpoint(path: Path) -> Entries:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise HodorError(f"{path}: no such checkpoint") from None
+        raise HodorError(f"{path}: no such checkpoint; check the path") from None
     except OSError as error:
         raise HodorError(f"{path}: cannot be read ({error.strerror})") from error
     # A damaged file makes the unpickler fail in as many ways as there are kinds of damage.
