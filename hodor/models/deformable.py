@@ -42,11 +42,14 @@ def gpu_operator() -> Callable[..., Tensor] | None:
 
 
 def sampled_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`deformable_conv2d` in PyTorch's own operations."""
+    """`deformable_conv2d` in PyTorch's own operations.
+
+    Positions and reading are at least in float32: a bfloat16 position is off by up to half a pixel.
+    """
     batch, channels, height, width = x.shape
     out_channels, _, k, _ = weight.shape
-    taps = k * k
-    offsets = offsets.view(batch, taps, 2, height, width)
+    taps, wide = k * k, torch.promote_types(x.dtype, torch.float32)
+    offsets = offsets.to(wide).view(batch, taps, 2, height, width)
     reach = torch.arange(k, device=x.device, dtype=offsets.dtype) - k // 2
     rows = torch.arange(height, device=x.device, dtype=offsets.dtype).view(1, 1, height, 1)
     columns = torch.arange(width, device=x.device, dtype=offsets.dtype).view(1, 1, 1, width)
@@ -55,8 +58,9 @@ def sampled_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | No
     # With align_corners=False the pixel centre i lies at (2 i + 1) / size - 1: no division by size - 1, which is 0
     # for a map of one row.
     grid = torch.stack([(2 * x_ + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
-    grid = grid.view(batch, taps * height, width, 2).to(x.dtype)
-    sampled = functional.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = grid.view(batch, taps * height, width, 2)
+    sampled = functional.grid_sample(x.to(wide), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    sampled = sampled.to(x.dtype)
     # The taps of a channel lie side by side: what remains is a 1x1 convolution over channels x taps.
     return functional.conv2d(
         sampled.view(batch, channels * taps, height, width),

@@ -127,3 +127,13 @@ def test_both_ways_agree_on_a_gpu():
     gradients = [torch.autograd.grad(out.square().sum(), arguments) for out in outputs]
     assert torch.allclose(*outputs, atol=1e-4)
     assert all(torch.allclose(a, b, atol=1e-2, rtol=1e-3) for a, b in zip(*gradients, strict=True))
+
+
+def test_half_precision_reads_where_float32_does():
+    """Without offsets the taps are a plain convolution; a wide map shows positions that are rounded."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 2, 4, 300).bfloat16(), torch.randn(3, 2, 3, 3).bfloat16()
+    plain = torch.nn.functional.conv2d(x.float(), weight.float(), padding=1)
+    ours = deformable_conv2d(x, torch.zeros(1, 18, 4, 300).bfloat16(), weight, None)
+    assert ours.dtype == torch.bfloat16
+    assert (ours.float() - plain).abs().max() < 0.02 * plain.abs().max()
