@@ -237,3 +237,11 @@ def test_with_one_encoder_keys_agree_from_the_start(memory_method):
 def test_one_encoder_is_for_small_separate_networks(options):
     with pytest.raises(ValueError, match="one_encoder"):
         MemoryOptions(**{"backbone": "convnet", "memory_encoder": "separate", "one_encoder": True} | options)
+
+
+def test_masks_are_seen_from_the_start_by_small_backbones(memory_method):
+    """Mask filters start four times as large as image filters, of which each sees three channels."""
+    for options in ({"backbone": "convnet"}, {"backbone": "efficientnet-lite0"}):
+        weight = memory_method("stm", **options).network.memory_encoder.backbone.stem.weight
+        assert weight.shape[1] == 5
+        assert 3 < (weight[:, 3:].std() / weight[:, :3].std()).item() < 5
