@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-TABLES := results/ablation_table.csv results/comparison_table.csv reports/index.html
+TABLES := $(foreach table,ablation comparison extended,results/$(table)_table.csv) results/costs.csv reports/index.html
 
 # Commands find the environment without activation; tools that they call (dvc calls snakemake) find each other.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -4,7 +4,8 @@ import csv
 
 import pytest
 
-TARGETS = ["results/ablation_table.csv", "results/comparison_table.csv", "reports/index.html"]
+TABLES = [f"results/{table}_table.csv" for table in ("ablation", "comparison", "extended")]
+TARGETS = [*TABLES, "results/costs.csv", "reports/index.html"]
 
 
 @pytest.mark.long
