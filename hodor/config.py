@@ -8,6 +8,7 @@ and import nothing heavy, so that the workflow starts fast.
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -297,6 +298,7 @@ def options_class(method: str) -> type[BaseModel] | None:
     return importlib.import_module(f"{package}.options").Options if found else None
 
 
+@cache
 def method_names() -> list[str]:
     """Methods that there are: packages of hodor.models whose module `method` registers one."""
     found = (Path(__file__).parent / "models").glob("*/method.py")

@@ -140,21 +140,25 @@ def _members(path: Path, limits: ExtractLimits) -> dict[str, Member]:
 
 def _safe_name(path: Path, info: Member) -> str | None:
     """Relative path of a member, None for a folder or a file manager's litter; HodorError if it is unsafe."""
-    name = info.filename if isinstance(info, zipfile.ZipInfo) else info.name
+    name = _name(info)
     parts = PurePosixPath(name).parts
     unsafe = not parts or name.startswith("/") or ".." in parts or any(c in name for c in "\\\0") or ":" in parts[0]
     if unsafe:
         raise HodorError(f"{path}: member {name!r} would be written outside the folder; do not use this archive")
-    if parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db") or parts[-1].startswith("._"):
-        return None
-    if isinstance(info, tars.TarMember):
-        return str(PurePosixPath(name))
-    mode = info.external_attr >> 16
-    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise HodorError(f"{path}: member {name!r} is a link or a device; do not use this archive")
-    if info.flag_bits & 0x1:
-        raise HodorError(f"{path}: member {name!r} is encrypted; get the archive without password")
-    return None if info.is_dir() else str(PurePosixPath(name))
+    if isinstance(info, zipfile.ZipInfo):
+        mode = info.external_attr >> 16
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise HodorError(f"{path}: member {name!r} is a link or a device; do not use this archive")
+        if info.flag_bits & 0x1:
+            raise HodorError(f"{path}: member {name!r} is encrypted; get the archive without password")
+        if info.is_dir():
+            return None
+    litter = parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db") or parts[-1].startswith("._")
+    return None if litter else str(PurePosixPath(name))
+
+
+def _name(info: Member) -> str:
+    return info.filename if isinstance(info, zipfile.ZipInfo) else info.name
 
 
 def _extract_member(
@@ -174,7 +178,7 @@ def _extract_member(
     except OSError as error:
         raise HodorError(f"{target}: cannot be written ({error.strerror}); make room or mend the disk") from error
     if written != info.file_size:
-        raise _damaged(path, f"{written} of {info.file_size} bytes", target.name)
+        raise _damaged(path, f"{written} of {info.file_size} bytes", _name(info))
     return digest.hexdigest()
 
 
