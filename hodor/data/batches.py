@@ -67,6 +67,12 @@ def plan_batches(
     return Plan(np.stack(batches[:steps]), np.array(counts[:steps]))
 
 
+def in_rounds(members: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` of the members (n,), all of them once a round, each round in another order."""
+    rounds = [rng.permutation(members) for _ in range(-(-count // len(members)))]
+    return np.concatenate([*rounds, members[:0]])[:count]
+
+
 def equal_object_counts(valid_objects: Sequence[int], total: int, maximum: int) -> tuple[np.ndarray, np.ndarray]:
     """Items and object counts of about `total` samples, shared equally between the counts 1..`maximum`.
 

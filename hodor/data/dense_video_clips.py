@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from hodor.data import augment
-from hodor.data.batches import Plan, Sample, plan_batches
+from hodor.data.batches import Plan, Sample, in_rounds, plan_batches
+from hodor.data.image_clips import chosen_labels
 from hodor.data.video import Video
-from hodor.data.video_clips import BRIGHTNESS, chosen_labels, large_objects, warp_together
+from hodor.data.video_clips import BRIGHTNESS, large_objects, warp_together
 from hodor.data.videos import load_videos
 from hodor.errors import HodorError
 from hodor.training.options import Source, StageOptions
@@ -62,8 +63,7 @@ class DenseVideoClips:
             pools = {n: pool for n, pool in pools.items() if len(pool)}
             wanted = -(-round(options.steps * options.batch * source.share / shares) // len(pools))
             for n, pool in pools.items():
-                rounds = [rng.permutation(pool) for _ in range(-(-wanted // len(pool)))]
-                items.append(np.concatenate([*rounds, pool[:0]])[:wanted])
+                items.append(in_rounds(pool, wanted, rng))
                 objects.append(np.full(wanted, n))
         chosen = np.concatenate(items)
         aspects = np.array([c.video.height / c.video.width for c in self.candidates])[chosen]

@@ -92,6 +92,13 @@ def usable(images: Sequence[StillImage], options: StageOptions) -> list[Candidat
     return out
 
 
+def chosen_labels(truth: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Labels with the ids `chosen`, in their order, as 1, 2, ...; everything else, void too, is background."""
+    renamed = np.zeros(256, np.uint8)
+    renamed[chosen] = np.arange(1, len(chosen) + 1)
+    return renamed[truth]
+
+
 def scaled_area(area: float, size: tuple[int, int], options: StageOptions) -> float:
     """An area filter for an image of `size`: as given, or in proportion to `options.filter_pixels` where set."""
     return area if options.filter_pixels is None else area * size[0] * size[1] / options.filter_pixels

@@ -5,30 +5,17 @@ with `colour` one light change of colours (published STM has none). Per frame: z
 rotation, shear, shift and place of the crop. One resampling: bilinear for the image, nearest for the labels.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from hodor.data import augment, warps
 from hodor.data.jitter import Strength, jitter
-from hodor.data.static_clips import Frame, StaticClips, crop_offset, enlarged
-from hodor.data.warps import Size
+from hodor.data.static_clips import Camera, Frame, StaticClips, crop_offset, enlarged
 
 ZOOM = (0.9, 1.1)
 ROTATION = 20.0
 SHEAR = 10.0
 SHIFT = 0.1
 JITTER = Strength(0.1, 0.05, 0.05, 0.05)
-
-
-@dataclass(frozen=True)
-class Camera:
-    """Picture and labels as read from, the canvas that they are stretched over, and the map onto it."""
-
-    image: np.ndarray
-    labels: np.ndarray
-    canvas: Size
-    onto: np.ndarray
 
 
 class AffineClips(StaticClips):
@@ -52,14 +39,7 @@ class AffineClips(StaticClips):
             warp = warp @ warps.zoom(canvas, *rng.uniform(*ZOOM, 2))
         else:
             warp = np.eye(3)
-            centre = on_canvas(centre, camera)
+            centre = camera.on_canvas(centre)
         left, top = crop_offset(canvas, crop, rng, centre)
         homography = warps.move(-left, -top) @ warp @ camera.onto
         return warps.apply(camera.image, camera.labels, homography, (crop, crop))
-
-
-def on_canvas(centre: tuple[float, float], camera: Camera) -> tuple[float, float]:
-    """Where a position of the picture lies on the canvas, both as parts of the sides."""
-    height, width = camera.labels.shape
-    x, y, w = camera.onto @ [centre[0] * width, centre[1] * height, 1]
-    return x / w / camera.canvas[1], y / w / camera.canvas[0]

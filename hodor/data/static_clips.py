@@ -12,7 +12,7 @@ import numpy as np
 
 from hodor.data.batches import Plan, Sample, plan_batches
 from hodor.data.hide_and_seek import hide, hiding_probability
-from hodor.data.image_clips import ATTEMPTS, scaled_area
+from hodor.data.image_clips import ATTEMPTS, chosen_labels, scaled_area
 from hodor.data.image_sets import INSTANCES, StillImage, StillObject, load_images, pool
 from hodor.data.images import VOID
 from hodor.data.warps import Size
@@ -20,6 +20,22 @@ from hodor.training.options import StageOptions
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 """uint8 (h, w, 3), uint8 (h, w), bool (h, w): image, labels, where the image is shown."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Picture and labels as read from, the canvas that they are stretched over, and the map onto it."""
+
+    image: np.ndarray
+    labels: np.ndarray
+    canvas: Size
+    onto: np.ndarray
+
+    def on_canvas(self, centre: tuple[float, float]) -> tuple[float, float]:
+        """Where a position of the picture lies on the canvas, both as parts of the sides."""
+        height, width = self.labels.shape
+        x, y, _ = self.onto @ [centre[0] * width, centre[1] * height, 1]  # scaled and mirrored: no perspective
+        return x / self.canvas[1], y / self.canvas[0]
 
 
 @dataclass(frozen=True)
@@ -76,22 +92,21 @@ class StaticClips(ABC):
             shown = largest(first[1])
         chosen = np.sort(rng.choice(shown, min(objects, len(shown)), replace=False))
         frames = [first] + [self.draw(camera, rng, None) for _ in range(options.frames - 1)]
-        table = np.zeros(256, np.uint8)
-        table[chosen] = np.arange(1, len(chosen) + 1)
-        table[VOID] = VOID
         images, moved, valid = (np.stack(parts) for parts in zip(*frames, strict=True))
-        sample = Sample(images, table[moved], valid, (True,) * options.frames)
+        followed = chosen_labels(moved, chosen)
+        followed[moved == VOID] = VOID
+        sample = Sample(images, followed, valid, (True,) * options.frames)
         if options.hide_and_seek is not None:
             probability = hiding_probability(options.hide_and_seek, step, options.steps)
             sample = hide(sample, options.hide_and_seek, probability, rng)
         return sample
 
     @abstractmethod
-    def camera(self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> object:
+    def camera(self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Camera:
         """What all frames of a clip share: the picture, its labels and the random numbers drawn once a clip."""
 
     @abstractmethod
-    def draw(self, camera: object, rng: np.random.Generator, centre: tuple[float, float] | None) -> Frame:
+    def draw(self, camera: Camera, rng: np.random.Generator, centre: tuple[float, float] | None) -> Frame:
         """One frame with random numbers of its own; around `centre` (x, y as parts of the image) where given."""
 
 

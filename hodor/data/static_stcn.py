@@ -15,9 +15,8 @@ import numpy as np
 
 from hodor.data import warps
 from hodor.data.jitter import Strength, greyscale, jitter
-from hodor.data.static_clips import Frame, StaticClips, crop_offset, enlarged
+from hodor.data.static_clips import Camera, Frame, StaticClips, crop_offset, enlarged
 from hodor.data.thin_plate import random_points, source_positions
-from hodor.data.warps import Size
 
 SCALE = (0.8, 1.5)
 FRAME_SCALE = (0.9, 1.1)
@@ -30,20 +29,16 @@ THIN_PLATE = 0.33
 
 
 @dataclass(frozen=True)
-class Camera:
-    """Picture and labels as read from, the canvas (short side: the crop), the map onto it and the clip's scale."""
+class ScaledCamera(Camera):
+    """A camera whose canvas has the crop as its short side, and the clip's scale."""
 
-    image: np.ndarray
-    labels: np.ndarray
-    canvas: Size
-    onto: np.ndarray
     scale: float
 
 
 class StcnClips(StaticClips):
     """Clips of frames under a shared and an independent affine warp and thin-plate splines."""
 
-    def camera(self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Camera:
+    def camera(self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> ScaledCamera:
         canvas = enlarged(labels.shape, self.options.crop)
         scale = rng.uniform(*SCALE)
         small, small_labels = warps.shrink(image, labels, enlarged(labels.shape, self.options.crop * scale))
@@ -55,9 +50,9 @@ class StcnClips(StaticClips):
         onto = warps.scaling(small_labels.shape, canvas)
         if flipped:
             onto = warps.flip(canvas) @ onto
-        return Camera(small, small_labels, canvas, onto, scale)
+        return ScaledCamera(small, small_labels, canvas, onto, scale)
 
-    def draw(self, camera: Camera, rng: np.random.Generator, centre: tuple[float, float] | None) -> Frame:
+    def draw(self, camera: ScaledCamera, rng: np.random.Generator, centre: tuple[float, float] | None) -> Frame:
         canvas, crop = camera.canvas, self.options.crop
         if centre is None:
             clip = warps.zoom(canvas, camera.scale, camera.scale)
@@ -67,9 +62,7 @@ class StcnClips(StaticClips):
             frame = turn @ warps.zoom(canvas, *[rng.uniform(*FRAME_SCALE)] * 2)
         else:  # an object that the clip's scale moved out of sight is looked at without it
             clip = frame = np.eye(3)
-            height, width = camera.labels.shape
-            x, y, _ = camera.onto @ [centre[0] * width, centre[1] * height, 1]
-            centre = x / canvas[1], y / canvas[0]
+            centre = camera.on_canvas(centre)
         left, top = crop_offset(canvas, crop, rng, centre)
         frame = warps.move(-left, -top) @ frame
         bent = centre is None and rng.random() < THIN_PLATE

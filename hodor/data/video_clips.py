@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from hodor.data import augment, warps
-from hodor.data.batches import Plan, Sample, plan_batches
-from hodor.data.image_clips import ATTEMPTS, clip_size, clip_warp, scaled_area, visible_at_stride_8
+from hodor.data.batches import Plan, Sample, in_rounds, plan_batches
+from hodor.data.image_clips import ATTEMPTS, chosen_labels, clip_size, clip_warp, scaled_area, visible_at_stride_8
 from hodor.data.images import VOID
 from hodor.data.video import Video
 from hodor.data.videos import load_videos
@@ -52,8 +52,7 @@ class SparseVideoClips:
         items = []
         for source, count in zip(options.sources, counts, strict=True):
             members = np.array([i for i, c in enumerate(self.candidates) if c.source == source])
-            rounds = [rng.permutation(members) for _ in range(-(-count // len(members)))]
-            items.append(np.concatenate(rounds)[:count] if rounds else members[:0])
+            items.append(in_rounds(members, count, rng))
         items = np.concatenate(items)
         objects = np.array([min(len(c.objects), options.max_objects) for c in self.candidates])[items]
         aspects = np.array([c.video.height / c.video.width for c in self.candidates])[items]
@@ -72,13 +71,6 @@ class SparseVideoClips:
             images.append(augment.colour(image, rng, brightness=BRIGHTNESS) if options.colour else image)
         nothing = np.zeros_like(labels)
         return warp_together(images, [labels] + [nothing] * len(others), (True,) + (False,) * len(others), options, rng)
-
-
-def chosen_labels(truth: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Labels (H, W) with the ids `chosen`, in their order, as 1, 2, ...; everything else is background."""
-    renamed = np.zeros(256, np.uint8)
-    renamed[chosen] = np.arange(1, len(chosen) + 1)
-    return renamed[truth]
 
 
 def warp_together(

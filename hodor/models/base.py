@@ -125,9 +125,19 @@ def check_masks(frame: Frame, masks: Masks) -> None:
 
 def save_model(path: Path, method: Method, *, name: str, options: dict[str, Any]) -> None:
     """Write weights and what is needed to build the method again, atomically."""
+    write_weights(path, method.state_dict(), "model", {"method": name, "options": options})
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], key: str, content: dict[str, Any]) -> None:
+    """Write a safetensors file whose metadata hold JSON of `content` under `key`, atomically.
+
+    Raises:
+        HodorError: the disk is full or the folder cannot be written.
+    """
     # One key: safetensors writes several in random order, and equal weights must make equal files.
-    metadata = {"model": json.dumps({"method": name, "options": options}, sort_keys=True)}
-    state = {key: value.detach().cpu().contiguous() for key, value in method.state_dict().items()}
+    metadata = {key: json.dumps(content, sort_keys=True)}
+    # Cloned: safetensors refuses entries that share memory.
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     temporary = path.with_name(path.name + ".part")
     try:
         save_file(state, temporary, metadata=metadata)
@@ -135,7 +145,7 @@ def save_model(path: Path, method: Method, *, name: str, options: dict[str, Any]
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise HodorError(f"{path}: could not write the model ({error}); free space or mend the folder") from error
+        raise HodorError(f"{path}: could not write the weights ({error}); free space or mend the folder") from error
 
 
 def load_model(path: Path, inference: InferenceOptions | None = None) -> tuple[str, Method]:
@@ -149,11 +159,15 @@ def load_model(path: Path, inference: InferenceOptions | None = None) -> tuple[s
         raise HodorError(f"{path}: no model of this project (its method and options are not recorded)")
     recorded = json.loads(metadata["model"])
     name, options = recorded["method"], recorded["options"]
-    if "pretrained" in options:  # the file's own weights follow: nothing else has to be read first
-        options["pretrained"], options["backbone_frozen"] = False, 0
-    method = build_method(name, options, inference)
+    method = build_method(name, without_starting_weights(options), inference)
     load_weights(method, weights, path)
     return name, method.eval()
+
+
+def without_starting_weights(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a network that starts at random: nothing has to be read to build it."""
+    none = {"weights": None, "pretrained": False, "backbone_frozen": 0}
+    return options | {key: value for key, value in none.items() if key in options}
 
 
 def read_weights(path: Path, mend: str = "train its row") -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -180,8 +194,12 @@ def load_weights(method: Method, weights: dict[str, Tensor], path: Path) -> None
     own = method.state_dict()
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     shapes = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
-    if missing or unexpected or shapes:
-        parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", sorted(shapes))]
-        told = "; ".join(f"{len(keys)} {what}, first {keys[0]}" for what, keys in parts if keys)
+    if told := differences(missing=missing, unexpected=unexpected, of_another_shape=sorted(shapes)):
         raise HodorError(f"{path}: the weights do not fit the network: {told}")
     method.load_state_dict(weights)
+
+
+def differences(**names: list[str]) -> str:
+    """What does not fit, in a line: how many of each kind, and the first; empty where all fits. _ stands for a space."""
+    found = [(kind.replace("_", " "), entries) for kind, entries in names.items() if entries]
+    return "; ".join(f"{len(entries)} {kind}, first {entries[0]}" for kind, entries in found)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.errors import HodorError
+from hodor.models.base import differences
 
 
 class FrozenBatchNorm(nn.Module):
@@ -142,8 +143,7 @@ def load_imagenet(network: ResNet, weights: Mapping[str, Tensor], path: Path) ->
             shapes.append(name)
         else:
             target.copy_(given[name])
-    faults = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
-    if told := "; ".join(f"{len(names)} {what}, first {names[0]}" for what, names in faults if names):
+    if told := differences(missing=missing, unexpected=unexpected, of_another_shape=shapes):
         raise HodorError(f"{path}: no ImageNet weights for this {network.kind}: {told}")
 
 

@@ -24,7 +24,7 @@ from hodor.data.image_clips import clip_size
 from hodor.data.sources import read_table
 from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
-from hodor.models.base import build_method
+from hodor.models.base import build_method, without_starting_weights
 from hodor.scoring.benchmarks import BENCHMARKS
 from hodor.training.options import StageOptions
 
@@ -122,7 +122,7 @@ class Operations(TorchDispatchMode):
 
 def step_cost(method: str, options: dict[str, Any], stage: StageOptions) -> StepCost:
     """Forward and backward of one clip."""
-    built = build_method(method, _without_weights(options)).to("meta").train()
+    built = build_method(method, without_starting_weights(options)).to("meta").train()
     kept: dict[int, torch.UntypedStorage] = {}
     own = {p.untyped_storage()._cdata for p in (*built.parameters(), *built.buffers())}
 
@@ -142,7 +142,7 @@ def step_cost(method: str, options: dict[str, Any], stage: StageOptions) -> Step
 
 def frame_operations(method: str, options: dict[str, Any], inference: InferenceOptions) -> int:
     """Operations for the second frame of a video of DAVIS's size with two objects."""
-    built = build_method(method, _without_weights(options), inference).eval()
+    built = build_method(method, without_starting_weights(options), inference).eval()
     frame = np.zeros((*DAVIS_SIZE, 3), np.uint8)
     masks = {i: np.zeros(DAVIS_SIZE, bool) for i in (1, 2)}
     masks[1][100:300, 100:300] = masks[2][100:300, 400:600] = True
@@ -152,14 +152,9 @@ def frame_operations(method: str, options: dict[str, Any], inference: InferenceO
     return counter.total
 
 
-def _without_weights(options: dict[str, Any]) -> dict[str, Any]:
-    none = {"weights": None, "pretrained": False, "backbone_frozen": 0}
-    return options | {key: value for key, value in none.items() if key in options}
-
-
 def _line(config: Config, row: str, speed: float, *, frames: bool) -> dict[str, str]:
     entry, stage, options = config.rows[row], config.stage(row), config.options[row]
-    parameters = sum(p.numel() for p in build_method(entry.method, _without_weights(options)).parameters())
+    parameters = sum(p.numel() for p in build_method(entry.method, without_starting_weights(options)).parameters())
     line = {
         "row": row,
         "params M": f"{parameters / 1e6:.2f}",

@@ -363,7 +363,7 @@ def test_a_full_disk_leaves_the_old_file(inward, small, tmp_path, capsys, monkey
             file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("hodor.models.original.weight_sets.save_file", full)
+    monkeypatch.setattr("hodor.models.base.save_file", full)
     monkeypatch.setattr(checkpoint.torch, "save", full)
     assert run(source, target) == 1
     told = capsys.readouterr().err

@@ -31,17 +31,7 @@ def case(hodor_case, recipe):
     return method, video, labels, hodor_case
 
 
-def binary(labels: np.ndarray, objects: int) -> torch.Tensor:
-    """Labels (H, W) -> (1, K, H, W) float."""
-    return torch.stack([torch.from_numpy(labels == i + 1) for i in range(objects)])[None].float()
-
-
-def relative(ours: torch.Tensor, theirs: np.ndarray) -> float:
-    theirs = torch.from_numpy(theirs)
-    return ((ours.detach().reshape(theirs.shape) - theirs).abs().max() / theirs.abs().max()).item()
-
-
-def test_features_descriptors_and_logits(case):
+def test_features_descriptors_and_logits(case, binary, relative):
     method, video, labels, expected = case
     network, objects = method.network, int(expected["objects"])
     with torch.no_grad():
@@ -77,7 +67,7 @@ def test_inference(case, key, monkeypatch):
 
 @pytest.mark.parametrize("detach", [True, False], ids=["detached", "attached"])
 @pytest.mark.parametrize("iteration", [0, 1])
-def test_training_step(case, iteration, detach):
+def test_training_step(case, iteration, detach, binary, relative):
     method, video, labels, expected = case
     network, objects = method.network, int(expected["objects"])
     prefix = f"train_it{iteration}_{'detached' if detach else 'attached'}_"

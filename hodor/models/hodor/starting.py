@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from hodor.errors import HodorError
-from hodor.models.base import read_weights
+from hodor.models.base import differences, read_weights
 from hodor.models.hodor.network import Network
 
 FILE = "swin.safetensors"
@@ -33,8 +33,7 @@ def load_swin(network: Network, folder: Path) -> None:
     missing = [name for name in kept if recorded != "swin-imagenet" or not _ABSENT.match(name)]
     unexpected = sorted(weights.keys() - own.keys())
     shapes = sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
-    parts = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-    if told := "; ".join(f"{len(names)} {what}, first {names[0]}" for what, names in parts if names):
+    if told := differences(missing=missing, unexpected=unexpected, of_another_shape=shapes):
         raise HodorError(
             f"{path}: does not fit the network: {told}; weight sets are for `backbone_width: 96`, "
             "`backbone_depths: [2, 2, 6, 2]` and `dim: 256`"

@@ -3,12 +3,11 @@
 from torch import Tensor
 from torch.nn import functional
 
-from hodor.models.memory.options import MemoryOptions
+from hodor.data.images import VOID
+from hodor.models.memory.options import LossOptions
 
-VOID = 255  # a target that counts in no loss (`hodor.data.clip.Clip`)
 
-
-def hard_part(step: int, options: MemoryOptions) -> float:
+def hard_part(step: int, options: LossOptions) -> float:
     """Which part of the pixels, the hardest, the loss of a step averages over; 1 for plain cross-entropy."""
     if options.loss == "cross-entropy" or step < options.bootstrap_start:
         return 1.0

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hodor.models.base import differences
+
 Entries = dict[str, Tensor]
 Options = dict[str, Any]
 
@@ -131,6 +133,5 @@ class Report:
 
     def fault(self) -> str | None:
         """The faults in one line, or None where there is none."""
-        parts = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape or kind", self.misfit))
-        told = [f"{len(names)} {what}, first {names[0]}" for what, names in parts if names]
-        return "; ".join(told) or None
+        told = differences(missing=self.missing, unexpected=self.unexpected, of_another_shape_or_kind=self.misfit)
+        return told or None

@@ -4,15 +4,12 @@ An archive of a weight set is an original checkpoint; it becomes `<name>.safeten
 archives are in `hodor.data.sources.WEIGHT_SETS`.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from hodor.errors import HodorError
+from hodor.models.base import write_weights
 from hodor.models.original import resnet, swin
 from hodor.models.original.checkpoint import read_checkpoint
 from hodor.models.original.convert import convert_to_ours, require
@@ -39,19 +36,5 @@ def convert_archive(archive: Path, target: Path, weight_set: str) -> Report:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], format: Format, options: Options) -> None:
-    """Writes starting weights with the format that they came in, atomically.
-
-    Raises:
-        HodorError: the disk is full or the folder cannot be written.
-    """
-    metadata = {METADATA: json.dumps({"format": format.name, "options": options}, sort_keys=True)}
-    # Cloned: safetensors refuses entries that share memory.
-    plain = {name: value.detach().contiguous().clone() for name, value in weights.items()}
-    temporary = path.with_name(path.name + ".part")
-    try:
-        save_file(plain, temporary, metadata=metadata)
-        temporary.chmod(0o644)  # readable as any other output
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise HodorError(f"{path}: could not write the weights ({error}); free space or mend the folder") from error
+    """Writes starting weights with the format that they came in, atomically (`write_weights`)."""
+    write_weights(path, weights, METADATA, {"format": format.name, "options": options})
