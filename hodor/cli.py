@@ -1,8 +1,8 @@
 """The command line: `hodor VERB ...`, one verb for each step of the workflow.
 
-    fetch prepare train segment score manifest tabulate render
+    fetch prepare train segment score submit manifest tabulate render
 
-A step takes its settings from a stamp, which the workflow writes; `hodor score` also works without one. Modules are
+A step takes its settings from a stamp, which the workflow writes; `score` and `submit` also work without one. Modules are
 imported when their verb is called, so that each verb starts fast. Verbs for people are in `hodor.commands`.
 """
 
@@ -54,6 +54,16 @@ _VERBS: dict[str, tuple[str, dict[str, str]]] = {
             "truth": "folder of the benchmark's data set",
             "benchmark": "benchmark id",
             "out": "folder for the scores",
+        },
+    ),
+    "submit": (
+        "check masks and pack them for the server that has the truth",
+        {
+            "pred": "folder that holds <sequence>/<frame>.png",
+            "truth": "folder of the benchmark's data set",
+            "benchmark": "benchmark id",
+            "zip": "file to write",
+            "out?": "folder for score.json, which names the zip",
         },
     ),
     "manifest": (
@@ -108,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         command = verbs.add_parser(verb, help=about, description=about[0].upper() + about[1:] + ".")
         stamp_help = "the step's settings, a file that the workflow writes"
         if verb != "manifest":
-            command.add_argument("--stamp", type=Path, required=verb != "score", help=stamp_help)
+            command.add_argument("--stamp", type=Path, required=verb not in ("score", "submit"), help=stamp_help)
         for flag, help in flags.items():
             kind = str if flag.startswith("benchmark") else Path
             count = "+" if flag.endswith("+") else None
@@ -168,6 +178,14 @@ def _score(options: argparse.Namespace, stamp: dict[str, Any] | None) -> None:
     _entry("scoring.score", "score")(options.pred, options.truth, options.benchmark, options.out, stamp)
 
 
+def _submit(options: argparse.Namespace, stamp: dict[str, Any] | None) -> None:
+    if stamp is not None:
+        _require_data(options.truth)
+    pack = _entry("scoring.submit", "submit")
+    digest = pack(options.pred, options.truth, options.benchmark, options.zip, options.out, stamp)
+    print(f"{options.zip}: sha256 {digest}", file=sys.stderr)
+
+
 def _manifest(options: argparse.Namespace, stamp: None) -> None:
     run = _entry("reporting.runs", "read_run")(options.run, options.benchmark)
     _entry("reporting.runs", "merge_manifest")(run)
@@ -205,6 +223,7 @@ _STEPS = {
     "train": _train,
     "segment": _segment,
     "score": _score,
+    "submit": _submit,
     "manifest": _manifest,
     "tabulate": _tabulate,
     "render": _render,

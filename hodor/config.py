@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hodor.data.options import GeneratedOptions
 from hodor.data.sources import ARCHIVES, EDITIONS
+from hodor.data.youtube_holdout import HOLDOUT, REST
 from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
-from hodor.scoring.benchmarks import BENCHMARKS
+from hodor.scoring.benchmarks import BENCHMARKS, get_benchmark, is_secret
+from hodor.scoring.servers import Server, Servers, ServerScore, ServerScores, load_server_scores, load_servers
 from hodor.settings import none_of, read_yaml, validate
 from hodor.training.options import StageOptions
 
@@ -156,6 +158,7 @@ class Config:
 
     scale: with overrides applied. rows: every row. selected: ids of the rows that the tables are to hold numbers for,
     in the order of `rows`. options: row id -> complete method options. mirror: None, a URL or an absolute path.
+    servers: secret benchmark -> where it is scored. server_scores: what servers said of this scale's masks.
     """
 
     settings: Settings
@@ -166,6 +169,8 @@ class Config:
     options: dict[str, dict[str, Any]]
     mirror: str | None
     folder: Path
+    servers: dict[str, Server]
+    server_scores: tuple[ServerScore, ...]
 
     def stage(self, row: str) -> StageOptions | None:
         """The training stage of a row; None where it is not trained."""
@@ -179,6 +184,20 @@ class Config:
             if rule.applies(row, self.rows[row], benchmark):
                 settings |= rule.set
         return InferenceOptions(**settings)
+
+    def benchmarks(self, row: str) -> tuple[str, ...]:
+        """The scale's benchmarks that a row is scored on: not on a hold-out that it was trained on."""
+        return tuple(id for id in self.scale.benchmarks if not self._was_trained_on(row, id))
+
+    def secret(self) -> tuple[str, ...]:
+        """The scale's benchmarks whose truth a server has."""
+        return tuple(id for id in self.scale.benchmarks if is_secret(id, self.scale.edition))
+
+    def _was_trained_on(self, row: str, benchmark: str) -> bool:
+        entry = get_benchmark(benchmark)
+        stages = [stage for of in self.lineage(row) if (stage := self.stage(of)) is not None]
+        sources = [source for stage in stages for source in stage.sources if source.dataset == entry.dataset]
+        return entry.split == HOLDOUT and any(source.split != REST for source in sources)
 
     def trained_on(self, row: str) -> str:
         """Training data of a row in words, in order: `pretrained backbone, then coco/train2017 (subset)`."""
@@ -263,6 +282,8 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
         options=options,
         mirror=_mirror(settings.mirror),
         folder=folder,
+        servers=load_servers(folder),
+        server_scores=load_server_scores(folder, scale.name, list(rows)),
     )
 
 
@@ -382,6 +403,8 @@ def schema() -> dict[str, Any]:
         "config.yaml": add(Settings, "Settings"),
         "rows.yaml": add(Rows, "Rows"),
         "scales/*.yaml": add(Scale, "Scale"),
+        "servers.yaml": add(Servers, "Servers"),
+        "server_scores.yaml": add(ServerScores, "ServerScores"),
     }
     definitions["Scale"]["properties"]["methods"]["properties"] = methods
     return {

@@ -38,6 +38,11 @@ def prediction(scale: str, row: str, seed: int | str, benchmark: str) -> Path:
     return run(scale, row, seed) / benchmark
 
 
+def submission(scale: str | None, row: str, seed: int | str, benchmark: str) -> Path:
+    """The zip that a benchmark's server takes; without a scale, the copy of the configured scale's."""
+    return results(scale) / "submissions" / row / f"seed{seed}" / f"{benchmark}.zip"
+
+
 def stamp(scale: str, name: str) -> Path:
     """The stamp of one step, for example name `train-hodor-soft-coco-seed0`."""
     return runs(scale) / "stamps" / f"{name}.json"

@@ -28,6 +28,7 @@ MODULES = {
     "train": "hodor.training.run",
     "segment": "hodor.inference.segment",
     "score": "hodor.scoring.score",
+    "submit": "hodor.scoring.submit",
     "tabulate": "hodor.reporting.tables",
     "render": "hodor.reporting.render",
 }
@@ -57,7 +58,7 @@ class Stamps:
             for seed in self.config.seeds:
                 stamps[f"train-{row}-seed{seed}"] = self.train(row, seed)
                 # A row that is only another's beginning is trained, not scored.
-                for benchmark in self.config.scale.benchmarks if row in self.config.selected else ():
+                for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
                     stamps[f"segment-{row}-seed{seed}-{benchmark}"] = self.segment(row, seed, benchmark)
         for benchmark in self.config.scale.benchmarks:
             stamps[f"score-{benchmark}"] = self.score(benchmark)
@@ -121,9 +122,9 @@ class Stamps:
         return self._stamp("segment", settings, _method_module(entry.method)) | {"row": row, "seed": seed}
 
     def score(self, benchmark: str) -> dict[str, Any]:
-        """How the masks of a benchmark are scored: the same for every row."""
+        """How the masks of a benchmark are scored, or packed for its server: the same for every row."""
         settings = {"benchmark": _benchmark(benchmark), "data": self._data(_benchmark(benchmark)["dataset"])}
-        return self._stamp("score", settings)
+        return self._stamp("submit" if benchmark in self.config.secret() else "score", settings)
 
     def tabulate(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """What one of TABLES shows. Nothing of a row that is not in it counts, unless a row in it starts from that."""
@@ -152,7 +153,7 @@ class Stamps:
         for row in self.config.tabulated(table):
             init |= {of: self.config.rows[of].init for of in self.config.lineage(row)}
             for seed in self.config.seeds:
-                for benchmark in self.config.scale.benchmarks:
+                for benchmark in self.config.benchmarks(row):
                     run = f"{row}/seed{seed}/{benchmark}"
                     digests[f"{run}/segment"] = sha256_json(stamps[f"segment-{row}-seed{seed}-{benchmark}"])
                     digests[f"{run}/score"] = sha256_json(stamps[f"score-{benchmark}"])
@@ -163,6 +164,12 @@ class Stamps:
             "table": table,
             "seeds": list(self.config.seeds),
             "benchmarks": list(self.config.scale.benchmarks),
+            "scored": {row: list(self.config.benchmarks(row)) for row in self.config.tabulated(table)},
+            "server_scores": [
+                entry.model_dump(mode="json")
+                for entry in self.config.server_scores
+                if entry.row in self.config.tabulated(table)
+            ],
             "scale": self.scale,
             "init": init,
             "stamps": digests,

@@ -86,7 +86,22 @@ def test_no_row_trains_on_val_videos(root):
             stage = loaded.stage(row)
             for source in stage.sources if stage else ():
                 videos = source.dataset.startswith(("davis", "youtube-vos"))
-                assert source.split == "train" or not videos
+                assert source.split in ("train", "train-without-holdout") or not videos
+
+
+def test_a_row_is_not_scored_on_a_holdout_that_it_was_trained_on(root):
+    loaded = config.load(root / "config", {"scale": "paper"})
+    scored = {row for row in loaded.rows if "ytvos-holdout" in loaded.benchmarks(row)}
+    trained = {row for row in loaded.rows if "youtube-vos/train" in loaded.trained_on(row)}
+    assert trained - scored == trained - {"hodor-soft-cyclic-holdout"} >= {"hodor-soft-cyclic", "hodor-soft-dense"}
+    assert scored == set(loaded.rows) - trained | {"hodor-soft-cyclic-holdout"}
+    assert "youtube-vos/train-without-holdout" in loaded.trained_on("hodor-soft-cyclic-holdout")
+
+
+def test_servers_have_the_truth_of_official_editions_alone(root):
+    secret = ("davis2017-test-dev", "ytvos2018-val", "ytvos2019-val")
+    assert config.load(root / "config", {"scale": "paper"}).secret() == secret
+    assert config.load(root / "config", {"scale": "mini"}).secret() == ()
 
 
 def test_an_unknown_scale(folder):
@@ -161,11 +176,11 @@ def test_a_faulty_row(folder, old, new, expected):
             "is none of coco, youtube-vos",
         ),
         (
-            "benchmarks: [davis2017-val, davis2017-test-dev]",
+            "benchmarks: [davis2017-val, davis2017-test-dev, ytvos2019-val]",
             "benchmarks: [davis2017-vla]",
             "benchmarks.0: 'davis2017-vla' is none of",
         ),
-        ("davis2017-val, davis2017-test-dev]", "davis2017-val, davis2017-val]", "given twice"),
+        ("davis2017-test-dev, ytvos2019-val]", "davis2017-val]", "given twice"),
         ("name: mini", "name: maxi", "must be that of the file, `mini`"),
         ("name: mini", "name: [mini", "config/scales/mini.yaml, line"),
     ],

@@ -1,4 +1,4 @@
-"""Generated data in the official archive layouts of COCO, DAVIS-2017 and YouTube-VOS.
+"""Generated data in the official archive layouts of COCO, DAVIS-2017, DAVIS-2016 and YouTube-VOS.
 
 Everything that reads real archives reads these. Textures come from photographs that scikit-image ships
 (`generated_textures`), split into two worlds that share no photograph and no seed:
@@ -10,13 +10,15 @@ Everything that reads real archives reads these. Textures come from photographs 
 | `DAVIS-2017-test-dev-480p.zip` | test | the same |
 | `train.zip` | train | every 5th frame of 30 a second, their masks, meta.json with categories |
 | `valid.zip` | test | the same, masks only where an object appears first, categories null |
-| `valid_truth.zip` | test | the masks of all stored frames of `valid.zip` |
+| `valid_truth.zip` | test | the masks of all stored frames of `valid.zip`, meta.json with categories |
+| `DAVIS-data.zip` | as DAVIS-2017 | DAVIS-2016: the same videos with masks of 0 and 255 |
 
 Differences from the official archives, all on purpose: test-dev has the masks of every frame (officially the
 first alone) and `valid_truth.zip` is ours, both so that they can be scored; frames are small (the folder is `480p`
-nevertheless); COCO's categories are the kinds of generated bodies. A mask holds the visible pixels of the
-labelled objects; distractors and poles are background. The same options give the same bytes, whatever the number
-of threads.
+nevertheless); COCO's categories are the kinds of generated bodies, of which YouTube-VOS train lacks one, so that
+valid has seen and unseen categories; the foreground of DAVIS-2016 is the union of the objects. A mask holds the
+visible pixels of the labelled objects; distractors and poles are background. The same options give the same bytes,
+whatever the number of threads.
 """
 
 import json
@@ -30,6 +32,7 @@ import numpy as np
 from hodor.data.generated_archives import Archive, encode_jpeg, new_archive
 from hodor.data.generated_coco import CATEGORIES, INFO, LICENSES, annotate, image_entry
 from hodor.data.generated_layout import SceneSpec
+from hodor.data.generated_objects import KINDS, UNSEEN_KIND
 from hodor.data.generated_scenes import APPEARED, Scene, draw_scene
 from hodor.data.generated_textures import Backdrop, Look, TextureBank
 from hodor.data.images import encode_labels
@@ -67,7 +70,7 @@ def generate(dataset: str, options: GeneratedOptions, out: Path) -> list[Path]:
     """Writes the archives of a data set.
 
     Args:
-        dataset: "coco", "davis" or "youtube-vos".
+        dataset: "coco", "davis", "davis2016" or "youtube-vos".
         out: folder that gets them; made where absent. Older archives of the same names are replaced.
 
     Returns:
@@ -76,7 +79,12 @@ def generate(dataset: str, options: GeneratedOptions, out: Path) -> list[Path]:
     Raises:
         HodorError: unknown data set; a disk that cannot be written; options that no scene fulfils.
     """
-    writers = {"coco": _write_coco, "davis": _write_davis, "youtube-vos": _write_youtube_vos}
+    writers = {
+        "coco": _write_coco,
+        "davis": _write_davis,
+        "davis2016": _write_davis2016,
+        "youtube-vos": _write_youtube_vos,
+    }
     if dataset not in writers:
         raise HodorError(f"no generated data for {dataset!r}; the data sets are {', '.join(writers)}")
     # One thread: faster for frames this small, and other jobs run beside this one.
@@ -134,8 +142,10 @@ def _spec(split: str, options: GeneratedOptions, index: int, rng: np.random.Gene
     room = options.objects[1] > 1 and options.youtube_frames >= 4
     late = room and int((index + 1) * options.later) > int(index * options.later)
     objects = max(objects, 2) if late else objects
+    seen = tuple(kind for kind in KINDS if kind != UNSEEN_KIND)
+    kinds = seen if split == "youtube-vos-train" else KINDS
     # The shutter opens for a share of a source frame, and of these every 5th is stored.
-    return SceneSpec(height, width, options.youtube_frames, objects, area, areas, late=late, exposure=0.2)
+    return SceneSpec(height, width, options.youtube_frames, objects, area, areas, late=late, exposure=0.2, kinds=kinds)
 
 
 def _count(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
@@ -207,6 +217,23 @@ def _write_davis(options: GeneratedOptions, out: Path) -> list[Path]:
     return [out / name for name in archives]
 
 
+def _write_davis2016(options: GeneratedOptions, out: Path) -> list[Path]:
+    path = out / "DAVIS-data.zip"
+    with new_archive(path) as archive:
+        for split in ("train", "val"):
+            name, lines = f"davis-{split}", []
+            for number, scene in enumerate(scenes(name, options, TextureBank(SPLITS[name].world, options))):
+                for time in range(scene.spec.frames):
+                    pixels, labels = scene.render(time)
+                    place = f"480p/{split}-{number:03d}/{time:05d}"
+                    foreground = np.where(labels > 0, 255, 0).astype(np.uint8)
+                    archive.add(f"DAVIS/JPEGImages/{place}.jpg", encode_jpeg(pixels, options.jpeg_quality))
+                    archive.add(f"DAVIS/Annotations/{place}.png", encode_labels(foreground))
+                    lines.append(f"/JPEGImages/{place}.jpg /Annotations/{place}.png\n")
+            archive.add(f"DAVIS/ImageSets/480p/{split}.txt", "".join(lines).encode())
+    return [path]
+
+
 # --- YouTube-VOS
 
 
@@ -220,7 +247,7 @@ def _write_youtube_vos(options: GeneratedOptions, out: Path) -> list[Path]:
             meta[name] = _video_entry(first_seen, scene.kinds, scene.spec.frames)
         archive.add("train/meta.json", _meta(meta))
     with new_archive(out / "valid.zip") as archive, new_archive(out / "valid_truth.zip") as truth:
-        meta = {}
+        meta, known = {}, {}
         for name, scene in _youtube_videos("valid", options):
             labels, first_seen = _write_frames(archive, "valid", name, scene, options)
             for time, frame_labels in enumerate(labels):
@@ -231,8 +258,9 @@ def _write_youtube_vos(options: GeneratedOptions, out: Path) -> list[Path]:
                     only_new = np.where(np.isin(frame_labels, new), frame_labels, 0).astype(np.uint8)
                     archive.add(f"valid/{place}", encode_labels(only_new))
             meta[name] = _video_entry(first_seen, dict.fromkeys(scene.kinds), scene.spec.frames)
+            known[name] = _video_entry(first_seen, scene.kinds, scene.spec.frames)
         archive.add("valid/meta.json", _meta(meta))
-        truth.add("valid_truth/meta.json", _meta(meta))
+        truth.add("valid_truth/meta.json", _meta(known))
     return [out / "train.zip", out / "valid.zip", out / "valid_truth.zip"]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hodor.data import generated_ways as ways
-from hodor.data.generated_objects import Body
+from hodor.data.generated_objects import KINDS, Body
 from hodor.data.generated_ways import Way
 from hodor.data.options import GeneratedOptions
 
@@ -21,6 +21,7 @@ class SceneSpec:
         areas: least and most share of the frame that a body covers, unoccluded.
         late: the last object enters after frame 0. crowd: a group of small bodies labelled `CROWD`.
         exposure: stored frames that the shutter stays open where there is motion blur.
+        kinds: that the labelled objects may be of.
     """
 
     height: int
@@ -32,6 +33,7 @@ class SceneSpec:
     late: bool = False
     crowd: bool = False
     exposure: float = 0.6
+    kinds: tuple[str, ...] = KINDS
 
 
 @dataclass(frozen=True)

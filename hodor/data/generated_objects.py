@@ -21,6 +21,9 @@ _COS, _SIN = np.cos(_WAVES).astype(np.float32), np.sin(_WAVES).astype(np.float32
 KINDS = ("blob", "star", "walker", "worm")
 """Kinds of bodies; a labelled object's category is its kind."""
 
+UNSEEN_KIND = "star"
+"""No labelled object of YouTube-VOS train is of this kind: a category that training on it never sees."""
+
 
 @dataclass(frozen=True)
 class Part:

@@ -196,7 +196,7 @@ def _draw_bodies(
         hue = first_hue + even * index / max(spec.objects, 3) + (1 - even) * rng.uniform(-0.5, 0.5)
         hidden = camouflage and index == 0
         looks.append(bank.draw_camouflage(rng, backdrop) if hidden else bank.draw_look(rng, hue, backdrop.photo))
-        add(index + 1, str(rng.choice(KINDS)), looks[-1], _draw_share(rng, spec))
+        add(index + 1, str(rng.choice(spec.kinds)), looks[-1], _draw_share(rng, spec))
     if spec.objects and rng.random() < options.distractors:
         for _ in range(int(rng.integers(1, 3))):
             twin = int(rng.integers(len(looks)))

@@ -15,7 +15,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from hodor.data import coco, davis, saliency, voc, youtube_vos
+from hodor.data import coco, davis, davis2016, saliency, voc, youtube_vos
 from hodor.data.extract import extract_all
 from hodor.data.fetch import RECORD
 from hodor.data.image_sets import StillImage, load_images
@@ -48,6 +48,7 @@ class Split:
 OFFICIAL_COUNTS = {
     "coco": {"train2017": {"images": 118_287}, "val2017": {"images": 5_000}},
     "davis": {"train": {"videos": 60}, "val": {"videos": 30}, "test-dev": {"videos": 30}},
+    "davis2016": {"train": {"videos": 30}, "val": {"videos": 20}},
     "youtube-vos": {"train": {"videos": 3_471}, "valid": {"videos": 507}},
     "youtube-vos-2018": {"valid": {"videos": 474}},
     "ecssd": {"all": {"images": 1_000}},
@@ -67,6 +68,7 @@ SPLITS = {
     "coco": coco.SPLITS,
     "coco-persons-small": ("val2017",),
     "davis": davis.SPLITS,
+    "davis2016": davis2016.SPLITS,
     "youtube-vos": youtube_vos.SPLITS,
     "youtube-vos-2018": ("valid",),
     "voc2012": ("trainval",),  # train and val are parts of it
@@ -165,8 +167,9 @@ def open_split(dataset: str, root: Path, split: str) -> Split:
         chunks = [images[i : i + _COCO_CHUNK] for i in range(0, len(images), _COCO_CHUNK)]
         counts = {"images": len(images), "objects": sum(len(image.objects) for image in images)}
         return Split(counts, [partial(_check_images, chunk) for chunk in chunks], [2 * len(chunk) for chunk in chunks])
-    if dataset == "davis":
-        videos = davis.load_davis(root, split)
+    if dataset.startswith("davis"):
+        load = davis.load_davis if dataset == "davis" else davis2016.load_davis2016
+        videos = load(root, split)
         tasks = [partial(_check_davis, video) for video in videos]
     else:
         videos = youtube_vos.load_youtube_vos(root, split)

@@ -19,6 +19,7 @@ ARCHIVES = {
     "coco": ("train2017.zip", "val2017.zip", "annotations_trainval2017.zip"),
     "coco-persons-small": ("val2017.zip", "annotations_trainval2017.zip"),
     "davis": ("DAVIS-2017-trainval-480p.zip", "DAVIS-2017-test-dev-480p.zip"),
+    "davis2016": ("DAVIS-data.zip",),
     "youtube-vos": ("train.zip", "valid.zip"),
     "youtube-vos-2018": ("valid.zip",),
     "ecssd": ("images.zip", "ground_truth_mask.zip"),

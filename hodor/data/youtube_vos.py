@@ -8,16 +8,28 @@ files (2018) that a reader must not take for errors: ids have gaps (29 videos of
 after frame 00000, frames are 5 apart except one video with 3, and every list of frames may have holes. Sizes differ
 between videos. In train every listed frame has a mask; in valid only frames in which an object appears first have
 one (more masks are allowed). A frame in no list needs no mask.
+
+Parts of `train` are splits of their own (`hodor.data.youtube_holdout`): `holdout`, and `train-without-holdout` for
+training that is to be scored on it.
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hodor.data.images import VOID, read_size
 from hodor.data.video import Video, list_frames, object_ids, require_frames_of_masks
+from hodor.data.youtube_holdout import HOLDOUT, REST, held_out
 from hodor.errors import HodorError
 
 SPLITS = ("train", "valid")
+PARTS = (HOLDOUT, REST)
+"""Splits that are parts of `train`."""
+
+TRUTH = "valid_truth"
+"""Folder of all masks of `valid`, with a meta.json that has categories: in the generated edition alone."""
 
 
 def load_youtube_vos(root: Path, split: str) -> list[Video]:
@@ -25,16 +37,19 @@ def load_youtube_vos(root: Path, split: str) -> list[Video]:
 
     Args:
         root: folder that holds `train/` and `valid/`.
-        split: "train" or "valid".
+        split: "train", "valid" or one of PARTS.
 
     Returns:
-        The videos in the order of their names; `first_seen` comes from meta.json.
+        The videos in the order of their names; `first_seen` comes from meta.json. In `holdout` it is the first of an
+        object's frames whose mask shows the object, for there a method gets its mask; these masks are decoded.
 
     Raises:
-        HodorError: a file or folder is missing, superfluous, damaged or disagrees with another.
+        HodorError: a file or folder is missing, superfluous, damaged or disagrees with another; a part is empty.
     """
+    if split in PARTS:
+        return _part(Path(root), split)
     if split not in SPLITS:
-        raise HodorError(f"YouTube-VOS has no split {split!r}; there are {', '.join(SPLITS)}")
+        raise HodorError(f"YouTube-VOS has no split {split!r}; there are {', '.join((*SPLITS, *PARTS))}")
     folder = Path(root) / split
     meta = read_meta(folder / "meta.json")
     for kind in ("JPEGImages", "Annotations"):
@@ -46,14 +61,51 @@ def load_youtube_vos(root: Path, split: str) -> list[Video]:
     return [_open(folder, name, objects, every_mask=split == "train") for name, objects in sorted(meta.items())]
 
 
+def load_truth(root: Path) -> list[Video]:
+    """The videos of `valid` with the masks of every listed frame, from the folder TRUTH; HodorError where it is absent.
+
+    `first_seen` is that of `valid`. As `load_youtube_vos` otherwise.
+    """
+    truth = Path(root) / TRUTH
+    if not truth.is_dir():
+        raise HodorError(
+            f"{Path(root) / 'valid'}: the masks of YouTube-VOS valid are secret and its server scores them; nothing can "
+            "be scored here"
+        )
+    videos, meta = load_youtube_vos(root, "valid"), read_meta(truth / "meta.json")
+    if [video.name for video in videos] != sorted(meta):
+        raise HodorError(
+            f"{truth / 'meta.json'}: other videos than in {Path(root) / 'valid'}; prepare the data set again"
+        )
+    found = []
+    for video in videos:
+        folder = truth / "Annotations" / video.name
+        labelled = list_frames(folder, ".png", f"true masks of video {video.name}")
+        listed = {frame for of_object in meta[video.name].values() for frame in of_object}
+        if missing := sorted(listed - set(labelled)):
+            raise HodorError(f"{folder}/{missing[0]}.png: missing mask; prepare the data set again")
+        require_frames_of_masks(video.frames, labelled, folder)
+        found.append(replace(video, label_folder=folder, labelled=labelled))
+    return found
+
+
 def read_meta(path: Path) -> dict[str, dict[int, tuple[str, ...]]]:
     """Video -> object id -> frames of the object, in order; HodorError if the file is broken or incomplete."""
+    return _read(path, _objects)
+
+
+def read_categories(path: Path) -> dict[str, dict[int, str | None]]:
+    """Video -> object id -> category, None where it is secret; HodorError as `read_meta`."""
+    return _read(path, lambda _, objects: {int(key): entry["category"] for key, entry in objects.items()})
+
+
+def _read(path: Path, read: Callable[[str, dict], Any]) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
         videos = content["videos"]
         if not videos:
             raise ValueError("no video")
-        return {name: _objects(name, video["objects"]) for name, video in videos.items()}
+        return {name: read(name, video["objects"]) for name, video in videos.items()}
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file; fetch and prepare the data set again") from None
     except KeyError as error:
@@ -101,6 +153,35 @@ def check_objects(video: Video, ids: dict[str, tuple[int, ...]], split: str) -> 
             )
         late += 1
     return late
+
+
+def _part(root: Path, split: str) -> list[Video]:
+    """A part of `train`."""
+    categories = read_categories(root / "train" / "meta.json")
+    videos = [
+        video
+        for video in load_youtube_vos(root, "train")
+        if held_out(video.name, categories[video.name].values()) == (split == HOLDOUT)
+    ]
+    if not videos:
+        raise HodorError(f"{root / 'train'}: no video of it is in split {split}; the data set is too small for one")
+    return [_shown(video) for video in videos] if split == HOLDOUT else videos
+
+
+def _shown(video: Video) -> Video:
+    """The video with the objects that some mask shows, each first seen where a mask shows it first."""
+    waiting, shown = dict(video.first_seen), {}
+    for frame in video.labelled:
+        if not waiting:
+            break
+        if any(frame >= first for first in waiting.values()):
+            for i in object_ids(video.labels(frame)):
+                if i in waiting and frame >= waiting[i]:
+                    shown[i] = frame
+                    del waiting[i]
+    if not shown:
+        raise HodorError(f"{video.label_folder}: no mask shows an object of meta.json; prepare the data set again")
+    return replace(video, first_seen=dict(sorted(shown.items())))
 
 
 def _open(folder: Path, name: str, objects: dict[int, tuple[str, ...]], every_mask: bool) -> Video:

@@ -56,7 +56,7 @@ def verify_run(run: Run, stamps: dict[str, str], command: str, parent: Path | No
 def verify_same_truth(runs: list[Run], benchmark: str, command: str) -> None:
     """HodorError if two runs were scored against different data, so that their numbers do not compare."""
     first = None
-    for run in runs:
+    for run in (run for run in runs if benchmark in run.predictions):
         score = run.predictions[benchmark].folder / "score.json"
         truth = run.predictions[benchmark].score.get("truth")
         if first is None:

@@ -1,39 +1,22 @@
-"""Table 2: methods against each other, a line for each row with the four benchmarks of the poster side by side."""
+"""Table 2: methods against each other, a line for each row with the benchmarks side by side."""
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 from hodor.errors import HodorError
 from hodor.reporting.published import published_note, published_value
-from hodor.reporting.readable import MISSING, NOT_RUN, Grid, Line, View, points, score, system_cells
-from hodor.reporting.runs import Run
+from hodor.reporting.readable import MISSING, NOT_RUN, TRAINED_ON, Grid, Line, View, points, score, system_cells
+from hodor.reporting.runs import Prediction, Run
+from hodor.scoring.benchmarks import Benchmark, get_benchmark
+from hodor.scoring.servers import PENDING
 
 NEW = "new measurement"
 """Stands in the note of a cell that the paper leaves empty and that we fill."""
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """A benchmark of the table. metric: what the poster gives, J&F or G; column: that metric in global.csv (0..1)."""
-
-    id: str
-    title: str
-    metric: str
-    column: str
-
-    @property
-    def heading(self) -> str:
-        return f"{self.title} {self.metric}"
-
-
-# G of YouTube-VOS: the mean of J and F over seen and unseen categories.
-BENCHMARKS = (
-    Benchmark("davis2017-val", "DAVIS-2017 val", "J&F", "J&F-Mean"),
-    Benchmark("davis2017-test-dev", "DAVIS-2017 test-dev", "J&F", "J&F-Mean"),
-    Benchmark("ytvos2018-val", "YouTube-VOS 2018 val", "G", "G"),
-    Benchmark("ytvos2019-val", "YouTube-VOS 2019 val", "G", "G"),
-)
+POSTER = ("davis2017-val", "davis2017-test-dev", "ytvos2018-val", "ytvos2019-val")
+BENCHMARKS = tuple(get_benchmark(id) for id in (*POSTER, "ytvos-holdout", "davis2016-val"))
+"""The benchmarks of the poster, then those of ours alone, which the page shows where they were scored."""
 COLUMNS = (
     "row", "label", "training_data", "attention", "scale", "seeds", "n",
     *(
@@ -45,31 +28,41 @@ COLUMNS = (
 )  # fmt: skip
 ABOUT = (
     "In points (0 to 100) on this scale's data: J&F is the mean over objects, G the mean of J and F over seen and "
-    "unseen categories; then the mean over seeds. n: seeds. not run: the row or the benchmark is not part of this "
-    "scale's run. (new): a new measurement, the paper leaves that cell empty."
+    "unseen categories (YouTube-VOS, 6 frames a second); then the mean over seeds. n: seeds. not run: the row or the "
+    "benchmark is not part of this scale's run. server: pending: the truth is secret, and the score of the zip in "
+    "results/submissions is not typed into config/server_scores.yaml yet. trained on it: the hold-out is part of the "
+    "row's training data. (new): a new measurement, the paper leaves that cell empty. The hold-out is a stand-in for "
+    "YouTube-VOS val made of its train videos; it is no number of the server."
 )
 NOTES_TITLE = "Notes on the paper's numbers"
 NOTES_ABOUT = "Where they come from, and what is known about them."
 
 
-def benchmark_cells(published: Sequence[Mapping], row: str, runs: Sequence[Run]) -> dict[str, str]:
-    """The columns of the four benchmarks for one row, as text.
+def benchmark_cells(
+    published: Sequence[Mapping], row: str, runs: Sequence[Run], trained_on: Collection[str] = ()
+) -> dict[str, str]:
+    """The columns of the benchmarks for one row, as text.
 
     Args:
         published: lines of config/published.csv.
         row: its id.
         runs: its runs, one for each seed; empty for a row that was not run.
+        trained_on: ids of benchmarks of the scale that are part of its training data.
 
     Raises:
         HodorError: a benchmark was scored without the metric of this table, or a published value is broken.
     """
     cells: dict[str, str] = {}
     for benchmark in BENCHMARKS:
-        ours = [_points(run, benchmark) for run in runs if benchmark.id in run.predictions]
+        scored = [run.predictions[benchmark.id] for run in runs if benchmark.id in run.predictions]
+        ours = [_points(prediction, benchmark) for prediction in scored if not prediction.pending]
+        # Of some seeds alone a mean would pass for that of all.
+        ours = ours if len(ours) == len(scored) else []
+        missing = PENDING if scored else TRAINED_ON if runs and benchmark.id in trained_on else NOT_RUN
         paper = published_value(published, row, benchmark.id, benchmark.metric)
         notes = [NEW if ours and paper is None else "", published_note(published, row, benchmark.id, benchmark.metric)]
         values = (
-            f"{statistics.fmean(ours):.4f}" if ours else NOT_RUN,
+            f"{statistics.fmean(ours):.4f}" if ours else missing,
             f"{statistics.stdev(ours):.4f}" if len(ours) > 1 else "",
             "" if paper is None else f"{paper:.1f}",
             "; ".join(filter(None, notes)),
@@ -85,8 +78,8 @@ def view(lines: Sequence[Line], beside: bool) -> View:
     Below the scale of the paper its numbers stand apart; at that scale they stand beside ours and their notes apart.
     """
     head = ["system", "training data"]
-    for benchmark in BENCHMARKS:
-        head += [benchmark.heading] + [f"paper's {benchmark.heading}"] * beside
+    for benchmark in shown(lines):
+        head += [heading(benchmark)] + [f"paper's {heading(benchmark)}"] * beside
     head += ["n", "parameters"] + ["note"] * any(line["note"] for line in lines)
     measured = Grid(head, [[_measured(line)[column] for column in head] for line in lines])
     apart = Grid(
@@ -104,12 +97,26 @@ def view(lines: Sequence[Line], beside: bool) -> View:
     return View(measured, ABOUT, apart, NOTES_TITLE, NOTES_ABOUT) if beside else View(measured, ABOUT, apart)
 
 
-def _points(run: Run, benchmark: Benchmark) -> float:
-    overall = run.predictions[benchmark.id].overall
-    if benchmark.column not in overall:
-        path = run.predictions[benchmark.id].folder / "global.csv"
-        raise HodorError(f"{path}: no column {benchmark.column}; delete the file and score again")
-    return 100 * overall[benchmark.column]
+def shown(lines: Sequence[Line]) -> list[Benchmark]:
+    """The benchmarks of the poster, and the others on which some row was scored or is to be."""
+    return [
+        benchmark
+        for benchmark in BENCHMARKS
+        if benchmark.id in POSTER or any(line[f"{benchmark.id}_{benchmark.metric}"] != NOT_RUN for line in lines)
+    ]
+
+
+def heading(benchmark: Benchmark) -> str:
+    """Of the column with our number."""
+    return f"{benchmark.title} {benchmark.metric}"
+
+
+def _points(prediction: Prediction, benchmark: Benchmark) -> float:
+    column = "G" if benchmark.metric == "G" else "J&F-Mean"
+    if column not in prediction.overall:
+        path = prediction.folder / "global.csv"
+        raise HodorError(f"{path}: no column {column}; delete the file and score again")
+    return 100 * prediction.overall[column]
 
 
 def _measured(line: Line) -> dict[str, str]:
@@ -117,8 +124,8 @@ def _measured(line: Line) -> dict[str, str]:
     for benchmark in BENCHMARKS:
         metric = f"{benchmark.id}_{benchmark.metric}"
         new = " (new)" if NEW in line[f"{benchmark.id}_note"].split("; ") else ""
-        cells[benchmark.heading] = score(line[metric], line[f"{metric}_std"]) + new
-        cells[f"paper's {benchmark.heading}"] = points(line[f"{benchmark.id}_paper_{benchmark.metric}"])
+        cells[heading(benchmark)] = score(line[metric], line[f"{metric}_std"]) + new
+        cells[f"paper's {heading(benchmark)}"] = points(line[f"{benchmark.id}_paper_{benchmark.metric}"])
     return cells
 
 

@@ -23,6 +23,8 @@ PUBLISHED_NOTE = (
     "the numbers above."
 )
 NOT_RUN = "not run"
+TRAINED_ON = "trained on it"
+"""Of a hold-out that is part of a row's training data."""
 MISSING = "–"
 
 

@@ -7,7 +7,7 @@
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hodor.errors import HodorError
@@ -30,7 +30,8 @@ class Prediction:
     """One system on one benchmark.
 
     masks, segment, score: contents of the JSON files. overall: global.csv, column -> value in 0..1. objects:
-    per_object.csv, "<sequence>_<id>" -> column -> value in 0..1.
+    per_object.csv, "<sequence>_<id>" -> column -> value in 0..1. Where a server has the truth, `objects` is empty and
+    `overall` holds what the server said, which may be nothing yet.
     """
 
     folder: Path
@@ -40,6 +41,18 @@ class Prediction:
     score: dict
     overall: dict[str, float]
     objects: dict[str, dict[str, float]]
+    categories: dict[str, str] = field(default_factory=dict)
+    """`<sequence>_<id>` -> seen or unseen, where the benchmark tells them apart."""
+
+    @property
+    def submission(self) -> str | None:
+        """sha256 of the zip for the benchmark's server; None where the truth is public."""
+        return (self.score.get("submission") or {}).get("sha256")
+
+    @property
+    def pending(self) -> bool:
+        """Whether the server's score is still to come."""
+        return not self.overall
 
     def frames(self) -> list[FrameScore]:
         """per_frame.csv, read anew at each call."""
@@ -162,18 +175,21 @@ def _identity(folder: Path) -> tuple[str, int]:
 
 
 def _read_prediction(folder: Path) -> Prediction:
+    score = read_json(folder / "score.json")
     overall = list(_read_csv(folder / "global.csv", ("J&F-Mean", "J-Mean", "F-Mean")))
-    if len(overall) != 1:
+    if len(overall) != 1 and not ("submission" in score and not overall):
         raise HodorError(f"{folder / 'global.csv'}: {len(overall)} lines of numbers where one is expected; score again")
-    objects = _read_csv(folder / "per_object.csv", ("object", "J-Mean", "F-Mean"))
+    objects = list(_read_csv(folder / "per_object.csv", ("object", "J-Mean", "F-Mean")))
+    categories = {row["object"]: row.pop("category") for row in objects if "category" in row}
     return Prediction(
         folder=folder,
         benchmark=folder.name,
         masks=read_json(folder / "masks.json"),
         segment=read_json(folder / "segment.json"),
-        score=read_json(folder / "score.json"),
-        overall=_numbers(folder / "global.csv", overall[0]),
+        score=score,
+        overall=_numbers(folder / "global.csv", overall[0]) if overall else {},
         objects={row.pop("object"): _numbers(folder / "per_object.csv", row) for row in objects},
+        categories=categories,
     )
 
 

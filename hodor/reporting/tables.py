@@ -4,6 +4,7 @@ import csv
 import io
 import statistics
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from hodor.errors import HodorError
@@ -12,9 +13,11 @@ from hodor.reporting import comparison
 from hodor.reporting.chain import verify_run, verify_same_truth
 from hodor.reporting.markdown import table_page
 from hodor.reporting.published import published_value
-from hodor.reporting.readable import NOT_RUN
+from hodor.reporting.readable import NOT_RUN, TRAINED_ON
 from hodor.reporting.runs import Run, merge_manifest, read_run, run_folder
 from hodor.reporting.words import machine_line, provenance_lines
+from hodor.scoring.benchmarks import get_benchmark
+from hodor.scoring.servers import PENDING, server_overall
 
 TABLES = {"ablation": "ablation_table", "comparison": "comparison_table", "extended": "extended_table"}
 ABLATION_BENCHMARK = "davis2017-val"
@@ -41,7 +44,8 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
     Args:
         stamp: its settings are {"table": a key of TABLES or `costs`, "rows": {id of each row of the table: "note",
             "selected" (False: "not run") and, but for the costs, "label", "options" and "trained_on" (its training
-            data in words)}, "init": {id of each run and of what it started from: the row that this started from},
+            data in words)}, "scored": {id: the benchmarks that it is scored on}, "server_scores": entries of
+            config/server_scores.yaml for these rows, "init": {id of each run and of what it started from: the row that this started from},
             "seeds", "benchmarks", "scale", "stamps": see `hodor.reporting.chain.verify_run`} and, but for the costs,
             "title", "caption" and "published": the lines of config/published.csv for these rows.
         runs: the scale's folder of runs, for example runs/mini; the tables name manifests below it as given.
@@ -76,19 +80,44 @@ def collect(settings: dict, runs: Path) -> Runs:
     Raises:
         HodorError: as `tabulate`.
     """
-    benchmarks = settings["benchmarks"]
+    scored = settings["scored"]
     shown = [row for row, entry in settings["rows"].items() if entry["selected"]]
     for row in settings["init"]:
         for seed in settings["seeds"]:
-            _require(run_folder(runs, row, seed), benchmarks if row in shown else (), settings["scale"])
+            _require(run_folder(runs, row, seed), scored[row] if row in shown else (), settings["scale"])
     found: Runs = {
-        (row, seed): read_run(run_folder(runs, row, seed), benchmarks) for row in shown for seed in settings["seeds"]
+        (row, seed): read_run(run_folder(runs, row, seed), scored[row]) for row in shown for seed in settings["seeds"]
     }
     for row, seed in found:
         _verify_lineage(settings, runs, row, seed, found)
-    for benchmark in benchmarks:
+    for benchmark in settings["benchmarks"]:
         verify_same_truth(list(found.values()), benchmark, _command(settings))
-    return found
+    answers = {(entry["row"], entry["seed"], entry["benchmark"]): entry for entry in settings["server_scores"]}
+    return {key: with_server_scores(run, answers) for key, run in found.items()}
+
+
+def with_server_scores(run: Run, answers: dict[tuple[str, int, str], dict]) -> Run:
+    """The run with what servers said of its masks.
+
+    Args:
+        answers: (row, seed, benchmark) -> entry of config/server_scores.yaml.
+
+    Raises:
+        HodorError: an entry is of another zip, or its benchmark needs no server here.
+    """
+    predictions = dict(run.predictions)
+    for id, prediction in run.predictions.items():
+        answer = answers.get((run.row, run.seed, id))
+        if answer is None:
+            continue
+        where = prediction.folder / "score.json"
+        if prediction.submission is None:
+            raise HodorError(
+                f"config/server_scores.yaml: {run.row}, seed {run.seed}, {id}: the truth is here and was scored ({where}); "
+                "remove the entry"
+            )
+        predictions[id] = replace(prediction, overall=server_overall(answer, prediction.submission, where))
+    return replace(run, predictions=predictions)
 
 
 def _verify_lineage(settings: dict, runs: Path, row: str, seed: int, found: Runs) -> None:
@@ -132,16 +161,23 @@ def _command(settings: dict) -> str:
 def _line(settings: dict, row: str, benchmark: str, found: Runs) -> dict[str, str]:
     """A row on a benchmark as text, as in the CSV."""
     runs = _runs(settings, row, found)
+    predictions = [run.predictions[benchmark] for run in runs if benchmark in run.predictions]
     scores = {
-        name: [100 * run.predictions[benchmark].overall[f"{name}-Mean"] for run in runs] for name in ("J&F", "J", "F")
+        name: [100 * p.overall[f"{name}-Mean"] for p in predictions if f"{name}-Mean" in p.overall]
+        for name in ("J&F", "J", "F")
     }
-    means = {name: f"{statistics.fmean(values):.4f}" if values else "" for name, values in scores.items()}
-    paper = published_value(settings["published"], row, benchmark)
+    # Of some seeds alone a mean would pass for that of all.
+    means = {
+        name: f"{statistics.fmean(values):.4f}" if values and len(values) == len(predictions) else ""
+        for name, values in scores.items()
+    }
+    missing = PENDING if predictions else TRAINED_ON if runs else NOT_RUN
+    paper = published_value(settings["published"], row, benchmark, get_benchmark(benchmark).metric)
     return _row_cells(settings, row, runs) | {
         "benchmark": benchmark,
         **means,
-        "J&F": means["J&F"] or NOT_RUN,
-        "J&F_std": f"{statistics.stdev(scores['J&F']):.4f}" if len(runs) > 1 else "",
+        "J&F": means["J&F"] or missing,
+        "J&F_std": f"{statistics.stdev(scores['J&F']):.4f}" if means["J&F"] and len(predictions) > 1 else "",
         "paper_J&F": "" if paper is None else f"{paper:.1f}",
     }
 
@@ -149,7 +185,8 @@ def _line(settings: dict, row: str, benchmark: str, found: Runs) -> dict[str, st
 def _comparison_line(settings: dict, row: str, found: Runs) -> dict[str, str]:
     """A row on all benchmarks of the comparison as text, as in the CSV."""
     runs = _runs(settings, row, found)
-    return _row_cells(settings, row, runs) | comparison.benchmark_cells(settings["published"], row, runs)
+    trained_on = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
+    return _row_cells(settings, row, runs) | comparison.benchmark_cells(settings["published"], row, runs, trained_on)
 
 
 def _runs(settings: dict, row: str, found: Runs) -> list[Run]:

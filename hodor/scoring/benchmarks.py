@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hodor.data.youtube_holdout import HOLDOUT
 from hodor.errors import HodorError
 
 
@@ -9,22 +10,32 @@ from hodor.errors import HodorError
 class Benchmark:
     """One benchmark.
 
-    id: name in the configuration and in folder names. dataset, split: what the readers of `hodor.data` are
-    asked for.
-    title: name in tables.
+    id: name in the configuration and in folder names. dataset, split: what the readers of `hodor.data` are asked for.
+    title: name in tables. metric: the number that stands for it: J&F, the mean over objects, or G, the mean of J and F
+    over seen and unseen categories. frames: which frames a method sees and which of them are scored, in words. secret:
+    whether a server alone has the official truth (config/servers.yaml); generated editions have it all.
     """
 
     id: str
     dataset: str
     split: str
     title: str
+    metric: str = "J&F"
+    frames: str = "every frame seen; all but the first and the last scored"
+    secret: bool = False
 
+
+_SIX = "6 frames a second seen; those that meta.json lists for an object scored, but for its first"
 
 BENCHMARKS = {
     benchmark.id: benchmark
     for benchmark in (
+        Benchmark("davis2016-val", "davis2016", "val", "DAVIS-2016 val"),
         Benchmark("davis2017-val", "davis", "val", "DAVIS-2017 val"),
-        Benchmark("davis2017-test-dev", "davis", "test-dev", "DAVIS-2017 test-dev"),
+        Benchmark("davis2017-test-dev", "davis", "test-dev", "DAVIS-2017 test-dev", secret=True),
+        Benchmark("ytvos2018-val", "youtube-vos-2018", "valid", "YouTube-VOS 2018 val", "G", _SIX, secret=True),
+        Benchmark("ytvos2019-val", "youtube-vos", "valid", "YouTube-VOS 2019 val", "G", _SIX, secret=True),
+        Benchmark("ytvos-holdout", "youtube-vos", HOLDOUT, "YouTube-VOS hold-out", "G", _SIX),
     )
 }
 
@@ -35,3 +46,8 @@ def get_benchmark(id: str) -> Benchmark:
         return BENCHMARKS[id]
     except KeyError:
         raise HodorError(f"benchmark '{id}' is not known; known are {', '.join(BENCHMARKS)}") from None
+
+
+def is_secret(id: str, edition: str) -> bool:
+    """Whether a server has to score a benchmark of this edition of its data set."""
+    return get_benchmark(id).secret and edition != "generated"

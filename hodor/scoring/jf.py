@@ -8,6 +8,7 @@ arXiv:1704.00675).
 The functions are those of the official DAVIS toolkit, unchanged, as the package esdft-segmetric ships them.
 """
 
+from collections.abc import Iterable
 from importlib import metadata
 
 import numpy as np
@@ -31,19 +32,18 @@ def implementation() -> str:
     )
 
 
-def frame_scores(truth: np.ndarray, prediction: np.ndarray, objects: int) -> list[tuple[float, float]]:
+def frame_scores(truth: np.ndarray, prediction: np.ndarray, ids: Iterable[int]) -> list[tuple[float, float]]:
     """J and F of each object in one frame.
 
     Args:
-        truth, prediction: uint8 (H, W) labels, the same size; every label other than 1..objects is
-            background.
-        objects: number of objects K; their ids are 1..K.
+        truth, prediction: uint8 (H, W) labels, the same size.
+        ids: of K objects; every other label is background.
 
     Returns:
-        K pairs (J, F), each in 0..1.
+        K pairs (J, F), each in 0..1, in the order of `ids`.
     """
     scores = []
-    for id in range(1, objects + 1):
+    for id in ids:
         wanted, found = truth == id, prediction == id
         with np.errstate(invalid="ignore"):  # two empty masks are 0 / 0 inside, and 1 outside
             j = db_eval_iou(wanted, found)

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hodor.data.davis import load_davis
-from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.provenance import (
     commit,
     machine,
+    peak_memory_mib,
     read_json,
     sha256_file,
     versions,
@@ -21,10 +20,12 @@ from hodor.provenance import (
     write_text_atomic,
 )
 from hodor.scoring.benchmarks import Benchmark, get_benchmark
-from hodor.scoring.davis import PROTOCOL, SequenceScores, check_prediction, check_truth, score_sequences
 from hodor.scoring.jf import implementation, statistics
+from hodor.scoring.protocols import data_folder, get_tasks, protocol
+from hodor.scoring.sequences import SequenceScores, Task, check_prediction, score_sequences
 
 PER_FRAME, PER_OBJECT, GLOBAL = "per_frame.csv", "per_object.csv", "global.csv"
+SCORE = "score.json"
 
 _STATISTICS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
@@ -34,7 +35,8 @@ def score(pred: Path, truth: Path, benchmark: str, out: Path, stamp: dict | None
 
     Args:
         pred: folder that holds <sequence>/<frame>.png, palette index = object id; of every frame.
-        truth: folder that holds DAVIS/ (or the folder DAVIS itself), official layout.
+        truth: folder of the data set in its official layout: that holds DAVIS/ (or the folder DAVIS itself), or train/
+            and valid/ of YouTube-VOS.
         benchmark: id, see `hodor.scoring.benchmarks`.
         out: folder for the results, made if absent; results of an earlier call there are removed first.
         stamp: the step's stamp inside the workflow, whose settings may hold "jobs" (processes; default: all
@@ -46,33 +48,60 @@ def score(pred: Path, truth: Path, benchmark: str, out: Path, stamp: dict | None
     began = time.monotonic()
     pred, truth, out = Path(pred), Path(truth), Path(out)
     entry = get_benchmark(benchmark)
-    # A call that fails must leave no older numbers that could be taken for its own.
-    for name in ("score.json", PER_FRAME, PER_OBJECT, GLOBAL):
-        (out / name).unlink(missing_ok=True)
-    root = _davis_root(truth)
-    videos = load_davis(root, entry.split)
-    check_truth(videos)
-    check_prediction(videos, pred)
-    chain = _chain(pred, root, videos, required=stamp is not None)
-    scores = score_sequences(videos, pred, (stamp or {}).get("settings", {}).get("jobs"))
+    clear(out)
+    tasks = get_tasks(entry, truth)
+    check_prediction(tasks, pred)
+    chain = chained(pred, data_folder(entry, truth), tasks, required=stamp is not None)
+    scores = score_sequences(tasks, pred, (stamp or {}).get("settings", {}).get("jobs"))
     write_scores(scores, out)
-    _write_provenance(out, entry, scores, chain, stamp, began)
+    write_record(out, entry, chain, stamp, began, metric=implementation(), **_counts(scores))
+
+
+def clear(out: Path) -> None:
+    """Removes the results of an older call: one that fails must leave no numbers that could be taken for its own."""
+    for name in (SCORE, PER_FRAME, PER_OBJECT, GLOBAL):
+        (out / name).unlink(missing_ok=True)
 
 
 def write_scores(scores: Sequence[SequenceScores], out: Path) -> None:
-    """Writes the three CSV files: the same scores, the same bytes; floats read back as the same numbers."""
+    """Writes the three CSV files: the same scores, the same bytes; floats read back as the same numbers.
+
+    Where objects have categories, per_object.csv says "seen" or "unseen", and global.csv begins with G and the J and F
+    of each kind; its other columns are means over the objects of a kind, then over the kinds, so that J&F-Mean is G. A
+    kind without objects is in no mean and has no columns. HodorError where no object is scored.
+    """
     per_frame: list[list] = []
     per_object: list[list] = []
+    kinds: dict[str | None, list[tuple[float, ...]]] = {}
     for sequence in scores:
-        for id, (j, f) in enumerate(zip(sequence.j, sequence.f, strict=True), start=1):
-            rows = zip(sequence.frames, j, f, strict=True)
-            per_frame += [[sequence.name, id, frame, float(a), float(b)] for frame, a, b in rows]
-            per_object.append([f"{sequence.name}_{id}", *statistics(j), *statistics(f)])
-    means = [float(value) for value in np.mean([row[1:] for row in per_object], axis=0)]
-    both = (means[_STATISTICS.index("J-Mean")] + means[_STATISTICS.index("F-Mean")]) / 2
+        for found in sequence.objects:
+            rows = zip(found.frames, found.j, found.f, strict=True)
+            per_frame += [[sequence.name, found.id, frame, float(a), float(b)] for frame, a, b in rows]
+            numbers = (*statistics(found.j), *statistics(found.f))
+            kinds.setdefault(found.category, []).append(numbers)
+            kind = () if found.category is None else (found.category,)
+            per_object.append([f"{sequence.name}_{found.id}", *numbers, *kind])
+    if not kinds:
+        raise HodorError(f"{out}: the benchmark scores no object in any frame; is the data set whole?")
+    means = {kind: np.mean(numbers, axis=0) for kind, numbers in kinds.items()}
+    overall = [float(value) for value in np.mean(list(means.values()), axis=0)]
+    head, line = ["J&F-Mean", *_STATISTICS], [_both(overall), *overall]
+    object_head = ["object", *_STATISTICS]
+    if None not in kinds:
+        object_head.append("category")
+        parts = {
+            f"{name}-{kind}": float(means[kind][_STATISTICS.index(f"{name}-Mean")])
+            for kind in sorted(means)
+            for name in ("J", "F")
+        }
+        head, line = ["G", *parts, *head], [line[0], *parts.values(), *line]
     _write_csv(out / PER_FRAME, ("sequence", "object", "frame", "J", "F"), per_frame)
-    _write_csv(out / PER_OBJECT, ("object", *_STATISTICS), per_object)
-    _write_csv(out / GLOBAL, ("J&F-Mean", *_STATISTICS), [[both, *means]])
+    _write_csv(out / PER_OBJECT, object_head, per_object)
+    _write_csv(out / GLOBAL, head, [line])
+
+
+def _both(numbers: Sequence[float]) -> float:
+    return (numbers[_STATISTICS.index("J-Mean")] + numbers[_STATISTICS.index("F-Mean")]) / 2
 
 
 def _write_csv(path: Path, head: Iterable[str], rows: Iterable[Iterable]) -> None:
@@ -84,27 +113,23 @@ def _write_csv(path: Path, head: Iterable[str], rows: Iterable[Iterable]) -> Non
     write_text_atomic(path, text.getvalue())
 
 
-def _davis_root(truth: Path) -> Path:
-    if (truth / "DAVIS").is_dir():
-        return truth
-    whole = truth.resolve()
-    if whole.name == "DAVIS" and (whole / "ImageSets").is_dir():
-        return truth.parent if truth.name == "DAVIS" else whole.parent
-    raise HodorError(f"{truth}: no DAVIS data here; give the folder that holds DAVIS/ (ImageSets, Annotations, ...)")
+def chained(pred: Path, root: Path, tasks: Sequence[Task], required: bool) -> dict[str, str | None]:
+    """Digests of masks.json and of the data manifest, None where absent; the masks must be those of masks.json.
 
-
-def _chain(pred: Path, root: Path, videos: list[Video], required: bool) -> dict[str, str | None]:
-    """Digests of masks.json and of the data manifest, None where absent; the masks must be those of masks.json."""
-    # Both lie beside the folder that they describe: masks.json beside masks/, davis.json beside davis/.
+    Args:
+        pred: folder of masks; masks.json lies beside it.
+        root: folder of the data set; its manifest lies beside it.
+        required: whether both must be there.
+    """
     listing, manifest = (folder.parent / f"{folder.name}.json" for folder in (pred.resolve(), root.resolve()))
     for path, maker in ((listing, "segment"), (manifest, "prepare")):
         if required and not path.is_file():
             raise HodorError(f"{path}: missing; the step {maker} writes it: run that again")
     if listing.is_file():
         recorded = read_json(listing).get("masks", {})
-        for video in videos:
-            for frame in video.frames:
-                name = f"{video.name}/{frame}.png"
+        for task in tasks:
+            for frame in task.demanded:
+                name = f"{task.video.name}/{frame}.png"
                 if recorded.get(name) != sha256_file(pred / name):
                     raise HodorError(
                         f"{pred / name}: not the mask that {listing} records; delete {listing} and run the "
@@ -116,36 +141,42 @@ def _chain(pred: Path, root: Path, videos: list[Video], required: bool) -> dict[
     }
 
 
-def _write_provenance(
-    out: Path,
-    benchmark: Benchmark,
-    scores: list[SequenceScores],
-    chain: dict,
-    stamp: dict | None,
-    began: float,
+def write_record(
+    out: Path, benchmark: Benchmark, chain: dict, stamp: dict | None, began: float, **content: object
 ) -> None:
-    content = {key: value for key, value in (stamp or {}).items() if key != "sha256"}
-    if content:
-        # How many processes is the caller's affair; the file of the stamp, whose digest is kept, does not say
-        # it.
-        content["settings"] = {key: value for key, value in content["settings"].items() if key != "jobs"}
+    """Writes score.json: what was scored or packed, from what, with what.
+
+    Args:
+        chain: as `chained` gives it. began: time.monotonic() at the start.
+        content: `metric`, counts, and what else is to be said.
+    """
+    stamped = {key: value for key, value in (stamp or {}).items() if key != "sha256"}
+    if stamped:
+        # How many processes is the caller's affair; the file of the stamp, whose digest is kept, does not say it.
+        stamped["settings"] = {key: value for key, value in stamped["settings"].items() if key != "jobs"}
+    record = {"peak_memory_mib": round(peak_memory_mib(), 1)} | content
     write_json_atomic(
-        out / "score.json",
+        out / SCORE,
         {
             "stamp": (stamp or {}).get("sha256"),
-            "stamp_content": content or None,
+            "stamp_content": stamped or None,
             "benchmark": benchmark.id,
             **chain,
-            "metric": implementation(),
-            "protocol": PROTOCOL,
-            "sequences": len(scores),
-            "objects": sum(len(sequence.j) for sequence in scores),
-            "frames": sum(len(sequence.frames) for sequence in scores),
+            "protocol": protocol(benchmark),
+            **record,
             "files": {name: sha256_file(out / name) for name in (PER_FRAME, PER_OBJECT, GLOBAL)},
             "time_s": round(time.monotonic() - began, 3),
-            "peak_memory_mib": round(max(sequence.peak_memory_mib for sequence in scores), 1),
             "machine": machine(),
             "versions": versions(),
             "commit": commit(),
         },
     )
+
+
+def _counts(scores: Sequence[SequenceScores]) -> dict[str, float]:
+    return {
+        "sequences": len(scores),
+        "objects": sum(len(sequence.objects) for sequence in scores),
+        "frames": sum(len({f for o in sequence.objects for f in o.frames}) for sequence in scores),
+        "peak_memory_mib": round(max(sequence.peak_memory_mib for sequence in scores), 1),
+    }

@@ -21,7 +21,7 @@ from segmetric.metrics import db_eval_boundary, db_eval_iou
 from hodor.data import generated, generated_coco
 from hodor.data.generated import SPLITS, generate, scenes, textures_drawn
 from hodor.data.generated_layout import SceneSpec
-from hodor.data.generated_objects import KINDS
+from hodor.data.generated_objects import KINDS, UNSEEN_KIND
 from hodor.data.generated_scenes import CROWD, draw_scene
 from hodor.data.generated_textures import PHOTOS, TextureBank, _load_photo
 from hodor.data.images import DAVIS_PALETTE
@@ -136,7 +136,24 @@ def test_youtube_members(archives):
     videos = read_json(archives["valid.zip"], "valid/meta.json")["videos"]
     expected = [f"valid_truth/Annotations/{name}/{frame}.png" for name in videos for frame in frames]
     assert sorted(truth.namelist()) == sorted([*expected, "valid_truth/meta.json"])
-    assert read_json(truth, "valid_truth/meta.json") == {"videos": videos}
+    known = read_json(truth, "valid_truth/meta.json")["videos"]
+    for video in known.values():
+        for entry in video["objects"].values():
+            assert entry.pop("category") in KINDS
+    for video in videos.values():
+        for entry in video["objects"].values():
+            assert entry.pop("category") is None
+    assert known == videos
+
+
+def test_youtube_train_lacks_a_kind_that_valid_has(tmp_path):
+    options = GeneratedOptions(**TINY.model_dump() | {"youtube_train": 12, "youtube_valid": 12})
+    kinds = {}
+    for split, world in (("train", "train"), ("valid", "test")):
+        drawn = scenes(f"youtube-vos-{split}", options, TextureBank(world, options))
+        kinds[split] = {kind for scene in drawn for kind in scene.kinds.values()}
+    assert kinds["train"] == set(KINDS) - {UNSEEN_KIND}
+    assert kinds["valid"] == set(KINDS)
 
 
 def test_coco_members(archives):
@@ -482,7 +499,7 @@ def test_distractors_are_unlabelled_twins_of_an_object():
 
 
 def test_unknown_data_set(tmp_path):
-    with pytest.raises(HodorError, match="'mars'.*coco, davis, youtube-vos"):
+    with pytest.raises(HodorError, match="'mars'.*coco, davis, davis2016, youtube-vos"):
         generate("mars", TINY, tmp_path)
 
 

@@ -220,6 +220,8 @@ def test_official_counts_are_those_of_the_papers():
         "davis train": 60,
         "davis val": 30,
         "davis test-dev": 30,
+        "davis2016 train": 30,
+        "davis2016 val": 20,
         "youtube-vos train": 3471,
         "youtube-vos valid": 507,
         "youtube-vos-2018 valid": 474,

@@ -100,6 +100,8 @@ class Project:
             "init": init,
             "seeds": self.seeds,
             "benchmarks": [VAL],
+            "scored": dict.fromkeys(init, [VAL]),
+            "server_scores": [],
             "scale": self.scale,
             "title": "tiny, made up",
             "caption": "Numbers without meaning, on generated data.",

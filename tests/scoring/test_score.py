@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hodor.data.davis import load_davis
 from hodor.data.images import read_labels, write_labels
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, sha256_json
-from hodor.scoring import davis
+from hodor.scoring import sequences
 from hodor.scoring.benchmarks import BENCHMARKS, get_benchmark
+from hodor.scoring.davis import davis_tasks
 from hodor.scoring.score import score
 
 CSVS = ("per_frame.csv", "per_object.csv", "global.csv")
@@ -101,31 +101,33 @@ def test_an_object_that_appears_later_in_the_truth_is_not_scored(tree, tmp_path)
 
 
 def test_the_same_bytes_from_one_process_and_from_two(tree, tmp_path, monkeypatch):
-    videos = load_davis(tree.root, "val")
-    one = davis.score_sequences(videos, tree.pred, jobs=2)
-    monkeypatch.setattr(davis, "_SMALL_WORK", 0)
+    tasks = davis_tasks(tree.root, "val")
+    one = sequences.score_sequences(tasks, tree.pred, jobs=2)
+    monkeypatch.setattr(sequences, "_SMALL_WORK", 0)
     started = []
-    pool = davis.ProcessPoolExecutor
-    monkeypatch.setattr(davis, "ProcessPoolExecutor", lambda *a, **k: started.append(a) or pool(*a, **k))
-    two = davis.score_sequences(videos, tree.pred, jobs=2)
+    pool = sequences.ProcessPoolExecutor
+    monkeypatch.setattr(sequences, "ProcessPoolExecutor", lambda *a, **k: started.append(a) or pool(*a, **k))
+    two = sequences.score_sequences(tasks, tree.pred, jobs=2)
     assert started == [(2,)]
     for a, b in zip(one, two, strict=True):
-        assert (a.name, a.frames) == (b.name, b.frames)
-        assert np.array_equal(a.j, b.j) and np.array_equal(a.f, b.f)
+        assert a.name == b.name
+        for x, y in zip(a.objects, b.objects, strict=True):
+            assert (x.id, x.frames) == (y.id, y.frames)
+            assert np.array_equal(x.j, y.j) and np.array_equal(x.f, y.f)
     # An error in another process arrives as what it is.
     tree.pred_path("walk", 3).write_bytes(tree.pred_path("walk", 3).read_bytes()[:-20])
     with pytest.raises(HodorError, match=r"walk/00003\.png"):
-        davis.score_sequences(videos, tree.pred, jobs=2)
+        sequences.score_sequences(tasks, tree.pred, jobs=2)
 
 
 def test_memory_does_not_grow_with_the_length(make_tree):
     tree = make_tree({"short": (6, 1), "long": (90, 1)})
     peaks = {}
-    videos = {video.name: video for video in load_davis(tree.root, "val")}
-    davis.score_sequence(videos["short"], tree.pred)  # imports and caches
-    for name, video in videos.items():
+    tasks = {task.video.name: task for task in davis_tasks(tree.root, "val")}
+    sequences.score_sequence(tasks["short"], tree.pred)  # imports and caches
+    for name, task in tasks.items():
         tracemalloc.start()
-        davis.score_sequence(video, tree.pred)
+        sequences.score_sequence(task, tree.pred)
         peaks[name] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     # A mask is 3 KiB: 84 more of them, kept, would be 250 KiB and as booleans per object the same again.
@@ -231,7 +233,7 @@ def test_bad_input_is_refused_and_leaves_no_numbers(tree, tmp_path, damage):
 
 
 def test_unknown_benchmark_and_folder_without_data(tree, tmp_path):
-    with pytest.raises(HodorError, match="davis2017-vall.*davis2017-val, davis2017-test-dev"):
+    with pytest.raises(HodorError, match="davis2017-vall.*davis2017-val, davis2017-test-dev, ytvos2018-val"):
         score(tree.pred, tree.root, "davis2017-vall", tmp_path / "out")
     with pytest.raises(HodorError, match="no DAVIS data here"):
         score(tree.pred, tmp_path, VAL, tmp_path / "out")

@@ -5,8 +5,21 @@ RUNS = {
     table: [paths.run(SCALE, row, seed) for row in CONFIG.tabulated(table) for seed in CONFIG.seeds] for table in FILES
 }
 PREDICTIONS = {
-    table: [run / benchmark for run in RUNS[table] for benchmark in CONFIG.scale.benchmarks] for table in RUNS
+    table: [
+        paths.prediction(SCALE, row, seed, benchmark)
+        for row in CONFIG.tabulated(table)
+        for seed in CONFIG.seeds
+        for benchmark in CONFIG.benchmarks(row)
+    ]
+    for table in FILES
 }
+SUBMISSIONS = [
+    (row, seed, benchmark)
+    for row in CONFIG.selected
+    for seed in CONFIG.seeds
+    for benchmark in CONFIG.benchmarks(row)
+    if benchmark in CONFIG.secret()
+]
 PAGES = ["index.html", *(f"{page}.{kind}" for page in ("ablation", "comparison") for kind in ("html", "ipynb"))]
 
 
@@ -111,9 +124,31 @@ use rule publish as publish_costs with:
         paths.benchmark(SCALE, "publish-costs")
 
 
+rule publish_submission:
+    input:
+        configured=paths.configured(),
+        zip=paths.submission(SCALE, "{row}", "{seed}", "{benchmark}"),
+    output:
+        paths.submission(None, "{row}", "{seed}", "{benchmark}"),
+    log:
+        paths.log(SCALE, "publish-{row}-seed{seed}-{benchmark}"),
+    benchmark:
+        paths.benchmark(SCALE, "publish-{row}-seed{seed}-{benchmark}")
+    conda:
+        "../../environment.yml"
+    shell:
+        "cp {input.zip} {output} 2> {log}"
+
+
+rule submissions:
+    input:
+        [paths.submission(None, *submission) for submission in SUBMISSIONS],
+
+
 rule tables:
     input:
         [paths.results() / name for table in FILES for name in FILES[table]],
+        rules.submissions.input,
 
 
 rule publish_pages:

@@ -1,4 +1,7 @@
-# Masks become scores.
+# Masks become scores, or, where a server has the truth, the zip that it takes.
+SECRET = CONFIG.secret()
+
+
 rule score:
     input:
         stamp=paths.stamp(SCALE, "score-{benchmark}"),
@@ -17,6 +20,8 @@ rule score:
     conda:
         "../../environment.yml"
     threads: 2
+    wildcard_constraints:
+        benchmark="|".join(name for name in CONFIG.scale.benchmarks if name not in SECRET) or "none",
     params:
         out=subpath(output[0], parent=True),
         truth=lambda wildcards: paths.dataset(SCALE, get_benchmark(wildcards.benchmark).dataset),
@@ -25,13 +30,41 @@ rule score:
         " --benchmark {wildcards.benchmark} --out {params.out} --jobs {threads} 2>&1 | tee {log} >&2"
 
 
+rule submit:
+    input:
+        stamp=paths.stamp(SCALE, "score-{benchmark}"),
+        masks=paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "masks.json",
+        folder=paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "masks",
+        data=lambda wildcards: RECORDS.score_data(wildcards.row, wildcards.seed, wildcards.benchmark),
+    output:
+        paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "score.json",
+        paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "per_frame.csv",
+        paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "per_object.csv",
+        paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "global.csv",
+        zip=paths.submission(SCALE, "{row}", "{seed}", "{benchmark}"),
+    log:
+        paths.log(SCALE, "score-{row}-seed{seed}-{benchmark}"),
+    benchmark:
+        paths.benchmark(SCALE, "score-{row}-seed{seed}-{benchmark}")
+    conda:
+        "../../environment.yml"
+    wildcard_constraints:
+        benchmark="|".join(SECRET) or "none",
+    params:
+        out=subpath(output[0], parent=True),
+        truth=lambda wildcards: paths.dataset(SCALE, get_benchmark(wildcards.benchmark).dataset),
+    shell:
+        "python -m hodor submit --stamp {input.stamp} --pred {input.folder} --truth {params.truth}"
+        " --benchmark {wildcards.benchmark} --zip {output.zip} --out {params.out} 2>&1 | tee {log} >&2"
+
+
 # What a run is made of and made with, in one file beside the weights.
 rule manifest:
     input:
         paths.run(SCALE, "{row}", "{seed}") / "train.json",
-        [
-            paths.prediction(SCALE, "{row}", "{seed}", benchmark) / name
-            for benchmark in CONFIG.scale.benchmarks
+        lambda wildcards: [
+            paths.prediction(SCALE, wildcards.row, wildcards.seed, benchmark) / name
+            for benchmark in CONFIG.benchmarks(wildcards.row)
             for name in ("masks.json", "segment.json", "score.json")
         ],
     output:
@@ -44,7 +77,7 @@ rule manifest:
         "../../environment.yml"
     params:
         run=subpath(output[0], parent=True),
-        benchmarks=CONFIG.scale.benchmarks,
+        benchmarks=lambda wildcards: CONFIG.benchmarks(wildcards.row),
     shell:
         "python -m hodor manifest --run {params.run} --benchmark {params.benchmarks} 2>&1 | tee {log} >&2"
 
