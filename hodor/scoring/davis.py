@@ -24,9 +24,9 @@ from hodor.errors import HodorError
 from hodor.provenance import peak_memory_mib
 from hodor.scoring.jf import frame_scores
 
-# A process takes about a second to start; less work than this (pixels of all frames, roughly 2 s) is done in
-# place.
-_SMALL_WORK = 50_000_000
+# A process takes more than half a second to start; less work than this (pixels of all frames, roughly 1.5 s) is done
+# in place.
+_SMALL_WORK = 200_000_000
 
 PROTOCOL = {
     "task": "semi-supervised",
@@ -155,7 +155,9 @@ def _read_prediction(path: Path, size: tuple[int, int], objects: int) -> np.ndar
     except HodorError as error:
         # The reader's advice is for data; a mask is not in any archive.
         raise HodorError(str(error).replace("take it from its archive again", "segment this sequence again")) from None
-    highest = int(labels[labels != VOID].max(initial=0))
+    highest = int(labels.max())
+    if highest == VOID:
+        highest = int(labels[labels != VOID].max(initial=0))
     if highest > objects:
         raise HodorError(
             f"{path}: object id {highest}, but the first frame of the truth has {objects} object(s); the ids "
