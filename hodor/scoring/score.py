@@ -23,13 +23,14 @@ from hodor.provenance import (
 from hodor.scoring.benchmarks import Benchmark, get_benchmark
 from hodor.scoring.davis import PROTOCOL, SequenceScores, check_prediction, check_truth, score_sequences
 from hodor.scoring.jf import implementation, statistics
+from hodor.scoring.official import STATISTICS, OfficialScores, official_scores, use_official
 
 PER_FRAME, PER_OBJECT, GLOBAL = "per_frame.csv", "per_object.csv", "global.csv"
 
-_STATISTICS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
-
-def score(pred: Path, truth: Path, benchmark: str, out: Path, stamp: dict | None = None) -> None:
+def score(
+    pred: Path, truth: Path, benchmark: str, out: Path, stamp: dict | None = None, official: bool | None = None
+) -> None:
     """Scores masks; writes per_frame.csv, per_object.csv, global.csv (unrounded, 0..1) and score.json to `out`.
 
     Args:
@@ -39,9 +40,12 @@ def score(pred: Path, truth: Path, benchmark: str, out: Path, stamp: dict | None
         out: folder for the results, made if absent; results of an earlier call there are removed first.
         stamp: the step's stamp inside the workflow, whose settings may hold "jobs" (processes; default: all
             cores). With it the masks must be those that the segment step recorded in masks.json beside them.
+        official: whether the official toolkit scores too, see `hodor.scoring.official`; where it is installed if
+            None. Its numbers are then those of per_object.csv and global.csv.
 
     Raises:
-        HodorError: any missing, extra, unreadable or ill-fitting file; none is ever scored as zero.
+        HodorError: any missing, extra, unreadable or ill-fitting file; none is ever scored as zero. The official
+            toolkit is demanded and absent, fails, or disagrees.
     """
     began = time.monotonic()
     pred, truth, out = Path(pred), Path(truth), Path(out)
@@ -49,30 +53,36 @@ def score(pred: Path, truth: Path, benchmark: str, out: Path, stamp: dict | None
     # A call that fails must leave no older numbers that could be taken for its own.
     for name in ("score.json", PER_FRAME, PER_OBJECT, GLOBAL):
         (out / name).unlink(missing_ok=True)
+    with_official = use_official(benchmark, official)
     root = _davis_root(truth)
     videos = load_davis(root, entry.split)
     check_truth(videos)
     check_prediction(videos, pred)
     chain = _chain(pred, root, videos, required=stamp is not None)
     scores = score_sequences(videos, pred, (stamp or {}).get("settings", {}).get("jobs"))
-    write_scores(scores, out)
-    _write_provenance(out, entry, scores, chain, stamp, began)
+    record = official_scores(root, entry.split, pred, scores) if with_official else None
+    write_scores(scores, out, record)
+    _write_provenance(out, entry, scores, chain, stamp, began, record)
 
 
-def write_scores(scores: Sequence[SequenceScores], out: Path) -> None:
-    """Writes the three CSV files: the same scores, the same bytes; floats read back as the same numbers."""
+def write_scores(scores: Sequence[SequenceScores], out: Path, record: OfficialScores | None = None) -> None:
+    """Writes the three CSV files: the same scores, the same bytes; floats read back as the same numbers.
+
+    Objects and means have the numbers of `record` where it is given.
+    """
     per_frame: list[list] = []
     per_object: list[list] = []
     for sequence in scores:
         for id, (j, f) in enumerate(zip(sequence.j, sequence.f, strict=True), start=1):
             rows = zip(sequence.frames, j, f, strict=True)
             per_frame += [[sequence.name, id, frame, float(a), float(b)] for frame, a, b in rows]
-            per_object.append([f"{sequence.name}_{id}", *statistics(j), *statistics(f)])
+            name = f"{sequence.name}_{id}"
+            per_object.append([name, *(record.objects[name] if record else (*statistics(j), *statistics(f)))])
     means = [float(value) for value in np.mean([row[1:] for row in per_object], axis=0)]
-    both = (means[_STATISTICS.index("J-Mean")] + means[_STATISTICS.index("F-Mean")]) / 2
+    both = (means[STATISTICS.index("J-Mean")] + means[STATISTICS.index("F-Mean")]) / 2
     _write_csv(out / PER_FRAME, ("sequence", "object", "frame", "J", "F"), per_frame)
-    _write_csv(out / PER_OBJECT, ("object", *_STATISTICS), per_object)
-    _write_csv(out / GLOBAL, ("J&F-Mean", *_STATISTICS), [[both, *means]])
+    _write_csv(out / PER_OBJECT, ("object", *STATISTICS), per_object)
+    _write_csv(out / GLOBAL, ("J&F-Mean", *STATISTICS), [[both, *means]])
 
 
 def _write_csv(path: Path, head: Iterable[str], rows: Iterable[Iterable]) -> None:
@@ -123,6 +133,7 @@ def _write_provenance(
     chain: dict,
     stamp: dict | None,
     began: float,
+    record: OfficialScores | None,
 ) -> None:
     content = {key: value for key, value in (stamp or {}).items() if key != "sha256"}
     if content:
@@ -136,7 +147,8 @@ def _write_provenance(
             "stamp_content": content or None,
             "benchmark": benchmark.id,
             **chain,
-            "metric": implementation(),
+            "metric": record.metric if record else implementation(),
+            "official": record.toolkit if record else None,
             "protocol": PROTOCOL,
             "sequences": len(scores),
             "objects": sum(len(sequence.j) for sequence in scores),
