@@ -126,6 +126,11 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(f"--{flag.rstrip('?+')}", type=kind, nargs=count, required=required, help=help)
         if verb == "score":
             command.add_argument("--jobs", type=int, help="processes (all cores if absent)")
+            command.add_argument(
+                "--official",
+                action=argparse.BooleanOptionalAction,
+                help="the official DAVIS toolkit too, which must agree (where it is installed, if absent)",
+            )
     add_parsers(verbs)
     return parser
 
@@ -175,7 +180,8 @@ def _score(options: argparse.Namespace, stamp: dict[str, Any] | None) -> None:
     if stamp is not None:
         _require_data(options.truth)
         stamp["settings"]["jobs"] = options.jobs
-    _entry("scoring.score", "score")(options.pred, options.truth, options.benchmark, options.out, stamp)
+    score = _entry("scoring.score", "score")
+    score(options.pred, options.truth, options.benchmark, options.out, stamp, options.official)
 
 
 def _submit(options: argparse.Namespace, stamp: dict[str, Any] | None) -> None:

@@ -26,7 +26,6 @@ _PACKAGES = (
     "scikit-image",
     "safetensors",
     "pydantic",
-    "esdft-segmetric",
     "snakemake",
     "dvc",
     "papermill",

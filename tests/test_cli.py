@@ -133,8 +133,10 @@ def test_score_works_with_and_without_a_stamp(stamp, entry, tmp_path):
     flags = ["--pred", "p", "--truth", tmp_path, "--benchmark", "davis2017-val", "--out", "o"]
     assert run("score", *flags) == 0
     assert run("score", "--stamp", stamp("score"), "--jobs", "2", *flags) == 0
-    assert calls[0] == (Path("p"), tmp_path, "davis2017-val", Path("o"), None)
+    assert run("score", "--official", *flags) == run("score", "--no-official", *flags) == 0
+    assert calls[0] == (Path("p"), tmp_path, "davis2017-val", Path("o"), None, None)
     assert calls[1][4]["settings"]["jobs"] == 2
+    assert [call[5] for call in calls] == [None, None, True, False]
 
 
 def test_tabulate_and_render(stamp, entry):

@@ -13,7 +13,6 @@ _NAMED = (
     "opencv-python",
     "pycocotools",
     "scikit-image",
-    "esdft-segmetric",
 )
 
 

@@ -21,16 +21,17 @@ from hodor.provenance import (
 )
 from hodor.scoring.benchmarks import Benchmark, get_benchmark
 from hodor.scoring.jf import implementation, statistics
+from hodor.scoring.official import STATISTICS, OfficialScores, official_scores, use_official
 from hodor.scoring.protocols import data_folder, get_tasks, protocol
 from hodor.scoring.sequences import SequenceScores, Task, check_prediction, score_sequences
 
 PER_FRAME, PER_OBJECT, GLOBAL = "per_frame.csv", "per_object.csv", "global.csv"
 SCORE = "score.json"
 
-_STATISTICS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
-
-def score(pred: Path, truth: Path, benchmark: str, out: Path, stamp: dict | None = None) -> None:
+def score(
+    pred: Path, truth: Path, benchmark: str, out: Path, stamp: dict | None = None, official: bool | None = None
+) -> None:
     """Scores masks; writes per_frame.csv, per_object.csv, global.csv (unrounded, 0..1) and score.json to `out`.
 
     Args:
@@ -41,20 +42,30 @@ def score(pred: Path, truth: Path, benchmark: str, out: Path, stamp: dict | None
         out: folder for the results, made if absent; results of an earlier call there are removed first.
         stamp: the step's stamp inside the workflow, whose settings may hold "jobs" (processes; default: all
             cores). With it the masks must be those that the segment step recorded in masks.json beside them.
+        official: whether the official toolkit scores too, see `hodor.scoring.official`; where it is installed if
+            None. Its numbers are then those of per_object.csv and global.csv.
 
     Raises:
-        HodorError: any missing, extra, unreadable or ill-fitting file; none is ever scored as zero.
+        HodorError: any missing, extra, unreadable or ill-fitting file; none is ever scored as zero. The official
+            toolkit is demanded and absent, fails, or disagrees.
     """
     began = time.monotonic()
     pred, truth, out = Path(pred), Path(truth), Path(out)
     entry = get_benchmark(benchmark)
     clear(out)
+    with_official = use_official(benchmark, official)
     tasks = get_tasks(entry, truth)
     check_prediction(tasks, pred)
-    chain = chained(pred, data_folder(entry, truth), tasks, required=stamp is not None)
+    root = data_folder(entry, truth)
+    chain = chained(pred, root, tasks, required=stamp is not None)
     scores = score_sequences(tasks, pred, (stamp or {}).get("settings", {}).get("jobs"))
-    write_scores(scores, out)
-    write_record(out, entry, chain, stamp, began, metric=implementation(), **_counts(scores))
+    record = official_scores(root, entry.split, pred, scores) if with_official else None
+    write_scores(scores, out, record)
+    code = {
+        "metric": record.metric if record else implementation(),
+        "official": record.toolkit if record else None,
+    }
+    write_record(out, entry, chain, stamp, began, **code, **_counts(scores))
 
 
 def clear(out: Path) -> None:
@@ -63,8 +74,10 @@ def clear(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def write_scores(scores: Sequence[SequenceScores], out: Path) -> None:
+def write_scores(scores: Sequence[SequenceScores], out: Path, record: OfficialScores | None = None) -> None:
     """Writes the three CSV files: the same scores, the same bytes; floats read back as the same numbers.
+
+    Objects and means have the numbers of `record` where it is given.
 
     Where objects have categories, per_object.csv says "seen" or "unseen", and global.csv begins with G and the J and F
     of each kind; its other columns are means over the objects of a kind, then over the kinds, so that J&F-Mean is G. A
@@ -77,20 +90,21 @@ def write_scores(scores: Sequence[SequenceScores], out: Path) -> None:
         for found in sequence.objects:
             rows = zip(found.frames, found.j, found.f, strict=True)
             per_frame += [[sequence.name, found.id, frame, float(a), float(b)] for frame, a, b in rows]
-            numbers = (*statistics(found.j), *statistics(found.f))
+            name = f"{sequence.name}_{found.id}"
+            numbers = record.objects[name] if record else (*statistics(found.j), *statistics(found.f))
             kinds.setdefault(found.category, []).append(numbers)
             kind = () if found.category is None else (found.category,)
-            per_object.append([f"{sequence.name}_{found.id}", *numbers, *kind])
+            per_object.append([name, *numbers, *kind])
     if not kinds:
         raise HodorError(f"{out}: the benchmark scores no object in any frame; is the data set whole?")
     means = {kind: np.mean(numbers, axis=0) for kind, numbers in kinds.items()}
     overall = [float(value) for value in np.mean(list(means.values()), axis=0)]
-    head, line = ["J&F-Mean", *_STATISTICS], [_both(overall), *overall]
-    object_head = ["object", *_STATISTICS]
+    head, line = ["J&F-Mean", *STATISTICS], [_both(overall), *overall]
+    object_head = ["object", *STATISTICS]
     if None not in kinds:
         object_head.append("category")
         parts = {
-            f"{name}-{kind}": float(means[kind][_STATISTICS.index(f"{name}-Mean")])
+            f"{name}-{kind}": float(means[kind][STATISTICS.index(f"{name}-Mean")])
             for kind in sorted(means)
             for name in ("J", "F")
         }
@@ -101,7 +115,7 @@ def write_scores(scores: Sequence[SequenceScores], out: Path) -> None:
 
 
 def _both(numbers: Sequence[float]) -> float:
-    return (numbers[_STATISTICS.index("J-Mean")] + numbers[_STATISTICS.index("F-Mean")]) / 2
+    return (numbers[STATISTICS.index("J-Mean")] + numbers[STATISTICS.index("F-Mean")]) / 2
 
 
 def _write_csv(path: Path, head: Iterable[str], rows: Iterable[Iterable]) -> None:

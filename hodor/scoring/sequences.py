@@ -20,8 +20,9 @@ from hodor.errors import HodorError
 from hodor.provenance import peak_memory_mib
 from hodor.scoring.jf import frame_scores
 
-# A process takes about a second to start; less work than this (pixels of all frames, roughly 2 s) is done in place.
-_SMALL_WORK = 50_000_000
+# A process takes more than half a second to start; less work than this (pixels of all frames, roughly 1.5 s) is done
+# in place.
+_SMALL_WORK = 200_000_000
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Project:
             self._segment(row, seed, shift + seed)
             stamp = self._stamp(row, seed, f"{VAL}/score", "score")
             folder = self.run(row, seed) / VAL
-            score(folder / "masks", self.data / "davis", VAL, folder, stamp)
+            score(folder / "masks", self.data / "davis", VAL, folder, stamp, official=False)
 
     @property
     def data(self) -> Path:

@@ -9,6 +9,19 @@ import pytest
 from PIL import Image
 
 from hodor.data.images import write_labels
+from hodor.scoring import official
+
+
+@pytest.fixture(autouse=True)
+def without_toolkit(request, monkeypatch):
+    """Tests are the same whether the official toolkit is installed or not; those about it ask for `with_toolkit`."""
+    if "with_toolkit" not in request.fixturenames:
+        monkeypatch.setattr(official, "installed", lambda: False)
+
+
+@pytest.fixture
+def with_toolkit() -> None:
+    """Lets the official toolkit be found where it is."""
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,8 @@ def test_provenance_names_stamp_masks_truth_and_metric(tree, tmp_path):
     assert record["stamp"] == stamp["sha256"] == sha256_json(record["stamp_content"])
     assert record["masks"] == sha256_file(tree.pred.parent / "masks.json")
     assert record["truth"] == sha256_file(tree.root.parent / "davis.json")
-    assert "esdft-segmetric 0.1.0" in record["metric"] and "toolkit itself was not used" in record["metric"]
+    assert "hodor.scoring" in record["metric"] and "toolkit itself was not used" in record["metric"]
+    assert record["official"] is None
     assert record["files"] == {name: sha256_file(tmp_path / "out" / name) for name in CSVS}
     assert (record["sequences"], record["objects"], record["frames"]) == (2, 3, 7)
 
@@ -313,7 +314,7 @@ def test_scoring_and_the_benchmark_table_start_fast():
 
     code = "import sys, hodor.scoring.{}; print([m for m in {} if m in sys.modules])"
     for module, heavy in (
-        ("score", ["torch", "pandas"]),
+        ("score", ["torch", "pandas", "skimage", "segmetric", "davis2017"]),
         ("benchmarks", ["torch", "pandas", "numpy", "cv2"]),
     ):
         done = subprocess.run(

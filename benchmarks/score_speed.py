@@ -1,0 +1,260 @@
+"""How much faster J and F are here than by the official functions called as the official DAVIS toolkit calls them.
+
+    python benchmarks/score_speed.py                              # the size of DAVIS-2017 val, about 5 minutes
+    python benchmarks/score_speed.py --sequences 4 --repeats 1    # to try it
+
+Makes masks of the size of DAVIS-2017 val (30 sequences, 61 objects, 1,999 frames, 854 x 480), scores them by both in turn,
+demands equal numbers, and writes the times with their provenance to benchmarks/results/. Both read the same PNG files;
+neither's imports are counted, but starting our processes is. Ours runs in two processes. The toolkit's way is that
+of its `DAVISEvaluation`: the masks of a sequence as float64 arrays, an array (objects, frames, height, width) of one-hot
+masks for the truth and one for the prediction, then J and F of each object over all frames; its functions are those
+that the package esdft-segmetric holds unchanged (OpenCV's threads as they are, for that is how the toolkit runs).
+"""
+
+import argparse
+import re
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from hodor.data.images import write_labels
+from hodor.provenance import commit, machine, peak_memory_mib, versions, write_text_atomic
+from hodor.scoring import jf
+from hodor.scoring.davis import check_truth, davis_tasks
+from hodor.scoring.score import write_scores
+from hodor.scoring.sequences import check_prediction, score_sequences
+
+RESULTS = Path(__file__).resolve().parent / "results"
+HEIGHT, WIDTH = 480, 854
+# Objects of the sequences of DAVIS-2017 val, in the order of its list; 61 in all.
+OBJECTS = (2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 3, 1, 1, 1, 5, 2, 3, 2, 3, 5, 1, 3, 2, 2, 3, 1, 3, 2, 3, 3)
+FRAMES = 1999
+PROCESSES = 2
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds and largest resident memory of one process (MiB); J and F, (objects, frames), of each sequence."""
+
+    seconds: float
+    memory_mib: float
+    scores: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def plan(sequences: int, frames: int | None) -> list[tuple[str, int, int]]:
+    """(name, frames, objects) of each sequence; lengths of 33 to 100 that add up to FRAMES for all 30."""
+    lengths = [round(value) for value in np.linspace(33, 100.23, len(OBJECTS))]
+    # Long and short ones mixed, with many and with few objects.
+    lengths = [lengths[i * 7 % len(OBJECTS)] for i in range(len(OBJECTS))]
+    return [(f"sequence{i:02d}", frames or lengths[i], OBJECTS[i]) for i in range(sequences)]
+
+
+def make_sequence(root: Path, number: int, name: str, frames: int, objects: int) -> None:
+    """Writes truth, prediction and (empty) pictures: ragged blobs that move, grow and cover each other."""
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng(number)
+    angles = np.linspace(0, 2 * np.pi, 180, endpoint=False)
+    waves = np.arange(2, 9)
+    shapes = [
+        {
+            "radius": rng.uniform(40, 190) / objects**0.3,
+            "centre": rng.uniform((0.2 * WIDTH, 0.2 * HEIGHT), (0.8 * WIDTH, 0.8 * HEIGHT)),
+            "speed": rng.uniform(-3, 3, 2),
+            "height": rng.uniform(0.6, 1.6),
+            "waves": rng.normal(0, 0.25, len(waves)) / waves,
+            "phases": rng.uniform(0, 2 * np.pi, len(waves)),
+            "turn": rng.uniform(-0.08, 0.08, len(waves)),
+        }
+        for _ in range(objects)
+    ]
+    pictures = root / "davis" / "DAVIS" / "JPEGImages" / "480p" / name
+    pictures.mkdir(parents=True)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(pictures / "00000.jpg")
+    picture = (pictures / "00000.jpg").read_bytes()
+    for frame in range(frames):
+        truth, prediction = np.zeros((2, HEIGHT, WIDTH), np.uint8)
+        for id, shape in enumerate(shapes, start=1):
+            phases = waves[:, None] * angles + (shape["phases"] + frame * shape["turn"])[:, None]
+            outline = 1 + shape["waves"] @ np.cos(phases) + rng.normal(0, 0.01, angles.size)
+            centre = shape["centre"] + frame * shape["speed"]
+            _fill(truth, id, centre, shape, angles, outline)
+            if rng.random() < 0.97:  # now and then an object is lost
+                wrong = np.convolve(rng.normal(0, 0.06, angles.size), np.ones(9) / 9, "same")
+                _fill(prediction, id, centre + rng.normal(0, 1.5, 2), shape, angles, outline + wrong)
+        (pictures / f"{frame:05d}.jpg").write_bytes(picture)
+        write_labels(root / "davis" / "DAVIS" / "Annotations" / "480p" / name / f"{frame:05d}.png", truth)
+        write_labels(root / "masks" / name / f"{frame:05d}.png", prediction)
+
+
+def _fill(labels: np.ndarray, id: int, centre, shape: dict, angles: np.ndarray, outline: np.ndarray) -> None:
+    points = np.stack((np.cos(angles), shape["height"] * np.sin(angles)), axis=1)
+    points = centre + shape["radius"] * outline[:, None] * points
+    cv2.fillPoly(labels, [np.round(points).astype(np.int32)], id)
+
+
+def make_set(root: Path, sequences: list[tuple[str, int, int]]) -> None:
+    """A tree in the layout of DAVIS-2017 with these sequences as val, and masks beside it."""
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        for made in [pool.submit(make_sequence, root, number, *entry) for number, entry in enumerate(sequences)]:
+            made.result()
+    lists = root / "davis" / "DAVIS" / "ImageSets" / "2017"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("".join(f"{name}\n" for name, _, _ in sequences))
+
+
+def time_ours(root: Path) -> Timing:
+    """What `hodor score` does, in two processes, without the official toolkit."""
+    began = time.perf_counter()
+    tasks = davis_tasks(root / "davis", "val")
+    check_truth(tasks)
+    check_prediction(tasks, root / "masks")
+    scores = score_sequences(tasks, root / "masks", PROCESSES)
+    write_scores(scores, root / "out")
+    seconds = time.perf_counter() - began
+    memory = max(sequence.peak_memory_mib for sequence in scores)
+    numbers = {
+        sequence.name: (np.stack([o.j for o in sequence.objects]), np.stack([o.f for o in sequence.objects]))
+        for sequence in scores
+    }
+    return Timing(seconds, memory, numbers)
+
+
+def time_official(root: Path) -> Timing:
+    """What `DAVISEvaluation(...).evaluate` does for the semi-supervised task; in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_official, root).result()
+
+
+def _official(root: Path) -> Timing:
+    import skimage.morphology  # noqa: F401  f_measure imports it when it is called
+    from segmetric.metrics import db_eval_boundary, db_eval_iou
+    from segmetric.utils import db_statistics
+
+    annotations = root / "davis" / "DAVIS" / "Annotations" / "480p"
+    np.seterr(invalid="ignore")
+    scores = {}
+    began = time.perf_counter()
+    for name in (root / "davis" / "DAVIS" / "ImageSets" / "2017" / "val.txt").read_text().split():
+        truth, frames = _read(annotations / name, None)
+        truth[truth == 255] = 0
+        truth = _one_hot(truth, int(truth[0].max()))[:, 1:-1]
+        masks, _ = _read(root / "masks" / name, frames[1:-1])
+        masks = _one_hot(masks, int(masks.max()))
+        if len(masks) < len(truth):
+            masks = np.concatenate([masks, np.zeros((len(truth) - len(masks), *masks.shape[1:]))])
+        j, f = np.zeros(truth.shape[:2]), np.zeros(truth.shape[:2])
+        for k in range(len(truth)):
+            j[k] = db_eval_iou(truth[k], masks[k])
+            f[k] = db_eval_boundary(truth[k], masks[k])
+        for values in (*j, *f):
+            db_statistics(values)
+        scores[name] = j, f
+    return Timing(time.perf_counter() - began, peak_memory_mib(), scores)
+
+
+def _read(folder: Path, frames: list[str] | None) -> tuple[np.ndarray, list[str]]:
+    frames = frames or sorted(path.name for path in folder.glob("*.png"))
+    masks = np.zeros((len(frames), *np.array(Image.open(folder / frames[0])).shape))
+    for i, frame in enumerate(frames):
+        masks[i] = np.array(Image.open(folder / frame))
+    return masks, frames
+
+
+def _one_hot(masks: np.ndarray, objects: int) -> np.ndarray:
+    ids = np.ones((objects, *masks.shape)) * np.arange(1, objects + 1)[:, None, None, None]
+    return (ids == masks[None]) > 0
+
+
+def check_equal(ours: Timing, official: Timing) -> int:
+    """Number of pairs of scores compared, each to the last bit; ends the program where two differ."""
+    if list(ours.scores) != list(official.scores):
+        sys.exit("score_speed: the two scored other sequences")
+    for name in ours.scores:
+        for metric, mine, theirs in zip("JF", ours.scores[name], official.scores[name], strict=True):
+            if not np.array_equal(mine, theirs):
+                sys.exit(f"score_speed: {metric} of {name} differs by up to {abs(mine - theirs).max()}")
+    return sum(j.size + f.size for j, f in ours.scores.values())
+
+
+def report(sequences: list[tuple[str, int, int]], rounds: list[tuple[Timing, Timing, Timing]], compared: int) -> str:
+    """The text of the result file."""
+    ratios = [official.seconds / statistics.mean((a.seconds, b.seconds)) for a, official, b in rounds]
+    ours, theirs = [run for a, _, b in rounds for run in (a, b)], [official for _, official, _ in rounds]
+    where, packages = machine(), versions() | {"esdft-segmetric": metadata.version("esdft-segmetric")}
+    objects, frames = (sum(entry[i] for entry in sequences) for i in (2, 1))
+    lines = [
+        f"# Scoring speed: {len(sequences)} sequences, {objects} objects, {frames:,} frames of {WIDTH} x {HEIGHT}",
+        "",
+        "Made by `python benchmarks/score_speed.py`, whose head says what is measured. Rounds of ours, official, ours.",
+        "",
+        "| | seconds, each run | largest memory of a process |",
+        "|---|---|---|",
+        _line(f"hodor.scoring, {PROCESSES} processes", ours),
+        _line("official functions, called as by the official toolkit", theirs),
+        "",
+        f"- ratio: {statistics.mean(ratios):.1f} (rounds: {', '.join(f'{ratio:.1f}' for ratio in ratios)})",
+        f"- equal to the last bit: {compared:,} numbers (J and F of every object in every scored frame)",
+        f"- machine: {where['processor']}, {where['cores']} cores, {where['memory_mib'] / 1024:.0f} GiB, {where['system']}",
+        f"- versions: {', '.join(f'{name} {packages[name]}' for name in _NAMED)}",
+        f"- commit: {commit()}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_NAMED = ("hodor", "python", "numpy", "opencv-python", "scikit-image", "esdft-segmetric")
+
+
+def _line(what: str, runs: list[Timing]) -> str:
+    seconds = ", ".join(f"{run.seconds:.1f}" for run in runs)
+    return f"| {what} | {seconds} | {max(run.memory_mib for run in runs):,.0f} MiB |"
+
+
+def file_name(sequences: int, frames: int | None) -> str:
+    """<set>_<what>_<machine>.md, as benchmarks/README.md has it."""
+    where = machine()
+    slug = re.sub(r"[^a-z0-9]+", "-", where["processor"].lower()).strip("-")
+    whole = sequences == len(OBJECTS) and frames is None
+    return f"{'val-size' if whole else 'part'}_score-speed_{slug}-{where['cores']}core.md"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--sequences", type=int, default=len(OBJECTS), choices=range(1, len(OBJECTS) + 1), metavar="N")
+    parser.add_argument("--frames", type=int, help="of each sequence; as many as in DAVIS-2017 val if absent")
+    parser.add_argument("--repeats", type=int, default=2, help="rounds of ours, official, ours")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
+    options = parser.parse_args()
+    if options.repeats < 1 or (options.frames is not None and options.frames < 3):
+        parser.error("at least one repeat, and three frames in a sequence")
+    sequences = plan(options.sequences, options.frames)
+    with tempfile.TemporaryDirectory(prefix="score-speed-") as folder:
+        root = Path(folder)
+        make_set(root, sequences)
+        jf.frame_scores(*np.zeros((2, HEIGHT, WIDTH), np.uint8), 1)  # whatever is loaded at the first call
+        rounds, compared = [], 0
+        for number in range(options.repeats):
+            ours, official, again = time_ours(root), time_official(root), time_ours(root)
+            compared = check_equal(ours, official)
+            check_equal(again, official)
+            rounds.append((ours, official, again))
+            print(
+                f"round {number + 1}: {ours.seconds:.2f} s, {official.seconds:.2f} s, {again.seconds:.2f} s", flush=True
+            )
+    text = report(sequences, rounds, compared)
+    path = options.out / file_name(options.sequences, options.frames)
+    write_text_atomic(path, text)
+    print(f"\n{text}\nwritten to {path}")
+
+
+if __name__ == "__main__":
+    main()
