@@ -136,6 +136,7 @@ class Stamps:
             },
             "title": scale.title,
             "caption": scale.caption,
+            "bootstrap": self.config.claims.bootstrap.model_dump(mode="json"),
             "published": [line for line in _published(self.config.folder / "published.csv") if line["row"] in rows],
         }
         return self._stamp("tabulate", settings)

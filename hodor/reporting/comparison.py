@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from hodor.errors import HodorError
 from hodor.reporting.published import published_note, published_value
-from hodor.reporting.readable import MISSING, NOT_RUN, Grid, Line, View, points, score, system_cells
+from hodor.reporting.readable import MISSING, NOT_RUN, Grid, Line, View, points, score, spread_note, system_cells
 from hodor.reporting.runs import Run
+from hodor.reporting.samples import interval_cells
+from hodor.scoring.statistics import DEFAULT, Bootstrap
 
 NEW = "new measurement"
 """Stands in the note of a cell that the paper leaves empty and that we fill."""
@@ -26,6 +28,12 @@ class Benchmark:
     def heading(self) -> str:
         return f"{self.title} {self.metric}"
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Ends of the names of its columns in the CSV: score, spread over seeds, interval, the paper's, note."""
+        metric = self.metric
+        return (metric, f"{metric}_std", f"{metric}_low", f"{metric}_high", f"paper_{metric}", "note")
+
 
 # G of YouTube-VOS: the mean of J and F over seen and unseen categories.
 BENCHMARKS = (
@@ -39,26 +47,29 @@ COLUMNS = (
     *(
         f"{benchmark.id}_{name}"
         for benchmark in BENCHMARKS
-        for name in (benchmark.metric, f"{benchmark.metric}_std", f"paper_{benchmark.metric}", "note")
+        for name in benchmark.columns
     ),
     "parameters", "manifest", "note",
 )  # fmt: skip
 ABOUT = (
     "In points (0 to 100) on this scale's data: J&F is the mean over objects, G the mean of J and F over seen and "
-    "unseen categories; then the mean over seeds. n: seeds. not run: the row or the benchmark is not part of this "
-    "scale's run. (new): a new measurement, the paper leaves that cell empty."
+    "unseen categories; then the mean over seeds. not run: the row or the benchmark is not part of this scale's run. "
+    "(new): a new measurement, the paper leaves that cell empty."
 )
 NOTES_TITLE = "Notes on the paper's numbers"
 NOTES_ABOUT = "Where they come from, and what is known about them."
 
 
-def benchmark_cells(published: Sequence[Mapping], row: str, runs: Sequence[Run]) -> dict[str, str]:
+def benchmark_cells(
+    published: Sequence[Mapping], row: str, runs: Sequence[Run], bootstrap: Bootstrap = DEFAULT
+) -> dict[str, str]:
     """The columns of the four benchmarks for one row, as text.
 
     Args:
         published: lines of config/published.csv.
         row: its id.
         runs: its runs, one for each seed; empty for a row that was not run.
+        bootstrap: of the intervals.
 
     Raises:
         HodorError: a benchmark was scored without the metric of this table, or a published value is broken.
@@ -71,11 +82,11 @@ def benchmark_cells(published: Sequence[Mapping], row: str, runs: Sequence[Run])
         values = (
             f"{statistics.fmean(ours):.4f}" if ours else NOT_RUN,
             f"{statistics.stdev(ours):.4f}" if len(ours) > 1 else "",
+            *interval_cells(runs, benchmark.id, bootstrap),
             "" if paper is None else f"{paper:.1f}",
             "; ".join(filter(None, notes)),
         )
-        names = (benchmark.metric, f"{benchmark.metric}_std", f"paper_{benchmark.metric}", "note")
-        cells |= {f"{benchmark.id}_{name}": value for name, value in zip(names, values, strict=True)}
+        cells |= {f"{benchmark.id}_{name}": value for name, value in zip(benchmark.columns, values, strict=True)}
     return cells
 
 
@@ -99,9 +110,10 @@ def view(lines: Sequence[Line], beside: bool) -> View:
             and (not beside or line[f"{benchmark.id}_note"])
         ],
     )
+    about = f"{ABOUT} {spread_note(lines)}"
     if not apart.rows:
-        return View(measured, ABOUT)
-    return View(measured, ABOUT, apart, NOTES_TITLE, NOTES_ABOUT) if beside else View(measured, ABOUT, apart)
+        return View(measured, about)
+    return View(measured, about, apart, NOTES_TITLE, NOTES_ABOUT) if beside else View(measured, about, apart)
 
 
 def _points(run: Run, benchmark: Benchmark) -> float:
@@ -117,7 +129,8 @@ def _measured(line: Line) -> dict[str, str]:
     for benchmark in BENCHMARKS:
         metric = f"{benchmark.id}_{benchmark.metric}"
         new = " (new)" if NEW in line[f"{benchmark.id}_note"].split("; ") else ""
-        cells[benchmark.heading] = score(line[metric], line[f"{metric}_std"]) + new
+        spread = (line[f"{metric}_{name}"] for name in ("std", "low", "high"))
+        cells[benchmark.heading] = score(line[metric], *spread) + new
         cells[f"paper's {benchmark.heading}"] = points(line[f"{benchmark.id}_paper_{benchmark.metric}"])
     return cells
 

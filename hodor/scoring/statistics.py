@@ -34,6 +34,9 @@ class Bootstrap:
     seed: int = 0
 
 
+DEFAULT = Bootstrap()
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A row's score in the unit of its objects: mean over seeds; std: sample standard deviation over seeds, None for
@@ -119,7 +122,7 @@ class Sample:
         return mean.sum(1) / (counts > 0).sum(1)
 
 
-def estimate(sample: Sample, bootstrap: Bootstrap = Bootstrap()) -> Estimate:
+def estimate(sample: Sample, bootstrap: Bootstrap = DEFAULT) -> Estimate:
     """Mean, spread over seeds and interval of a row's score."""
     generator = np.random.default_rng(bootstrap.seed)
     sequences = _draw(generator, bootstrap.resamples, len(sample.sequences))
@@ -129,7 +132,7 @@ def estimate(sample: Sample, bootstrap: Bootstrap = Bootstrap()) -> Estimate:
     return Estimate(float(scores.mean()), std, low, high, len(scores), len(sample.sequences))
 
 
-def compare(first: Sample, second: Sample, bootstrap: Bootstrap = Bootstrap()) -> Comparison:
+def compare(first: Sample, second: Sample, bootstrap: Bootstrap = DEFAULT) -> Comparison:
     """How much better `first` is than `second` on the same sequences and objects.
 
     Raises:

@@ -104,6 +104,7 @@ class Project:
             "title": "tiny, made up",
             "caption": "Numbers without meaning, on generated data.",
             "published": PUBLISHED,
+            "bootstrap": {"resamples": 1000, "seed": 0},
             "stamps": {step: digest for step, digest in self.stamps.items() if step.partition("/")[0] in init},
         } | changed
 
