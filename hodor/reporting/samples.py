@@ -21,6 +21,19 @@ def sample(runs: Sequence[Run], benchmark: str) -> Sample | None:
     return Sample(scores, {_key(name): str(entry.get("category", "")) for name, entry in first.objects.items()})
 
 
+def metric(benchmark: str) -> str:
+    """What a benchmark's score is called: G on YouTube-VOS, J&F on DAVIS."""
+    return "G" if benchmark.startswith("ytvos") else "J&F"
+
+
+def score(runs: Sequence[Run], benchmark: str) -> list[float]:
+    """A row's score in points for each seed, as its global.csv has it; empty where a seed has none (yet)."""
+    column = "G" if metric(benchmark) == "G" else "J&F-Mean"
+    found = [run.predictions[benchmark].overall for run in runs if benchmark in run.predictions]
+    values = [100 * overall[column] for overall in found if column in overall]
+    return values if len(values) == len(runs) else []
+
+
 def interval_cells(runs: Sequence[Run], benchmark: str, bootstrap: Bootstrap) -> tuple[str, str]:
     """Ends of the 95 % interval of a row's score in points, as a table's CSV has them; empty where there is none."""
     found = sample(runs, benchmark)

@@ -60,7 +60,7 @@ def test_every_job_has_a_log_and_a_benchmark(finished):
     steps = len(re.findall(r"^    log: ", (finished.path / "output.txt").read_text(), re.MULTILINE))
     assert logs == benchmarks
     config = finished.config()
-    made = (*TABLES, "costs")  # each tabulated and published; then the pages
+    made = (*TABLES, "costs", "claims")  # each tabulated and published; then the pages
     # Rows that are only another's beginning are trained, not scored.
     datasets = {benchmark.dataset for benchmark in map(get_benchmark, config.scale.benchmarks)}
     datasets |= {dataset for row in config.needed() for dataset in config.datasets(row)}
