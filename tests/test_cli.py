@@ -137,12 +137,14 @@ def test_score_works_with_and_without_a_stamp(stamp, entry, tmp_path):
     assert calls[1][4]["settings"]["jobs"] == 2
 
 
-def test_tabulate_and_render(stamp, entry):
+def test_tabulate_claims_and_render(stamp, entry):
     tables, pages = entry("reporting.tables", "tabulate"), entry("reporting.render", "render")
+    verdicts = entry("reporting.claims", "claims")
     assert run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o") == 0
+    assert run("claims", "--stamp", stamp("claims"), "--runs", "r", "--out", "o") == 0
     flags = ["--results", "t", "--runs", "r", "--data", "d", "--out", "o"]
     assert run("render", "--stamp", stamp("render"), *flags) == 0
-    assert tables[0][1:] == (Path("r"), Path("o"))
+    assert tables[0][1:] == verdicts[0][1:] == (Path("r"), Path("o"))
     assert pages[0][1:] == (Path("t"), Path("r"), Path("d"), Path("o"))
 
 

@@ -249,6 +249,29 @@ def test_a_table_knows_what_its_runs_started_from_as_far_as_to_verify_it(root):
     assert made.contents["tabulate-ablation"]["settings"]["stamps"] == {}
 
 
+def test_the_claims_know_their_rows_and_what_decides_nothing(root):
+    made = stamps(root, rows="hodor-soft-coco,hodor-soft-coco-alpha0,copy-first-mask")
+    settings = made.contents["claims"]["settings"]
+    assert set(settings["rows"]) == made.config.claims.rows()
+    assert [row for row, entry in settings["rows"].items() if entry["selected"]] == [
+        "hodor-soft-coco",
+        "hodor-soft-coco-alpha0",
+    ]
+    assert {name.partition("/")[0] for name in settings["stamps"]} == {"hodor-soft-coco", "hodor-soft-coco-alpha0"}
+    assert settings["init"] == {"hodor-soft-coco": None, "hodor-soft-coco-alpha0": "hodor-soft-coco"}
+    assert not [claim for claim in settings["claims"] if claim["without"]] and "generated" in settings["evidence"]
+
+
+def test_where_no_youtube_vos_is_trained_on_no_claim_about_cyclic_rows_is_decided(root):
+    settings = stamps(root, scale="subset").contents["claims"]["settings"]
+    without = {claim["id"] for claim in settings["claims"] if claim["without"]}
+    assert without == {claim["id"] for claim in settings["claims"] if any("cyclic" in row for row in claim["rows"])}
+    assert {"soft-over-none-cyclic", "none-at-least-hard-cyclic", "alphas-move-cyclic"} < without
+    assert {"soft-over-none-coco", "hodor-over-stm-davis2017-val"}.isdisjoint(without)
+    paper = stamps(root, scale="paper").contents["claims"]["settings"]
+    assert not [claim for claim in paper["claims"] if claim["without"]]
+
+
 def test_the_costs_are_those_of_every_selected_row(root):
     made = stamps(root)
     settings = made.contents["tabulate-costs"]["settings"]

@@ -85,7 +85,7 @@ def judge(settings: dict, claim: dict, found: Runs) -> Verdict:
 def _judge_rows(settings: dict, claim: dict, first: Sequence[Run], second: Sequence[Run]) -> Verdict:
     benchmark = claim["benchmark"]
     if benchmark not in settings["benchmarks"]:
-        return verdicts.not_run(f"this scale has no {benchmark_title(benchmark)}")
+        return verdicts.not_run("this scale has no such benchmark")
     scores = [score(runs, benchmark) for runs in (first, second)]
     if missing := [row for row, values in zip(claim["rows"], scores, strict=True) if not values]:
         return verdicts.not_run(f"no score on {benchmark_title(benchmark)} yet: {', '.join(missing)}")

@@ -23,8 +23,7 @@ def claims_page(content: dict) -> str:
         markdown_table(Grid(HEAD, [_cells(claim) for claim in judged])) if judged else "No claim was tested.",
     ]
     if absent:
-        rows = [[claim["claim"], _where(claim), claim["reason"]] for claim in absent]
-        parts += ["## Not run", markdown_table(Grid(["claim", "on", "why"], rows))]
+        parts += ["## Not run", markdown_table(Grid(["claim", "on", "why"], _absent(absent)))]
     manifests = [f"- {row}: `{path}`" for row, paths in content["manifests"].items() for path in paths]
     parts += [
         "## Where the verdicts come from",
@@ -37,18 +36,26 @@ def claims_page(content: dict) -> str:
 
 def _cells(claim: dict) -> list[str]:
     effect, interval, probability = claim["effect"], claim["interval"], claim["probability"]
-    rows = " vs ".join(claim["rows"])
+    rows, digits = " vs ".join(claim["rows"]), 3 if claim["metric"] == "alpha" else 1
     return [
         f"{claim['claim']} ({rows})",
         _where(claim),
         f"**{claim['verdict']}**",
-        MISSING if effect is None else f"{effect:+.1f}",
-        MISSING if interval is None else f"[{interval[0]:+.1f}, {interval[1]:+.1f}]",
+        MISSING if effect is None else f"{effect:+.{digits}f}",
+        MISSING if interval is None else f"[{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]",
         MISSING if probability is None else f"{probability:.2f}",
         str(claim["sequences"]) if claim["benchmark"] and claim["sequences"] else MISSING,
         str(claim["seeds"]),
         ". ".join(filter(None, [_sentence(claim["reason"]), claim["note"]])),
     ]
+
+
+def _absent(claims: list[dict]) -> list[list[str]]:
+    """A line for each claim and reason, with all benchmarks that they hold for."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for claim in claims:
+        found.setdefault((claim["claim"], claim["reason"]), []).append(_where(claim))
+    return [[claim, "; ".join(places), reason] for (claim, reason), places in found.items()]
 
 
 def _where(claim: dict) -> str:

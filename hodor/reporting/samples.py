@@ -1,5 +1,6 @@
 """The runs of a row as what the statistics resample: every object's score, for each seed."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from hodor.reporting.runs import Prediction, Run
@@ -30,7 +31,7 @@ def score(runs: Sequence[Run], benchmark: str) -> list[float]:
     """A row's score in points for each seed, as its global.csv has it; empty where a seed has none (yet)."""
     column = "G" if metric(benchmark) == "G" else "J&F-Mean"
     found = [run.predictions[benchmark].overall for run in runs if benchmark in run.predictions]
-    values = [100 * overall[column] for overall in found if column in overall]
+    values = [100 * overall[column] for overall in found if math.isfinite(overall.get(column, math.nan))]
     return values if len(values) == len(runs) else []
 
 

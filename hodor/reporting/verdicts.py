@@ -93,7 +93,7 @@ def of_alphas(values: np.ndarray, starts: np.ndarray, without: str | None = None
     spread = float(np.sqrt(np.mean(deviations**2)))
     more = int(np.sum(np.abs(moved) > deviations))
     reason = (
-        f"moved by {effect:.2f}, spread over seeds {spread:.2f}; {more} of {moved.size} alphas by more than their own"
+        f"moved by {effect:.3g}, spread over seeds {spread:.3g}; {more} of {moved.size} alphas by more than their own"
     )
     name = SUPPORTED if effect > spread else UNDECIDED
     return Verdict(

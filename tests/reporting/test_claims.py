@@ -84,14 +84,17 @@ def test_what_was_not_run_says_why(project):
         project,
         claim("hodor-soft-coco", "hodor-hard-coco"),
         claim("hodor-soft-coco", "copy-first-mask", benchmark=YT19),
+        claim("hodor-soft-coco", "copy-first-mask", benchmark=TEST_DEV),
         claim("hodor-hard-coco", benchmark=None, kind="alphas-move"),
     )
-    hard, youtube, alphas = made["claims"]
-    for entry in (hard, youtube, alphas):
+    hard, youtube, test_dev, alphas = made["claims"]
+    for entry in (hard, youtube, test_dev, alphas):
         assert entry["verdict"] == "not run" and (entry["sequences"], entry["seeds"]) == (0, 0)
         assert [entry[key] for key in ("effect", "interval", "probability")] == [None] * 3
-    assert "hodor-hard-coco" in hard["reason"] and YT19 in youtube["reason"] and youtube["metric"] == "G"
+    assert "hodor-hard-coco" in hard["reason"] and "no such benchmark" in youtube["reason"] and youtube["metric"] == "G"
     assert (alphas["metric"], alphas["benchmark"]) == ("alpha", None)
+    # One line for what several benchmarks have in common.
+    assert f"| {YT19}, G; DAVIS-2017 test-dev, J&F | this scale has no such benchmark |" in page()
 
 
 def test_few_sequences_and_rows_trained_on_other_data_decide_nothing(project):
@@ -122,9 +125,10 @@ def test_a_servers_number_alone_decides_nothing(project):
     verdict = judge(given, stated, found())
     assert (verdict.verdict, verdict.interval) == ("undecided", None) and verdict.effect == pytest.approx(20.0)
     # A server that has not answered yet.
-    served("copy-first-mask")
-    verdict = judge(given, stated, found())
-    assert verdict.verdict == "not run" and "copy-first-mask" in verdict.reason
+    for answer in ({}, {"G": float("nan")}):
+        served("copy-first-mask", **answer)
+        verdict = judge(given, stated, found())
+        assert verdict.verdict == "not run" and "copy-first-mask" in verdict.reason
 
 
 def test_several_seeds(empty_project):
@@ -139,7 +143,7 @@ def test_several_seeds(empty_project):
     assert (moved["verdict"], moved["metric"], moved["seeds"]) == ("supported", "alpha", 3)
     assert moved["effect"] == pytest.approx(effect, abs=1e-4)
     assert moved["interval"] == pytest.approx([effect - 0.05, effect + 0.05], abs=1e-4)
-    assert f"| weights | **supported** | +{effect:.1f} |" in page() and f"| {MISSING} | {MISSING} | 3 |" in page()
+    assert f"| weights | **supported** | +{effect:.3f} |" in page() and f"| {MISSING} | {MISSING} | 3 |" in page()
 
 
 def test_alphas_are_those_of_the_layers_in_their_order(project):
