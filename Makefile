@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-TABLES := $(foreach table,ablation comparison extended,results/$(table)_table.csv) results/costs.csv reports/index.html
+TABLES := $(foreach table,ablation comparison extended,results/$(table)_table.csv) results/costs.csv results/claims.json \
+  reports/index.html
 
 # Commands find the environment without activation; tools that they call (dvc calls snakemake) find each other.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -42,7 +43,7 @@ restore: $(BIN)/.installed  ## bring archives, checkpoints and tables back from 
 	@dvc pull
 	dvc status --quiet || { dvc status; echo "make restore: what lies here is not what dvc.lock records" >&2; exit 1; }
 	snakemake --cores 1 --touch --quiet rules
-	snakemake --cores 1 --quiet rules --allowed-rules publish publish_costs publish_pages tables pages -- tables pages
+	snakemake --cores 1 --quiet rules --allowed-rules publish publish_costs publish_claims publish_pages tables pages -- tables pages
 
 schema: $(BIN)/.installed  ## write config/schema.json anew after an option was added
 	@python -m hodor.schema config/schema.json

@@ -1,6 +1,6 @@
 """The command line: `hodor VERB ...`, one verb for each step of the workflow.
 
-    fetch prepare train segment score submit manifest tabulate render
+    fetch prepare train segment score submit manifest tabulate claims render
 
 A step takes its settings from a stamp, which the workflow writes; `score` and `submit` also work without one. Modules are
 imported when their verb is called, so that each verb starts fast. Verbs for people are in `hodor.commands`.
@@ -73,6 +73,10 @@ _VERBS: dict[str, tuple[str, dict[str, str]]] = {
     "tabulate": (
         "make a table from the scores of its rows",
         {"runs": "folder of the scale's runs", "out": "folder for the table"},
+    ),
+    "claims": (
+        "give each claim of the poster a verdict",
+        {"runs": "folder of the scale's runs", "out": "folder for claims.json and claims.md"},
     ),
     "render": (
         "make the report pages from tables and runs",
@@ -201,6 +205,10 @@ def _tabulate(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     _entry("reporting.tables", "tabulate")(stamp, options.runs, options.out)
 
 
+def _claims(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
+    _entry("reporting.claims", "claims")(stamp, options.runs, options.out)
+
+
 def _render(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     _entry("reporting.render", "render")(stamp, options.results, options.runs, options.data, options.out)
 
@@ -232,5 +240,6 @@ _STEPS = {
     "submit": _submit,
     "manifest": _manifest,
     "tabulate": _tabulate,
+    "claims": _claims,
     "render": _render,
 }

@@ -1,4 +1,4 @@
-"""The configuration: config/config.yaml, config/rows.yaml and one config/scales/<scale>.yaml, checked as a whole.
+"""The configuration: config.yaml, rows.yaml, claims.yaml and one scales/<scale>.yaml of config/, checked as a whole.
 
 `load` is the only reader. The steps of the workflow never see it: they take stamps (`hodor.stamps`), which hold the
 slice of the configuration that they use. The option classes that it checks against belong to the parts that use them
@@ -19,6 +19,7 @@ from hodor.data.sources import ARCHIVES, EDITIONS
 from hodor.data.youtube_holdout import HOLDOUT, REST
 from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
+from hodor.reporting.claim_options import Claims, load_claims
 from hodor.scoring.benchmarks import BENCHMARKS, get_benchmark, is_secret
 from hodor.scoring.servers import Server, Servers, ServerScore, ServerScores, load_server_scores, load_servers
 from hodor.settings import none_of, read_yaml, validate
@@ -157,8 +158,9 @@ class Config:
     """The checked whole.
 
     scale: with overrides applied. rows: every row. selected: ids of the rows that the tables are to hold numbers for,
-    in the order of `rows`. options: row id -> complete method options. mirror: None, a URL or an absolute path.
-    servers: secret benchmark -> where it is scored. server_scores: what servers said of this scale's masks.
+    in the order of `rows`. options: row id -> complete method options. claims: what the rows are to decide. mirror:
+    None, a URL or an absolute path. servers: secret benchmark -> where it is scored. server_scores: what servers said
+    of this scale's masks.
     """
 
     settings: Settings
@@ -167,6 +169,7 @@ class Config:
     selected: tuple[str, ...]
     seeds: tuple[int, ...]
     options: dict[str, dict[str, Any]]
+    claims: Claims
     mirror: str | None
     folder: Path
     servers: dict[str, Server]
@@ -219,7 +222,9 @@ class Config:
         return tuple(dict.fromkeys(of for row in self.selected for of in self.lineage(row)))
 
     def tabulated(self, table: str) -> tuple[str, ...]:
-        """The selected rows that one of TABLES, or the table `costs`, holds numbers of."""
+        """The selected rows that one of TABLES, `costs` or `claims` holds numbers of."""
+        if table == "claims":
+            return tuple(row for row in self.selected if row in self.claims.rows())
         return tuple(row for row in self.selected if table == "costs" or table in self.rows[row].tables)
 
     def lineage(self, row: str) -> tuple[str, ...]:
@@ -280,6 +285,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
         selected=tuple(row for row in rows if row in selected),
         seeds=tuple(seeds),
         options=options,
+        claims=load_claims(folder, options, {row.stage for row in rows.values() if row.stage}),
         mirror=_mirror(settings.mirror),
         folder=folder,
         servers=load_servers(folder),
@@ -289,11 +295,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
 
 def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
     """Ids of the rows that `wanted` names, by id or as a group."""
-    groups = {
-        "all": set(rows),
-        # Both tables of the paper, and what costs no training.
-        "main": {id for id, row in rows.items() if set(row.tables) != {"extended"} or row.stage is row.init is None},
-    }
+    groups = {"all": set(rows), "main": {id for id in rows if _is_main(id, rows)}}
     for table in TABLES:
         groups[table] = {id for id, row in rows.items() if table in row.tables}
     chosen: set[str] = set()
@@ -302,6 +304,13 @@ def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
             raise HodorError(f"{name}: rows: {none_of(entry, [*groups, *rows])}")
         chosen |= groups.get(entry, {entry})
     return chosen
+
+
+def _is_main(id: str | None, rows: dict[str, Row]) -> bool:
+    """Whether a row is in a table of the paper, or costs no training: neither its own nor that of another such row."""
+    if id is None or set(rows[id].tables) != {"extended"}:
+        return True
+    return rows[id].stage is None and _is_main(rows[id].init, rows)
 
 
 def scale_names(folder: Path) -> list[str]:
@@ -402,6 +411,7 @@ def schema() -> dict[str, Any]:
     files = {
         "config.yaml": add(Settings, "Settings"),
         "rows.yaml": add(Rows, "Rows"),
+        "claims.yaml": add(Claims, "Claims"),
         "scales/*.yaml": add(Scale, "Scale"),
         "servers.yaml": add(Servers, "Servers"),
         "server_scores.yaml": add(ServerScores, "ServerScores"),

@@ -30,6 +30,7 @@ MODULES = {
     "score": "hodor.scoring.score",
     "submit": "hodor.scoring.submit",
     "tabulate": "hodor.reporting.tables",
+    "claims": "hodor.reporting.claims",
     "render": "hodor.reporting.render",
 }
 """Verb -> the module that does it; its import closure is what the stamp hashes."""
@@ -65,6 +66,7 @@ class Stamps:
         for table in TABLES:
             stamps[f"tabulate-{table}"] = self.tabulate(table, stamps)
         stamps["tabulate-costs"] = self.tabulate_costs(stamps)
+        stamps["claims"] = self.claims(stamps)
         stamps["render"] = self.render()
         return stamps
 
@@ -137,6 +139,7 @@ class Stamps:
             },
             "title": scale.title,
             "caption": scale.caption,
+            "bootstrap": self.config.claims.bootstrap.model_dump(mode="json"),
             "published": [line for line in _published(self.config.folder / "published.csv") if line["row"] in rows],
         }
         return self._stamp("tabulate", settings)
@@ -145,6 +148,28 @@ class Stamps:
         """What the table of costs shows: every selected row and what is to be said of it."""
         rows = {row: {"note": self.config.rows[row].note, "selected": True} for row in self.config.selected}
         return self._stamp("tabulate", self._tabulated("costs", stamps) | {"rows": rows})
+
+    def claims(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """What the verdicts on the claims depend on: the claims, the rule, and the runs of their rows."""
+        scale, claims = self.config.scale, self.config.claims
+        edition = [entry for entry in claims.without_verdict if entry.edition == scale.edition]
+
+        def without(rows: list[str]) -> str | None:
+            stages = {self.config.rows[of].stage for row in rows for of in self.config.lineage(row)}
+            return next((entry.reason for entry in edition if stages & set(entry.stages)), None)
+
+        settings = self._tabulated("claims", stamps) | {
+            "rows": {
+                row: {"selected": row in self.config.selected} for row in self.config.rows if row in claims.rows()
+            },
+            "claims": [entry | {"without": without(entry["rows"])} for entry in claims.entries()],
+            "evidence": claims.evidence[scale.edition],
+            "rule": claims.rule.model_dump(mode="json"),
+            "bootstrap": claims.bootstrap.model_dump(mode="json"),
+            "title": scale.title,
+            "caption": scale.caption,
+        }
+        return self._stamp("claims", settings)
 
     def _tabulated(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """What any table depends on: its name, the runs in it, and the digests of the stamps that they must carry."""

@@ -14,7 +14,7 @@ from hodor import cli
 from hodor.errors import HodorError
 from hodor.provenance import sha256_json
 
-VERBS = ["fetch", "prepare", "train", "segment", "score", "manifest", "tabulate", "render"]
+VERBS = ["fetch", "prepare", "train", "segment", "score", "manifest", "tabulate", "claims", "render"]
 
 
 @pytest.fixture(autouse=True)
@@ -139,12 +139,14 @@ def test_score_works_with_and_without_a_stamp(stamp, entry, tmp_path):
     assert [call[5] for call in calls] == [None, None, True, False]
 
 
-def test_tabulate_and_render(stamp, entry):
+def test_tabulate_claims_and_render(stamp, entry):
     tables, pages = entry("reporting.tables", "tabulate"), entry("reporting.render", "render")
+    verdicts = entry("reporting.claims", "claims")
     assert run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o") == 0
+    assert run("claims", "--stamp", stamp("claims"), "--runs", "r", "--out", "o") == 0
     flags = ["--results", "t", "--runs", "r", "--data", "d", "--out", "o"]
     assert run("render", "--stamp", stamp("render"), *flags) == 0
-    assert tables[0][1:] == (Path("r"), Path("o"))
+    assert tables[0][1:] == verdicts[0][1:] == (Path("r"), Path("o"))
     assert pages[0][1:] == (Path("t"), Path("r"), Path("d"), Path("o"))
 
 

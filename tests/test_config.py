@@ -14,6 +14,8 @@ import yaml
 from hodor import config
 from hodor.data.sources import ARCHIVES, EDITIONS
 from hodor.errors import HodorError
+from hodor.reporting.claim_options import BENCHMARKS as CLAIM_BENCHMARKS
+from hodor.scoring.benchmarks import BENCHMARKS
 
 SCALES = ["mini", "paper", "subset", "tiny"]
 
@@ -190,14 +192,59 @@ def test_a_faulty_scale(folder, old, new, expected):
     assert expected in message(folder)
 
 
-@pytest.mark.parametrize("file", ["config.yaml", "rows.yaml", "scales/mini.yaml"])
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("    kind: better\n", "    kind: beter\n", "claims.soft-over-none-coco.kind: 'beter' is none of better"),
+        ("    kind: better\n", "    kin: better\n", "claims.soft-over-none-coco.kin: unknown key"),
+        (
+            "rows: [hodor-soft-coco, hodor-none-coco]",
+            "rows: [hodor-soft-coco, hodor-non-coco]",
+            "nearest: hodor-none-coco",
+        ),
+        ("rows: [hodor-soft-coco, hodor-none-coco]", "rows: [stm, stm]", "compares two different rows"),
+        ("benchmarks: [davis2017-val]", "benchmarks: []", "compares two different rows on one benchmark or more"),
+        (
+            "benchmarks: [davis2017-val]",
+            "benchmarks: [davis-val]",
+            "benchmarks.0: 'davis-val' is none of davis2016-val",
+        ),
+        ("    rows: [hodor-soft-coco]\n", "    rows: [hodor-hard-coco]\n", "hodor-hard-coco has no alphas"),
+        ("    rows: [hodor-soft-coco]\n", "    rows: [hodor-soft-coco, stm]\n", "about one row and no benchmark"),
+        (
+            "stages: [cyclic, cyclic-holdout, dense]",
+            "stages: [cyclc]",
+            "without_verdict[0].stages: 'cyclc' is none of cyclic, cyclic-holdout, dense",
+        ),
+        ("  official: Official", "  offical: Official", "evidence.offical"),
+        ("  official: Official data,", "  subst: Official data,", "evidence"),
+        ("resamples: 10000", "resamples: 1", "bootstrap.resamples"),
+        ("  soft-over-none-coco:", "  Soft over none:", "claims.Soft over none"),
+        ("    source: poster, table 1\n", "", "claims.soft-over-none-coco.source: missing"),
+    ],
+)
+def test_faulty_claims(folder, old, new, expected):
+    edit(folder / "claims.yaml", old, new)
+    text = message(folder)
+    assert text.startswith("config/claims.yaml: ") and expected in text
+
+
+def test_claims_cover_the_benchmarks_that_there_are(root):
+    assert set(BENCHMARKS) <= set(CLAIM_BENCHMARKS)
+    claims = config.load(root / "config").claims
+    ids = [entry["id"] for entry in claims.entries()]
+    assert len(set(ids)) == len(ids) > 30 and "soft-over-none-coco" in ids and "hodor-over-stm-ytvos-holdout" in ids
+    assert claims.rows() <= set(config.load(root / "config").selected), "`rows: [main]` decides every claim"
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "rows.yaml", "claims.yaml", "scales/mini.yaml"])
 def test_a_missing_or_empty_file(folder, file):
     if file == "scales/mini.yaml":
         (folder / file).unlink()
         assert "'mini' is none of paper, subset, tiny" in message(folder)
-    elif file == "rows.yaml":
+    elif file in ("rows.yaml", "claims.yaml"):
         (folder / file).unlink()
-        assert message(folder) == "config/rows.yaml: no such file"
+        assert message(folder) == f"config/{file}: no such file"
     else:
         (folder / file).write_text("")
         assert config.load(folder).scale.name == "mini"
@@ -247,11 +294,22 @@ def test_overrides_change_the_scale_and_are_checked(root):
         ("ablation", "hodor-none-cyclic", "copy-first-mask"),
         ("comparison,copy-first-mask", "copy-first-mask", "hodor-none-coco"),
         (["main"], "copy-first-mask", "hodor-soft-dense"),
+        # Reads the weights of a row of the main tables: no training of its own.
+        ("main", "hodor-soft-coco-alpha0", "stm-stcn-recipe"),
     ],
 )
 def test_rows_can_be_groups(root, rows, there, absent):
     selected = config.load(root / "config", {"rows": rows}).selected
     assert there in selected and absent not in selected
+
+
+def test_main_holds_nothing_that_starts_from_an_extended_training(folder):
+    edit(
+        folder / "rows.yaml",
+        "options: {attention: soft, zero_alpha: true}\n    stage: null\n    init: hodor-soft-coco\n",
+        "options: {attention: soft, zero_alpha: true}\n    stage: null\n    init: hodor-soft-dense\n",
+    )
+    assert "hodor-soft-coco-alpha0" not in config.load(folder).selected
 
 
 def test_inference_rules_are_for_what_they_name(tmp_path, root):

@@ -142,8 +142,8 @@ def changed(root: Path, **overrides) -> set[str]:
 
 
 def tables(*names: str) -> set[str]:
-    """Names of the stamps of these tables; of all, the costs included, where none is named."""
-    return {f"tabulate-{name}" for name in names or (*config.TABLES, "costs")}
+    """Names of the stamps of these tables; of all, the costs and the claims included, where none is named."""
+    return {name if name == "claims" else f"tabulate-{name}" for name in names or (*config.TABLES, "costs", "claims")}
 
 
 def test_names_and_common_keys(root):
@@ -154,6 +154,7 @@ def test_names_and_common_keys(root):
         "train-hodor-soft-cyclic-seed0",
         "tabulate-ablation",
         "tabulate-costs",
+        "claims",
         "render",
     } <= contents.keys()
     assert {"segment-copy-first-mask-seed0-davis2017-val", "score-davis2017-val"} <= contents.keys()
@@ -184,7 +185,7 @@ def test_a_stage_reaches_its_rows(root):
     names = changed(root, overrides={"stages.cyclic.steps": 5})
     trained = {f"train-hodor-{kind}-cyclic-seed0" for kind in ("none", "hard", "soft")}
     # No selected row of the extended table is trained so.
-    assert names == trained | tables("ablation", "comparison", "costs")
+    assert names == trained | tables("ablation", "comparison", "costs", "claims")
 
 
 def test_inference_reaches_segmentation(root):
@@ -199,7 +200,7 @@ def test_generated_data_reach_everything_that_reads_them(root):
 
 
 def test_texts_reach_tables_and_report(root):
-    assert changed(root, overrides={"caption": "Another."}) == tables(*config.TABLES) | {"render"}
+    assert changed(root, overrides={"caption": "Another."}) == tables(*config.TABLES, "claims") | {"render"}
 
 
 def test_the_mirror_is_in_no_stamp(root, tmp_path):
@@ -246,6 +247,29 @@ def test_a_table_knows_what_its_runs_started_from_as_far_as_to_verify_it(root):
         "hodor-soft-coco/seed0/train"
     ]
     assert made.contents["tabulate-ablation"]["settings"]["stamps"] == {}
+
+
+def test_the_claims_know_their_rows_and_what_decides_nothing(root):
+    made = stamps(root, rows="hodor-soft-coco,hodor-soft-coco-alpha0,copy-first-mask")
+    settings = made.contents["claims"]["settings"]
+    assert set(settings["rows"]) == made.config.claims.rows()
+    assert [row for row, entry in settings["rows"].items() if entry["selected"]] == [
+        "hodor-soft-coco",
+        "hodor-soft-coco-alpha0",
+    ]
+    assert {name.partition("/")[0] for name in settings["stamps"]} == {"hodor-soft-coco", "hodor-soft-coco-alpha0"}
+    assert settings["init"] == {"hodor-soft-coco": None, "hodor-soft-coco-alpha0": "hodor-soft-coco"}
+    assert not [claim for claim in settings["claims"] if claim["without"]] and "generated" in settings["evidence"]
+
+
+def test_where_no_youtube_vos_is_trained_on_no_claim_about_cyclic_rows_is_decided(root):
+    settings = stamps(root, scale="subset").contents["claims"]["settings"]
+    without = {claim["id"] for claim in settings["claims"] if claim["without"]}
+    assert without == {claim["id"] for claim in settings["claims"] if any("cyclic" in row for row in claim["rows"])}
+    assert {"soft-over-none-cyclic", "none-at-least-hard-cyclic", "alphas-move-cyclic"} < without
+    assert {"soft-over-none-coco", "hodor-over-stm-davis2017-val"}.isdisjoint(without)
+    paper = stamps(root, scale="paper").contents["claims"]["settings"]
+    assert not [claim for claim in paper["claims"] if claim["without"]]
 
 
 def test_the_costs_are_those_of_every_selected_row(root):

@@ -5,10 +5,23 @@ from collections.abc import Collection, Mapping, Sequence
 
 from hodor.errors import HodorError
 from hodor.reporting.published import published_note, published_value
-from hodor.reporting.readable import MISSING, NOT_RUN, TRAINED_ON, Grid, Line, View, points, score, system_cells
+from hodor.reporting.readable import (
+    MISSING,
+    NOT_RUN,
+    TRAINED_ON,
+    Grid,
+    Line,
+    View,
+    points,
+    score,
+    spread_note,
+    system_cells,
+)
 from hodor.reporting.runs import Prediction, Run
+from hodor.reporting.samples import interval_cells
 from hodor.scoring.benchmarks import Benchmark, get_benchmark
 from hodor.scoring.servers import PENDING
+from hodor.scoring.statistics import DEFAULT, Bootstrap
 
 NEW = "new measurement"
 """Stands in the note of a cell that the paper leaves empty and that we fill."""
@@ -17,29 +30,41 @@ NEW = "new measurement"
 POSTER = ("davis2017-val", "davis2017-test-dev", "ytvos2018-val", "ytvos2019-val")
 BENCHMARKS = tuple(get_benchmark(id) for id in (*POSTER, "ytvos-holdout", "davis2016-val"))
 """The benchmarks of the poster, then those of ours alone, which the page shows where they were scored."""
+
+
+def columns(benchmark: Benchmark) -> tuple[str, ...]:
+    """Ends of the names of its columns in the CSV: score, spread over seeds, interval, the paper's, note."""
+    metric = benchmark.metric
+    return (metric, f"{metric}_std", f"{metric}_low", f"{metric}_high", f"paper_{metric}", "note")
+
+
 COLUMNS = (
     "row", "label", "training_data", "attention", "scale", "seeds", "n",
     *(
         f"{benchmark.id}_{name}"
         for benchmark in BENCHMARKS
-        for name in (benchmark.metric, f"{benchmark.metric}_std", f"paper_{benchmark.metric}", "note")
+        for name in columns(benchmark)
     ),
     "parameters", "manifest", "note",
 )  # fmt: skip
 ABOUT = (
     "In points (0 to 100) on this scale's data: J&F is the mean over objects, G the mean of J and F over seen and "
-    "unseen categories (YouTube-VOS, 6 frames a second); then the mean over seeds. n: seeds. not run: the row or the "
-    "benchmark is not part of this scale's run. server: pending: the truth is secret, and the score of the zip in "
-    "results/submissions is not typed into config/server_scores.yaml yet. trained on it: the hold-out is part of the "
-    "row's training data. (new): a new measurement, the paper leaves that cell empty. The hold-out is a stand-in for "
-    "YouTube-VOS val made of its train videos; it is no number of the server."
+    "unseen categories (YouTube-VOS, 6 frames a second); then the mean over seeds. not run: the row or the benchmark is "
+    "not part of this scale's run. server: pending: the truth is secret, and the score of the zip in results/submissions "
+    "is not typed into config/server_scores.yaml yet. trained on it: the hold-out is part of the row's training data. "
+    "(new): a new measurement, the paper leaves that cell empty. The hold-out is a stand-in for YouTube-VOS val made of "
+    "its train videos; it is no number of the server."
 )
 NOTES_TITLE = "Notes on the paper's numbers"
 NOTES_ABOUT = "Where they come from, and what is known about them."
 
 
 def benchmark_cells(
-    published: Sequence[Mapping], row: str, runs: Sequence[Run], trained_on: Collection[str] = ()
+    published: Sequence[Mapping],
+    row: str,
+    runs: Sequence[Run],
+    bootstrap: Bootstrap = DEFAULT,
+    trained_on: Collection[str] = (),
 ) -> dict[str, str]:
     """The columns of the benchmarks for one row, as text.
 
@@ -47,6 +72,7 @@ def benchmark_cells(
         published: lines of config/published.csv.
         row: its id.
         runs: its runs, one for each seed; empty for a row that was not run.
+        bootstrap: of the intervals.
         trained_on: ids of benchmarks of the scale that are part of its training data.
 
     Raises:
@@ -64,11 +90,11 @@ def benchmark_cells(
         values = (
             f"{statistics.fmean(ours):.4f}" if ours else missing,
             f"{statistics.stdev(ours):.4f}" if len(ours) > 1 else "",
+            *interval_cells(runs, benchmark.id, bootstrap),
             "" if paper is None else f"{paper:.1f}",
             "; ".join(filter(None, notes)),
         )
-        names = (benchmark.metric, f"{benchmark.metric}_std", f"paper_{benchmark.metric}", "note")
-        cells |= {f"{benchmark.id}_{name}": value for name, value in zip(names, values, strict=True)}
+        cells |= {f"{benchmark.id}_{name}": value for name, value in zip(columns(benchmark), values, strict=True)}
     return cells
 
 
@@ -92,9 +118,10 @@ def view(lines: Sequence[Line], beside: bool) -> View:
             and (not beside or line[f"{benchmark.id}_note"])
         ],
     )
+    about = f"{ABOUT} {spread_note(lines)}"
     if not apart.rows:
-        return View(measured, ABOUT)
-    return View(measured, ABOUT, apart, NOTES_TITLE, NOTES_ABOUT) if beside else View(measured, ABOUT, apart)
+        return View(measured, about)
+    return View(measured, about, apart, NOTES_TITLE, NOTES_ABOUT) if beside else View(measured, about, apart)
 
 
 def shown(lines: Sequence[Line]) -> list[Benchmark]:
@@ -124,7 +151,8 @@ def _measured(line: Line) -> dict[str, str]:
     for benchmark in BENCHMARKS:
         metric = f"{benchmark.id}_{benchmark.metric}"
         new = " (new)" if NEW in line[f"{benchmark.id}_note"].split("; ") else ""
-        cells[heading(benchmark)] = score(line[metric], line[f"{metric}_std"]) + new
+        spread = (line[f"{metric}_{name}"] for name in ("std", "low", "high"))
+        cells[heading(benchmark)] = score(line[metric], *spread) + new
         cells[f"paper's {heading(benchmark)}"] = points(line[f"{benchmark.id}_paper_{benchmark.metric}"])
     return cells
 

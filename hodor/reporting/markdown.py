@@ -23,10 +23,10 @@ def table_page(
         f"# {readable.TITLES[table]}: {settings['title']}",
         f"**{scale_statement(settings)}**",
         view.about,
-        _table(view.measured),
+        markdown_table(view.measured),
     ]
     if view.apart:
-        parts += [f"## {view.apart_title}", view.apart_about, _table(view.apart)]
+        parts += [f"## {view.apart_title}", view.apart_about, markdown_table(view.apart)]
     manifests = [f"- {line['row']}: `{path}`" for line in lines for path in line["manifest"].split()]
     parts += [
         "## Where the numbers come from",
@@ -37,7 +37,8 @@ def table_page(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(grid: readable.Grid) -> str:
+def markdown_table(grid: readable.Grid) -> str:
+    """A table of text; columns of numbers stand to the right."""
     rule = ["---:" if readable.is_number(column) else "---" for column in grid.head]
     cells = [grid.head, rule, *([cell.replace("|", "\\|") for cell in row] for row in grid.rows)]
     return "\n".join("| " + " | ".join(row) + " |" for row in cells)

@@ -1,4 +1,4 @@
-"""Lines of the tables as people read them, for Markdown and HTML alike.
+"""Lines of the tables as people read them, for Markdown, HTML and LaTeX alike.
 
 At the scale of the paper our numbers and the paper's stand side by side; at any other scale they are results
 of different experiments and are never set next to each other.
@@ -82,9 +82,26 @@ def benchmark_title(id: str) -> str:
     return BENCHMARKS[id].title if id in BENCHMARKS else id
 
 
-def score(value: str, std: str) -> str:
-    """A score in points with one decimal and its spread over seeds, if any; words as they are ("not run")."""
-    return points(value) + (f" ± {float(std):.1f}" if std else "")
+def score(value: str, std: str, low: str = "", high: str = "") -> str:
+    """A score in points with one decimal, its spread over seeds and its interval, if any: `71.2 ± 0.4 [68.1, 74.0]`.
+
+    Words stay as they are ("not run").
+    """
+    interval = f" [{float(low):.1f}, {float(high):.1f}]" if low and high else ""
+    return points(value) + (f" ± {float(std):.1f}" if std else "") + interval
+
+
+def spread_note(lines: Sequence[Line]) -> str:
+    """What stands behind a score and what n = 1 means, as far as these lines need it."""
+    counts = {line["n"] for line in lines} - {"0"}
+    text = "In brackets the 95 % interval over sequences and seeds; n: seeds"
+    if counts - {"1"}:
+        text += "; ±: sample standard deviation over seeds"
+    if counts == {"1"}:
+        text += ". Every score here is of one seed (n = 1): its interval is over sequences alone"
+    elif "1" in counts:
+        text += ". Where n = 1 the interval is over sequences alone"
+    return text + "."
 
 
 def points(value: str) -> str:
@@ -111,7 +128,7 @@ def _scores_note(lines: Sequence[Line]) -> str:
     titles = dict.fromkeys(benchmark_title(line["benchmark"]) for line in lines)
     return (
         f"J&F, J and F in points (0 to 100) on {' and '.join(titles)} of this scale's data: mean over objects, then "
-        "over seeds. Official semi-supervised protocol, every frame, original size; n: seeds."
+        f"over seeds. Official semi-supervised protocol, every frame, original size. {spread_note(lines)}"
     )
 
 
@@ -122,7 +139,7 @@ def _grid(head: list[str], lines: Iterable[Line]) -> Grid:
 def _cells(line: Line) -> dict[str, str]:
     return system_cells(line) | {
         "benchmark": benchmark_title(line["benchmark"]),
-        "J&F": score(line["J&F"], line["J&F_std"]),
+        "J&F": score(*(line[f"J&F{end}"] for end in ("", "_std", "_low", "_high"))),
         "paper's J&F": points(line["paper_J&F"]),
         "J": points(line["J"]),
         "F": points(line["F"]),

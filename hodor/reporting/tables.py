@@ -11,18 +11,22 @@ from hodor.errors import HodorError
 from hodor.provenance import write_text_atomic
 from hodor.reporting import comparison
 from hodor.reporting.chain import verify_run, verify_same_truth
+from hodor.reporting.latex import table_file
 from hodor.reporting.markdown import table_page
 from hodor.reporting.published import published_value
 from hodor.reporting.readable import NOT_RUN, TRAINED_ON
 from hodor.reporting.runs import Run, merge_manifest, read_run, run_folder
+from hodor.reporting.samples import bootstrap_line, interval_cells
 from hodor.reporting.words import machine_line, provenance_lines
 from hodor.scoring.benchmarks import get_benchmark
 from hodor.scoring.servers import PENDING, server_overall
+from hodor.scoring.statistics import Bootstrap
 
 TABLES = {"ablation": "ablation_table", "comparison": "comparison_table", "extended": "extended_table"}
 ABLATION_BENCHMARK = "davis2017-val"
 COLUMNS = (
-    "row", "label", "training_data", "attention", "scale", "benchmark", "seeds", "n", "J&F", "J&F_std", "J", "F",
+    "row", "label", "training_data", "attention", "scale", "benchmark", "seeds", "n", "J&F", "J&F_std",
+    "J&F_low", "J&F_high", "J", "F",
     "paper_J&F", "parameters", "manifest", "note",
 )  # fmt: skip
 COST_COLUMNS = (
@@ -37,9 +41,9 @@ Runs = dict[tuple[str, int], Run]
 def tabulate(stamp: dict, runs: Path, out: Path) -> None:
     """Writes a table to `out`, and manifest.json into the folder of every run in it.
 
-    The table is {ablation,comparison,extended}_table.{csv,md} or costs.csv. Scores are in points (0..100): means over
-    objects, then over seeds, with the sample standard deviation over seeds where there are several. Only costs.csv
-    holds numbers that vary from run to run.
+    The table is {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv. Scores are in points (0..100): means over
+    objects, then over seeds, with the sample standard deviation over seeds where there are several and the 95 % interval
+    over sequences and seeds (`hodor.scoring.statistics`). Only costs.csv holds numbers that vary from run to run.
 
     Args:
         stamp: its settings are {"table": a key of TABLES or `costs`, "rows": {id of each row of the table: "note",
@@ -47,7 +51,8 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
             data in words)}, "scored": {id: the benchmarks that it is scored on}, "server_scores": entries of
             config/server_scores.yaml for these rows, "init": {id of each run and of what it started from: the row that this started from},
             "seeds", "benchmarks", "scale", "stamps": see `hodor.reporting.chain.verify_run`} and, but for the costs,
-            "title", "caption" and "published": the lines of config/published.csv for these rows.
+            "title", "caption", "bootstrap" ("resamples", "seed") and "published": the lines of config/published.csv for
+            these rows.
         runs: the scale's folder of runs, for example runs/mini; the tables name manifests below it as given.
         out: folder for the table.
 
@@ -69,9 +74,10 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
         # Table 1 is about DAVIS-2017 val, whatever else its rows are scored on.
         shown = [name for name in settings["benchmarks"] if table != "ablation" or name == ABLATION_BENCHMARK]
         lines = [_line(settings, row, benchmark, found) for row in rows for benchmark in shown]
-    page = table_page(settings, table, lines, provenance_lines(list(found.values()), settings["seeds"]))
+    provenance = provenance_lines(list(found.values()), settings["seeds"]) + [bootstrap_line(settings["bootstrap"])]
     write_text_atomic(out / f"{TABLES[table]}.csv", csv_text(columns, lines))
-    write_text_atomic(out / f"{TABLES[table]}.md", page)
+    write_text_atomic(out / f"{TABLES[table]}.md", table_page(settings, table, lines, provenance))
+    write_text_atomic(out / f"{TABLES[table]}.tex", table_file(settings, table, lines, provenance))
 
 
 def collect(settings: dict, runs: Path) -> Runs:
@@ -153,9 +159,10 @@ def _require(folder: Path, benchmarks: Iterable[str], scale: str) -> None:
 
 
 def _command(settings: dict) -> str:
-    """What makes the table, and before it whatever is missing for it."""
+    """What makes the table (or claims.json), and before it whatever is missing for it."""
     name = TABLES.get(settings["table"], settings["table"])
-    return f"snakemake --cores all --config scale={settings['scale']} -- results/{name}.csv"
+    kind = "json" if name == "claims" else "csv"
+    return f"snakemake --cores all --config scale={settings['scale']} -- results/{name}.{kind}"
 
 
 def _line(settings: dict, row: str, benchmark: str, found: Runs) -> dict[str, str]:
@@ -173,11 +180,14 @@ def _line(settings: dict, row: str, benchmark: str, found: Runs) -> dict[str, st
     }
     missing = PENDING if predictions else TRAINED_ON if runs else NOT_RUN
     paper = published_value(settings["published"], row, benchmark, get_benchmark(benchmark).metric)
+    low, high = interval_cells(runs, benchmark, Bootstrap(**settings["bootstrap"]))
     return _row_cells(settings, row, runs) | {
         "benchmark": benchmark,
         **means,
         "J&F": means["J&F"] or missing,
         "J&F_std": f"{statistics.stdev(scores['J&F']):.4f}" if means["J&F"] and len(predictions) > 1 else "",
+        "J&F_low": low,
+        "J&F_high": high,
         "paper_J&F": "" if paper is None else f"{paper:.1f}",
     }
 
@@ -186,7 +196,9 @@ def _comparison_line(settings: dict, row: str, found: Runs) -> dict[str, str]:
     """A row on all benchmarks of the comparison as text, as in the CSV."""
     runs = _runs(settings, row, found)
     trained_on = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
-    return _row_cells(settings, row, runs) | comparison.benchmark_cells(settings["published"], row, runs, trained_on)
+    bootstrap = Bootstrap(**settings["bootstrap"])
+    cells = comparison.benchmark_cells(settings["published"], row, runs, bootstrap, trained_on)
+    return _row_cells(settings, row, runs) | cells
 
 
 def _runs(settings: dict, row: str, found: Runs) -> list[Run]:

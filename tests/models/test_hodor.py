@@ -221,6 +221,23 @@ def test_open_decisions_change_the_variants_that_they_are_about(option, modes):
         assert torch.allclose(ours, theirs) == (mode not in modes), mode
 
 
+def test_alpha_set_to_zero_is_the_same_weights_without_masking():
+    """Only the attention: descriptors still start under their masks."""
+    soft = narrow(attention="soft").network.encoder.eval()
+    weights = soft.state_dict()
+    zero, none = (narrow(**o).network.encoder.eval() for o in ({"zero_alpha": True}, {"attention": "none"}))
+    zero.load_state_dict(weights)
+    none.load_state_dict({name: value for name, value in weights.items() if not name.endswith("alpha")})
+    torch.manual_seed(1)
+    features, objects = torch.randn(1, 32, 8, 12), torch.zeros(1, 1, 8, 12)
+    objects[:, :, 2:6, 2:6] = 0.9
+    masks = predicted_masks(objects, (3, 3))
+    ours, expected, full = (torch.cat(encoder(features, *masks), 1) for encoder in (zero, none, soft))
+    assert torch.allclose(ours, expected, atol=1e-6) and (ours - full).abs().max() > 0.01
+    with pytest.raises(ValueError, match="hard masking has no alpha"):
+        Options(attention="hard", zero_alpha=True)
+
+
 def test_merging_takes_the_largest_background():
     logits = torch.tensor([1.0, 5.0, 2.0, 3.0]).view(1, 4, 1, 1)
     assert merge_backgrounds(logits, 2).flatten().tolist() == [5, 3]

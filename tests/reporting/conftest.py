@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from hodor.data.images import write_labels
 from hodor.provenance import sha256_file, sha256_json
@@ -82,10 +83,12 @@ class Project:
         return Path("data") / self.scale
 
     def settings(self, table: str = "ablation", **changed) -> dict:
-        """Those of the stamp of a table."""
+        """Those of the stamp of a table, or of the claims as far as they are those of a table."""
         costs = table == "costs"
         rows = {
-            row: entry for row, entry in self.rows.items() if (entry["selected"] if costs else table in entry["tables"])
+            row: entry
+            for row, entry in self.rows.items()
+            if (entry["selected"] if costs else table == "claims" or table in entry["tables"])
         }
         init: dict[str, str | None] = {}
         for row, entry in rows.items():
@@ -106,6 +109,7 @@ class Project:
             "title": "tiny, made up",
             "caption": "Numbers without meaning, on generated data.",
             "published": PUBLISHED,
+            "bootstrap": {"resamples": 1000, "seed": 0},
             "stamps": {step: digest for step, digest in self.stamps.items() if step.partition("/")[0] in init},
         } | changed
 
@@ -129,7 +133,12 @@ class Project:
     def _train(self, row: str, seed: int) -> None:
         stamp, folder = self._stamp(row, seed, "train", "train"), self.run(row, seed)
         folder.mkdir(parents=True)
-        (folder / "model.safetensors").write_bytes(f"weights of {row} {seed}".encode())
+        weights = {"of": np.frombuffer(f"{row} {seed}".encode(), np.uint8)}
+        if self.rows[row]["options"].get("attention") == "soft":
+            for layer in range(2):
+                name = f"network.encoder.layers.{layer}.cross_attention.alpha"
+                weights[name] = np.array([a + (layer + 1) * 0.25 + 0.05 * seed for a in START], np.float32)
+        save_file(weights, folder / "model.safetensors")
         inputs = {"coco": "1" * 64}
         if init := self.rows[row]["init"]:
             inputs["init"] = sha256_file(self.run(init, seed) / "model.safetensors")

@@ -1,13 +1,14 @@
 """Table 2: benchmarks side by side, the paper's numbers and their notes, and what is said of a row."""
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hodor.errors import HodorError
-from hodor.reporting import comparison
+from hodor.reporting import comparison, readable
 from hodor.reporting.readable import is_number
 from hodor.reporting.runs import read_run
 from hodor.reporting.tables import COST_COLUMNS, with_server_scores
@@ -49,6 +50,7 @@ def test_a_line_for_each_row_with_all_four_benchmarks(project):
         "seeds": "0",
         "n": "1",
         f"{VAL}_J&F_std": "",
+        f"{TEST_DEV}_J&F_low": "",
         f"{VAL}_paper_J&F": "77.5",
         f"{VAL}_note": "",
         f"{TEST_DEV}_J&F": "not run",
@@ -73,7 +75,7 @@ def test_a_cell_that_the_paper_leaves_empty_is_a_new_measurement(project):
     assert lines["hodor-soft-coco"][f"{VAL}_note"] == ""
     assert lines["dmn-aoa"][f"{TEST_DEV}_note"] == ""
     score = float(lines["dmn-aoa"][f"{VAL}_J&F"])
-    assert f"| {score:.1f} (new) |" in page() and page().count("(new) |") == 1
+    assert re.search(rf"\| {score:.1f} \[\d+\.\d, \d+\.\d\] \(new\) \|", page()) and page().count("(new) |") == 1
 
 
 def test_what_is_said_of_a_row_stands_in_every_table_and_page(project):
@@ -107,9 +109,11 @@ def test_at_the_scale_of_the_paper_they_stand_side_by_side_and_their_notes_below
     project.scale = "paper"
     project.add("hodor-soft-coco", "soft", tables=["comparison"])
     project.add("dmn-aoa", method="dmn-aoa", tables=["comparison"], note=NOTE, selected=False)
-    score = float(make(project)["hodor-soft-coco"][f"{VAL}_J&F"])
+    line = make(project)["hodor-soft-coco"]
+    score = readable.score(*(line[f"{VAL}_J&F{end}"] for end in ("", "_std", "_low", "_high")))
+    assert re.fullmatch(r"\d+\.\d \[\d+\.\d, \d+\.\d\]", score)
     assert "| DAVIS-2017 val J&F | paper's DAVIS-2017 val J&F |" in page()
-    assert f"| Hodor-Soft-Coco | COCO | {score:.1f} | 77.5 | not run | 65.0 | not run | – | not run | – |" in page()
+    assert f"| Hodor-Soft-Coco | COCO | {score} | 77.5 | not run | 65.0 | not run | – | not run | – |" in page()
     assert (
         f"| Dmn-Aoa | static images | not run | 67.9 | not run | – | not run | – | not run | – | – | – | {NOTE} |"
         in (page())
@@ -127,7 +131,9 @@ def test_two_seeds_give_mean_and_standard_deviation(empty_project):
     a, b = (100 * run.predictions[VAL].overall["J&F-Mean"] for run in runs)
     assert float(line[f"{VAL}_J&F"]) == pytest.approx((a + b) / 2, abs=5e-5)
     assert float(line[f"{VAL}_J&F_std"]) == pytest.approx(abs(a - b) / 2**0.5, abs=5e-5)
-    assert f"| {(a + b) / 2:.1f} ± {abs(a - b) / 2**0.5:.1f} |" in page()
+    low, high = float(line[f"{VAL}_J&F_low"]), float(line[f"{VAL}_J&F_high"])
+    assert low < min(a, b) and max(a, b) < high
+    assert f"| {(a + b) / 2:.1f} ± {abs(a - b) / 2**0.5:.1f} [{low:.1f}, {high:.1f}] |" in page()
 
 
 def test_youtube_vos_is_measured_by_g(project):

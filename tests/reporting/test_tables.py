@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -12,8 +14,10 @@ from hodor.errors import HodorError
 from hodor.provenance import sha256_file
 from hodor.reporting.published import published_value
 from hodor.reporting.runs import read_run
+from hodor.reporting.samples import interval_cells, sample
 from hodor.reporting.tables import COLUMNS, tabulate
 from hodor.scoring.score import score
+from hodor.scoring.statistics import Bootstrap, estimate
 
 VAL = "davis2017-val"
 OUT = Path("results/tiny")
@@ -48,6 +52,7 @@ def test_the_ablation_table(project):
         "n": "1",
     }
     expected |= {"J&F_std": "", "paper_J&F": "77.5", "parameters": "123456"}
+    assert float(soft["J&F_low"]) < float(soft["J&F"]) < float(soft["J&F_high"])
     expected |= {"manifest": "runs/tiny/hodor-soft-coco/seed0/manifest.json"}
     assert {key: soft[key] for key in expected} == expected
     assert json.loads(Path(soft["manifest"]).read_text())["row"] == "hodor-soft-coco"
@@ -66,7 +71,9 @@ def test_table_1_is_about_one_benchmark_whatever_else_is_scored(project):
 def test_a_row_that_was_not_run_says_so(project):
     line = next(line for line in make(project)["ablation_table"] if line["row"] == "hodor-hard-coco")
     assert (line["J&F"], line["n"], line["attention"]) == ("not run", "0", "hard")
-    assert {line[key] for key in ("seeds", "J", "F", "J&F_std", "parameters", "manifest")} == {""}
+    assert {line[key] for key in ("seeds", "J", "F", "J&F_std", "J&F_low", "J&F_high", "parameters", "manifest")} == {
+        ""
+    }
     assert "| Hodor-Hard-Coco | COCO | hard | not run | – |" in (OUT / "ablation_table.md").read_text()
 
 
@@ -102,7 +109,39 @@ def test_two_seeds_give_mean_and_standard_deviation(empty_project):
     assert float(line["J&F"]) == pytest.approx((a + b) / 2, abs=5e-5)
     assert float(line["J&F_std"]) == pytest.approx(abs(a - b) / 2**0.5, abs=5e-5)
     assert (line["seeds"], line["n"], len(line["manifest"].split())) == ("0 3", "2", 2)
-    assert f"{(a + b) / 2:.1f} ± {abs(a - b) / 2**0.5:.1f}" in (OUT / "ablation_table.md").read_text()
+    low, high = float(line["J&F_low"]), float(line["J&F_high"])
+    assert low < min(a, b) and max(a, b) < high  # sequences vary too
+    text = (OUT / "ablation_table.md").read_text()
+    assert f"| {(a + b) / 2:.1f} ± {abs(a - b) / 2**0.5:.1f} [{low:.1f}, {high:.1f}] | 2 |" in text
+    assert "standard deviation over seeds" in text and "n = 1" not in text
+
+
+def test_a_score_of_one_seed_says_so_and_has_an_interval_over_sequences(project):
+    line = next(line for line in make(project)["ablation_table"] if line["row"] == "hodor-soft-coco")
+    expected = estimate(sample([read_run(project.run("hodor-soft-coco"))], VAL), Bootstrap(1000, 0))
+    assert float(line["J&F"]) == pytest.approx(expected.mean, abs=5e-5)
+    assert (line["J&F_low"], line["J&F_high"]) == (f"{expected.low:.4f}", f"{expected.high:.4f}")
+    for name in ("ablation_table", "comparison_table", "extended_table"):
+        text = (OUT / f"{name}.md").read_text()
+        assert "one seed (n = 1): its interval is over sequences alone" in text
+        assert "percentile bootstrap over sequences and seeds, 1,000 resamples, generator seed 0" in text
+
+
+def test_a_number_that_a_server_gave_has_no_interval(project):
+    run = read_run(project.run("hodor-soft-coco"))
+    run = replace(run, predictions={VAL: replace(run.predictions[VAL], objects={})})
+    assert sample([run], VAL) is None and interval_cells([run], VAL, Bootstrap()) == ("", "")
+    assert sample([run], "ytvos2019-val") is None  # not scored on it
+
+
+def test_the_score_of_youtube_vos_averages_over_categories(project):
+    run = read_run(project.run("hodor-soft-coco"))
+    objects = run.predictions[VAL].objects
+    categories = {name: "unseen" if name == "walk_1" else "seen" for name in objects}
+    run = replace(run, predictions={VAL: replace(run.predictions[VAL], categories=categories)})
+    j_and_f = {name: 50 * (entry["J-Mean"] + entry["F-Mean"]) for name, entry in objects.items()}
+    seen = fmean(value for name, value in j_and_f.items() if name != "walk_1")
+    assert sample([run], VAL).scores() == pytest.approx([(seen + j_and_f["walk_1"]) / 2])
 
 
 def test_below_the_scale_of_the_paper_its_numbers_stand_apart(project):
@@ -131,7 +170,9 @@ def test_at_the_scale_of_the_paper_they_stand_side_by_side(empty_project):
 
 def test_the_tables_have_no_times_and_do_not_change_when_only_times_do(project):
     make(project)
-    names = [f"{table}_table.{kind}" for table in ("ablation", "comparison", "extended") for kind in ("csv", "md")]
+    names = [
+        f"{table}_table.{kind}" for table in ("ablation", "comparison", "extended") for kind in ("csv", "md", "tex")
+    ]
     before = {name: (OUT / name).read_bytes() for name in names}
     for row in ("hodor-soft-coco", "copy-first-mask"):
         for name in ("train.json", f"{VAL}/segment.json", f"{VAL}/score.json"):
@@ -151,9 +192,9 @@ def make_one(project, table: str) -> None:
 @pytest.mark.parametrize(
     ("table", "files"),
     [
-        ("ablation", {"ablation_table.csv", "ablation_table.md"}),
-        ("comparison", {"comparison_table.csv", "comparison_table.md"}),
-        ("extended", {"extended_table.csv", "extended_table.md"}),
+        ("ablation", {"ablation_table.csv", "ablation_table.md", "ablation_table.tex"}),
+        ("comparison", {"comparison_table.csv", "comparison_table.md", "comparison_table.tex"}),
+        ("extended", {"extended_table.csv", "extended_table.md", "extended_table.tex"}),
         ("costs", {"costs.csv"}),
     ],
 )

@@ -11,13 +11,15 @@ from hodor.scoring.benchmarks import get_benchmark
 
 SHOWN = {"render": 1, "publish_pages": 1}
 COSTS = {"tabulate_costs": 1, "publish_costs": 1}
+CLAIMS = {"claims": 1, "publish_claims": 1}
 
 
 def with_tables(checkout, rows: Collection[str]) -> dict[str, int]:
-    """The tables that show one of these rows, the costs, and the report."""
+    """The tables that show one of these rows, the costs, the claims about one of them, and the report."""
     config = checkout.config()
     count = len({table for row in rows for table in config.rows[row].tables})
-    return {"tabulate": count, "publish": count, **COSTS, **SHOWN}
+    judged = CLAIMS if config.claims.rows() & set(rows) else {}
+    return {"tabulate": count, "publish": count, **COSTS, **judged, **SHOWN}
 
 
 def from_training(checkout, rows: Collection[str]) -> dict[str, int]:
@@ -58,7 +60,9 @@ def test_settings_of_the_cyclic_stage_train_the_cyclic_rows(checkout):
 
 def test_what_is_said_of_a_row_makes_its_tables_alone(checkout):
     checkout.edit("config/rows.yaml", "    label: HODOR, no masking\n", "    label: HODOR, no masking\n    note: hm\n")
-    assert checkout.due() == with_tables(checkout, ["hodor-none-coco"])
+    # A verdict names no note.
+    jobs = with_tables(checkout, ["hodor-none-coco"])
+    assert checkout.due() == {rule: count for rule, count in jobs.items() if rule not in CLAIMS}
     assert planned(checkout, "tabulate", "table") == planned(checkout, "publish", "table") == ["ablation"]
 
 
@@ -97,7 +101,8 @@ def test_a_table_waits_for_its_own_rows_alone(fresh, table):
         "ablation": {"stm", "kmn", "stcn", "copy-first-mask"},
         "comparison": {"hodor-none-coco", "hodor-hard-cyclic"},
     }
-    assert not trained & others.get(table, {"hodor-soft-coco", "stm"})
+    # Rows that are read in another way need their beginning: stcn, hodor-soft-coco.
+    assert not trained & others.get(table, {"hodor-none-coco", "hodor-soft-cyclic", "stm"})
     assert others.get(table, set()) <= set(config.selected)
 
 
@@ -200,7 +205,32 @@ def test_code_of_tables_makes_tables_and_report(checkout):
 
 def test_code_of_downloads_trains_nothing(checkout):
     checkout.append("hodor/data/download.py", "\nANOTHER = 1\n")
-    assert not {"train", "segment", "score", "tabulate", "tabulate_costs"} & checkout.due().keys()
+    assert not {"train", "segment", "score", "tabulate", "tabulate_costs", "claims"} & checkout.due().keys()
+
+
+def test_another_claim_or_rule_makes_the_verdicts_alone(checkout):
+    checkout.edit("config/claims.yaml", "on_par: 0.5", "on_par: 1")
+    assert checkout.due() == CLAIMS | SHOWN
+    checkout.edit("config/claims.yaml", "on_par: 1", "on_par: 0.5")
+    assert checkout.due() == {}
+    checkout.append("hodor/reporting/verdicts.py", "\nANOTHER = 1\n")
+    assert checkout.due() == CLAIMS | SHOWN
+
+
+def test_other_resamples_make_tables_and_verdicts(checkout):
+    checkout.edit("config/claims.yaml", "resamples: 10000", "resamples: 1000")
+    jobs = with_tables(checkout, selected(checkout))
+    assert checkout.due() == {rule: count for rule, count in jobs.items() if rule not in COSTS}
+
+
+def test_a_claim_waits_for_its_own_rows_alone(fresh):
+    checkout = fresh()
+    row = "hodor-soft-coco-alpha0"
+    assert set(planned(checkout, "segment", "row", "--", "results/claims.json")) == checkout.config().claims.rows()
+    due = checkout.due("--config", f"rows={row}", "--", "results/claims.json")
+    # The row that it reads is trained, and it reads that.
+    assert due == {"fetch": 2, "prepare": 2, "train": 2, "segment": 1, "score": 1, "manifest": 1} | CLAIMS
+    assert checkout.due("--config", "rows=copy-first-mask", "--", "results/claims.json") == CLAIMS
 
 
 def test_a_space_in_a_rule_or_another_mirror_is_no_change(checkout):

@@ -37,6 +37,44 @@ def test_everything_is_made(finished):
         assert manifest["row"] == line["row"] and manifest["config"]["train"]["settings"]["row"] == line["row"]
 
 
+def test_every_claim_has_a_verdict_and_few_sequences_decide_nothing(finished):
+    made = json.loads((finished.path / "results" / "claims.json").read_text())
+    config = finished.config()
+    assert [claim["id"] for claim in made["claims"]] == [entry["id"] for entry in config.claims.entries()]
+    assert "generated world" in made["statement"]
+    for claim in made["claims"]:
+        run = claim["benchmark"] in (None, *config.scale.benchmarks)
+        assert claim["verdict"] == ("undecided" if run else "not run"), claim
+        assert (claim["effect"] is None) == (not run) and claim["reason"]
+        assert (claim["interval"] is None) == (not run or claim["metric"] == "alpha")
+    assert {claim["metric"] for claim in made["claims"]} == {"J&F", "G", "alpha"}
+    assert (finished.path / "results" / "claims.md").read_text().count("**undecided**") > 10
+
+
+def test_three_seeds_give_intervals_over_seeds(checkout):
+    rows = ("hodor-none-coco", "hodor-soft-coco")
+    chosen = ["--config", f"rows={','.join(rows)}", "seeds=0,1,2"]
+    trained = {seed: checkout.path / f"runs/tiny/hodor-soft-coco/seed{seed}/model.safetensors" for seed in range(3)}
+    before = trained[0].stat().st_mtime_ns
+    checkout.snakemake(*chosen, "--", "results/ablation_table.csv", "results/claims.json")
+    assert trained[0].stat().st_mtime_ns == before and trained[1].read_bytes() != trained[2].read_bytes()
+    lines = {line["row"]: line for line in read(checkout.path / "results" / "ablation_table.csv")}
+    for row in rows:
+        line = lines[row]
+        assert (line["seeds"], line["n"], len(line["manifest"].split())) == ("0 1 2", "3", 3)
+        # After three steps of training, seeds may still score the same.
+        assert float(line["J&F_std"]) >= 0 and float(line["J&F_low"]) <= float(line["J&F"]) <= float(line["J&F_high"])
+    page = (checkout.path / "results" / "ablation_table.md").read_text()
+    assert re.search(r"\| \d+\.\d ± \d+\.\d \[\d+\.\d, \d+\.\d\] \| 3 \|", page) and "n = 1" not in page
+    made = json.loads((checkout.path / "results" / "claims.json").read_text())
+    claims = {claim["id"]: claim for claim in made["claims"]}
+    assert made["seeds"] == [0, 1, 2] and claims["soft-over-none-coco"]["seeds"] == 3
+    assert "n = 1" not in claims["soft-over-none-coco"]["reason"]
+    low, high = claims["alphas-move-coco"]["interval"]
+    assert low <= claims["alphas-move-coco"]["effect"] <= high and claims["alphas-move-coco"]["seeds"] == 3
+    assert claims["soft-over-hard-coco"]["verdict"] == "not run"
+
+
 @pytest.mark.long
 def test_extended_rows_train_and_score(fresh):
     """Dense video, detached masks, another recipe, and a row that reads another's weights in another way."""
@@ -60,7 +98,7 @@ def test_every_job_has_a_log_and_a_benchmark(finished):
     steps = len(re.findall(r"^    log: ", (finished.path / "output.txt").read_text(), re.MULTILINE))
     assert logs == benchmarks
     config = finished.config()
-    made = (*TABLES, "costs")  # each tabulated and published; then the pages
+    made = (*TABLES, "costs", "claims")  # each tabulated and published; then the pages
     # Rows that are only another's beginning are trained, not scored.
     datasets = {benchmark.dataset for benchmark in map(get_benchmark, config.scale.benchmarks)}
     datasets |= {dataset for row in config.needed() for dataset in config.datasets(row)}

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 TABLES = [f"results/{table}_table.csv" for table in ("ablation", "comparison", "extended")]
-TARGETS = [*TABLES, "results/costs.csv", "reports/index.html"]
+TARGETS = [*TABLES, "results/costs.csv", "results/claims.json", "reports/index.html"]
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 # Scores become tables, tables become pages; results/ and reports/ hold copies of those of the configured scale. A table
 # waits for its own rows alone, the pages for all tables.
-FILES = {table: [f"{table}_table.csv", f"{table}_table.md"] for table in TABLES} | {"costs": ["costs.csv"]}
+FILES = {table: [f"{table}_table.{kind}" for kind in ("csv", "md", "tex")] for table in TABLES}
+FILES |= {"costs": ["costs.csv"], "claims": ["claims.json", "claims.md"]}
 RUNS = {
     table: [paths.run(SCALE, row, seed) for row in CONFIG.tabulated(table) for seed in CONFIG.seeds] for table in FILES
 }
@@ -35,6 +36,7 @@ rule tabulate:
     output:
         paths.results(SCALE) / "{table}_table.csv",
         paths.results(SCALE) / "{table}_table.md",
+        paths.results(SCALE) / "{table}_table.tex",
     log:
         paths.log(SCALE, "tabulate-{table}"),
     benchmark:
@@ -63,6 +65,31 @@ use rule tabulate as tabulate_costs with:
         paths.log(SCALE, "tabulate-costs"),
     benchmark:
         paths.benchmark(SCALE, "tabulate-costs")
+
+
+# Every claim of the poster gets a verdict from the rows that it is about.
+rule claims:
+    input:
+        stamp=paths.stamp(SCALE, "claims"),
+        runs=[run / name for run in RUNS["claims"] for name in ("train.json", "manifest.json")],
+        predictions=[
+            prediction / name
+            for prediction in PREDICTIONS["claims"]
+            for name in ("masks.json", "segment.json", "score.json")
+        ],
+    output:
+        [paths.results(SCALE) / name for name in FILES["claims"]],
+    log:
+        paths.log(SCALE, "claims"),
+    benchmark:
+        paths.benchmark(SCALE, "claims")
+    conda:
+        "../../environment.yml"
+    params:
+        runs=paths.runs(SCALE),
+        out=paths.results(SCALE),
+    shell:
+        "python -m hodor claims --stamp {input.stamp} --runs {params.runs} --out {params.out} 2>&1 | tee {log} >&2"
 
 
 rule render:
@@ -96,10 +123,11 @@ rule render:
 rule publish:
     input:
         configured=paths.configured(),
-        tables=[paths.results(SCALE) / "{table}_table.csv", paths.results(SCALE) / "{table}_table.md"],
+        tables=[paths.results(SCALE) / f"{{table}}_table.{kind}" for kind in ("csv", "md", "tex")],
     output:
         paths.results() / "{table}_table.csv",
         paths.results() / "{table}_table.md",
+        paths.results() / "{table}_table.tex",
     log:
         paths.log(SCALE, "publish-{table}"),
     benchmark:
@@ -143,6 +171,18 @@ rule publish_submission:
 rule submissions:
     input:
         [paths.submission(None, *submission) for submission in SUBMISSIONS],
+
+
+use rule publish as publish_claims with:
+    input:
+        configured=paths.configured(),
+        tables=[paths.results(SCALE) / name for name in FILES["claims"]],
+    output:
+        [paths.results() / name for name in FILES["claims"]],
+    log:
+        paths.log(SCALE, "publish-claims"),
+    benchmark:
+        paths.benchmark(SCALE, "publish-claims")
 
 
 rule tables:

@@ -17,11 +17,11 @@ rule score:
         paths.log(SCALE, "score-{row}-seed{seed}-{benchmark}"),
     benchmark:
         paths.benchmark(SCALE, "score-{row}-seed{seed}-{benchmark}")
+    wildcard_constraints:
+        benchmark="|".join(name for name in CONFIG.scale.benchmarks if name not in SECRET) or "none",
     conda:
         "../../environment.yml"
     threads: 2
-    wildcard_constraints:
-        benchmark="|".join(name for name in CONFIG.scale.benchmarks if name not in SECRET) or "none",
     params:
         out=subpath(output[0], parent=True),
         truth=lambda wildcards: paths.dataset(SCALE, get_benchmark(wildcards.benchmark).dataset),
@@ -46,10 +46,10 @@ rule submit:
         paths.log(SCALE, "score-{row}-seed{seed}-{benchmark}"),
     benchmark:
         paths.benchmark(SCALE, "score-{row}-seed{seed}-{benchmark}")
-    conda:
-        "../../environment.yml"
     wildcard_constraints:
         benchmark="|".join(SECRET) or "none",
+    conda:
+        "../../environment.yml"
     params:
         out=subpath(output[0], parent=True),
         truth=lambda wildcards: paths.dataset(SCALE, get_benchmark(wildcards.benchmark).dataset),

@@ -81,6 +81,8 @@ class Encoder(nn.Module):
         x = initial_descriptors(pixels, shown, backgrounds=split)
         if not self.options.mask_backgrounds:
             masks = torch.cat([torch.ones_like(masks[:, :split]), masks[:, split:]], dim=1)
+        if self.options.zero_alpha:
+            masks = torch.zeros_like(masks)  # 0 * mask = alpha * 0: the attention alone no longer sees the masks
         count = objects.shape[1]
         embedding = torch.cat([self.background_embedding, self.object_embedding.expand(count, -1)])
         embedding = embedding.expand(len(x), -1, -1)

@@ -47,11 +47,19 @@ class Options(BaseModel):
     alpha_inside_scale: bool = False
     # Whether weight decay pulls alpha towards 0, as released.
     decay_alpha: bool = True
+    # Read the weights as if every alpha were 0: what the learned alphas are worth. For rows that train nothing.
+    zero_alpha: bool = False
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "Options":
         if self.weights and self.backbone != "swin":
             raise ValueError(f"`weights` {self.weights} are for backbone swin, not {self.backbone}")
+        return self
+
+    @model_validator(mode="after")
+    def _alpha_to_zero(self) -> "Options":
+        if self.zero_alpha and self.attention != "soft":
+            raise ValueError(f"`zero_alpha` is about soft masking: {self.attention} masking has no alpha")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,136 @@
+"""config/claims.yaml: what the poster claims and what decides it (the workflow reads it at every start: no heavy imports).
+
+The rule of a verdict itself is `hodor.reporting.verdicts`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hodor.data.sources import EDITIONS
+from hodor.errors import HodorError
+from hodor.scoring.benchmarks import BENCHMARKS
+from hodor.settings import none_of, read_yaml, validate
+
+KINDS = ("better", "at-least", "alphas-move")
+
+
+class Claim(BaseModel):
+    """One claim. On several benchmarks it is as many claims, each with a verdict of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    claim: str = Field(min_length=1, description="a sentence that is true or not")
+    kind: Literal[KINDS] = Field(
+        description="better: the first row scores above the second; at-least: on par with or above it; alphas-move: "
+        "the row's learned alphas leave their starting values by more than the spread over seeds"
+    )
+    rows: list[str] = Field(min_length=1, max_length=2, description="ids of rows.yaml: two to compare, or one")
+    benchmarks: list[Literal[tuple(BENCHMARKS)]] = Field([], description="where two rows are compared")
+    source: str = Field(min_length=1, description="where the claim is made")
+    note: str = Field("", description="what must be known of the verdict, if anything")
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "Claim":
+        if self.kind == "alphas-move":
+            if len(self.rows) != 1 or self.benchmarks:
+                raise ValueError("kind alphas-move is about one row and no benchmark")
+        elif len(set(self.rows)) != 2 or not self.benchmarks:
+            raise ValueError(f"kind {self.kind} compares two different rows on one benchmark or more")
+        if len(set(self.benchmarks)) != len(self.benchmarks):
+            raise ValueError("benchmarks: an entry is given twice")
+        return self
+
+
+class WithoutVerdict(BaseModel):
+    """Rows whose numbers decide no claim in an edition of the data, because they train on other data there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    edition: Literal[EDITIONS]
+    stages: list[str] = Field(min_length=1, description="rows that train in one of these stages, or start from such")
+    reason: str = Field(min_length=1)
+
+
+class BootstrapSettings(BaseModel):
+    """Of the intervals in tables and claims."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    resamples: int = Field(10_000, ge=100, le=1_000_000)
+    seed: int = Field(0, ge=0, description="start of the random generator")
+
+
+class Rule(BaseModel):
+    """Numbers in the rule of a verdict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    on_par: float = Field(0.5, gt=0, lt=100, description="points within which two rows are on par")
+    fewest_sequences: int = Field(10, ge=2, description="with fewer sequences nothing is decided")
+
+
+class Claims(BaseModel):
+    """config/claims.yaml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bootstrap: BootstrapSettings = BootstrapSettings()
+    rule: Rule = Rule()
+    evidence: dict[Literal[EDITIONS], str] = Field(description="edition of the data -> what a verdict on it is about")
+    without_verdict: list[WithoutVerdict] = []
+    claims: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$")], Claim]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Claims":
+        if missing := [edition for edition in EDITIONS if not self.evidence.get(edition, "").strip()]:
+            raise ValueError(f"evidence: nothing is said of edition {', '.join(missing)}")
+        return self
+
+    def rows(self) -> set[str]:
+        """Ids of the rows that a claim is about."""
+        return {row for claim in self.claims.values() for row in claim.rows}
+
+    def entries(self) -> list[dict]:
+        """The claims one by one, a benchmark each: {"id", "claim", "kind", "benchmark" (or None), "rows", "source",
+        "note"}."""
+        return [
+            {
+                "id": id if len(claim.benchmarks) < 2 else f"{id}-{benchmark}",
+                "claim": claim.claim,
+                "kind": claim.kind,
+                "benchmark": benchmark,
+                "rows": claim.rows,
+                "source": claim.source,
+                "note": claim.note,
+            }
+            for id, claim in self.claims.items()
+            for benchmark in claim.benchmarks or [None]
+        ]
+
+
+def load_claims(folder: Path, options: Mapping[str, Mapping[str, Any]], stages: set[str]) -> Claims:
+    """Reads and checks claims.yaml in the folder `config`.
+
+    Args:
+        options: row id -> its method options.
+        stages: stages that rows train in.
+
+    Raises:
+        HodorError: any fault, with the file, the key and the allowed values.
+    """
+    name = f"{folder.name}/claims.yaml"
+    claims = validate(Claims, read_yaml(folder / "claims.yaml", name), name)
+    for id, claim in claims.claims.items():
+        for row in claim.rows:
+            if row not in options:
+                raise HodorError(f"{name}: claims.{id}.rows: {none_of(row, list(options))}")
+            if claim.kind == "alphas-move" and options[row].get("attention") != "soft":
+                raise HodorError(f"{name}: claims.{id}.rows: {row} has no alphas: its attention is not soft")
+    for i, entry in enumerate(claims.without_verdict):
+        for stage in entry.stages:
+            if stage not in stages:
+                raise HodorError(f"{name}: without_verdict[{i}].stages: {none_of(stage, sorted(stages))}")
+    return claims
