@@ -17,10 +17,9 @@ from pathlib import Path
 
 from hodor.data import coco, davis, saliency, voc, youtube_vos
 from hodor.data.extract import extract_all
-from hodor.data.fetch import RECORD
 from hodor.data.image_sets import StillImage, load_images
 from hodor.data.progress import Progress
-from hodor.data.sources import ARCHIVES
+from hodor.data.sources import ARCHIVES, RECORD
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_file, write_json_atomic

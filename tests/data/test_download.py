@@ -272,7 +272,7 @@ def test_tries_without_progress_end(server, target):
 
 def test_call_that_was_killed_before_the_renaming_is_finished(server, target, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_damage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module, "damage", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             download(server.address, target, limits=LIMITS)
     assert names(target) == ["train.zip.part", "train.zip.part.json"]
