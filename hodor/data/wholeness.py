@@ -43,9 +43,10 @@ def is_whole(path: Path, name: str, *, thorough: bool = False) -> bool | None:
             return tarfile.is_tarfile(path) and _ends_empty(path)
         if name.endswith(_GZIP):
             with gzip.open(path) as reader:
+                some = bool(reader.read(1))
                 while reader.read(_BLOCK):
                     pass
-            return True
+            return some
     except _ERRORS:
         return False
     return None
@@ -105,7 +106,7 @@ def _begins_like_zip(path: Path) -> bool:
 
 
 def _ends_empty(path: Path) -> bool:
-    """A tar ends with empty blocks of 512 bytes, which one that is cut off lacks."""
+    """A tar is made of blocks of 512 bytes and ends with empty ones, which one that is cut off lacks."""
     with open(path, "rb") as file:
-        file.seek(-512, 2)
-        return not any(file.read())
+        start = file.seek(-512, 2)
+        return start % 512 == 0 and not any(file.read())
