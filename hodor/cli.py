@@ -147,8 +147,8 @@ def _fetch(options: argparse.Namespace, stamp: dict[str, Any] | None) -> None:
     # The mirror says where to look, not what is wanted: it is no part of the stamp.
     stamp["settings"]["mirror"] = os.environ.get("HODOR_MIRROR") or None
     edition = stamp["settings"].get("edition")
-    lock = None if edition == "generated" else paths.locks(edition)
-    _entry("data.fetch", "fetch")(stamp, options.out, lock=lock)
+    lock = paths.locks(edition) if edition in ("official", "subset") else None
+    _entry("data.fetch", "fetch")(stamp, options.out, lock)
 
 
 def _prepare(options: argparse.Namespace, stamp: dict[str, Any]) -> None:

@@ -121,7 +121,7 @@ def download(
                 ) from again
             wait = min(limits.longest_wait, limits.first_wait * 2 ** max(failures - 1, 0) * random.uniform(0.8, 1.2))
             wait = wait if again.wait is None else min(max(wait, again.wait), limits.longest_wait)
-            print(f"{target.name}: {again}; next try in {wait:.1f} s\n", end="", file=sys.stderr, flush=True)
+            print(f"{_label(part)}: {again}; next try in {wait:.1f} s\n", end="", file=sys.stderr, flush=True)
             _pause(wait, stop)
     length = _length(part)
     os.replace(part, target)
@@ -216,7 +216,7 @@ def _receive(
     limits: Limits,
     stop: threading.Event | None,
 ) -> None:
-    progress = Progress(part.name.removesuffix(".part"), total, done=offset)
+    progress = Progress(_label(part), total, done=offset)
     window, received, head = time.monotonic(), 0, b""
     with open(part, "r+b" if offset else "wb") as file:
         file.seek(offset)
@@ -304,6 +304,11 @@ def _web_page(address: str) -> str:
         f"{address}: the server sent a web page or another kind of file, not the archive (a log-in, a notice, a moved "
         "file); look at the address in a browser, or give a mirror"
     )
+
+
+def _label(part: Path) -> str:
+    """Data set and archive: several that come at once may have the same name."""
+    return f"{part.parent.name}/{part.name.removesuffix('.part')}"
 
 
 def _note(part: Path) -> Path:

@@ -51,7 +51,7 @@ class Request:
     lock: LockFile | None = None
 
 
-def fetch(stamp: dict, out: Path, *, lock: Path | None = None, limits: Limits = _PATIENCE) -> None:
+def fetch(stamp: dict, out: Path, lock: Path | None = None, *, limits: Limits = _PATIENCE) -> None:
     """Brings a data set's archives to `out` and writes `out/archives.json` = {archive: {"size", "sha256"}}.
 
     Args:

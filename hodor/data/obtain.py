@@ -148,7 +148,7 @@ def _copy(source: Source, origin: Path, target: Path, hint: str, stop: threading
         raise HodorError(
             f"{target.parent}: {format_bytes(free)} are free, {format_bytes(before[0])} are needed; make room"
         )
-    progress = Progress(target.name, before[0])
+    progress = Progress(f"{target.parent.name}/{target.name}", before[0])
     try:
         with open(origin, "rb") as reader, open(part, "wb") as writer:
             while block := reader.read(1 << 20):
