@@ -269,6 +269,15 @@ def test_retry_after_is_capped(server, target, monkeypatch):
     assert waits == [LIMITS.longest_wait]
 
 
+def test_retry_after_may_be_a_date():
+    def wait(value):
+        return module._retry_after({"Retry-After": value})
+
+    assert 55 < wait(email.utils.formatdate(time.time() + 60, usegmt=True)) <= 60
+    assert wait(email.utils.formatdate(time.time() - 60, usegmt=True)) == 0
+    assert wait("12") == 12 and wait("soon") is None and module._retry_after({}) is None
+
+
 def test_gives_up_with_one_error_and_continues_in_the_next_call(server, target):
     server.script = ["truncate", *["503"] * 4]
     with pytest.raises(HodorError, match=r"train\.zip: gave up after 4 tries in a row \(the server answered 503\)"):

@@ -1,12 +1,16 @@
 """The record of checksums that nobody publishes, written by several processes."""
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
 
+from hodor.closure import closure
+from hodor.config import load
 from hodor.data.lock_file import LockFile
 from hodor.data.sources import Source
+from hodor.stamps import Stamps
 
 A = "a" * 64
 
@@ -47,3 +51,18 @@ def test_processes_that_record_at_once_lose_nothing(tmp_path):
     running = [subprocess.Popen([*command, str(i)]) for i in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
     assert len(json.loads(path.read_text())) == 75
+
+
+def test_nothing_is_due_when_a_lock_is_written(root, tmp_path):
+    """Neither a stamp nor a stage of dvc.yaml, which depends on the folder config, knows the file."""
+    shutil.copytree(root / "config", tmp_path / "config")
+    before = Stamps(load(tmp_path / "config", {"scale": "paper"}), root).contents
+    lock = LockFile(tmp_path / "config" / "locks" / "official.json")
+    lock.record(Source("davis", "official", "DAVIS-2017-test-dev-480p.zip"), 1, A)
+    assert Stamps(load(tmp_path / "config", {"scale": "paper"}), root).contents == before
+    assert "/config/locks/" in (root / ".dvcignore").read_text().splitlines()
+
+
+def test_a_change_of_the_downloads_extracts_nothing_again():
+    assert closure(["hodor.data.prepare"]).count("hodor.data.extract") == 1
+    assert not {"hodor.data.fetch", "hodor.data.download"} & set(closure(["hodor.data.prepare"]))
