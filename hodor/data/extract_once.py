@@ -34,7 +34,6 @@ def extract_once(archives: Mapping[Path, str], out: Path) -> dict[str, str]:
             return {name: sha256 for name, (sha256, _, _) in files.items()}
     except (HodorError, KeyError, TypeError, ValueError, AttributeError):
         pass  # not there, or broken: nothing is known
-    forget(out)
     digests = extract_all(list(archives), out)
     files = {name: [sha256, *_seen(out / name)] for name, sha256 in digests.items()}
     write_json_atomic(record, {"archives": origin, "files": files})

@@ -168,6 +168,19 @@ def test_several_archives_come_at_once_each_with_its_line(place, server, capsys,
         assert "/s, " in line and " of " in line and line.count("%") == 1, "whole lines, though several print"
 
 
+def test_published_checksums_are_enforced(place, server):
+    """The little archives are not the official ones, which the table knows by size, sha256 or md5."""
+    for dataset, what in (
+        ("davis2016", "md5 .* where 0cb3cf9c"),
+        ("resnet-imagenet", "the server offers .* bytes where"),
+    ):
+        with pytest.raises(HodorError, match=what):
+            fetch_command([dataset], scale="paper", mirror=server.address)
+        folder = place / "data/paper/archives" / dataset
+        assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == []
+    assert not (place / "config/locks").exists()
+
+
 def test_names_and_groups(root):
     from hodor.config import load
 

@@ -36,6 +36,20 @@ def test_entries_are_sorted_whatever_the_order(tmp_path):
     assert list(json.loads(lock.path.read_text())) == ["davis/a.zip", "davis/b.zip", "davis/c.zip"]
 
 
+def test_of_two_that_record_the_same_the_first_counts(tmp_path, monkeypatch):
+    lock, source = LockFile(tmp_path / "official.json"), Source("davis", "official", "x.zip")
+    lock.record(source, 5, A)
+    read, looks = LockFile._read, []
+
+    def nothing_yet(self):
+        looks.append(self)
+        return {} if len(looks) == 1 else read(self)
+
+    monkeypatch.setattr(LockFile, "_read", nothing_yet)
+    lock.record(source, 6, "b" * 64)
+    assert json.loads(lock.path.read_text())["davis/x.zip"]["size"] == 5
+
+
 def test_processes_that_record_at_once_lose_nothing(tmp_path):
     script = """
         import sys
