@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -248,22 +249,31 @@ def test_room_for_all_is_asked_before_the_first_byte(place, server, monkeypatch)
     assert not list((place / "data").rglob("*.part"))
 
 
-def test_a_process_killed_in_the_middle_continues_by_range(place, server, root):
+def start_and_wait_for_some(place, server, root):
+    """A process that is in the middle of a slow download, and its part."""
     without_checksums(place)
-    server.files["davis2016/DAVIS-data.zip"] = content = zipped(("x.bin", bytes(range(256)) * 4000))
+    server.files["davis2016/DAVIS-data.zip"] = zipped(("x.bin", bytes(range(256)) * 4000))
     server.pause = 0.02
     command = [sys.executable, "-m", "hodor", "fetch", "davis2016", "--scale", "paper", "--mirror", server.address]
     environment = {"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}
-    process = subprocess.Popen(command, cwd=place, env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=place, env=environment, stderr=subprocess.PIPE, text=True)
     part = place / "data/paper/archives/davis2016/DAVIS-data.zip.part"
     while not (part.exists() and part.stat().st_size > 300_000):
         time.sleep(0.01)
         assert process.poll() is None
-    process.kill()
-    process.wait()
+    return process, part
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_process_ended_in_the_middle_continues_by_range(place, server, root, number):
+    process, part = start_and_wait_for_some(place, server, root)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert "Traceback" not in errors and ("hodor fetch: interrupted" in errors) == (number == signal.SIGINT)
     there, server.pause = part.stat().st_size, 0.0
     fetch_command(["davis2016"], scale="paper", mirror=server.address)
-    assert part.with_suffix("").read_bytes() == content
+    assert part.with_suffix("").read_bytes() == server.files["davis2016/DAVIS-data.zip"]
     assert server.requests[-1] == ("GET", "davis2016/DAVIS-data.zip", there) and there > 0
 
 
