@@ -2,7 +2,7 @@
 
     fetch prepare train segment score submit manifest tabulate claims render
 
-A step takes its settings from a stamp, which the workflow writes; `score` and `submit` also work without one. Modules are
+A step takes its settings from a stamp, which the workflow writes; `fetch`, `score` and `submit` also work without. Modules are
 imported when their verb is called, so that each verb starts fast. Verbs for people are in `hodor.commands`.
 """
 
@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hodor import __version__
-from hodor.commands import add_parsers
+from hodor import __version__, paths
+from hodor.commands import add_fetch_arguments, add_parsers, fetch_named
 from hodor.data.sources import WEIGHT_SETS
 from hodor.errors import HodorError
 from hodor.locks import hold
@@ -25,7 +25,7 @@ from hodor.provenance import read_stamp
 _VERBS: dict[str, tuple[str, dict[str, str]]] = {
     "fetch": (
         "get a data set's archives, or generate them",
-        {"out": "folder for the archives and for archives.json, which lists them"},
+        {"out?": "folder for the archives and for archives.json, which lists them"},
     ),
     "prepare": (
         "extract and check archives",
@@ -122,7 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         command = verbs.add_parser(verb, help=about, description=about[0].upper() + about[1:] + ".")
         stamp_help = "the step's settings, a file that the workflow writes"
         if verb != "manifest":
-            command.add_argument("--stamp", type=Path, required=verb not in ("score", "submit"), help=stamp_help)
+            needed = verb not in ("fetch", "score", "submit")
+            command.add_argument("--stamp", type=Path, required=needed, help=stamp_help)
         for flag, help in flags.items():
             kind = str if flag.startswith("benchmark") else Path
             count = "+" if flag.endswith("+") else None
@@ -135,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
                 action=argparse.BooleanOptionalAction,
                 help="the official DAVIS toolkit too, which must agree (where it is installed, if absent)",
             )
+        if verb == "fetch":
+            add_fetch_arguments(command)
     add_parsers(verbs)
     return parser
 
@@ -155,10 +158,17 @@ def _entry(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"hodor.{module}"), name)
 
 
-def _fetch(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
+def _fetch(options: argparse.Namespace, stamp: dict[str, Any] | None) -> None:
+    if stamp is None:
+        fetch_named(options)
+        return
+    if options.out is None:
+        raise HodorError("--out is needed with --stamp")
     # The mirror says where to look, not what is wanted: it is no part of the stamp.
     stamp["settings"]["mirror"] = os.environ.get("HODOR_MIRROR") or None
-    _entry("data.fetch", "fetch")(stamp, options.out)
+    edition = stamp["settings"].get("edition")
+    lock = paths.locks(edition) if edition in ("official", "subset") else None
+    _entry("data.fetch", "fetch")(stamp, options.out, lock)
 
 
 def _prepare(options: argparse.Namespace, stamp: dict[str, Any]) -> None:

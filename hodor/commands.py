@@ -1,6 +1,6 @@
 """Verbs for people: they take arguments and no stamp, and no rule of the workflow calls them.
 
-    convert cost
+    convert cost, and fetch where it has no stamp
 
 Each adds its parser and names the function that does it; modules are imported when their verb is called.
 """
@@ -47,3 +47,27 @@ def _cost(options: argparse.Namespace) -> None:
 
     overrides = {"scale": options.scale, "rows": options.rows}
     print(cost(options.config, overrides, options.gpu, options.speed, frames=options.frames))
+
+
+def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `hodor fetch` takes without a stamp."""
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="data sets of config/datasets.csv, `weights` or `all`; none: the scale's",
+    )
+    parser.add_argument("--scale", help="a file of config/scales, without its ending (config.yaml's if absent)")
+    parser.add_argument("--mirror", help="folder or address that holds <data set>/<archive>, instead of every host")
+    parser.add_argument("--wait", action="store_true", help="wait for what must be downloaded by hand")
+    parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the configuration")
+
+
+def fetch_named(options: argparse.Namespace) -> None:
+    """`hodor fetch` without a stamp."""
+    from hodor.data.fetch_command import fetch_command
+    from hodor.errors import HodorError
+
+    if options.out is not None:
+        raise HodorError("--out belongs to --stamp; without one the archives go where the workflow looks for them")
+    fetch_command(options.names, options.config, options.scale, options.mirror, wait=options.wait)

@@ -58,6 +58,16 @@ def fetched(scale: str, dataset: str) -> Path:
     return archives(scale, dataset) / "archives.json"
 
 
+def locks(edition: str) -> Path:
+    """JSON file with the checksums of an edition's archives that nobody publishes. No step depends on it."""
+    return Path("config") / "locks" / f"{edition}.json"
+
+
+def released(weight_set: str) -> Path:
+    """Folder of the authors' checkpoints of one release, under the names of config/datasets.csv."""
+    return Path("data") / "weights" / weight_set
+
+
 def log(scale: str, name: str) -> Path:
     """What a step printed."""
     return runs(scale) / "logs" / f"{name}.log"

@@ -78,16 +78,21 @@ def test_wrong_usage_ends_with_status_2(arguments, capsys):
 
 def test_fetch_gets_the_mirror_from_the_environment(stamp, entry, monkeypatch, tmp_path):
     calls = entry("data.fetch", "fetch")
-    path = stamp("fetch", dataset="davis")
+    path = stamp("fetch", dataset="davis", edition="official")
     monkeypatch.setenv("HODOR_MIRROR", "/mirror")
     assert run("fetch", "--stamp", path, "--out", tmp_path / "out") == 0
     monkeypatch.setenv("HODOR_MIRROR", "")
     assert run("fetch", "--stamp", path, "--out", tmp_path / "out") == 0
-    (first, out), (second, _) = calls
-    assert first["settings"] == {"dataset": "davis", "mirror": "/mirror"} and out == tmp_path / "out"
+    (first, out, lock), (second, _, _) = calls
+    assert first["settings"] == {"dataset": "davis", "edition": "official", "mirror": "/mirror"}
+    assert out == tmp_path / "out" and lock == Path("config/locks/official.json")
     assert second["settings"]["mirror"] is None
     # The digest is that of the file, which knows no mirror.
     assert first["sha256"] == second["sha256"] == sha256_json(json.loads(path.read_text()))
+    calls.clear()
+    assert run("fetch", "--stamp", stamp("fetch", dataset="davis", edition="generated"), "--out", tmp_path) == 0
+    assert calls[0][2] is None, "what is generated needs no lock"
+    assert run("fetch", "--stamp", path) == 1
 
 
 def test_prepare(stamp, entry, tmp_path):

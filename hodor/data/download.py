@@ -14,16 +14,17 @@ import random
 import shutil
 import ssl
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from hodor.data.progress import Progress, format_bytes
+from hodor.data.wholeness import HEAD, damage, is_web_page
 from hodor.errors import HodorError
-from hodor.provenance import sha256_file, write_json_atomic
+from hodor.provenance import write_json_atomic
 
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _BLOCK = 1 << 18
@@ -48,6 +49,10 @@ class Limits:
 _PATIENCE = Limits()
 
 
+class Stopped(Exception):
+    """The caller asked for an end; the part stays, and the next call continues."""
+
+
 class _Again(Exception):
     """A try failed in a way that may pass; `wait` is the server's wish in seconds."""
 
@@ -62,38 +67,49 @@ def download(
     *,
     size: int | None = None,
     sha256: str | None = None,
+    md5: str | None = None,
+    hint: str = "",
     limits: Limits = _PATIENCE,
+    stop: threading.Event | None = None,
 ) -> tuple[int, str]:
     """Downloads `address` to `target`, continuing what an earlier call left.
 
     Args:
         address: http or https.
         target: the file to write; its folder exists.
-        size, sha256: what the file must have, None where unknown.
+        size, sha256, md5: what the file must have, None where unknown.
+        hint: what an error about them adds.
+        stop: ends the download soon after it is set.
 
     Returns:
         Size in bytes and hexadecimal sha256 of the file.
 
     Raises:
         HodorError: the file is not there, is not what its name says, has another size or checksum, does not fit on
-            the disk, or the server failed too often (then the part stays and the next call continues).
+            the disk, cannot be told whole, or the server failed too often (then the part stays and the next call
+            continues).
+        Stopped: `stop` was set.
     """
     part = target.with_name(target.name + ".part")
-    failures, best, doubtful = 0, _length(part), False
+    failures, best = 0, _length(part)
+    # The part may be wrong though the remote file is right: it was put together from several tries (joined), or the
+    # server announced no length, so that a broken connection looked like the end (endless).
+    joined = endless = False
     while True:
         try:
-            doubtful |= _attempt(address, part, size, limits)
-            damage, digest = _damage(part, target.name, size, sha256)
-            if damage is None:
+            again, endless = _attempt(address, part, size, hint, limits, stop)
+            joined |= again
+            fault, digest = damage(part, target.name, size, sha256, md5, joined=joined, endless=endless)
+            if fault is None:
                 break
             _discard(part)
-            if not doubtful:
+            if not (joined or endless):
                 raise HodorError(
-                    f"{address}: {damage}; the file there is not the expected one: look at the address in a browser, "
-                    "or give a mirror"
+                    f"{address}: {fault}; the file there is not the expected one: look at the address in a browser, "
+                    f"or give a mirror{hint}"
                 )
-            doubtful = False
-            raise _Again(damage)
+            joined = False
+            raise _Again(fault)
         except _Again as again:
             reached = _length(part)
             failures = 0 if reached >= best + limits.progress else failures + 1
@@ -105,25 +121,26 @@ def download(
                 ) from again
             wait = min(limits.longest_wait, limits.first_wait * 2 ** max(failures - 1, 0) * random.uniform(0.8, 1.2))
             wait = wait if again.wait is None else min(max(wait, again.wait), limits.longest_wait)
-            print(f"{target.name}: {again}; next try in {wait:.1f} s", file=sys.stderr, flush=True)
-            time.sleep(wait)
+            print(f"{_label(part)}: {again}; next try in {wait:.1f} s\n", end="", file=sys.stderr, flush=True)
+            _pause(wait, stop)
     length = _length(part)
     os.replace(part, target)
     _note(part).unlink(missing_ok=True)
     return length, digest
 
 
-def _attempt(address: str, part: Path, size: int | None, limits: Limits) -> bool:
+def _attempt(
+    address: str, part: Path, size: int | None, hint: str, limits: Limits, stop: threading.Event | None
+) -> tuple[bool, bool]:
     """Tries once to bring the part to its full length.
 
     Returns:
-        Whether the part may be wrong though the remote file is right: it was put together from several tries, or the
-        server announced no length, so that a broken connection looks like the end.
+        Whether it was put together from several tries, and whether the server announced no length.
     """
     note = _read_note(part, address)
     offset = _length(part) if note.get("validator") else 0
     if offset and offset == note.get("total"):  # complete, but the call before ended ahead of the renaming
-        return True
+        return True, False
     headers = {"User-Agent": "hodor", "Accept-Encoding": "identity"}
     if offset:
         headers |= {"Range": f"bytes={offset}-", "If-Range": note["validator"]}
@@ -131,7 +148,9 @@ def _attempt(address: str, part: Path, size: int | None, limits: Limits) -> bool
         offset, total = _start(address, response, part, note, offset)
         if size is not None and total is not None and total != size:
             _discard(part)
-            raise HodorError(f"{address}: the server offers {total} bytes where {size} are expected; give a mirror")
+            raise HodorError(
+                f"{address}: the server offers {total} bytes where {size} are expected; give a mirror{hint}"
+            )
         free = shutil.disk_usage(part.parent).free
         if total is not None and total - offset > free:
             raise HodorError(
@@ -139,8 +158,8 @@ def _attempt(address: str, part: Path, size: int | None, limits: Limits) -> bool
                 f"{part.name.removesuffix('.part')}; make room"
             )
         write_json_atomic(_note(part), {"address": address, "validator": _validator(response), "total": total})
-        _receive(address, response, part, offset, total, limits)
-    return offset > 0 or total is None
+        _receive(address, response, part, offset, total, limits, stop)
+    return offset > 0, total is None
 
 
 def _open(address: str, headers: dict, part: Path, limits: Limits) -> http.client.HTTPResponse:
@@ -195,13 +214,15 @@ def _receive(
     offset: int,
     total: int | None,
     limits: Limits,
+    stop: threading.Event | None,
 ) -> None:
-    progress = Progress(part.name.removesuffix(".part"), total, done=offset)
+    progress = Progress(_label(part), total, done=offset)
     window, received, head = time.monotonic(), 0, b""
     with open(part, "r+b" if offset else "wb") as file:
         file.seek(offset)
         file.truncate()
         while True:
+            _heed(stop)
             try:
                 block = response.read1(_BLOCK)
             except TimeoutError as error:
@@ -210,11 +231,12 @@ def _receive(
                 raise _Again(f"the connection broke ({error or type(error).__name__})") from error
             if not block:
                 break
-            if len(head) < 4:
-                head += block[:4]
-            if not offset and part.name.endswith(".zip.part") and len(head) >= 4 and not head.startswith(b"PK"):
-                _discard(part)
-                raise HodorError(_web_page(address))
+            if not offset and len(head) < HEAD:
+                head += block[:HEAD]
+                not_zip = part.name.endswith(".zip.part") and len(head) >= 4 and not head.startswith(b"PK")
+                if not_zip or is_web_page(head):
+                    _discard(part)
+                    raise HodorError(_web_page(address))
             _write(file, block)
             progress.add(len(block))
             received += len(block)
@@ -237,31 +259,32 @@ def _write(file, block: bytes) -> None:
         raise HodorError(f"{file.name}: cannot be written ({error.strerror}); make room and call again") from error
 
 
-def _damage(part: Path, name: str, size: int | None, sha256: str | None) -> tuple[str | None, str]:
-    """What is wrong with a downloaded file, or None, and its sha256."""
-    if size is not None and _length(part) != size:
-        return f"{_length(part)} bytes arrived where {size} are expected", ""
-    digest = sha256_file(part)
-    if sha256 is not None and digest != sha256:
-        return f"sha256 {digest} where {sha256} is expected", digest
-    if name.endswith(".zip") and not is_whole_zip(part):
-        return "what arrived is not a whole zip archive", digest
-    return None, digest
+def _pause(seconds: float, stop: threading.Event | None) -> None:
+    if stop is None:
+        time.sleep(seconds)
+    else:
+        stop.wait(seconds)
+    _heed(stop)
 
 
-def is_whole_zip(path: Path) -> bool:
-    """Whether the list of members at a zip archive's end is there (a truncated one lost it); members are not read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return bool(archive.infolist())
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):
-        return False
+def _heed(stop: threading.Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise Stopped
 
 
 def _validator(response: http.client.HTTPResponse) -> str | None:
-    tag = response.headers.get("ETag")
-    # Weak tags promise the same meaning, not the same bytes.
-    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+    tag, changed = response.headers.get("ETag"), response.headers.get("Last-Modified")
+    # Weak tags promise the same meaning, not the same bytes. A date tells of a second, in which a file that was changed
+    # just now may change again: it must lie a minute back (RFC 9110, 8.8.2.2; RFC 7232 has the minute).
+    if tag and not tag.startswith("W/"):
+        return tag
+    try:
+        age = email.utils.parsedate_to_datetime(response.headers.get("Date")) - (
+            email.utils.parsedate_to_datetime(changed)
+        )
+        return changed if age.total_seconds() >= 60 else None
+    except (TypeError, ValueError):
+        return None
 
 
 def _retry_after(headers: http.client.HTTPMessage) -> float | None:
@@ -281,6 +304,11 @@ def _web_page(address: str) -> str:
         f"{address}: the server sent a web page or another kind of file, not the archive (a log-in, a notice, a moved "
         "file); look at the address in a browser, or give a mirror"
     )
+
+
+def _label(part: Path) -> str:
+    """Data set and archive: several that come at once may have the same name."""
+    return f"{part.parent.name}/{part.name.removesuffix('.part')}"
 
 
 def _note(part: Path) -> Path:

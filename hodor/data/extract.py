@@ -65,20 +65,25 @@ def extract_all(archives: list[Path], out: Path, limits: ExtractLimits = _LIMITS
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    progress = Progress(f"{out.name}: extracted", needed)
+    progress = Progress(f"{archives[0].parent.name}: extracted", needed)
     digests = {}
     for path, members in plan.items():
         with tarfile.open(path) if tars.is_tar(path) else zipfile.ZipFile(path) as archive:
             for name, info in members.items():
                 digests[name] = _extract_member(archive, info, path, part / name, progress)
+    put_in_place(part, out)
+    progress.close()
+    return digests
+
+
+def put_in_place(part: Path, out: Path) -> None:
+    """Renames the folder `part` to `out`, which is replaced where it exists."""
     old = out.with_name(out.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         os.replace(out, old)
     os.replace(part, out)
     shutil.rmtree(old, ignore_errors=True)
-    progress.close()
-    return digests
 
 
 def _plan(archives: list[Path], limits: ExtractLimits) -> dict[Path, dict[str, Member]]:

@@ -2,124 +2,155 @@
 
 Every archive arrives as `<name>.part` and gets its name when it is whole. `.fetched.json` beside the archives keeps
 what is known of each (size, sha256, origin), so that a repeated fetch copies nothing that is there unchanged;
-`archives.json`, the declared result, is written last.
+`archives.json`, the declared result, is written last. Several archives come at once.
 """
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from hodor.data.download import Limits, download, is_whole_zip
+from hodor.data import transfers
+from hodor.data.download import Limits
+from hodor.data.lock_file import LockFile
+from hodor.data.obtain import Order, obtain
 from hodor.data.options import GeneratedOptions
-from hodor.data.progress import Progress, format_bytes
-from hodor.data.sources import Source, from_settings
+from hodor.data.sources import RECORD, Source, from_settings
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic
 
-RECORD = "archives.json"
-_STATE = ".fetched.json"
 _PATIENCE = Limits()
 
 
-def fetch(stamp: dict, out: Path, *, limits: Limits = _PATIENCE) -> None:
+class Missing(HodorError):
+    """All is there but what a person must download. files: where that goes."""
+
+    def __init__(self, message: str, files: list[Path]):
+        super().__init__(message)
+        self.files = files
+
+
+@dataclass(frozen=True)
+class Request:
+    """A data set to fetch.
+
+    settings: as in a stamp of `fetch`. out: folder for its archives. lock: checksums to enforce and to add to, None
+    for none.
+    """
+
+    settings: dict
+    out: Path
+    lock: LockFile | None = None
+
+
+def fetch(stamp: dict, out: Path, lock: Path | None = None, *, limits: Limits = _PATIENCE) -> None:
     """Brings a data set's archives to `out` and writes `out/archives.json` = {archive: {"size", "sha256"}}.
 
     Args:
         stamp: `settings` holds `dataset`, `edition`, `archives` (list of `archive`, `address`, `size`, `sha256`,
-            `log_in`, `terms`; empty for generated data), `mirror` (folder or http(s) address with
+            `md5`, `log_in`, `terms`, `note`; empty for generated data), `mirror` (folder or http(s) address with
             `<dataset>/<archive>`, or None) and `generated` (GeneratedOptions as a dict, or None).
         out: folder for the archives, made where absent.
+        lock: the edition's file of checksums that nobody publishes (`hodor.data.lock_file`).
         limits: patience with servers.
 
     Raises:
         HodorError: an archive is nowhere to be had, is damaged, or is behind a log-in and not there yet.
     """
-    settings, out = stamp["settings"], Path(out)
-    sources = from_settings(settings)
-    out.mkdir(parents=True, exist_ok=True)
-    with _only_one(out):
-        (out / RECORD).unlink(missing_ok=True)
-        if settings["edition"] == "generated":
-            known = _generate(sources, settings.get("generated"), out)
-        else:
-            mirror = settings.get("mirror")
-            if not mirror:
-                _ask_for_log_in(sources, out)
-            known = {source.archive: _obtain(source, mirror, out, limits) for source in sources}
-        write_json_atomic(out / RECORD, known)
+    fetch_all([Request(stamp["settings"], Path(out), LockFile(Path(lock)) if lock else None)], limits=limits)
 
 
-def _obtain(source: Source, mirror: str | None, out: Path, limits: Limits) -> dict:
-    """Brings one archive, or finds it there; returns its size and sha256."""
-    target, state = out / source.archive, _read_state(out)
-    origin = _origin(source, mirror)
-    by_hand = mirror is None and source.log_in
-    local = None if by_hand or _is_address(origin) else Path(origin)
-    seen = _stat(local) if local else None
-    before = state.get(source.archive, {})
-    if target.is_file():
-        record = {"size": target.stat().st_size, "sha256": sha256_file(target)}
-        unchanged = (before.get("origin"), before.get("seen")) == (origin, seen)
-        if unchanged and {key: before.get(key) for key in record} == record:
-            _check(source, target, record)
-            return record
-        if by_hand or record["sha256"] == source.sha256:
-            _check(source, target, record)
-            return _remember(source, record, origin, seen, out)
-        if unchanged:
-            print(f"{target}: differs from what was fetched, fetching again", file=sys.stderr)
-    if local:
-        record = _copy(source, local, target)
-    else:
-        size, sha256 = download(origin, target, size=source.size, sha256=source.sha256, limits=limits)
-        record = {"size": size, "sha256": sha256}
-    return _remember(source, record, origin, seen, out)
+def fetch_all(requests: Iterable[Request], *, limits: Limits = _PATIENCE) -> None:
+    """Fetches several data sets, their archives beside each other.
 
+    A data set whose archives are all there has its `archives.json`, whatever became of the others.
 
-def _origin(source: Source, mirror: str | None) -> str:
-    """Address or path that the archive comes from; a mirror replaces every address."""
-    if mirror:
-        if "://" in mirror and not _is_address(mirror):
-            raise HodorError(f"mirror {mirror}: must be a folder or start with http:// or https://")
-        if _is_address(mirror):
-            return f"{mirror.rstrip('/')}/{source.dataset}/{source.archive}"
-        if not Path(mirror).expanduser().is_dir():
-            raise HodorError(
-                f"mirror {mirror}: no such folder; give the folder that holds {source.dataset}/{source.archive}"
-            )
-        path = Path(mirror).expanduser() / source.dataset / source.archive
-        if not path.is_file():
-            there = ", ".join(sorted(entry.name for entry in path.parent.iterdir())) if path.parent.is_dir() else ""
-            raise HodorError(
-                f"{path}: the mirror has no such file ({there or 'nothing'} in {path.parent}); put the archive there"
-            )
-        return str(path)
-    if source.address is None:
-        raise HodorError(
-            f"{source.archive} of {source.dataset}: edition {source.edition} has no address; give "
-            f"mirror=FOLDER with FOLDER/{source.dataset}/{source.archive}"
+    Raises:
+        HodorError: what is wrong with any of them, and what is to be downloaded by hand, after all others are there;
+            `Missing` if it is the latter alone.
+    """
+    orders: list[Order] = []
+    wanted: list[tuple[Request, list[Source]]] = []
+    with contextlib.ExitStack() as held:
+        for request in requests:
+            sources = from_settings(request.settings)
+            request.out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_only_one(request.out))
+            (request.out / RECORD).unlink(missing_ok=True)
+            if request.settings["edition"] == "generated":
+                known = _generate(sources, request.settings.get("generated"), request.out)
+                write_json_atomic(request.out / RECORD, known)
+                continue
+            wanted.append((request, sources))
+        by_hand = [_absent_by_hand(request, sources) for request, sources in wanted]
+        messages = [_ask_for_log_in(absent, request.out) for (request, _), absent in zip(wanted, by_hand) if absent]
+        stop = threading.Event()
+        for (request, sources), absent in zip(wanted, by_hand):
+            for source in sources:
+                if source not in absent:
+                    mirror = request.settings.get("mirror")
+                    orders.append(Order(source, mirror, request.out, request.lock, limits, stop))
+        if messages and orders:
+            print("\n".join(messages), file=sys.stderr, flush=True)  # known now, needed after the hours that follow
+        _require_room(orders, limits)
+        results = transfers.run([(order.host, partial(obtain, order)) for order in orders], stop)
+        errors = [str(result) for result in results if isinstance(result, HodorError)] + messages
+        known = {(order.out, order.source.archive): result for order, result in zip(orders, results)}
+        for (request, sources), absent in zip(wanted, by_hand):
+            of_request = {source.archive: known.get((request.out, source.archive)) for source in sources}
+            if not absent and all(isinstance(result, dict) for result in of_request.values()):
+                write_json_atomic(request.out / RECORD, of_request)
+    if errors:
+        several = f"{len(errors)} faults, all others are there:\n- " + "\n- ".join(errors)
+        message = errors[0] if len(errors) == 1 else several
+        if len(errors) > len(messages):
+            raise HodorError(message)
+        raise Missing(
+            message, [request.out / s.archive for (request, _), absent in zip(wanted, by_hand) for s in absent]
         )
-    return source.address
 
 
-def _ask_for_log_in(sources: list[Source], out: Path) -> None:
-    """HodorError with the whole instruction if archives behind a log-in are not there."""
-    absent = [source for source in sources if source.log_in and not (out / source.archive).is_file()]
-    if absent:
-        first = absent[0]
-        names = " and ".join(source.archive for source in absent)
-        raise HodorError(
-            f"{first.dataset} needs a log-in or a browser: download {names} from {first.address} after accepting the terms "
-            f"({first.terms}), put them into {out}/ under these names and start again; or keep them in a mirror as "
-            f"FOLDER/{first.dataset}/{first.archive} and give mirror=FOLDER"
-        )
+def _require_room(orders: list[Order], limits: Limits) -> None:
+    """HodorError before the first byte if what is still missing of all archives does not fit on the disk."""
+    absent = [order for order in orders if not order.target.is_file()]
+    sizes = [order.expected_size() for order in absent]
+    unknown = [order for order, size in zip(absent, sizes) if size is None and order.address]
+    told = iter(transfers.remote_sizes([order.address for order in unknown], min(limits.timeout, 10.0)))
+    found = [next(told) if size is None and order.address else size for order, size in zip(absent, sizes)]
+    transfers.require_room(
+        [
+            (order.out, order.source.archive, max(0, size - order.there()))
+            for order, size in zip(absent, found)
+            if size is not None
+        ]
+    )
+
+
+def _absent_by_hand(request: Request, sources: list[Source]) -> list[Source]:
+    """Archives that a person must download and that are not there."""
+    if request.settings.get("mirror"):
+        return []
+    return [source for source in sources if source.log_in and not (request.out / source.archive).is_file()]
+
+
+def _ask_for_log_in(absent: list[Source], out: Path) -> str:
+    """The whole instruction for the archives of a data set that are behind a log-in and not there."""
+    first = absent[0]
+    names = " and ".join(source.archive for source in absent)
+    notes = "".join(f"; {source.archive}: {source.note}" for source in absent if source.note)
+    return (
+        f"{first.dataset} needs a log-in or a browser: download {names} from {first.address} after accepting the terms "
+        f"({first.terms}), put them into {out}/ under these names and start again; or keep them in a mirror as "
+        f"FOLDER/{first.dataset}/{first.archive} and give mirror=FOLDER{notes}"
+    )
 
 
 def _generate(sources: list[Source], options: dict | None, out: Path) -> dict[str, dict]:
@@ -147,80 +178,6 @@ def _generate(sources: list[Source], options: dict | None, out: Path) -> dict[st
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return {name: {"size": (out / name).stat().st_size, "sha256": sha256_file(out / name)} for name in sorted(made)}
-
-
-def _copy(source: Source, origin: Path, target: Path) -> dict:
-    """Copies an archive of a mirror; returns its size and sha256, taken from the bytes that were written."""
-    part = target.with_name(target.name + ".part")
-    before, digest = _stat(origin), hashlib.sha256()
-    free = shutil.disk_usage(target.parent).free
-    if before[0] > free:
-        raise HodorError(
-            f"{target.parent}: {format_bytes(free)} are free, {format_bytes(before[0])} are needed; make room"
-        )
-    progress = Progress(target.name, before[0])
-    try:
-        with open(origin, "rb") as reader, open(part, "wb") as writer:
-            while block := reader.read(1 << 20):
-                writer.write(block)
-                digest.update(block)
-                progress.add(len(block))
-            writer.flush()
-            os.fsync(writer.fileno())
-        if _stat(origin) != before or progress.count != before[0]:
-            raise HodorError(f"{origin}: changed while it was copied; start again when it is whole")
-        record = {"size": before[0], "sha256": digest.hexdigest()}
-        _check(source, part, record, name=origin)
-        os.replace(part, target)
-    except OSError as error:
-        raise HodorError(f"{origin}: cannot be copied to {target} ({error.strerror})") from error
-    finally:
-        part.unlink(missing_ok=True)
-    progress.close()
-    return record
-
-
-def _check(source: Source, path: Path, record: dict, name: Path | None = None) -> None:
-    """HodorError if a file that came by hand or from a folder is not the expected archive.
-
-    Args:
-        path: the file, record: its size and sha256.
-        name: what the message calls it, `path` where absent.
-    """
-    for what, expected in (("size", source.size), ("sha256", source.sha256)):
-        if expected is not None and record[what] != expected:
-            raise HodorError(
-                f"{name or path}: {what} {record[what]} where {expected} is expected for the {source.edition} "
-                "archive; replace the file"
-            )
-    if source.archive.endswith(".zip") and not is_whole_zip(path):
-        raise HodorError(f"{name or path}: truncated or no zip archive; replace it by the whole archive")
-
-
-def _remember(source: Source, record: dict, origin: str, seen: list[int] | None, out: Path) -> dict:
-    state = _read_state(out) | {source.archive: record | {"origin": origin, "seen": seen}}
-    write_json_atomic(out / _STATE, state)
-    return record
-
-
-def _read_state(out: Path) -> dict:
-    try:
-        state = json.loads((out / _STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # nothing known: the archives are fetched again
-    return state if isinstance(state, dict) else {}
-
-
-def _stat(path: Path) -> list[int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise HodorError(f"{path}: cannot be read ({error.strerror})") from error
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _is_address(text: str) -> bool:
-    return text.startswith(("http://", "https://"))
 
 
 @contextlib.contextmanager

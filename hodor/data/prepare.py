@@ -16,11 +16,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from hodor.data import coco, davis, davis2016, saliency, voc, youtube_vos
-from hodor.data.extract import extract_all
-from hodor.data.fetch import RECORD
+from hodor.data.extract import put_in_place
+from hodor.data.extract_once import extract_once, forget
 from hodor.data.image_sets import StillImage, load_images
 from hodor.data.progress import Progress
-from hodor.data.sources import ARCHIVES
+from hodor.data.sources import ARCHIVES, RECORD
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_file, write_json_atomic
@@ -83,7 +83,7 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
     Args:
         stamp: `settings` holds `dataset`, `edition` and, optionally, `jobs` (processes, 2 if absent).
         archives: folder with the archives and the `archives.json` of `fetch`.
-        out: folder of the data set, replaced.
+        out: folder of the data set, replaced; it is `.<name>.extracted` beside it until all of it is checked.
         manifest: JSON file, written last: `dataset`, `edition`, `splits` (counts), `files`, `sha256` (over the sorted
             lines "<sha256>  <relative path>" of all files), `archives` (name -> sha256). The same archives give the
             same bytes.
@@ -98,8 +98,16 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
         raise HodorError(f"stamp: unknown data set {dataset!r}; there are {', '.join(SPLITS)}")
     manifest.unlink(missing_ok=True)
     known = check_archives(dataset, archives)
-    digests = extract_all([archives / name for name in known], out)
-    splits = check_dataset(dataset, edition, out, settings.get("jobs") or 2)
+    # Undeclared, so that Snakemake deletes nothing of it when the checks are killed: they go on from here.
+    extracted = out.with_name(f".{out.name}.extracted")
+    digests = extract_once({archives / name: sha256 for name, sha256 in known.items()}, extracted)
+    try:
+        splits = check_dataset(dataset, edition, extracted, settings.get("jobs") or 2)
+    except HodorError:
+        forget(extracted)  # the archive, or the disk: both are mended by extracting again
+        raise
+    put_in_place(extracted, out)
+    forget(extracted)
     write_manifest(manifest, dataset, edition, splits, digests, known)
 
 

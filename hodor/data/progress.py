@@ -25,10 +25,14 @@ class Progress:
         now = time.monotonic()
         if now - self.last >= self.every:
             self.last = now
-            print(self.line(), file=sys.stderr, flush=True)
+            self._print()
 
     def close(self) -> None:
-        print(self.line(), file=sys.stderr, flush=True)
+        self._print()
+
+    def _print(self) -> None:
+        # The line in one piece: several steps may print at once.
+        print(f"{self.line()}\n", end="", file=sys.stderr, flush=True)
 
     def line(self) -> str:
         seconds = max(time.monotonic() - self.start, 1e-3)

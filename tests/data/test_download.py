@@ -1,8 +1,11 @@
 """`download` against a local server that misbehaves."""
 
+import email.utils
 import hashlib
 import io
 import random
+import socket
+import struct
 import threading
 import time
 import zipfile
@@ -22,7 +25,7 @@ LIMITS = Limits(attempts=4, progress=40_000, first_wait=0.01, longest_wait=0.05,
 def archive_bytes(seed: int, size: int = 300_000) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("x.bin", random.Random(seed).randbytes(size))
+        archive.writestr(zipfile.ZipInfo("x.bin"), random.Random(seed).randbytes(size))  # of no date: always the same
     return buffer.getvalue()
 
 
@@ -32,6 +35,7 @@ class Server:
 
     content: bytes = field(default_factory=lambda: archive_bytes(0))
     etag: str | None = '"one"'
+    changed: str | None = None  # Last-Modified
     script: list = field(default_factory=list)
     requests: list = field(default_factory=list)  # headers of each
     address: str = ""
@@ -65,6 +69,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         if server.etag:
             self.send_header("ETag", server.etag)
+        if server.changed:
+            self.send_header("Last-Modified", server.changed)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content) - first + length_off))
         self.end_headers()
@@ -119,8 +125,23 @@ class Handler(BaseHTTPRequestHandler):
         server.content, server.etag = archive_bytes(2, size=2000), '"three"'
         self.wfile.write(self.start(server, obey_if_range=False))
 
+    def do_changed_with_the_same_tag(self, server):
+        """The worst server: another file of the same length under the old tag."""
+        server.content = archive_bytes(1)
+        self.wfile.write(self.start(server))
+
+    def do_reset(self, server):
+        rest = self.start(server)
+        self.wfile.write(rest[: len(rest) // 3])
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
     def do_503(self, server):
         self.answer(503)
+
+    def do_503_later(self, server):
+        self.answer(503, {"Retry-After": "0"})
 
     def do_429(self, server):
         self.answer(429, {"Retry-After": "7"})
@@ -191,14 +212,16 @@ def test_downloads_and_leaves_nothing_else(server, target, capsys):
     assert "train.zip: 100 %, 300.1 kB of 300.1 kB" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("fault", ["truncate", "stall"])
+@pytest.mark.parametrize("fault", ["truncate", "stall", "reset"])
 def test_broken_transfer_continues_where_it_ended(server, target, fault):
     server.script = [fault]
     download(server.address, target, limits=LIMITS)
     assert target.read_bytes() == server.content
     first, second = server.requests
     assert "Range" not in first
-    assert second["Range"] == f"bytes={len(server.content) // 2}-" and second["If-Range"] == '"one"'
+    arrived = len(server.content) // (3 if fault == "reset" else 2)
+    assert second["If-Range"] == '"one"' and int(second["Range"].removeprefix("bytes=").rstrip("-")) <= arrived
+    assert fault == "reset" or second["Range"] == f"bytes={arrived}-"  # a reset may swallow what was on its way
 
 
 def test_drip_is_a_stall(server, target):
@@ -246,6 +269,15 @@ def test_retry_after_is_capped(server, target, monkeypatch):
     assert waits == [LIMITS.longest_wait]
 
 
+def test_retry_after_may_be_a_date():
+    def wait(value):
+        return module._retry_after({"Retry-After": value})
+
+    assert 55 < wait(email.utils.formatdate(time.time() + 60, usegmt=True)) <= 60
+    assert wait(email.utils.formatdate(time.time() - 60, usegmt=True)) == 0
+    assert wait("12") == 12 and wait("soon") is None and module._retry_after({}) is None
+
+
 def test_gives_up_with_one_error_and_continues_in_the_next_call(server, target):
     server.script = ["truncate", *["503"] * 4]
     with pytest.raises(HodorError, match=r"train\.zip: gave up after 4 tries in a row \(the server answered 503\)"):
@@ -272,7 +304,7 @@ def test_tries_without_progress_end(server, target):
 
 def test_call_that_was_killed_before_the_renaming_is_finished(server, target, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_damage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module, "damage", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             download(server.address, target, limits=LIMITS)
     assert names(target) == ["train.zip.part", "train.zip.part.json"]
@@ -355,15 +387,105 @@ def test_nobody_listens(target):
         download("http://127.0.0.1:9/train.zip", target, limits=LIMITS)
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_random_faults_never_give_a_wrong_file(server, target, seed):
-    """The right bytes or one clear error, whatever happens in a row."""
+def test_parts_of_two_files_under_one_tag_are_never_joined(server, target):
+    """No checksum is known; the members' own ones tell."""
+    server.script = ["truncate", "changed-with-the-same-tag"]
+    download(server.address, target, limits=LIMITS)
+    assert target.read_bytes() == server.content and len(server.requests) == 3 and "Range" not in server.requests[2]
+
+
+def test_a_date_validates_only_when_it_lies_back(server, target):
+    server.etag, server.changed, server.script = (
+        None,
+        email.utils.formatdate(time.time() - 3600, usegmt=True),
+        ["truncate"],
+    )
+    download(server.address, target, limits=LIMITS)
+    assert "Range" in server.requests[1] and server.requests[1]["If-Range"] == server.changed
+    target.unlink()
+    server.changed, server.script, server.requests = email.utils.formatdate(usegmt=True), ["truncate"], []
+    download(server.address, target, limits=LIMITS)
+    assert "Range" not in server.requests[1], "changed in this minute: it may change again within its second"
+
+
+def test_md5_is_compared(server, target):
+    md5 = hashlib.md5(server.content).hexdigest()
+    download(server.address, target, md5=md5, limits=LIMITS)
+    target.unlink()
+    with pytest.raises(HodorError, match="md5 [0-9a-f]{32} where 0{32} is expected.*; as the lock says"):
+        download(server.address, target, md5="0" * 32, hint="; as the lock says", limits=LIMITS)
+    assert names(target) == []
+
+
+@pytest.mark.parametrize("name", ["model.pth", "benchmark.tgz", "set.tar"])
+def test_web_page_is_told_from_any_kind_of_file(server, tmp_path, name):
+    server.script = ["hidden-web-page"]
+    with pytest.raises(HodorError, match="web page"):
+        download(server.address, tmp_path / name, limits=LIMITS)
+    assert not (tmp_path / name).exists()
+
+
+def test_file_that_nothing_tells_whole_gets_no_name(server, tmp_path):
+    server.content, server.script = b"\x80\x02" + bytes(50_000), ["no-length"]  # an old checkpoint, a bare pickle
+    with pytest.raises(HodorError, match="announced no length and no checksum is known"):
+        download(server.address, tmp_path / "model.pth", limits=LIMITS)
+    assert not (tmp_path / "model.pth").exists()
+    download(server.address, tmp_path / "model.pth", limits=LIMITS)
+    assert (tmp_path / "model.pth").read_bytes() == server.content
+
+
+def test_stop_ends_a_download_and_keeps_the_part(server, target):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(module.Stopped):
+        download(server.address, target, limits=LIMITS, stop=stop)
+    assert not target.exists()
+
+
+FAULTS = (
+    "truncate truncate-early stall drop reset ignore-range wrong-range other-file changed changed-with-the-same-tag "
+    "shorter 503 503-later 429 404 web-page hidden-web-page length-too-long length-too-short no-length no-length-cut fine"
+).split()
+
+
+def run_faults(server, target, seed, length):
+    """A row of faults, over as many calls as it takes: each ends with the right bytes or with one clear error."""
     draw = random.Random(seed)
-    faults = "truncate truncate-early drop ignore-range wrong-range other-file changed shorter 503 no-length-cut"
-    server.script = [draw.choice(faults.split()) for _ in range(draw.randrange(1, 9))]
-    try:
-        download(server.address, target, limits=LIMITS)
-    except HodorError as error:
-        assert server.address in str(error) and not target.exists()
-    else:
-        assert target.read_bytes() == server.content and names(target) == ["train.zip"]
+    print(f"seed {seed}")
+    server.script = [draw.choice(FAULTS) for _ in range(length)]
+    expected = hashlib.sha256(server.content).hexdigest() if draw.random() < 0.5 else None
+    for _ in range(2 * length):
+        over = not server.script
+        try:
+            size, digest = download(server.address, target, sha256=expected, limits=LIMITS)
+        except HodorError as error:
+            assert "\n" not in str(error) and str(
+                target.parent if "announced no" in str(error) else server.address
+            ) in str(error)
+            assert not target.exists()
+            if over:  # nothing is wrong any more but the file itself
+                assert expected and hashlib.sha256(server.content).hexdigest() != expected and "sha256" in str(error)
+                return
+            continue
+        content = target.read_bytes()
+        assert (size, digest) == (len(content), hashlib.sha256(content).hexdigest())
+        assert content in (archive_bytes(0), archive_bytes(1), archive_bytes(2, size=2000)), (
+            "no file that ever was there"
+        )
+        assert expected in (None, digest) and names(target) == ["train.zip"]
+        if over:
+            assert content == server.content
+            return
+        target.unlink()
+    raise AssertionError("the faults did not end")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_faults_never_give_a_wrong_file(server, target, seed):
+    run_faults(server, target, seed, length=10)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(100, 106))
+def test_a_hundred_random_faults_never_give_a_wrong_file(server, target, seed):
+    run_faults(server, target, seed, length=100)

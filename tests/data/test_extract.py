@@ -1,10 +1,19 @@
 import hashlib
+import io
+import os
+import signal
 import stat
+import subprocess
+import sys
+import tarfile
+import time
 import zipfile
 
 import pytest
 
+from hodor.data import extract_once as once
 from hodor.data.extract import ExtractLimits, extract_all
+from hodor.data.extract_once import extract_once
 from hodor.errors import HodorError
 
 
@@ -169,3 +178,90 @@ def test_full_disk_is_noticed_before_the_first_byte(tmp_path, monkeypatch):
     with pytest.raises(HodorError, match=r"999 B are free, 1\.0 kB are needed"):
         extract_all([archive], tmp_path / "out")
     assert not (tmp_path / "out.part").exists()
+
+
+def make_tar(path, members):
+    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tgz"])
+def test_extraction_killed_with_sigkill_is_redone(tmp_path, ending):
+    members = [(f"d/{i}.jpg", bytes([i]) * 300_000) for i in range(5)]
+    path = tmp_path / f"a.{ending}"
+    make_zip(path, members) if ending == "zip" else make_tar(path, members)
+    # The process stops in the middle of the fourth member, and is killed there.
+    script = (
+        "import sys, time; from pathlib import Path; from hodor.data import extract; from hodor.data.progress import Progress\n"
+        "add = Progress.add\n"
+        "def slow(self, amount):\n"
+        "    add(self, amount)\n"
+        "    if self.count > 1_000_000: print('here', flush=True); time.sleep(60)\n"
+        "Progress.add, extract._BLOCK = slow, 100_000\n"
+        "extract.extract_all([Path(sys.argv[1])], Path(sys.argv[2]))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, path, tmp_path / "out"], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"here\n"
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(10) == -signal.SIGKILL
+    assert not (tmp_path / "out").exists() and (tmp_path / "out.part" / "d" / "3.jpg").exists()
+    extract_all([path], tmp_path / "out")
+    assert everything_below(tmp_path / "out") == dict(members) and not (tmp_path / "out.part").exists()
+
+
+def test_bomb_in_a_tar_is_refused(tmp_path):
+    bomb = make_tar(tmp_path / "bomb.tgz", [("x", bytes(3_000_000))])
+    with pytest.raises(HodorError, match=r"bomb\.tgz: unpacks from .* to 3\.0 MB; is it a bomb"):
+        extract_all([bomb], tmp_path / "out", ExtractLimits(small=1_000_000))
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.part").exists()
+
+
+@pytest.fixture
+def archive(tmp_path):
+    path = make_zip(tmp_path / "a.zip", [("d/x.jpg", b"A" * 1000), ("d/y.jpg", b"B" * 1000)])
+    return {path: "1" * 64}
+
+
+def count(monkeypatch):
+    calls = []
+    monkeypatch.setattr(once, "extract_all", lambda *arguments: calls.append(arguments) or extract_all(*arguments))
+    return calls
+
+
+def test_finished_extraction_is_never_made_again(tmp_path, archive, monkeypatch):
+    calls = count(monkeypatch)
+    digests = extract_once(archive, tmp_path / "out")
+    assert extract_once(archive, tmp_path / "out") == digests and len(calls) == 1
+    assert set(digests) == {"d/x.jpg", "d/y.jpg"}
+
+
+@pytest.mark.parametrize("change", ["archive", "content", "missing", "touched", "record"])
+def test_extraction_is_made_again_when_anything_differs(tmp_path, archive, monkeypatch, change):
+    calls, out = count(monkeypatch), tmp_path / "out"
+    digests = extract_once(archive, out)
+    file = out / "d" / "x.jpg"
+    if change == "archive":
+        archive = {path: "2" * 64 for path in archive}
+    elif change == "content":
+        file.write_bytes(b"C" * 999)
+    elif change == "missing":
+        file.unlink()
+    elif change == "touched":
+        os.utime(file, ns=(0, time.time_ns() - 5_000_000_000))
+    else:
+        (tmp_path / "out.json").write_text("{}")
+    assert extract_once(archive, out) == digests and len(calls) == 2
+    assert everything_below(out) == {"d/x.jpg": b"A" * 1000, "d/y.jpg": b"B" * 1000}
+
+
+def test_extraction_that_failed_is_not_taken_for_finished(tmp_path, archive, monkeypatch):
+    extract_once(archive, tmp_path / "out")
+    path = next(iter(archive))
+    path.write_bytes(path.read_bytes()[:-30])
+    for _ in range(2):
+        with pytest.raises(HodorError, match="damaged"):
+            extract_once({path: "2" * 64}, tmp_path / "out")

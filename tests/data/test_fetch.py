@@ -107,7 +107,7 @@ def test_wrong_archive_in_the_mirror_gets_no_name(mirror, out, change, message):
     with pytest.raises(HodorError, match=message) as caught:
         fetch(stamp(mirror, **change), out)
     assert str(mirror) in str(caught.value), "the file to replace is the mirror's"
-    assert visible(out) == []
+    assert visible(out) == [NAMES[1]], "the other archive came and stays; nothing is listed"
 
 
 def test_truncated_archive_in_the_mirror_is_named(mirror, out):
@@ -260,10 +260,10 @@ def test_mirror_that_changes_while_it_is_copied_is_refused(mirror, out, monkeypa
             file.write(b"more")
         original(descriptor)
 
-    monkeypatch.setattr("hodor.data.fetch.os.fsync", grow)
+    monkeypatch.setattr("hodor.data.obtain.os.fsync", grow)
     with pytest.raises(HodorError, match="changed while it was copied"):
         fetch(stamp(mirror), out)
-    assert visible(out) == []
+    assert NAMES[0] not in visible(out) and "archives.json" not in visible(out)
 
 
 def test_stamp_that_lacks_an_archive(mirror, out):
@@ -271,49 +271,6 @@ def test_stamp_that_lacks_an_archive(mirror, out):
     broken["settings"]["archives"].pop()
     with pytest.raises(HodorError, match=f"needs {NAMES[1]}, which the stamp does not list"):
         fetch(broken, out)
-
-
-def test_table_of_sources_is_sound(root):
-    table = sources.read_table(root / "config" / "datasets.csv")
-    assert all(source.licence and source.citation and source.terms.startswith("https://") for source in table)
-    for dataset in ("coco", "davis", "youtube-vos"):
-        official = sources.archives(root / "config" / "datasets.csv", dataset, "official")
-        assert [entry["archive"] for entry in official] == list(sources.ARCHIVES[dataset])
-        assert all(entry["log_in"] == (dataset == "youtube-vos") for entry in official)
-        assert all(entry["log_in"] or entry["address"].endswith(entry["archive"]) for entry in official)
-    assert {source.dataset for source in table if source.edition == "subset"} >= {
-        "coco",
-        "coco-persons-small",
-        "davis",
-    }
-    assert all(source.address is None for source in table if source.edition == "subset")
-
-
-@pytest.mark.parametrize(
-    "old, new, message",
-    [
-        ("log_in,citation", "login,citation", "the columns must be"),
-        ("davis,subset", "davos,subset", r"line \d+: unknown data set 'davos'"),
-        ("davis,subset,", "davis,mine,", r"line \d+: edition 'mine'"),
-        ("http://images", "images", "line 2: address must start"),
-        ("19336861798", "19 GB", "line 2: size_bytes"),
-        ("69a8bb58", "zz", "line 2: sha256"),
-        (",no,Lin", ",maybe,Lin", "line 2: log_in"),
-        (",no,Lin et al.: Microsoft COCO: Common Objects in Context. ECCV 2014\n", "\n", "line 2: 11 cells"),
-        (
-            "official,2017,val2017.zip",
-            "official,2017,train2017.zip",
-            "coco official train2017.zip is listed twice",
-        ),
-        ("official,2017,val2017.zip", "official,2017,val.zip", "coco official must list exactly"),
-    ],
-)
-def test_faults_in_the_table_name_the_line(root, tmp_path, old, new, message):
-    text = (root / "config" / "datasets.csv").read_text()
-    assert old in text
-    (tmp_path / "datasets.csv").write_text(text.replace(old, new, 1))
-    with pytest.raises(HodorError, match=rf"datasets\.csv.*{message}"):
-        sources.read_table(tmp_path / "datasets.csv")
 
 
 def test_every_real_archive_is_fetched(shared_data, root, out):
@@ -328,3 +285,77 @@ def test_every_real_archive_is_fetched(shared_data, root, out):
     }
     with pytest.raises(HodorError, match=r"youtube-vos/train\.zip: the mirror has no such file \(train, valid in"):
         fetch({"settings": settings}, out)
+
+
+# Checksums that nobody publishes
+
+
+@pytest.fixture
+def lock(tmp_path):
+    return tmp_path / "config" / "locks" / "subset.json"
+
+
+def test_first_fetch_records_checksums_and_later_ones_enforce_them(mirror, out, lock):
+    fetch(stamp(mirror), out, lock=lock)
+    first = lock.read_bytes()
+    record = json.loads((out / "archives.json").read_text())
+    assert json.loads(first) == {f"coco-persons-small/{name}": record[name] for name in NAMES}
+    fetch(stamp(mirror), out, lock=lock)
+    for name in (*NAMES, ".fetched.json", "archives.json"):  # the lock outlives the archives and all that lies there
+        (out / name).unlink()
+    fetch(stamp(mirror), out, lock=lock)
+    assert lock.read_bytes() == first
+    whole = (out / NAMES[0]).read_bytes()
+    (out / NAMES[0]).unlink()
+    write_zip(mirror / "coco-persons-small" / NAMES[0], b"other content")
+    with pytest.raises(HodorError) as caught:
+        fetch(stamp(mirror), out, lock=lock)
+    message = str(caught.value)
+    assert "\n" not in message and NAMES[0] in message and str(lock) in message and "delete that entry" in message
+    assert NAMES[0] not in visible(out) and lock.read_bytes() == first
+    # As the message says: without its entry the new archive is the right one.
+    entries = json.loads(first)
+    del entries[f"coco-persons-small/{NAMES[0]}"]
+    lock.write_text(json.dumps(entries))
+    fetch(stamp(mirror), out, lock=lock)
+    assert (out / NAMES[0]).read_bytes() != whole and json.loads(lock.read_text()) != json.loads(first)
+
+
+def test_archive_of_a_lock_is_believed_without_its_origin(mirror, out, lock):
+    fetch(stamp(mirror), out, lock=lock)
+    (out / ".fetched.json").unlink()
+    fetch(stamp(), out, lock=lock)  # no mirror, no address, and none is needed
+    assert "archives.json" in visible(out)
+
+
+def test_archive_brought_by_hand_is_held_to_the_lock(out, lock):
+    write_zip(out / "valid.zip")
+    by_hand = stamp(None, "youtube-vos-2018", "official", address="https://example.org", log_in=True)
+    fetch(by_hand, out, lock=lock)
+    write_zip(out / "valid.zip", b"another year")
+    with pytest.raises(HodorError, match=r"valid\.zip: (size|sha256) .* is expected .*subset\.json recorded it"):
+        fetch(by_hand, out, lock=lock)
+
+
+def test_published_checksums_are_not_recorded(mirror, out, lock):
+    sha256 = hashlib.sha256((mirror / "coco-persons-small" / NAMES[0]).read_bytes()).hexdigest()
+    fetch(stamp(mirror, sha256=sha256), out, lock=lock)
+    assert list(json.loads(lock.read_text())) == [f"coco-persons-small/{NAMES[1]}"]
+
+
+def test_published_md5_is_compared(mirror, out, lock):
+    content = (mirror / "coco-persons-small" / NAMES[0]).read_bytes()
+    with pytest.raises(HodorError, match=r"val2017\.zip: md5 [0-9a-f]{32} where 0{32} is expected"):
+        fetch(stamp(mirror, md5="0" * 32), out, lock=lock)
+    assert NAMES[0] not in visible(out) and f"coco-persons-small/{NAMES[0]}" not in json.loads(lock.read_text())
+    fetch(stamp(mirror, md5=hashlib.md5(content).hexdigest()), out, lock=lock)
+    assert NAMES[0] in visible(out)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"a/b": {"size": 1}}', '{"a/b": {"size": 1, "sha256": "zz"}}', "{", "\0"])
+def test_broken_lock_is_one_error(mirror, out, lock, content):
+    lock.parent.mkdir(parents=True)
+    lock.write_text(content)
+    with pytest.raises(HodorError, match=r"subset\.json: (cannot be read|not a record).*restore it from git"):
+        fetch(stamp(mirror), out, lock=lock)
+    assert lock.read_text() == content

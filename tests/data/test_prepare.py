@@ -1,12 +1,14 @@
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 
 import pytest
 
+from hodor.data import extract_once, sources
 from hodor.data import prepare as module
-from hodor.data import sources
+from hodor.data.extract import extract_all
 from hodor.data.fetch import fetch
 from hodor.data.images import write_labels
 from hodor.data.prepare import check_dataset, prepare
@@ -115,7 +117,7 @@ def test_truncated_frame_is_found_and_leaves_no_manifest(make, davis_root, tmp_p
     make("davis", davis_root)
     cut(davis_root / "DAVIS/JPEGImages/480p/bear/00002.jpg")
     monkeypatch.setattr(module, "_FEW", few)
-    with pytest.raises(HodorError, match=r"out/davis/DAVIS/JPEGImages/480p/bear/00002\.jpg: truncated"):
+    with pytest.raises(HodorError, match=r"out/\.davis\.extracted/DAVIS/JPEGImages/480p/bear/00002\.jpg: truncated"):
         make("davis", davis_root)
     assert not (tmp_path / "out" / "davis.json").exists(), "a manifest stands for a data set that is whole"
 
@@ -243,6 +245,39 @@ def test_unknown_data_set(tmp_path):
             tmp_path / "o",
             tmp_path / "m.json",
         )
+
+
+def test_killed_checks_go_on_without_extracting_again(make, davis_root, tmp_path, monkeypatch):
+    whole = make("davis", davis_root)
+    calls = []
+    monkeypatch.setattr(extract_once, "extract_all", lambda *a: calls.append(a) or extract_all(*a))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "check_dataset", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            make.again("davis")
+    assert len(calls) == 1 and not (tmp_path / "out" / "davis.json").exists()
+    shutil.rmtree(tmp_path / "out" / "davis")  # the workflow deletes what a rule declares
+    assert make.again("davis") == whole and len(calls) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["davis", "davis.json"]
+
+
+def test_failed_checks_extract_again(make, davis_root, tmp_path, monkeypatch):
+    """The file may have been damaged on the disk, not in the archive."""
+    whole = make("davis", davis_root)
+    with monkeypatch.context() as patch:
+        original = module.check_dataset
+
+        def check(dataset, edition, root, jobs):
+            frame = root / "DAVIS/JPEGImages/480p/bear/00002.jpg"
+            status = frame.stat()
+            frame.write_bytes(bytes(status.st_size))  # neither size nor time tell
+            os.utime(frame, ns=(status.st_atime_ns, status.st_mtime_ns))
+            return original(dataset, edition, root, jobs)
+
+        patch.setattr(module, "check_dataset", check)
+        with pytest.raises(HodorError, match="bear/00002.jpg"):
+            make.again("davis")
+    assert make.again("davis") == whole
 
 
 REAL = {

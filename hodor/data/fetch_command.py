@@ -1,0 +1,100 @@
+"""`hodor fetch NAME ...`: archives by name, into the folders where the workflow looks for them."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hodor import paths
+from hodor.config import Config, load
+from hodor.data.fetch import Missing, Request, fetch_all
+from hodor.data.lock_file import LockFile
+from hodor.data.progress import format_bytes
+from hodor.data.sources import ARCHIVES, RECORD, RELEASED, SOURCES, WEIGHT_SETS, archives
+from hodor.errors import HodorError
+from hodor.provenance import read_json
+from hodor.settings import none_of
+
+GROUPS = ("all", "weights")
+
+
+def fetch_command(
+    names: Sequence[str],
+    folder: Path = Path("config"),
+    scale: str | None = None,
+    mirror: str | None = None,
+    *,
+    wait: bool = False,
+    pause: float = 15.0,
+) -> None:
+    """Fetches data sets and weights, several archives at once, and prints what is there.
+
+    Args:
+        names: ids of config/datasets.csv; `weights`: the scale's starting weights and the authors' checkpoints; `all`:
+            everything of the scale, and `weights`; none: everything of the scale.
+        folder: the folder `config`.
+        scale, mirror: instead of those of config.yaml and of the environment (HODOR_MIRROR).
+        wait: look every `pause` seconds whether what must be downloaded by hand is there, instead of ending.
+
+    Raises:
+        HodorError: an unknown name, or what `hodor.data.fetch.fetch_all` says.
+    """
+    chosen: dict[str, Any] = {"scale": scale} if scale else {}
+    if mirror := mirror or os.environ.get("HODOR_MIRROR"):
+        chosen["mirror"] = mirror
+    config = load(folder, chosen)
+    requests = [_request(config, name) for name in _datasets(config, names)]
+    while True:
+        try:
+            fetch_all(requests)
+            break
+        except Missing as missing:
+            if not wait:
+                raise
+            print(f"{missing}\nwaiting for the files; end with Ctrl-C", flush=True)
+            while not all(path.is_file() for path in missing.files):
+                time.sleep(pause)
+            _settle(missing.files, pause)
+    for request in requests:
+        for archive, record in read_json(request.out / RECORD).items():
+            print(f"{request.out / archive}: {format_bytes(record['size'])}, sha256 {record['sha256']}")
+
+
+def _datasets(config: Config, names: Sequence[str]) -> list[str]:
+    """Ids of the data sets that names and groups stand for, each once."""
+    of_scale = list(config.scale.datasets)
+    weights = [name for name in of_scale if name in WEIGHT_SETS] + list(RELEASED)
+    groups = {"all": of_scale + weights, "weights": weights}
+    wanted = []
+    for name in names or of_scale:
+        if name not in SOURCES and name not in groups:
+            raise HodorError(f"hodor fetch: {none_of(name, [*GROUPS, *SOURCES])}")
+        wanted += groups.get(name, [name])
+    if config.scale.edition == "generated":
+        if not names or any(name not in groups and name not in RELEASED for name in names):
+            raise HodorError(
+                f"scale {config.scale.name} generates its data, there is nothing to fetch; name another: --scale paper"
+            )
+        wanted = [name for name in wanted if name in RELEASED]
+    return list(dict.fromkeys(wanted))
+
+
+def _request(config: Config, name: str) -> Request:
+    edition = config.scale.edition if name in ARCHIVES else "official"
+    out = paths.released(name) if name in RELEASED else paths.archives(config.scale.name, name)
+    settings = {
+        "dataset": name,
+        "edition": edition,
+        "archives": archives(config.folder / "datasets.csv", name, edition),
+        "mirror": config.mirror,
+    }
+    return Request(settings, out, LockFile(paths.locks(edition)))
+
+
+def _settle(files: Sequence[Path], pause: float) -> None:
+    """Waits until files that somebody is copying here have stopped growing."""
+    before = None
+    while (sizes := [path.stat().st_size for path in files]) != before:
+        before = sizes
+        time.sleep(pause)
