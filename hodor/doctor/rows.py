@@ -62,7 +62,8 @@ def try_row(config: Config, row: str, counted: Counted, folder: Path, steps: int
         return
     device = "cuda" if config.scale.device == "cuda" and torch.cuda.is_available() else "cpu"
     elsewhere = device != config.scale.device
-    batch = fitting_batch(counted, stage.batch, free_memory(device))
+    # Where the row will not train, one clip says as much, sooner.
+    batch = fitting_batch(counted, 1 if elsewhere else stage.batch, free_memory(device))
     counts = f"counted: {hours(counted.step.operations * stage.batch / (GPUS['h200'] * TERA), stage)} on an H200"
     counts += f", {counted.memory(stage.batch) / GIB:.1f} GiB, {run_bytes(counted, True) / GB:.1f} GB on the disk"
     if batch == 0:

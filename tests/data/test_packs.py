@@ -171,6 +171,28 @@ def test_sizes_that_a_stage_stores():
     assert packs(stage("images", packed=False)) == () == packs(None)
 
 
+def test_the_size_of_a_clip_is_that_of_the_original_picture(draw, tmp_path):
+    """At 1,024 pixels a clip of 30 x 51 has 25 x 42 pixels when that is rounded once, 25 x 41 when twice."""
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 225.0, "bbox": [5, 5, 15, 15]}
+    content = {
+        "images": [{"id": 1, "file_name": "000000000001.jpg", "height": 30, "width": 51}],
+        "annotations": [entry | {"segmentation": [[5.0, 5, 20, 5, 20, 20, 5, 20]]}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "coco" / "annotations").mkdir(parents=True)
+    (tmp_path / "coco" / "annotations" / "instances_train2017.json").write_text(json.dumps(content))
+    draw.frame(tmp_path / "coco" / "train2017" / "000000000001.jpg", size=(30, 51))
+    chosen = stage("images", margin=1.0, pixels=1024)
+    for id in packs(chosen):
+        make(tmp_path, id)
+    sizes = []
+    for options in (chosen, stage("images", packed=False, pixels=1024)):
+        source, rng = CLIPS["images"](options, tmp_path), np.random.default_rng(0)
+        sizes.append(source.make(0, 1, rng).labels.shape[1:])
+        assert source.size(0, 1, rng) == sizes[-1]
+    assert sizes[0] == sizes[1]
+
+
 def test_areas_and_sides_of_a_smaller_pack_are_those_of_the_original(data):
     """What passes the filters does not depend on the size that pictures are stored at."""
     chosen = stage("images", margin=1.0, pixels=1024)

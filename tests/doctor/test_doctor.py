@@ -89,7 +89,12 @@ FAULTS = {
     "archive cut": (lambda w: cut(w.archive), "archives coco", "wrong", "recorded are"),
     "archive changed": (lambda w: flip(w.archive), "archives coco", "wrong", "sha256"),
     "archive gone": (lambda w: w.archive.unlink(), "archives coco", "wrong", "is missing"),
-    "record broken": (lambda w: w.archive.with_name("archives.json").write_text("{"), "archives coco", "wrong", "archives.json"),
+    "record broken": (
+        lambda w: w.archive.with_name("archives.json").write_text("{"),
+        "archives coco",
+        "wrong",
+        "archives.json",
+    ),
     "image gone": (lambda w: image(w).unlink(), "data set coco", "wrong", "its manifest says"),
     "image empty": (lambda w: image(w).write_bytes(b""), "data set coco", "wrong", "is empty"),
     "other archives": (fetch_anew, "data set coco", "wrong", "prepared from other archives"),
