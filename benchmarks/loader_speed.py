@@ -4,7 +4,7 @@
 
 FOLDER holds coco/{train2017.zip,val2017.zip,annotations_trainval2017.zip} and davis/DAVIS-2017-*-480p.zip, as any mirror.
 Both ways alternate round by round in one process, after one round of each that counts for nothing, so that the machine's
-mood meets both; a ratio is that of one round, and its spread over the rounds stands beside it. All files are in the
+load meets both; a ratio is that of one round, and its spread over the rounds stands beside it. All files are in the
 system's cache by then: what is measured is decoding and copying, not the disk.
 """
 
@@ -39,7 +39,7 @@ from hodor.training.run import CLIPS
 STAGES = {"images": ["coco"], "cyclic": ["davis"], "static-stm": ["coco"], "static-stcn": ["coco"]}
 # Batches that the loader's workers have made before the first is taken, and one more.
 READY = 5
-COLUMNS = ("what", "unit", "cores", "margin", "plain", "packed", "ratio", "ratio_least", "ratio_most", "rounds")
+COLUMNS = ("what", "unit", "cores", "plain", "packed", "ratio", "ratio_least", "ratio_most", "rounds")
 
 
 def main() -> None:
@@ -59,8 +59,7 @@ def main() -> None:
             archives = [options.mirror / dataset / name for name in ARCHIVES[dataset]]
             extract_all(archives, data / dataset)
         for name in STAGES:
-            for margin in (None, 1.0) if name == "cyclic" else (None,):
-                lines += measure(name, at_hand(paper.stages[name], STAGES[name]), margin, data, options)
+            lines += measure(name, at_hand(paper.stages[name], STAGES[name]), data, options)
     write(lines, options.out)
 
 
@@ -77,7 +76,7 @@ def measure(
     name: str, stage: StageOptions, margin: float | None, data: Path, options: argparse.Namespace
 ) -> list[dict]:
     """Lines of one stage: pictures on one core, clips on one core, clips on all cores."""
-    packed = stage.model_copy(update={"packed": Packing(margin=margin)})
+    packed = stage.model_copy(update={"packed": Packing()})
     for id in packs(packed):
         out = data / "packed" / id.name
         if not out.exists():
@@ -92,7 +91,7 @@ def measure(
     out = []
     for what, unit, number, make in kinds:
         starts = [partial(make, way) for way in ways]
-        out.append(alternate(what, unit, number, margin, starts, options))
+        out.append(alternate(what, unit, number, starts, options))
     return out
 
 
@@ -120,7 +119,7 @@ def clips(stage: StageOptions, data: Path, workers: int) -> Iterator[int]:
 
 
 def alternate(
-    what: str, unit: str, cores: int, margin: float | None, starts: list[Callable[[], Iterator[int]]], options
+    what: str, unit: str, cores: int, starts: list[Callable[[], Iterator[int]]], options: argparse.Namespace
 ) -> dict:
     """Rates of both ways, round by round; each round starts anew, and what is ready in advance does not count."""
     rates: list[list[float]] = [[], []]
@@ -137,7 +136,7 @@ def alternate(
                 rates[way].append(count / (time.perf_counter() - start))
             items.close()
     ratios = [packed / plain for plain, packed in zip(*rates, strict=True)]
-    line = dict(zip(COLUMNS, (what, unit, cores, "whole" if margin is None else margin), strict=False))
+    line = dict(zip(COLUMNS, (what, unit, cores), strict=False))
     line |= {"plain": f"{statistics.median(rates[0]):.1f}", "packed": f"{statistics.median(rates[1]):.1f}"}
     line |= {"ratio": f"{statistics.median(ratios):.2f}", "ratio_least": f"{min(ratios):.2f}"}
     line |= {"ratio_most": f"{max(ratios):.2f}", "rounds": str(options.rounds)}
