@@ -72,9 +72,7 @@ def at_hand(stage: StageOptions, datasets: list[str]) -> StageOptions:
     return StageOptions(**stage.model_dump() | {"sources": sources, "steps": 2000, "packed": None})
 
 
-def measure(
-    name: str, stage: StageOptions, margin: float | None, data: Path, options: argparse.Namespace
-) -> list[dict]:
+def measure(name: str, stage: StageOptions, data: Path, options: argparse.Namespace) -> list[dict]:
     """Lines of one stage: pictures on one core, clips on one core, clips on all cores."""
     packed = stage.model_copy(update={"packed": Packing()})
     for id in packs(packed):
