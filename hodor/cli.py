@@ -1,6 +1,6 @@
 """The command line: `hodor VERB ...`, one verb for each step of the workflow.
 
-    fetch prepare train segment score submit manifest tabulate claims render
+    fetch prepare pack train segment score submit manifest tabulate claims render
 
 A step takes its settings from a stamp, which the workflow writes; `fetch`, `score` and `submit` also work without. Modules are
 imported when their verb is called, so that each verb starts fast. Verbs for people are in `hodor.commands`.
@@ -32,6 +32,14 @@ _VERBS: dict[str, tuple[str, dict[str, str]]] = {
         {
             "archives": "their folder",
             "out": "folder for the data set",
+            "manifest": "JSON file with its checksums",
+        },
+    ),
+    "pack": (
+        "pack a split of a data set into few files for training",
+        {
+            "data": "folder of the data sets",
+            "out": "folder for the pack",
             "manifest": "JSON file with its checksums",
         },
     ),
@@ -129,8 +137,9 @@ def _parser() -> argparse.ArgumentParser:
             count = "+" if flag.endswith("+") else None
             required = not flag.endswith("?")
             command.add_argument(f"--{flag.rstrip('?+')}", type=kind, nargs=count, required=required, help=help)
-        if verb == "score":
+        if verb in ("score", "pack"):
             command.add_argument("--jobs", type=int, help="processes (all cores if absent)")
+        if verb == "score":
             command.add_argument(
                 "--official",
                 action=argparse.BooleanOptionalAction,
@@ -177,9 +186,17 @@ def _prepare(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     _entry(module, name)(stamp, options.archives, options.out, options.manifest)
 
 
+def _pack(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
+    _require_data(options.data / stamp["settings"]["dataset"])
+    jobs = options.jobs or len(os.sched_getaffinity(0))
+    _entry("data.pack", "pack")(stamp, options.data, options.out, options.manifest, jobs=jobs)
+
+
 def _train(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     for dataset in stamp["settings"]["datasets"]:
         _require_data(options.data / dataset)
+    for name in stamp["settings"].get("packs", ()):
+        _require_data(options.data / "packed" / name)
     _limit_threads(stamp)
     _entry("training.run", "train")(stamp, options.data, options.out, options.init)
 
@@ -244,6 +261,7 @@ def _limit_threads(stamp: dict[str, Any]) -> None:
 _STEPS = {
     "fetch": _fetch,
     "prepare": _prepare,
+    "pack": _pack,
     "train": _train,
     "segment": _segment,
     "score": _score,

@@ -1,6 +1,6 @@
 """Verbs for people: they take arguments and no stamp, and no rule of the workflow calls them.
 
-    convert cost, and fetch where it has no stamp
+    convert cost doctor, and fetch where it has no stamp
 
 Each adds its parser and names the function that does it; modules are imported when their verb is called.
 """
@@ -13,6 +13,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     """Adds the verbs to those of the steps; each sets `command`, a function of the parsed arguments."""
     _add_convert(verbs)
     _add_cost(verbs)
+    _add_doctor(verbs)
 
 
 def _add_convert(verbs: argparse._SubParsersAction) -> None:
@@ -71,3 +72,28 @@ def fetch_named(options: argparse.Namespace) -> None:
     if options.out is not None:
         raise HodorError("--out belongs to --stamp; without one the archives go where the workflow looks for them")
     fetch_command(options.names, options.config, options.scale, options.mirror, wait=options.wait)
+
+
+def _add_doctor(verbs: argparse._SubParsersAction) -> None:
+    about = (
+        "check archives, data sets, weights, GPU, disk, packages; at scale paper try every row and project its costs"
+    )
+    parser = verbs.add_parser("doctor", help=about, description=about[0].upper() + about[1:] + ".")
+    parser.add_argument("--scale", help="a file of config/scales, without its ending; config.yaml's if absent")
+    parser.add_argument("--rows", help="as `rows` of config/config.yaml, separated by commas")
+    parser.add_argument("--mirror", help="as `mirror` of config/config.yaml")
+    parser.add_argument("--deep", action="store_true", help="compare every checksum (reads all data)")
+    parser.add_argument("--steps", type=int, help="training steps of each row to try (20 at scale paper, else 0)")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="for each row, after which no further step is begun"
+    )
+    parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the configuration")
+    parser.set_defaults(command=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from hodor.doctor.command import doctor
+
+    given = {"scale": options.scale, "rows": options.rows, "mirror": options.mirror}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    doctor(options.config, overrides, deep=options.deep, steps=options.steps, seconds=options.seconds)

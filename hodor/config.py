@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hodor.data.options import GeneratedOptions
+from hodor.data.pack_plan import PackId, packs
 from hodor.data.sources import ARCHIVES, EDITIONS
 from hodor.data.youtube_holdout import HOLDOUT, REST
 from hodor.errors import HodorError
@@ -231,6 +232,15 @@ class Config:
         """The row and the rows that it starts from, the first of them first."""
         parent = self.rows[row].init
         return (*(self.lineage(parent) if parent else ()), row)
+
+    def packs(self, *rows: str) -> dict[str, PackId]:
+        """Packs of training data that the rows read, by name."""
+        return {id.name: id for row in rows for id in packs(self.stage(row))}
+
+    def plain(self, row: str) -> tuple[str, ...]:
+        """Those of `datasets` that training the row reads as they are, not out of packs."""
+        packed = {id.dataset for id in self.packs(row).values()}
+        return tuple(name for name in self.datasets(row) if name not in packed)
 
     def datasets(self, row: str) -> tuple[str, ...]:
         """Data sets that training the row reads, the set of its starting weights included."""

@@ -26,10 +26,20 @@ class Records:
         self.trained = cache(self._trained)
 
     def train_data(self, row: str, seed: int | str) -> list[Path]:
-        """What training a row has to wait for: manifests and folders of its data sets; none once it is trained."""
+        """What training a row has to wait for: manifests and folders of its data sets and packs; none once trained."""
         if self.trained(row, int(seed)):
             return []
-        return self._data(*self.stamps.config.datasets(row))
+        scale, packs = self.stamps.scale, self.stamps.config.packs(row)
+        packed = [path for name in packs for path in (paths.packed_manifest(scale, name), paths.packed(scale, name))]
+        return [*self._data(*self.stamps.config.plain(row)), *packed]
+
+    def pack_data(self, name: str) -> list[Path]:
+        """What packing training data has to wait for; nothing where the pack is there."""
+        scale = self.stamps.scale
+        made = self._made_with(paths.packed_manifest(scale, name), f"pack-{name}")
+        if made and (self.folder / paths.packed(scale, name)).is_dir():
+            return []
+        return self._data(self.stamps.config.packs(*self.stamps.config.needed())[name].dataset)
 
     def segment_data(self, row: str, seed: int | str, benchmark: str) -> list[Path]:
         """What segmenting a benchmark has to wait for, besides the weights; nothing where the masks are there."""

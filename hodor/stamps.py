@@ -17,6 +17,7 @@ from typing import Any
 from hodor import paths
 from hodor.closure import code_hash
 from hodor.config import TABLES, Config
+from hodor.data.pack_plan import PackId
 from hodor.data.sources import WEIGHT_SETS, archives
 from hodor.errors import HodorError
 from hodor.provenance import json_text, sha256_file, sha256_json, write_text_atomic
@@ -25,6 +26,7 @@ from hodor.scoring.benchmarks import get_benchmark
 MODULES = {
     "fetch": "hodor.data.fetch",
     "prepare": "hodor.data.prepare",
+    "pack": "hodor.data.pack",
     "train": "hodor.training.run",
     "segment": "hodor.inference.segment",
     "score": "hodor.scoring.score",
@@ -55,6 +57,8 @@ class Stamps:
         for dataset in self.config.scale.datasets:
             stamps[f"fetch-{dataset}"] = self.fetch(dataset)
             stamps[f"prepare-{dataset}"] = self.prepare(dataset)
+        for name, id in self.config.packs(*self.config.needed()).items():
+            stamps[f"pack-{name}"] = self.pack(id)
         for row in self.config.needed():
             for seed in self.config.seeds:
                 stamps[f"train-{row}-seed{seed}"] = self.train(row, seed)
@@ -90,10 +94,14 @@ class Stamps:
         }
         return self._stamp("prepare", settings, *(["hodor.models.original.prepare"] if dataset in WEIGHT_SETS else []))
 
+    def pack(self, id: PackId) -> dict[str, Any]:
+        """How a split of a data set becomes a pack."""
+        return self._stamp("pack", {**id._asdict(), "data": self._data(id.dataset)})
+
     def train(self, row: str, seed: int) -> dict[str, Any]:
         """How a row is trained."""
-        entry, stage = self.config.rows[row], self.config.stage(row)
-        datasets = self.config.datasets(row)
+        entry, stage, packs = self.config.rows[row], self.config.stage(row), self.config.packs(row)
+        datasets = self.config.plain(row)
         settings = {
             "row": row,
             "method": entry.method,
@@ -105,7 +113,9 @@ class Stamps:
             "threads": self.config.scale.threads,
             "precision": self.config.scale.precision,
             "datasets": list(datasets),
-            "data": {dataset: self._data(dataset) for dataset in datasets},
+            "packs": list(packs),
+            "data": {dataset: self._data(dataset) for dataset in datasets}
+            | {name: sha256_json(self.pack(id)) for name, id in packs.items()},
         }
         return self._stamp("train", settings, _method_module(entry.method)) | {"row": row, "seed": seed}
 

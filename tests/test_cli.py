@@ -14,7 +14,7 @@ from hodor import cli
 from hodor.errors import HodorError
 from hodor.provenance import sha256_json
 
-VERBS = ["fetch", "prepare", "train", "segment", "score", "manifest", "tabulate", "claims", "render"]
+VERBS = ["fetch", "prepare", "pack", "train", "segment", "score", "submit", "manifest", "tabulate", "claims", "render"]
 
 
 @pytest.fixture(autouse=True)

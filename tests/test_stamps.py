@@ -188,6 +188,28 @@ def test_a_stage_reaches_its_rows(root):
     assert names == trained | tables("ablation", "comparison", "costs", "claims")
 
 
+def test_packed_data_are_in_the_stamps_of_the_rows_that_read_them(root):
+    packed = {"stages.cyclic.packed": {}}
+    names = changed(root, overrides=packed)
+    cyclic = {f"train-hodor-{kind}-cyclic-seed0" for kind in ("none", "hard", "soft")}
+    assert names == cyclic | tables("ablation", "comparison", "costs") | {
+        "claims",
+        "pack-youtube-vos-train-whole",
+        "pack-davis-train-whole",
+    }
+    ours = stamps(root, overrides=packed).contents
+    settings = ours["train-hodor-soft-cyclic-seed0"]["settings"]
+    assert settings["packs"] == list(settings["data"]) == ["youtube-vos-train-whole", "davis-train-whole"]
+    assert settings["datasets"] == []
+    # Other data make another pack, and train again what reads it.
+    other = stamps(root, overrides=packed | {"generated.seed": 1}).contents
+    for name in ("pack-davis-train-whole", "train-hodor-soft-cyclic-seed0"):
+        assert other[name] != ours[name]
+    smaller = stamps(root, overrides={"stages.cyclic.packed": {"margin": 1.5}}).contents
+    assert "pack-davis-train-short96" in smaller
+    assert smaller["train-hodor-soft-cyclic-seed0"] != ours["train-hodor-soft-cyclic-seed0"]
+
+
 def test_inference_reaches_segmentation(root):
     names = changed(root, overrides={"inference.temporal_window": 2})
     assert names == {name for name in stamps(root).contents if name.startswith("segment-")} | tables()

@@ -89,10 +89,16 @@ def equal_object_counts(valid_objects: Sequence[int], total: int, maximum: int) 
     return np.concatenate(items), np.repeat([n for n, _ in pools], share)
 
 
-def collate(samples: Sequence[Sample], objects: int, multiple: int) -> Clip:
-    """Pad samples right and below to the largest size of the batch, rounded up to `multiple`, and stack them."""
+def collate(
+    samples: Sequence[Sample], objects: int, multiple: int, sizes: Sequence[tuple[int, int]] | None = None
+) -> Clip:
+    """Pad samples right and below to the largest size of the batch, rounded up to `multiple`, and stack them.
+
+    `sizes`: heights and widths of all samples of the batch, where `samples` are only a part of it.
+    """
     frames = len(samples[0].frames)
-    height, width = (max(s.labels.shape[axis] for s in samples) for axis in (1, 2))
+    sizes = sizes or [s.labels.shape[1:] for s in samples]
+    height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
     height, width = height + -height % multiple, width + -width % multiple
     images = np.zeros((len(samples), frames, height, width, 3), np.uint8)
     labels = np.zeros((len(samples), frames, height, width), np.uint8)
@@ -109,23 +115,59 @@ def collate(samples: Sequence[Sample], objects: int, multiple: int) -> Clip:
 
 
 class PlannedClips(Dataset):
-    """Batches by step number: the clip of step s is the same whoever asks, in whatever order."""
+    """Batches by step number: the clip of step s is the same whoever asks, in whatever order.
+
+    With `world` processes that train together, process `rank` gets its part of each batch: the same samples, in the
+    same size, that it would have in the whole. All parts together are the batch, for any number of processes.
+
+    Args:
+        plan: which samples make which batch.
+        make: item, number of objects, random generator and step -> sample.
+        size: item, number of objects, random generator -> height and width of that sample; asked for parts alone.
+        seed: of the run. A sample's random numbers depend on it, the step and the place in the batch, on nothing else:
+            not on the process, the worker, or what was made before.
+        multiple: sides are padded to multiples of it.
+        rank, world: this process and the number of processes.
+
+    Raises:
+        HodorError: a batch that `world` does not divide.
+    """
 
     def __init__(
-        self, plan: Plan, make: Callable[[int, int, np.random.Generator, int], Sample], *, seed: int, multiple: int
+        self,
+        plan: Plan,
+        make: Callable[[int, int, np.random.Generator, int], Sample],
+        size: Callable[[int, int, np.random.Generator], tuple[int, int]] | None = None,
+        *,
+        seed: int,
+        multiple: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        self.plan, self.make, self.seed, self.multiple = plan, make, seed, multiple
+        batch = plan.items.shape[1]
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} of {world} processes")
+        if batch % world:
+            raise HodorError(f"a batch of {batch} clips cannot be shared by {world} processes: change `batch`")
+        if world > 1 and size is None:
+            raise ValueError("parts of a batch need the sizes of the others")
+        self.plan, self.make, self.size, self.seed, self.multiple = plan, make, size, seed, multiple
+        self.places = range(rank * batch // world, (rank + 1) * batch // world)
 
     def __len__(self) -> int:
         return len(self.plan.items)
 
     def __getitem__(self, step: int) -> Clip:
-        objects = int(self.plan.objects[step])
-        samples = [
-            self.make(int(item), objects, np.random.default_rng([self.seed, step, place]), step)
-            for place, item in enumerate(self.plan.items[step])
-        ]
-        return collate(samples, objects, self.multiple)
+        objects, items = int(self.plan.objects[step]), self.plan.items[step]
+        samples = [self.make(int(items[place]), objects, self._random(step, place), step) for place in self.places]
+        sizes = None
+        if len(self.places) < len(items):
+            sizes = [self.size(int(item), objects, self._random(step, place)) for place, item in enumerate(items)]
+        return collate(samples, objects, self.multiple, sizes)
+
+    def _random(self, step: int, place: int) -> np.random.Generator:
+        """The random numbers of one sample: those of its place in training."""
+        return np.random.default_rng([self.seed, step, place])
 
 
 def clips_from(dataset: PlannedClips, start: int, *, workers: int) -> Iterator[Clip]:

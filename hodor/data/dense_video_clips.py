@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hodor.data import augment
+from hodor.data import augment, warps
 from hodor.data.batches import Plan, Sample, in_rounds, plan_batches
-from hodor.data.image_clips import chosen_labels
+from hodor.data.image_clips import chosen_labels, clip_size
+from hodor.data.packed_videos import PackedVideo
+from hodor.data.packs import training_videos
 from hodor.data.video import Video
 from hodor.data.video_clips import BRIGHTNESS, large_objects, warp_together
-from hodor.data.videos import load_videos
 from hodor.errors import HodorError
 from hodor.training.options import Source, StageOptions
 
@@ -20,7 +21,7 @@ from hodor.training.options import Source, StageOptions
 class Candidate:
     """A video and the positions in `video.frames` that can be a reference frame: enough labelled frames follow."""
 
-    video: Video
+    video: Video | PackedVideo
     references: tuple[int, ...]
     source: Source
 
@@ -39,7 +40,7 @@ class DenseVideoClips:
         for source in options.sources:
             found = [
                 Candidate(video, references, source)
-                for video in load_videos(data, source.dataset, source.split)
+                for video in training_videos(data, source, options)
                 if (references := possible_references(video, source, options.frames - 1)) and video.first_seen
             ]
             if not found:
@@ -77,17 +78,7 @@ class DenseVideoClips:
             HodorError: no frame of the source shows so many large enough objects.
         """
         options = self.options
-        for candidate in self._tried(item, rng):
-            found = _reference(candidate, objects, options, rng)
-            if found is not None:
-                break
-        else:
-            source = self.candidates[item].source
-            raise HodorError(
-                f"{source.dataset}, split {source.split!r}: no frame shows {objects} objects that are large enough: "
-                "lower `min_area`, `min_side` or `max_objects` of the stage"
-            )
-        reference, ids = found
+        candidate, reference, ids = self._chosen(item, objects, rng)
         video = candidate.video
         chosen = np.sort(rng.choice(ids, objects, replace=False))
         later = following(video, reference, candidate.source)
@@ -97,7 +88,24 @@ class DenseVideoClips:
         if options.colour:  # the same for all frames
             images = [augment.colour(image, np.random.default_rng(tint), brightness=BRIGHTNESS) for image in images]
         labels = [chosen_labels(video.labels(name), chosen) for name in names]
-        return warp_together(images, labels, (True,) * len(names), options, rng)
+        return warp_together(images, labels, (True,) * len(names), (video.height, video.width), options, rng)
+
+    def size(self, item: int, objects: int, rng: np.random.Generator) -> warps.Size:
+        """Height and width of the clip that `make` gives for the same arguments; decodes masks to find its video."""
+        video = self._chosen(item, objects, rng)[0].video
+        return clip_size((video.height, video.width), self.options)
+
+    def _chosen(self, item: int, objects: int, rng: np.random.Generator) -> tuple[Candidate, int, tuple[int, ...]]:
+        """The video of a clip, the position of its reference frame, and the ids of the objects large enough there."""
+        for candidate in self._tried(item, rng):
+            found = _reference(candidate, objects, self.options, rng)
+            if found is not None:
+                return candidate, *found
+        source = self.candidates[item].source
+        raise HodorError(
+            f"{source.dataset}, split {source.split!r}: no frame shows {objects} objects that are large enough: "
+            "lower `min_area`, `min_side` or `max_objects` of the stage"
+        )
 
     def _tried(self, item: int, rng: np.random.Generator) -> Iterator[Candidate]:
         """The planned video, then the others of its source in random order."""
@@ -108,14 +116,14 @@ class DenseVideoClips:
             yield others[i]
 
 
-def following(video: Video, reference: int, source: Source) -> list[int]:
+def following(video: Video | PackedVideo, reference: int, source: Source) -> list[int]:
     """Positions of the labelled frames after `reference` within the source's distance."""
     labelled = set(video.labelled)
     last = min(len(video.frames), reference + source.max_distance + 1)
     return [position for position in range(reference + 1, last) if video.frames[position] in labelled]
 
 
-def possible_references(video: Video, source: Source, others: int) -> tuple[int, ...]:
+def possible_references(video: Video | PackedVideo, source: Source, others: int) -> tuple[int, ...]:
     """Positions of the labelled frames that at least `others` labelled frames follow."""
     labelled = set(video.labelled)
     return tuple(
@@ -133,7 +141,7 @@ def _reference(
     if len(video.first_seen) < objects:
         return None
     for position in rng.permutation(candidate.references):
-        ids = large_objects(video.labels(video.frames[position]), options)
+        ids = large_objects(video.labels(video.frames[position]), options, (video.height, video.width))
         if len(ids) >= objects:
             return int(position), ids
     return None

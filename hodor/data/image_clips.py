@@ -8,7 +8,8 @@ import numpy as np
 
 from hodor.data import augment, warps
 from hodor.data.batches import Plan, Sample, equal_object_counts, plan_batches
-from hodor.data.image_sets import StillImage, StillObject, load_images, pool
+from hodor.data.image_sets import StillImage, StillObject, pool
+from hodor.data.packs import training_images
 from hodor.training.options import StageOptions
 
 BRIGHTNESS = 25
@@ -32,7 +33,7 @@ class ImageClips:
         self.candidates: list[Candidate] = []
         self.counts = []
         for source in options.sources:
-            found = usable(load_images(data / source.dataset, source.dataset, source.split), options)
+            found = usable(training_images(data, source, options), options)
             self.candidates += found
             self.counts.append(len(found))
 
@@ -47,6 +48,11 @@ class ImageClips:
         chosen = aspects[items] if len(items) else np.zeros(0)
         return plan_batches(items, objects, chosen, steps=options.steps, batch=options.batch, seed=seed)
 
+    def size(self, item: int, objects: int, rng: np.random.Generator) -> warps.Size:
+        """Height and width of the clip that `make` gives for the same arguments."""
+        image = self.candidates[item].image
+        return clip_size((image.height, image.width), self.options)
+
     def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
         """One clip of image `item` with `objects` of its objects, drawn at random where it has more."""
         candidate, options = self.candidates[item], self.options
@@ -59,9 +65,10 @@ class ImageClips:
             labels[candidate.objects[index].mask(*labels.shape)] = i + 1
         if options.colour:
             image = augment.colour(image, rng, brightness=BRIGHTNESS)
-        target = clip_size(labels.shape, options)
-        source = labels.shape
-        least = scaled_area(options.min_area, source, options)
+        # A packed picture may be stored smaller than its image: sizes and areas are the image's.
+        source, original = labels.shape, (candidate.image.height, candidate.image.width)
+        target = clip_size(original, options)
+        least = scaled_area(options.min_area, original, options, source)
         flipped = warps.flip(source) if rng.random() < 0.5 else np.eye(3)
         small, small_labels = warps.shrink(image, labels, target)
         outer = warps.scaling(source, target) @ flipped
@@ -99,9 +106,17 @@ def chosen_labels(truth: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return renamed[truth]
 
 
-def scaled_area(area: float, size: tuple[int, int], options: StageOptions) -> float:
-    """An area filter for an image of `size`: as given, or in proportion to `options.filter_pixels` where set."""
-    return area if options.filter_pixels is None else area * size[0] * size[1] / options.filter_pixels
+def scaled_area(
+    area: float, size: tuple[int, int], options: StageOptions, shown: tuple[int, int] | None = None
+) -> float:
+    """An area filter for an image of `size`: as given, or in proportion to `options.filter_pixels` where set.
+
+    `shown`: the size at which the image is read, where that may differ; the area is then in pixels of this size.
+    """
+    least = area if options.filter_pixels is None else area * size[0] * size[1] / options.filter_pixels
+    if shown is None or tuple(shown) == tuple(size):
+        return least
+    return least * (shown[0] * shown[1]) / (size[0] * size[1])
 
 
 def clip_size(size: tuple[int, int], options: StageOptions) -> tuple[int, int]:

@@ -5,6 +5,7 @@ objects of the clip are chosen among those that it shows.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import numpy as np
 from hodor.data.batches import Plan, Sample, plan_batches
 from hodor.data.hide_and_seek import hide, hiding_probability
 from hodor.data.image_clips import ATTEMPTS, chosen_labels, scaled_area
-from hodor.data.image_sets import INSTANCES, StillImage, StillObject, load_images, pool
+from hodor.data.image_sets import INSTANCES, StillImage, StillObject, pool
 from hodor.data.images import VOID
+from hodor.data.packs import training_images
 from hodor.data.warps import Size
 from hodor.training.options import StageOptions
 
@@ -55,7 +57,7 @@ class StaticClips(ABC):
         self.candidates: list[Candidate] = []
         self.counts = []
         for source in options.sources:
-            images = load_images(data / source.dataset, source.dataset, source.split)
+            images = training_images(data, source, options)
             found = usable(images, options, source.dataset in INSTANCES)
             self.candidates += found
             self.counts.append(len(found))
@@ -69,14 +71,19 @@ class StaticClips(ABC):
             items, numbers[items], np.ones(len(items)), steps=options.steps, batch=options.batch, seed=seed
         )
 
+    def size(self, item: int, objects: int, rng: np.random.Generator) -> Size:
+        """Height and width of the clip that `make` gives for the same arguments."""
+        return self.options.crop, self.options.crop
+
     def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
         """One clip of image `item` with up to `objects` of its objects, chosen among those that frame 0 shows.
 
         Where frame 0 shows fewer it is drawn again a few times; where it shows none, the clip is cut around an object.
         """
         candidate, options = self.candidates[item], self.options
-        labels = label_map(candidate)
-        camera = self.camera(candidate.image.read(), labels, rng)
+        image = candidate.image.read()
+        labels = label_map(candidate, image.shape[:2])
+        camera = self.camera(image, labels, rng)
         first, shown = None, np.zeros(0, int)
         for _ in range(ATTEMPTS):
             frame = self.draw(camera, rng, None)
@@ -110,7 +117,7 @@ class StaticClips(ABC):
         """One frame with random numbers of its own; around `centre` (x, y as parts of the image) where given."""
 
 
-def usable(images: list[StillImage], options: StageOptions, instances: bool) -> list[Candidate]:
+def usable(images: Sequence[StillImage], options: StageOptions, instances: bool) -> list[Candidate]:
     """Images with the objects that can reach the least area in a clip, without crowds.
 
     In data sets without instances an image is one object of any size, so no mask is opened here.
@@ -129,9 +136,11 @@ def usable(images: list[StillImage], options: StageOptions, instances: bool) -> 
     return out
 
 
-def label_map(candidate: Candidate) -> np.ndarray:
-    """uint8 (H, W): objects 1, 2, ... in their order, a later one covering an earlier one; 255 where void."""
-    size = (candidate.image.height, candidate.image.width)
+def label_map(candidate: Candidate, size: Size) -> np.ndarray:
+    """uint8 (H, W): objects 1, 2, ... in their order, a later one covering an earlier one; 255 where void.
+
+    `size` is that of the picture as read.
+    """
     labels = np.zeros(size, np.uint8)
     for i, item in enumerate(candidate.objects):
         labels[item.mask(*size)] = i + 1

@@ -9,8 +9,9 @@ from hodor.data import augment, warps
 from hodor.data.batches import Plan, Sample, in_rounds, plan_batches
 from hodor.data.image_clips import ATTEMPTS, chosen_labels, clip_size, clip_warp, scaled_area, visible_at_stride_8
 from hodor.data.images import VOID
+from hodor.data.packed_videos import PackedVideo
+from hodor.data.packs import training_videos
 from hodor.data.video import Video
-from hodor.data.videos import load_videos
 from hodor.errors import HodorError
 from hodor.training.options import Source, StageOptions
 
@@ -21,7 +22,7 @@ BRIGHTNESS = 20
 class Candidate:
     """A video with its one annotated frame (position in `video.frames`) and the objects that are large enough there."""
 
-    video: Video
+    video: Video | PackedVideo
     annotated: int
     objects: tuple[int, ...]
     source: Source
@@ -34,7 +35,7 @@ class SparseVideoClips:
         self.options = options
         self.candidates = []
         for source in options.sources:
-            found = [usable(video, source, options) for video in load_videos(data, source.dataset, source.split)]
+            found = [usable(video, source, options) for video in training_videos(data, source, options)]
             found = [candidate for candidate in found if candidate is not None]
             if not found:
                 raise HodorError(
@@ -58,6 +59,11 @@ class SparseVideoClips:
         aspects = np.array([c.video.height / c.video.width for c in self.candidates])[items]
         return plan_batches(items, objects, aspects, steps=options.steps, batch=options.batch, seed=seed)
 
+    def size(self, item: int, objects: int, rng: np.random.Generator) -> warps.Size:
+        """Height and width of the clip that `make` gives for the same arguments."""
+        video = self.candidates[item].video
+        return clip_size((video.height, video.width), self.options)
+
     def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
         """One clip of video `item`; `objects` of the annotated frame's objects, at random where it has more."""
         candidate, options = self.candidates[item], self.options
@@ -70,21 +76,27 @@ class SparseVideoClips:
             image = video.frame(video.frames[position])
             images.append(augment.colour(image, rng, brightness=BRIGHTNESS) if options.colour else image)
         nothing = np.zeros_like(labels)
-        return warp_together(images, [labels] + [nothing] * len(others), (True,) + (False,) * len(others), options, rng)
+        annotated = (True,) + (False,) * len(others)
+        original = (video.height, video.width)
+        return warp_together(images, [labels] + [nothing] * len(others), annotated, original, options, rng)
 
 
 def warp_together(
     images: list[np.ndarray],
     labels: list[np.ndarray],
     annotated: tuple[bool, ...],
+    original: warps.Size,
     options: StageOptions,
     rng: np.random.Generator,
 ) -> Sample:
-    """A clip of frames that all get the same flip and the same warp, which keeps the objects of the first frame."""
+    """A clip of frames that all get the same flip and the same warp, which keeps the objects of the first frame.
+
+    `original`: height and width of the video, which may be stored smaller.
+    """
     reference = labels[0]
     size, objects = reference.shape, len(np.unique(reference[reference > 0]))
-    target = clip_size(size, options)
-    least = scaled_area(options.min_area, size, options)
+    target = clip_size(original, options)
+    least = scaled_area(options.min_area, original, options, size)
     flipped = warps.flip(size) if rng.random() < 0.5 else np.eye(3)
     outer = warps.scaling(size, target) @ flipped
     for attempt in range(ATTEMPTS):
@@ -106,7 +118,7 @@ def _warp(
     return clip_warp(small, small_labels, homography @ inner, target, options)
 
 
-def usable(video: Video, source: Source, options: StageOptions) -> Candidate | None:
+def usable(video: Video | PackedVideo, source: Source, options: StageOptions) -> Candidate | None:
     """The video with its annotated frame: the middle-most, or the last, labelled frame with a large enough object.
 
     None where no frame has one or where the frame has too few others near it.
@@ -118,7 +130,7 @@ def usable(video: Video, source: Source, options: StageOptions) -> Candidate | N
         middle = (len(order) - 1) / 2
         order.sort(key=lambda frame: abs(video.labelled.index(frame) - middle))
     for frame in order:
-        objects = large_objects(video.labels(frame), options)
+        objects = large_objects(video.labels(frame), options, (video.height, video.width))
         if objects:
             position = video.frames.index(frame)
             near = sides(len(video.frames), position, source.max_distance)
@@ -128,10 +140,11 @@ def usable(video: Video, source: Source, options: StageOptions) -> Candidate | N
     return None
 
 
-def large_objects(labels: np.ndarray, options: StageOptions) -> tuple[int, ...]:
-    """Ids in `labels` (H, W) whose area and box sides reach the least."""
-    area = scaled_area(options.min_area, labels.shape, options)
-    side = options.min_side * np.sqrt(scaled_area(1.0, labels.shape, options))
+def large_objects(labels: np.ndarray, options: StageOptions, original: warps.Size | None = None) -> tuple[int, ...]:
+    """Ids in `labels` (H, W) whose area and box sides reach the least; `original`: the video's size, if another."""
+    original = original or labels.shape
+    area = scaled_area(options.min_area, original, options, labels.shape)
+    side = options.min_side * np.sqrt(scaled_area(1.0, original, options, labels.shape))
     out = []
     for object_id in np.unique(labels):
         if object_id in (0, VOID):

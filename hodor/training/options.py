@@ -40,6 +40,19 @@ class HideAndSeek(BaseModel):
     labels: Literal["background", "keep"] = "background"
 
 
+class Packing(BaseModel):
+    """Training data packed into few files of decoded pixels (`hodor.data.pack`).
+
+    Without `margin` pictures keep their size, and clips are those of the plain data set to the last bit. With it a
+    picture is stored at no more than `margin` times the size of its clip: fewer bytes, nearly the same clips.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    # Factor on both sides; `static-affine` shows pictures up to their own size, which therefore stays.
+    margin: float | None = Field(None, ge=1)
+
+
 class StageOptions(BaseModel):
     """What one training stage does.
 
@@ -96,6 +109,8 @@ class StageOptions(BaseModel):
     resampling: Literal["linear", "cubic"] = "linear"
     exposed: Literal["mean", "edge"] = "mean"
 
+    # null: from the data set's own files.
+    packed: Packing | None = None
     workers: int = Field(1, ge=0)
     checkpoint_every: int = Field(200, ge=1)
     log_every: int = Field(20, ge=1)

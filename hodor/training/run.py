@@ -52,7 +52,7 @@ def train(stamp: dict[str, Any], data: Path, out: Path, init: Path | None = None
     Args:
         stamp: the step's settings (`read_stamp`): method, options, stage (None: untrained), seed, device, threads,
             precision.
-        data: folder of the prepared data sets of the scale.
+        data: folder of the prepared data sets of the scale, packs in its folder `packed`.
         out: run folder; gets model.safetensors, train.jsonl and train.json. Until then the state of the run lies in
             `out/checkpoints`.
         init: weights to start from (the row's COCO checkpoint), or None.
@@ -63,7 +63,8 @@ def train(stamp: dict[str, Any], data: Path, out: Path, init: Path | None = None
     settings, row = stamp["settings"], stamp["row"]
     seed = int(settings["seed"])
     device = prepare_device(settings["device"], settings["threads"], settings["precision"])
-    inputs = {f"{name}.json": sha256_file(data / f"{name}.json") for name in settings["datasets"]}
+    names = [*settings["datasets"], *(f"packed/{name}" for name in settings.get("packs", ()))]
+    inputs = {f"{name}.json": sha256_file(data / f"{name}.json") for name in names}
     if init is not None:
         inputs["init"] = sha256_file(init)
     elif settings["init"] is not None:
@@ -167,7 +168,7 @@ class Run:
     def _clips(self, step: int):
         source = CLIPS[self.options.kind](self.options, self.data)
         clips = PlannedClips(
-            source.plan(self.seed), source.make, seed=self.seed, multiple=self.options.padding_multiple
+            source.plan(self.seed), source.make, source.size, seed=self.seed, multiple=self.options.padding_multiple
         )
         return clips_from(clips, step, workers=self.options.workers)
 

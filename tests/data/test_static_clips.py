@@ -201,7 +201,8 @@ def test_a_spline_bends_the_frame_that_is_seen_without_it(clips):
 
 def scene_of(source) -> tuple[np.ndarray, np.ndarray]:
     """Picture and labels of the first candidate."""
-    return source.candidates[0].image.read(), static_clips.label_map(source.candidates[0])
+    image = source.candidates[0].image.read()
+    return image, static_clips.label_map(source.candidates[0], image.shape[:2])
 
 
 # Objects

@@ -1,5 +1,7 @@
 """dvc.yaml runs the same DAG: it and Snakemake agree on what is done, and checkpoints come back from a remote."""
 
+import csv
+import json
 import re
 import shutil
 from pathlib import Path
@@ -19,7 +21,12 @@ def commit(checkout, message: str) -> None:
 
 @pytest.fixture
 def repository(checkout):
-    """The finished checkout as a git repository, with two rows: a stage for each costs time."""
+    """The finished checkout as a git repository, with two rows."""
+    return make_repository(checkout)
+
+
+def make_repository(checkout):
+    """Turns a finished checkout into a git repository with two rows: a stage for each costs time."""
     rows = yaml.safe_load((checkout.path / "config/rows.yaml").read_text())["systems"]
     kept = {row: rows[row] for row in ("hodor-soft-coco", "copy-first-mask")}
     (checkout.path / "config/rows.yaml").write_text(yaml.safe_dump({"systems": kept}, sort_keys=False))
@@ -44,12 +51,49 @@ def ran(output: str) -> list[str]:
     return re.findall(r"^Finished jobid: \d+ \(Rule: (\S+)\)$", output, re.MULTILINE)
 
 
-def restore(checkout) -> str:
-    """Runs the commands of `make restore`, without the installation that it depends on."""
+@pytest.fixture(scope="module")
+def published(finished, tmp_path_factory):
+    """A repository whose results are recorded and pushed to a folder. Read it only; `clone` gives a copy."""
+    folder = tmp_path_factory.mktemp("published")
+    shutil.copytree(finished.path, folder / "repository", symlinks=True)
+    repository = make_repository(type(finished)(folder / "repository"))
+    repository.run("dvc", "remote", "add", "--default", "--quiet", "store", str(folder / "store"))
+    repository.run("dvc", "repro")
+    commit(repository, "results")
+    repository.run("dvc", "push")
+    return repository
+
+
+@pytest.fixture
+def clone(published, tmp_path):
+    """A fresh clone: what git knows, and nothing of what DVC keeps."""
+    published.run("git", "clone", "--quiet", ".", str(tmp_path / "clone"))
+    clone = type(published)(tmp_path / "clone")
+    assert not (clone.path / "runs").exists() and not (clone.path / "data").exists()
+    return clone
+
+
+def restore(checkout, check: bool = True) -> str:
+    """Runs the commands of `make restore`, without the installation that it depends on; its output."""
     recipe = MAKE_RESTORE.search((checkout.path / "Makefile").read_text()).group(1)
     script = re.sub(r"^\t@?", "", recipe, flags=re.MULTILINE)
     assert script.splitlines()[0] == "dvc pull" and "--touch" in script
-    return checkout.run("bash", "-eu", "-o", "pipefail", "-c", script).stdout
+    done = checkout.run("bash", "-eu", "-o", "pipefail", "-c", script, check=check)
+    assert check or done.returncode != 0
+    return done.stdout
+
+
+def seeds_in(checkout) -> dict[str, set[int]]:
+    """Row -> seeds whose numbers the table of the extended rows and table 1 show, by the manifests they name."""
+    seeds: dict[str, set[int]] = {}
+    for table in ("ablation", "extended"):
+        with open(checkout.path / f"results/{table}_table.csv", newline="") as file:
+            for line in csv.DictReader(file):
+                if line["manifest"]:
+                    manifest = json.loads((checkout.path / line["manifest"]).read_text())
+                    assert manifest["row"] == line["row"]
+                    seeds.setdefault(line["row"], set()).add(manifest["config"]["train"]["settings"]["seed"])
+    return seeds
 
 
 def test_dvc_repro_and_snakemake_agree_and_checkpoints_come_back(repository, tmp_path):
@@ -106,6 +150,90 @@ def test_dvc_repro_and_snakemake_agree_and_checkpoints_come_back(repository, tmp
     clone.edit("config/scales/tiny.yaml", "temporal_window: 3", "temporal_window: 2")
     due = clone.due()
     assert due["segment"] == 2 and due["prepare"] == 1 and not {"train", "fetch"} & due.keys()
+
+
+@pytest.mark.long
+def test_a_restored_clone_runs_nothing(clone):
+    """Neither Snakemake nor DVC, nor the one after the other."""
+    restore(clone)
+    assert clone.due() == {}
+    assert ran(clone.run("dvc", "repro").stdout) == []
+    assert ran(clone.snakemake()) == []
+    clone.run("dvc", "status", "--quiet")
+    assert clone.run("git", "status", "--short").stdout == ""
+
+
+@pytest.mark.long
+def test_restore_refuses_settings_that_are_not_the_recorded_ones(clone):
+    """`--touch` would declare numbers of other settings to be up to date."""
+    clone.edit("config/scales/tiny.yaml", "temporal_window: 3", "temporal_window: 2")
+    assert "what lies here is not what dvc.lock records" in restore(clone, check=False)
+    due = clone.due()
+    assert due["train"] == due["segment"] == due["score"] == 2
+    clone.run("git", "checkout", "--quiet", "config")
+    restore(clone)
+    assert clone.due() == {}
+
+
+@pytest.mark.long
+def test_restore_refuses_a_result_that_was_changed(clone):
+    restore(clone)
+    score = clone.path / "runs/tiny/copy-first-mask/seed0/davis2017-val/score.json"
+    score.chmod(0o644)
+    score.write_text(score.read_text().replace("{", "{ ", 1))
+    changed = score.read_text()
+    restore(clone, check=False)
+    # Nothing that a person may have wanted is overwritten, and the table step refuses it as well.
+    assert score.read_text() == changed
+    score.unlink()
+    restore(clone)
+    assert clone.due() == {} and score.read_text() != changed
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("value", ["learning rate", "seed"])
+def test_a_changed_value_after_a_restore_retrains_what_it_must(clone, value):
+    restore(clone)
+    before = (clone.path / WEIGHTS).read_bytes()
+    if value == "seed":
+        clone.edit("config/config.yaml", "\nseeds: null", "\nseeds: [1]")
+        trained, seed = 2, 1  # the other row has nothing to learn, but is made for each seed
+    else:
+        clone.set("stages.images.learning_rate", 0.01)
+        trained, seed = 1, 0
+    assert clone.due()["train"] == trained
+    made = ran(clone.run("dvc", "repro").stdout)
+    assert made.count("train") == trained
+    # No stale number: every run in the tables was made with the seed and the rate that are asked for.
+    assert seeds_in(clone) == {"hodor-soft-coco": {seed}, "copy-first-mask": {seed}}
+    weights = clone.path / WEIGHTS.replace("seed0", f"seed{seed}")
+    settings = json.loads(weights.with_name("train.json").read_text())["stamp_content"]["settings"]
+    assert settings["stage"]["learning_rate"] == (0.01 if value == "learning rate" else 0.001)
+    assert weights.read_bytes() != before
+    assert clone.due() == {}
+    clone.run("dvc", "status", "--quiet")
+
+
+@pytest.mark.long
+def test_an_experiment_records_numbers_of_its_own_seed(clone):
+    """`dvc exp run` in a temporary copy, where no stamp of the workspace is."""
+    restore(clone)
+    before = (clone.path / "results/ablation_table.csv").read_text()
+    clone.run("git", "config", "user.name", "test")
+    clone.run("git", "config", "user.email", "test@example.org")
+    output = clone.run("dvc", "exp", "run", "--temp", "--name", "other", "-S", "config/config.yaml:seeds=[1]").stdout
+    assert ran(output).count("train") == 2
+    # The workspace is as it was.
+    assert clone.due() == {} and (clone.path / "results/ablation_table.csv").read_text() == before
+    clone.run("dvc", "exp", "apply", "other")
+    table = clone.path / "results/tiny/ablation_table.csv"
+    with open(table, newline="") as file:
+        lines = {line["row"]: line for line in csv.DictReader(file)}
+    assert "seed1" in lines["hodor-soft-coco"]["manifest"] and table.read_text() != before
+    settings = json.loads((clone.path / lines["hodor-soft-coco"]["manifest"]).read_text())["config"]["train"][
+        "settings"
+    ]
+    assert settings["seed"] == 1
 
 
 @pytest.mark.long

@@ -20,6 +20,30 @@ rule prepare:
         " --manifest {output.manifest} 2>&1 | tee {log} >&2"
 
 
+# What a training stage that says `packed` reads: decoded pixels in few files.
+rule pack:
+    input:
+        stamp=paths.stamp(SCALE, "pack-{pack}"),
+        data=lambda wildcards: RECORDS.pack_data(wildcards.pack),
+    output:
+        manifest=paths.packed_manifest(SCALE, "{pack}"),
+        pack=directory(paths.packed(SCALE, "{pack}")),
+    log:
+        paths.log(SCALE, "pack-{pack}"),
+    benchmark:
+        paths.benchmark(SCALE, "pack-{pack}")
+    wildcard_constraints:
+        pack="|".join(CONFIG.packs(*CONFIG.needed())) or "none",
+    conda:
+        "../../environment.yml"
+    threads: 8
+    params:
+        data=paths.data(SCALE),
+    shell:
+        "python -m hodor pack --stamp {input.stamp} --data {params.data} --out {output.pack}"
+        " --manifest {output.manifest} --jobs {threads} 2>&1 | tee {log} >&2"
+
+
 rule data:
     input:
         [paths.manifest(SCALE, dataset) for dataset in CONFIG.scale.datasets],
