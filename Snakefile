@@ -21,7 +21,7 @@ wildcard_constraints:
     table="|".join(TABLES),
 
 
-for phase in ("fetch", "prepare", "train", "segment", "score", "report"):
+for phase in ("fetch", "prepare", "train", "segment", "score", "report", "released"):
 
     include: f"workflow/rules/{phase}.smk"
 
@@ -34,4 +34,5 @@ rule all:
     default_target: True
     input:
         rules.tables.input,
+        rules.released.input,
         rules.pages.input,

@@ -377,11 +377,14 @@ def schema() -> dict[str, Any]:
         definitions[title] = content
         return {"$ref": f"#/$defs/{title}"}
 
+    from hodor.released import ReleasedFile  # which imports this module
+
     methods = {name: add(cls, f"methods.{name}") for name in method_names() if (cls := options_class(name))}
     files = {
         "config.yaml": add(Settings, "Settings"),
         "rows.yaml": add(Rows, "Rows"),
         "scales/*.yaml": add(Scale, "Scale"),
+        "released.yaml": add(ReleasedFile, "ReleasedFile"),
     }
     definitions["Scale"]["properties"]["methods"]["properties"] = methods
     return {

@@ -23,6 +23,11 @@ def manifest(scale: str, dataset: str) -> Path:
     return data(scale) / f"{dataset}.json"
 
 
+def weights(file: str) -> Path:
+    """An authors' released checkpoint, of whatever scale."""
+    return Path("data") / "weights" / file
+
+
 def runs(scale: str) -> Path:
     """Folder of all runs of a scale."""
     return Path("runs") / scale

@@ -20,6 +20,7 @@ from hodor.config import TABLES, Config
 from hodor.data.sources import WEIGHT_SETS, archives
 from hodor.errors import HodorError
 from hodor.provenance import json_text, sha256_file, sha256_json, write_text_atomic
+from hodor.released import SEED, Released, inference, load_released, present, run_name
 from hodor.scoring.benchmarks import get_benchmark
 
 MODULES = {
@@ -30,6 +31,7 @@ MODULES = {
     "score": "hodor.scoring.score",
     "tabulate": "hodor.reporting.tables",
     "render": "hodor.reporting.render",
+    "released": "hodor.models.original.released",
 }
 """Verb -> the module that does it; its import closure is what the stamp hashes."""
 
@@ -37,7 +39,8 @@ MODULES = {
 class Stamps:
     """All stamps of a configuration: those that its rows, seeds and benchmarks need.
 
-    contents: name of a stamp -> its content. root: the repository, which holds workflow/notebooks.
+    contents: name of a stamp -> its content. root: the repository, which holds workflow/notebooks. released: the
+    authors' checkpoints that are there.
     """
 
     def __init__(self, config: Config, root: Path) -> None:
@@ -46,6 +49,8 @@ class Stamps:
         self.scale = config.scale.name
         self._code = cache(code_hash)
         self._data = cache(self._hash_data)
+        self._released = load_released(config)
+        self.released = present(self._released)
         self.contents = self._contents()
 
     def _contents(self) -> dict[str, dict[str, Any]]:
@@ -65,6 +70,13 @@ class Stamps:
             stamps[f"tabulate-{table}"] = self.tabulate(table, stamps)
         stamps["tabulate-costs"] = self.tabulate_costs(stamps)
         stamps["render"] = self.render()
+        for id, entry in self.released.items():
+            name = run_name(id)
+            stamps[f"train-{name}-seed{SEED}"] = self.adopt(id, entry)
+            for benchmark in self.config.scale.benchmarks:
+                stamps[f"segment-{name}-seed{SEED}-{benchmark}"] = self.segment_released(id, entry, benchmark)
+        if self._released:
+            stamps["tabulate-released"] = self.tabulate_released(stamps)
         return stamps
 
     def write(self, folder: Path = Path()) -> None:
@@ -167,6 +179,42 @@ class Stamps:
             "init": init,
             "stamps": digests,
         }
+
+    def adopt(self, id: str, entry: Released) -> dict[str, Any]:
+        """How an authors' checkpoint becomes a run."""
+        method = self.config.rows[entry.row].method
+        settings = {"row": run_name(id), "method": method, "file": entry.file, "seed": SEED}
+        stamp = self._stamp("released", settings, _method_module(method))
+        return stamp | {"row": run_name(id), "seed": SEED}
+
+    def segment_released(self, id: str, entry: Released, benchmark: str) -> dict[str, Any]:
+        """How an authors' checkpoint segments a benchmark: as its row does at scale paper."""
+        like = self.segment(entry.row, SEED, benchmark)
+        options = inference(self.config, entry, benchmark).model_dump(mode="json")
+        return like | {"settings": like["settings"] | {"inference": options}, "row": run_name(id), "seed": SEED}
+
+    def tabulate_released(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """What the table of released weights shows. Which of them are there is part of it."""
+        digests: dict[str, str] = {}
+        for name in map(run_name, self.released):
+            digests[f"{name}/seed{SEED}/train"] = sha256_json(stamps[f"train-{name}-seed{SEED}"])
+            for benchmark in self.config.scale.benchmarks:
+                run = f"{name}/seed{SEED}/{benchmark}"
+                digests[f"{run}/segment"] = sha256_json(stamps[f"segment-{name}-seed{SEED}-{benchmark}"])
+                digests[f"{run}/score"] = sha256_json(stamps[f"score-{benchmark}"])
+        rows = [entry.row for entry in self._released.values()]
+        settings = {
+            "table": "released",
+            "entries": {
+                id: entry.model_dump(mode="json", exclude={"inference"}) | {"present": id in self.released}
+                for id, entry in self._released.items()
+            },
+            "benchmarks": list(self.config.scale.benchmarks),
+            "scale": self.scale,
+            "stamps": digests,
+            "published": [line for line in _published(self.config.folder / "published.csv") if line["row"] in rows],
+        }
+        return self._stamp("tabulate", settings, "hodor.reporting.released")
 
     def render(self) -> dict[str, Any]:
         """What the pages show, besides the tables."""

@@ -2,14 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+from hodor.config import options_class
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_weights, read_weights, save_model
 from hodor.models.original.checkpoint import ENDINGS, read_checkpoint, write_checkpoint
 from hodor.models.original.convert import convert_to_original, convert_to_ours, require
 from hodor.models.original.format import Format, Options
 from hodor.models.original.formats import format_named, format_of_method, recognise
-from hodor.models.original.load import complete
 from hodor.models.original.weight_sets import METADATA, save_weights
 
 OURS = ".safetensors"
@@ -54,7 +55,7 @@ def _to_ours(source: Path, target: Path, format: Format | None) -> None:
     if kind.method is None:
         save_weights(target, weights, kind, options)
         return
-    full = complete(kind.method, options)
+    full = _complete(kind.method, options)
     method = build_method(kind.method, full)
     load_weights(method, weights, source)
     save_model(target, method, name=kind.method, options=full)
@@ -88,9 +89,15 @@ def _lost(format: Format, options: Options) -> list[str]:
     """Options other than the release's that its format cannot hold, in a line."""
     if format.method is None:
         return []
-    usual = complete(format.method, {key: options[key] for key in format.variants if key in options})
+    usual = _complete(format.method, {key: options[key] for key in format.variants if key in options})
     other = sorted(key for key, value in options.items() if value != usual.get(key))
     return [f"options that the format does not hold: {', '.join(other)}"] if other else []
+
+
+def _complete(method: str, options: Options) -> dict[str, Any]:
+    """All options of a method, those not given at their defaults, as a model file records them."""
+    cls = options_class(method)
+    return cls(**options).model_dump(mode="json") if cls else {}
 
 
 def _make_folder(target: Path) -> None:

@@ -1,11 +1,9 @@
 """An original checkpoint as a method that is ready to use: what `hodor convert` writes, without a file between."""
 
 from pathlib import Path
-from typing import Any
 
-from hodor.config import options_class
 from hodor.errors import HodorError
-from hodor.models.base import Method, build_method, load_weights, without_starting_weights
+from hodor.models.base import Method, build_method, load_weights
 from hodor.models.original.checkpoint import read_checkpoint
 from hodor.models.original.convert import convert_to_ours, require
 from hodor.models.original.format import Report
@@ -28,12 +26,6 @@ def load_original(path: Path) -> tuple[str, Method, Report]:
     weights, options, report = convert_to_ours(kind, entries)
     report.recognised = True
     require(report, path)
-    method = build_method(kind.method, without_starting_weights(complete(kind.method, options)))
+    method = build_method(kind.method, options)
     load_weights(method, weights, path)
     return kind.method, method.eval(), report
-
-
-def complete(method: str, options: dict[str, Any]) -> dict[str, Any]:
-    """All options of a method, those not given at their defaults, as a model file records them."""
-    cls = options_class(method)
-    return cls(**options).model_dump(mode="json") if cls else {}
