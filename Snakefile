@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 from hodor import paths
 from hodor.config import TABLES
+from hodor.released import locate
 from hodor.scoring.benchmarks import get_benchmark
 from hodor.workflow import check_triggers, set_up
 

@@ -23,9 +23,9 @@ def manifest(scale: str, dataset: str) -> Path:
     return data(scale) / f"{dataset}.json"
 
 
-def weights(file: str) -> Path:
-    """An authors' released checkpoint, of whatever scale."""
-    return Path("data") / "weights" / file
+def weights() -> Path:
+    """Folder of the authors' released checkpoints, the same for every scale."""
+    return Path("data") / "weights"
 
 
 def runs(scale: str) -> Path:

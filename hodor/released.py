@@ -25,7 +25,7 @@ class Released(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     title: str = Field(description="its name in the table")
-    file: str = Field(description="name in data/weights/")
+    file: str = Field(description="name in data/weights/ or in a folder of that")
     row: str = Field(description="the row that it is compared with")
     inference: dict[str, Any] = Field({}, description="inference settings that differ from the row's at scale paper")
     source: str = Field(description="where it is to be had")
@@ -35,8 +35,8 @@ class Released(BaseModel):
     @field_validator("file")
     @classmethod
     def _plain(cls, value: str) -> str:
-        if Path(value).is_absolute() or ".." in Path(value).parts:
-            raise ValueError("must be a name in data/weights/")
+        if Path(value).name != value:
+            raise ValueError("must be the name of a file, without folders")
         return value
 
 
@@ -87,6 +87,13 @@ def run_name(id: str) -> str:
     return f"released-{id}"
 
 
+def locate(entry: Released, folder: Path = Path()) -> Path | None:
+    """Where its file lies below the working directory `folder`: in data/weights or a folder of that; None if nowhere."""
+    weights = paths.weights()
+    places = [weights, *sorted(path.relative_to(folder) for path in (folder / weights).glob("*/"))]
+    return next((place / entry.file for place in places if (folder / place / entry.file).is_file()), None)
+
+
 def present(entries: dict[str, Released], folder: Path = Path()) -> dict[str, Released]:
-    """The entries whose file lies in data/weights below the working directory `folder`."""
-    return {id: entry for id, entry in entries.items() if (folder / paths.weights(entry.file)).is_file()}
+    """The entries whose file is there."""
+    return {id: entry for id, entry in entries.items() if locate(entry, folder)}

@@ -16,7 +16,8 @@ from typing import Any
 
 from hodor import paths
 from hodor.closure import code_hash
-from hodor.config import TABLES, Config
+from hodor.config import TABLES, Config, options_class
+from hodor.data.sets import modules_of
 from hodor.data.sources import WEIGHT_SETS, archives
 from hodor.errors import HodorError
 from hodor.provenance import json_text, sha256_file, sha256_json, write_text_atomic
@@ -97,7 +98,8 @@ class Stamps:
             "edition": self.config.scale.edition,
             "origin": self._identity(dataset),
         }
-        return self._stamp("prepare", settings, *(["hodor.models.original.prepare"] if dataset in WEIGHT_SETS else []))
+        more = ["hodor.models.original.prepare"] if dataset in WEIGHT_SETS else modules_of(dataset)
+        return self._stamp("prepare", settings, *more)
 
     def train(self, row: str, seed: int) -> dict[str, Any]:
         """How a row is trained."""
@@ -116,7 +118,7 @@ class Stamps:
             "datasets": list(datasets),
             "data": {dataset: self._data(dataset) for dataset in datasets},
         }
-        return self._stamp("train", settings, _method_module(entry.method)) | {"row": row, "seed": seed}
+        return self._stamp("train", settings, *self._modules(row)) | {"row": row, "seed": seed}
 
     def segment(self, row: str, seed: int, benchmark: str) -> dict[str, Any]:
         """How a trained row segments a benchmark."""
@@ -130,7 +132,7 @@ class Stamps:
             "precision": self.config.scale.precision,
             "data": self._data(_benchmark(benchmark)["dataset"]),
         }
-        return self._stamp("segment", settings, _method_module(entry.method)) | {"row": row, "seed": seed}
+        return self._stamp("segment", settings, *self._modules(row)) | {"row": row, "seed": seed}
 
     def score(self, benchmark: str) -> dict[str, Any]:
         """How the masks of a benchmark are scored: the same for every row."""
@@ -231,6 +233,13 @@ class Stamps:
         }
         return self._stamp("render", settings)
 
+    def _modules(self, row: str) -> list[str]:
+        """What a row runs besides the step's own code: its method, and what its options choose among."""
+        method = self.config.rows[row].method
+        chosen = getattr(options_class(method), "modules", None)
+        more = chosen(options_class(method)(**self.config.options[row])) if chosen else []
+        return [_method_module(method), *more]
+
     def _stamp(self, step: str, settings: dict[str, Any], *more_modules: str) -> dict[str, Any]:
         code = self._code((MODULES[step], *more_modules))
         return {"step": step, "scale": self.scale, "settings": settings, "code": code}
@@ -256,9 +265,10 @@ class Stamps:
         return sha256_json(origin)
 
     def _hash_data(self, dataset: str) -> str:
-        """Hash of what determines an extracted data set: its archives and the unpacking, no checks, no downloads."""
+        """Hash of what determines an extracted data set: its archives and the unpacking, no checks, no downloads;
+        of a further data set (hodor/data/sets) also its reader."""
         unpacking = "hodor.models.original.weight_sets" if dataset in WEIGHT_SETS else "hodor.data.extract"
-        return sha256_json({"origin": self._identity(dataset), "code": self._code((unpacking,))})
+        return sha256_json({"origin": self._identity(dataset), "code": self._code((unpacking, *modules_of(dataset)))})
 
 
 def _write_changed(path: Path, content: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from hodor import cli
 from hodor.errors import HodorError
 from hodor.provenance import sha256_json
 
-VERBS = ["fetch", "prepare", "train", "segment", "score", "manifest", "tabulate", "render"]
+VERBS = ["fetch", "prepare", "train", "segment", "score", "manifest", "tabulate", "render", "released", "track"]
 
 
 @pytest.fixture(autouse=True)

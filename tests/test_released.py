@@ -9,7 +9,7 @@ from hodor import config, paths
 from hodor.errors import HodorError
 from hodor.provenance import sha256_json
 from hodor.records import Records
-from hodor.released import inference, load_released, present
+from hodor.released import inference, load_released, locate, present
 from hodor.stamps import Stamps
 
 
@@ -25,7 +25,7 @@ def load(folder: Path, **overrides) -> config.Config:
 
 
 def put(file: str) -> None:
-    path = paths.weights(file)
+    path = paths.weights() / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x")
 
@@ -66,7 +66,7 @@ def test_its_own_settings_win(folder):
     [
         ("row: stcn", "row: stnc", "released.stcn-s0.row: 'stnc' is none of"),
         ("row: stcn", "row: stm", "released.stcn-s0.row: stm has another checkpoint"),
-        ("file: stcn_s0.pth", "file: ../stcn_s0.pth", "released.stcn-s0.file: must be a name in data/weights/"),
+        ("file: stcn_s0.pth", "file: ../stcn_s0.pth", "released.stcn-s0.file: must be the name of a file"),
         ("file: stcn_s0.pth", "fil: stcn_s0.pth", "released.stcn-s0.file: missing"),
     ],
 )
@@ -100,8 +100,17 @@ def test_a_checkpoint_that_appears_changes_the_table_and_nothing_else(folder):
     assert [id for id, entry in settings["entries"].items() if entry["present"]] == ["stcn-s0"]
     digest = settings["stamps"]["released-stcn-s0/seed0/davis2017-val/segment"]
     assert digest == sha256_json(segment)
-    paths.weights("stcn_s0.pth").unlink()
+    (paths.weights() / "stcn_s0.pth").unlink()
     assert Stamps(load(folder), folder.parent).contents == before
+
+
+def test_a_checkpoint_may_lie_in_a_folder_of_its_own(folder):
+    """`hodor fetch weights` puts each release into a folder."""
+    entry = load_released(load(folder))["stcn-s0"]
+    assert locate(entry) is None
+    put("stcn-released/stcn_s0.pth")
+    assert locate(entry) == paths.weights() / "stcn-released" / "stcn_s0.pth"
+    assert list(Stamps(load(folder), folder.parent).released) == ["stcn-s0"]
 
 
 def test_a_checkpoint_without_results_needs_the_data_of_its_benchmark(folder):

@@ -20,6 +20,7 @@ from hodor.data.extract import extract_all
 from hodor.data.fetch import RECORD
 from hodor.data.image_sets import StillImage, load_images
 from hodor.data.progress import Progress
+from hodor.data.sets import further
 from hodor.data.sources import ARCHIVES
 from hodor.data.video import Video
 from hodor.errors import HodorError
@@ -72,6 +73,7 @@ SPLITS = {
     "voc2012": ("trainval",),  # train and val are parts of it
     "sbd": voc.SBD_SPLITS,
     **{name: tuple(splits) for name, splits in saliency.LAYOUTS.items()},
+    **{name: tuple(module.SPLITS) for name, module in further().items()},
 }
 
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from hodor.data.sets import further
 from hodor.errors import HodorError
 
 EDITIONS = ("generated", "subset", "official")
@@ -39,6 +40,7 @@ WEIGHT_SETS = {
 file that it becomes, without its ending. They exist in no generated edition."""
 
 ARCHIVES |= {name: tuple(files) for name, files in WEIGHT_SETS.items()}
+ARCHIVES |= {name: tuple(module.ARCHIVES) for name, module in further().items()}
 
 COLUMNS = (
     "dataset",

@@ -44,7 +44,7 @@ def test_checkpoints_are_scored_like_rows(checkout):
     """Made-up weights of HODOR and STCN at their published sizes under the released names; small frames."""
     weights = checkout.path / "data" / "weights"
     weights.mkdir(parents=True)
-    for name, file in (("hodor", "hodor_static_image.pth"), ("stcn", "stcn_s0.pth")):
+    for name, file in (("hodor", "static_image.pth"), ("stcn", "stcn_s0.pth")):
         torch.manual_seed(0)
         method = build_method(name, {})
         ours = weights / "ours.safetensors"

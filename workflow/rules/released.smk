@@ -9,7 +9,7 @@ RELEASED_PREDICTION = paths.prediction(SCALE, "released-{released}", 0, "{benchm
 rule adopt_released:
     input:
         stamp=paths.stamp(SCALE, "train-released-{released}-seed0"),
-        checkpoint=lambda wildcards: paths.weights(RELEASED[wildcards.released].file),
+        checkpoint=lambda wildcards: locate(RELEASED[wildcards.released]),
     output:
         RELEASED_RUN / "model.safetensors",
         RELEASED_RUN / "train.json",
