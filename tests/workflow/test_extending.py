@@ -65,7 +65,6 @@ def test_an_attention_variant_and_a_method_are_one_file_and_one_row_each(checkou
     assert checkout.due("--config", both, "--", table) == {step: 1 for step in steps}
 
 
-@pytest.mark.long
 def test_the_method_of_the_page_passes_the_conformance_test(checkout, recipes, root):
     add(checkout, recipes, "hodor/models/prototypes/method.py")
     for name in ("tests/conftest.py", "tests/models/conftest.py", "tests/models/test_conformance.py"):
