@@ -162,6 +162,10 @@ class Bar(Progress):
         else:
             super().close()
 
+    def _amount(self, amount: float) -> str:
+        slow = isinstance(amount, float) and amount < 10
+        return f"{amount:.2g} {self.unit}" if slow else super()._amount(amount)
+
     def _draw(self, end: str) -> None:
         filled = round(self.WIDTH * min(self.count / self.total, 1)) if self.total else 0
         bar = f"[{'#' * filled}{'.' * (self.WIDTH - filled)}] " if self.total else ""

@@ -215,6 +215,12 @@ def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left(capsys, monkeyp
     assert capsys.readouterr().err.endswith("\n")
 
 
+def test_a_slow_rate_is_not_rounded_to_nothing(monkeypatch):
+    bar = module.Bar("v.mp4", 100, "frames")
+    bar.count, bar.start = 5, bar.start - 60
+    assert "5 frames of 100 frames, 0.083 frames/s, 19 min left" in bar.line()
+
+
 def test_memory_does_not_grow_with_the_video(tmp_path, moving, write_video, small_weights):
     """The peak of the whole process, decoder and encoder included: the 270 further frames alone would be 59 MiB."""
     size, peaks = (240, 320), []

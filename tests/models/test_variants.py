@@ -12,7 +12,7 @@ from hodor.attention import MODES
 from hodor.errors import HodorError
 from hodor.models.base import build_method
 from hodor.models.hodor import variants
-from hodor.stamps import MODULES
+from hodor.stamps import MODULES, Stamps
 
 NARROW = {
     "backbone": "convnet",
@@ -66,6 +66,21 @@ def test_the_code_of_a_variant_counts_for_its_rows_alone(mean):
     for step in ("train", "segment"):
         found = closure.closure([MODULES[step], "hodor.models.hodor.method"])
         assert not [name for name in found if name.startswith("hodor.models.hodor.variants.")]
+
+
+def test_the_stamps_hash_what_a_rows_options_choose(root, monkeypatch):
+    loaded = config.load(root / "config", {"scale": "tiny"})
+    before = Stamps(loaded, root).contents
+    options = config.options_class("hodor")
+    monkeypatch.setattr(options, "modules", lambda self: ["hodor.models.copy.method"] * (self.attention == "soft"))
+    after = Stamps(loaded, root).contents
+    soft = {row for row in loaded.selected if loaded.options[row].get("attention") == "soft"}
+    changed = {
+        (content["step"], content["row"])
+        for name, content in after.items()
+        if content != before[name] and "row" in content
+    }
+    assert changed == {(step, row) for step in ("train", "segment") for row in soft} and soft
 
 
 def test_an_unknown_variant_is_refused():
