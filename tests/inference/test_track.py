@@ -112,7 +112,10 @@ def test_masks_may_be_labels(weights):
 
 def test_an_object_too_small_is_named(weights):
     tracker = Tracker(weights(), device="cpu", short_side=64).start(frames(1)[0], {1: box(8, 8), 2: box(50, 50, 1)})
-    assert tracker.ids == [1] and tracker.lost == [2]
+    assert tracker.ids == [1] and tracker.lost == [2] and tracker.labels[50, 50] == 2
+    labels = tracker.step(frames(2)[1], {3: box(40, 70, 1)})
+    assert tracker.ids == [1] and tracker.lost == [2, 3]
+    assert labels[40, 70] == 3 and labels[50, 50] != 2, "it shows on the frame of its mask alone"
 
 
 def test_a_new_start_forgets_the_last_video(weights):
