@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 TABLES := $(foreach table,ablation comparison extended,results/$(table)_table.csv) results/costs.csv results/claims.json \
-  reports/index.html
+  results/released_weights.csv reports/index.html
 
 # Commands find the environment without activation; tools that they call (dvc calls snakemake) find each other.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -43,7 +43,8 @@ restore: $(BIN)/.installed  ## bring archives, checkpoints and tables back from 
 	@dvc pull
 	dvc status --quiet || { dvc status; echo "make restore: what lies here is not what dvc.lock records" >&2; exit 1; }
 	snakemake --cores 1 --touch --quiet rules
-	snakemake --cores 1 --quiet rules --allowed-rules publish publish_costs publish_claims publish_pages tables pages -- tables pages
+	snakemake --cores 1 --quiet rules --allowed-rules publish publish_costs publish_claims publish_released publish_submission \
+	  publish_pages submissions tables released pages -- tables released pages
 
 schema: $(BIN)/.installed  ## write config/schema.json anew after an option was added
 	@python -m hodor.schema config/schema.json
@@ -53,6 +54,7 @@ format: $(BIN)/.installed  ## format Python and Snakemake files
 	ruff check --fix .
 	snakefmt Snakefile workflow/rules
 
-clean:  ## delete the environment and everything that the workflow made
-	@rm -rf .venv .snakemake data runs
+clean:  ## delete the environment and everything that the workflow made; checkpoints in data/weights stay
+	@rm -rf .venv .snakemake runs
+	if [ -d data ]; then find data -mindepth 1 -maxdepth 1 -not -name weights -exec rm -rf {} +; fi
 	find results reports -mindepth 1 -not -name README.md -delete

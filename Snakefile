@@ -6,6 +6,8 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 from hodor import paths
 from hodor.config import TABLES
+from hodor.released import benchmarks as released_benchmarks
+from hodor.released import locate
 from hodor.scoring.benchmarks import get_benchmark
 from hodor.workflow import check_triggers, set_up
 
@@ -21,7 +23,7 @@ wildcard_constraints:
     table="|".join(TABLES),
 
 
-for phase in ("fetch", "prepare", "train", "segment", "score", "report"):
+for phase in ("fetch", "prepare", "train", "segment", "score", "report", "released"):
 
     include: f"workflow/rules/{phase}.smk"
 
@@ -34,4 +36,5 @@ rule all:
     default_target: True
     input:
         rules.tables.input,
+        rules.released.input,
         rules.pages.input,

@@ -1,6 +1,6 @@
 """The command line: `hodor VERB ...`, one verb for each step of the workflow.
 
-    fetch prepare pack train segment score submit manifest tabulate claims render
+    fetch prepare pack train segment score submit manifest tabulate claims render released
 
 A step takes its settings from a stamp, which the workflow writes; `fetch`, `score` and `submit` also work without. Modules are
 imported when their verb is called, so that each verb starts fast. Verbs for people are in `hodor.commands`.
@@ -94,6 +94,10 @@ _VERBS: dict[str, tuple[str, dict[str, str]]] = {
             "data": "folder of the data sets",
             "out": "folder for the pages",
         },
+    ),
+    "released": (
+        "turn an authors' checkpoint into a run, to be scored like a row",
+        {"checkpoint": "the file, as released", "out": "run folder"},
     ),
 }
 
@@ -229,7 +233,8 @@ def _manifest(options: argparse.Namespace, stamp: None) -> None:
 
 
 def _tabulate(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
-    _entry("reporting.tables", "tabulate")(stamp, options.runs, options.out)
+    module = "reporting.released" if stamp["settings"].get("table") == "released" else "reporting.tables"
+    _entry(module, "tabulate")(stamp, options.runs, options.out)
 
 
 def _claims(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
@@ -238,6 +243,10 @@ def _claims(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
 
 def _render(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     _entry("reporting.render", "render")(stamp, options.results, options.runs, options.data, options.out)
+
+
+def _released(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
+    _entry("models.original.released", "adopt")(stamp, options.checkpoint, options.out)
 
 
 def _require_data(folder: Path) -> None:
@@ -270,4 +279,5 @@ _STEPS = {
     "tabulate": _tabulate,
     "claims": _claims,
     "render": _render,
+    "released": _released,
 }

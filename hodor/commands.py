@@ -1,6 +1,6 @@
 """Verbs for people: they take arguments and no stamp, and no rule of the workflow calls them.
 
-    convert cost doctor, and fetch where it has no stamp
+    convert cost doctor track, and fetch where it has no stamp
 
 Each adds its parser and names the function that does it; modules are imported when their verb is called.
 """
@@ -14,6 +14,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     _add_convert(verbs)
     _add_cost(verbs)
     _add_doctor(verbs)
+    _add_track(verbs)
 
 
 def _add_convert(verbs: argparse._SubParsersAction) -> None:
@@ -97,3 +98,64 @@ def _doctor(options: argparse.Namespace) -> None:
     given = {"scale": options.scale, "rows": options.rows, "mirror": options.mirror}
     overrides = {key: value for key, value in given.items() if value is not None}
     doctor(options.config, overrides, deep=options.deep, steps=options.steps, seconds=options.seconds)
+
+
+def _add_track(verbs: argparse._SubParsersAction) -> None:
+    about = "follow objects, given by masks, through a video of your own"
+    parser = verbs.add_parser("track", help=about, description=about[0].upper() + about[1:] + ".")
+    parser.add_argument("video", type=Path, help="a video file, or a folder of images in natural order")
+    parser.add_argument(
+        "--mask",
+        action="append",
+        default=[],
+        metavar="[FRAME=]FILE",
+        help="palette or grey PNG, pixel = object number: of the first frame, or of FRAME (a name, or a number from 0)",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        help="a run folder, a .safetensors of ours, or the authors' checkpoint of HODOR, STM or STCN",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for masks/ and overlay.mp4, absent or empty")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="the GPU if there is one")
+    parser.add_argument("--threads", type=int, help="threads on the CPU; all cores if absent")
+    parser.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), help="that of the run if absent")
+    parser.add_argument("--fps", type=float, help="frames a second of the overlay; those of the video if absent")
+    parser.add_argument("--short-side", type=int, help="pixels that the short side is resized to, as --set short_side=")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an inference setting instead of the one that the weights were scored with, such as temporal_window=7",
+    )
+    parser.set_defaults(command=_track)
+
+
+def _track(options: argparse.Namespace) -> None:
+    from hodor.errors import HodorError
+    from hodor.inference.track_video import track_video
+
+    settings = {}
+    for entry in options.set:
+        key, equals, value = entry.partition("=")
+        if not equals:
+            raise HodorError(f"--set {entry}: must be KEY=VALUE, such as temporal_window=7")
+        settings[key] = None if value.lower() in ("none", "null") else value
+    if options.short_side is not None:
+        settings["short_side"] = options.short_side
+    if options.fps is not None and options.fps <= 0:
+        raise HodorError(f"--fps {options.fps:g}: must be above 0")
+    track_video(
+        options.video,
+        options.mask,
+        options.weights,
+        options.out,
+        device=options.device,
+        threads=options.threads,
+        precision=options.precision,
+        rate=options.fps,
+        settings=settings,
+    )
+    print(f"{options.out}: masks/, overlay.mp4, track.json")

@@ -299,7 +299,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
         mirror=_mirror(settings.mirror),
         folder=folder,
         servers=load_servers(folder),
-        server_scores=load_server_scores(folder, scale.name, list(rows)),
+        server_scores=load_server_scores(folder, scale.name),
     )
 
 
@@ -417,6 +417,8 @@ def schema() -> dict[str, Any]:
         definitions[title] = content
         return {"$ref": f"#/$defs/{title}"}
 
+    from hodor.released import ReleasedFile  # which imports this module
+
     methods = {name: add(cls, f"methods.{name}") for name in method_names() if (cls := options_class(name))}
     files = {
         "config.yaml": add(Settings, "Settings"),
@@ -425,6 +427,7 @@ def schema() -> dict[str, Any]:
         "scales/*.yaml": add(Scale, "Scale"),
         "servers.yaml": add(Servers, "Servers"),
         "server_scores.yaml": add(ServerScores, "ServerScores"),
+        "released.yaml": add(ReleasedFile, "ReleasedFile"),
     }
     definitions["Scale"]["properties"]["methods"]["properties"] = methods
     return {

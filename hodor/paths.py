@@ -33,6 +33,11 @@ def manifest(scale: str, dataset: str) -> Path:
     return data(scale) / f"{dataset}.json"
 
 
+def weights() -> Path:
+    """Folder of the authors' released checkpoints, the same for every scale."""
+    return Path("data") / "weights"
+
+
 def runs(scale: str) -> Path:
     """Folder of all runs of a scale."""
     return Path("runs") / scale

@@ -62,7 +62,8 @@ class Records:
 
     def _trained(self, row: str, seed: int) -> bool:
         folder = paths.run(self.stamps.scale, row, seed)
-        parent = self.stamps.config.rows[row].init
+        entry = self.stamps.config.rows.get(row)  # none: an authors' checkpoint
+        parent = entry.init if entry else None
         made = self._made_with(folder / "train.json", f"train-{row}-seed{seed}")
         here = made and (self.folder / folder / "model.safetensors").is_file()
         return here and (parent is None or self.trained(parent, seed))

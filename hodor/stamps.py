@@ -16,12 +16,15 @@ from typing import Any
 
 from hodor import paths
 from hodor.closure import code_hash
-from hodor.config import TABLES, Config
+from hodor.config import TABLES, Config, options_class
 from hodor.data.pack_plan import PackId
+from hodor.data.sets import modules_of
 from hodor.data.sources import WEIGHT_SETS, archives
 from hodor.errors import HodorError
 from hodor.provenance import json_text, sha256_file, sha256_json, write_text_atomic
+from hodor.released import SEED, Released, benchmarks, inference, load_released, present, run_name
 from hodor.scoring.benchmarks import get_benchmark
+from hodor.settings import none_of
 
 MODULES = {
     "fetch": "hodor.data.fetch",
@@ -34,6 +37,7 @@ MODULES = {
     "tabulate": "hodor.reporting.tables",
     "claims": "hodor.reporting.claims",
     "render": "hodor.reporting.render",
+    "released": "hodor.models.original.released",
 }
 """Verb -> the module that does it; its import closure is what the stamp hashes."""
 
@@ -41,7 +45,8 @@ MODULES = {
 class Stamps:
     """All stamps of a configuration: those that its rows, seeds and benchmarks need.
 
-    contents: name of a stamp -> its content. root: the repository, which holds workflow/notebooks.
+    contents: name of a stamp -> its content. root: the repository, which holds workflow/notebooks. released: the
+    authors' checkpoints that are there.
     """
 
     def __init__(self, config: Config, root: Path) -> None:
@@ -50,6 +55,12 @@ class Stamps:
         self.scale = config.scale.name
         self._code = cache(code_hash)
         self._data = cache(self._hash_data)
+        self._released = load_released(config)
+        known = [*config.rows, *map(run_name, self._released)]
+        for entry in config.server_scores:
+            if entry.row not in known:
+                raise HodorError(f"{config.folder.name}/server_scores.yaml: row: {none_of(entry.row, known)}")
+        self.released = present(self._released)
         self.contents = self._contents()
 
     def _contents(self) -> dict[str, dict[str, Any]]:
@@ -72,6 +83,13 @@ class Stamps:
         stamps["tabulate-costs"] = self.tabulate_costs(stamps)
         stamps["claims"] = self.claims(stamps)
         stamps["render"] = self.render()
+        for id, entry in self.released.items():
+            name = run_name(id)
+            stamps[f"train-{name}-seed{SEED}"] = self.adopt(id, entry)
+            for benchmark in benchmarks(self.config):
+                stamps[f"segment-{name}-seed{SEED}-{benchmark}"] = self.segment_released(id, entry, benchmark)
+        if self._released:
+            stamps["tabulate-released"] = self.tabulate_released(stamps)
         return stamps
 
     def write(self, folder: Path = Path()) -> None:
@@ -92,7 +110,8 @@ class Stamps:
             "edition": self.config.scale.edition,
             "origin": self._identity(dataset),
         }
-        return self._stamp("prepare", settings, *(["hodor.models.original.prepare"] if dataset in WEIGHT_SETS else []))
+        more = ["hodor.models.original.prepare"] if dataset in WEIGHT_SETS else modules_of(dataset)
+        return self._stamp("prepare", settings, *more)
 
     def pack(self, id: PackId) -> dict[str, Any]:
         """How a split of a data set becomes a pack."""
@@ -117,7 +136,7 @@ class Stamps:
             "data": {dataset: self._data(dataset) for dataset in datasets}
             | {name: sha256_json(self.pack(id)) for name, id in packs.items()},
         }
-        return self._stamp("train", settings, _method_module(entry.method)) | {"row": row, "seed": seed}
+        return self._stamp("train", settings, *self._modules(row)) | {"row": row, "seed": seed}
 
     def segment(self, row: str, seed: int, benchmark: str) -> dict[str, Any]:
         """How a trained row segments a benchmark."""
@@ -131,7 +150,7 @@ class Stamps:
             "precision": self.config.scale.precision,
             "data": self._data(_benchmark(benchmark)["dataset"]),
         }
-        return self._stamp("segment", settings, _method_module(entry.method)) | {"row": row, "seed": seed}
+        return self._stamp("segment", settings, *self._modules(row)) | {"row": row, "seed": seed}
 
     def score(self, benchmark: str) -> dict[str, Any]:
         """How the masks of a benchmark are scored, or packed for its server: the same for every row."""
@@ -210,6 +229,47 @@ class Stamps:
             "stamps": digests,
         }
 
+    def adopt(self, id: str, entry: Released) -> dict[str, Any]:
+        """How an authors' checkpoint becomes a run."""
+        method = self.config.rows[entry.row].method
+        settings = {"row": run_name(id), "method": method, "file": entry.file, "seed": SEED}
+        stamp = self._stamp("released", settings, _method_module(method))
+        return stamp | {"row": run_name(id), "seed": SEED}
+
+    def segment_released(self, id: str, entry: Released, benchmark: str) -> dict[str, Any]:
+        """How an authors' checkpoint segments a benchmark: as its row does at scale paper."""
+        like = self.segment(entry.row, SEED, benchmark)
+        options = inference(self.config, entry, benchmark).model_dump(mode="json")
+        return like | {"settings": like["settings"] | {"inference": options}, "row": run_name(id), "seed": SEED}
+
+    def tabulate_released(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """What the table of released weights shows. Which of them are there is part of it."""
+        digests: dict[str, str] = {}
+        for name in map(run_name, self.released):
+            digests[f"{name}/seed{SEED}/train"] = sha256_json(stamps[f"train-{name}-seed{SEED}"])
+            for benchmark in benchmarks(self.config):
+                run = f"{name}/seed{SEED}/{benchmark}"
+                digests[f"{run}/segment"] = sha256_json(stamps[f"segment-{name}-seed{SEED}-{benchmark}"])
+                digests[f"{run}/score"] = sha256_json(stamps[f"score-{benchmark}"])
+        rows = [entry.row for entry in self._released.values()]
+        settings = {
+            "table": "released",
+            "entries": {
+                id: entry.model_dump(mode="json", exclude={"inference"}) | {"present": id in self.released}
+                for id, entry in self._released.items()
+            },
+            "benchmarks": benchmarks(self.config),
+            "server_scores": [
+                entry.model_dump(mode="json")
+                for entry in self.config.server_scores
+                if entry.row in map(run_name, self._released)
+            ],
+            "scale": self.scale,
+            "stamps": digests,
+            "published": [line for line in _published(self.config.folder / "published.csv") if line["row"] in rows],
+        }
+        return self._stamp("tabulate", settings, "hodor.reporting.released")
+
     def render(self) -> dict[str, Any]:
         """What the pages show, besides the tables."""
         scale = self.config.scale
@@ -224,6 +284,13 @@ class Stamps:
             "notebooks": {path.stem: sha256_file(path) for path in notebooks},
         }
         return self._stamp("render", settings)
+
+    def _modules(self, row: str) -> list[str]:
+        """What a row runs besides the step's own code: its method, and what its options choose among."""
+        method = self.config.rows[row].method
+        chosen = getattr(options_class(method), "modules", None)
+        more = chosen(options_class(method)(**self.config.options[row])) if chosen else []
+        return [_method_module(method), *more]
 
     def _stamp(self, step: str, settings: dict[str, Any], *more_modules: str) -> dict[str, Any]:
         code = self._code((MODULES[step], *more_modules))
@@ -250,9 +317,10 @@ class Stamps:
         return sha256_json(origin)
 
     def _hash_data(self, dataset: str) -> str:
-        """Hash of what determines an extracted data set: its archives and the unpacking, no checks, no downloads."""
+        """Hash of what determines an extracted data set: its archives and the unpacking, no checks, no downloads;
+        of a further data set (hodor/data/sets) also its reader."""
         unpacking = "hodor.models.original.weight_sets" if dataset in WEIGHT_SETS else "hodor.data.extract"
-        return sha256_json({"origin": self._identity(dataset), "code": self._code((unpacking,))})
+        return sha256_json({"origin": self._identity(dataset), "code": self._code((unpacking, *modules_of(dataset)))})
 
 
 def _write_changed(path: Path, content: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from hodor.errors import HodorError
 from hodor.provenance import sha256_json
 
 VERBS = ["fetch", "prepare", "pack", "train", "segment", "score", "submit", "manifest", "tabulate", "claims", "render"]
+VERBS += ["released", "track"]
 
 
 @pytest.fixture(autouse=True)

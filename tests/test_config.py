@@ -139,7 +139,7 @@ def test_wrong_method_options_are_named_with_row_and_file(folder):
     edit(folder / "rows.yaml", "options: {attention: none}", "options: {attention: non}")
     text = message(folder)
     assert "config/rows.yaml: hodor-none-coco.options with config/scales/mini.yaml: methods.hodor: attention" in text
-    assert "'non' is none of none, hard or soft" in text
+    assert "'non' is none of none, hard, soft" in text
 
 
 @pytest.mark.parametrize(

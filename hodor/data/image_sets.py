@@ -8,6 +8,7 @@ import numpy as np
 
 from hodor.data.coco import load_coco
 from hodor.data.saliency import LAYOUTS, load_saliency
+from hodor.data.sets import further
 from hodor.data.voc import load_sbd, load_voc
 from hodor.errors import HodorError
 from hodor.training.options import Source
@@ -19,7 +20,9 @@ _READERS = {
     "sbd": load_sbd,
 }
 
-INSTANCES = tuple(_READERS)
+_READERS |= {name: module.load for name, module in further().items()}
+
+INSTANCES = tuple(name for name in _READERS if name not in further() or getattr(further()[name], "INSTANCES", False))
 """Data sets that tell the instances of an image apart; in the others an image is one object."""
 
 

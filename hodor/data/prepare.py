@@ -20,6 +20,7 @@ from hodor.data.extract import put_in_place
 from hodor.data.extract_once import extract_once, forget
 from hodor.data.image_sets import StillImage, load_images
 from hodor.data.progress import Progress
+from hodor.data.sets import further
 from hodor.data.sources import ARCHIVES, RECORD
 from hodor.data.video import Video
 from hodor.errors import HodorError
@@ -74,6 +75,7 @@ SPLITS = {
     "voc2012": ("trainval",),  # train and val are parts of it
     "sbd": voc.SBD_SPLITS,
     **{name: tuple(splits) for name, splits in saliency.LAYOUTS.items()},
+    **{name: tuple(module.SPLITS) for name, module in further().items()},
 }
 
 

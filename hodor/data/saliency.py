@@ -95,7 +95,15 @@ def load_saliency(root: Path, dataset: str, split: str) -> list[SaliencyImage]:
     splits = LAYOUTS[dataset]
     if split not in splits:
         raise HodorError(f"{dataset} has no split {split!r}; there are {', '.join(splits)}")
-    layout = splits[split]
+    return load_layout(root, splits[split])
+
+
+def load_layout(root: Path, layout: Layout) -> list[SaliencyImage]:
+    """The images of a layout below `root`, as `load_saliency` gives them.
+
+    Raises:
+        HodorError: no such folder, an image without mask or a mask without image, or no image at all.
+    """
     folders = [Path(root) / layout.images]
     if layout.nested:
         folders = sorted(path for path in _entries(folders[0]) if path.is_dir())
@@ -104,7 +112,7 @@ def load_saliency(root: Path, dataset: str, split: str) -> list[SaliencyImage]:
         masks = folder if layout.nested else Path(root) / layout.masks
         images += _pairs(folder, masks)
     if not images:
-        raise HodorError(f"{Path(root) / layout.images}: no image; prepare {dataset} again")
+        raise HodorError(f"{Path(root) / layout.images}: no image; prepare the data set again")
     return images
 
 

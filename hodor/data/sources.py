@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from hodor.data.sets import further
 from hodor.errors import HodorError
 
 EDITIONS = ("generated", "subset", "official")
@@ -40,6 +41,7 @@ WEIGHT_SETS = {
 file that it becomes, without its ending. They exist in no generated edition."""
 
 ARCHIVES |= {name: tuple(files) for name, files in WEIGHT_SETS.items()}
+ARCHIVES |= {name: tuple(module.ARCHIVES) for name, module in further().items()}
 
 RELEASED = {
     "hodor-released": ("static_image.pth", "video_sparse.pth", "video_dense.pth"),

@@ -10,7 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from hodor.attention import SoftMaskedAttention
+from hodor.models.hodor import variants
 from hodor.models.hodor.options import Options
+
+
+def build_attention(options: Options) -> nn.Module:
+    """The masked cross-attention that the options name: one of the paper's, or a variant's own."""
+    if options.attention not in variants.BUILT_IN:
+        return variants.build(options.attention, options)
+    return SoftMaskedAttention(
+        options.dim,
+        options.heads,
+        mode=options.attention,
+        dropout=options.dropout,
+        alpha_inside_scale=options.alpha_inside_scale,
+        threshold=options.mask_threshold,
+        empty=options.empty_mask,
+    )
 
 
 class EncoderLayer(nn.Module):
@@ -20,15 +36,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         dim, hidden, dropout = options.dim, options.encoder_hidden, options.dropout
         self.self_attention = nn.MultiheadAttention(dim, options.heads, dropout=dropout, batch_first=True)
-        self.cross_attention = SoftMaskedAttention(
-            dim,
-            options.heads,
-            mode=options.attention,
-            dropout=dropout,
-            alpha_inside_scale=options.alpha_inside_scale,
-            threshold=options.mask_threshold,
-            empty=options.empty_mask,
-        )
+        self.cross_attention = build_attention(options)
         self.feed_forward = nn.Sequential(
             nn.Linear(dim, hidden),
             nn.ReLU(),

@@ -71,7 +71,7 @@ class State:
 
 @register("hodor")
 class Hodor(Method):
-    """HODOR with soft, hard or no masking (`Options.attention`)."""
+    """HODOR with soft, hard or no masking or an attention variant (`Options.attention`)."""
 
     def __init__(self, options: dict[str, Any], inference: InferenceOptions) -> None:
         super().__init__(inference)
@@ -112,15 +112,18 @@ class Hodor(Method):
         load_swin(self.network, folder)
 
     def undecayed_parameters(self) -> list[nn.Parameter]:
-        if self.options.decay_alpha or self.options.attention != "soft":
-            return []
-        return [layer.cross_attention.alpha for layer in self.network.encoder.layers]
+        return [] if self.options.decay_alpha else self._alphas()
 
     def log_values(self) -> dict[str, Any]:
-        """The learned alphas, one list of heads for each encoder layer (soft masking only)."""
-        if self.options.attention != "soft":
-            return {}
-        return {"alpha": [layer.cross_attention.alpha.tolist() for layer in self.network.encoder.layers]}
+        """The learned alphas, one list of heads for each encoder layer (soft masking, and variants that have them)."""
+        alphas = self._alphas()
+        return {"alpha": [alpha.tolist() for alpha in alphas]} if alphas else {}
+
+    def _alphas(self) -> list[nn.Parameter]:
+        """The alpha (heads,) of each encoder layer; empty where the attention has none."""
+        found = [getattr(layer.cross_attention, "alpha", None) for layer in self.network.encoder.layers]
+        shape = (self.options.heads,)
+        return [alpha for alpha in found if isinstance(alpha, nn.Parameter) and tuple(alpha.shape) == shape]
 
     # Inference
 

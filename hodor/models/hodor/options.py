@@ -2,7 +2,10 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from hodor.models.hodor import variants
+from hodor.settings import none_of
 
 
 class Options(BaseModel):
@@ -10,7 +13,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    attention: Literal["none", "hard", "soft"] = "soft"
+    attention: str = Field("soft", description="none, hard, soft, or a file of hodor/models/hodor/variants")
     backbone: Literal["swin", "convnet", "efficientnet-lite0"] = "swin"
     # Width of the first backbone stage (Swin-T: 96); the EfficientNet has fixed widths and ignores it.
     backbone_width: int = Field(96, ge=8, multiple_of=8)
@@ -49,6 +52,18 @@ class Options(BaseModel):
     decay_alpha: bool = True
     # Read the weights as if every alpha were 0: what the learned alphas are worth. For rows that train nothing.
     zero_alpha: bool = False
+
+    def modules(self) -> list[str]:
+        """Modules that networks of these options run besides their method's: part of the hash of these rows' code."""
+        module = variants.module_of(self.attention)
+        return [module] if module else []
+
+    @field_validator("attention")
+    @classmethod
+    def _attention_is_there(cls, value: str) -> str:
+        if value not in variants.names():
+            raise ValueError(none_of(value, variants.names()))
+        return value
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "Options":

@@ -1,0 +1,252 @@
+"""`hodor track`: videos and folders in, masks, overlay and record out; bad input refused; memory that does not grow."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hodor import cli
+from hodor.data.images import DAVIS_PALETTE, read_labels, write_labels
+from hodor.inference import track_video as module
+from hodor.inference.video_files import open_frames
+
+SIZE = (64, 96)
+
+
+def block(top: int, left: int, id: int, size=SIZE) -> np.ndarray:
+    labels = np.zeros(size, np.uint8)
+    labels[top : top + 24, left : left + 24] = id
+    return labels
+
+
+@pytest.fixture
+def folder(tmp_path, moving):
+    """A folder of six frames, 8.jpg to 13.jpg."""
+    (tmp_path / "clip").mkdir()
+    for t, frame in enumerate(moving(6), 8):
+        Image.fromarray(frame).save(tmp_path / "clip" / f"{t}.jpg", quality=95)
+    return tmp_path / "clip"
+
+
+@pytest.fixture
+def track(tmp_path, small_weights, capsys):
+    """Runs the command into `tmp_path/out`; returns status and what it said."""
+
+    def run(video, *arguments, weights=small_weights, out="out") -> tuple[int, str]:
+        common = ["--weights", weights, "--short-side", 64, "--device", "cpu", "--threads", 1, "--out", tmp_path / out]
+        status = cli.main(["track", *map(str, [video, *common, *arguments])])
+        return status, capsys.readouterr().err
+
+    return run
+
+
+def test_a_folder_with_one_object_and_a_later_one(folder, track, tmp_path):
+    write_labels(tmp_path / "first.png", block(8, 8, 3))
+    later = block(8, 8, 3)  # as in data sets, the later mask shows the first object too, which is passed over
+    later[36:60, 60:84] = 5
+    write_labels(tmp_path / "later.png", later)
+    status, told = track(folder, "--mask", tmp_path / "first.png", "--mask", f"10={tmp_path / 'later.png'}")
+    assert status == 0, told
+    masks = sorted((tmp_path / "out" / "masks").iterdir(), key=lambda path: int(path.stem))
+    assert [path.name for path in masks] == [f"{t}.png" for t in range(8, 14)]
+    for path in masks:
+        image = Image.open(path)
+        assert image.mode == "P" and image.size == (96, 64)
+        assert (np.array(image.getpalette()).reshape(-1, 3)[:20] == DAVIS_PALETTE[:20]).all()
+    labels = [read_labels(path) for path in masks]
+    assert np.array_equal(labels[0], block(8, 8, 3))
+    assert set(np.unique(labels[1])) <= {0, 3} and (labels[2][36:60, 60:84] == 5).all()
+    assert len(list(open_frames(tmp_path / "out" / "overlay.mp4").frames())) == 6
+    record = json.loads((tmp_path / "out" / "track.json").read_text())
+    assert record["complete"] and record["frames"] == 6 and record["objects"] == {"3": "8", "5": "10"}
+    assert record["inference"]["short_side"] == 64 and record["method"] == "hodor"
+    assert "clip: 100 %, 6 frames of 6 frames" in told and "hodor, 0.1 M parameters; short_side 64" in told
+
+
+def test_the_overlay_shows_the_masks_over_the_frames(folder, track, tmp_path):
+    write_labels(tmp_path / "first.png", block(8, 8, 1))
+    track(folder, "--mask", tmp_path / "first.png", "--fps", 10)
+    source = open_frames(tmp_path / "out" / "overlay.mp4")
+    shown, frame = next(source.frames())[1].astype(int), next(open_frames(folder).frames())[1].astype(int)
+    assert source.rate == 10 and np.abs(shown - frame)[40:, 40:].mean() < 15
+    tinted = (0.5 * DAVIS_PALETTE[1] + 0.5 * frame)[14:26, 14:26]
+    assert np.abs(shown[14:26, 14:26] - tinted).mean() < 25 < np.abs(shown - frame)[14:26, 14:26].mean()
+
+
+def test_a_video_file_whose_object_appears_late(tmp_path, moving, write_video, track):
+    """Without a mask of the first frame, all is background until there is one."""
+    video = write_video(tmp_path / "v.mp4", moving(5))
+    write_labels(tmp_path / "m.png", block(8, 8, 2))
+    assert track(video, "--mask", f"2={tmp_path / 'm.png'}")[0] == 0
+    labels = [read_labels(tmp_path / "out" / "masks" / f"{t:05d}.png") for t in range(5)]
+    assert not labels[0].any() and not labels[1].any() and np.array_equal(labels[2], block(8, 8, 2))
+    assert open_frames(tmp_path / "out" / "overlay.mp4").rate == 12
+
+
+def test_a_black_and_white_mask_is_one_object(folder, track, tmp_path):
+    Image.fromarray(block(8, 8, 255)).save(tmp_path / "m.png")
+    assert track(folder, "--mask", tmp_path / "m.png")[0] == 0
+    assert set(np.unique(read_labels(tmp_path / "out" / "masks" / "8.png"))) == {0, 1}
+
+
+def test_real_frames_as_mp4_and_as_folder(shared_data, tmp_path, write_video, track):
+    """Ten frames of a DAVIS sequence through the container and back, at half their size."""
+    with zipfile.ZipFile(shared_data / "davis" / "DAVIS-2017-trainval-480p.zip") as archive:
+        for t in range(10):
+            with archive.open(f"DAVIS/JPEGImages/480p/blackswan/{t:05d}.jpg") as file:
+                image = Image.open(file).resize((426, 240))
+            (tmp_path / "jpg").mkdir(exist_ok=True)
+            image.save(tmp_path / "jpg" / f"{t:05d}.jpg", quality=95)
+        with archive.open("DAVIS/Annotations/480p/blackswan/00000.png") as file:
+            mask = np.array(Image.open(file).resize((426, 240), Image.Resampling.NEAREST))
+    write_labels(tmp_path / "mask.png", mask)
+    video = write_video(tmp_path / "v.mp4", (frame for _, frame in open_frames(tmp_path / "jpg").frames()))
+    for source, out in ((tmp_path / "jpg", "a"), (video, "b")):
+        status, told = track(source, "--mask", tmp_path / "mask.png", "--short-side", 128, out=out)
+        assert status == 0, told
+    both = [[read_labels(tmp_path / out / "masks" / f"{t:05d}.png") for t in range(10)] for out in "ab"]
+    assert all(labels.shape == (240, 426) for labels in both[0])
+    assert np.array_equal(both[0][0], mask) and np.array_equal(both[1][0], mask)
+    # An untrained network's labels hang on little; what the coding changes of them stays small at first.
+    assert (both[0][1] == both[1][1]).mean() > 0.9
+
+
+# Bad input
+
+
+def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_path):
+    write_labels(tmp_path / "good.png", block(8, 8, 1))
+    write_labels(tmp_path / "other.png", block(8, 8, 1, (64, 95)))
+    write_labels(tmp_path / "empty.png", np.zeros(SIZE, np.uint8))
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "rgb.png")
+    Image.fromarray(block(8, 8, 1)).save(tmp_path / "m.jpg")
+    Image.fromarray(block(8, 8, 255)).save(tmp_path / "white.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:-30])
+    (tmp_path / "text.png").write_text("x")
+    good = ["--mask", tmp_path / "good.png"]
+    for masks, told in (
+        ([], "no mask: give the objects of the first frame with --mask FIRST.png"),
+        (["--mask", tmp_path / "none.png"], "none.png: no such mask"),
+        (["--mask", tmp_path / "other.png"], "other.png: 95x64 pixels (width x height), the video 96x64"),
+        (["--mask", tmp_path / "empty.png"], "empty.png: holds no object"),
+        (["--mask", tmp_path / "rgb.png"], "rgb.png: a RGB PNG where a palette or grey PNG"),
+        (["--mask", tmp_path / "m.jpg"], "m.jpg: a L JPEG where a palette or grey PNG"),
+        (["--mask", tmp_path / "cut.png"], "cut.png: truncated"),
+        (["--mask", tmp_path / "text.png"], "text.png: no image, or a damaged one"),
+        ([*good, "--mask", f"9={tmp_path / 'good.png'}"], "good.png: holds no new object, 1 are followed already"),
+        ([*good, "--mask", f"9={tmp_path / 'white.png'}"], "white.png: holds 255 alone; give the new object a number"),
+        ([*good, "--mask", f"8={tmp_path / 'white.png'}"], "good.png is a mask of the same frame"),
+        (["--mask", f"99={tmp_path / 'good.png'}"], "has no frame 99, only 6 frames"),
+    ):
+        status, said = track(folder, *masks)
+        assert status == 1 and told in said and said.count("\n") == 1, said
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--set", "short_sid=3"], "short_sid: unknown key"),
+        (["--set", "temporal_window"], "must be KEY=VALUE"),
+        (["--set", "temporal_window=many"], "temporal_window: Input should be a valid integer"),
+        (["--fps", "0"], "--fps 0: must be above 0"),
+        (["--weights", "nowhere.safetensors"], "nowhere.safetensors: no such weights"),
+    ],
+)
+def test_options_that_are_refused(arguments, told, folder, track, tmp_path):
+    write_labels(tmp_path / "m.png", block(8, 8, 1))
+    status, said = track(folder, "--mask", tmp_path / "m.png", *arguments)
+    assert status == 1 and told in said and not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_over(folder, track, tmp_path):
+    write_labels(tmp_path / "m.png", block(8, 8, 1))
+    (tmp_path / "out").mkdir()
+    assert track(folder, "--mask", tmp_path / "m.png")[0] == 0  # an empty folder is taken
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    status, told = track(folder, "--mask", tmp_path / "m.png")
+    assert status == 1 and "out: not empty; give another folder" in told
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert "m.png: a file; give a folder" in track(folder, "--mask", tmp_path / "m.png", out="m.png")[1]
+
+
+def test_a_broken_frame_keeps_what_was_done(folder, track, tmp_path):
+    write_labels(tmp_path / "m.png", block(8, 8, 1))
+    content = (folder / "11.jpg").read_bytes()
+    (folder / "11.jpg").write_bytes(content[: len(content) // 2])
+    status, told = track(folder, "--mask", tmp_path / "m.png")
+    assert status == 1 and "11.jpg: " in told and "the 3 frames before it are done" in told
+    assert sorted(path.name for path in (tmp_path / "out" / "masks").iterdir()) == ["10.png", "8.png", "9.png"]
+    assert len(list(open_frames(tmp_path / "out" / "overlay.mp4").frames())) == 3
+    record = json.loads((tmp_path / "out" / "track.json").read_text())
+    assert record["frames"] == 3 and not record["complete"]
+
+
+def test_a_mask_beyond_the_end_of_a_video_that_hides_its_length(folder, track, tmp_path, monkeypatch):
+    write_labels(tmp_path / "m.png", block(8, 8, 1))
+    write_labels(tmp_path / "n.png", block(8, 8, 2))
+    source = open_frames(folder)
+    source.count = None
+    monkeypatch.setattr(module, "open_frames", lambda path, rate: source)
+    status, told = track(folder, "--mask", tmp_path / "m.png", "--mask", f"77={tmp_path / 'n.png'}")
+    assert (
+        status == 1 and "has 6 frames, so the mask of frame 77 was never used; all frames are done without it" in told
+    )
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 6
+
+
+# Streams
+
+
+def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    bar = module.Bar("v.mp4", 8, "frames")
+    bar.last = -1
+    bar.add(2)
+    line = capsys.readouterr().err
+    assert line.startswith("\r") and "[######..................]" in line and "\n" not in line
+    assert "25 %" in line and "/s" in line and " left" in line
+    bar.close()
+    assert capsys.readouterr().err.endswith("\n")
+
+
+def test_a_slow_rate_is_not_rounded_to_nothing(monkeypatch):
+    bar = module.Bar("v.mp4", 100, "frames")
+    bar.count, bar.start = 5, bar.start - 60
+    assert "5 frames of 100 frames, 0.083 frames/s, 19 min left" in bar.line()
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path, moving, write_video, small_weights):
+    """The peak of the whole process, decoder and encoder included: the 270 further frames alone would be 59 MiB."""
+    size, peaks = (240, 320), []
+    mask = np.zeros(size, np.uint8)
+    mask[40:160, 80:200] = 1
+    write_labels(tmp_path / "m.png", mask)
+    for count in (30, 300):
+        video = write_video(tmp_path / f"{count}.mp4", moving(count, size))
+        command = ["track", video, "--mask", tmp_path / "m.png", "--weights", small_weights, "--short-side", 32]
+        out = ["--out", tmp_path / str(count), "--device", "cpu", "--threads", 1]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(
+            [sys.executable, "-m", "hodor", *map(str, [*command, *out])],
+            check=True,
+            env=environment,
+            capture_output=True,
+        )
+        record = json.loads((tmp_path / str(count) / "track.json").read_text())
+        assert record["frames"] == count
+        peaks.append(record["peak_memory_mib"])
+    assert peaks[1] - peaks[0] < 25, peaks
+
+
+def test_no_step_of_the_workflow_imports_av():
+    """Training, segmenting, scoring and even the tracker's API run where there is no PyAV."""
+    modules = "hodor.training.run, hodor.inference.segment, hodor.scoring.score, hodor.inference.track_video"
+    code = f"import sys, {modules}; print('av' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

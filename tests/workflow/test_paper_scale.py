@@ -1,0 +1,81 @@
+"""docs/paper-scale.md: its commands are the workflow's, its numbers those of `hodor cost`."""
+
+import csv
+import re
+
+import pytest
+
+from hodor import config
+
+
+@pytest.fixture(scope="module")
+def page(root) -> str:
+    return (root / "docs" / "paper-scale.md").read_text(encoding="utf-8")
+
+
+def section(page: str, number: int) -> str:
+    return re.search(rf"^## {number}\. .*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)[0]
+
+
+def blocks(text: str) -> list[str]:
+    return re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_released_weights_come_first_and_are_those_of_the_settings(page, root):
+    from hodor.released import load_released
+
+    assert "released weights" in page.partition("## 2.")[0]
+    listed = set(re.findall(r"\| `(\S+\.pth)` \| `(\S+)` \|", section(page, 1)))
+    entries = load_released(config.load(root / "config", {"scale": "paper"})).values()
+    assert listed == {(entry.file, entry.row) for entry in entries}
+    published = (root / "config" / "published.csv").read_text()
+    for number in re.findall(r"\| (\d\d\.\d)(?: is another training.*)? \|$", section(page, 1), re.MULTILINE):
+        assert f"davis2017-val,J&F,{number}," in published
+
+
+def test_the_steps_of_each_row_are_those_of_the_scale(page, root):
+    paper = config.load(root / "config", {"scale": "paper", "rows": "all"})
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in section(page, 2).splitlines() if line[:2] == "| "
+    ]
+    table = {line[0]: line for line in lines[1:]}
+    trained = {row for row, entry in paper.rows.items() if entry.stage}
+    assert table.keys() == trained
+    for row, cells in table.items():
+        assert cells[1] == (paper.rows[row].init or "")
+        assert int(cells[3].replace(",", "")) == paper.stage(row).steps
+        # The slower card's hours are those of the faster one, times the ratio of the assumed speeds.
+        assert float(cells[6]) == pytest.approx(5 * float(cells[5]), abs=0.6)
+
+
+@pytest.mark.long
+def test_the_rows_of_several_gpus_become_one_table(fresh, page):
+    """The commands of section 4 at scale tiny, one terminal after another."""
+    checkout = fresh()
+    data, train, gather = (
+        block.replace("scale=paper", "scale=tiny").replace("/paper", "/tiny").replace(" mirror=FOLDER", "")
+        for block in blocks(section(page, 4))
+    )
+    bash = ("bash", "-eu", "-c")
+    checkout.run(*bash, data)
+    prepared = {path: path.stat().st_ino for path in (checkout.path / "data").rglob("*") if path.is_file()}
+    for gpu, masking in enumerate(("soft", "hard", "none")):
+        checkout.run(*bash, f"GPU={gpu} MASKING={masking}\n{train}")
+    assert prepared == {path: path.stat().st_ino for path in prepared}, "no data set was made again"
+    trained = {path: path.read_bytes() for path in checkout.path.glob("gpu*/runs/tiny/*/seed0/model.safetensors")}
+    assert len(trained) == 6
+    checkout.run(*bash, gather)
+    logs = list((checkout.path / "runs" / "tiny" / "logs").glob("train-*"))
+    assert logs == [], "nothing was trained where the runs were brought together"
+    for path, content in trained.items():
+        assert checkout.path.joinpath(*path.relative_to(checkout.path).parts[1:]).read_bytes() == content
+    with open(checkout.path / "results" / "ablation_table.csv", newline="") as file:
+        lines = {line["row"]: line for line in csv.DictReader(file)}
+    assert len(lines) == 6 and all(0 <= float(line["J&F"]) <= 100 for line in lines.values())
+    # What was copied is believed by no table: a number edited by hand on the way is refused.
+    path = checkout.path / "runs" / "tiny" / "hodor-soft-coco" / "seed0" / "davis2017-val" / "global.csv"
+    path.write_text(re.sub(r"^[\d.]+", "0.999", path.read_text(), flags=re.MULTILINE))
+    for folder in ("results/tiny", "results"):
+        (checkout.path / folder / "ablation_table.csv").unlink()
+    said = checkout.run(*bash, gather.splitlines()[-1], check=False).stdout
+    assert "global.csv" in said and "error" in said
