@@ -6,7 +6,18 @@ from dataclasses import dataclass
 
 from hodor.errors import HodorError
 from hodor.reporting.published import published_note, published_value
-from hodor.reporting.readable import MISSING, NOT_RUN, Grid, Line, View, points, score, system_cells
+from hodor.reporting.readable import (
+    MISSING,
+    NOT_RUN,
+    Grid,
+    Line,
+    Released,
+    View,
+    points,
+    released_points,
+    score,
+    system_cells,
+)
 from hodor.reporting.runs import Run
 
 NEW = "new measurement"
@@ -79,16 +90,18 @@ def benchmark_cells(published: Sequence[Mapping], row: str, runs: Sequence[Run])
     return cells
 
 
-def view(lines: Sequence[Line], beside: bool) -> View:
+def view(lines: Sequence[Line], beside: bool, released: Released | None = None) -> View:
     """The table for people; arguments as those of `hodor.reporting.readable.view`.
 
     Below the scale of the paper its numbers stand apart; at that scale they stand beside ours and their notes apart.
     """
+    released = (released or {}) if beside else {}
     head = ["system", "training data"]
     for benchmark in BENCHMARKS:
         head += [benchmark.heading] + [f"paper's {benchmark.heading}"] * beside
+        head += [f"released weights' {benchmark.heading}"] * any(of == benchmark.id for _, of in released)
     head += ["n", "parameters"] + ["note"] * any(line["note"] for line in lines)
-    measured = Grid(head, [[_measured(line)[column] for column in head] for line in lines])
+    measured = Grid(head, [[_measured(line, released)[column] for column in head] for line in lines])
     apart = Grid(
         ["system", "benchmark", "metric", "paper's number", "note"],
         [
@@ -112,12 +125,13 @@ def _points(run: Run, benchmark: Benchmark) -> float:
     return 100 * overall[benchmark.column]
 
 
-def _measured(line: Line) -> dict[str, str]:
+def _measured(line: Line, released: Released) -> dict[str, str]:
     cells = system_cells(line)
     for benchmark in BENCHMARKS:
         metric = f"{benchmark.id}_{benchmark.metric}"
         new = " (new)" if NEW in line[f"{benchmark.id}_note"].split("; ") else ""
         cells[benchmark.heading] = score(line[metric], line[f"{metric}_std"]) + new
+        cells[f"released weights' {benchmark.heading}"] = released_points(released.get((line["row"], benchmark.id)))
         cells[f"paper's {benchmark.heading}"] = points(line[f"{benchmark.id}_paper_{benchmark.metric}"])
     return cells
 

@@ -19,6 +19,33 @@ VAL = "davis2017-val"
 SEQUENCES = {"walk": (6, 2), "run": (5, 1), "swim": (5, 1)}
 MACHINE = {"processor": "Abacus 9", "cores": 2, "memory_mib": 2048, "system": "Linux", "gpu": None}
 START = (32, 16, 8, 4)
+# The smallest network with the alphas of `_train`.
+NETWORK = {
+    "backbone": "convnet",
+    "backbone_width": 8,
+    "backbone_depths": [1, 1, 1, 1],
+    "drop_path": 0.0,
+    "dim": 32,
+    "heads": 4,
+    "encoder_layers": 2,
+    "encoder_hidden": 32,
+    "decoder_layers": 1,
+    "decoder_hidden": 32,
+}
+CITATION = {
+    "message": "Please cite the paper.",
+    "title": "some-software",
+    "type": "software",
+    "version": "1.0",
+    "authors": [{"name": "Its authors"}],
+    "preferred-citation": {
+        "type": "conference-paper",
+        "title": "A Paper about Masks",
+        "authors": [{"family-names": "Doe", "given-names": "Jane"}, {"family-names": "Roe", "given-names": "R. & R."}],
+        "year": 2022,
+        "collection-title": "Some Conference",
+    },
+}
 _POSTER = {"table": "comparison", "benchmark": VAL, "metric": "J&F", "source": "poster", "note": ""}
 PUBLISHED = [
     _POSTER | {"table": "ablation", "row": "hodor-soft-coco", "value": "77.5", "note": "of the ablation"},
@@ -104,6 +131,7 @@ class Project:
             "title": "tiny, made up",
             "caption": "Numbers without meaning, on generated data.",
             "published": PUBLISHED,
+            "citation": CITATION,
             "stamps": {step: digest for step, digest in self.stamps.items() if step.partition("/")[0] in init},
         } | changed
 
@@ -116,7 +144,7 @@ class Project:
         content = {
             "step": verb,
             "scale": self.scale,
-            "settings": {"of": row},
+            "settings": {"of": row} | ({"inference": {"short_side": 64}} if verb == "segment" else {}),
             "code": "c0de",
             "row": row,
             "seed": seed,
@@ -127,7 +155,7 @@ class Project:
     def _train(self, row: str, seed: int) -> None:
         stamp, folder = self._stamp(row, seed, "train", "train"), self.run(row, seed)
         folder.mkdir(parents=True)
-        (folder / "model.safetensors").write_bytes(f"weights of {row} {seed}".encode())
+        self._weights(row, seed, folder / "model.safetensors")
         inputs = {"coco": "1" * 64}
         if init := self.rows[row]["init"]:
             inputs["init"] = sha256_file(self.run(init, seed) / "model.safetensors")
@@ -154,6 +182,20 @@ class Project:
                 line["alpha"] = [[a + (layer + 1) * step / 800 for a in START] for layer in range(2)]
             lines.append(line)
         (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def _weights(self, row: str, seed: int, path: Path) -> None:
+        """An untrained network for a row of HODOR, a placeholder for any other."""
+        if self.rows[row]["method"] != "hodor":
+            path.write_bytes(f"weights of {row} {seed}".encode())
+            return
+        import torch
+
+        from hodor.models.base import build_method, save_model
+
+        options = NETWORK | self.rows[row]["options"]
+        with torch.random.fork_rng():
+            torch.manual_seed(len(self.stamps))
+            save_model(path, build_method("hodor", options), name="hodor", options=options)
 
     def _segment(self, row: str, seed: int, shift: int) -> None:
         stamp, folder = self._stamp(row, seed, f"{VAL}/segment", "segment"), self.run(row, seed) / VAL
