@@ -158,7 +158,8 @@ def attention(report: Report) -> Iterator[Shown]:
     what = (
         f"{video.name}, second frame, the largest object of the first ({object_id}): where its descriptor looks, head "
         "by head, bright for much. Each map is scaled to its own largest weight; orange: where the mask that the "
-        "network predicted crosses one half; below each head, the share of its weight inside."
+        "network predicted crosses one half (nowhere, if it lost the object); above each map, the share of its weight "
+        "inside."
     )
     last = [labelled(layers[-1], row) for row, layers in seen.items()]
     yield from _shown(

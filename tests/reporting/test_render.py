@@ -123,7 +123,14 @@ def test_the_meaning_of_the_numbers_comes_before_them(pages):
         assert 0 < said and not re.search(r"\d\d\.\d", text[:said])
         # Then, still at the head, scale, seeds, data, code and machine.
         head = text[said : said + 900]
-        facts = ("tiny, made up", "seeds0", "DAVIS-2017 val (davis2017-val, manifest sha256", "COCO", "abc123", "Abacus 9")
+        facts = (
+            "tiny, made up",
+            "seeds0",
+            "DAVIS-2017 val (davis2017-val, manifest sha256",
+            "COCO",
+            "abc123",
+            "Abacus 9",
+        )
         for fact in facts:
             assert fact in head, fact
     for name in HTML[:3]:

@@ -124,7 +124,7 @@ def region_over_time(
     if not groups or not present:
         return None
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.2 * len(groups) + 0.4, 1.9 * len(present) + 0.7), layout="constrained")
+        figure = Figure(figsize=(4.2 * len(groups) + 0.4, 1.9 * len(present) + 1.1), layout="constrained")
         panels = figure.subplots(len(present), len(groups), sharex=True, sharey=True, squeeze=False)
         for (object_id, shown), line in zip(present.items(), panels, strict=True):
             line[0].set_ylabel(f"object {object_id}: J")
@@ -159,8 +159,8 @@ def region_over_time(
             named = {}
             for axes in panels[:, column]:
                 named |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-            box = {"loc": "lower left", "frameon": True, "framealpha": 0.85, "edgecolor": "none"}
-            panels[-1, column].legend(named.values(), named, fontsize=7, **box)
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.3), "ncols": 2}
+            panels[-1, column].legend(named.values(), named, fontsize=7, **below)
     return figure
 
 
