@@ -62,8 +62,8 @@ details.code > summary { color: var(--grey); font-size: 0.85rem; }
   .table td::before { content: attr(data-label); font-weight: 600; text-align: left; flex: 0 0 auto; max-width: 50%; }
   .table td.absent { display: none; }
   /* The first cell names the row: it is the head of the card. */
-  .table td:first-child, .table td.number:first-child { display: block; text-align: left; font-weight: 700; }
-  .table td:first-child::before { content: none; }
+  .table td:first-child:not(.number) { display: block; text-align: left; font-weight: 700; }
+  .table td:first-child:not(.number)::before { content: none; }
   label.sort { display: block; }
   dl { grid-template-columns: 1fr; }
   dt { margin-top: 0.4rem; }
