@@ -22,6 +22,8 @@ def test_the_weights_of_each_layer_and_head_for_one_object(project):
     for layer, module in zip(layers, method.network.encoder.layers, strict=True):
         assert layer.maps.shape == (4, 8, 15) and layer.mask.shape == (8, 15)  # 64 x 114 pixels at stride 8
         assert list(layer.alphas) == pytest.approx(module.cross_attention.alpha.tolist())
+        # An object's own probabilities are above 0 everywhere; a background descriptor's mask is 0 beyond its patch.
+        assert (layer.mask > 0).all()
         assert (layer.maps >= 0).all() and (layer.maps.sum((1, 2)) <= 1 + 1e-5).all()
         assert layer.reach == pytest.approx((54, 15 * 8 * 96 / 114))
     other = encoder_attention(path, inference, video, 1)
