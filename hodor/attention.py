@@ -119,6 +119,16 @@ class SoftMaskedAttention(nn.Module):
         weights = self.dropout(functional.softmax(logits, dim=-1))
         return self.out_proj((weights @ v).transpose(1, 2).flatten(2))
 
+    def weights(self, query: Tensor, pixels: Tensor, mask: Tensor | None) -> Tensor:
+        """What `forward` weights the pixels with, without dropout: (B, h, Q, N), a sum of 1 over the pixels.
+
+        To look at, not to train with: `forward` need not form them. Arguments and errors as there.
+        """
+        bias = self._bias(mask, query, pixels)
+        q, k = self._split(self.q_proj(query)), self._split(self.k_proj(pixels))
+        logits = q @ k.transpose(-2, -1) / math.sqrt(self.dim // self.heads)
+        return functional.softmax(logits if bias is None else logits + bias, dim=-1)
+
     def _split(self, x: Tensor) -> Tensor:
         """(B, L, C) -> (B, h, L, d): heads are contiguous slices of channels."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hodor import paths
 from hodor.closure import code_hash
 from hodor.config import TABLES, Config, options_class
@@ -282,6 +284,7 @@ class Stamps:
             "seeds": list(self.config.seeds),
             "benchmarks": list(scale.benchmarks),
             "notebooks": {path.stem: sha256_file(path) for path in notebooks},
+            "citation": _citation(self.root / "CITATION.cff"),
         }
         return self._stamp("render", settings)
 
@@ -343,6 +346,17 @@ def _published(path: Path) -> list[dict[str, str]]:
             return list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise HodorError(f"{path.parent.name}/{path.name}: cannot be read ({error})") from error
+
+
+def _citation(path: Path) -> dict[str, Any]:
+    """CITATION.cff: how to cite."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise HodorError(f"{path.name}: cannot be read ({error})") from error
+    if not isinstance(content, dict) or "title" not in content:
+        raise HodorError(f"{path.name}: not a file of the Citation File Format, it has no title")
+    return content
 
 
 def _method_module(method: str) -> str:

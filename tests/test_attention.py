@@ -167,3 +167,15 @@ def test_alpha_inside_the_scale_is_a_smaller_alpha():
     inside.load_state_dict(state)
     query, pixels, mask = torch.randn(1, 3, 16), torch.randn(1, 9, 16), torch.rand(1, 3, 9)
     assert torch.allclose(outside(query, pixels, mask), inside(query, pixels, mask), atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["none", "hard", "soft"])
+def test_the_weights_to_look_at_are_those_of_the_output(mode):
+    torch.manual_seed(0)
+    attention = SoftMaskedAttention(32, 4, mode=mode).eval()
+    query, pixels, mask = torch.randn(2, 3, 32), torch.randn(2, 20, 32), torch.rand(2, 3, 20)
+    weights = attention.weights(query, pixels, mask)  # (B, h, Q, N)
+    assert weights.shape == (2, 4, 3, 20) and torch.allclose(weights.sum(-1), torch.ones(2, 4, 3))
+    values = attention.v_proj(pixels).unflatten(-1, (4, 8)).transpose(1, 2)
+    expected = attention.out_proj((weights @ values).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(attention(query, pixels, mask), expected)

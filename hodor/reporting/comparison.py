@@ -11,8 +11,10 @@ from hodor.reporting.readable import (
     TRAINED_ON,
     Grid,
     Line,
+    Released,
     View,
     points,
+    released_points,
     score,
     spread_note,
     system_cells,
@@ -98,16 +100,18 @@ def benchmark_cells(
     return cells
 
 
-def view(lines: Sequence[Line], beside: bool) -> View:
+def view(lines: Sequence[Line], beside: bool, released: Released | None = None) -> View:
     """The table for people; arguments as those of `hodor.reporting.readable.view`.
 
     Below the scale of the paper its numbers stand apart; at that scale they stand beside ours and their notes apart.
     """
+    released = (released or {}) if beside else {}
     head = ["system", "training data"]
     for benchmark in shown(lines):
         head += [heading(benchmark)] + [f"paper's {heading(benchmark)}"] * beside
+        head += [f"released weights' {heading(benchmark)}"] * any(of == benchmark.id for _, of in released)
     head += ["n", "parameters"] + ["note"] * any(line["note"] for line in lines)
-    measured = Grid(head, [[_measured(line)[column] for column in head] for line in lines])
+    measured = Grid(head, [[_measured(line, released)[column] for column in head] for line in lines])
     apart = Grid(
         ["system", "benchmark", "metric", "paper's number", "note"],
         [
@@ -146,13 +150,14 @@ def _points(prediction: Prediction, benchmark: Benchmark) -> float:
     return 100 * prediction.overall[column]
 
 
-def _measured(line: Line) -> dict[str, str]:
+def _measured(line: Line, released: Released) -> dict[str, str]:
     cells = system_cells(line)
     for benchmark in BENCHMARKS:
         metric = f"{benchmark.id}_{benchmark.metric}"
         new = " (new)" if NEW in line[f"{benchmark.id}_note"].split("; ") else ""
         spread = (line[f"{metric}_{name}"] for name in ("std", "low", "high"))
         cells[heading(benchmark)] = score(line[metric], *spread) + new
+        cells[f"released weights' {heading(benchmark)}"] = released_points(released.get((line["row"], benchmark.id)))
         cells[f"paper's {heading(benchmark)}"] = points(line[f"{benchmark.id}_paper_{benchmark.metric}"])
     return cells
 

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,8 @@ from hodor.errors import HodorError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from nbformat import NotebookNode
+
+    from hodor.reporting.gallery import Shown
 
 _KERNEL = "hodor-report"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -32,8 +34,21 @@ alt="{{ output | get_metadata('alt', 'image/svg+xml') | escape_html }}"></figure
 """
 
 
-def show(figure: "Figure | None", alt: str, *, caption: str = "", format: str = "svg") -> None:
-    """Displays a figure in the notebook that calls; a sentence instead of a figure that is None.
+def show_all(figures: "Iterable[Shown]", nothing: str = "nothing was trained") -> None:
+    """Displays figures with their titles and captions in the notebook that calls; a sentence where there is none."""
+    from IPython.display import Markdown, display
+
+    empty = True
+    for shown in figures:
+        empty = False
+        display(Markdown(f"### {shown.title}"))
+        show(shown.figure, shown.alt, caption=shown.caption, format="jpeg" if shown.photographs else "svg")
+    if empty:
+        display(Markdown(f"*Nothing to draw: {nothing}.*"))
+
+
+def show(figure: "Figure", alt: str, *, caption: str = "", format: str = "svg") -> None:
+    """Displays a figure in the notebook that calls.
 
     Args:
         alt: what the figure shows, for those who cannot see it.
@@ -44,9 +59,6 @@ def show(figure: "Figure | None", alt: str, *, caption: str = "", format: str = 
 
     from hodor.reporting.figures import figure_bytes
 
-    if figure is None:
-        display(Markdown("*Nothing to draw: nothing was trained.*"))
-        return
     content, mime = figure_bytes(figure, format), _MIME[format]
     data = content.decode() if format == "svg" else base64.b64encode(content).decode()
     display({mime: data, "text/plain": alt}, raw=True, metadata={mime: {"alt": alt}})

@@ -1,63 +1,18 @@
-"""HTML of the report pages: one small static site without scripts that asks for nothing outside itself."""
+"""HTML of the report pages: whole documents, what stands at their head, tables, figures."""
 
-import json
-from collections.abc import Iterable, Sequence
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
 from hodor.reporting import readable
-from hodor.reporting.runs import Run
+from hodor.reporting.comparison import BENCHMARKS, heading
+from hodor.reporting.report import Report
+from hodor.reporting.site import SCRIPT, STYLE
 from hodor.reporting.views import table_view
+from hodor.reporting.words import scale_statement
 
-_CSS = """
-:root { color-scheme: light; --line: #d5d9de; --soft: #f5f7f9; --ink: #1c2126; --blue: #0060a0; --warn: #fff4d6; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1rem 1.25rem 4rem; color: var(--ink); background: #fff;
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 1rem 0 0.25rem; }
-h2 { font-size: 1.25rem; margin: 2.2rem 0 0.5rem; }
-a { color: var(--blue); }
-.scale { margin: 1rem 0; padding: 0.8rem 1rem; border-left: 6px solid #e69f00; background: var(--warn);
-  font-size: 1.05rem; font-weight: 600; }
-.note, figcaption { color: #4a535c; font-size: 0.92rem; }
-nav ul { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; padding: 0; list-style: none; }
-table { border-collapse: collapse; width: 100%; margin: 0.75rem 0; font-size: 0.95rem; }
-th, td { padding: 0.4rem 0.6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid var(--ink); }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th.number { white-space: normal; }
-.whole { white-space: nowrap; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.25rem 1rem; }
-dt { font-weight: 600; }
-dd { margin: 0; overflow-wrap: anywhere; }
-figure { margin: 1rem 0; }
-img { max-width: 100%; height: auto; }
-pre, code { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: 0.82rem; }
-pre { background: var(--soft); padding: 0.7rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
-details { margin: 0.35rem 0; }
-summary { cursor: pointer; }
-details:target > summary { background: var(--warn); }
-details.code > summary { color: #4a535c; font-size: 0.85rem; }
-@media screen and (max-width: 44rem) {
-  table, tbody, tr, td { display: block; width: 100%; }
-  thead { display: none; }
-  tr { border: 1px solid var(--line); border-radius: 6px; margin: 0.6rem 0; padding: 0.3rem 0.6rem; }
-  td, td.number { display: flex; justify-content: space-between; gap: 1rem; text-align: right; border: 0;
-    padding: 0.15rem 0; white-space: normal; }
-  td::before { content: attr(data-label); font-weight: 600; text-align: left; flex: none; }
-  dl { grid-template-columns: 1fr; }
-  dt { margin-top: 0.4rem; }
-}
-@media print {
-  body { max-width: none; padding: 0; font-size: 10.5pt; }
-  nav, details.code { display: none; }
-  .scale { border: 2px solid #000; background: none; }
-  a { color: inherit; text-decoration: none; }
-  table, figure { break-inside: avoid; }
-  h2 { break-after: avoid; }
-}
-"""
-
-
+# Browsers obey it: whatever a page may come to hold, nothing is asked for outside its folder.
+_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 # Heading -> column of costs.csv.
 _COSTS = {
     "training, s": "training_s",
@@ -65,16 +20,23 @@ _COSTS = {
     "segmenting, frames/s": "segmentation_fps",
     "segmenting, MiB": "segmentation_peak_mib",
 }
+_WIDE = 6.5  # inches: a wider figure keeps its size on a narrow screen, and is scrolled
+_HEAD = ("seeds", "data", "trained on", "commit", "machine")
+
+Links = Mapping[str, Sequence[tuple[str, str]]]
+"""Row -> (seed, address of the run's page), one for each of its seeds."""
 
 
 def document(title: str, body: str, css: str = "") -> str:
     """A whole page. `title` is text, `body` is HTML, `css` comes after the site's own."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # Browsers ask for an icon unless they are given one.
         '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{_CSS}{css}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{css}</style>\n</head>\n<body>\n{body}\n"
+        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
@@ -83,29 +45,56 @@ def scale_banner(statement: str) -> str:
     return f'<p class="scale" role="note">{escape(statement)}</p>'
 
 
-def table_html(table: str, lines: Sequence[readable.Line], at_paper_scale: bool, link: bool = False) -> str:
+def report_head(settings: Mapping, report: Report) -> str:
+    """What stands above everything else: what the numbers mean, and of which scale, seeds, data, code, machine.
+
+    Args:
+        settings: scale, title, caption.
+        report: the results.
+    """
+    facts = dict(report.provenance())
+    pairs = [("scale", settings["title"]), *((name, facts[name]) for name in _HEAD)]
+    return scale_banner(scale_statement(dict(settings))) + f'<div class="facts">{facts_html(pairs)}</div>'
+
+
+def table_html(
+    table: str,
+    lines: Sequence[readable.Line],
+    at_paper_scale: bool,
+    *,
+    links: Links | None = None,
+    released: Mapping[tuple[str, str], str] | None = None,
+) -> str:
     """One of the tables: our numbers, and the paper's apart from them unless at its scale.
 
     Args:
         table: "ablation", "comparison" or "extended".
         lines: of the table.
-        at_paper_scale: set the paper's numbers beside ours.
-        link: link each row to its first run's anchor (see `runs_html`).
+        at_paper_scale: set the numbers of the paper and of the authors' released weights beside ours.
+        links: pages of the runs; each score leads to the run that it comes from, a number of several runs to the first.
+        released: (row, benchmark) -> the number of the authors' released weights, or words.
     """
     if not lines:
         return '<p class="note">This table has no rows.</p>'
-    view = table_view(table, lines, beside=at_paper_scale)
+    released = {key: value for key, value in (released or {}).items() if key[0] in {line["row"] for line in lines}}
+    view = table_view(table, lines, at_paper_scale, released)
     cells = _escaped(view.measured)
-    if link:
+    if links:
         for line, row in zip(lines, cells, strict=True):
-            if line["seeds"]:
-                row[0] = f'<a href="#{anchor(line["row"], line["seeds"].split()[0])}">{row[0]}</a>'
-    parts = [_table(view.measured.head, cells), f'<p class="note">{escape(view.about)}</p>']
+            _link(view.measured.head, row, line, links.get(line["row"], ()))
+    parts = [grid_html(view.measured.head, cells), f'<p class="note">{escape(view.about)}</p>']
     if view.apart:
         parts += [
             f"<h3>{escape(view.apart_title)}</h3>",
             f'<p class="note">{escape(view.apart_about)}</p>',
-            _table(view.apart.head, _escaped(view.apart)),
+            grid_html(view.apart.head, _escaped(view.apart)),
+        ]
+    apart = readable.released_grid(lines, released, beside=at_paper_scale)
+    if apart.rows:
+        parts += [
+            f"<h3>{escape(readable.RELEASED_TITLE)}</h3>",
+            f'<p class="note">{escape(readable.RELEASED_NOTE)}</p>',
+            grid_html(apart.head, _escaped(apart)),
         ]
     return "\n".join(parts)
 
@@ -116,9 +105,12 @@ def costs_html(lines: Sequence[readable.Line]) -> str:
         return '<p class="note">Nothing was run.</p>'
     several = len({line["benchmark"] for line in lines}) > 1
     noted = any(line["note"] for line in lines)
-    last = ["benchmark"] * several + ["machine"] + ["note"] * noted
+    machines = list(dict.fromkeys(line["machine"] for line in lines))
+    last = ["benchmark"] * several + ["machine"] * (len(machines) > 1) + ["note"] * noted
     head, keys = ["row", "seed", *_COSTS, *last], ["row", "seed", *_COSTS.values(), *last]
-    return _table(head, [[escape(_rounded(line[key])) for key in keys] for line in lines])
+    where = f"Measured on: {'; '.join(machines)}. These numbers differ from run to run."
+    rows = [[escape(_rounded(line[key])) or readable.MISSING for key in keys] for line in lines]
+    return grid_html(head, rows) + f'<p class="note">{escape(where)}</p>'
 
 
 def facts_html(pairs: Iterable[tuple[str, str]]) -> str:
@@ -126,38 +118,77 @@ def facts_html(pairs: Iterable[tuple[str, str]]) -> str:
     return "<dl>" + "".join(f"<dt>{escape(what)}</dt><dd>{escape(value)}</dd>" for what, value in pairs) + "</dl>"
 
 
-def runs_html(runs: Iterable[tuple[Run, dict]]) -> str:
-    """Each run with its manifest, folded; `anchor` names the places."""
-    return "\n".join(
-        f'<details id="{anchor(run.row, run.seed)}"><summary>{escape(run.row)}, seed {run.seed}</summary>'
-        f"<p><code>{escape((run.folder / 'manifest.json').as_posix())}</code></p>"
-        f"<pre>{escape(json.dumps(manifest, indent=1, sort_keys=True))}</pre></details>"
-        for run, manifest in runs
+def figure_html(
+    address: str, alt: str, caption: str, *, width: float = 0, files: Mapping[str, str] | None = None
+) -> str:
+    """A figure with its caption and links to its files (what they are -> address). Texts are escaped here.
+
+    width: in inches as printed; on a wide screen it is shown a little larger than that. Its own pixels where absent.
+    """
+    links = "".join(f' <a href="{escape(to)}">{escape(what)}</a>' for what, to in (files or {}).items())
+    size = f' width="{round(100 * width)}"' if width else ""
+    kind = ' class="wide"' if not width or width > _WIDE else ""
+    return (
+        f'<figure{kind}><div class="picture"><img src="{escape(address)}" alt="{escape(alt)}"{size} loading="lazy"></div>'
+        f"<figcaption>{escape(caption)}{links}</figcaption></figure>"
     )
 
 
-def anchor(row: str, seed: int | str) -> str:
-    """The place of a run on the page."""
-    return f"run-{row}-seed{seed}"
+def inline(content: bytes, mime: str) -> str:
+    """A picture as an address that holds it."""
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    numeric = [readable.is_number(column) or column in _COSTS for column in head]
+def grid_html(
+    head: Sequence[str], rows: Iterable[Sequence[str]], is_number: Callable[[str], bool] | None = None
+) -> str:
+    """A table that sorts. head: text; rows: HTML of the cells; is_number: whether the column of a heading is numeric."""
+    numeric = [(is_number or _is_number)(column) for column in head]
     classes = [
-        ' class="number"' if number else ' class="whole"' if column in ("row", "benchmark") else ""
+        "number" if number else "whole" if column in ("row", "benchmark", "sequence") else ""
         for number, column in zip(numeric, head, strict=True)
     ]
-    top = "".join(f'<th{kind} scope="col">{escape(name)}</th>' for kind, name in zip(classes, head, strict=True))
+    top = "".join(
+        f'<th{_class(kind)} scope="col">{escape(name)}</th>' for kind, name in zip(classes, head, strict=True)
+    )
     body = "\n".join(
         "<tr>"
         + "".join(
-            f'<td{kind} data-label="{escape(name)}">{cell}</td>'
+            # On a narrow screen each cell is a line of its own: what says nothing needs none.
+            f'<td{_class(kind, "absent" if cell == readable.MISSING else "")} data-label="{escape(name)}">'
+            # One child, so that the flexible line of a narrow screen does not break the cell apart.
+            f"<span>{cell}</span></td>"
             for kind, name, cell in zip(classes, head, row, strict=True)
         )
         + "</tr>"
         for row in rows
     )
-    return f"<table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    return f'<div class="table"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+def _link(head: Sequence[str], row: list[str], line: readable.Line, pages: Sequence[tuple[str, str]]) -> None:
+    """Makes the scores of a line lead to the page of its first run, and its number of seeds to each."""
+    if not pages:
+        return
+    benchmarks = {heading(benchmark): benchmark.id for benchmark in BENCHMARKS}
+    for place, column in enumerate(head):
+        benchmark = benchmarks.get(column) or (line.get("benchmark", "") if column in ("J&F", "J", "F") else "")
+        if benchmark and row[place][:1].isdigit():
+            row[place] = f'<a href="{escape(pages[0][1])}#{benchmark}">{row[place]}</a>'
+        elif column == "n" and row[place][:1].isdigit():
+            seeds = " ".join(
+                f'<a href="{escape(to)}" title="seed {escape(seed)}">{escape(seed)}</a>' for seed, to in pages
+            )
+            row[place] += f" (seed{'s' * (len(pages) > 1)} {seeds})"
+
+
+def _is_number(column: str) -> bool:
+    return readable.is_number(column) or column in _COSTS or column == "seed"
+
+
+def _class(*names: str) -> str:
+    text = " ".join(filter(None, names))
+    return f' class="{text}"' if text else ""
 
 
 def _escaped(grid: readable.Grid) -> list[list[str]]:

@@ -12,6 +12,9 @@ from hodor.scoring.benchmarks import BENCHMARKS
 Line = Mapping[str, str]
 """A line of {ablation,comparison,extended}_table.csv, every value as its text."""
 
+Released = Mapping[tuple[str, str], str]
+"""(row, benchmark) -> the number of the authors' released weights in points, or words where there is none."""
+
 TITLES = {
     "ablation": "Attention variants and training data",
     "comparison": "Comparison of methods",
@@ -21,6 +24,11 @@ PUBLISHED_TITLE = "The paper's numbers: another experiment"
 PUBLISHED_NOTE = (
     "Official data, full-size networks, full schedules. They are here to be looked up, not to be compared with "
     "the numbers above."
+)
+RELEASED_TITLE = "The authors' released weights: another network"
+RELEASED_NOTE = (
+    "Their networks and trainings, segmented and scored by this project on this scale's data. They stand beside our "
+    "numbers at the scale of the paper alone. Absent ones say how to get them."
 )
 NOT_RUN = "not run"
 TRAINED_ON = "trained on it"
@@ -52,18 +60,21 @@ class View:
     apart_about: str = PUBLISHED_NOTE
 
 
-def view(lines: Sequence[Line], beside: bool) -> View:
+def view(lines: Sequence[Line], beside: bool, released: Released | None = None) -> View:
     """A table that has a line for each row and benchmark (ablation, extended).
 
     Args:
         lines: of the table.
         beside: whether the paper's numbers stand in a column next to ours, and not apart.
+        released: the numbers of the authors' released weights, which then have a column too.
     """
+    released = (released or {}) if beside else {}
     several = len({line["benchmark"] for line in lines}) > 1
     noted = any(line["note"] for line in lines)
     head = ["system", "training data", "attention"]
-    head += ["benchmark"] * several + ["J&F"] + ["paper's J&F"] * beside + ["n", "J", "F", "parameters"]
-    measured = _grid(head + ["note"] * noted, lines)
+    head += ["benchmark"] * several + ["J&F"] + ["paper's J&F"] * beside + ["released weights' J&F"] * bool(released)
+    head += ["n", "J", "F", "parameters"] + ["note"] * noted
+    measured = _grid(head, lines, released)
     # Our training data are not the paper's, so they have no column there.
     apart = _grid(
         ["system", "attention", "benchmark", "paper's J&F"] + ["note"] * noted,
@@ -74,7 +85,9 @@ def view(lines: Sequence[Line], beside: bool) -> View:
 
 def is_number(column: str) -> bool:
     """Whether a column of that heading holds numbers."""
-    return column in ("n", "J", "F", "parameters", "paper's number") or column.endswith(("J&F", " G"))
+    return column in ("n", "J", "F", "parameters", "paper's number", "released weights' number") or column.endswith(
+        ("J&F", " G")
+    )
 
 
 def benchmark_title(id: str) -> str:
@@ -104,7 +117,7 @@ def spread_note(lines: Sequence[Line]) -> str:
     return text + "."
 
 
-def points(value: str) -> str:
+def points(value: str | None) -> str:
     """A score in points with one decimal; a dash for an empty field; words as they are ("not run")."""
     try:
         return f"{float(value):.1f}" if value else MISSING
@@ -132,15 +145,42 @@ def _scores_note(lines: Sequence[Line]) -> str:
     )
 
 
-def _grid(head: list[str], lines: Iterable[Line]) -> Grid:
-    return Grid(head, [[_cells(line)[column] for column in head] for line in lines])
+def released_grid(lines: Sequence[Line], released: Released, beside: bool) -> Grid:
+    """The released weights' numbers apart from ours; where those stand beside ours, the words of absent ones alone."""
+    labels = {line["row"]: line["label"] for line in lines}
+    return Grid(
+        ["system", "benchmark", "released weights' number"],
+        [
+            [labels[row], benchmark_title(benchmark), points(value)]
+            for (row, benchmark), value in released.items()
+            if row in labels and not (beside and _is_score(value))
+        ],
+    )
 
 
-def _cells(line: Line) -> dict[str, str]:
+def released_points(value: str | None) -> str:
+    """A released weights' number for a column of its own: points, a dash, or one word for what is not there."""
+    return points(value) if value is None or not value or _is_score(value) else "absent"
+
+
+def _is_score(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _grid(head: list[str], lines: Iterable[Line], released: Released | None = None) -> Grid:
+    return Grid(head, [[_cells(line, released or {})[column] for column in head] for line in lines])
+
+
+def _cells(line: Line, released: Released) -> dict[str, str]:
     return system_cells(line) | {
         "benchmark": benchmark_title(line["benchmark"]),
         "J&F": score(*(line[f"J&F{end}"] for end in ("", "_std", "_low", "_high"))),
         "paper's J&F": points(line["paper_J&F"]),
+        "released weights' J&F": released_points(released.get((line["row"], line["benchmark"]))),
         "J": points(line["J"]),
         "F": points(line["F"]),
     }

@@ -130,6 +130,14 @@ def released_value(lines: Iterable[Mapping[str, str]], row: str, benchmark: str,
     return None
 
 
+def released_cells(lines: Iterable[Mapping[str, str]]) -> dict[tuple[str, str], str]:
+    """(row, benchmark) -> the number in points, or words where there is none: what to do for it."""
+    return {
+        (line["row"], line["benchmark"]): line["released_J&F"] if line["status"] == SCORED else line["status"]
+        for line in lines
+    }
+
+
 def released_note(lines: Iterable[Mapping[str, str]], row: str) -> str:
     """What must be said wherever that number stands; empty where nothing must, or where no weights stand for the row."""
     return next((line["note"] for line in lines if line["row"] == row), "")

@@ -9,12 +9,13 @@ from statistics import fmean
 from hodor.data.davis import load_davis
 from hodor.data.video import Video
 from hodor.errors import HodorError
-from hodor.reporting.readable import Line
+from hodor.reporting.readable import Line, benchmark_title
 from hodor.reporting.runs import Run, read_run, run_folder
 from hodor.reporting.words import provenance_lines
 from hodor.scoring.benchmarks import get_benchmark
 
-_STRIPS = "davis2017-val"  # its truth is public, and every scale has it
+STRIPS = "davis2017-val"
+"""The benchmark whose masks are shown: its truth is public, and every scale has it."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ class Report:
     def extended(self) -> list[Line]:
         return self.table("extended_table")
 
+    @cached_property
+    def videos(self) -> dict[str, Video]:
+        """The sequences whose masks are shown, by name."""
+        benchmark = get_benchmark(STRIPS)
+        return {video.name: video for video in load_davis(Path(self.data) / benchmark.dataset, benchmark.split)}
+
     def runs_of(self, line: Line) -> list[Run]:
         """The runs behind a line of a table, one for each seed; empty for a row that was not run."""
         folders = [run_folder(self.runs, line["row"], int(seed)) for seed in line["seeds"].split()]
@@ -58,11 +65,18 @@ class Report:
         return list({run.folder: run for run in runs}.values())
 
     def provenance(self) -> list[tuple[str, str]]:
-        """(what, value) pairs: seeds, commit, machine, versions, metric, data."""
+        """(what, value) pairs: seeds, commit, machine, versions, metric, data scored on and trained on."""
         runs = self.all_runs()
         pairs = provenance_lines(runs, sorted({run.seed for run in runs}))
         truths = {(b, str(p.score.get("truth"))[:12]) for run in runs for b, p in run.predictions.items()}
-        return [*pairs, ("data", "; ".join(f"{b}: manifest sha256 {digest}" for b, digest in sorted(truths)))]
+        scored = [f"{benchmark_title(b)} ({b}, manifest sha256 {digest})" for b, digest in sorted(truths)]
+        lines = [*self.ablation, *self.comparison, *self.extended]
+        trained = dict.fromkeys(line["training_data"] for line in lines if line["seeds"])
+        return [
+            *pairs,
+            ("data", "; ".join(scored) or "nothing was scored"),
+            ("trained on", "; ".join(trained) or "nothing was trained"),
+        ]
 
     def costs(self, lines: list[Line]) -> list[Line]:
         """The lines of costs.csv of the rows of a table."""
@@ -71,19 +85,19 @@ class Report:
 
     def notes(self, lines: list[Line]) -> str:
         """What is to be said wherever these rows are shown, as text; empty where there is nothing."""
-        return "; ".join(f"{line['row']}: {line['note']}" for line in self._once(lines) if line["note"])
+        return "; ".join(f"{line['row']}: {line['note']}" for line in self.once(lines) if line["note"])
 
     def curves(self, lines: list[Line]) -> dict[str, list[tuple[str, str | None, Run]]]:
         """Training set -> (row, attention, run) of the rows of a table."""
         groups: dict[str, list[tuple[str, str | None, Run]]] = {}
-        for line in self._once(lines):
+        for line in self.once(lines):
             entries = [(line["row"], line["attention"] or None, run) for run in self.runs_of(line)]
             groups.setdefault(line["training_data"], []).extend(entries)
         return groups
 
     def soft_runs(self) -> list[tuple[str, Run]]:
         """(row, run) of the rows with soft masking in the ablation table, the first seed of each."""
-        lines = [line for line in self._once(self.ablation) if line["attention"] == "soft"]
+        lines = [line for line in self.once(self.ablation) if line["attention"] == "soft"]
         return [(line["row"], self.runs_of(line)[0]) for line in lines if line["seeds"]]
 
     def strips(self, lines: list[Line]) -> list[tuple[str, Video, dict[str, Path], dict[str, float]]]:
@@ -93,7 +107,7 @@ class Report:
         the rows differ most. The rows are those of these lines (of the extended table where none of them was run),
         the first seed of each.
         """
-        benchmark = get_benchmark(_STRIPS)
+        benchmark = get_benchmark(STRIPS)
         runs = {}
         for line in [line for line in lines if line["seeds"]] or [line for line in self.extended if line["seeds"]]:
             run = self.runs_of(line)[0]
@@ -102,7 +116,7 @@ class Report:
         if not runs:
             return []
         scores = {row: sequence_scores(run, benchmark.id) for row, run in runs.items()}
-        videos = {video.name: video for video in load_davis(Path(self.data) / benchmark.dataset, benchmark.split)}
+        videos = self.videos
         ranked = sorted(videos, key=lambda name: (fmean(of[name] for of in scores.values()), name))
         median = ranked[(len(ranked) - 1) // 2]
 
@@ -132,7 +146,7 @@ class Report:
         return {}
 
     @staticmethod
-    def _once(lines: list[Line]) -> list[Line]:
+    def once(lines: list[Line]) -> list[Line]:
         """Each row once, where a table has a line for each benchmark."""
         return list({line["row"]: line for line in reversed(lines)}.values())[::-1]
 

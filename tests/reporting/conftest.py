@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import save_file
 
 from hodor.data.images import write_labels
 from hodor.provenance import sha256_file, sha256_json
@@ -20,6 +20,33 @@ VAL = "davis2017-val"
 SEQUENCES = {"walk": (6, 2), "run": (5, 1), "swim": (5, 1)}
 MACHINE = {"processor": "Abacus 9", "cores": 2, "memory_mib": 2048, "system": "Linux", "gpu": None}
 START = (32, 16, 8, 4)
+# The smallest network with the alphas of `_train`.
+NETWORK = {
+    "backbone": "convnet",
+    "backbone_width": 8,
+    "backbone_depths": [1, 1, 1, 1],
+    "drop_path": 0.0,
+    "dim": 32,
+    "heads": 4,
+    "encoder_layers": 2,
+    "encoder_hidden": 32,
+    "decoder_layers": 1,
+    "decoder_hidden": 32,
+}
+CITATION = {
+    "message": "Please cite the paper.",
+    "title": "some-software",
+    "type": "software",
+    "version": "1.0",
+    "authors": [{"name": "Its authors"}],
+    "preferred-citation": {
+        "type": "conference-paper",
+        "title": "A Paper about Masks",
+        "authors": [{"family-names": "Doe", "given-names": "Jane"}, {"family-names": "Roe", "given-names": "R. & R."}],
+        "year": 2022,
+        "collection-title": "Some Conference",
+    },
+}
 _POSTER = {"table": "comparison", "benchmark": VAL, "metric": "J&F", "source": "poster", "note": ""}
 PUBLISHED = [
     _POSTER | {"table": "ablation", "row": "hodor-soft-coco", "value": "77.5", "note": "of the ablation"},
@@ -110,6 +137,7 @@ class Project:
             "caption": "Numbers without meaning, on generated data.",
             "published": PUBLISHED,
             "bootstrap": {"resamples": 1000, "seed": 0},
+            "citation": CITATION,
             "stamps": {step: digest for step, digest in self.stamps.items() if step.partition("/")[0] in init},
         } | changed
 
@@ -122,7 +150,7 @@ class Project:
         content = {
             "step": verb,
             "scale": self.scale,
-            "settings": {"of": row},
+            "settings": {"of": row} | ({"inference": {"short_side": 64}} if verb == "segment" else {}),
             "code": "c0de",
             "row": row,
             "seed": seed,
@@ -133,12 +161,7 @@ class Project:
     def _train(self, row: str, seed: int) -> None:
         stamp, folder = self._stamp(row, seed, "train", "train"), self.run(row, seed)
         folder.mkdir(parents=True)
-        weights = {"of": np.frombuffer(f"{row} {seed}".encode(), np.uint8)}
-        if self.rows[row]["options"].get("attention") == "soft":
-            for layer in range(2):
-                name = f"network.encoder.layers.{layer}.cross_attention.alpha"
-                weights[name] = np.array([a + (layer + 1) * 0.25 + 0.05 * seed for a in START], np.float32)
-        save_file(weights, folder / "model.safetensors")
+        self._weights(row, seed, folder / "model.safetensors")
         inputs = {"coco": "1" * 64}
         if init := self.rows[row]["init"]:
             inputs["init"] = sha256_file(self.run(init, seed) / "model.safetensors")
@@ -165,6 +188,25 @@ class Project:
                 line["alpha"] = [[a + (layer + 1) * step / 800 for a in START] for layer in range(2)]
             lines.append(line)
         (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def _weights(self, row: str, seed: int, path: Path) -> None:
+        """An untrained network for a row of HODOR, a placeholder for any other."""
+        if self.rows[row]["method"] != "hodor":
+            path.write_bytes(f"weights of {row} {seed}".encode())
+            return
+        import torch
+
+        from hodor.models.base import build_method, save_model
+
+        options = NETWORK | self.rows[row]["options"]
+        with torch.random.fork_rng():
+            torch.manual_seed(zlib.crc32(f"{row} {seed}".encode()))
+            method = build_method("hodor", options)
+        if options["attention"] == "soft":  # as after a training: a little beyond their starting values
+            for layer, of in enumerate(method.network.encoder.layers):
+                start = torch.tensor(START, dtype=torch.float32)
+                of.cross_attention.alpha.data.copy_(start + (layer + 1) * 0.25 + 0.05 * seed)
+        save_model(path, method, name="hodor", options=options)
 
     def _segment(self, row: str, seed: int, shift: int) -> None:
         stamp, folder = self._stamp(row, seed, f"{VAL}/segment", "segment"), self.run(row, seed) / VAL

@@ -20,6 +20,7 @@ PARTS = [
     ".dvc/.gitignore",
     ".dvcignore",
     ".gitignore",
+    "CITATION.cff",
     "Makefile",
     "Snakefile",
     "config",

@@ -165,8 +165,8 @@ def test_rows_left_out_are_not_run_in_the_table(checkout):
 
 @pytest.mark.parametrize(
     "file",
-    ["hodor/reporting/figures.py", "workflow/notebooks/ablation.py", "workflow/notebooks/comparison.py"],
-    ids=["figures", "ablation", "comparison"],
+    ["hodor/reporting/figures/training.py", "workflow/notebooks/ablation.py", "workflow/notebooks/qualitative.py"],
+    ids=["figures", "ablation", "qualitative"],
 )
 def test_a_plot_makes_the_report_alone(checkout, file):
     checkout.append(file, "\nanother_style = 1\n")
@@ -255,7 +255,7 @@ def test_deleted_masks_are_made_again_when_they_are_asked_for(checkout):
     shutil.rmtree(checkout.path / masks)
     assert checkout.due() == {}
     assert checkout.due("--", masks) == {"segment": 1}
-    checkout.append("hodor/reporting/figures.py", "\nanother_style = 1\n")
+    checkout.append("hodor/reporting/figures/training.py", "\nanother_style = 1\n")
     jobs = from_training(checkout, ["hodor-soft-coco"])
     assert checkout.due() == {key: count for key, count in jobs.items() if key != "train"}
 

@@ -30,8 +30,14 @@ def test_everything_is_made(finished):
                 assert line[metric] == "not run"
     assert {line["row"] for line in runs} == set(config.selected) >= {"hodor-soft-cyclic", "copy-first-mask"}
     assert {line["row"] for line in read(finished.path / "results" / "costs.csv")} == set(config.selected)
-    for name in ("index.html", "ablation.html", "ablation.ipynb", "comparison.html", "comparison.ipynb"):
-        assert (finished.path / "reports" / name).stat().st_size > 1000
+    pages = [f"{page}.{kind}" for page in ("ablation", "comparison", "qualitative") for kind in ("html", "ipynb")]
+    rows = [f"runs/{row}-seed{seed}.html" for row in config.selected for seed in config.seeds]
+    figures = [
+        f"figures/{name}.{kind}" for name in ("strip_ablation_median", "attention_rows") for kind in ("pdf", "png")
+    ]
+    for name in ("index.html", *pages, *rows, *figures):
+        for folder in ("reports", "reports/tiny"):
+            assert (finished.path / folder / name).stat().st_size > 1000
     for line in runs:
         manifest = json.loads((finished.path / line["manifest"]).read_text())
         assert manifest["row"] == line["row"] and manifest["config"]["train"]["settings"]["row"] == line["row"]

@@ -22,23 +22,22 @@ from pathlib import Path
 
 from IPython.display import HTML
 
-from hodor.reporting import figures
-from hodor.reporting.notebook import show
-from hodor.reporting.page import facts_html, scale_banner, table_html
+from hodor.reporting import gallery
+from hodor.reporting.notebook import show_all
+from hodor.reporting.page import facts_html, report_head, table_html
 from hodor.reporting.report import Report
-from hodor.reporting.words import scale_statement
 
 report = Report(Path(results), Path(runs), Path(data))
-HTML(
-    scale_banner(scale_statement({"scale": scale, "caption": caption}))
-    + facts_html([("scale", title), *report.provenance()])
-)
+HTML(report_head({"scale": scale, "title": title, "caption": caption}, report))
 
 # %% [markdown]
 # ## The ablation table
 
 # %%
 HTML(table_html("ablation", report.ablation, at_paper_scale=scale == "paper"))
+
+# %%
+show_all(gallery.intervals(report, "ablation", scale), "nothing was run")
 
 # %% [markdown]
 # ## Baselines and further rows
@@ -51,38 +50,32 @@ HTML(table_html("extended", report.extended, at_paper_scale=scale == "paper"))
 # %% [markdown]
 # ## Training curves
 #
-# Thin: the logged loss. Thick: its running mean. The loss of one panel does not compare with that of another,
-# because they train on different data. HODOR's is cross-entropy and dice.
+# The loss of one panel does not compare with that of another, because they train on different data. HODOR's is
+# cross-entropy and dice.
 
 # %%
-show(
-    figures.training_curves(report.curves(report.ablation)),
-    "Training loss over steps, one panel for each training set, one line for each row",
-)
+show_all(gallery.curves(report, "ablation"))
 
 # %% [markdown]
 # ## Learned alphas
 #
-# Alpha is what soft masking subtracts from the attention logit of a pixel outside the mask, one number for
-# each head of each encoder layer. It starts at 32, 16, 8 and 4, a quarter of the heads each, and is learned
-# with everything else. Drawn is how far it moved from there. Rows of the second stage begin where their first
-# stage ended.
+# Alpha is what soft masking adds to the attention logit of a pixel inside the mask, one number for each head of each
+# encoder layer. It starts at 32, 16, 8 and 4, a quarter of the heads each, and is learned with everything else. Rows of
+# the second stage begin where their first stage ended.
 
 # %%
-for row, run in report.soft_runs():
-    show(figures.learned_alphas(row, run), f"Change of alpha by head and layer over the steps of {row}")
+show_all(gallery.alphas(report), "no row with soft masking was trained")
 
 # %% [markdown]
 # ## Frames with masks
 #
-# The sequences are chosen by rule, not by eye. The first frame's mask is given to every system. Colours are
-# those of the DAVIS palette; the number beside a row is its J&F on the sequence, in points.
+# The sequences are chosen by rule, not by eye.
 
 # %%
-for why, video, systems, scores in report.strips(report.ablation):
-    show(
-        figures.mask_strip(video, systems, scores),
-        f"Frames of {video.name} with the masks of the ground truth and of each row",
-        caption=f"{video.name}: {why}",
-        format="jpeg",
-    )
+show_all(gallery.strips(report, "ablation"), "nothing was run")
+
+# %% [markdown]
+# ## Where the numbers come from
+
+# %%
+HTML(facts_html(report.provenance()))

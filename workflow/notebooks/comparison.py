@@ -22,18 +22,13 @@ from pathlib import Path
 
 from IPython.display import HTML
 
-from hodor.reporting import figures
-from hodor.reporting.notebook import show
-from hodor.reporting.page import costs_html, facts_html, scale_banner, table_html
+from hodor.reporting import gallery
+from hodor.reporting.notebook import show_all
+from hodor.reporting.page import costs_html, facts_html, report_head, table_html
 from hodor.reporting.report import Report
-from hodor.reporting.words import scale_statement
 
 report = Report(Path(results), Path(runs), Path(data))
-notes = report.notes(report.comparison)
-HTML(
-    scale_banner(scale_statement({"scale": scale, "caption": caption}))
-    + facts_html([("scale", title), *report.provenance()])
-)
+HTML(report_head({"scale": scale, "title": title, "caption": caption}, report))
 
 # %% [markdown]
 # ## The comparison table
@@ -41,34 +36,25 @@ HTML(
 # %%
 HTML(table_html("comparison", report.comparison, at_paper_scale=scale == "paper"))
 
+# %%
+show_all(gallery.intervals(report, "comparison", scale), "nothing was run")
+
 # %% [markdown]
 # ## Training curves
 #
-# Thin: the logged loss. Thick: its running mean. The loss of one panel does not compare with that of another,
-# because they train on different data; nor does that of one method with that of another, because each has a loss
-# of its own.
+# The loss of one panel does not compare with that of another, because they train on different data; nor does that of one
+# method with that of another, because each has a loss of its own.
 
 # %%
-show(
-    figures.training_curves(report.curves(report.comparison)),
-    "Training loss over steps, one panel for each training set, one line for each row",
-    caption=notes,
-)
+show_all(gallery.curves(report, "comparison"))
 
 # %% [markdown]
 # ## Frames with masks
 #
-# The sequences are chosen by rule, not by eye. The first frame's mask is given to every system. Colours are
-# those of the DAVIS palette; the number beside a row is its J&F on the sequence, in points.
+# The sequences are chosen by rule, not by eye.
 
 # %%
-for why, video, systems, scores in report.strips(report.comparison):
-    show(
-        figures.mask_strip(video, systems, scores),
-        f"Frames of {video.name} with the masks of the ground truth and of each row",
-        caption="; ".join(filter(None, [f"{video.name}: {why}", notes])),
-        format="jpeg",
-    )
+show_all(gallery.strips(report, "comparison"), "nothing was run")
 
 # %% [markdown]
 # ## Time, memory and speed
@@ -77,3 +63,12 @@ for why, video, systems, scores in report.strips(report.comparison):
 
 # %%
 HTML(costs_html(report.costs(report.comparison)))
+
+# %%
+show_all(gallery.costs(report), "nothing was run")
+
+# %% [markdown]
+# ## Where the numbers come from
+
+# %%
+HTML(facts_html(report.provenance()))

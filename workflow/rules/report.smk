@@ -21,7 +21,10 @@ SUBMISSIONS = [
     for benchmark in CONFIG.benchmarks(row)
     if benchmark in CONFIG.secret()
 ]
-PAGES = ["index.html", *(f"{page}.{kind}" for page in ("ablation", "comparison") for kind in ("html", "ipynb"))]
+NOTEBOOKS = ("ablation", "comparison", "qualitative")
+PAGES = ["index.html", *(f"{page}.{kind}" for page in NOTEBOOKS for kind in ("html", "ipynb"))]
+# What is in them follows from the results: pictures of what was run, a page for each run.
+PAGE_FOLDERS = ["figures", "runs"]
 
 
 rule tabulate:
@@ -96,7 +99,10 @@ rule render:
     input:
         stamp=paths.stamp(SCALE, "render"),
         tables=[paths.results(SCALE) / name for table in FILES for name in FILES[table]],
+        released=paths.results(SCALE) / "released_weights.csv",
         masks=[prediction / "masks" for prediction in PREDICTIONS["costs"]],
+        # Attention maps are computed with them.
+        weights=[run / "model.safetensors" for run in RUNS["ablation"]],
         data=[
             data(SCALE, get_benchmark(benchmark).dataset)
             for benchmark in CONFIG.scale.benchmarks
@@ -104,6 +110,7 @@ rule render:
         ],
     output:
         [paths.reports(SCALE) / name for name in PAGES],
+        [directory(paths.reports(SCALE) / name) for name in PAGE_FOLDERS],
     log:
         paths.log(SCALE, "render"),
     benchmark:
@@ -194,9 +201,10 @@ rule tables:
 rule publish_pages:
     input:
         configured=paths.configured(),
-        pages=[paths.reports(SCALE) / name for name in PAGES],
+        pages=[paths.reports(SCALE) / name for name in [*PAGES, *PAGE_FOLDERS]],
     output:
         [paths.reports() / name for name in PAGES],
+        [directory(paths.reports() / name) for name in PAGE_FOLDERS],
     log:
         paths.log(SCALE, "publish_pages"),
     benchmark:
@@ -206,7 +214,7 @@ rule publish_pages:
     params:
         out=paths.reports(),
     shell:
-        "cp {input.pages} {params.out} 2> {log}"
+        "cp -R {input.pages} {params.out} 2> {log}"
 
 
 rule pages:

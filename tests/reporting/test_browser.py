@@ -1,0 +1,102 @@
+"""The report in a real browser: nothing fails, nothing leaves its folder, it fits a phone, tables sort, it prints."""
+
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hodor.reporting.render import render
+from tests.reporting.browser import Browser, find_chromium
+
+pytestmark = pytest.mark.long
+WIDTHS = (1280, 390)
+
+
+@pytest.fixture(scope="module")
+def site(made_project, tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        folder = tmp_path_factory.mktemp("site") / "project"
+        shutil.copytree(made_project.folder, folder)
+        monkeypatch.chdir(folder)
+        made_project.tabulate(Path("results/tiny"))
+        settings = {"settings": made_project.settings()}
+        render(settings, Path("results/tiny"), made_project.runs, made_project.data, Path("reports"))
+    return folder / "reports"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    command = find_chromium()
+    if command is None:
+        pytest.skip("no Chromium here; on Debian: apt-get install chromium")
+    browser = Browser(command, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_loads_whole_quietly_and_from_its_folder_alone(browser, site, width, tmp_path):
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) == 4 + 5
+    for page in pages:
+        browser.open(page.as_uri(), width)
+        assert browser.console == [], page.name
+        assert browser.requests
+        for address in browser.requests:
+            parts = urlsplit(address)
+            if parts.scheme != "data":
+                assert parts.scheme == "file" and Path(unquote(parts.path)).is_relative_to(site), address
+        assert browser.evaluate("[...document.images].filter(image => !image.naturalWidth).length") == 0
+        # Nothing sticks out: what is wide scrolls within itself.
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width, page.name
+        browser.screenshot(tmp_path / "page.png")
+        with Image.open(tmp_path / "page.png") as picture:
+            assert picture.width == width and picture.height > 1000
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 50, "an empty page"
+
+
+def test_what_a_page_must_not_ask_for_is_seen(browser, site, tmp_path):
+    """The test above can fail: a picture from elsewhere is asked for, refused by the page's own policy, and told."""
+    text = (site / "ablation.html").read_text()
+    bad = site.parent / "bad.html"
+    bad.write_text(text.replace("</body>", '<img src="http://elsewhere.example/a.png"></body>'))
+    browser.open(bad.as_uri())
+    assert any("Content Security Policy" in line for line in browser.console)
+
+
+def test_tables_sort_by_a_press_on_their_head_or_by_choice(browser, site):
+    browser.open((site / "index.html").as_uri())
+    column = "[...document.querySelectorAll('#ablation table')[0].tBodies[0].rows].map(row => row.cells[3].innerText)"
+    head = "document.querySelectorAll('#ablation table')[0].tHead.rows[0].cells[3]"
+    own = browser.evaluate(column)
+    assert browser.evaluate(f"{head}.innerText") == "J&F" and own[2] == "not run"
+    browser.evaluate(f"{head}.querySelector('button').click()")
+    falling = browser.evaluate(column)
+    numbers = [float(text) for text in falling[:-1]]
+    assert numbers == sorted(numbers, reverse=True) and len(set(numbers)) > 1
+    assert falling[-1] == "not run" and browser.evaluate(f"{head}.ariaSort") == "descending"
+    browser.evaluate(f"{head}.querySelector('button').click()")
+    assert browser.evaluate(column) == [*falling[:-1][::-1], "not run"]
+    select = "document.querySelector('#ablation select')"
+    browser.evaluate(f"{select}.value = ''; {select}.dispatchEvent(new Event('change'))")
+    assert browser.evaluate(column) == own
+    assert browser.console == []
+
+
+def test_on_a_phone_tables_are_cards_and_the_choice_of_order_shows(browser, site):
+    shown = "getComputedStyle(document.querySelector('#ablation {}')).display"
+    browser.open((site / "index.html").as_uri(), 390)
+    assert browser.evaluate(shown.format("thead")) == "none" and browser.evaluate(shown.format("label.sort")) == "block"
+    browser.open((site / "index.html").as_uri(), 1280)
+    assert browser.evaluate(shown.format("thead")) != "none" and browser.evaluate(shown.format("label.sort")) == "none"
+
+
+def test_it_prints(browser, site, tmp_path):
+    browser.open((site / "index.html").as_uri(), media="print")
+    assert browser.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+    browser.print(tmp_path / "index.pdf")
+    content = (tmp_path / "index.pdf").read_bytes()
+    assert content.startswith(b"%PDF") and content.count(b"/Type /Page\n") >= 3
