@@ -53,8 +53,8 @@ def prediction(scale: str, row: str, seed: int | str, benchmark: str) -> Path:
     return run(scale, row, seed) / benchmark
 
 
-def submission(scale: str | None, row: str, seed: int | str, benchmark: str) -> Path:
-    """The zip that a benchmark's server takes; without a scale, the copy of the configured scale's."""
+def submission(scale: str, row: str, seed: int | str, benchmark: str) -> Path:
+    """The zip that a benchmark's server takes."""
     return results(scale) / "submissions" / row / f"seed{seed}" / f"{benchmark}.zip"
 
 

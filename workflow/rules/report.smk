@@ -14,13 +14,14 @@ PREDICTIONS = {
     ]
     for table in FILES
 }
-SUBMISSIONS = [
-    (row, seed, benchmark)
+# Zips for servers: the name below results/submissions, where that of seed 0 is plain, -> whose they are.
+SUBMISSIONS = {
+    f"{row}/{benchmark}{f'-seed{seed}' if seed else ''}": (row, seed, benchmark)
     for row in CONFIG.selected
     for seed in CONFIG.seeds
     for benchmark in CONFIG.benchmarks(row)
     if benchmark in CONFIG.secret()
-]
+}
 NOTEBOOKS = ("ablation", "comparison", "qualitative")
 PAGES = ["index.html", *(f"{page}.{kind}" for page in NOTEBOOKS for kind in ("html", "ipynb"))]
 # What is in them follows from the results: pictures of what was run, a page for each run.
@@ -162,13 +163,15 @@ use rule publish as publish_costs with:
 rule publish_submission:
     input:
         configured=paths.configured(),
-        zip=paths.submission(SCALE, "{row}", "{seed}", "{benchmark}"),
+        zip=lambda wildcards: paths.submission(SCALE, *SUBMISSIONS[f"{wildcards.row}/{wildcards.zip}"]),
     output:
-        paths.submission(None, "{row}", "{seed}", "{benchmark}"),
+        paths.results() / "submissions" / "{row}" / "{zip}.zip",
     log:
-        paths.log(SCALE, "publish-{row}-seed{seed}-{benchmark}"),
+        paths.log(SCALE, "publish-{row}-{zip}"),
     benchmark:
-        paths.benchmark(SCALE, "publish-{row}-seed{seed}-{benchmark}")
+        paths.benchmark(SCALE, "publish-{row}-{zip}")
+    wildcard_constraints:
+        zip="[^/]+",
     conda:
         "../../environment.yml"
     shell:
@@ -177,7 +180,7 @@ rule publish_submission:
 
 rule submissions:
     input:
-        [paths.submission(None, *submission) for submission in SUBMISSIONS],
+        [paths.results() / "submissions" / f"{name}.zip" for name in SUBMISSIONS],
 
 
 use rule publish as publish_claims with:
