@@ -1,11 +1,12 @@
 """The verdicts on the paper's claims, as the start page shows them: results/<scale>/claims.json."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from hodor.errors import HodorError
 from hodor.provenance import read_json
+from hodor.reporting.readable import benchmark_title
 
 FILE = "claims.json"
 # Verdict -> a sign that needs no colour, and what it means.
@@ -46,35 +47,71 @@ def verdicts_html(content: Mapping | None, scale: str) -> str:
     seeds = ", ".join(str(seed) for seed in content.get("seeds", []))
     drawn = f"{content['resamples']:,} bootstrap resamples" if content.get("resamples") else ""
     facts = "; ".join(filter(None, [f"seeds {seeds}" if seeds else "", drawn]))
-    parts = [f'<p class="note">{escape(content.get("statement", ""))}{f" ({escape(facts)})" if facts else ""}</p>']
+    # What every verdict of a scale is about is said once, not in each.
+    evidence = list(dict.fromkeys(claim.get("evidence", "") for claim in content["claims"]))
+    statement = " ".join(filter(None, [content.get("statement", ""), *(evidence if len(evidence) == 1 else ())]))
+    parts = [f'<p class="note">{escape(statement)}{f" ({escape(facts)})" if facts else ""}</p>']
     parts.append('<ol class="claims">')
-    parts += [_claim(claim) for claim in content["claims"]]
+    groups: dict[tuple, list[Mapping]] = {}
+    for claim in content["claims"]:
+        groups.setdefault((claim.get("claim", ""), *claim.get("rows", [])), []).append(claim)
+    parts += [_card(claims, with_evidence=len(evidence) > 1) for claims in groups.values()]
     parts.append("</ol>")
     meanings = "; ".join(f"{sign} {name}: {meaning}" for name, (sign, meaning) in VERDICTS.items())
     parts.append(f'<p class="note">{escape(meanings)}.</p>')
     return "\n".join(parts)
 
 
-def _claim(claim: Mapping) -> str:
-    verdict = claim["verdict"]
-    numbers = []
+def _card(claims: Sequence[Mapping], *, with_evidence: bool) -> str:
+    """One claim: its sentence, its rows, and a verdict for each benchmark; those not run share a line for each reason."""
+    ran = [claim for claim in claims if claim["verdict"] != "not run"]
+    absent: dict[str, list[str]] = {}
+    for claim in claims:
+        if claim["verdict"] == "not run":
+            absent.setdefault(claim.get("reason", ""), []).append(_where(claim))
+    lines = [f'<p class="claim">{escape(claims[0].get("claim", ""))}</p>']
+    if rows := claims[0].get("rows"):
+        lines.append(f'<p class="note">rows: {escape(", ".join(rows))}</p>')
+    lines += [_verdict(claim, with_evidence) for claim in ran]
+    for reason, places in absent.items():
+        places = ", ".join(filter(None, places))
+        told = escape("".join([f" on {places}" if places else "", f": {reason}" if reason else ""]))
+        lines.append(f'<p><span class="verdict">{VERDICTS["not run"][0]} not run</span>{told}</p>')
+    verdicts = {claim["verdict"] for claim in ran}
+    # The colour of a card is that of its verdict where it has one, and that of undecided where they differ.
+    name = "not run" if not verdicts else verdicts.pop() if len(verdicts) == 1 else "undecided"
+    return f'<li class="{name.replace(" ", "-")}">' + "".join(lines) + "</li>"
+
+
+def _verdict(claim: Mapping, with_evidence: bool) -> str:
+    """The verdict on one benchmark with its numbers, and below it why."""
+    verdict, numbers = claim["verdict"], []
     if claim.get("effect") is not None:
-        numbers.append(f"effect {_signed(claim['effect'])} points")
+        unit = "" if claim.get("metric") == "alpha" else " points"
+        numbers.append(f"effect {_signed(claim['effect'])}{unit}")
     if claim.get("interval"):
         numbers.append("95 % interval {} to {}".format(*(_signed(side) for side in claim["interval"])))
     if claim.get("probability") is not None:
         numbers.append(f"better in {100 * claim['probability']:.0f} % of the resamples")
-    numbers += [f"{claim[unit]} {unit}" for unit in ("sequences", "seeds") if claim.get(unit)]
-    rows = ", ".join(claim.get("rows", []))
-    lines = [
-        f'<p class="verdict">{VERDICTS[verdict][0]} {escape(verdict)}</p>',
-        f'<p class="claim">{escape(claim.get("claim", ""))}</p>',
-        f"<p>{escape('; '.join(numbers))}</p>" if numbers else "",
-        f'<p class="note">{escape(claim["reason"])}</p>' if claim.get("reason") else "",
-        f'<p class="note">rows: {escape(rows)}</p>' if rows else "",
-        f'<p class="note">evidence: {escape(claim["evidence"])}</p>' if claim.get("evidence") else "",
-    ]
-    return f'<li class="{verdict.replace(" ", "-")}">' + "".join(lines) + "</li>"
+    for unit in ("sequences", "seeds"):
+        if count := claim.get(unit):
+            numbers.append(f"{count} {unit if count > 1 else unit[:-1]}")
+    where = _where(claim)
+    told = "".join([f" on {where}" if where else "", f": {'; '.join(numbers)}" if numbers else ""])
+    lines = [f'<p><span class="verdict">{VERDICTS[verdict][0]} {escape(verdict)}</span>{escape(told)}</p>']
+    for text in (
+        claim.get("reason"),
+        f"evidence: {claim['evidence']}" if with_evidence and claim.get("evidence") else "",
+    ):
+        if text:
+            lines.append(f'<p class="note">{escape(text)}</p>')
+    return "".join(lines)
+
+
+def _where(claim: Mapping) -> str:
+    """The benchmark of a claim and its metric; empty where it is about none."""
+    benchmark = claim.get("benchmark")
+    return f"{benchmark_title(benchmark)} ({claim.get('metric', '')})" if benchmark else ""
 
 
 def _signed(value: float) -> str:

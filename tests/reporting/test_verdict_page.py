@@ -9,25 +9,36 @@ from hodor.reporting.verdict_page import VERDICTS, read_claims, verdicts_html
 
 
 def test_each_verdict_is_told_in_words_with_effect_interval_and_reason(tmp_path):
-    claim = {"claim": "c", "effect": -1.25, "interval": [-3.0, 0.5], "probability": 0.125, "sequences": 30, "seeds": 3}
+    claim = {"claim": "c", "effect": -1.25, "interval": [-3.0, 0.5], "probability": 0.125, "sequences": 30, "seeds": 1}
+    claim |= {"benchmark": "davis2017-val", "metric": "J&F", "rows": ["a", "b"], "evidence": "made up"}
     claims = [claim | {"verdict": verdict, "reason": f"because {verdict}"} for verdict in VERDICTS]
-    claims[-1] |= {
-        "effect": None,
-        "interval": None,
-        "probability": None,
-        "sequences": 0,
-        "seeds": 0,
-        "rows": ["a", "b"],
-    }
+    nothing = {"effect": None, "interval": None, "probability": None, "sequences": 0, "seeds": 0}
+    claims[-1] |= nothing
+    claims.append(claims[-1] | {"benchmark": "ytvos2019-val", "metric": "G"})
     write_json_atomic(
         tmp_path / "claims.json", {"statement": "s", "seeds": [0, 1], "resamples": 10_000, "claims": claims}
     )
     html = verdicts_html(read_claims(tmp_path), "mini")
     for verdict, (sign, _) in VERDICTS.items():
-        assert f"{sign} {verdict}</p>" in html and f"because {verdict}" in html
-    assert "effect −1.2 points" in html and "95 % interval −3.0 to +0.5" in html and "30 sequences; 3 seeds" in html
-    assert html.count("effect −1.2") == 4  # none for what was not run
-    assert "10,000 bootstrap resamples" in html and "rows: a, b" in html
+        assert f"{sign} {verdict}</span>" in html and f"because {verdict}" in html
+    numbers = (
+        "on DAVIS-2017 val (J&amp;F): effect −1.2 points; 95 % interval −3.0 to +0.5; better in 12 % of the resamples"
+    )
+    assert html.count(numbers) == 4  # none for what was not run
+    assert "30 sequences; 1 seed</p>" in html and "10,000 bootstrap resamples" in html
+    # One card for a claim, one line for what was not run, the evidence once.
+    assert html.count("<li") == 1 and html.count("rows: a, b") == 1 and html.count("made up") == 1
+    assert "not run</span> on DAVIS-2017 val (J&amp;F), YouTube-VOS 2019 val (G): because not run" in html
+
+
+def test_evidence_that_differs_stands_with_each_verdict_and_other_rows_make_another_card():
+    claim = {"claim": "c", "verdict": "supported", "rows": ["a", "b"], "evidence": "of one kind"}
+    other = claim | {"rows": ["a", "c"], "verdict": "contradicted", "evidence": "of another"}
+    html = verdicts_html({"claims": [claim, other]}, "mini")
+    assert html.count("<li") == 2 and 'class="supported"' in html and 'class="contradicted"' in html
+    assert "evidence: of one kind" in html and "evidence: of another" in html
+    mixed = verdicts_html({"claims": [claim, claim | {"verdict": "contradicted"}]}, "mini")
+    assert 'class="undecided"' in mixed
 
 
 def test_broken_verdicts_are_one_error_and_absent_ones_are_told(tmp_path):
