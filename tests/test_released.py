@@ -17,6 +17,7 @@ from hodor.stamps import Stamps
 def folder(root, tmp_path, monkeypatch) -> Path:
     """A working directory with a copy of the settings files."""
     monkeypatch.chdir(tmp_path)
+    shutil.copy(root / "CITATION.cff", tmp_path)
     return Path(shutil.copytree(root / "config", tmp_path / "config"))
 
 
