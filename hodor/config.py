@@ -22,7 +22,7 @@ from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
 from hodor.reporting.claim_options import Claims, load_claims
 from hodor.scoring.benchmarks import BENCHMARKS, get_benchmark, is_secret
-from hodor.scoring.servers import Server, Servers, ServerScore, ServerScores, load_server_scores, load_servers
+from hodor.scoring.servers import Server, ServerScore, load_server_scores, load_servers
 from hodor.settings import none_of, read_yaml, validate
 from hodor.training.options import StageOptions
 
@@ -405,35 +405,3 @@ def _mirror(mirror: str | None) -> str | None:
     if not path.is_dir():
         raise HodorError(f"config/config.yaml: mirror: '{mirror}' is neither a folder nor a URL")
     return str(path)
-
-
-def schema() -> dict[str, Any]:
-    """JSON schema of all settings files (config/schema.json), for editors; `make schema` writes it."""
-    definitions: dict[str, Any] = {}
-
-    def add(model: type[BaseModel], title: str) -> dict[str, str]:
-        content = model.model_json_schema(ref_template="#/$defs/{model}")
-        definitions.update(content.pop("$defs", {}))
-        definitions[title] = content
-        return {"$ref": f"#/$defs/{title}"}
-
-    from hodor.released import ReleasedFile  # which imports this module
-
-    methods = {name: add(cls, f"methods.{name}") for name in method_names() if (cls := options_class(name))}
-    files = {
-        "config.yaml": add(Settings, "Settings"),
-        "rows.yaml": add(Rows, "Rows"),
-        "claims.yaml": add(Claims, "Claims"),
-        "scales/*.yaml": add(Scale, "Scale"),
-        "servers.yaml": add(Servers, "Servers"),
-        "server_scores.yaml": add(ServerScores, "ServerScores"),
-        "released.yaml": add(ReleasedFile, "ReleasedFile"),
-    }
-    definitions["Scale"]["properties"]["methods"]["properties"] = methods
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "The settings files of this folder",
-        "type": "object",
-        "properties": files,
-        "$defs": dict(sorted(definitions.items())),
-    }

@@ -1,9 +1,46 @@
-"""Writes config/schema.json: `python -m hodor.schema config/schema.json` (`make schema`)."""
+"""JSON schema of all settings files: `python -m hodor.schema config/schema.json` (`make schema`) writes it."""
 
 import sys
+from typing import Any
 
-from hodor.config import schema
+from pydantic import BaseModel
+
+from hodor.config import Rows, Scale, Settings, method_names, options_class
 from hodor.provenance import write_json_atomic
+from hodor.released import ReleasedFile
+from hodor.reporting.claim_options import Claims
+from hodor.scoring.servers import Servers, ServerScores
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of all settings files (config/schema.json), for editors; `make schema` writes it."""
+    definitions: dict[str, Any] = {}
+
+    def add(model: type[BaseModel], title: str) -> dict[str, str]:
+        content = model.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(content.pop("$defs", {}))
+        definitions[title] = content
+        return {"$ref": f"#/$defs/{title}"}
+
+    methods = {name: add(cls, f"methods.{name}") for name in method_names() if (cls := options_class(name))}
+    files = {
+        "config.yaml": add(Settings, "Settings"),
+        "rows.yaml": add(Rows, "Rows"),
+        "claims.yaml": add(Claims, "Claims"),
+        "scales/*.yaml": add(Scale, "Scale"),
+        "servers.yaml": add(Servers, "Servers"),
+        "server_scores.yaml": add(ServerScores, "ServerScores"),
+        "released.yaml": add(ReleasedFile, "ReleasedFile"),
+    }
+    definitions["Scale"]["properties"]["methods"]["properties"] = methods
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The settings files of this folder",
+        "type": "object",
+        "properties": files,
+        "$defs": dict(sorted(definitions.items())),
+    }
+
 
 if __name__ == "__main__":
     write_json_atomic(sys.argv[1], schema())

@@ -15,6 +15,7 @@ from hodor import config
 from hodor.data.sources import ARCHIVES, EDITIONS
 from hodor.errors import HodorError
 from hodor.reporting.claim_options import BENCHMARKS as CLAIM_BENCHMARKS
+from hodor.schema import schema
 from hodor.scoring.benchmarks import BENCHMARKS
 
 SCALES = ["mini", "paper", "subset", "tiny"]
@@ -371,7 +372,7 @@ def test_reading_settings_imports_nothing_heavy(root):
 
 
 def test_schema_file_is_that_of_the_models(root):
-    assert json.loads((root / "config/schema.json").read_text()) == json.loads(json.dumps(config.schema())), (
+    assert json.loads((root / "config/schema.json").read_text()) == json.loads(json.dumps(schema())), (
         "config/schema.json is out of date: make schema"
     )
 
@@ -384,7 +385,7 @@ def test_dvc_loops_over_the_rows(root):
 
 
 def test_editions_and_data_sets_are_those_of_the_sources(root):
-    scale = config.schema()["$defs"]["Scale"]["properties"]
+    scale = schema()["$defs"]["Scale"]["properties"]
     assert scale["edition"]["enum"] == list(EDITIONS)
     assert scale["datasets"]["items"]["enum"] == list(ARCHIVES)
 

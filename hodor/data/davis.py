@@ -44,13 +44,7 @@ def load_davis(root: Path, split: str) -> list[Video]:
 def sequences(root: Path, split: str) -> list[str]:
     """Names in a split's file; HodorError if it is missing, empty or names a sequence twice."""
     path = split_file(root, split)
-    try:
-        names = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise HodorError(f"{path}: no such file, so split {split} is not there; fetch its archive") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise HodorError(f"{path}: cannot be read ({error}); prepare the data set again") from error
-    names = [name.strip() for name in names if name.strip()]
+    names = [name.strip() for name in read_list(path) if name.strip()]
     if not names:
         raise HodorError(f"{path}: an empty list of sequences; prepare the data set again")
     for name in names:
@@ -59,6 +53,16 @@ def sequences(root: Path, split: str) -> list[str]:
         if "/" in name or name in (".", ".."):
             raise HodorError(f"{path}: {name!r} is no sequence name; give one folder name a line")
     return names
+
+
+def read_list(path: Path) -> list[str]:
+    """The lines of a split's file; HodorError if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise HodorError(f"{path}: no such file, so split {path.stem} is not there; fetch its archive") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise HodorError(f"{path}: cannot be read ({error}); prepare the data set again") from error
 
 
 def check_labels(video: Video, frame: str) -> tuple[int, ...]:

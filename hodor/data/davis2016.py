@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hodor.data.davis import read_list
 from hodor.data.images import read_labels, read_size
 from hodor.data.video import Video, list_frames
 from hodor.errors import HodorError
@@ -58,14 +59,8 @@ def load_davis2016(root: Path, split: str) -> list[Video]:
 def listed(root: Path, split: str) -> dict[str, tuple[str, ...]]:
     """Sequence -> frames, as a split's file lists them; HodorError if it is missing, empty or broken."""
     path = Path(root) / "DAVIS" / "ImageSets" / "480p" / f"{split}.txt"
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise HodorError(f"{path}: no such file, so split {split} is not there; fetch its archive") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise HodorError(f"{path}: cannot be read ({error}); prepare the data set again") from error
     found: dict[str, list[str]] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_list(path), start=1):
         if not line.strip():
             continue
         image, mask = ([*line.split(), "", ""])[:2]

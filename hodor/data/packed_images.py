@@ -22,8 +22,8 @@ from hodor.errors import HodorError
 INDEX = "index.npz"
 
 
-class ImagePack:
-    """An open pack of images: its index in memory, its shards on the disk."""
+class Pack:
+    """An open pack: its index in memory, its shards on the disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -32,6 +32,13 @@ class ImagePack:
     @cached_property
     def index(self) -> dict[str, np.ndarray]:
         return read_index(self.folder)
+
+    def __getstate__(self) -> dict:
+        return {"folder": self.folder, "shards": self.shards}  # the index is read where it is needed
+
+
+class ImagePack(Pack):
+    """An open pack of images."""
 
     def images(self) -> list["PackedImage"]:
         """All images, in the order of the data set's reader."""
@@ -43,9 +50,6 @@ class ImagePack:
 
         counts = self.shards.read(place).tobytes()
         return coco_mask.decode({"size": list(size), "counts": counts}).astype(bool)
-
-    def __getstate__(self) -> dict:
-        return {"folder": self.folder, "shards": self.shards}  # the index is read where it is needed
 
 
 @dataclass(frozen=True, slots=True)

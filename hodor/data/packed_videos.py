@@ -7,29 +7,18 @@ the places of all frames (uint8 RGB row by row) and masks (zlib, without loss), 
 
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
-from hodor.data.packed_images import read_index
-from hodor.data.shards import ShardReader
+from hodor.data.packed_images import Pack
 from hodor.errors import HodorError
 from hodor.provenance import read_json
 
 VIDEOS = "videos.json"
 
 
-class VideoPack:
+class VideoPack(Pack):
     """An open pack of videos."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-        self.shards = ShardReader(self.folder)
-
-    @cached_property
-    def index(self) -> dict[str, np.ndarray]:
-        return read_index(self.folder)
 
     def videos(self) -> list["PackedVideo"]:
         """All videos, in the order of the data set's reader."""
@@ -51,9 +40,6 @@ class VideoPack:
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise HodorError(f"{self.folder / VIDEOS}: incomplete ({error!r}); pack the data set again") from error
-
-    def __getstate__(self) -> dict:
-        return {"folder": self.folder, "shards": self.shards}
 
 
 @dataclass(frozen=True)
