@@ -89,12 +89,14 @@ def table_html(
             f'<p class="note">{escape(view.apart_about)}</p>',
             grid_html(view.apart.head, _escaped(view.apart)),
         ]
-    apart = readable.released_grid(lines, released, beside=at_paper_scale)
-    if apart.rows:
+    apart, words = readable.released_grid(lines, released), readable.released_words(lines, released)
+    apart_shown = apart.rows and not at_paper_scale  # there they stand beside ours
+    if apart_shown or words:
         parts += [
             f"<h3>{escape(readable.RELEASED_TITLE)}</h3>",
             f'<p class="note">{escape(readable.RELEASED_NOTE)}</p>',
-            grid_html(apart.head, _escaped(apart)),
+            grid_html(apart.head, _escaped(apart)) if apart_shown else "",
+            f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in words)}</ul>" if words else "",
         ]
     return "\n".join(parts)
 

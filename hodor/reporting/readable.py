@@ -145,17 +145,26 @@ def _scores_note(lines: Sequence[Line]) -> str:
     )
 
 
-def released_grid(lines: Sequence[Line], released: Released, beside: bool) -> Grid:
-    """The released weights' numbers apart from ours; where those stand beside ours, the words of absent ones alone."""
+def released_grid(lines: Sequence[Line], released: Released) -> Grid:
+    """The released weights' numbers apart from ours."""
     labels = {line["row"]: line["label"] for line in lines}
     return Grid(
         ["system", "benchmark", "released weights' number"],
         [
             [labels[row], benchmark_title(benchmark), points(value)]
             for (row, benchmark), value in released.items()
-            if row in labels and not (beside and _is_score(value))
+            if row in labels and _is_score(value)
         ],
     )
+
+
+def released_words(lines: Sequence[Line], released: Released) -> list[str]:
+    """What is to be said of released weights without a number, each thing once: how to get them."""
+    labels = {line["row"]: line["label"] for line in lines}
+    words = [
+        f"{labels[row]}: {value}" for (row, _), value in released.items() if row in labels and not _is_score(value)
+    ]
+    return list(dict.fromkeys(words))
 
 
 def released_points(value: str | None) -> str:

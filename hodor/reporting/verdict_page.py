@@ -49,7 +49,9 @@ def verdicts_html(content: Mapping | None, scale: str) -> str:
     facts = "; ".join(filter(None, [f"seeds {seeds}" if seeds else "", drawn]))
     # What every verdict of a scale is about is said once, not in each.
     evidence = list(dict.fromkeys(claim.get("evidence", "") for claim in content["claims"]))
-    statement = " ".join(filter(None, [content.get("statement", ""), *(evidence if len(evidence) == 1 else ())]))
+    statement = content.get("statement", "")
+    if len(evidence) == 1 and evidence[0] not in statement:
+        statement = f"{statement} {evidence[0]}".strip()
     parts = [f'<p class="note">{escape(statement)}{f" ({escape(facts)})" if facts else ""}</p>']
     parts.append('<ol class="claims">')
     groups: dict[tuple, list[Mapping]] = {}
