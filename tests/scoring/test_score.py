@@ -170,6 +170,23 @@ def damage_colours(tree):
     return path
 
 
+def damage_sixteen_bits(tree):
+    path = tree.pred_path("walk", 2)
+    Image.fromarray(np.zeros((48, 64), np.uint16)).save(path)
+    return path
+
+
+def damage_size_of_truth(tree):
+    write_labels(tree.truth_path("walk", 2), np.zeros((48, 60), np.uint8))
+    return tree.truth_path("walk", 2)
+
+
+def damage_colours_of_truth(tree):
+    path = tree.truth_path("walk", 2)
+    Image.open(path).convert("RGB").save(path)
+    return path
+
+
 def damage_id_beyond_the_objects(tree):
     path = tree.pred_path("run", 2)
     labels = read_labels(path)
