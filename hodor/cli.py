@@ -214,9 +214,8 @@ def _segment(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
 def _score(options: argparse.Namespace, stamp: dict[str, Any] | None) -> None:
     if stamp is not None:
         _require_data(options.truth)
-        stamp["settings"]["jobs"] = options.jobs
     score = _entry("scoring.score", "score")
-    score(options.pred, options.truth, options.benchmark, options.out, stamp, options.official)
+    score(options.pred, options.truth, options.benchmark, options.out, stamp, options.official, options.jobs)
 
 
 def _submit(options: argparse.Namespace, stamp: dict[str, Any] | None) -> None:

@@ -140,8 +140,8 @@ def test_score_works_with_and_without_a_stamp(stamp, entry, tmp_path):
     assert run("score", *flags) == 0
     assert run("score", "--stamp", stamp("score"), "--jobs", "2", *flags) == 0
     assert run("score", "--official", *flags) == run("score", "--no-official", *flags) == 0
-    assert calls[0] == (Path("p"), tmp_path, "davis2017-val", Path("o"), None, None)
-    assert calls[1][4]["settings"]["jobs"] == 2
+    assert calls[0] == (Path("p"), tmp_path, "davis2017-val", Path("o"), None, None, None)
+    assert calls[1][-1] == 2
     assert [call[5] for call in calls] == [None, None, True, False]
 
 

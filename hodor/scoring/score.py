@@ -30,7 +30,13 @@ SCORE = "score.json"
 
 
 def score(
-    pred: Path, truth: Path, benchmark: str, out: Path, stamp: dict | None = None, official: bool | None = None
+    pred: Path,
+    truth: Path,
+    benchmark: str,
+    out: Path,
+    stamp: dict | None = None,
+    official: bool | None = None,
+    jobs: int | None = None,
 ) -> None:
     """Scores masks; writes per_frame.csv, per_object.csv, global.csv (unrounded, 0..1) and score.json to `out`.
 
@@ -40,10 +46,11 @@ def score(
             and valid/ of YouTube-VOS.
         benchmark: id, see `hodor.scoring.benchmarks`.
         out: folder for the results, made if absent; results of an earlier call there are removed first.
-        stamp: the step's stamp inside the workflow, whose settings may hold "jobs" (processes; default: all
-            cores). With it the masks must be those that the segment step recorded in masks.json beside them.
+        stamp: the step's stamp inside the workflow. With it the masks must be those that the segment step recorded in
+            masks.json beside them.
         official: whether the official toolkit scores too, see `hodor.scoring.official`; where it is installed if
             None. Its numbers are then those of per_object.csv and global.csv.
+        jobs: processes; all cores if None.
 
     Raises:
         HodorError: any missing, extra, unreadable or ill-fitting file; none is ever scored as zero. The official
@@ -58,7 +65,7 @@ def score(
     check_prediction(tasks, pred)
     root = data_folder(entry, truth)
     chain = chained(pred, root, tasks, required=stamp is not None)
-    scores = score_sequences(tasks, pred, (stamp or {}).get("settings", {}).get("jobs"))
+    scores = score_sequences(tasks, pred, jobs)
     record = official_scores(root, entry.split, pred, scores) if with_official else None
     write_scores(scores, out, record)
     code = {
@@ -165,9 +172,6 @@ def write_record(
         content: `metric`, counts, and what else is to be said.
     """
     stamped = {key: value for key, value in (stamp or {}).items() if key != "sha256"}
-    if stamped:
-        # How many processes is the caller's affair; the file of the stamp, whose digest is kept, does not say it.
-        stamped["settings"] = {key: value for key, value in stamped["settings"].items() if key != "jobs"}
     record = {"peak_memory_mib": round(peak_memory_mib(), 1)} | content
     write_json_atomic(
         out / SCORE,
