@@ -1,0 +1,127 @@
+"""What the speed benchmarks share: ways in turn, ratios within a round, extra memory, and the file of a result.
+
+Machines are noisy, so a ratio is taken between two times of one round, and the spread over the rounds stands beside it.
+"""
+
+import gc
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from hodor.provenance import commit, machine, peak_memory_mib, versions, write_text_atomic
+
+RESULTS = Path(__file__).resolve().parent / "results"
+_PROVENANCE = ("hodor", "python", "torch", "numpy", "opencv-python")
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one way, one entry for each round."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    def faster_than(self, other: "Times") -> list[float]:
+        """In each round: how many times as long the other way took."""
+        return [theirs / ours for ours, theirs in zip(self.seconds, other.seconds, strict=True)]
+
+
+def alternate(ways: Mapping[str, Callable[[], object]], rounds: int, *, warm_up: int = 1) -> dict[str, Times]:
+    """Calls every way once a round, in turn and each first equally often; times every call but the warming ones."""
+    names, seconds = list(ways), {name: [] for name in ways}
+    gc.collect()
+    gc.disable()  # a collection would fall on one way by chance
+    try:
+        for number in range(-warm_up, rounds):
+            shift = number % len(names)
+            for name in names[shift:] + names[:shift]:
+                _wait()
+                began = time.perf_counter()
+                ways[name]()
+                _wait()
+                if number >= 0:
+                    seconds[name].append(time.perf_counter() - began)
+    finally:
+        gc.enable()
+    return {name: Times(tuple(values)) for name, values in seconds.items()}
+
+
+def _wait() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def spread(ratios: list[float]) -> str:
+    """Median and range over the rounds, as in `2.31 (2.25 to 2.40)`."""
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def extra_memory_mib(prepare: Callable[..., Callable[[], object]], *arguments) -> float:
+    """Memory that a call needs at its peak beyond what is held before it, what it returns included, in MiB.
+
+    `prepare(*arguments)` makes the inputs and returns the call (both picklable by name). It runs in a fresh process, for
+    an allocator that has grown once hides what a second call needs. On a GPU torch's own counter is read, on a CPU the
+    resident memory (Linux).
+    """
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(_extra_memory, (torch.get_num_threads(), prepare, *arguments))
+
+
+def _extra_memory(threads: int, prepare: Callable[..., Callable[[], object]], *arguments) -> float:
+    torch.set_num_threads(threads)
+    call = prepare(*arguments)
+    # Threads, code and small buffers that come with the first product are nobody's memory.
+    (torch.ones(64, 64) @ torch.ones(64, 64)).sum()
+    gc.collect()
+    if torch.cuda.is_initialized():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        kept = call()
+        peak = torch.cuda.max_memory_allocated()
+        del kept
+        return (peak - before) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
+    before = peak_memory_mib()
+    kept = call()
+    peak = peak_memory_mib()
+    del kept
+    return peak - before
+
+
+def machine_slug() -> str:
+    """The machine in a file name: the GPU where one is in use, else processor and cores."""
+    here = machine()
+    gpu = here["gpu"] if torch.cuda.is_initialized() else None
+    words = re.sub(r"[^a-z0-9]+", "-", (gpu or here["processor"]).lower()).strip("-")
+    return words if gpu else f"{words}-{here['cores']}core"
+
+
+def provenance() -> list[str]:
+    """Lines for the end of a result: machine, versions, commit."""
+    here, found = machine(), versions()
+    memory = f"{(here['memory_mib'] or 0) / 1024:.0f} GiB"
+    gpu = [here["gpu"]] if here["gpu"] else []
+    parts = [here["processor"], f"{here['cores']} cores", memory, here["system"], *gpu]
+    return [
+        f"- machine: {', '.join(parts)}; torch with {torch.get_num_threads()} threads",
+        f"- versions: {', '.join(f'{name} {found[name]}' for name in _PROVENANCE if name in found)}",
+        f"- commit: {commit()}",
+    ]
+
+
+def write_result(what: str, lines: list[str], folder: Path = RESULTS) -> Path:
+    """Writes `<what>_<machine>.md` with the provenance below the lines; prints it too."""
+    path = folder / f"{what}_{machine_slug()}.md"
+    text = "\n".join([*lines, "", *provenance()]) + "\n"
+    write_text_atomic(path, text)
+    print(f"\n{text}\nwritten to {path}")
+    return path
