@@ -124,6 +124,7 @@ def test_alphas_start_in_quarters_and_only_soft_has_them():
         ({"dim": 16, "heads": 5}, "do not divide"),
         ({"dim": 18, "heads": 6}, "give `alpha`"),
         ({"dim": 16, "heads": 4, "alpha": [1.0, 2.0]}, "2 alphas for 4 heads"),
+        ({"dim": 16, "heads": 4, "form": "unfolded"}, "none of auto, plain, folded"),
     ],
 )
 def test_refuses_what_does_not_fit(arguments, told):
@@ -138,6 +139,120 @@ def test_refuses_a_mask_of_another_shape(inputs):
             attention("soft")(query, pixels, wrong)
 
 
+def both_forms(mode: str, **options) -> dict[str, SoftMaskedAttention]:
+    plain = attention(mode, form="plain", **options)
+    return {"plain": plain, "folded": same_weights(attention(mode, form="folded", **options), plain)}
+
+
+@pytest.mark.parametrize("empty", ["all", "peak"])
+@pytest.mark.parametrize("layout", ["rows", "feature map"])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("mode", ["none", "hard", "soft"])
+def test_both_forms_are_one_function_with_one_gradient(inputs, mode, dropout, layout, empty):
+    query, pixels, mask = inputs
+    mask = mask.clone()
+    mask[0, 0] *= 0.4  # no pixel left for hard masking
+    if layout == "feature map":
+        pixels = pixels.transpose(1, 2).contiguous().transpose(1, 2)
+    out, gradients = {}, {}
+    for form, layer in both_forms(mode, dropout=dropout, empty=empty).items():
+        assert layer.train().folds(Q) == (form == "folded")
+        leaves = [x.detach().requires_grad_() for x in (query, pixels, mask)]
+        torch.manual_seed(3)
+        out[form] = layer(*leaves)
+        out[form].pow(3).sum().backward()
+        gradients[form] = {name: p.grad for name, p in layer.named_parameters()}
+        gradients[form] |= dict(zip(("query", "pixels", "mask"), (x.grad for x in leaves), strict=True))
+    torch.testing.assert_close(out["folded"], out["plain"], rtol=1e-10, atol=1e-12)
+    for name, expected in gradients["plain"].items():
+        found = gradients["folded"][name]
+        assert (found is None) == (expected is None) == (name == "mask" and mode != "soft"), name
+        if found is not None:
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12, msg=name)
+    # Softmax removes the key bias: a gradient, for optimisers and distributed training want one, and it is zero.
+    assert (gradients["folded"]["k_proj.bias"] == 0).all()
+    assert gradients["folded"]["pixels"].stride() == pixels.stride()
+
+
+def test_more_queries_than_channels_may_be_folded_too(inputs):
+    _, pixels, _ = inputs
+    query, mask = torch.randn(B, 9, C, dtype=torch.float64), torch.rand(B, 9, N, dtype=torch.float64)
+    found = []
+    for layer in both_forms("soft").values():
+        leaf = pixels.clone().requires_grad_()
+        layer(query, leaf, mask).pow(3).sum().backward()
+        found.append(leaf.grad)
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("frozen", range(4))
+def test_the_folded_form_with_some_inputs_without_gradient(inputs, frozen):
+    """Each input in turn asks for none: the gradients of the others stay what they are."""
+    layer = attention("soft", form="folded")
+    everything = [*inputs, layer.alpha]
+    wanted = [i for i in range(4) if i != frozen]
+
+    def gradients(places: list[int]) -> list[torch.Tensor]:
+        leaves = [x.detach().requires_grad_(i in places) for i, x in enumerate(everything)]
+        out = torch.func.functional_call(layer, {"alpha": leaves[3]}, tuple(leaves[:3]))
+        return list(torch.autograd.grad(out.square().sum(), [leaves[i] for i in places]))
+
+    whole = gradients([0, 1, 2, 3])
+    assert all(torch.equal(a, whole[i]) for a, i in zip(gradients(wanted), wanted, strict=True))
+
+
+def test_the_gradient_under_dropout(inputs):
+    layer = attention("soft", alpha=[2.0, 1.0, 0.5, 0.25], dropout=0.3, form="folded").train()
+
+    def run(*leaves):
+        torch.manual_seed(5)
+        return layer(*leaves)
+
+    assert gradcheck(run, tuple(x[:1].clone().requires_grad_() for x in inputs))
+
+
+@pytest.mark.parametrize("mode", ["none", "hard", "soft"])
+def test_bfloat16_around_it_costs_both_forms_the_same(mode):
+    torch.manual_seed(0)
+    plain = SoftMaskedAttention(64, 4, mode=mode, form="plain")
+    folded = SoftMaskedAttention(64, 4, mode=mode, form="folded")
+    folded.load_state_dict(plain.state_dict())
+    query, pixels, mask = torch.randn(2, 3, 64), torch.randn(2, 50, 64), torch.rand(2, 3, 50)
+    exact = plain(query, pixels, mask)
+    errors = []
+    for layer in (plain, folded):
+        leaf = pixels.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layer(query, leaf, mask)
+        assert out.dtype == torch.bfloat16
+        out.float().square().sum().backward()
+        assert leaf.grad.dtype == torch.float32 and leaf.grad.abs().sum() > 0
+        errors.append((out.float() - exact).abs().max().item())
+    assert errors[1] < 2 * errors[0] < 0.1
+
+
+def test_costs_are_counted_without_memory():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    layers = {form: SoftMaskedAttention(64, 4, form=form).to("meta") for form in ("plain", "folded")}
+    inputs = [torch.empty(1, n, 64, device="meta") for n in (3, 1000)] + [torch.empty(1, 3, 1000, device="meta")]
+    counted = {}
+    for form, layer in layers.items():
+        with FlopCounterMode(display=False) as counter:
+            assert layer(*inputs).shape == (1, 3, 64)
+        counted[form] = counter.get_total_flops()
+    # Twice the multiplications of the docstring, and the projections of the few queries beside them.
+    assert 2 * 2 * 4 * 3 * 1000 * 64 < counted["folded"] < 2.2 * 2 * 4 * 3 * 1000 * 64
+    assert 2 * 2 * (64 + 3) * 1000 * 64 < counted["plain"] < 2.1 * 2 * (64 + 3) * 1000 * 64
+
+
+def test_the_cheaper_form_is_taken():
+    layer = SoftMaskedAttention(256, 8)
+    assert layer.folds(11) and layer.folds(36) and not layer.folds(37)
+    assert SoftMaskedAttention(256, 8, form="folded").folds(100)
+    assert not SoftMaskedAttention(256, 8, form="plain").folds(1)
+
+
 def test_imports_torch_and_the_standard_library_only():
     tree = ast.parse(Path(module.__file__).read_text())
     roots = set()
@@ -146,7 +261,7 @@ def test_imports_torch_and_the_standard_library_only():
             roots.add(node.module.split(".")[0])
         elif isinstance(node, ast.Import):
             roots |= {alias.name.split(".")[0] for alias in node.names}
-    assert roots == {"math", "collections", "typing", "torch"}
+    assert roots == {"math", "collections", "contextlib", "typing", "torch"}
 
 
 def test_a_mask_with_no_pixel_left_may_see_its_largest_ones_alone():
