@@ -211,20 +211,23 @@ def test_what_is_forgotten_is_not_read():
 @pytest.mark.parametrize("top_k", [0, 2])
 @pytest.mark.parametrize("shared", [True, False])
 def test_an_object_reads_its_frames_where_places_were_taken_again(shared, top_k):
-    """A place in the middle of the storage is the only one that the second object sees, then two apart."""
+    """A place in the middle of the storage is the only one that the second object sees, then two apart.
+
+    All scores are far below 0, so that a cell which is not seen would be read if its score were any number.
+    """
     torch.manual_seed(0)
     bank, frames = Bank(shared=shared, limit=4), []
     query = torch.randn(KEY, *SIZE)
     for t in range(7):
         count = 1 if t < 4 else 2
-        frames.append((torch.randn(1 if shared else count, KEY, *SIZE), torch.randn(count, VALUE, *SIZE)))
+        frames.append((5 + torch.randn(1 if shared else count, KEY, *SIZE), torch.randn(count, VALUE, *SIZE)))
         bank.add(t, *frames[t], kept=t in (0, 4))
-        read = chunked_readout(bank, query, similarity="dot", top_k=top_k)
+        read = chunked_readout(bank, query, similarity="l2", top_k=top_k)
         for k in range(count):
             seen = [frames[f] for f in bank.frames if k < len(frames[f][1])]
             keys = torch.cat([key[0 if shared else k].flatten(1).t() for key, _ in seen])
             values = torch.cat([value[k].flatten(1).t() for _, value in seen])
-            close(read[k], by_definition(keys, values, query, similarity="dot", top_k=top_k))
+            close(read[k], by_definition(keys, values, query, similarity="l2", top_k=top_k))
     assert bank.frames == [0, 4, 5, 6]
 
 
