@@ -126,10 +126,12 @@ def main() -> None:
     ]
     for name in size.methods:
         frame, watch = measure(name, options, size)
-        lines.append(f"| {name} | frame | {1e3 * frame:.0f} | |")
+        rows = [f"| {name} | frame | {1e3 * frame:.0f} | |"]
         for part, seconds in watch.seconds.items():
             each, share = 1e3 * seconds / watch.calls[part], seconds / size.steps / frame
-            lines.append(f"| {name} | {part} | {each:.0f} | {share:.0%} |")
+            rows.append(f"| {name} | {part} | {each:.0f} | {share:.0%} |")
+        print("\n".join(rows), flush=True)
+        lines += rows
     write_result("memory_frame", lines, size.results)
 
 
