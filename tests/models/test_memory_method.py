@@ -58,8 +58,10 @@ def test_all_objects_remember_a_frame_on_which_one_appears(memory_method, video,
     assert kept == ([0, 5, 7, 12] if name == "stcn" else [0, 5, 7])
     readers = {tuple(reader.objects): reader for reader in state.bank.readers()}
     cells = 4 * 6
-    hidden = readers[1,].hidden
-    assert hidden.sum() == 2 * cells, "frames 0 and 5 are before object 4"
+    late = readers[1,]
+    assert late.size - late.seen == 2 * cells, "frames 0 and 5 are before object 4"
+    assert late.blocks[0].spans[0][0] == 2 * cells
+    assert readers[0,].size == readers[0,].seen
 
 
 def test_bounded_memory(memory_method, video):

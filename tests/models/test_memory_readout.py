@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from hodor.models.memory import readout
 from hodor.models.memory.bank import BLOCK_FRAMES, Bank
 from hodor.models.memory.readout import chunked_readout, dense_readout
 
@@ -121,6 +122,55 @@ def test_a_narrow_kernel_does_not_underflow():
     assert torch.isfinite(chunked_readout(bank, 30 * torch.randn(KEY, *SIZE), similarity="dot", sigma=0.05)).all()
 
 
+@pytest.mark.parametrize("chunk", [3, 1000])
+def test_the_largest_are_those_under_the_kernel(chunk):
+    bank, seen = filled(BLOCK_FRAMES + 1, 2, shared=False)
+    query = torch.randn(KEY, *SIZE)
+    read = chunked_readout(bank, query, similarity="dot", top_k=4, sigma=2.0, chunk=chunk)
+    for k, (keys, values) in enumerate(seen):
+        s = scores(keys, query.flatten(1), "dot")
+        s += gaussian(s, 2.0).log()
+        weights = s.masked_fill(s < s.topk(4, dim=0).values[-1], -math.inf).softmax(0)
+        close(read[k], (values.t() @ weights).unflatten(1, SIZE))
+
+
+# What is held at a time
+
+
+@pytest.mark.parametrize("gathered", [1, 3 * VALUE, 2**18])
+@pytest.mark.parametrize("room", [1, 36, 35 * 35 - 1, 40 * 700])
+@pytest.mark.parametrize(("top_k", "sigma"), [(0, None), (7, None), (0, 2.0), (7, 2.0)])
+def test_how_much_is_held_at_a_time_changes_nothing(monkeypatch, room, gathered, top_k, sigma):
+    """Parts that end within a frame, with it, and within a block of storage."""
+    bank, _ = filled(BLOCK_FRAMES + 4, 2, shared=True, starts=[0, 3])
+    query = torch.randn(KEY, *SIZE)
+    whole = chunked_readout(bank, query, similarity="l2", top_k=top_k, sigma=sigma, chunk=1000)
+    monkeypatch.setattr(readout, "CPU_SCORES", room)
+    monkeypatch.setattr(readout, "GATHERED", gathered)
+    close(chunked_readout(bank, query, similarity="l2", top_k=top_k, sigma=sigma, chunk=1000), whole)
+
+
+def test_equal_scores_at_the_last_rank_are_read_once_each():
+    """Two frames with the same keys: the best cell is in both, either is right, their mixture is not."""
+    bank, key = Bank(shared=True, limit=None), torch.randn(1, KEY, *SIZE)
+    for t in range(4):
+        bank.add(t, key if t in (1, 3) else key + 100, torch.full((1, VALUE, *SIZE), float(t)))
+    read = chunked_readout(bank, key[0], similarity="l2", top_k=1)
+    assert ((read - 1).abs().minimum((read - 3).abs()) < 1e-6).all()
+    close(chunked_readout(bank, key[0], similarity="l2", top_k=2)[0, :, 2, 2], torch.full((VALUE,), 2.0))
+
+
+def test_scores_that_grow_from_part_to_part_do_not_overflow(monkeypatch):
+    """The softmax over all cells is summed part by part: the largest score comes last, or first."""
+    query = torch.randn(KEY, *SIZE)
+    monkeypatch.setattr(readout, "CPU_SCORES", 1)
+    for order in (range(3), reversed(range(3))):
+        bank = Bank(shared=True, limit=None)
+        for t, height in enumerate(order):
+            bank.add(t, 1000.0 * height * query.unsqueeze(0), torch.full((1, VALUE, *SIZE), float(height)))
+        close(chunked_readout(bank, query, similarity="dot"), torch.full((1, VALUE, *SIZE), 2.0))
+
+
 # Memory
 
 
@@ -158,6 +208,29 @@ def test_what_is_forgotten_is_not_read():
     close(*(chunked_readout(bank, query, similarity="dot") for bank in (bounded, fresh)))
 
 
+@pytest.mark.parametrize("top_k", [0, 2])
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_object_reads_its_frames_where_places_were_taken_again(shared, top_k):
+    """A place in the middle of the storage is the only one that the second object sees, then two apart.
+
+    All scores are far below 0, so that a cell which is not seen would be read if its score were any number.
+    """
+    torch.manual_seed(0)
+    bank, frames = Bank(shared=shared, limit=4), []
+    query = torch.randn(KEY, *SIZE)
+    for t in range(7):
+        count = 1 if t < 4 else 2
+        frames.append((5 + torch.randn(1 if shared else count, KEY, *SIZE), torch.randn(count, VALUE, *SIZE)))
+        bank.add(t, *frames[t], kept=t in (0, 4))
+        read = chunked_readout(bank, query, similarity="l2", top_k=top_k)
+        for k in range(count):
+            seen = [frames[f] for f in bank.frames if k < len(frames[f][1])]
+            keys = torch.cat([key[0 if shared else k].flatten(1).t() for key, _ in seen])
+            values = torch.cat([value[k].flatten(1).t() for _, value in seen])
+            close(read[k], by_definition(keys, values, query, similarity="l2", top_k=top_k))
+    assert bank.frames == [0, 4, 5, 6]
+
+
 def test_a_temporary_frame_leaves_with_the_next():
     bank = Bank(shared=True, limit=None)
     for t in range(5):
@@ -182,29 +255,32 @@ def test_memory_grows_without_moving_and_stays_bounded():
         bounded.add(t, torch.randn(2, KEY, *SIZE), torch.randn(2, VALUE, *SIZE), kept=t == 0)
     assert bounded.frames == [0, 36, 37, 38, 39]
     held = sum(x.numel() for name in ("_keys", "_values") for x in getattr(bounded, name).values())
-    assert held == 2 * 5 * SIZE[0] * SIZE[1] * (KEY + VALUE)
+    assert held == 2 * 5 * SIZE[0] * SIZE[1] * (KEY + 1 + VALUE)  # 1: the norm of the key
 
 
-def test_no_matrix_of_all_cells_is_formed(monkeypatch):
-    """The largest matrix product and softmax of a readout stay below chunk x memory cells."""
+@pytest.mark.parametrize(("top_k", "sigma"), [(0, None), (0, 7.0), (5, None), (5, 7.0)])
+@pytest.mark.parametrize("similarity", ["dot", "l2"])
+def test_no_matrix_of_all_cells_is_formed(monkeypatch, similarity, top_k, sigma):
+    """The largest matrix product of a readout stays below chunk x memory cells, and on a CPU below what its cache holds."""
     bank, _ = filled(10, 1, shared=False)
-    largest = 0
-    for module, name in ((torch, "mm"), (torch, "addmm"), (torch.nn.functional, "softmax")):
-        function = getattr(module, name)
+    cells, largest, mm = SIZE[0] * SIZE[1], 0, torch.mm
 
-        def watched(*args, function=function, **settings):
-            nonlocal largest
-            out = function(*args, **settings)
-            largest = max(largest, out.numel())
-            return out
+    def watched(*args, **settings):
+        nonlocal largest
+        out = mm(*args, **settings)
+        largest = max(largest, out.numel())
+        return out
 
-        monkeypatch.setattr(module, name, watched)
-    cells = SIZE[0] * SIZE[1]
-    for similarity in ("dot", "l2"):
-        chunked_readout(bank, torch.randn(KEY, *SIZE), similarity=similarity, sigma=7.0, chunk=8)
-        assert 0 < largest <= 8 * 10 * cells
-    chunked_readout(bank, torch.randn(KEY, *SIZE), similarity="dot", chunk=cells)
-    assert largest == 10 * cells * cells
+    monkeypatch.setattr(torch, "mm", watched)
+    for chunk, room, most in (
+        (8, 2**20, 8 * 10 * cells),
+        (1000, 2**20, 10 * cells * cells),
+        (1000, 32 * 350, 32 * 350),
+    ):
+        largest = 0
+        monkeypatch.setattr(readout, "CPU_SCORES", room)
+        chunked_readout(bank, torch.randn(KEY, *SIZE), similarity=similarity, top_k=top_k, sigma=sigma, chunk=chunk)
+        assert most / 2 < largest <= most
 
 
 def test_half_precision_around_it_changes_nothing():

@@ -6,6 +6,7 @@ frame that is forgotten leaves its place to the next one.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -32,13 +33,20 @@ class Slot:
 
 @dataclass
 class Block:
-    """Cells `start` to `stop` of a reader: keys (n, Ck), squared norms of keys (n), values (n, Cv) by object."""
+    """Cells `start` to `stop` of a reader.
+
+    Attributes:
+        start, stop: numbers of the cells.
+        keys: (n, Ck + 1), the last channel the squared norm of the others.
+        values: (n, Cv) by object.
+        spans: the rows, from and to, that the objects see: rising, apart from each other.
+    """
 
     start: int
     stop: int
     keys: Tensor
-    norms: Tensor
     values: dict[int, Tensor]
+    spans: list[tuple[int, int]]
 
 
 @dataclass
@@ -48,14 +56,14 @@ class Reader:
     Attributes:
         objects: their numbers.
         blocks: the cells.
-        size: number of cells.
-        hidden: bool (N), the cells that these objects must not see; None: there are none.
+        size: number of cells, those that the objects must not see included.
+        seen: number of cells that they see.
     """
 
     objects: list[int]
     blocks: list[Block]
     size: int
-    hidden: Tensor | None
+    seen: int
 
 
 class Bank:
@@ -79,7 +87,6 @@ class Bank:
         self._slots: list[Slot | None] = []
         # By set of keys and block, by object and block; a block of an object is there once it is remembered in it.
         self._keys: dict[tuple[int, int], Tensor] = {}
-        self._norms: dict[tuple[int, int], Tensor] = {}
         self._values: dict[tuple[int, int], Tensor] = {}
         self._cells = 0
         self._block = BLOCK_FRAMES if limit is None else min(BLOCK_FRAMES, limit)
@@ -105,10 +112,9 @@ class Bank:
         block, row = divmod(place, self._block)
         rows = slice(row * self._cells, (row + 1) * self._cells)
         for i, x in enumerate(key.flatten(2)):
-            target = self._part(self._keys, (i, block), x.shape[0], x)[rows]
-            target.copy_(x.t())
-            norms = self._part(self._norms, (i, block), 1, x)
-            norms[rows] = target.square().sum(1, keepdim=True)
+            target = self._part(self._keys, (i, block), x.shape[0] + 1, x)[rows]
+            target[:, :-1] = x.t()
+            torch.sum(target[:, :-1].square(), 1, out=target[:, -1])
         for i, x in enumerate(value.flatten(2)):
             self._part(self._values, (i, block), x.shape[0], x)[rows] = x.t()
 
@@ -122,22 +128,17 @@ class Bank:
             yield self._reader(keys, sees, objects)
 
     def _reader(self, keys: int, sees: tuple[bool, ...], objects: list[int]) -> Reader:
-        blocks, shown, start = [], [], 0
+        blocks, start = [], 0
         for first in range(0, len(sees), self._block):
             part = sees[first : first + self._block]
             if not any(part):
                 continue
             index, count = first // self._block, len(part) * self._cells
             values = {k: self._values[k, index][:count] for k in objects}
-            norms = self._norms[keys, index][:count, 0]
-            blocks.append(Block(start, start + count, self._keys[keys, index][:count], norms, values))
-            shown += part
+            spans = [(a * self._cells, b * self._cells) for a, b in _runs(part)]
+            blocks.append(Block(start, start + count, self._keys[keys, index][:count], values, spans))
             start += count
-        hidden = None
-        if not all(shown):
-            device = blocks[0].keys.device
-            hidden = ~torch.tensor(shown, device=device).repeat_interleave(self._cells)
-        return Reader(objects, blocks, start, hidden)
+        return Reader(objects, blocks, start, sum(sees) * self._cells)
 
     def _forget(self) -> None:
         """Drop the temporary frame, and the oldest where the bank is full."""
@@ -162,3 +163,9 @@ class Bank:
             # Zeros, for cells of frames before an object appeared are multiplied by weights of 0.
             store[key] = torch.zeros((self._block * self._cells, channels), device=like.device)
         return store[key]
+
+
+def _runs(flags: tuple[bool, ...]) -> list[tuple[int, int]]:
+    """From and to of each run of true flags."""
+    edges = [i for i, (a, b) in enumerate(pairwise((False, *flags, False))) if a != b]
+    return list(zip(edges[::2], edges[1::2], strict=True))
