@@ -23,7 +23,8 @@ class InferenceOptions(BaseModel):
     memory_every: int = Field(5, ge=1)
     # At most so many frames are remembered, the oldest forgotten first, those on which an object appears never.
     memory_frames: int | None = Field(None, ge=2)
-    # So many cells of a frame are compared with the memory at a time: memory use grows with it, results do not change.
+    # At most so many cells of a frame are compared with the memory at a time (on a CPU fewer: their scores stay in its
+    # cache): memory use grows with it, results change by rounding alone.
     readout_chunk: int = Field(256, ge=1)
     # None: as the method's own options of the same names say.
     memory_previous: bool | None = None
