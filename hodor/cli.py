@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hodor import __version__, paths
-from hodor.commands import add_fetch_arguments, add_parsers, fetch_named
+from hodor.commands import add_execution_arguments, add_fetch_arguments, add_parsers, fetch_named
 from hodor.data.sources import WEIGHT_SETS
-from hodor.errors import HodorError
+from hodor.errors import HodorError, Stopped
 from hodor.locks import hold
 from hodor.provenance import read_stamp
 
@@ -106,10 +106,13 @@ _PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; the exit status: 0, or 1 after an error that the user can mend (2: wrong usage)."""
+    """Runs one verb; the exit status: 0, or 1 after an error that the user can mend (2: wrong usage, 143: stopped)."""
     options = _parser().parse_args(arguments)
     try:
         _run(options)
+    except Stopped as stop:
+        print(f"hodor {options.verb}: {stop}", file=sys.stderr)
+        return stop.status
     except HodorError as error:
         print(f"hodor {options.verb}: error: {error}", file=sys.stderr)
         return 1
@@ -151,6 +154,8 @@ def _parser() -> argparse.ArgumentParser:
             )
         if verb == "fetch":
             add_fetch_arguments(command)
+        if verb == "train":
+            add_execution_arguments(command)
     add_parsers(verbs)
     return parser
 
@@ -202,7 +207,8 @@ def _train(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     for name in stamp["settings"].get("packs", ()):
         _require_data(options.data / "packed" / name)
     _limit_threads(stamp)
-    _entry("training.run", "train")(stamp, options.data, options.out, options.init)
+    execution = _entry("training.execution", "Execution").of_arguments(options)
+    _entry("training.run", "train")(stamp, options.data, options.out, options.init, execution)
 
 
 def _segment(options: argparse.Namespace, stamp: dict[str, Any]) -> None:

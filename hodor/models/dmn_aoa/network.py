@@ -113,7 +113,9 @@ class Network(nn.Module):
         dynamic = torch.where(found.view(-1, 1, 1, 1), state, templates.dynamic)
         return templates._replace(dynamic=dynamic, boxes=boxes, found=found)
 
-    def clip(self, frames: Tensor, labels: Tensor, masks: Tensor, draw: torch.Generator) -> list[Tensor]:
+    def clip(
+        self, frames: Tensor, labels: Tensor, masks: Tensor, draw: torch.Generator, part: tuple[int, int] | None = None
+    ) -> list[Tensor]:
         """Segment a training clip: frame 0 is given, each further one follows from all before it.
 
         What is predicted goes into the templates as it is, soft and attached. Regions are drawn around the true masks
@@ -124,6 +126,7 @@ class Network(nn.Module):
             labels: (B, T, H, W) in 0..K.
             masks: (B, K, H, W) of frame 0.
             draw: of random numbers, on the CPU.
+            part: place of the first of these clips in their batch, and the number of clips of that; None: these are all.
 
         Returns:
             Logits (B, 1 + K, H, W) of the frames 1 to T - 1.
@@ -134,7 +137,7 @@ class Network(nn.Module):
         ids = torch.arange(1, masks.shape[1] + 1, device=labels.device).view(1, -1, 1, 1)
         templates, logits = self.start(maps[0], masks), []
         for t in range(1, count):
-            regions = self.training_regions(templates, (labels[:, t : t + 1] == ids).float(), draw)
+            regions = self.training_regions(templates, (labels[:, t : t + 1] == ids).float(), draw, part)
             found, aligned = self.segment(maps[t], templates, regions)
             logits.append(found)
             if t < count - 1:
@@ -142,7 +145,9 @@ class Network(nn.Module):
                 templates = self.update(maps[t], templates, regions, aligned, predicted)
         return logits
 
-    def training_regions(self, templates: Templates, truth: Tensor, draw: torch.Generator) -> Regions:
+    def training_regions(
+        self, templates: Templates, truth: Tensor, draw: torch.Generator, part: tuple[int, int] | None = None
+    ) -> Regions:
         """Regions that hold the object: around its true mask (B, K, H, W), where it is none around the newest one.
 
         The objects of static clips jump farther than those of a video, out of the box of the mask before; and a frame
@@ -151,7 +156,10 @@ class Network(nn.Module):
         """
         options, size = self.options, truth.shape[2:]
         boxes, seen = tight_boxes(truth)
-        numbers = torch.rand((4, *seen.shape), generator=draw).to(truth.device)
+        # Drawn for the whole batch: each clip gets the same numbers, however the batch is divided.
+        first, whole = part or (0, len(seen))
+        numbers = torch.rand((4, whole, seen.shape[1]), generator=draw)[:, first : first + len(seen)]
+        numbers = numbers.to(truth.device, non_blocking=True)
         least, most = options.training_scales
         scale = least + (most - least) * numbers[0].unsqueeze(2)
         shift = options.training_shift * (2 * numbers[1:3].permute(1, 2, 0) - 1)

@@ -108,6 +108,11 @@ class Hodor(Method):
     def backbone_parameters(self) -> list[nn.Parameter]:
         return list(self.network.backbone.parameters())
 
+    def compilable(self) -> list[nn.Module]:
+        network = self.network
+        stages = getattr(network.backbone, "layers", None) or getattr(network.backbone, "stages", ())
+        return [*stages, *network.encoder.layers, *network.decoder.layers]
+
     def load_starting_weights(self, folder: Path) -> None:
         load_swin(self.network, folder)
 
