@@ -108,6 +108,7 @@ _PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; the exit status: 0, or 1 after an error that the user can mend (2: wrong usage, 143: stopped)."""
     options = _parser().parse_args(arguments)
+    options.given = list(sys.argv[1:] if arguments is None else map(str, arguments))
     try:
         _run(options)
     except Stopped as stop:
@@ -208,6 +209,8 @@ def _train(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
         _require_data(options.data / "packed" / name)
     _limit_threads(stamp)
     execution = _entry("training.execution", "Execution").of_arguments(options)
+    if execution.processes > 1 and "RANK" not in os.environ:  # torchrun sets it in the processes that it starts
+        sys.exit(_entry("training.launch", "launch")(execution.processes, options.given))
     _entry("training.run", "train")(stamp, options.data, options.out, options.init, execution)
 
 

@@ -68,6 +68,9 @@ def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
 def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `hodor train` takes besides its stamp: fields of `hodor.training.execution.Execution`."""
     parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="of this machine that train together, on a GPU each"
+    )
+    parser.add_argument(
         "--micro-batch",
         type=int,
         metavar="N",

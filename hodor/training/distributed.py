@@ -78,7 +78,8 @@ class World:
         if self.alone:
             return list(flags)
         tensor = torch.tensor(flags, dtype=torch.uint8)
-        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        with _others_alive():
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return tensor.tolist()
 
     def share(self, thing: Any) -> Any:
@@ -86,13 +87,15 @@ class World:
         if self.alone:
             return thing
         box = [thing]
-        dist.broadcast_object_list(box, src=0)
+        with _others_alive():
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes; changes the tensor."""
         if not self.alone:
-            dist.all_reduce(tensor)
+            with _others_alive():
+                dist.all_reduce(tensor)
         return tensor
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter], used: Sequence[int]) -> None:
@@ -109,7 +112,7 @@ class World:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in taking_part]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(flat)
+        self.sum(flat)
         parts = flat.split([gradient.numel() for gradient in gradients])
         torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
@@ -122,3 +125,12 @@ class World:
         if self.leads:
             raise error
         raise SystemExit(getattr(error, "status", 1))
+
+
+@contextmanager
+def _others_alive() -> Iterator[None]:
+    """Around what all processes do together: where one of them has ended, it has said why, and this one just ends too."""
+    try:
+        yield
+    except RuntimeError:  # gloo and NCCL tell a lost connection so
+        raise SystemExit(1) from None

@@ -14,7 +14,7 @@ from hodor.errors import HodorError
 
 
 class Execution(BaseModel):
-    """Key `execution` of config/config.yaml; `hodor train` takes all but `processes`, which its launcher decides."""
+    """Key `execution` of config/config.yaml, and flags of `hodor train`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,28 +30,21 @@ class Execution(BaseModel):
         """What the command line says.
 
         Raises:
-            HodorError: a micro-batch below 1.
+            HodorError: a number below 1.
         """
         try:
-            return cls(micro_batch=options.micro_batch, compile=options.compile, deterministic=options.deterministic)
-        except ValidationError:
-            raise HodorError(f"--micro-batch {options.micro_batch}: must be at least 1") from None
+            return cls(**{name: getattr(options, name) for name in cls.model_fields})
+        except ValidationError as error:
+            fault = error.errors()[0]
+            flag = str(fault["loc"][0]).replace("_", "-")
+            raise HodorError(f"--{flag} {fault['input']}: must be at least 1") from None
 
     def arguments(self) -> str:
         """The flags of `hodor train` that say the same; begins with a space unless empty."""
-        flags = [f"--micro-batch {self.micro_batch}"] if self.micro_batch else []
+        flags = [f"--processes {self.processes}"] if self.processes > 1 else []
+        flags += [f"--micro-batch {self.micro_batch}"] if self.micro_batch else []
         flags += [f"--{name}" for name in ("compile", "deterministic") if getattr(self, name)]
         return "".join(f" {flag}" for flag in flags)
-
-    def launcher(self) -> str:
-        """The command that runs a module as so many processes of one machine; stands before `-m`."""
-        if self.processes == 1:
-            return "python"
-        # Signals that ask a run to stop reach every process, which then has the time of --shutdown-timeout to save.
-        return (
-            f"python -m torch.distributed.run --standalone --nproc-per-node {self.processes}"
-            " --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout 120"
-        )
 
 
 def place(environment: dict[str, str] | Any = os.environ) -> tuple[int, int, int]:

@@ -4,8 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-from hodor.training.execution import Execution
-
 OPTIONS = {
     "attention": "soft",
     "backbone": "convnet",
@@ -59,10 +57,9 @@ def make_stamp(seed: int = 0, stage: dict | None = None, **settings) -> dict:
     }
 
 
-def command(stamp: dict, data: Path, out: Path, *arguments: str, processes: int = 1) -> list[str]:
+def command(stamp: dict, data: Path, out: Path, *arguments: str) -> list[str]:
     """The command that trains in `out`, whose stamp is written beside it."""
     path = out.with_name(f"{out.name}.stamp.json")
     path.write_text(json.dumps({key: value for key, value in stamp.items() if key != "sha256"}))
-    launcher = Execution(processes=processes).launcher().split()
     verb = ["-m", "hodor", "train", "--stamp", path, "--data", data, "--out", out, *arguments]
-    return [sys.executable, *launcher[1:], *map(str, verb)]
+    return [sys.executable, *map(str, verb)]
