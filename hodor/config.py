@@ -42,7 +42,9 @@ class Settings(BaseModel):
     seeds: list[int] | None = Field(None, description="seeds of every row; null: the scale's own")
     mirror: str | None = Field(None, description="folder or URL that holds <dataset>/<archive>")
     overrides: dict[str, Any] = Field({}, description="dotted keys of the scale and the values that they get instead")
-    execution: Execution = Field(Execution(), description="how trainings are executed; changes no result but in rounding")
+    execution: Execution = Field(
+        Execution(), description="how trainings are executed; changes no result but in rounding"
+    )
 
     @field_validator("rows", mode="before")
     @classmethod

@@ -7,7 +7,7 @@ exit with status 1. For several machines it is the way to go: docs/distributed.m
 import logging
 import sys
 from collections.abc import Sequence
-from signal import Signals
+from signal import SIGTERM, Signals
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -32,9 +32,12 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         return 128 + int(error.sigval)
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-        killed = {rank: -code for rank, code in codes.items() if code < 0}
+        # Where one fails, the others get SIGTERM.
+        killed = {rank: -code for rank, code in codes.items() if code < 0 and -code != SIGTERM}
         for rank, number in killed.items():
             name = Signals(number).name
             print(f"process {rank} of {processes} was ended by {name}: the same command goes on", file=sys.stderr)
-        return 128 + next(iter(killed.values())) if killed else error.get_first_failure()[1].exitcode
+        if killed:
+            return 128 + min(killed.values())
+        return max([code for code in codes.values() if code > 0], default=128 + SIGTERM)
     return 0

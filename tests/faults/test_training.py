@@ -20,7 +20,7 @@ from tests.training.small import command, make_stamp
 
 LIMIT_S = 180
 # Far more steps than a test waits for, and a checkpoint before anything happens.
-LONG = {"steps": 60, "checkpoint_every": 4, "log_every": 1}
+LONG = {"steps": 24, "checkpoint_every": 4, "log_every": 1}
 
 
 @dataclass
@@ -116,26 +116,42 @@ def test_sigusr1_is_heard_too(training):
     assert run.checkpoints
 
 
-def test_two_processes_stop_and_one_goes_on_and_the_reverse(training):
+@pytest.mark.parametrize(
+    ("first", "then", "micro_batch"), [("2", "1", 1), pytest.param("1", "2", None, marks=pytest.mark.long)]
+)
+def test_a_run_goes_on_with_another_number_of_processes(training, first, then, micro_batch):
     """No dropout: then the losses of any number of processes agree but for rounding."""
     options = make_stamp()["settings"]["options"] | {"dropout": 0.0}
-    stage = {"steps": 24, "checkpoint_every": 10, "learning_rate": 1e-4}
+    stage = {"steps": 16, "checkpoint_every": 10, "learning_rate": 1e-4}
     alone = training("alone", options=options, stage=stage)
     alone.run()
-    for name, first, then in (("fewer", "2", "1"), ("more", "1", "2")):
-        run = training(name, options=options, stage=stage)
-        output = run.stopped(signal.SIGTERM, "--processes", first, group=name == "fewer")
-        assert_one_line(output, "a-row seed 0: stopped by SIGTERM after step ")
-        told = run.run("--processes", then, *(["--micro-batch", "1"] if name == "fewer" else []))
-        assert told.count("continues after step") == 1  # one process tells it
-        assert [entry["step"] for entry in run.log] == list(range(1, 25))
-        ours, theirs = ([entry["loss"] for entry in of.log] for of in (run, alone))
-        assert ours == pytest.approx(theirs, rel=1e-3)
-        record = json.loads((run.out / "train.json").read_text())
-        assert record["execution"]["processes"] == int(then)
-        assert record["execution"]["micro_batch"] == (1 if name == "fewer" else None)
-        assert record["stamp"] == json.loads((alone.out / "train.json").read_text())["stamp"]
-        assert not (run.out / "checkpoints").exists()
+    run = training(options=options, stage=stage)
+    output = run.stopped(signal.SIGTERM, "--processes", first, group=first == "2")
+    assert_one_line(output, "a-row seed 0: stopped by SIGTERM after step ")
+    told = run.run("--processes", then, *([f"--micro-batch={micro_batch}"] if micro_batch else []))
+    assert told.count("continues after step") == 1  # one process tells it
+    assert [entry["step"] for entry in run.log] == list(range(1, 17))
+    ours, theirs = ([entry["loss"] for entry in of.log] for of in (run, alone))
+    assert ours == pytest.approx(theirs, rel=1e-3)
+    record = json.loads((run.out / "train.json").read_text())
+    assert record["execution"]["processes"] == int(then) and record["execution"]["micro_batch"] == micro_batch
+    assert record["stamp"] == json.loads((alone.out / "train.json").read_text())["stamp"]
+    assert not (run.out / "checkpoints").exists()
+
+
+def test_a_process_that_is_killed_ends_the_others(training):
+    """As the system does it where memory is short; nothing waits for the one that is gone."""
+    run = training()
+    process = run.start("--processes", "2")
+    for line in process.stdout:
+        if "step 5 of" in line:
+            children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+            os.kill(int(children[-1]), signal.SIGKILL)
+            break
+    rest = process.communicate(timeout=LIMIT_S)[0]
+    assert process.returncode == 128 + signal.SIGKILL
+    assert "was ended by SIGKILL: the same command goes on" in rest and "Traceback" not in rest
+    assert run.checkpoints
 
 
 def test_a_fault_of_two_processes_is_one_line(training):
@@ -163,7 +179,7 @@ def test_a_loss_that_is_not_finite_names_step_and_checkpoint(training):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare")
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("processes", ["1", pytest.param("2", marks=pytest.mark.long)])
 def test_a_full_disk_at_a_checkpoint_keeps_the_one_before(training, unbroken, processes):
     """The run folder lies on a file system that one checkpoint fits on and two do not. Of two processes, one writes."""
     run = training()

@@ -71,6 +71,24 @@ def sgd_step(method: Method) -> dict[str, torch.Tensor]:
     return moved.state_dict()
 
 
+def save_where_one_lacks_memory(folder: Path) -> None:
+    """As `save_as_one_of_several`, of the first method; the second process has room for one clip at a time."""
+    world, method = World.of_environment(), built(0)
+    if world.rank == 1:
+        plain = method.loss
+
+        def loss(clip: Clip, step: int) -> dict[str, torch.Tensor]:
+            if len(clip) > 1:
+                plain(clip, step)["loss"].backward()
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return plain(clip, step)
+
+        method.loss = loss
+    with world.joined(torch.device("cpu")):
+        found, _ = gradients(method, world, None)
+    torch.save(found, folder / f"{world.rank}.pt")
+
+
 def save_as_one_of_several(folder: Path, micro_batch: int | None) -> None:
     """What a process that trains with others has after a step, for each method."""
     torch.use_deterministic_algorithms(True)

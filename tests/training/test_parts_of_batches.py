@@ -115,3 +115,9 @@ def test_one_clip_that_does_not_fit_is_one_clear_error(monkeypatch):
     Small(monkeypatch, method, clips=0)
     with pytest.raises(HodorError, match="the GPU's memory does not hold one clip"):
         parts.gradients(method, World(), None)
+
+
+def test_where_one_process_lacks_memory_all_take_smaller_parts(alone, tmp_path):
+    together(parts.save_where_one_lacks_memory, tmp_path)
+    for rank in (0, 1):
+        assert_same(torch.load(tmp_path / f"{rank}.pt"), alone(0)[1], GRADIENTS)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hodor.device import constant
 from hodor.models.dmn_aoa.alignment import Alignment
 from hodor.models.dmn_aoa.options import Options
-from hodor.models.dmn_aoa.regions import enlarge, mask_regions, paste, roi_align, tight_boxes
+from hodor.models.dmn_aoa.regions import WHOLE, enlarge, mask_regions, paste, roi_align, tight_boxes
 from hodor.models.dmn_aoa.templates import ConvGRU, Templates
 from hodor.models.memory.aggregate import aggregate
 from hodor.models.memory.blocks import build_backbone
@@ -179,7 +180,7 @@ class Network(nn.Module):
         cell = 4 * self.options.stride
         least = tuple(min(1.0, self.options.box_cells * cell / side) for side in reversed(size))
         larger = enlarge(boxes, self.options.box_scale if scale is None else scale, least, shift)
-        return torch.where(found.unsqueeze(2), larger, larger.new_tensor([0.0, 0.0, 1.0, 1.0]))
+        return torch.where(found.unsqueeze(2), larger, constant(WHOLE, larger.device))
 
     def _describe(self, maps: Maps, masks: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Features in boxes and what a template is made of: these and the masks; both (N, C, R, R)."""
