@@ -3,25 +3,32 @@
 import json
 import os
 import signal
+import subprocess
+import time
 
 import pytest
 from safetensors.numpy import load_file
 
-from tests.workflow.test_kill import TARGET, command, start, wait_for
-
+TARGET = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
 STEPS = 60
+LIMIT_S = 180
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_job_that_is_told_to_stop_saves_and_goes_on(checkout, processes):
-    what = command(STEPS)
-    if processes > 1:
-        what[what.index("--config") + 1 : what.index("--config") + 1] = [f'execution={{"processes": {processes}}}']
+    settings = ["overrides=" + json.dumps({"stages.images.steps": STEPS, "stages.images.checkpoint_every": 5})]
+    settings += ["execution=" + json.dumps({"processes": processes})] if processes > 1 else []
+    what = ["snakemake", "--cores", "1", "--config", *settings, "--", TARGET]
     (checkout.path / TARGET).unlink()
-    process = start(checkout, what)
-    wait_for(checkout, "hodor-soft-coco seed 0: step 7 ", process)
+    said = checkout.path / "said.txt"
+    with open(said, "wb") as file:
+        process = subprocess.Popen(what, cwd=checkout.path, stdout=file, stderr=file, start_new_session=True)
+    until = time.monotonic() + LIMIT_S
+    while "hodor-soft-coco seed 0: step 7 " not in said.read_text():
+        assert process.poll() is None and time.monotonic() < until, said.read_text()
+        time.sleep(0.05)
     os.killpg(process.pid, signal.SIGTERM)  # as Slurm tells every process of a job
-    assert process.wait(120) != 0
+    assert process.wait(LIMIT_S) != 0
     log = (checkout.path / "runs/tiny/logs/train-hodor-soft-coco-seed0.log").read_text()
     told = [line for line in log.splitlines() if line.startswith("hodor train: ")]
     assert len(told) == 1 and "stopped by SIGTERM after step" in told[0] and "Traceback" not in log
