@@ -88,7 +88,7 @@ class World:
             return thing
         box = [thing]
         with _others_alive():
-            dist.broadcast_object_list(box, src=0)
+            dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
     def sum(self, tensor: Tensor) -> Tensor:

@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
@@ -19,10 +21,12 @@ def test_a_job_that_is_told_to_stop_saves_and_goes_on(checkout, processes):
     settings = ["overrides=" + json.dumps({"stages.images.steps": STEPS, "stages.images.checkpoint_every": 5})]
     settings += ["execution=" + json.dumps({"processes": processes})] if processes > 1 else []
     what = ["snakemake", "--cores", "1", "--config", *settings, "--", TARGET]
+    environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     (checkout.path / TARGET).unlink()
     said = checkout.path / "said.txt"
     with open(said, "wb") as file:
-        process = subprocess.Popen(what, cwd=checkout.path, stdout=file, stderr=file, start_new_session=True)
+        streams = {"stdout": file, "stderr": file}
+        process = subprocess.Popen(what, cwd=checkout.path, env=environment, start_new_session=True, **streams)
     until = time.monotonic() + LIMIT_S
     while "hodor-soft-coco seed 0: step 7 " not in said.read_text():
         assert process.poll() is None and time.monotonic() < until, said.read_text()
