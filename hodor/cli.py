@@ -11,6 +11,7 @@ import errno
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ _VERBS: dict[str, tuple[str, dict[str, str]]] = {
     ),
 }
 
+# What torchrun needs, in seconds, to end all processes of a training after one of them.
+_OTHERS_S = 5
 # A full or read-only disk is the user's to mend; any other error of the system keeps its traceback.
 _PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -115,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hodor {options.verb}: {stop}", file=sys.stderr)
         return stop.status
     except HodorError as error:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(_OTHERS_S)  # the first process says the same, if it has the same fault, and this one is ended
         print(f"hodor {options.verb}: error: {error}", file=sys.stderr)
         return 1
     except OSError as error:

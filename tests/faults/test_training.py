@@ -152,6 +152,9 @@ def test_a_fault_of_two_processes_is_one_line(training):
     odd = training(stage={"batch": 3})
     line = assert_one_line(odd.run("--processes", "2", status=1), "error: a-row seed 0: 2 processes cannot share")
     assert "a batch of 3 clips" in line
+    blind = training("blind", device="cuda")
+    if not torch.cuda.is_available():  # both have this fault, before they know each other
+        assert_one_line(blind.run("--processes", "2", status=1), "error: the scale asks for a GPU")
 
 
 def test_a_broken_checkpoint_falls_back_to_the_one_before(training, unbroken):
