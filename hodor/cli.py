@@ -11,14 +11,15 @@ import errno
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hodor import __version__, paths
-from hodor.commands import add_fetch_arguments, add_parsers, fetch_named
+from hodor.commands import add_execution_arguments, add_fetch_arguments, add_parsers, fetch_named
 from hodor.data.sources import WEIGHT_SETS
-from hodor.errors import HodorError
+from hodor.errors import HodorError, Stopped
 from hodor.locks import hold
 from hodor.provenance import read_stamp
 
@@ -101,16 +102,24 @@ _VERBS: dict[str, tuple[str, dict[str, str]]] = {
     ),
 }
 
+# What torchrun needs, in seconds, to end all processes of a training after one of them.
+_OTHERS_S = 5
 # A full or read-only disk is the user's to mend; any other error of the system keeps its traceback.
 _PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; the exit status: 0, or 1 after an error that the user can mend (2: wrong usage)."""
+    """Runs one verb; the exit status: 0, or 1 after an error that the user can mend (2: wrong usage, 143: stopped)."""
     options = _parser().parse_args(arguments)
+    options.given = list(sys.argv[1:] if arguments is None else map(str, arguments))
     try:
         _run(options)
+    except Stopped as stop:
+        print(f"hodor {options.verb}: {stop}", file=sys.stderr)
+        return stop.status
     except HodorError as error:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(_OTHERS_S)  # the first process says the same, if it has the same fault, and this one is ended
         print(f"hodor {options.verb}: error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -151,6 +160,8 @@ def _parser() -> argparse.ArgumentParser:
             )
         if verb == "fetch":
             add_fetch_arguments(command)
+        if verb == "train":
+            add_execution_arguments(command)
     add_parsers(verbs)
     return parser
 
@@ -202,7 +213,10 @@ def _train(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     for name in stamp["settings"].get("packs", ()):
         _require_data(options.data / "packed" / name)
     _limit_threads(stamp)
-    _entry("training.run", "train")(stamp, options.data, options.out, options.init)
+    execution = _entry("training.execution", "Execution").of_arguments(options)
+    if execution.processes > 1 and "RANK" not in os.environ:  # torchrun sets it in the processes that it starts
+        sys.exit(_entry("training.launch", "launch")(execution.processes, options.given))
+    _entry("training.run", "train")(stamp, options.data, options.out, options.init, execution)
 
 
 def _segment(options: argparse.Namespace, stamp: dict[str, Any]) -> None:

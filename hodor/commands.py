@@ -65,6 +65,21 @@ def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the configuration")
 
 
+def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `hodor train` takes besides its stamp: fields of `hodor.training.execution.Execution`."""
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="of this machine that train together, on a GPU each"
+    )
+    parser.add_argument(
+        "--micro-batch",
+        type=int,
+        metavar="N",
+        help="clips that a process computes at a time; all of its part if absent",
+    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile for the layers that gain by it (GPU)")
+    parser.add_argument("--deterministic", action="store_true", help="deterministic operators alone, on a GPU")
+
+
 def fetch_named(options: argparse.Namespace) -> None:
     """`hodor fetch` without a stamp."""
     from hodor.data.fetch_command import fetch_command

@@ -24,6 +24,7 @@ from hodor.reporting.claim_options import Claims, load_claims
 from hodor.scoring.benchmarks import BENCHMARKS, get_benchmark, is_secret
 from hodor.scoring.servers import Server, ServerScore, load_server_scores, load_servers
 from hodor.settings import none_of, read_yaml, validate
+from hodor.training.execution import Execution
 from hodor.training.options import StageOptions
 
 TABLES = ("ablation", "comparison", "extended")
@@ -41,6 +42,9 @@ class Settings(BaseModel):
     seeds: list[int] | None = Field(None, description="seeds of every row; null: the scale's own")
     mirror: str | None = Field(None, description="folder or URL that holds <dataset>/<archive>")
     overrides: dict[str, Any] = Field({}, description="dotted keys of the scale and the values that they get instead")
+    execution: Execution = Field(
+        Execution(), description="how trainings are executed; changes no result but in rounding"
+    )
 
     @field_validator("rows", mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """The device that a step computes on."""
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import torch
 
@@ -34,3 +35,10 @@ def in_float32(tensor: torch.Tensor) -> AbstractContextManager:
     (torch's meta device, on which costs are counted, knows no other precision and refuses to be asked.)
     """
     return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
+
+
+@cache
+def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """A vector of a few numbers, float32, made once: making it again would wait for a GPU. Do not write to it."""
+    with torch.inference_mode(False):  # it may be made while a video is segmented, and be used in training
+        return torch.tensor(values, dtype=torch.float32, device=device)

@@ -13,6 +13,7 @@ import pytest
 from hodor import cli
 from hodor.errors import HodorError
 from hodor.provenance import sha256_json
+from hodor.training.execution import Execution
 
 VERBS = ["fetch", "prepare", "pack", "train", "segment", "score", "submit", "manifest", "tabulate", "claims", "render"]
 VERBS += ["released", "track"]
@@ -107,8 +108,10 @@ def test_train_sets_the_threads_of_its_stamp(stamp, entry, tmp_path):
     (tmp_path / "coco").mkdir()
     path = stamp("train", datasets=["coco"], threads=3)
     assert run("train", "--stamp", path, "--data", tmp_path, "--out", "o", "--init", "w") == 0
-    assert run("train", "--stamp", path, "--data", tmp_path, "--out", "o") == 0
-    assert calls[0][1:] == (tmp_path, Path("o"), Path("w")) and calls[1][3] is None
+    assert run("train", "--stamp", path, "--data", tmp_path, "--out", "o", "--micro-batch", "2", "--compile") == 0
+    assert calls[0][1:4] == (tmp_path, Path("o"), Path("w")) and calls[1][3] is None
+    assert calls[0][4] == Execution() and calls[1][4] == Execution(micro_batch=2, compile=True)
+    assert run("train", "--stamp", path, "--data", tmp_path, "--out", "o", "--micro-batch", "0") == 1
     assert os.environ["OMP_NUM_THREADS"] == "3"
 
 

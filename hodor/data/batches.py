@@ -3,8 +3,9 @@
 Batches hold clips with the same number of objects and aspect ratios within 0.1 (specification section 5.1).
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -163,20 +164,25 @@ class PlannedClips(Dataset):
         sizes = None
         if len(self.places) < len(items):
             sizes = [self.size(int(item), objects, self._random(step, place)) for place, item in enumerate(items)]
-        return collate(samples, objects, self.multiple, sizes)
+        clip = collate(samples, objects, self.multiple, sizes)
+        return replace(clip, first=self.places[0], whole=len(items))
 
     def _random(self, step: int, place: int) -> np.random.Generator:
         """The random numbers of one sample: those of its place in training."""
         return np.random.default_rng([self.seed, step, place])
 
 
-def clips_from(dataset: PlannedClips, start: int, *, workers: int) -> Iterator[Clip]:
-    """The clips of steps `start`, `start` + 1, ...; any number of worker processes gives the same ones."""
+def clips_from(dataset: PlannedClips, start: int, *, workers: int, pinned: bool = False) -> Iterator[Clip]:
+    """The clips of steps `start`, `start` + 1, ...; any number of worker processes gives the same ones.
+
+    `pinned`: in memory from which a GPU copies without the processor.
+    """
     yield from DataLoader(
         dataset,
         batch_size=None,
         sampler=range(start, len(dataset)),
         num_workers=workers,
+        pin_memory=pinned,
         # Its own random numbers: from the global ones it would take some, and a resumed run would go another way.
         generator=torch.Generator(),
         prefetch_factor=4 if workers else None,
@@ -187,5 +193,8 @@ def clips_from(dataset: PlannedClips, start: int, *, workers: int) -> Iterator[C
 def _one_thread(_: int) -> None:
     import cv2
 
+    # A signal to the whole group means the training, which stops when its checkpoint is written and ends its workers.
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

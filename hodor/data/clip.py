@@ -1,13 +1,13 @@
 """A training example: a few frames with labels, batched. The one input of every method's `loss`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 
 @dataclass
 class Clip:
-    """A batch of clips with the same number of objects. Frame 0 is the reference frame.
+    """A batch of clips with the same number of objects, or a part of one. Frame 0 is the reference frame.
 
     frames: uint8 RGB (B, T, 3, H, W), H and W multiples of 32.
     labels: uint8 (B, T, H, W): 0 background, 1..objects; all 0 in frames without annotation. An object may be in no
@@ -17,6 +17,8 @@ class Clip:
         the mean colour there.
     objects: number of objects K of every clip of the batch.
     annotated: for each of the T frames whether `labels` holds its truth.
+    first, whole: of a part of a batch, the place of its first clip in the batch and the number of clips of that; None:
+        these are all. A method that draws random numbers draws for the whole and takes its part.
     """
 
     frames: Tensor
@@ -24,14 +26,34 @@ class Clip:
     valid: Tensor
     objects: int
     annotated: tuple[bool, ...]
+    first: int = 0
+    whole: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def total(self) -> int:
+        """Number of clips of the whole batch."""
+        return self.whole or len(self)
+
+    def part(self, start: int, stop: int) -> "Clip":
+        """The clips `start` to `stop` - 1 of this part."""
+        if (start, stop) == (0, len(self)):
+            return self
+        parts = {name: getattr(self, name)[start:stop] for name in ("frames", "labels", "valid")}
+        return replace(self, **parts, first=self.first + start, whole=self.total)
 
     def to(self, device: str) -> "Clip":
-        """The same clip on another device."""
+        """The same clip on another device; from pinned memory without waiting for it."""
         move = {"device": device, "non_blocking": True}
-        return Clip(
-            self.frames.to(**move),
-            self.labels.to(**move),
-            self.valid.to(**move),
-            self.objects,
-            self.annotated,
+        return replace(self, frames=self.frames.to(**move), labels=self.labels.to(**move), valid=self.valid.to(**move))
+
+    def pin_memory(self) -> "Clip":
+        """The same clip in memory that a GPU can read by itself (torch's loader calls this)."""
+        return replace(
+            self,
+            frames=self.frames.pin_memory(),
+            labels=self.labels.pin_memory(),
+            valid=self.valid.pin_memory(),
         )

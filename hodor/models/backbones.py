@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hodor.device import constant
 from hodor.errors import HodorError
 
 # ImageNet's mean and standard deviation of RGB in 0..255, with which every image is normalised.
@@ -20,8 +21,7 @@ STD = (58.395, 57.12, 57.375)
 
 def normalise(frames: Tensor, valid: Tensor | None = None) -> Tensor:
     """uint8 RGB frames (..., 3, H, W) -> float32; pixels outside `valid` (..., H, W) become 0, the mean colour."""
-    mean = torch.tensor(MEAN, device=frames.device).view(3, 1, 1)
-    std = torch.tensor(STD, device=frames.device).view(3, 1, 1)
+    mean, std = (constant(values, frames.device).view(3, 1, 1) for values in (MEAN, STD))
     x = (frames.float() - mean) / std
     return x if valid is None else x * valid.unsqueeze(-3)
 
@@ -144,7 +144,7 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         # The weights expect (RGB - 127) / 128.
-        mean, std = (x.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+        mean, std = (constant(values, x.device).to(x.dtype).view(3, 1, 1) for values in (MEAN, STD))
         image = x[:, :3] * (std / 128) + (mean - 127) / 128
         x = (image if x.shape[1] == 3 else torch.cat([image, x[:, 3:]], dim=1)).contiguous(
             memory_format=torch.channels_last

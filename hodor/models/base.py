@@ -70,6 +70,10 @@ class Method(nn.Module, ABC):
         """Parameters that weight decay leaves alone."""
         return []
 
+    def compilable(self) -> list[nn.Module]:
+        """Modules that gain by torch.compile, where a training asks for it: those of many small operations."""
+        return []
+
     def log_values(self) -> dict[str, Any]:
         """Further values worth a line of the training log (JSON types)."""
         return {}

@@ -6,12 +6,14 @@ operations divided by an assumed speed: an estimate to plan with, never a measur
 """
 
 import ast
+import csv
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +37,8 @@ GPUS = {"rtx3090": 12.0, "h200": 60.0}
 IMAGE_SIZE, VIDEO_SIZE, DAVIS_SIZE = (480, 640), (720, 1280), (480, 854)
 OBJECTS = 2
 GIB, GB, TERA = 2**30, 1e9, 1e12
+# `benchmarks/results/<MEASURED>_<machine>.csv`: what benchmarks/step_speed.py measured on a machine.
+MEASURED = "step-speed"
 
 
 @dataclass(frozen=True)
@@ -62,21 +66,51 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
         raise HodorError(f"--gpu {gpu}: known are {', '.join(GPUS)}; for another give its speed with --speed")
     config = load(folder, overrides)
     speed = speed or GPUS[gpu]
+    measured = read_measured(folder.resolve().parent / "benchmarks" / "results", config.scale.name, gpu)
     lines = []
     for row in config.needed():
         print(f"counting {row}", file=sys.stderr, flush=True)
-        lines.append(_line(config, row, speed, frames=frames))
+        lines.append(_line(config, row, speed, measured, frames=frames))
     hours = sum(float(line["hours"]) for line in lines)
     title = f"Scale {config.scale.name}: counted, not measured; hours assume {speed:g} TFLOP/s ({gpu})."
     notes = [
         f"{hours:.0f} GPU hours for one seed of all rows above.",
         "TFLOP/step: forward and backward of a whole batch. GPU GiB: weights, gradients, "
         "optimiser and what the backward pass keeps of a whole batch (the step's own buffers come on top).",
+        "measured: hours by the seconds of a step that benchmarks/step_speed.py took on a machine with this GPU"
+        + (f": {', '.join(sorted({entry.place for entry in measured.values()}))}." if measured else "; there is none."),
         "run GB: weights and two checkpoints."
         + (" GFLOP/frame: one frame of 480x854 with two objects, as on DAVIS." if frames else ""),
         *_data_notes(config),
     ]
     return "\n".join([title, "", *_table(lines), "", *notes])
+
+
+class Measured(NamedTuple):
+    """A training step of a row: seconds, clips, counted operations, and the file that says so."""
+
+    seconds: float
+    batch: int
+    tera: float
+    place: str
+
+
+def read_measured(folder: Path, scale: str, gpu: str) -> dict[str, Measured]:
+    """Row -> its tuned step, as measured on machines whose file names hold the GPU's name."""
+    found: dict[str, Measured] = {}
+    plain = re.sub(r"[^a-z0-9]", "", gpu.lower())
+    for path in sorted(folder.glob(f"{MEASURED}_*.csv")):
+        if plain not in path.stem.removeprefix(MEASURED).replace("-", ""):
+            continue
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                for line in csv.DictReader(file):
+                    if line["scale"] == scale and line["way"] == "tuned":
+                        numbers = float(line["seconds_per_step"]), int(line["batch"]), float(line["tflop_per_step"])
+                        found[line["row"]] = Measured(*numbers, path.name)
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise HodorError(f"{path}: cannot be read ({error}); measure again or delete it") from error
+    return found
 
 
 def clip_of(stage: StageOptions, *, batch: int = 1, device: str = "meta") -> Clip:
@@ -152,7 +186,7 @@ def frame_operations(method: str, options: dict[str, Any], inference: InferenceO
     return counter.total
 
 
-def _line(config: Config, row: str, speed: float, *, frames: bool) -> dict[str, str]:
+def _line(config: Config, row: str, speed: float, measured: dict[str, Measured], *, frames: bool) -> dict[str, str]:
     entry, stage, options = config.rows[row], config.stage(row), config.options[row]
     parameters = sum(p.numel() for p in build_method(entry.method, without_starting_weights(options)).parameters())
     line = {
@@ -161,6 +195,7 @@ def _line(config: Config, row: str, speed: float, *, frames: bool) -> dict[str, 
         "steps": "0",
         "TFLOP/step": "0",
         "hours": "0",
+        "measured": "0",
         "GPU GiB": "0",
     }
     state = 4 * parameters  # bytes of the weights in float32
@@ -169,6 +204,7 @@ def _line(config: Config, row: str, speed: float, *, frames: bool) -> dict[str, 
         line["steps"] = str(stage.steps)
         line["TFLOP/step"] = f"{one.operations * stage.batch / TERA:.3g}"
         line["hours"] = f"{one.operations * stage.batch * stage.steps / (speed * TERA) / 3600:.1f}"
+        line["measured"] = _measured_hours(measured.get(row), stage, one.operations * stage.batch / TERA)
         line["GPU GiB"] = f"{(4 * state + one.kept_bytes * stage.batch) / GIB:.1f}"
     line["run GB"] = f"{state * (7 if stage else 1) / GB:.2f}"
     if not frames:
@@ -177,6 +213,13 @@ def _line(config: Config, row: str, speed: float, *, frames: bool) -> dict[str, 
     counts = [_frame(entry.method, repr(options), text) for text in sorted(settings)]
     line["GFLOP/frame"] = " ".join(f"{count / 1e9:.3g}" for count in counts)
     return line
+
+
+def _measured_hours(entry: Measured | None, stage: StageOptions, tera: float) -> str:
+    """Hours of a training by the seconds of its step; a step of another size or network is none of its own."""
+    if entry is None or entry.batch != stage.batch or abs(entry.tera / tera - 1) > 0.01:
+        return "not measured"
+    return f"{entry.seconds * stage.steps / 3600:.1f}"
 
 
 @cache

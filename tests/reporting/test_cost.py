@@ -1,11 +1,15 @@
 """What a row costs is counted: operations, memory, hours."""
 
+import re
+import shutil
+
 import pytest
 import torch
 
+from hodor.config import load
 from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
-from hodor.reporting.cost import GPUS, Operations, clip_of, cost, frame_operations, step_cost
+from hodor.reporting.cost import GPUS, MEASURED, Operations, clip_of, cost, frame_operations, step_cost
 from hodor.training.options import StageOptions
 
 
@@ -44,11 +48,39 @@ def test_a_frame_of_a_narrow_network_is_counted_once_it_is_segmented():
 def test_the_table_lists_every_row_and_hours_follow_the_speed(root):
     settings = {"scale": "tiny", "rows": "ablation"}
     text = cost(root / "config", settings, "h200", frames=True)
-    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("hodor-")}
-    assert len(rows) == 6 and all(len(cells) == 8 for cells in rows.values())
+    lines = [re.split(" {2,}", line) for line in text.splitlines() if line.startswith("hodor-")]
+    rows = {cells[0]: cells for cells in lines}
+    assert len(rows) == 6 and all(len(cells) == 9 and cells[5] == "not measured" for cells in rows.values())
     assert float(rows["hodor-soft-coco"][3]) > float(rows["hodor-none-coco"][3]) * 0.9 > 0
     assert f"{GPUS['h200']:g} TFLOP/s" in text and "GPU hours" in text
     slower = cost(root / "config", settings, "mine", 1.0)
     assert slower != text and "GFLOP/frame" in text and "GFLOP/frame" not in slower
     with pytest.raises(HodorError, match="--gpu mine: known are"):
         cost(root / "config", settings, "mine")
+
+
+def test_measured_hours_are_those_of_the_same_step_on_the_same_gpu(root, tmp_path):
+    shutil.copytree(root / "config", tmp_path / "config")
+    settings = {"scale": "tiny", "rows": "hodor-soft-coco,hodor-hard-coco,stm"}
+    found = load(root / "config", settings)
+    stage = found.stage("hodor-soft-coco")
+    tera = step_cost("hodor", found.options["hodor-soft-coco"], stage).operations * stage.batch / 1e12
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    file = results / f"{MEASURED}_nvidia-geforce-rtx-3090.csv"
+    head = "scale,row,way,batch,seconds_per_step,tflop_per_step"
+    lines = [
+        f"tiny,hodor-soft-coco,eager,{stage.batch},9000,{tera}",
+        f"tiny,hodor-soft-coco,tuned,{stage.batch},3600,{tera}",
+        f"tiny,hodor-hard-coco,tuned,{stage.batch},3600,{1.1 * tera}",  # of another network or size
+        f"paper,stm,tuned,1,3600,{tera}",
+    ]
+    file.write_text("\n".join([head, *lines]) + "\n")
+    text = cost(tmp_path / "config", settings, "rtx3090")
+    rows = {cells[0]: cells[5] for cells in (re.split(" {2,}", line) for line in text.splitlines()) if len(cells) > 6}
+    assert rows["hodor-soft-coco"] == f"{stage.steps:.1f}"
+    assert rows["hodor-hard-coco"] == rows["stm"] == "not measured" and file.name in text
+    assert file.name not in cost(tmp_path / "config", settings, "h200")
+    file.write_text(head + "\ntiny,hodor-soft-coco,tuned,2,fast,1\n")
+    with pytest.raises(HodorError, match="rtx-3090.csv: cannot be read"):
+        cost(tmp_path / "config", settings, "rtx3090")

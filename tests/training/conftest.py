@@ -1,62 +1,11 @@
 """Settings of a training step that takes a second."""
 
-import json
-
 import pytest
 
-OPTIONS = {
-    "attention": "soft",
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": [1, 1, 1, 1],
-    "dim": 32,
-    "encoder_layers": 1,
-    "encoder_hidden": 32,
-    "decoder_layers": 1,
-    "decoder_hidden": 32,
-    "dropout": 0.1,
-}
-STAGE = {
-    "kind": "images",
-    "sources": [{"dataset": "coco", "split": "train2017"}],
-    "steps": 12,
-    "batch": 2,
-    "learning_rate": 0.001,
-    "warmup_steps": 2,
-    "min_area": 60,
-    "min_side": 4,
-    "pixels": 4096,
-    "workers": 0,
-    "checkpoint_every": 3,
-    "log_every": 2,
-}
+from tests.training.small import make_stamp
 
 
 @pytest.fixture
 def stamp():
     """Makes the stamp of a training step; keywords replace settings of the stage."""
-
-    def make(seed: int = 0, stage: dict | None = None, **settings) -> dict:
-        content = {
-            "row": "a-row",
-            "method": "hodor",
-            "options": OPTIONS,
-            "stage": STAGE | (stage or {}),
-            "init": None,
-            "seed": seed,
-            "device": "cpu",
-            "threads": 1,
-            "precision": "float32",
-            "datasets": ["coco"],
-        } | settings
-        return {
-            "step": "train",
-            "scale": "test",
-            "row": "a-row",
-            "seed": seed,
-            "settings": content,
-            "code": "c",
-            "sha256": json.dumps(content, sort_keys=True),
-        }
-
-    return make
+    return make_stamp

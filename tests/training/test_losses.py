@@ -45,3 +45,22 @@ def test_a_perfect_prediction_costs_nothing():
     logits = 50 * functional.one_hot(target, 3).permute(0, 3, 1, 2).float()
     cross_entropy, dice = cross_entropy_and_dice([logits], [target])
     assert cross_entropy < 1e-6 and dice < 1e-4
+
+
+def test_nothing_at_full_resolution_is_kept_and_gradients_are_the_same():
+    generator = torch.Generator().manual_seed(2)
+    logits = [torch.randn(2, 4, 8, 8, generator=generator).requires_grad_() for _ in range(2)]
+    targets = [torch.randint(0, 4, (2, 32, 32), generator=generator) for _ in range(2)]
+
+    def full(x: torch.Tensor) -> torch.Tensor:
+        return functional.interpolate(x, scale_factor=4, mode="bilinear")
+
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        ours = sum(cross_entropy_and_dice(logits, targets, full=full))
+    assert max(kept) <= targets[0].numel() < full(logits[0]).numel()  # the labels are the largest
+    expected = sum(by_definition([full(x) for x in logits], targets))
+    assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
+    gradients = [torch.autograd.grad(loss, logits) for loss in (ours, expected)]
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-7)

@@ -20,13 +20,17 @@ rule train:
     priority: 1
     conda:
         "../../environment.yml"
-    threads: CONFIG.scale.threads
+    threads: CONFIG.scale.threads * CONFIG.settings.execution.processes
     resources:
-        gpu=int(CONFIG.scale.device == "cuda"),
+        gpu=int(CONFIG.scale.device == "cuda") * CONFIG.settings.execution.processes,
     params:
         data=paths.data(SCALE),
         out=subpath(output[0], parent=True),
         init=lambda wildcards, input: f"--init {input.init}" if input.init else "",
+        # How it is executed is no part of what it makes, so no stamp says it.
+        execution=CONFIG.settings.execution.arguments(),
+    # A signal to stop reaches all processes of a job: shell and log live on until the training has saved its state.
     shell:
-        "python -m hodor train --stamp {input.stamp} --data {params.data} --out {params.out} {params.init}"
-        " 2>&1 | tee {log} >&2"
+        "trap : TERM USR1;"
+        " python -m hodor train --stamp {input.stamp} --data {params.data} --out {params.out} {params.init}"
+        " {params.execution} 2>&1 | (trap '' TERM USR1; tee {log} >&2)"

@@ -51,7 +51,8 @@ class DMNAOA(Follower):
 
     def predict(self, frames: Tensor, masks: Tensor, clip: Clip, step: int) -> list[Tensor]:
         # Drawn from the step's number, a resumed training draws the same.
-        return self.network.clip(frames, clip.labels, masks, torch.Generator().manual_seed(step))
+        draw = torch.Generator().manual_seed(step)
+        return self.network.clip(frames, clip.labels, masks, draw, (clip.first, clip.total))
 
     def backbones(self) -> Iterable[nn.Module]:
         return [self.network.encoder]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hodor.device import constant
 from hodor.models.dmn_aoa.alignment import Alignment
 from hodor.models.dmn_aoa.options import Options
-from hodor.models.dmn_aoa.regions import enlarge, mask_regions, paste, roi_align, tight_boxes
+from hodor.models.dmn_aoa.regions import WHOLE, enlarge, mask_regions, paste, roi_align, tight_boxes
 from hodor.models.dmn_aoa.templates import ConvGRU, Templates
 from hodor.models.memory.aggregate import aggregate
 from hodor.models.memory.blocks import build_backbone
@@ -113,7 +114,9 @@ class Network(nn.Module):
         dynamic = torch.where(found.view(-1, 1, 1, 1), state, templates.dynamic)
         return templates._replace(dynamic=dynamic, boxes=boxes, found=found)
 
-    def clip(self, frames: Tensor, labels: Tensor, masks: Tensor, draw: torch.Generator) -> list[Tensor]:
+    def clip(
+        self, frames: Tensor, labels: Tensor, masks: Tensor, draw: torch.Generator, part: tuple[int, int] | None = None
+    ) -> list[Tensor]:
         """Segment a training clip: frame 0 is given, each further one follows from all before it.
 
         What is predicted goes into the templates as it is, soft and attached. Regions are drawn around the true masks
@@ -124,6 +127,7 @@ class Network(nn.Module):
             labels: (B, T, H, W) in 0..K.
             masks: (B, K, H, W) of frame 0.
             draw: of random numbers, on the CPU.
+            part: place of the first of these clips in their batch, and the number of clips of that; None: these are all.
 
         Returns:
             Logits (B, 1 + K, H, W) of the frames 1 to T - 1.
@@ -134,7 +138,7 @@ class Network(nn.Module):
         ids = torch.arange(1, masks.shape[1] + 1, device=labels.device).view(1, -1, 1, 1)
         templates, logits = self.start(maps[0], masks), []
         for t in range(1, count):
-            regions = self.training_regions(templates, (labels[:, t : t + 1] == ids).float(), draw)
+            regions = self.training_regions(templates, (labels[:, t : t + 1] == ids).float(), draw, part)
             found, aligned = self.segment(maps[t], templates, regions)
             logits.append(found)
             if t < count - 1:
@@ -142,7 +146,9 @@ class Network(nn.Module):
                 templates = self.update(maps[t], templates, regions, aligned, predicted)
         return logits
 
-    def training_regions(self, templates: Templates, truth: Tensor, draw: torch.Generator) -> Regions:
+    def training_regions(
+        self, templates: Templates, truth: Tensor, draw: torch.Generator, part: tuple[int, int] | None = None
+    ) -> Regions:
         """Regions that hold the object: around its true mask (B, K, H, W), where it is none around the newest one.
 
         The objects of static clips jump farther than those of a video, out of the box of the mask before; and a frame
@@ -151,7 +157,10 @@ class Network(nn.Module):
         """
         options, size = self.options, truth.shape[2:]
         boxes, seen = tight_boxes(truth)
-        numbers = torch.rand((4, *seen.shape), generator=draw).to(truth.device)
+        # Drawn for the whole batch: each clip gets the same numbers, however the batch is divided.
+        first, whole = part or (0, len(seen))
+        numbers = torch.rand((4, whole, seen.shape[1]), generator=draw)[:, first : first + len(seen)]
+        numbers = numbers.to(truth.device, non_blocking=True)
         least, most = options.training_scales
         scale = least + (most - least) * numbers[0].unsqueeze(2)
         shift = options.training_shift * (2 * numbers[1:3].permute(1, 2, 0) - 1)
@@ -171,7 +180,7 @@ class Network(nn.Module):
         cell = 4 * self.options.stride
         least = tuple(min(1.0, self.options.box_cells * cell / side) for side in reversed(size))
         larger = enlarge(boxes, self.options.box_scale if scale is None else scale, least, shift)
-        return torch.where(found.unsqueeze(2), larger, larger.new_tensor([0.0, 0.0, 1.0, 1.0]))
+        return torch.where(found.unsqueeze(2), larger, constant(WHOLE, larger.device))
 
     def _describe(self, maps: Maps, masks: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Features in boxes and what a template is made of: these and the masks; both (N, C, R, R)."""

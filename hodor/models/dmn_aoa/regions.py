@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hodor.device import in_float32
+from hodor.device import constant, in_float32
+
+# The box of the whole frame.
+WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 def tight_boxes(masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,7 +30,7 @@ def tight_boxes(masks: Tensor) -> tuple[Tensor, Tensor]:
         sides.append((first / length, last / length))
     (left, right), (top, bottom) = sides
     found = inside.flatten(2).any(2)
-    whole = masks.new_tensor([0.0, 0.0, 1.0, 1.0])
+    whole = constant(WHOLE, masks.device)
     return torch.where(found.unsqueeze(2), torch.stack([left, top, right, bottom], 2), whole), found
 
 
@@ -42,7 +45,7 @@ def enlarge(boxes: Tensor, scale: Tensor | float, least: tuple[float, float], sh
             inside. A tensor broadcasts to (B, K, 2).
     """
     centre, side = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
-    larger = torch.maximum(side * scale, side.new_tensor(least)).clamp(max=1.0)
+    larger = torch.maximum(side * scale, constant(least, side.device)).clamp(max=1.0)
     centre = centre + shift * (larger - side) / 2
     return torch.cat([centre - larger / 2, centre + larger / 2], dim=-1)
 

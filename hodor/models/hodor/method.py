@@ -92,10 +92,13 @@ class Hodor(Method):
         reference = (clip.labels[:, :1] == ids).float()  # (B, K, H, W)
         cycles = Cycles(self.network, features, reference, visible, detach=self.options.detach_masks)
         predictions = [p for p in cycles.run(step) if clip.annotated[p.frame]]
-        logits = [resize(merge_backgrounds(p.logits, self.network.backgrounds), 4) for p in predictions]
         targets = [followed_labels(clip.labels[:, p.frame], p.followed) for p in predictions]
-        cross_entropy, dice = cross_entropy_and_dice(logits, targets)
+        cross_entropy, dice = cross_entropy_and_dice([p.logits for p in predictions], targets, full=self._full)
         return {"loss": cross_entropy + dice, "cross_entropy": cross_entropy, "dice": dice}
+
+    def _full(self, logits: Tensor) -> Tensor:
+        """Logits of the loss (B, 1 + K, H, W) from those of the decoder (B, 1 + G + K, H/4, W/4)."""
+        return resize(merge_backgrounds(logits, self.network.backgrounds), 4)
 
     def _visible(self, clip: Clip, frame: int) -> Tensor:
         """Which objects (B, K) the truth of a frame shows; all where the frame has none, as published."""
@@ -107,6 +110,11 @@ class Hodor(Method):
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         return list(self.network.backbone.parameters())
+
+    def compilable(self) -> list[nn.Module]:
+        network = self.network
+        stages = getattr(network.backbone, "layers", None) or getattr(network.backbone, "stages", ())
+        return [*stages, *network.encoder.layers, *network.decoder.layers]
 
     def load_starting_weights(self, folder: Path) -> None:
         load_swin(self.network, folder)

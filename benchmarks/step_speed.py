@@ -1,0 +1,268 @@
+"""A training step as it is taken against the straightforward one: float32, eager, waiting for every number.
+
+    python benchmarks/step_speed.py --rows ablation
+
+At scale paper, on a GPU (a CPU has the patience for `--scale mini`). Per row, both ways alternate in one process
+on the same clips: `eager` computes in full float32, copies each clip when it needs it, reads the loss after every
+step, and has torch's default optimiser; `tuned` is what `hodor train` does, with `--precision` and, where asked for,
+`--compile`. Then a data set of full-size pictures is generated and packed, and the tuned way trains on it, to see what
+part of its time it waits for data.
+
+Writes a table for people and, for `hodor cost`, step-speed_<machine>.csv. Model FLOPs utilisation is what `hodor cost`
+counts, by seconds, by the peak that the GPU's maker gives for the way's number format (n/a for others).
+"""
+
+import argparse
+import csv
+import io
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import torch
+from harness import RESULTS, alternate, machine_slug, spread, write_result
+
+from hodor import config
+from hodor.data.batches import PlannedClips, clips_from
+from hodor.data.clip import Clip
+from hodor.data.extract import extract_all
+from hodor.data.generated import generate
+from hodor.data.options import GeneratedOptions
+from hodor.data.pack import pack
+from hodor.data.pack_plan import packs
+from hodor.device import prepare_device
+from hodor.doctor.trial import with_objects
+from hodor.models.base import Method, build_method, without_starting_weights
+from hodor.provenance import commit, peak_memory_mib, write_text_atomic
+from hodor.reporting.cost import MEASURED, VIDEO_SIZE, clip_of, step_cost
+from hodor.training.distributed import World
+from hodor.training.micro_batches import Gradients
+from hodor.training.optimisers import build_optimiser, set_learning_rate
+from hodor.training.options import Packing, StageOptions
+from hodor.training.run import CLIPS
+from hodor.training.signals import StopRequest
+from hodor.training.transfer import on_device
+
+# 10^12 operations a second, dense, as the makers' data sheets give them: bfloat16, TF32, float32.
+PEAKS = {
+    r"H[12]00 PCIe": (756, 378, 51),
+    r"H[12]00": (989, 495, 67),
+    r"A100": (312, 156, 19.5),
+    r"RTX 3090": (71, 35.6, 35.6),
+    r"RTX 4090": (165, 82.6, 82.6),
+}
+FORMATS = ("bfloat16", "tf32", "float32")
+
+
+class Way:
+    """One way to take steps, with a network of its own; `step` trains on one clip that lies in the processor's memory."""
+
+    def __init__(
+        self, method: Method, stage: StageOptions, device: torch.device, precision: str, *, tuned: bool
+    ) -> None:
+        self.method, self.stage, self.device, self.precision, self.tuned = method, stage, device, precision, tuned
+        self.gradients = Gradients(
+            method, World(), micro_batch=None, seed=0, device=device, precision=precision, title="step speed"
+        )
+        self.optimiser = build_optimiser(method, stage, device if tuned else torch.device("cpu"))
+        self.taken, self.losses = 0, []
+
+    def steps(self, clips: list[Clip]) -> None:
+        """A step on each clip."""
+        prepare_device(self.device.type, torch.get_num_threads(), self.precision)
+        for clip in on_device(clips, self.device) if self.tuned else clips:
+            self.step(clip if self.tuned else clip.to(self.device))
+
+    def step(self, clip: Clip) -> None:
+        set_learning_rate(self.optimiser, 1e-5)
+        values, _ = self.gradients.compute(clip, self.taken, StopRequest())
+        if self.stage.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.stage.gradient_clip)
+        self.optimiser.step()
+        self.taken += 1
+        self.losses.append(values["loss"] if self.tuned else values["loss"].item())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", default="hodor-soft-coco", help="as `rows` of config/config.yaml")
+    parser.add_argument("--scale", default="paper", help="whose networks, clips and batches are taken")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", choices=FORMATS, help="of the tuned way: bfloat16 on a GPU, else float32")
+    parser.add_argument("--compile", action="store_true", help="the tuned way with torch.compile")
+    parser.add_argument("--batch", type=int, help="clips of a step, other than the stage's")
+    parser.add_argument("--steps", type=int, default=8, help="of a way in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pictures", type=int, default=256, help="of the generated data set; 0: no data is read")
+    parser.add_argument("--workers", type=int, help="that load data, other than the stage's")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    options.precision = options.precision or ("bfloat16" if options.device == "cuda" else "float32")
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(0)
+    found = config.load(
+        Path(__file__).resolve().parent.parent / "config", {"scale": options.scale, "rows": options.rows}
+    )
+    lines, done = [], {}
+    for row in found.needed():
+        if (stage := found.stage(row)) is None:
+            continue
+        stage = stage.model_copy(update={"batch": options.batch or stage.batch})
+        key = repr((found.rows[row].method, found.options[row], {**stage.model_dump(), "sources": 0}))
+        done[key] = done.get(key) or measure(row, found.rows[row].method, found.options[row], stage, options)
+        lines += [{"scale": options.scale, "row": row, **line} for line in done[key]]
+    write(lines, options)
+
+
+def measure(row: str, method: str, settings: dict, stage: StageOptions, options: argparse.Namespace) -> list[dict]:
+    """Lines of both ways."""
+    device = prepare_device(options.device, options.threads)
+    tera = step_cost(method, settings, stage).operations * stage.batch / 1e12
+    clips = [with_objects(clip_of(stage, batch=stage.batch, device="cpu")) for _ in range(options.steps)]
+    ways, memory = {}, {}
+    for name, precision in (("eager", "float32"), ("tuned", options.precision)):
+        torch.manual_seed(0)
+        built = build_method(method, without_starting_weights(settings)).to(device).train()
+        if name == "tuned" and options.compile:
+            for module in built.compilable():
+                module.compile()
+        ways[name] = Way(built, stage, device, precision, tuned=name == "tuned")
+
+    def measured(name: str) -> Callable[[], None]:
+        def call() -> None:
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            else:
+                Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
+            ways[name].steps(clips)
+            memory[name] = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else peak_memory_mib()
+
+        return call
+
+    times = alternate({name: measured(name) for name in ways}, options.rounds, warm_up=2)
+    first = [float(way.losses[0]) for way in ways.values()]
+    waiting = data_share(ways["tuned"], options) if options.pictures else None
+    lines = []
+    for name, way in ways.items():
+        seconds = times[name].median / options.steps
+        peak = peak_speed(way.precision, device)
+        lines.append(
+            {
+                "way": name,
+                "precision": way.precision,
+                "compiled": int(name == "tuned" and options.compile),
+                "batch": stage.batch,
+                "micro_batch": way.gradients.micro_batch or stage.batch,
+                "seconds_per_step": f"{seconds:.6g}",
+                "steps_per_second": f"{1 / seconds:.4g}",
+                "examples_per_second": f"{stage.batch / seconds:.4g}",
+                "tflop_per_step": f"{tera:.6g}",
+                "utilisation": f"{tera / seconds / peak:.3f}" if peak else "n/a",
+                "waiting": f"{waiting:.3f}" if waiting is not None and name == "tuned" else "n/a",
+                "peak_mib": f"{memory[name]:.0f}",
+                "ratio": spread(times[name].faster_than(times["eager"])),
+                "first_loss": f"{first[list(ways).index(name)]:.5f}",
+                "commit": commit(),
+            }
+        )
+    print(f"{row}: {lines[1]['steps_per_second']} steps/s, {lines[1]['ratio']} times the eager way", flush=True)
+    return lines
+
+
+def peak_speed(precision: str, device: torch.device) -> float | None:
+    """10^12 operations a second that the GPU can reach in a number format, None where that is not known."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    found = next((speeds for pattern, speeds in PEAKS.items() if re.search(pattern, name)), None)
+    return found[FORMATS.index(precision)] if found else None
+
+
+def data_share(way: Way, options: argparse.Namespace) -> float:
+    """Which part of its time a way waits for clips that are made of packed pictures as large as the published ones."""
+    video = way.stage.kind.endswith("video")
+    dataset = "davis" if video else "coco"
+    source = {"dataset": dataset, "split": "train" if video else "train2017"}
+    steps = options.steps * (options.rounds + 1)
+    changes = {"sources": [source], "steps": steps, "packed": Packing()}
+    changes |= {} if options.workers is None else {"workers": options.workers}
+    stage = StageOptions(**way.stage.model_dump() | changes)
+    generated = GeneratedOptions(
+        coco_train=options.pictures,
+        coco_val=1,
+        davis_train=max(1, options.pictures // 24),
+        davis_val=1,
+        davis_test_dev=1,
+        coco_sizes=[(480, 640), (640, 480)] if options.scale == "paper" else [(120, 160)],
+        davis_size=VIDEO_SIZE if options.scale == "paper" else (120, 208),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        archives = generate(dataset, generated, data / "archives")
+        extract_all(archives, data / dataset)
+        for id in packs(stage):
+            out = data / "packed" / id.name
+            pack({"settings": id._asdict(), "sha256": ""}, data, out, out.with_name(f"{id.name}.json"))
+        return statistics.median(shares(way, stage, data, options.steps))
+
+
+def shares(way: Way, stage: StageOptions, data: Path, steps: int) -> list[float]:
+    """Part of the time spent waiting, for each group of `steps` steps after the first group."""
+    source = CLIPS[stage.kind](stage, data)
+    plan = PlannedClips(source.plan(0), source.make, source.size, seed=0, multiple=stage.padding_multiple)
+    waited = [0.0]
+    on_gpu = way.device.type == "cuda"
+
+    def timed(clips: Iterator[Clip]) -> Iterator[Clip]:
+        while True:
+            if on_gpu:
+                torch.cuda.synchronize()  # what is still being computed is no waiting
+            asked = time.perf_counter()
+            clip = next(clips, None)
+            waited[-1] += time.perf_counter() - asked
+            if clip is None:
+                return
+            yield clip
+
+    found, began = [], time.perf_counter()
+    for i, clip in enumerate(
+        on_device(timed(clips_from(plan, 0, workers=stage.workers, pinned=on_gpu)), way.device), 1
+    ):
+        way.step(clip)
+        if i % steps == 0:
+            if on_gpu:
+                torch.cuda.synchronize()
+            now = time.perf_counter()
+            found.append(waited[-1] / (now - began))
+            began, waited[-1] = now, 0.0
+    return found[1:] or found
+
+
+def write(lines: list[dict], options: argparse.Namespace) -> None:
+    """The table for people and the file for `hodor cost`."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]))
+    writer.writeheader()
+    writer.writerows(lines)
+    write_text_atomic(options.out / f"{MEASURED}_{machine_slug()}.csv", text.getvalue())
+    shown = [name for name in lines[0] if name not in ("scale", "seconds_per_step", "commit")]
+    table = [
+        f"# A training step at scale {options.scale}",
+        "",
+        f"`eager`: float32, every number read at once. `tuned`: what `hodor train` does. {options.rounds} rounds of "
+        f"{options.steps} steps a way, in turn; `ratio`: how many times as fast as `eager`, median and range over rounds. "
+        "`utilisation`: counted operations by seconds by the maker's peak. `waiting`: part of the time spent waiting for "
+        "data.",
+        "",
+        "| " + " | ".join(shown) + " |",
+        "|" + "---|" * len(shown),
+        *("| " + " | ".join(str(line[name]) for name in shown) + " |" for line in lines),
+    ]
+    write_result(MEASURED, table, options.out)
+
+
+if __name__ == "__main__":
+    main()

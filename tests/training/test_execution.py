@@ -1,0 +1,64 @@
+"""How a training is executed: flags, the environment of torchrun, several processes."""
+
+import argparse
+
+import pytest
+import torch
+
+from hodor.commands import add_execution_arguments
+from hodor.errors import HodorError
+from hodor.training.distributed import World
+from hodor.training.execution import Execution, place
+
+
+def parse(text: str) -> Execution:
+    parser = argparse.ArgumentParser()
+    add_execution_arguments(parser)
+    return Execution.of_arguments(parser.parse_args(text.split()))
+
+
+@pytest.mark.parametrize(
+    "execution",
+    [Execution(), Execution(processes=4, micro_batch=2, compile=True, deterministic=True), Execution(processes=2)],
+)
+def test_flags_say_what_the_configuration_says(execution):
+    assert parse(execution.arguments()) == execution
+
+
+def test_numbers_below_one_are_refused_by_the_name_of_their_flag():
+    with pytest.raises(HodorError, match="--processes 0: must be at least 1"):
+        parse("--processes 0")
+    with pytest.raises(HodorError, match="--micro-batch -1: must be at least 1"):
+        parse("--micro-batch -1")
+
+
+def test_the_environment_of_torchrun():
+    assert place({}) == (0, 1, 0)
+    assert place({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == (5, 8, 1)
+    for wrong in (
+        {"RANK": "0"},
+        {"RANK": "0", "WORLD_SIZE": "2"},
+        {"RANK": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0"},
+        {"RANK": "first", "WORLD_SIZE": "2", "LOCAL_RANK": "0"},
+    ):
+        with pytest.raises(HodorError, match="environment: RANK=.*torchrun"):
+            place(wrong)
+
+
+def test_more_processes_than_gpus_are_one_clear_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert World(0, 1, 0).device(torch.device("cuda")) == torch.device("cuda")
+    assert World(1, 2, 1).device(torch.device("cpu")) == torch.device("cpu")
+    with pytest.raises(HodorError, match="2 or more processes on this machine and 1 GPUs"):
+        World(1, 2, 1).device(torch.device("cuda"))
+
+
+def test_alone_nothing_is_exchanged():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    world = World()
+    world.sum_gradients([parameter], [0])
+    assert parameter.grad is None and world.agree([0, 15]) == [0, 15] and world.share("x") == "x"
+    assert world.leads and world.alone
+    with pytest.raises(SystemExit) as silent:
+        World(1, 2, 1).fail(HodorError("told by the first"))
+    assert silent.value.code == 1

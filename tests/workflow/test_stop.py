@@ -1,0 +1,56 @@
+"""A job that is told to stop (a preempted node, a time limit): trainings save, and the same command goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+TARGET = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
+STEPS = 60
+LIMIT_S = 180
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_job_that_is_told_to_stop_saves_and_goes_on(checkout, processes):
+    settings = ["overrides=" + json.dumps({"stages.images.steps": STEPS, "stages.images.checkpoint_every": 5})]
+    settings += ["execution=" + json.dumps({"processes": processes})] if processes > 1 else []
+    what = ["snakemake", "--cores", "1", "--config", *settings, "--", TARGET]
+    environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    (checkout.path / TARGET).unlink()
+    said = checkout.path / "said.txt"
+    with open(said, "wb") as file:
+        streams = {"stdout": file, "stderr": file}
+        process = subprocess.Popen(what, cwd=checkout.path, env=environment, start_new_session=True, **streams)
+    until = time.monotonic() + LIMIT_S
+    while "hodor-soft-coco seed 0: step 7 " not in said.read_text():
+        assert process.poll() is None and time.monotonic() < until, said.read_text()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)  # as Slurm tells every process of a job
+    assert process.wait(LIMIT_S) != 0
+    log = (checkout.path / "runs/tiny/logs/train-hodor-soft-coco-seed0.log").read_text()
+    told = [line for line in log.splitlines() if line.startswith("hodor train: ")]
+    assert len(told) == 1 and "stopped by SIGTERM after step" in told[0] and "Traceback" not in log
+    step = int(told[0].partition("after step ")[2].partition(",")[0])
+    assert (checkout.path / TARGET).with_name("checkpoints").joinpath(f"step-{step:08d}.pt").exists()
+
+    output = checkout.run(*what).stdout
+    assert f"continues after step {step}" in output and f"step {STEPS} of {STEPS}" in output
+    assert load_file(checkout.path / TARGET)
+    record = json.loads((checkout.path / TARGET).with_name("train.json").read_text())
+    assert record["execution"]["processes"] == processes
+
+
+def test_how_a_training_is_executed_reaches_its_command_and_makes_nothing_due(checkout):
+    settings = 'execution={"processes": 2, "micro_batch": 1}'
+    assert checkout.due("--config", settings) == {}
+    (checkout.path / TARGET).unlink()
+    output = checkout.run("snakemake", "--dry-run", "--printshellcmds", "--config", settings, "--", TARGET).stdout
+    assert "--processes 2 --micro-batch 1 2>&1" in output
+    done = checkout.run("snakemake", "-n", "--config", 'execution={"processes": 0}', check=False)
+    assert done.returncode == 1 and "execution.processes" in done.stdout and "Traceback" not in done.stdout
