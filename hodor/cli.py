@@ -7,7 +7,6 @@ imported when their verb is called, so that each verb starts fast. Verbs for peo
 """
 
 import argparse
-import errno
 import importlib
 import os
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 from hodor import __version__, paths
 from hodor.commands import add_fetch_arguments, add_parsers, fetch_named
 from hodor.data.sources import WEIGHT_SETS
-from hodor.errors import HodorError
+from hodor.errors import HodorError, place_error
 from hodor.locks import hold
 from hodor.provenance import read_stamp
 
@@ -101,9 +100,6 @@ _VERBS: dict[str, tuple[str, dict[str, str]]] = {
     ),
 }
 
-# A full or read-only disk is the user's to mend; any other error of the system keeps its traceback.
-_PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; the exit status: 0, or 1 after an error that the user can mend (2: wrong usage)."""
@@ -114,11 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hodor {options.verb}: error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno not in _PLACE_ERRORS:
+        message = place_error(error)
+        if message is None:
             raise
-        where = error.filename or "writing"
-        mend = "free space or mend the folder, then run the same command again: nothing that was done is lost"
-        print(f"hodor {options.verb}: error: {where}: {error.strerror}; {mend}", file=sys.stderr)
+        print(f"hodor {options.verb}: error: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"hodor {options.verb}: interrupted", file=sys.stderr)
@@ -202,12 +197,14 @@ def _train(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     for name in stamp["settings"].get("packs", ()):
         _require_data(options.data / "packed" / name)
     _limit_threads(stamp)
+    _choose_gpu(stamp)
     _entry("training.run", "train")(stamp, options.data, options.out, options.init)
 
 
 def _segment(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     _require_data(options.data / stamp["settings"]["benchmark"]["dataset"])
     _limit_threads(stamp)
+    _choose_gpu(stamp)
     _entry("inference.segment", "segment")(stamp, options.weights, options.data, options.out)
 
 
@@ -255,6 +252,12 @@ def _require_data(folder: Path) -> None:
             f"{folder}: the folder of this data set is missing; bring it back from its archives with: "
             f"snakemake --cores 1 --force -- {folder}.json"
         )
+
+
+def _choose_gpu(stamp: dict[str, Any]) -> None:
+    """Takes GPUs that no other job has, before torch looks for any."""
+    if stamp["settings"].get("device") == "cuda":
+        _entry("gpus", "take")()
 
 
 def _limit_threads(stamp: dict[str, Any]) -> None:

@@ -1,0 +1,122 @@
+"""A real Slurm of one node, in a folder and on ports of its own, as long as a test needs it (root, Debian's packages)."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+CONFIG = """ClusterName=test
+SlurmctldHost={host}({address})
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+SlurmUser=root
+SlurmdUser=root
+SlurmctldPort={controller}
+SlurmdPort={daemon}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+MpiDefault=none
+KillWait=5
+# Finished jobs stay in squeue's answer as long as Snakemake may ask.
+MinJobAge=600
+NodeName={host} NodeAddr={address} CPUs={cpus} State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+"""
+
+
+def missing() -> str:
+    """Why no Slurm can run here, or ""."""
+    if os.geteuid() != 0:
+        return "a Slurm of the test's own needs root"
+    absent = [name for name in ("munged", "slurmctld", "slurmd", "sbatch", "srun") if shutil.which(name) is None]
+    if absent:
+        return f"no Slurm here ({', '.join(absent)}): apt-get install --no-install-recommends slurm-wlm munge"
+    return ""
+
+
+class Slurm:
+    """The three daemons. `environment`: what its commands need; `stop` ends the daemons, and with them all jobs."""
+
+    def __init__(self, folder: Path, cpus: int) -> None:
+        self.folder, self.daemons = folder, []
+        for name in ("state", "spool"):
+            (folder / name).mkdir(parents=True)
+        host = socket.gethostname().partition(".")[0]
+        values = {"controller": _free_port(), "daemon": _free_port(), "cpus": cpus, "address": "127.0.0.1"}
+        (folder / "slurm.conf").write_text(CONFIG.format(folder=folder, host=host, **values))
+        self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
+
+    def start(self) -> None:
+        self._start_munge()
+        for name in ("slurmctld", "slurmd"):
+            log = open(self.folder / f"{name}.out", "wb")
+            self.daemons.append(
+                subprocess.Popen([name, "-D"], env=self.environment, stdout=log, stderr=log, start_new_session=True)
+            )
+        self._until(lambda: self.run("srun", "-n1", "hostname").returncode == 0)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """One of Slurm's commands; its output is `stdout`."""
+        try:
+            return subprocess.run(
+                command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20
+            )
+        except subprocess.TimeoutExpired as error:
+            return subprocess.CompletedProcess(command, 1, str(error.output))
+
+    def stop(self) -> None:
+        for daemon in reversed(self.daemons):
+            daemon.terminate()
+            try:
+                daemon.wait(20)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+
+    def _start_munge(self) -> None:
+        """munged wants a folder that only its user writes to; it runs as the user that Debian's package made."""
+        folder = self.folder / "munge"
+        folder.mkdir()
+        (folder / "key").write_bytes(os.urandom(128))
+        (folder / "key").chmod(0o400)
+        user = pwd.getpwnam("munge")
+        for path in (folder, folder / "key"):
+            os.chown(path, user.pw_uid, user.pw_gid)
+        for parent in folder.parents:  # pytest's folders are for their owner alone
+            if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
+                parent.chmod(parent.stat().st_mode | 0o011)
+        names = {"socket": "socket", "key-file": "key", "log-file": "log", "pid-file": "pid", "seed-file": "seed"}
+        flags = [f"--{flag}={folder / name}" for flag, name in names.items()]
+        log = open(self.folder / "munged.out", "wb")
+        command = ["munged", "--force", "--foreground", *flags]
+        self.daemons.append(subprocess.Popen(command, user=user.pw_uid, group=user.pw_gid, stdout=log, stderr=log))
+        self._until((folder / "socket").exists)
+
+    def _until(self, is_so) -> None:
+        until = time.monotonic() + 60
+        while not is_so():
+            dead = [daemon.args[0] for daemon in self.daemons if daemon.poll() is not None]
+            if dead or time.monotonic() > until:
+                said = "\n".join(
+                    path.read_text(errors="replace")[-1500:] for path in self.folder.rglob("*.[ol][ou][tg]")
+                )
+                raise RuntimeError(f"Slurm does not start ({dead or 'no answer'}): {said}")
+            time.sleep(0.3)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
