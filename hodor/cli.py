@@ -198,7 +198,10 @@ def _train(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
         _require_data(options.data / "packed" / name)
     _limit_threads(stamp)
     _choose_gpu(stamp)
-    _entry("training.run", "train")(stamp, options.data, options.out, options.init)
+    data = options.data
+    if scratch := os.environ.get("HODOR_SCRATCH"):  # where to read from, not what is read: no part of the stamp
+        data = _entry("data.scratch", "staged")(data, stamp["settings"].get("packs", ()), scratch)
+    _entry("training.run", "train")(stamp, data, options.out, options.init)
 
 
 def _segment(options: argparse.Namespace, stamp: dict[str, Any]) -> None:

@@ -31,7 +31,9 @@ MpiDefault=none
 KillWait=5
 # Finished jobs stay in squeue's answer as long as Snakemake may ask.
 MinJobAge=600
-NodeName={host} NodeAddr={address} CPUs={cpus} State=UNKNOWN
+# Jobs ask for what scale paper needs; nothing is measured here.
+SlurmdParameters=config_overrides
+NodeName={host} NodeAddr={address} CPUs={cpus} RealMemory=131072 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 """
 
@@ -49,14 +51,21 @@ def missing() -> str:
 class Slurm:
     """The three daemons. `environment`: what its commands need; `stop` ends the daemons, and with them all jobs."""
 
-    def __init__(self, folder: Path, cpus: int) -> None:
+    def __init__(self, folder: Path, cpus: int = 16) -> None:
         self.folder, self.daemons = folder, []
         for name in ("state", "spool"):
             (folder / name).mkdir(parents=True)
         host = socket.gethostname().partition(".")[0]
         values = {"controller": _free_port(), "daemon": _free_port(), "cpus": cpus, "address": "127.0.0.1"}
         (folder / "slurm.conf").write_text(CONFIG.format(folder=folder, host=host, **values))
-        self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
+        # Snakemake's jobs call srun without SLURM_CONF, for a cluster has its file where Slurm looks by itself.
+        (folder / "bin").mkdir()
+        (folder / "bin" / "srun").write_text(
+            f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n'
+        )
+        (folder / "bin" / "srun").chmod(0o755)
+        path = os.pathsep.join([str(folder / "bin"), os.environ["PATH"]])
+        self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
 
     def start(self) -> None:
         self._start_munge()

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.faults.runs import Run, jobs
+from tests.faults.runs import LIMIT_S, Run, jobs
 
 ROWS = ("hodor-soft-coco", "hodor-soft-cyclic")
 COMMAND = ("snakemake", "--cores", "1", "--config", f"rows={','.join(ROWS)}", "--", "tables", "released")
@@ -35,14 +35,17 @@ def test_a_killed_workflow_ends_with_the_same_bytes_and_repeats_nothing(checkout
             run = Run(broken, *COMMAND)
             if run.wait_for("    jobid: ", chance.randint(1, 5)):
                 time.sleep(chance.uniform(0, 2))
-            if run.ended:
+            if run.ended:  # before the moment came
+                assert run.process.returncode == 0, run.output
                 break
             run.kill()
             left -= 1
             done += _check(run.output, done)
             reached.append(len(done))
-        output = broken.run(*COMMAND).stdout if not run.ended or run.process.returncode else run.output
-        done += _check(output, done)
+        else:
+            run = Run(broken, *COMMAND)
+            assert run.process.wait(LIMIT_S) == 0, run.output
+        done += _check(run.output, done)
         assert broken.due(*COMMAND[3:]) == {}
         made = broken.results(*ROWS)
         assert made.keys() == expected.keys()
