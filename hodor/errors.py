@@ -3,14 +3,6 @@
 import errno
 
 
-class HodorError(Exception):
-    """Bad input, bad settings or a failed run.
-
-    The message is one sentence or two for a person: it names the file (or the key) that is wrong and what to do
-    about it. The command line prints it without a traceback and exits with status 1.
-    """
-
-
 PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """A full or read-only disk is the user's to mend; any other error of the system keeps its traceback."""
 
@@ -21,3 +13,11 @@ def place_error(error: OSError) -> str | None:
         return None
     mend = "free space or mend the folder, then run the same command again: nothing that was done is lost"
     return f"{error.filename or 'writing'}: {error.strerror}; {mend}"
+
+
+class HodorError(Exception):
+    """Bad input, bad settings or a failed run.
+
+    The message is one sentence or two for a person: it names the file (or the key) that is wrong and what to do
+    about it. The command line prints it without a traceback and exits with status 1.
+    """

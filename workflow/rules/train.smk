@@ -27,8 +27,6 @@ rule train:
         data=paths.data(SCALE),
         out=subpath(output[0], parent=True),
         init=lambda wildcards, input: f"--init {input.init}" if input.init else "",
-    # SIGTERM (a time limit, a machine that is taken away) goes to every process of the step: this shell and `tee` must
-    # outlive the training, which writes a checkpoint.
     shell:
-        "trap '' TERM; python -m hodor train --stamp {input.stamp} --data {params.data} --out {params.out} {params.init}"
+        "python -m hodor train --stamp {input.stamp} --data {params.data} --out {params.out} {params.init}"
         " 2>&1 | tee {log} >&2"
