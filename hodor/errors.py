@@ -2,7 +2,6 @@
 
 import errno
 
-
 PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """A full or read-only disk is the user's to mend; any other error of the system keeps its traceback."""
 
