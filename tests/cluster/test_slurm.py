@@ -126,3 +126,25 @@ def test_a_training_that_is_told_to_stop_goes_on_in_another_job(slurm, on_cluste
     local = fresh()
     local.snakemake(*command)
     assert (on_cluster.path / target).read_bytes() == (local.path / target).read_bytes()
+
+
+def test_before_its_time_is_over_a_training_is_told_to_stop_and_goes_on_in_another_job(slurm, on_cluster):
+    """By the profile's own `--signal`; Slurm may send it up to a minute early."""
+    on_cluster.edit("profiles/slurm/config.yaml", "runtime: 1440", "runtime: 4")
+    # It ends by its time alone, and writes no checkpoint but that of the signal.
+    overrides = {"stages.images.steps": 1000000, "stages.images.checkpoint_every": 1000000}
+    target = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
+    run = Run(on_cluster, "snakemake", *PROFILE, "--config", f"overrides={json.dumps(overrides)}", "--", target)
+    log = on_cluster.path / "runs" / "tiny" / "logs" / "train-hodor-soft-coco-seed0.log"
+    try:
+        until = time.monotonic() + 400
+        while not (log.is_file() and "continues after step" in log.read_text()):
+            assert not run.ended and time.monotonic() < until, run.output
+            time.sleep(0.5)
+    finally:
+        run.kill()
+        slurm[0].run("scancel", "--user=root")
+    trainings = [number for number, rule in slurm_jobs(run.output).items() if rule == "train"]
+    assert len(trainings) == 2
+    first = slurm[0].run("squeue", "--states=all", "--noheader", "--format=%T", "--jobs", trainings[0]).stdout
+    assert first.strip() == "FAILED", "it ended by itself, not by its limit"
