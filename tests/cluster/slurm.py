@@ -5,6 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,13 +37,17 @@ SlurmdParameters=config_overrides
 NodeName={host} NodeAddr={address} CPUs={cpus} RealMemory=131072 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 """
+WITH_US = ("setpriv", "--pdeathsig", "TERM")
+"""A daemon ends with the test's process, however that ends."""
 
 
 def missing() -> str:
     """Why no Slurm can run here, or ""."""
     if os.geteuid() != 0:
         return "a Slurm of the test's own needs root"
-    absent = [name for name in ("munged", "slurmctld", "slurmd", "sbatch", "srun") if shutil.which(name) is None]
+    absent = [
+        name for name in ("setpriv", "munged", "slurmctld", "slurmd", "sbatch", "srun") if shutil.which(name) is None
+    ]
     if absent:
         return f"no Slurm here ({', '.join(absent)}): apt-get install --no-install-recommends slurm-wlm munge"
     return ""
@@ -51,8 +56,12 @@ def missing() -> str:
 class Slurm:
     """The three daemons. `environment`: what its commands need; `stop` ends the daemons, and with them all jobs."""
 
-    def __init__(self, folder: Path, cpus: int = 16) -> None:
-        self.folder, self.daemons = folder, []
+    def __init__(self, cpus: int = 16) -> None:
+        # Not one of pytest's folders: these are closed to munge's user again whenever a pytest starts.
+        self._temporary = tempfile.TemporaryDirectory(prefix="hodor-slurm-")
+        self.folder = folder = Path(self._temporary.name)
+        folder.chmod(0o711)
+        self.daemons: list[subprocess.Popen] = []
         for name in ("state", "spool"):
             (folder / name).mkdir(parents=True)
         host = socket.gethostname().partition(".")[0]
@@ -71,8 +80,9 @@ class Slurm:
         self._start_munge()
         for name in ("slurmctld", "slurmd"):
             log = open(self.folder / f"{name}.out", "wb")
+            command = [*WITH_US, name, "-D"]
             self.daemons.append(
-                subprocess.Popen([name, "-D"], env=self.environment, stdout=log, stderr=log, start_new_session=True)
+                subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
             )
         self._until(lambda: self.run("srun", "-n1", "hostname").returncode == 0)
 
@@ -93,6 +103,7 @@ class Slurm:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+        self._temporary.cleanup()
 
     def _start_munge(self) -> None:
         """munged wants a folder that only its user writes to; it runs as the user that Debian's package made."""
@@ -103,24 +114,20 @@ class Slurm:
         user = pwd.getpwnam("munge")
         for path in (folder, folder / "key"):
             os.chown(path, user.pw_uid, user.pw_gid)
-        for parent in folder.parents:  # pytest's folders are for their owner alone
-            if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o011)
         names = {"socket": "socket", "key-file": "key", "log-file": "log", "pid-file": "pid", "seed-file": "seed"}
         flags = [f"--{flag}={folder / name}" for flag, name in names.items()]
         log = open(self.folder / "munged.out", "wb")
-        command = ["munged", "--force", "--foreground", *flags]
+        command = [*WITH_US, "munged", "--force", "--foreground", *flags]
         self.daemons.append(subprocess.Popen(command, user=user.pw_uid, group=user.pw_gid, stdout=log, stderr=log))
         self._until((folder / "socket").exists)
 
     def _until(self, is_so) -> None:
         until = time.monotonic() + 60
         while not is_so():
-            dead = [daemon.args[0] for daemon in self.daemons if daemon.poll() is not None]
+            dead = [" ".join(daemon.args) for daemon in self.daemons if daemon.poll() is not None]
             if dead or time.monotonic() > until:
-                said = "\n".join(
-                    path.read_text(errors="replace")[-1500:] for path in self.folder.rglob("*.[ol][ou][tg]")
-                )
+                files = [*self.folder.glob("*.out"), *self.folder.glob("*.log")]
+                said = "\n".join(path.read_text(errors="replace")[-1500:] for path in files)
                 raise RuntimeError(f"Slurm does not start ({dead or 'no answer'}): {said}")
             time.sleep(0.3)
 

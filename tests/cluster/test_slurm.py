@@ -37,14 +37,14 @@ class ClusterCheckout(Checkout):
 
 
 @pytest.fixture(scope="module")
-def slurm(root: Path, tmp_path_factory: pytest.TempPathFactory):
+def slurm(root: Path):
     """A Slurm that runs, and the folder of the plugin ("" where the environment has it)."""
     if why := missing():
         pytest.skip(why)
     plugins = "" if importlib.util.find_spec(PLUGIN) else str(root / ".venv" / "cluster")
     if plugins and not (Path(plugins) / PLUGIN).is_dir():
         pytest.skip(f"{PLUGIN} is neither in the environment nor in .venv/cluster: `make test-long` puts it there")
-    slurm = Slurm(tmp_path_factory.mktemp("slurm"))
+    slurm = Slurm()
     try:
         slurm.start()
         yield slurm, plugins
