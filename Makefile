@@ -35,8 +35,14 @@ reproduce: $(BIN)/.installed  ## tables 1 and 2 and the report at the configured
 test: $(BIN)/.installed  ## all tests but the long ones
 	@python -m pytest
 
-test-long: $(BIN)/.installed  ## all tests
+test-long: $(BIN)/.installed .venv/cluster/.installed  ## all tests
 	@python -m pytest -m "long or not long"
+
+# Beside the environment: a plugin in it makes every start of Snakemake slower. Slurm itself is the system's (docs/cluster.md).
+.venv/cluster/.installed: tests/cluster/requirements.txt $(BIN)/.installed
+	@rm -rf .venv/cluster
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target .venv/cluster --requirement $<
+	touch $@
 
 # `--touch` blesses whatever lies there, so dvc must first find everything as it was recorded.
 restore: $(BIN)/.installed  ## bring archives, checkpoints and tables back from the dvc remote

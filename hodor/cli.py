@@ -7,7 +7,6 @@ imported when their verb is called, so that each verb starts fast. Verbs for peo
 """
 
 import argparse
-import errno
 import importlib
 import os
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 from hodor import __version__, paths
 from hodor.commands import add_execution_arguments, add_fetch_arguments, add_parsers, fetch_named
 from hodor.data.sources import WEIGHT_SETS
-from hodor.errors import HodorError, Stopped
+from hodor.errors import HodorError, Stopped, place_error
 from hodor.locks import hold
 from hodor.provenance import read_stamp
 
@@ -104,8 +103,6 @@ _VERBS: dict[str, tuple[str, dict[str, str]]] = {
 
 # What torchrun needs, in seconds, to end all processes of a training after one of them.
 _OTHERS_S = 5
-# A full or read-only disk is the user's to mend; any other error of the system keeps its traceback.
-_PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,11 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hodor {options.verb}: error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno not in _PLACE_ERRORS:
+        message = place_error(error)
+        if message is None:
             raise
-        where = error.filename or "writing"
-        mend = "free space or mend the folder, then run the same command again: nothing that was done is lost"
-        print(f"hodor {options.verb}: error: {where}: {error.strerror}; {mend}", file=sys.stderr)
+        print(f"hodor {options.verb}: error: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"hodor {options.verb}: interrupted", file=sys.stderr)
@@ -216,12 +212,17 @@ def _train(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     execution = _entry("training.execution", "Execution").of_arguments(options)
     if execution.processes > 1 and "RANK" not in os.environ:  # torchrun sets it in the processes that it starts
         sys.exit(_entry("training.launch", "launch")(execution.processes, options.given))
-    _entry("training.run", "train")(stamp, options.data, options.out, options.init, execution)
+    _choose_gpu(stamp)
+    data = options.data
+    if scratch := os.environ.get("HODOR_SCRATCH"):  # where to read from, not what is read: no part of the stamp
+        data = _entry("data.scratch", "staged")(data, stamp["settings"].get("packs", ()), scratch)
+    _entry("training.run", "train")(stamp, data, options.out, options.init, execution)
 
 
 def _segment(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     _require_data(options.data / stamp["settings"]["benchmark"]["dataset"])
     _limit_threads(stamp)
+    _choose_gpu(stamp)
     _entry("inference.segment", "segment")(stamp, options.weights, options.data, options.out)
 
 
@@ -269,6 +270,12 @@ def _require_data(folder: Path) -> None:
             f"{folder}: the folder of this data set is missing; bring it back from its archives with: "
             f"snakemake --cores 1 --force -- {folder}.json"
         )
+
+
+def _choose_gpu(stamp: dict[str, Any]) -> None:
+    """Takes GPUs that no other job has, before torch looks for any."""
+    if stamp["settings"].get("device") == "cuda":
+        _entry("gpus", "take")()
 
 
 def _limit_threads(stamp: dict[str, Any]) -> None:

@@ -150,6 +150,7 @@ def _add_track(verbs: argparse._SubParsersAction) -> None:
 
 def _track(options: argparse.Namespace) -> None:
     from hodor.errors import HodorError
+    from hodor.gpus import take
     from hodor.inference.track_video import track_video
 
     settings = {}
@@ -162,6 +163,8 @@ def _track(options: argparse.Namespace) -> None:
         settings["short_side"] = options.short_side
     if options.fps is not None and options.fps <= 0:
         raise HodorError(f"--fps {options.fps:g}: must be above 0")
+    if options.device != "cpu":
+        take(mend="; --device cpu needs none")
     track_video(
         options.video,
         options.mask,

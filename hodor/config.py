@@ -41,6 +41,10 @@ class Settings(BaseModel):
     )
     seeds: list[int] | None = Field(None, description="seeds of every row; null: the scale's own")
     mirror: str | None = Field(None, description="folder or URL that holds <dataset>/<archive>")
+    scratch: str | None = Field(
+        None,
+        description="folder on the disk of the machine that trains: packs are copied there first (docs/cluster.md)",
+    )
     overrides: dict[str, Any] = Field({}, description="dotted keys of the scale and the values that they get instead")
     execution: Execution = Field(
         Execution(), description="how trainings are executed; changes no result but in rounding"

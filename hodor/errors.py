@@ -1,4 +1,17 @@
-"""The one exception for everything that a user can mend."""
+"""The one exception for everything that a user can mend, and the errors of the system that are of that kind."""
+
+import errno
+
+PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""A full or read-only disk is the user's to mend; any other error of the system keeps its traceback."""
+
+
+def place_error(error: OSError) -> str | None:
+    """One of PLACE_ERRORS in a sentence that names the file and the mend; None for any other."""
+    if error.errno not in PLACE_ERRORS:
+        return None
+    mend = "free space or mend the folder, then run the same command again: nothing that was done is lost"
+    return f"{error.filename or 'writing'}: {error.strerror}; {mend}"
 
 
 class HodorError(Exception):

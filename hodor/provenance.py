@@ -5,6 +5,7 @@ the step uses and a hash of the code that it runs (`hodor.stamps` writes them). 
 stamp and of its inputs, so that the table step can refuse a result that some other configuration made.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -75,18 +76,25 @@ def read_stamp(path: str | Path) -> dict:
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
-    """Write a text file so that a reader, also after a crash, sees the old content or the new and nothing between."""
+    """Write a text file so that a reader, also after a crash, sees the old content or the new and nothing between.
+
+    Raises:
+        OSError: no room, no right to write; its `filename` is `path` (a failed write names no file by itself).
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def write_json_atomic(path: str | Path, obj: object) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Checkouts in which the whole workflow runs, for the folders workflow, faults and cluster.
+pytest_plugins = ["tests.checkouts"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -115,6 +115,20 @@ def test_train_sets_the_threads_of_its_stamp(stamp, entry, tmp_path):
     assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_gpu_is_taken_before_torch_looks_for_one(device, stamp, entry, tmp_path):
+    entry("training.run", "train")
+    entry("inference.segment", "segment")
+    taken = entry("gpus", "take")
+    (tmp_path / "coco").mkdir()
+    flags = ["--data", tmp_path, "--out", "o"]
+    path = stamp("train", datasets=["coco"], threads=1, device=device)
+    assert run("train", "--stamp", path, *flags) == 0
+    path = stamp("segment", benchmark={"dataset": "coco"}, threads=1, device=device)
+    assert run("segment", "--stamp", path, "--weights", "w", *flags) == 0
+    assert len(taken) == (2 if device == "cuda" else 0)
+
+
 @pytest.mark.parametrize("verb", ["train", "segment", "score"])
 def test_a_missing_data_set_is_named_with_the_mend(verb, stamp, tmp_path, capsys):
     path = stamp(verb, datasets=["davis"], benchmark={"id": "davis2017-val", "dataset": "davis"}, threads=1)

@@ -218,7 +218,8 @@ def _receive(
 ) -> None:
     progress = Progress(_label(part), total, done=offset)
     window, received, head = time.monotonic(), 0, b""
-    with open(part, "r+b" if offset else "wb") as file:
+    # Unbuffered: what a full disk did not take must not be tried again when the file is closed.
+    with open(part, "r+b" if offset else "wb", buffering=0) as file:
         file.seek(offset)
         file.truncate()
         while True:
@@ -245,7 +246,6 @@ def _receive(
                 if received < limits.slowest * elapsed:
                     raise _Again(f"only {received} bytes in {elapsed:.0f} s")
                 window, received = time.monotonic(), 0
-        file.flush()
         os.fsync(file.fileno())
     if total is not None and progress.count != total:
         raise _Again(f"the connection ended after {progress.count} of {total} bytes")
@@ -253,8 +253,10 @@ def _receive(
 
 
 def _write(file, block: bytes) -> None:
+    view = memoryview(block)
     try:
-        file.write(block)
+        while view:
+            view = view[file.write(view) :]
     except OSError as error:
         raise HodorError(f"{file.name}: cannot be written ({error.strerror}); make room and call again") from error
 

@@ -165,7 +165,9 @@ def _copy(source: Source, origin: Path, target: Path, hint: str, stop: threading
         _check(source, part, record, hint, name=origin)
         os.replace(part, target)
     except OSError as error:
-        raise HodorError(f"{origin}: cannot be copied to {target} ({error.strerror})") from error
+        raise HodorError(
+            f"{target}: {origin} cannot be copied there ({error.strerror}); make room or mend the folder and call again"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     progress.close()

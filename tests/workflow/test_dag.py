@@ -82,6 +82,17 @@ def test_three_seeds_give_intervals_over_seeds(checkout):
 
 
 @pytest.mark.long
+def test_two_checkouts_make_the_same_bytes(finished, fresh):
+    """All rows; with other cores, so that the jobs come in another order. (Two rows by default: tests/faults.)"""
+    other = fresh()
+    other.run("snakemake", "--cores", "1", "--", "tables", "released")
+    rows = finished.config().selected
+    made, expected = other.results(*rows), finished.results(*rows)
+    assert made.keys() == expected.keys() and sum(path.endswith("model.safetensors") for path in made) == len(rows)
+    assert [path for path in made if made[path] != expected[path]] == []
+
+
+@pytest.mark.long
 def test_extended_rows_train_and_score(fresh):
     """Dense video, detached masks, another recipe, and a row that reads another's weights in another way."""
     checkout = fresh()

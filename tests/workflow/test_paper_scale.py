@@ -48,13 +48,24 @@ def test_the_steps_of_each_row_are_those_of_the_scale(page, root):
         assert float(cells[6]) == pytest.approx(5 * float(cells[5]), abs=0.6)
 
 
+def test_several_gpus_are_one_setting(checkout, page):
+    """The command of section 4 at scale tiny, on GPUs as far as Snakemake knows."""
+    (command,) = blocks(section(page, 4))
+    command = command.replace("scale=paper mirror=FOLDER", """scale=tiny 'overrides={"device": "cuda"}'""")
+    said = checkout.run("bash", "-eu", "-c", command.replace("--cores all", "--dry-run --cores all")).stdout
+    trainings = re.findall(r"^rule train:\n(?:    .*\n)*?    resources: .*gpu=(\d)", said, re.MULTILINE)
+    assert trainings == ["1"] * 6
+    done = checkout.run("bash", "-eu", "-c", command.replace("""'overrides={"device": "cuda"}'""", ""))
+    assert 'gpu=Resource("gpu", 3)' in done.stdout or "Nothing to be done" in done.stdout
+
+
 @pytest.mark.long
-def test_the_rows_of_several_gpus_become_one_table(fresh, page):
-    """The commands of section 4 at scale tiny, one terminal after another."""
+def test_the_rows_of_several_machines_become_one_table(fresh, page):
+    """The commands of section 5 at scale tiny, one machine after another."""
     checkout = fresh()
     data, train, gather = (
         block.replace("scale=paper", "scale=tiny").replace("/paper", "/tiny").replace(" mirror=FOLDER", "")
-        for block in blocks(section(page, 4))
+        for block in blocks(section(page, 5))
     )
     bash = ("bash", "-eu", "-c")
     checkout.run(*bash, data)

@@ -1,5 +1,10 @@
 # Sources become archives. The archives themselves are not declared: Snakemake deletes what a rule declares before it
-# runs the rule again, and a download of many gigabytes must survive that.
+# runs the rule again, and a download of many gigabytes must survive that. On a cluster this runs where Snakemake does:
+# its nodes may have no network.
+localrules:
+    fetch,
+
+
 rule fetch:
     input:
         stamp=paths.stamp(SCALE, "fetch-{dataset}"),

@@ -22,10 +22,23 @@ SUBMISSIONS = {
     for benchmark in CONFIG.benchmarks(row)
     if benchmark in CONFIG.secret()
 }
+COPY_FAILED = (
+    "{ echo 'mend what cp says, then run the same command again: nothing that was done is lost' >&2; exit 1; }"
+)
 NOTEBOOKS = ("ablation", "comparison", "qualitative")
 PAGES = ["index.html", *(f"{page}.{kind}" for page in NOTEBOOKS for kind in ("html", "ipynb"))]
 # What is in them follows from the results: pictures of what was run, a page for each run.
 PAGE_FOLDERS = ["figures", "runs"]
+
+
+# Copies are no jobs for a cluster.
+localrules:
+    publish,
+    publish_costs,
+    publish_submission,
+    publish_claims,
+    publish_released,
+    publish_pages,
 
 
 rule tabulate:
@@ -145,7 +158,7 @@ rule publish:
     params:
         out=paths.results(),
     shell:
-        "cp {input.tables} {params.out} 2> {log}"
+        "cp {input.tables} {params.out} 2>&1 | tee {log} >&2 || {COPY_FAILED}"
 
 
 use rule publish as publish_costs with:
@@ -175,7 +188,7 @@ rule publish_submission:
     conda:
         "../../environment.yml"
     shell:
-        "cp {input.zip} {output} 2> {log}"
+        "cp {input.zip} {output} 2>&1 | tee {log} >&2 || {COPY_FAILED}"
 
 
 rule submissions:
@@ -217,7 +230,7 @@ rule publish_pages:
     params:
         out=paths.reports(),
     shell:
-        "cp -R {input.pages} {params.out} 2> {log}"
+        "cp -R {input.pages} {params.out} 2>&1 | tee {log} >&2 || {COPY_FAILED}"
 
 
 rule pages:

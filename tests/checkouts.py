@@ -1,5 +1,9 @@
-"""The whole DAG at scale tiny: run once in a copy of the repository, whose copies the tests then change."""
+"""The whole DAG at scale tiny: run once in a copy of the repository, whose copies the tests then change.
 
+Fixtures for tests/workflow, tests/faults and tests/cluster (a plugin of tests/conftest.py).
+"""
+
+import json
 import os
 import re
 import shutil
@@ -7,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -34,6 +39,8 @@ PARTS = [
     "workflow",
 ]
 LIMIT_S = 1800
+MEASURED = ("time_s", "fps", "peak_memory_mib", "examples_per_second")
+"""Keys of the records that differ from run to run: how long it took and how much memory."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +49,18 @@ class Checkout:
 
     path: Path
 
-    def run(self, *command: str, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Runs a command; its output (stdout and stderr together) is `stdout`. A failure is an assertion error."""
+    def environment(self) -> dict[str, str]:
+        """Environment variables of a command."""
         environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HODOR_MIRROR")}
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+        return environment
+
+    def run(self, *command: str, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs a command; its output (stdout and stderr together) is `stdout`. A failure is an assertion error."""
         done = subprocess.run(
             command,
             cwd=cwd or self.path,
-            env=environment,
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -91,6 +102,22 @@ class Checkout:
         path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return old
 
+    def results(self, *rows: str) -> dict[str, bytes]:
+        """Path -> content of all that two runs of the workflow must agree in, byte for byte.
+
+        Archives, data sets, stamps, and of these rows (of every row that they start from, too) checkpoints, training
+        logs, masks, scores and records; the tables and verdicts. What was measured while it was made (MEASURED) is
+        taken out of the records; logs, Snakemake's benchmarks and costs.csv hold nothing else and are left out.
+        """
+        settings = self.config()
+        wanted = {of for row in rows for of in settings.lineage(row)}
+        folders = [self.path / "data", *(self.path / "runs" / "tiny" / row for row in wanted), self.path / "results"]
+        found = {}
+        for path in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
+            if path.name not in (".lock", ".snakemake_timestamp", "costs.csv"):
+                found[str(path.relative_to(self.path))] = _without_measured(path)
+        return found
+
     def config(self) -> config.Config:
         """The settings as they are in this checkout."""
         return config.load(self.path / "config")
@@ -98,6 +125,20 @@ class Checkout:
     def append(self, file: str, text: str) -> None:
         path = self.path / file
         path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def _without_measured(path: Path) -> bytes:
+    """A file's bytes; of a record (JSON, JSON lines) its canonical text without MEASURED."""
+
+    def clean(value):
+        if isinstance(value, dict):
+            return {key: clean(entry) for key, entry in value.items() if key not in MEASURED}
+        return [clean(entry) for entry in value] if isinstance(value, list) else value
+
+    if path.suffix not in (".json", ".jsonl") or "data" in path.parts:
+        return path.read_bytes()
+    texts = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+    return "\n".join(json.dumps(clean(json.loads(text)), sort_keys=True) for text in texts).encode()
 
 
 def _copy_repository(root: Path, target: Path) -> None:
@@ -129,11 +170,12 @@ def checkout(finished: Checkout, tmp_path: Path) -> Checkout:
 
 @pytest.fixture
 def fresh(root: Path, tmp_path: Path) -> Callable[[], Checkout]:
-    """Makes a checkout in which nothing was run yet."""
+    """Makes a checkout in which nothing was run yet, another one at every call."""
+    numbers = count()
 
     def make() -> Checkout:
-        _copy_repository(root, tmp_path / "fresh")
-        checkout = Checkout(tmp_path / "fresh")
+        checkout = Checkout(tmp_path / f"fresh{next(numbers)}")
+        _copy_repository(root, checkout.path)
         checkout.edit("config/config.yaml", "\nscale: mini\n", "\nscale: tiny\n")
         return checkout
 

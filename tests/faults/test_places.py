@@ -1,0 +1,195 @@
+"""A disk that is full and a folder that is read-only: one line that names file and mend, and the same command goes on.
+
+Both are made within a mount namespace of the test's own (`unshare -m`, as root: a mode bit stops root from nothing).
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+ROWS = "rows=hodor-soft-coco,hodor-none-coco"
+TABLE = f"snakemake --cores 1 --config {ROWS} -- results/ablation_table.csv"
+MEND = "then run the same command again: nothing that was done is lost"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mounts() -> None:
+    """Skips where no file system can be mounted."""
+    try:
+        done = subprocess.run(
+            ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True, timeout=30
+        )
+    except OSError as error:
+        pytest.skip(f"a full disk cannot be made here: unshare: {error.strerror}")
+    if done.returncode:
+        pytest.skip(f"a full disk cannot be made here, unshare -m with mount says: {done.stderr.strip()}")
+
+
+def with_mounts(checkout, *steps: str) -> list[tuple[int, str]]:
+    """Exit status and output of each step of a shell script; mounts that a step makes are there for the following."""
+    script = "\n".join(f'( {step}\n)\necho "<$?>"' for step in steps)
+    output = checkout.run("unshare", "-m", "bash", "-c", script).stdout
+    parts = re.split(r"^<(\d+)>\n", output, flags=re.MULTILINE)
+    return [(int(status), text) for text, status in zip(parts[::2], parts[1::2])]
+
+
+def only_line(output: str, *says: str) -> None:
+    """Exactly one line of an output says all this, and there is no traceback."""
+    assert "Traceback" not in output, output[-3000:]
+    assert len([line for line in output.splitlines() if all(text in line for text in says)]) == 1, output[-3000:]
+
+
+@pytest.mark.parametrize(("size", "step"), [("8k", "tabulate"), ("12k", "publish")])
+def test_a_full_disk_while_a_table_is_written(checkout, size, step):
+    checkout.snakemake("--config", ROWS, "--", "results/ablation_table.csv")
+    before = {path: path.read_bytes() for path in (checkout.path / "results").rglob("ablation_table.*")}
+    trained = (checkout.path / "runs/tiny/hodor-soft-coco/seed0/model.safetensors").stat().st_mtime_ns
+    steps = with_mounts(
+        checkout,
+        f"mkdir kept && mount -t tmpfs -o size={size} tmpfs results && touch results/README.md",
+        TABLE,
+        "ls -AR results",
+        "mount -o remount,size=10m results",
+        TABLE,
+        "cp -r results kept",
+    )
+    assert [status for status, _ in steps] == [0, 1, 0, 0, 0, 0]
+    if step == "tabulate":
+        only_line(steps[1][1], "hodor tabulate: error: results/tiny/ablation_table.", "No space left on device", MEND)
+    else:
+        assert re.search(r"^cp: .*'results/ablation_table\.csv': No space left on device$", steps[1][1], re.MULTILINE)
+        assert len(re.findall(rf"^mend what cp says, {MEND}$", steps[1][1], re.MULTILINE)) == 1
+    assert ".part" not in steps[2][1]
+    assert len(before) == 6
+    for path, content in before.items():
+        assert (checkout.path / "kept" / path.relative_to(checkout.path)).read_bytes() == content
+    done_again = re.findall(r"^(?:local)?rule (\w+):", steps[4][1], re.MULTILINE)
+    assert done_again == (["tabulate", "publish"] if step == "tabulate" else ["publish"])
+    assert (checkout.path / "runs/tiny/hodor-soft-coco/seed0/model.safetensors").stat().st_mtime_ns == trained
+
+
+def test_a_full_disk_where_the_stamps_lie(fresh):
+    steps = with_mounts(fresh(), "mkdir runs && mount -t tmpfs -o size=16k tmpfs runs", TABLE)
+    assert [status for status, _ in steps] == [0, 1]
+    only_line(steps[1][1], "runs/tiny/stamps/", "No space left on device", MEND)
+
+
+def test_a_full_disk_while_data_are_generated(fresh):
+    checkout, target = fresh(), "data/tiny/davis.json"
+    steps = with_mounts(
+        checkout,
+        "mkdir -p data kept && mount -t tmpfs -o size=64k tmpfs data && touch data/README.md",
+        f"snakemake --cores 1 -- {target}",
+        "mount -o remount,size=100m data",
+        f"snakemake --cores 1 -- {target}",
+        "cp -r data kept",
+    )
+    assert [status for status, _ in steps] == [0, 1, 0, 0, 0]
+    only_line(
+        steps[1][1], "hodor fetch: error: data/tiny/archives/davis/", "No space left on device", "free some disk space"
+    )
+    assert json.loads((checkout.path / "kept" / target).read_text())["dataset"] == "davis"
+
+
+def test_a_read_only_folder_for_results(checkout):
+    rows = ROWS.replace("none", "hard")
+    command = f"snakemake --cores 1 --config {rows} seeds=0 -- results/ablation_table.csv"
+    checkout.edit(
+        "config/scales/tiny.yaml", "  images:\n    kind: images", "  images:\n    weight_decay: 0.02\n    kind: images"
+    )
+    steps = with_mounts(
+        checkout,
+        "mount --bind results results && mount -o remount,ro,bind results",
+        command,
+        "umount results",
+        command,
+    )
+    assert [status for status, _ in steps] == [0, 1, 0, 0]
+    only_line(steps[1][1], "results: Read-only file system", MEND)
+    assert "rule train" not in steps[1][1], "told before anything runs"
+    assert steps[3][1].count("rule train:") == 2
+
+
+class _Archives(BaseHTTPRequestHandler):
+    """Serves `content` without its length, as some hosts do, and goes on where a client asks for it."""
+
+    content = b""
+    asked: list[str | None] = []
+
+    def do_GET(self) -> None:
+        span = self.headers.get("Range")
+        type(self).asked.append(span)
+        first = int(re.fullmatch(r"bytes=(\d+)-", span)[1]) if span else 0
+        self.send_response(206 if span else 200)
+        self.send_header("ETag", '"one"')
+        if span:
+            self.send_header("Content-Range", f"bytes {first}-{len(self.content) - 1}/*")
+        self.end_headers()
+        try:
+            self.wfile.write(self.content[first:])
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def archive(tmp_path: Path):
+    """Path and address of an archive of a megabyte."""
+    path = tmp_path / "DAVIS-data.zip"
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("noise", b"".join(hashlib.sha256(bytes([i % 256, i // 256])).digest() for i in range(1 << 15)))
+    handler = type("Handler", (_Archives,), {"content": path.read_bytes(), "asked": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield path, f"http://127.0.0.1:{server.server_port}/{path.name}", handler
+    server.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["download", "copy"])
+def test_a_full_disk_while_an_archive_arrives(fresh, archive, kind):
+    checkout = fresh()
+    path, address, handler = archive
+    entry = {
+        "archive": path.name,
+        "address": address,
+        "size": None,
+        "md5": None,
+        "log_in": None,
+        "terms": None,
+        "note": "",
+    }
+    entry |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "log_in": False}
+    settings = {"dataset": "davis2016", "edition": "official", "archives": [entry], "generated": None}
+    stamp = {"step": "fetch", "scale": "tiny", "settings": settings, "code": ""}
+    (checkout.path / "stamp.json").write_text(json.dumps(stamp))
+    mirror = ""
+    if kind == "copy":
+        (checkout.path / "mirror" / "davis2016").mkdir(parents=True)
+        (checkout.path / "mirror" / "davis2016" / path.name).write_bytes(path.read_bytes())
+        mirror = "HODOR_MIRROR=mirror "
+    fetch = f"{mirror}python -m hodor fetch --stamp stamp.json --out full"
+    steps = with_mounts(
+        checkout,
+        "mkdir full kept && mount -t tmpfs -o size=512k tmpfs full",
+        fetch,
+        "ls -A full",
+        "mount -o remount,size=10m full",
+        fetch,
+        "cp -r full kept",
+    )
+    assert [status for status, _ in steps] == [0, 1, 0, 0, 0, 0], steps
+    assert steps[1][1].count("\n") == 1 and steps[1][1].startswith("hodor fetch: error: full"), steps[1][1]
+    assert "make room" in steps[1][1]
+    assert (checkout.path / "kept" / "full" / path.name).read_bytes() == path.read_bytes()
+    if kind == "download":  # what had arrived is kept: the second call asks for the rest
+        assert f"{path.name}.part" in steps[2][1]
+        assert handler.asked[0] is None and re.fullmatch(r"bytes=[1-9]\d{4,}-", handler.asked[-1])

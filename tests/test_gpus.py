@@ -1,0 +1,175 @@
+"""Jobs that run beside each other take distinct GPUs. The devices are made up, the processes and locks are real."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hodor import gpus
+from hodor.errors import HodorError
+
+JOB = r"""
+import sys
+from hodor import gpus
+sys.stdout.write(",".join(gpus.take()) + "\n")  # at once: processes of a job share the pipe
+sys.stdout.flush()
+sys.stdin.read()
+"""
+# A job of several processes, as torchrun starts them: their parent waits and computes nothing.
+LAUNCHER = f"""
+import os, subprocess, sys
+count = int(sys.argv[1])
+workers = []
+for rank in range(count):
+    environment = os.environ | {{"LOCAL_WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}}
+    workers.append(subprocess.Popen([sys.executable, "-c", {JOB!r}], env=environment, stdin=subprocess.PIPE))
+sys.stdin.read()
+for worker in workers:
+    worker.kill()
+    worker.wait()
+"""
+
+
+@pytest.fixture
+def start(root, tmp_path):
+    """Starts a job on made-up GPUs; all end with the test."""
+    begun: list[subprocess.Popen] = []
+
+    def run(*arguments: str, devices: str = "a,b", program: str = JOB, **environment: str) -> subprocess.Popen:
+        folders = {"HODOR_GPUS": devices, "HODOR_GPU_LOCKS": str(tmp_path / "locks"), "PYTHONPATH": str(root)}
+        base = {name: value for name, value in os.environ.items() if name not in (gpus.VISIBLE, "LOCAL_WORLD_SIZE")}
+        begun.append(
+            subprocess.Popen(
+                [sys.executable, "-c", program, *arguments],
+                env=base | folders | environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return begun[-1]
+
+    yield run
+    for process in begun:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
+
+
+def test_jobs_get_distinct_gpus_and_the_third_waits_for_a_killed_one(start):
+    first, second = start(), start()
+    assert {first.stdout.readline(), second.stdout.readline()} == {"a\n", "b\n"}
+    third = start()
+    assert third.stderr.readline() == "waiting for 1 of 2 GPUs: other jobs hold them\n"
+    time.sleep(1)
+    os.set_blocking(third.stdout.fileno(), False)
+    assert not third.stdout.readline()
+    os.set_blocking(third.stdout.fileno(), True)
+    second.kill()  # -9: nothing of ours runs any more
+    assert third.stdout.readline() in ("a\n", "b\n")
+    assert first.poll() is None
+
+
+def test_many_jobs_at_once_never_share(start):
+    jobs = [start(devices="a,b,c,d") for _ in range(4)]
+    assert sorted(job.stdout.readline() for job in jobs) == ["a\n", "b\n", "c\n", "d\n"]
+
+
+def test_only_visible_gpus_are_taken(start):
+    assert start(CUDA_VISIBLE_DEVICES="1").stdout.readline() == "b\n"
+    assert start().stdout.readline() == "a\n"
+    waiting = start(CUDA_VISIBLE_DEVICES="1")
+    assert waiting.stderr.readline() == "waiting for the GPU: other jobs hold them\n"
+    # Another number for the same GPU, as in a cluster's job, that sees only one.
+    assert start(CUDA_VISIBLE_DEVICES="0", devices="b").stderr.readline().startswith("waiting")
+
+
+def test_processes_of_one_job_take_their_gpus_together_and_jobs_do_not_wait_in_a_circle(start):
+    """Two jobs of three GPUs each on four: taken one by one, both might hold two for ever."""
+    jobs = [start("3", devices="a,b,c,d", program=LAUNCHER) for _ in range(2)]
+    one = start(devices="a,b,c,d")
+    mine = one.stdout.readline().strip()
+    said = []
+    deadline = time.monotonic() + 60
+    while len(said) < 3:
+        assert time.monotonic() < deadline
+        for job in jobs:
+            os.set_blocking(job.stdout.fileno(), False)
+            said += [(job, line.strip()) for line in job.stdout.readlines()]
+        time.sleep(0.05)
+    (winner,) = {job for job, _ in said}
+    (taken,) = {line for _, line in said}  # the same in the same order for each process
+    assert set(taken.split(",")) == set("abcd") - {mine}
+    (other,) = set(jobs) - {winner}
+    winner.stdin.close()  # ends its processes
+    os.set_blocking(other.stdout.fileno(), True)
+    assert {other.stdout.readline() for _ in range(3)} == {taken + "\n"}
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """This process on made-up GPUs, as if it had taken none."""
+    monkeypatch.setenv(gpus.FAKE, "a,b,c")
+    monkeypatch.setenv(gpus.FOLDER, str(tmp_path / "locks"))
+    monkeypatch.setattr(gpus, "_taken", [])
+    monkeypatch.setattr(gpus, "_descriptors", held := [])
+    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    yield monkeypatch
+    for descriptor in held:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (None, ["a", "b", "c"]),
+        ("2,0", ["c", "a"]),
+        ("", []),
+        ("-1", []),
+        ("1,7,0", ["b"]),
+        ("1,1", ["b"]),
+        ("b", ["b"]),
+    ],
+)
+def test_visible_gpus_are_those_of_cuda(machine, wanted, found):
+    if wanted is not None:
+        machine.setenv(gpus.VISIBLE, wanted)
+    assert gpus.visible() == found
+    assert gpus.take() == found[:1]
+    if found:
+        assert os.environ[gpus.VISIBLE] == found[0]
+        assert gpus.take() == found[:1], "a second call changes nothing"
+
+
+def test_without_gpus_nothing_is_taken(machine):
+    machine.delenv(gpus.FAKE)
+    machine.setattr(gpus, "_installed", list)
+    assert gpus.take() == [] and gpus.VISIBLE not in os.environ
+
+
+def test_more_processes_than_gpus(machine):
+    machine.setenv("LOCAL_WORLD_SIZE", "4")
+    with pytest.raises(HodorError, match="4 processes want a GPU each, and 3 can be seen"):
+        gpus.take()
+
+
+def test_a_folder_that_cannot_hold_locks_is_named(machine, tmp_path):
+    (tmp_path / "file").touch()
+    machine.setenv(gpus.FOLDER, str(tmp_path / "file" / "locks"))
+    with pytest.raises(HodorError, match=f"file/locks: .*{gpus.FOLDER}"):
+        gpus.take()
+
+
+def test_the_list_of_the_driver():
+    text = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-aaaa-bbbb-cccc-000000000000)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-22222222-aaaa-bbbb-cccc-000000000000)
+  MIG 3g.40gb     Device  0: (UUID: MIG-33333333-aaaa-bbbb-cccc-000000000000)
+  MIG 3g.40gb     Device  1: (UUID: MIG-44444444-aaaa-bbbb-cccc-000000000000)
+"""
+    assert [id[:7] for id in gpus.parse_list(text)] == ["GPU-111", "MIG-333", "MIG-444"]
+    assert gpus.parse_list("No devices were found\n") == []
