@@ -6,6 +6,7 @@ Batches hold clips with the same number of objects and aspect ratios within 0.1 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -27,6 +28,12 @@ class Sample:
     labels: np.ndarray
     valid: np.ndarray
     annotated: tuple[bool, ...]
+
+    @classmethod
+    def empty(cls, size: tuple[int, int], annotated: tuple[bool, ...]) -> "Sample":
+        """A clip of frames of height and width `size`, to be written into."""
+        shape = (len(annotated), *size)
+        return cls(np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8), np.empty(shape, bool), annotated)
 
 
 @dataclass(frozen=True)
@@ -100,18 +107,17 @@ def collate(
     sizes = sizes or [s.labels.shape[1:] for s in samples]
     height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
     height, width = height + -height % multiple, width + -width % multiple
-    images = np.zeros((len(samples), frames, height, width, 3), np.uint8)
+    images = np.zeros((len(samples), frames, 3, height, width), np.uint8)
     labels = np.zeros((len(samples), frames, height, width), np.uint8)
     valid = np.zeros((len(samples), frames, height, width), bool)
     for i, sample in enumerate(samples):
         _, h, w = sample.labels.shape
-        images[i, :, :h, :w], labels[i, :, :h, :w], valid[i, :, :h, :w] = (
-            sample.frames,
-            sample.labels,
-            sample.valid,
-        )
-    channels_first = torch.from_numpy(images).permute(0, 1, 4, 2, 3).contiguous()
-    return Clip(channels_first, torch.from_numpy(labels), torch.from_numpy(valid), objects, samples[0].annotated)
+        labels[i, :, :h, :w], valid[i, :, :h, :w] = sample.labels, sample.valid
+        for frame, channels in zip(sample.frames, images[i, :, :, :h, :w], strict=True):
+            cv2.split(frame, list(channels))  # writes into the batch
+    return Clip(
+        torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(valid), objects, samples[0].annotated
+    )
 
 
 class PlannedClips(Dataset):
@@ -185,7 +191,5 @@ def clips_from(dataset: PlannedClips, start: int, *, workers: int) -> Iterator[C
 
 
 def _one_thread(_: int) -> None:
-    import cv2
-
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
