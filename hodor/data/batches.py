@@ -3,13 +3,14 @@
 Batches hold clips with the same number of objects and aspect ratios within 0.1 (specification section 5.1).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
@@ -107,17 +108,24 @@ def collate(
     sizes = sizes or [s.labels.shape[1:] for s in samples]
     height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
     height, width = height + -height % multiple, width + -width % multiple
-    images = np.zeros((len(samples), frames, 3, height, width), np.uint8)
-    labels = np.zeros((len(samples), frames, height, width), np.uint8)
-    valid = np.zeros((len(samples), frames, height, width), bool)
+    shape = (len(samples), frames, height, width)
+    tensors = _zeros((len(samples), frames, 3, height, width)), _zeros(shape), _zeros(shape).view(torch.bool)
+    images, labels, valid = (tensor.numpy() for tensor in tensors)
     for i, sample in enumerate(samples):
         _, h, w = sample.labels.shape
         labels[i, :, :h, :w], valid[i, :, :h, :w] = sample.labels, sample.valid
-        for frame, channels in zip(sample.frames, images[i, :, :, :h, :w], strict=True):
-            cv2.split(frame, list(channels))  # writes into the batch
-    return Clip(
-        torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(valid), objects, samples[0].annotated
-    )
+        for frame, channels in zip(sample.frames, images[i], strict=True):
+            padded = cv2.copyMakeBorder(frame, 0, height - h, 0, width - w, cv2.BORDER_CONSTANT)
+            cv2.split(padded, list(channels))  # writes into the batch
+    return Clip(*tensors, objects, samples[0].annotated)
+
+
+def _zeros(shape: tuple[int, ...]) -> torch.Tensor:
+    """A tensor of uint8 zeros; in a worker of the loader in shared memory, so that handing it over copies nothing."""
+    if get_worker_info() is None:
+        return torch.from_numpy(np.zeros(shape, np.uint8))  # in large pages, which torch does not ask for
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))  # as torch's own `default_collate`
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)
 
 
 class PlannedClips(Dataset):

@@ -23,7 +23,7 @@ def hide(sample: Sample, options: HideAndSeek, probability: float, rng: np.rando
         cells[0] = False
     rows = np.arange(height) * options.grid // height
     columns = np.arange(width) * options.grid // width
-    shown = ~cells[:, rows[:, None], columns[None]]
+    shown = ~cells.take(rows, axis=1).take(columns, axis=2)
     frames = np.stack([black_out(frame.copy(), where) for frame, where in zip(sample.frames, shown, strict=True)])
     labels = sample.labels if options.labels == "keep" else sample.labels * shown.view(np.uint8)
     return replace(sample, frames=frames, labels=labels, valid=sample.valid & shown)
