@@ -99,15 +99,12 @@ def _through(picture: np.ndarray, homography: np.ndarray, size: tuple[int, int],
     return picture
 
 
-def _apply_labels(labels, homography, size, *, keep_edge=False, out=(None, None)):
+def _apply_labels(labels, homography, size, *, keep_edge=False):
     nearest = cv2.INTER_NEAREST, cv2.BORDER_CONSTANT
     moved = _through(labels.astype(np.float32), homography, size, *nearest).astype(np.uint8)
     valid = _through(np.ones(labels.shape, np.float32), homography, size, *nearest) > 0.5
     if keep_edge:
         valid = np.ones(size, bool)
-    for given, made in zip(out, (moved, valid), strict=True):
-        if given is not None:
-            given[:] = made
     return moved, valid
 
 

@@ -93,7 +93,10 @@ def keeps_objects(labels: np.ndarray, homography: np.ndarray, objects: int, min_
 
 
 def _counts_inside(labels: np.ndarray, homography: np.ndarray) -> np.ndarray:
-    """How many pixels of each value of labels (H, W) a warp leaves inside the frame: int (256,)."""
+    """How many pixels of each value of labels (H, W) a warp leaves inside the frame: int (256,).
+
+    Under rotation, shear and perspective a pixel at the very edge may count either way (OpenCV rounds positions).
+    """
     if homography[[0, 1, 2, 2], [1, 0, 0, 1]].any():
         return label_maps.counts(labels, warps.covers(labels.shape, np.linalg.inv(homography), labels.shape))
     # Stretched and moved alone: what stays is a box.

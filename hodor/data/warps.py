@@ -70,7 +70,6 @@ def apply(
     *,
     cubic: bool = False,
     keep_edge: bool = False,
-    out: Frame | None = None,
 ) -> Frame:
     """Warp an image (bilinear or `cubic`) and its labels (nearest) by one homography.
 
@@ -79,40 +78,30 @@ def apply(
         labels: uint8 (H, W).
         homography: from source to output positions.
         size: of the output.
-        out: arrays of the returned shapes to write into.
 
     Returns:
         Image uint8 (h, w, 3), labels uint8 (h, w), and where the output shows the source, bool (h, w). Outside, image
         and labels are 0. With `keep_edge` the image's border is repeated there and counts as shown.
     """
-    out = out or (None, None, None)
-    moved, valid = apply_labels(labels, homography, size, keep_edge=keep_edge, out=out[1:])
-    return apply_image(image, homography, valid, cubic=cubic, out=out[0]), moved, valid
+    moved, valid = apply_labels(labels, homography, size, keep_edge=keep_edge)
+    return apply_image(image, homography, valid, cubic=cubic), moved, valid
 
 
 def apply_labels(
-    labels: np.ndarray,
-    homography: np.ndarray,
-    size: Size,
-    *,
-    keep_edge: bool = False,
-    out: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    labels: np.ndarray, homography: np.ndarray, size: Size, *, keep_edge: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """The labels of `apply` and where the output shows the source: one resampling for both."""
-    matrix, where = _between_centres(homography), (size[1], size[0])
-    moved, valid = out
-    valid = np.empty(size, bool) if valid is None else valid
     whole = keep_edge or _shows_source_alone(labels.shape, homography, size)
     # What comes from outside gets a label that no pixel of the source has.
     mark = 0 if whole else unused(labels)
-    moved = cv2.warpPerspective(labels, matrix, where, dst=moved, flags=cv2.INTER_NEAREST, borderValue=mark or 0)
+    matrix, where = _between_centres(homography), (size[1], size[0])
+    moved = cv2.warpPerspective(labels, matrix, where, flags=cv2.INTER_NEAREST, borderValue=mark or 0)
     if whole:
-        valid[:] = True
-    elif mark is None:
-        valid[:] = covers(labels.shape, homography, size)
-    else:
-        np.not_equal(moved, mark, out=valid)
-        moved *= valid.view(np.uint8)
+        return moved, np.ones(size, bool)
+    if mark is None:
+        return moved, covers(labels.shape, homography, size)
+    valid = moved != mark
+    moved *= valid.view(np.uint8)
     return moved, valid
 
 
@@ -124,7 +113,10 @@ def apply_image(
     cubic: bool = False,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The image of `apply`: 0 where the output does not show the source (`valid` (h, w) is False)."""
+    """The image of `apply`: 0 where the output does not show the source (`valid` (h, w) is False).
+
+    It is written into `out`, uint8 (h, w, 3), where given.
+    """
     matrix, where = _between_centres(homography), valid.shape[::-1]
     # The border is repeated rather than faded, so that the edge of the source keeps its colour; `valid` cuts it off.
     border = cv2.BORDER_REPLICATE
