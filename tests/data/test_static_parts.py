@@ -152,7 +152,8 @@ def test_one_reading_for_labels_and_what_is_shown_is_as_good_as_two(values, cubi
     rng = np.random.default_rng(values)
     image = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     labels = np.resize(rng.permutation(values).astype(np.uint8), (60, 80))
-    labels[labels == 3] = 255
+    if values == 255:
+        labels[labels == 3] = 255
     half = warps.move(0.5, 0.5)
     shares = set()
     for scale in (0.5, 0.9, 1.6, 2.5):
