@@ -47,7 +47,7 @@ def stage_at_hand(name: str, *, tiny: bool = False) -> StageOptions:
     sources = [source.model_copy(update={"share": 1.0, "limit": None}) for source in own]
     if not sources:  # STCN's images are not at hand
         sources = [{"dataset": "coco", "split": "train2017"}]
-    given = stage.model_dump() | {"sources": sources, "steps": 2000}
+    given = stage.model_dump() | {"sources": sources, "steps": 20_000}
     if tiny:
         given |= {key: value for key, value in _TINY_STAGE.items() if given[key] is not None} | {"batch": 2}
     return StageOptions(**given)
