@@ -6,7 +6,7 @@ Everything is drawn from the generator given, so a clip depends on its seed alon
 import cv2
 import numpy as np
 
-from hodor.data import warps
+from hodor.data import label_maps, warps
 from hodor.data.warps import Size
 
 # Factors of the side of a crop.
@@ -23,14 +23,24 @@ def colour(image: np.ndarray, rng: np.random.Generator, *, brightness: float) ->
     """
     hue, saturation = rng.uniform(-12, 12, 2)
     contrast, light = rng.uniform(0.95, 1.05), rng.uniform(-brightness, brightness)
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     # OpenCV's hue has 180 steps.
     wheel = ((np.arange(256) + hue * 180 / 255) % 180).astype(np.uint8)
     scale = np.clip(np.arange(256) + saturation, 0, 255).astype(np.uint8)
-    keep = np.arange(256, dtype=np.uint8)
-    hsv = cv2.LUT(hsv, np.stack([wheel, scale, keep], -1)[None])
     levels = np.clip((np.arange(256) - 127.5) * contrast + 127.5 + light, 0, 255).astype(np.uint8)
-    return cv2.LUT(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), levels)
+    changed = turn_hue(image, wheel, scale)
+    return cv2.LUT(changed, levels, dst=changed)
+
+
+def turn_hue(image: np.ndarray, wheel: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
+    """Replace hues (0..179) and, where given, saturations of uint8 RGB (H, W, 3) by tables, uint8 (256,)."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    # A table for one channel is far faster than one for all three.
+    hue = cv2.extractChannel(hsv, 0)
+    cv2.insertChannel(cv2.LUT(hue, wheel, dst=hue), hsv, 0)
+    if scale is not None:
+        saturation = cv2.extractChannel(hsv, 1)
+        cv2.insertChannel(cv2.LUT(saturation, scale, dst=saturation), hsv, 1)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=hsv)
 
 
 def random_affine(size: Size, rng: np.random.Generator, *, shift: float, rotation: float, shear: float) -> np.ndarray:
@@ -77,15 +87,26 @@ def keeps_objects(labels: np.ndarray, homography: np.ndarray, objects: int, min_
 
     Areas are counted in pixels of the source image `labels` (H, W): a stretched crop gains none.
     """
-    height, width = labels.shape
-    y, x = np.nonzero(labels)
-    ids = labels[y, x]
-    points = homography @ np.stack([x + 0.5, y + 0.5, np.ones(len(x))])
-    u, v = points[0] / points[2], points[1] / points[2]
-    inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
-    before = np.bincount(ids, minlength=objects + 1)[1:]
-    after = np.bincount(ids[inside], minlength=objects + 1)[1:]
+    ids = slice(1, objects + 1)
+    before, after = label_maps.counts(labels)[ids], _counts_inside(labels, homography)[ids]
     return bool(np.all(after >= np.maximum(KEPT_PART * before, min_area)))
+
+
+def _counts_inside(labels: np.ndarray, homography: np.ndarray) -> np.ndarray:
+    """How many pixels of each value of labels (H, W) a warp leaves inside the frame: int (256,).
+
+    Under rotation, shear and perspective a pixel at the very edge may count either way (OpenCV rounds positions).
+    """
+    if homography[[0, 1, 2, 2], [1, 0, 0, 1]].any():
+        return label_maps.counts(labels, warps.covers(labels.shape, np.linalg.inv(homography), labels.shape))
+    # Stretched and moved alone: what stays is a box.
+    box = []
+    for side, scale, offset in zip(labels.shape, homography[[1, 0], [1, 0]], homography[[1, 0], [2, 2]], strict=True):
+        position = scale * (np.arange(side) + 0.5) + offset
+        inside = np.flatnonzero((position >= 0) & (position < side))
+        box.append(slice(inside[0], inside[-1] + 1) if len(inside) else slice(0))
+    part = labels[tuple(box)]
+    return label_maps.counts(part) if part.size else np.zeros(label_maps.VALUES, int)
 
 
 def object_crop(size: Size, labels: np.ndarray, objects: int, min_area: float, rng: np.random.Generator) -> np.ndarray:

@@ -3,13 +3,15 @@
 Batches hold clips with the same number of objects and aspect ratios within 0.1 (specification section 5.1).
 """
 
+import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
@@ -28,6 +30,12 @@ class Sample:
     labels: np.ndarray
     valid: np.ndarray
     annotated: tuple[bool, ...]
+
+    @classmethod
+    def empty(cls, size: tuple[int, int], annotated: tuple[bool, ...]) -> "Sample":
+        """A clip of frames of height and width `size`, to be written into."""
+        shape = (len(annotated), *size)
+        return cls(np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8), np.empty(shape, bool), annotated)
 
 
 @dataclass(frozen=True)
@@ -101,18 +109,24 @@ def collate(
     sizes = sizes or [s.labels.shape[1:] for s in samples]
     height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
     height, width = height + -height % multiple, width + -width % multiple
-    images = np.zeros((len(samples), frames, height, width, 3), np.uint8)
-    labels = np.zeros((len(samples), frames, height, width), np.uint8)
-    valid = np.zeros((len(samples), frames, height, width), bool)
+    shape = (len(samples), frames, height, width)
+    tensors = _zeros((len(samples), frames, 3, height, width)), _zeros(shape), _zeros(shape).view(torch.bool)
+    images, labels, valid = (tensor.numpy() for tensor in tensors)
     for i, sample in enumerate(samples):
         _, h, w = sample.labels.shape
-        images[i, :, :h, :w], labels[i, :, :h, :w], valid[i, :, :h, :w] = (
-            sample.frames,
-            sample.labels,
-            sample.valid,
-        )
-    channels_first = torch.from_numpy(images).permute(0, 1, 4, 2, 3).contiguous()
-    return Clip(channels_first, torch.from_numpy(labels), torch.from_numpy(valid), objects, samples[0].annotated)
+        labels[i, :, :h, :w], valid[i, :, :h, :w] = sample.labels, sample.valid
+        for frame, channels in zip(sample.frames, images[i], strict=True):
+            padded = cv2.copyMakeBorder(frame, 0, height - h, 0, width - w, cv2.BORDER_CONSTANT)
+            cv2.split(padded, list(channels))  # writes into the batch
+    return Clip(*tensors, objects, samples[0].annotated)
+
+
+def _zeros(shape: tuple[int, ...]) -> torch.Tensor:
+    """A tensor of uint8 zeros; in a worker of the loader in shared memory, so that handing it over copies nothing."""
+    if get_worker_info() is None:
+        return torch.from_numpy(np.zeros(shape, np.uint8))  # in large pages, which torch does not ask for
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))  # as torch's own `default_collate`
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)
 
 
 class PlannedClips(Dataset):
@@ -191,8 +205,6 @@ def clips_from(dataset: PlannedClips, start: int, *, workers: int, pinned: bool 
 
 
 def _one_thread(_: int) -> None:
-    import cv2
-
     # A signal to the whole group means the training, which stops when its checkpoint is written and ends its workers.
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

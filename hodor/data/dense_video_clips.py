@@ -8,7 +8,8 @@ import numpy as np
 
 from hodor.data import augment, warps
 from hodor.data.batches import Plan, Sample, in_rounds, plan_batches
-from hodor.data.image_clips import chosen_labels, clip_size
+from hodor.data.image_clips import clip_size
+from hodor.data.label_maps import chosen_labels
 from hodor.data.packed_videos import PackedVideo
 from hodor.data.packs import training_videos
 from hodor.data.video import Video
@@ -88,7 +89,7 @@ class DenseVideoClips:
         if options.colour:  # the same for all frames
             images = [augment.colour(image, np.random.default_rng(tint), brightness=BRIGHTNESS) for image in images]
         labels = [chosen_labels(video.labels(name), chosen) for name in names]
-        return warp_together(images, labels, (True,) * len(names), (video.height, video.width), options, rng)
+        return warp_together(images, labels, (video.height, video.width), options, rng)
 
     def size(self, item: int, objects: int, rng: np.random.Generator) -> warps.Size:
         """Height and width of the clip that `make` gives for the same arguments; decodes masks to find its video."""

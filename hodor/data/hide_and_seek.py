@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from hodor.data.batches import Sample
+from hodor.data.warps import black_out
 from hodor.training.options import HideAndSeek
 
 
@@ -22,7 +23,7 @@ def hide(sample: Sample, options: HideAndSeek, probability: float, rng: np.rando
         cells[0] = False
     rows = np.arange(height) * options.grid // height
     columns = np.arange(width) * options.grid // width
-    hidden = cells[:, rows[:, None], columns[None]]
-    frames = np.where(hidden[..., None], np.uint8(0), sample.frames)
-    labels = sample.labels if options.labels == "keep" else np.where(hidden, np.uint8(0), sample.labels)
-    return replace(sample, frames=frames, labels=labels, valid=sample.valid & ~hidden)
+    shown = ~cells.take(rows, axis=1).take(columns, axis=2)
+    frames = np.stack([black_out(frame.copy(), where) for frame, where in zip(sample.frames, shown, strict=True)])
+    labels = sample.labels if options.labels == "keep" else sample.labels * shown.view(np.uint8)
+    return replace(sample, frames=frames, labels=labels, valid=sample.valid & shown)

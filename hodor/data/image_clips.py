@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hodor.data import augment, warps
+from hodor.data import augment, label_maps, warps
 from hodor.data.batches import Plan, Sample, equal_object_counts, plan_batches
 from hodor.data.image_sets import StillImage, StillObject, pool
 from hodor.data.packs import training_images
@@ -58,11 +58,9 @@ class ImageClips:
         candidate, options = self.candidates[item], self.options
         chosen = np.sort(rng.choice(len(candidate.objects), objects, replace=False))
         image = candidate.image.read()
-        labels = np.zeros(image.shape[:2], np.uint8)
         if options.overlap == "smaller-on-top":
             chosen = chosen[np.argsort([-candidate.objects[index].area for index in chosen], kind="stable")]
-        for i, index in enumerate(chosen):  # a later one covers an earlier one
-            labels[candidate.objects[index].mask(*labels.shape)] = i + 1
+        labels = label_maps.draw((candidate.objects[i].mask(*image.shape[:2]) for i in chosen), image.shape[:2])
         if options.colour:
             image = augment.colour(image, rng, brightness=BRIGHTNESS)
         # A packed picture may be stored smaller than its image: sizes and areas are the image's.
@@ -75,11 +73,15 @@ class ImageClips:
         inner = warps.scaling(small.shape[:2], source)
         for _ in range(ATTEMPTS):
             homographies = augment.image_warps(labels, objects, options.frames, least, rng)
-            warped = [clip_warp(small, small_labels, outer @ h @ inner, target, options) for h in homographies]
-            if visible_at_stride_8(warped[0][1], objects):
+            first = clip_labels(small_labels, outer @ homographies[0] @ inner, target, options)
+            if visible_at_stride_8(first[0], objects):
                 break
-        frames, moved, valid = (np.stack(parts) for parts in zip(*warped, strict=True))
-        return Sample(frames, moved, valid, (True,) * options.frames)
+        sample = Sample.empty(target, (True,) * options.frames)
+        for i, h in enumerate(homographies):
+            matrix = outer @ h @ inner
+            sample.labels[i], sample.valid[i] = clip_labels(small_labels, matrix, target, options) if i else first
+            clip_image(small, matrix, sample.valid[i], options, out=sample.frames[i])
+        return sample
 
 
 def usable(images: Sequence[StillImage], options: StageOptions) -> list[Candidate]:
@@ -97,13 +99,6 @@ def usable(images: Sequence[StillImage], options: StageOptions) -> list[Candidat
         if kept:
             out.append(Candidate(image, kept))
     return out
-
-
-def chosen_labels(truth: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Labels with the ids `chosen`, in their order, as 1, 2, ...; everything else, void too, is background."""
-    renamed = np.zeros(256, np.uint8)
-    renamed[chosen] = np.arange(1, len(chosen) + 1)
-    return renamed[truth]
 
 
 def scaled_area(
@@ -130,13 +125,18 @@ def clip_size(size: tuple[int, int], options: StageOptions) -> tuple[int, int]:
     return round(size[0] * scale), round(size[1] * scale)
 
 
-def clip_warp(
-    image: np.ndarray, labels: np.ndarray, homography: np.ndarray, size: tuple[int, int], options: StageOptions
-) -> tuple[np.ndarray, ...]:
-    """One frame of a clip (`warps.apply`) with the stage's resampling and what it shows beside the image."""
-    return warps.apply(
-        image, labels, homography, size, cubic=options.resampling == "cubic", keep_edge=options.exposed == "edge"
-    )
+def clip_labels(
+    labels: np.ndarray, homography: np.ndarray, size: tuple[int, int], options: StageOptions
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of one frame of a clip and where it shows the image (`warps.apply_labels`), by the stage's settings."""
+    return warps.apply_labels(labels, homography, size, keep_edge=options.exposed == "edge")
+
+
+def clip_image(
+    image: np.ndarray, homography: np.ndarray, valid: np.ndarray, options: StageOptions, out: np.ndarray
+) -> None:
+    """Writes the picture of one frame of a clip into `out` (`warps.apply_image`), with the stage's resampling."""
+    warps.apply_image(image, homography, valid, cubic=options.resampling == "cubic", out=out)
 
 
 def visible_at_stride_8(labels: np.ndarray, objects: int) -> bool:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from hodor.data.augment import turn_hue
+
 # Weights of red, green and blue in grey (ITU-R BT.601).
 _GREY = np.array([0.299, 0.587, 0.114])
 
@@ -43,7 +45,7 @@ def jitter(
         if kind == 0:
             image = _levels(image, 1 + change, 0.0)
         elif kind == 1:
-            mask = None if valid is None else valid.astype(np.uint8)
+            mask = None if valid is None else valid.view(np.uint8)
             mean = float(np.dot(cv2.mean(image, mask)[:3], _GREY))
             image = _levels(image, 1 + change, -change * mean)
         elif kind == 2:
@@ -63,8 +65,5 @@ def _levels(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
 
 
 def _turn_hue(image: np.ndarray, part: float) -> np.ndarray:
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    keep = np.arange(256, dtype=np.uint8)
     # OpenCV's hue has 180 steps.
-    wheel = np.rint((np.arange(256) + part * 180) % 180).astype(np.uint8) % 180
-    return cv2.cvtColor(cv2.LUT(hsv, np.stack([wheel, keep, keep], -1)[None]), cv2.COLOR_HSV2RGB)
+    return turn_hue(image, np.rint((np.arange(256) + part * 180) % 180).astype(np.uint8) % 180)

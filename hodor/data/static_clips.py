@@ -11,17 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from hodor.data import label_maps
 from hodor.data.batches import Plan, Sample, plan_batches
 from hodor.data.hide_and_seek import hide, hiding_probability
-from hodor.data.image_clips import ATTEMPTS, chosen_labels, scaled_area
+from hodor.data.image_clips import ATTEMPTS, scaled_area
 from hodor.data.image_sets import INSTANCES, StillImage, StillObject, pool
 from hodor.data.images import VOID
+from hodor.data.label_maps import chosen_labels
 from hodor.data.packs import training_images
-from hodor.data.warps import Size
+from hodor.data.warps import Frame, Size
 from hodor.training.options import StageOptions
-
-Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""uint8 (h, w, 3), uint8 (h, w), bool (h, w): image, labels, where the image is shown."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,7 @@ class StaticClips(ABC):
         chosen = np.sort(rng.choice(shown, min(objects, len(shown)), replace=False))
         frames = [first] + [self.draw(camera, rng, None) for _ in range(options.frames - 1)]
         images, moved, valid = (np.stack(parts) for parts in zip(*frames, strict=True))
-        followed = chosen_labels(moved, chosen)
-        followed[moved == VOID] = VOID
+        followed = np.stack([chosen_labels(labels, chosen, keep=VOID) for labels in moved])
         sample = Sample(images, followed, valid, (True,) * options.frames)
         if options.hide_and_seek is not None:
             probability = hiding_probability(options.hide_and_seek, step, options.steps)
@@ -141,9 +139,7 @@ def label_map(candidate: Candidate, size: Size) -> np.ndarray:
 
     `size` is that of the picture as read.
     """
-    labels = np.zeros(size, np.uint8)
-    for i, item in enumerate(candidate.objects):
-        labels[item.mask(*size)] = i + 1
+    labels = label_maps.draw((item.mask(*size) for item in candidate.objects), size)
     void = candidate.image.void()
     if void is not None:
         labels[void] = VOID
@@ -152,13 +148,13 @@ def label_map(candidate: Candidate, size: Size) -> np.ndarray:
 
 def visible(labels: np.ndarray, least: float) -> np.ndarray:
     """Ids of the objects that cover at least `least` pixels, and one, of `labels` (h, w)."""
-    areas = np.bincount(labels.ravel(), minlength=256)[1:VOID]
+    areas = label_maps.counts(labels)[1:VOID]
     return np.flatnonzero(areas >= max(least, 1)) + 1
 
 
 def largest(labels: np.ndarray) -> np.ndarray:
     """Id of the largest object of `labels` (h, w), as an array of one; empty where there is no object."""
-    areas = np.bincount(labels.ravel(), minlength=256)[1:VOID]
+    areas = label_maps.counts(labels)[1:VOID]
     return np.array([areas.argmax() + 1]) if areas.any() else np.zeros(0, int)
 
 

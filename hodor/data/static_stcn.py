@@ -69,8 +69,8 @@ class StcnClips(StaticClips):
         image, labels, valid = self._read(camera, clip, frame, random_points(rng) if bent else None)
         if self.options.colour:
             image = jitter(image, FRAME_JITTER, rng, valid)
-        image[~valid], labels[~valid] = 0, 0
-        return image, labels, valid
+        labels *= valid.view(np.uint8)
+        return warps.black_out(image, valid), labels, valid
 
     def _read(
         self, camera: Camera, clip: np.ndarray, frame: np.ndarray, spline: tuple[np.ndarray, np.ndarray] | None

@@ -1,5 +1,6 @@
 """Thin-plate-spline warps (STCN's static clips; baselines specification, sections 3.2 and 3.7)."""
 
+import cv2
 import numpy as np
 
 POINTS = 12
@@ -38,17 +39,20 @@ def source_positions(points: np.ndarray, displacements: np.ndarray, side: int) -
     x, y = centres[None, :], centres[:, None]
     square_x = (x - moved[:, :1].astype(np.float32)) ** 2  # (N, side)
     square_y = (y.T - moved[:, 1:].astype(np.float32)) ** 2
-    out = np.empty((side, side, 2), np.float32)
+    planes = []
     for axis in (0, 1):
         constant, by_x, by_y = weights[count:, axis]
-        out[..., axis] = (x if axis == 0 else y) + constant + by_x * x + by_y * y
+        planes.append((x if axis == 0 else y) + constant + by_x * x + by_y * y)
+    part = np.empty((side, side), np.float32)
     for i in range(count):
         bend = _kernel(square_y[i][:, None] + square_x[i][None])
         for axis in (0, 1):
-            out[..., axis] += weights[i, axis] * bend
-    return out * side
+            planes[axis] += np.multiply(weights[i, axis], bend, out=part)
+    return cv2.merge(planes) * np.float32(side)
 
 
 def _kernel(squares: np.ndarray) -> np.ndarray:
     """r^2 log r of squared distances, up to a factor that the weights take up."""
-    return squares * np.log(squares + np.asarray(1e-12, squares.dtype))
+    logarithm = squares + np.asarray(1e-12, squares.dtype)
+    np.log(logarithm, out=logarithm)
+    return np.multiply(squares, logarithm, out=logarithm)

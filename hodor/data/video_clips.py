@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from hodor.data import augment, warps
+from hodor.data import augment, label_maps, warps
 from hodor.data.batches import Plan, Sample, in_rounds, plan_batches
-from hodor.data.image_clips import ATTEMPTS, chosen_labels, clip_size, clip_warp, scaled_area, visible_at_stride_8
+from hodor.data.image_clips import ATTEMPTS, clip_image, clip_labels, clip_size, scaled_area, visible_at_stride_8
 from hodor.data.images import VOID
+from hodor.data.label_maps import chosen_labels
 from hodor.data.packed_videos import PackedVideo
 from hodor.data.packs import training_videos
 from hodor.data.video import Video
@@ -75,47 +77,44 @@ class SparseVideoClips:
         for position in (candidate.annotated, *others):
             image = video.frame(video.frames[position])
             images.append(augment.colour(image, rng, brightness=BRIGHTNESS) if options.colour else image)
-        nothing = np.zeros_like(labels)
-        annotated = (True,) + (False,) * len(others)
-        original = (video.height, video.width)
-        return warp_together(images, [labels] + [nothing] * len(others), annotated, original, options, rng)
+        return warp_together(images, [labels] + [None] * len(others), (video.height, video.width), options, rng)
 
 
 def warp_together(
     images: list[np.ndarray],
-    labels: list[np.ndarray],
-    annotated: tuple[bool, ...],
+    labels: list[np.ndarray | None],
     original: warps.Size,
     options: StageOptions,
     rng: np.random.Generator,
 ) -> Sample:
     """A clip of frames that all get the same flip and the same warp, which keeps the objects of the first frame.
 
-    `original`: height and width of the video, which may be stored smaller.
+    `labels`: None for a frame without annotation. `original`: height and width of the video, which may be stored
+    smaller.
     """
     reference = labels[0]
-    size, objects = reference.shape, len(np.unique(reference[reference > 0]))
+    size, objects = reference.shape, np.count_nonzero(label_maps.counts(reference)[1:])
     target = clip_size(original, options)
     least = scaled_area(options.min_area, original, options, size)
     flipped = warps.flip(size) if rng.random() < 0.5 else np.eye(3)
     outer = warps.scaling(size, target) @ flipped
+    images = [warps.shrink_image(image, target) for image in images]
+    labels = [None if each is None else warps.shrink_labels(each, target) for each in labels]
+    inner = warps.scaling(images[0].shape[:2], size)
     for attempt in range(ATTEMPTS):
         inside = augment.video_warp(reference, objects, least, rng) if attempt + 1 < ATTEMPTS else np.eye(3)
-        homography = outer @ inside
-        first = _warp(images[0], reference, homography, target, options)
-        if visible_at_stride_8(first[1], objects):
+        homography = outer @ inside @ inner
+        first, valid = clip_labels(labels[0], homography, target, options)
+        if visible_at_stride_8(first, objects):
             break
-    warped = [first] + [_warp(*pair, homography, target, options) for pair in zip(images[1:], labels[1:], strict=True)]
-    frames, moved, valid = (np.stack(parts) for parts in zip(*warped, strict=True))
-    return Sample(frames, moved, valid, annotated)
-
-
-def _warp(
-    image: np.ndarray, labels: np.ndarray, homography: np.ndarray, target: tuple[int, int], options: StageOptions
-) -> tuple[np.ndarray, ...]:
-    small, small_labels = warps.shrink(image, labels, target)
-    inner = warps.scaling(small.shape[:2], image.shape[:2])
-    return clip_warp(small, small_labels, homography @ inner, target, options)
+    sample = Sample.empty(target, tuple(each is not None for each in labels))
+    sample.valid[:] = valid  # what one warp shows of frames of one size is the same in all
+    sample.labels[0] = first
+    for i, (image, truth) in enumerate(zip(images, labels, strict=True)):
+        clip_image(image, homography, valid, options, out=sample.frames[i])
+        if i:
+            sample.labels[i] = 0 if truth is None else clip_labels(truth, homography, target, options)[0]
+    return sample
 
 
 def usable(video: Video | PackedVideo, source: Source, options: StageOptions) -> Candidate | None:
@@ -146,12 +145,12 @@ def large_objects(labels: np.ndarray, options: StageOptions, original: warps.Siz
     area = scaled_area(options.min_area, original, options, labels.shape)
     side = options.min_side * np.sqrt(scaled_area(1.0, original, options, labels.shape))
     out = []
-    for object_id in np.unique(labels):
-        if object_id in (0, VOID):
+    areas = label_maps.counts(labels)
+    for object_id in np.flatnonzero(areas[:VOID]):
+        if object_id == 0 or areas[object_id] < area:
             continue
-        mask = labels == object_id
-        box = [np.ptp(np.flatnonzero(mask.any(axis))) + 1 for axis in (0, 1)]
-        if mask.sum() >= area and min(box) >= side:
+        _, _, *box = cv2.boundingRect(cv2.compare(labels, int(object_id), cv2.CMP_EQ))
+        if min(box) >= side:
             out.append(int(object_id))
     return tuple(out)
 

@@ -135,6 +135,26 @@ def test_keeps_objects_counts_source_pixels():
     assert not augment.keeps_objects(only, left_half, 1, 701)
 
 
+@pytest.mark.parametrize("kind", ["crop", "affine", "perspective"])
+def test_pixels_kept_are_those_whose_centres_stay_inside(kind):
+    labels = np.random.default_rng(0).integers(0, 4, (60, 80)).astype(np.uint8)
+    y, x = np.nonzero(labels >= 0)
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        homography = {
+            "crop": lambda rng: augment.random_crop((60, 80), rng, 0.6),
+            "affine": lambda rng: augment.random_affine((60, 80), rng, shift=0.2, rotation=20, shear=10),
+            "perspective": lambda rng: augment.random_perspective((60, 80), rng, (0.08, 0.10)),
+        }[kind](rng)
+        u, v, w = homography @ np.stack([x + 0.5, y + 0.5, np.ones(len(x))])
+        inside = (u / w >= 0) & (u / w < 80) & (v / w >= 0) & (v / w < 60)
+        wanted = np.bincount(labels[y, x][inside], minlength=256)
+        found = augment._counts_inside(labels, homography)
+        assert np.abs(found - wanted).max() <= (0 if kind == "crop" else 1) and 0 < found.sum() < labels.size
+    away = warps.move(100, 0)
+    assert not augment._counts_inside(labels, away).any()
+
+
 def test_preserving_crop_holds_everything_or_is_none():
     _, labels = coloured()
     for seed in range(30):

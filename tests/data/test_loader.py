@@ -95,6 +95,22 @@ def test_batches_do_not_depend_on_workers_or_where_training_resumes(world, kind)
             assert all(same(ours, theirs) for ours, theirs in zip(loaded, alone[start:], strict=True))
 
 
+class SharedTensors(PlannedClips):
+    """Tells of each tensor of a batch whether it is in shared memory where it is made."""
+
+    def __getitem__(self, step):
+        clip = super().__getitem__(step)
+        return [tensor.is_shared() for tensor in (clip.frames, clip.labels, clip.valid)]
+
+
+def test_workers_make_batches_in_shared_memory(world):
+    """So that handing them over copies nothing."""
+    clips = planned(world, "images", steps=1)
+    clips.__class__ = SharedTensors
+    assert list(clips_from(clips, 0, workers=1)) == [[True] * 3]
+    assert list(clips_from(clips, 0, workers=0)) == [[False] * 3]
+
+
 def test_loading_leaves_the_random_numbers_of_training_alone(world):
     torch.manual_seed(5)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()

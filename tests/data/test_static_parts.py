@@ -1,10 +1,12 @@
 """The parts of static-image clips: Hide-and-Seek, thin-plate splines, colour jitter, warps at any positions."""
 
+import cv2
 import numpy as np
 import pytest
 from scipy.interpolate import RBFInterpolator
 
 from hodor.data import warps
+from hodor.data.augment import turn_hue
 from hodor.data.batches import Sample
 from hodor.data.hide_and_seek import hide, hiding_probability
 from hodor.data.jitter import Strength, greyscale, jitter
@@ -143,12 +145,52 @@ def test_covers_is_where_apply_shows_the_source():
         assert np.array_equal(warps.covers((20, 30), homography, (16, 24)), shown)
 
 
+@pytest.mark.parametrize("values", [4, 255, 256])
+@pytest.mark.parametrize("cubic", [False, True])
+def test_one_reading_for_labels_and_what_is_shown_is_as_good_as_two(values, cubic):
+    """Also with void (255), with labels of all 256 values, and for frames that lie wholly in the picture or beside it."""
+    rng = np.random.default_rng(values)
+    image = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    labels = np.resize(rng.permutation(values).astype(np.uint8), (60, 80))
+    if values == 255:
+        labels[labels == 3] = 255
+    half = warps.move(0.5, 0.5)
+    shares = set()
+    for scale in (0.5, 0.9, 1.6, 2.5):
+        for _ in range(4):
+            turn = warps.affine((60, 80), shift=tuple(rng.uniform(-0.2, 0.2, 2)), rotation=9, shear=4)
+            bend = warps.perspective((60, 80), rng.uniform(0, 0.2, (4, 2)))
+            homography = warps.zoom((60, 80), scale, scale) @ turn @ (bend if rng.random() < 0.5 else np.eye(3))
+            matrix, where = np.linalg.inv(half) @ homography @ half, (80, 60)
+            reading = {"flags": cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
+            wanted = cv2.warpPerspective(image, matrix, where, **reading)
+            shown = cv2.warpPerspective(np.ones((60, 80), np.uint8), matrix, where, flags=cv2.INTER_NEAREST) > 0
+            wanted[~shown] = 0
+            found = warps.apply(image, labels, homography, (60, 80), cubic=cubic)
+            moved = cv2.warpPerspective(labels, matrix, where, flags=cv2.INTER_NEAREST)
+            for ours, theirs in zip(found, (wanted, moved, shown), strict=True):
+                assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
+            shares.add(bool(shown.all()))
+    assert shares == {True, False}
+
+
 def test_zoom_is_about_the_centre():
     matrix = warps.zoom((20, 30), 2.0, 0.5)
     assert np.allclose(matrix @ [15, 10, 1], [15, 10, 1]) and np.allclose(matrix @ [16, 12, 1], [17, 11, 1])
 
 
 # Colours
+
+
+def test_hues_turned_in_their_own_channel_are_those_of_a_table_for_three():
+    rng = np.random.default_rng(0)
+    image, keep = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8), np.arange(256, dtype=np.uint8)
+    wheel, scale = (np.roll(keep[:180], 40).repeat(2)[:256] % 180), np.minimum(keep, 200)
+    tables = np.stack([wheel, scale, keep], -1)[None]
+    wanted = cv2.cvtColor(cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), tables), cv2.COLOR_HSV2RGB)
+    before = image.copy()
+    assert np.array_equal(turn_hue(image, wheel, scale), wanted) and np.array_equal(image, before)
+
 
 GREY = np.full((8, 8, 3), 100, np.uint8)
 

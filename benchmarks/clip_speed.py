@@ -1,0 +1,150 @@
+"""How fast training clips are made: of each kind of stage, on one core and by the loader on all, at scale paper.
+
+    python benchmarks/clip_speed.py                       # on generated pictures, about 2 minutes
+    python benchmarks/clip_speed.py --mirror FOLDER       # on real ones: FOLDER/{coco,davis}/<archive>
+    python benchmarks/clip_speed.py --tiny --rounds 1     # to try it
+
+Clips are read from packs and batched, as in training. On one core the ways alternate: as `hodor.data` makes them (warps
+composed, one resampling a frame), and the straightforward way (`stepwise_clips`: one warp after the other, each a resampling
+of a float32 picture), from the same random numbers. The clips of both must agree but for what resampling loses.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from clip_data import STAGES, stage_at_hand, write_data_sets, write_packs
+from harness import RESULTS, alternate, spread, write_result
+from stepwise_clips import stepwise
+
+from hodor.data.batches import PlannedClips, clips_from
+from hodor.data.clip import Clip
+from hodor.training.options import StageOptions
+from hodor.training.run import CLIPS
+
+# Least part of the pixels of a kind that must have the same label both ways, and largest mean difference of grey levels.
+SAME_LABELS = 0.97
+SAME_COLOURS = 8.0
+# Batches that a worker of the loader has ready before it waits, and one more.
+READY = 5
+TARGET_CORES = 16
+HEADER = [
+    "| stage | clip | clips/s, one core | images/s, one core | straightforward, clips/s | times as fast | same labels "
+    "| loader, clips/s | x16 cores |",
+    "|---|---|---|---|---|---|---|---|---|",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--mirror", type=Path, help="folder with <data set>/<archive>; without: generated pictures")
+    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=3, help="that a way makes in a round")
+    parser.add_argument("--seconds", type=float, default=3.0, help="that the loader is watched for")
+    parser.add_argument("--tiny", action="store_true", help="small pictures and clips")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    cores = len(os.sched_getaffinity(0))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        write_data_sets(options.stages, options.mirror, data, tiny=options.tiny)
+        for name in options.stages:
+            stage = stage_at_hand(name, tiny=options.tiny)
+            write_packs(stage, data)
+            rows.append(measure(name, stage, data, options, cores))
+            # Written after each stage: what was measured is not lost.
+            path = write_result("clip_speed", report(rows, options, cores), options.out)
+    print(path)
+
+
+def measure(name: str, stage: StageOptions, data: Path, options: argparse.Namespace, cores: int) -> str:
+    """The row of one stage; SystemExit where the two ways make different clips."""
+    source = CLIPS[stage.kind](stage, data)
+    clips = PlannedClips(source.plan(0), source.make, source.size, seed=0, multiple=stage.padding_multiple)
+    middle = len(clips) // 2  # of the training: parts of pictures are hidden by then, where the stage does that
+    steps = range(middle, middle + options.batches)
+
+    def composed() -> list[Clip]:
+        return [clips[step] for step in steps]
+
+    def straightforward() -> list[Clip]:
+        with stepwise():
+            return composed()
+
+    same = agreement(name, composed(), straightforward())
+    ways: dict[str, Callable[[], object]] = {"composed": composed, "straightforward": straightforward}
+    times = alternate(ways, options.rounds)
+    number, frames = len(steps) * stage.batch, stage.frames
+    ours, theirs = (number / times[way].median for way in ways)
+    loaded = loader_rate(clips, middle, cores, options.seconds)
+    ratio = spread(times["composed"].faster_than(times["straightforward"]))
+    height, width = composed()[0].labels.shape[-2:]
+    return (
+        f"| {name} | {frames} x {width} x {height} | {ours:.1f} | {ours * frames:.1f} | {theirs:.1f} | {ratio} "
+        f"| {100 * same:.2f} % | {loaded:.1f} | {loaded * TARGET_CORES / cores:.0f} |"
+    )
+
+
+def agreement(name: str, ours: list[Clip], theirs: list[Clip]) -> float:
+    """The part of pixels that have the same label both ways; SystemExit where labels or colours differ too much."""
+    labels, colours = [], []
+    for mine, other in zip(ours, theirs, strict=True):
+        for one, two in zip(clips_of(mine), clips_of(other), strict=True):
+            both = one[2] & two[2]
+            labels.append(np.mean((one[1] == two[1])[both]))
+            shown = np.broadcast_to(both[:, None], one[0].shape)
+            colours.append(np.mean(np.abs(one[0].astype(int) - two[0])[shown]))
+    # An object at a limit may pass it one way alone, and the clip is then drawn again: such a clip is another one.
+    if statistics.median(labels) < SAME_LABELS or statistics.median(colours) > SAME_COLOURS:
+        raise SystemExit(f"{name}: the two ways make different clips (labels {labels}, grey levels {colours})")
+    return statistics.median(labels)
+
+
+def clips_of(batch: Clip) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Frames, labels and valid pixels of each clip."""
+    return list(zip(batch.frames.numpy(), batch.labels.numpy(), batch.valid.numpy(), strict=True))
+
+
+def loader_rate(clips: PlannedClips, start: int, cores: int, seconds: float) -> float:
+    """Clips a second of the loader with a worker for each core, once what was ready in advance is used up."""
+    loaded = clips_from(clips, start, workers=cores)
+    for _ in range(READY * cores):
+        next(loaded)
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        count += len(next(loaded).frames)
+    passed = time.perf_counter() - began
+    loaded.close()
+    return count / passed
+
+
+def report(rows: list[str], options: argparse.Namespace, cores: int) -> list[str]:
+    """The lines of the result."""
+    pictures = "archives of a mirror" if options.mirror else "generated pictures"
+    sizes = "small sizes, a trial" if options.tiny else "sizes and batches of scale paper"
+    return [
+        "# Clips made a second",
+        "",
+        f"Pictures: {pictures}, {sizes}, from packs. {options.rounds} rounds of {options.batches} batches; medians, and "
+        "for the ratio to the straightforward way (one warp after the other, float32) median and range.",
+        f"Loader: {cores} workers on {cores} cores, collation and hand-over included. The last column is no "
+        f"measurement: it is the loader's rate times {TARGET_CORES}/{cores}.",
+        "",
+        *HEADER,
+        *rows,
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Label maps, uint8 (H, W): drawing them from masks, counting, renaming and finding their objects."""
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+
+VALUES = 256
+
+
+def draw(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """The labels of masks (bool (H, W), at most 255 of them): 1, 2, ... in their order, a later one on top."""
+    labels = None
+    for i, mask in enumerate(masks):
+        shown = np.multiply(mask.view(np.uint8), np.uint8(i + 1))
+        # The largest label is the latest.
+        labels = shown if labels is None else np.maximum(labels, shown, out=labels)
+    if labels is None:
+        return np.zeros(size, np.uint8)
+    # COCO's masks lie column by column.
+    return labels if labels.flags.c_contiguous else cv2.transpose(labels.T)
+
+
+def counts(labels: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+    """How many pixels have each value, int (256,); only pixels where `where`, bool (H, W), is True, if given."""
+    mask = None if where is None else where.view(np.uint8)
+    return cv2.calcHist([labels], [0], mask, [VALUES], [0, VALUES]).ravel().astype(int)
+
+
+def chosen_labels(truth: np.ndarray, chosen: np.ndarray, keep: int | None = None) -> np.ndarray:
+    """Labels with the ids `chosen`, in their order, as 1, 2, ...; `keep` stays, everything else is background."""
+    renamed = np.zeros(VALUES, np.uint8)
+    renamed[chosen] = np.arange(1, len(chosen) + 1)
+    if keep is not None:
+        renamed[keep] = keep
+    return cv2.LUT(truth, renamed)
+
+
+def unused(labels: np.ndarray) -> int | None:
+    """A value that no pixel has; None where all are in use."""
+    if cv2.minMaxLoc(labels)[1] < VALUES - 1:
+        return VALUES - 1
+    free = np.flatnonzero(counts(labels) == 0)
+    return int(free[0]) if len(free) else None
