@@ -11,7 +11,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional
 
 from hodor.models import deformable
-from hodor.models.deformable import DeformableConv, deformable_conv2d
+from hodor.models.deformable import DeformableConv, deformable_conv2d, gathered_conv2d, sampled_conv2d
 
 
 def by_definition(x, offsets, weight, bias):
@@ -51,6 +51,36 @@ def test_without_offsets_it_is_a_convolution():
     x, offsets, weight, bias = inputs()
     expected = functional.conv2d(x, weight, bias, padding=1)
     assert torch.allclose(deformable_conv2d(x, 0 * offsets, weight, bias), expected, atol=1e-9)
+
+
+def test_gathered_rows_are_the_definition_too(monkeypatch):
+    monkeypatch.setattr(deformable, "_PIXELS", 7)  # pieces that end within a row
+    for height, width, scale in ((4, 5, 2.0), (1, 6, 1.0), (3, 3, 8.0), (3, 3, 1e12)):
+        arguments = inputs(height, width, scale)
+        for bias in (arguments[3], None):
+            found = gathered_conv2d(*arguments[:3], bias)
+            torch.testing.assert_close(found, sampled_conv2d(*arguments[:3], bias), atol=1e-9, rtol=0)
+    arguments = inputs()
+    assert torch.allclose(gathered_conv2d(*arguments), by_definition(*arguments), atol=1e-9)
+
+
+def test_gathering_is_for_inference_alone(monkeypatch):
+    calls = []
+    monkeypatch.setattr(deformable, "gathered_conv2d", lambda *a: calls.append(1) or sampled_conv2d(*a))
+    arguments = inputs(dtype=torch.float32)
+    deformable_conv2d(*arguments)
+    assert calls == [1]
+    arguments[2].requires_grad_()
+    deformable_conv2d(*arguments).sum().backward()
+    deformable_conv2d(*inputs())  # double
+    assert calls == [1]
+
+
+def test_offsets_that_are_no_numbers_show():
+    x, offsets, weight, bias = inputs(dtype=torch.float32)
+    offsets[0, 0, 1, 2] = float("nan")
+    found = gathered_conv2d(x, offsets, weight, bias)
+    assert found[0, :, 1, 2].isnan().all() and found[1].isfinite().all()
 
 
 def test_gradients():

@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.models.deformable import DeformableConv
+from hodor.models.forms import cpu_inference, inference
 from hodor.models.hodor.position import sine_position
+from hodor.models.winograd import Conv3x3
+
+# Pixels that go through the feed-forward layers at a time in inference on a CPU: they stay in the cache.
+_PIXELS = 1024
 
 
 @dataclass
@@ -70,9 +75,13 @@ class DescriptorAttention(nn.Module):
         ]
         q = self._split(self.q_proj(query))  # (B, heads, N, d)
         k, v = (self._split(torch.cat(parts, dim=1)) for parts in (keys, values))  # (B, heads, M, d)
+        valid = history.valid()
+        if not (self.training and self.dropout.p) and inference(q, k):
+            # Alike for all pixels.
+            bias = None if valid is None else q.new_zeros(1, len(valid)).masked_fill_(~valid, -math.inf)
+            return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
         # The release drops logits, not weights: a dropped logit is 0, not minus infinity.
         logits = self.dropout((q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1))
-        valid = history.valid()
         if valid is not None:
             logits = logits.masked_fill(~valid, -math.inf)
         return (functional.softmax(logits, dim=-1) @ v).transpose(1, 2).flatten(2)
@@ -106,10 +115,17 @@ class DecoderLayer(nn.Module):
         x = x + self.convolution_norm(functional.relu(self.convolution(x)))
         x = x.flatten(2).transpose(1, 2)  # (B, N, C)
         attended = self.cross_attention(x + position, history, object_embedding, background_embedding)
+        if not self.training and cpu_inference(x, self.fc1.weight):
+            parts = zip(x.split(_PIXELS, dim=1), attended.split(_PIXELS, dim=1), strict=True)
+            x = torch.cat([self._feed_forward(*part) for part in parts], dim=1)
+            return x.transpose(1, 2).unflatten(2, (height, width))  # channels last
+        x = self._feed_forward(x, attended)
+        return x.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+
+    def _feed_forward(self, x: Tensor, attended: Tensor) -> Tensor:
         x = self.norm1(x + self.dropout(attended))
         hidden = self.dropout(functional.relu(self.fc1(x)))
-        x = self.norm2(x + self.dropout(self.fc2(hidden)))
-        return x.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+        return self.norm2(x + self.dropout(self.fc2(hidden)))
 
 
 class Decoder(nn.Module):
@@ -120,12 +136,12 @@ class Decoder(nn.Module):
         layer = DecoderLayer(dim, heads, hidden, dropout)
         self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(layers))
         self.reduce_4 = nn.Sequential(nn.Conv2d(dim, dim // 4, 1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim // 4))
-        self.embed_4 = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim))
+        self.embed_4 = nn.Sequential(Conv3x3(dim, dim, bias=False), nn.ReLU(), nn.GroupNorm(8, dim))
         self.object_query = nn.Linear(dim, dim)
         self.background_query = nn.Linear(dim, dim)
         # One more background channel, which no descriptor explains.
         self.catch_all = nn.Sequential(
-            nn.Conv2d(dim, dim // 2, 3, padding=1, bias=False),
+            Conv3x3(dim, dim // 2, bias=False),
             nn.GroupNorm(8, dim // 2),
             nn.ReLU(),
             nn.Conv2d(dim // 2, 1, 1, bias=False),

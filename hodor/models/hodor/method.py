@@ -20,6 +20,7 @@ from hodor.inference.frames import Geometry, fit_frames, fit_masks
 from hodor.inference.options import InferenceOptions
 from hodor.models.backbones import normalise
 from hodor.models.base import Frame, Masks, Method, check_masks, register
+from hodor.models.forms import cpu_inference
 from hodor.models.hodor.cycles import Cycles
 from hodor.models.hodor.decoder import History
 from hodor.models.hodor.masks import (
@@ -33,6 +34,9 @@ from hodor.models.hodor.network import Features, Network
 from hodor.models.hodor.options import Options
 from hodor.models.hodor.starting import load_swin
 from hodor.training.losses import cross_entropy_and_dice
+
+# Rows of logits whose full-resolution probabilities are made at a time on a CPU.
+_ROWS = 8
 
 
 @dataclass
@@ -132,8 +136,11 @@ class Hodor(Method):
         """Maps of frames of one size, resized and padded as the settings say; one entry a frame."""
         device = next(self.parameters()).device
         fitted, valid = fit_frames(frames, Geometry.of(frames[0].shape[:2], self.inference), device)
-        maps = self.network.features(normalise(fitted, valid))
-        return [maps[i : i + 1] for i in range(len(frames))]
+        # On a CPU a batch saves nothing, and one frame's maps stay in the cache.
+        size = 1 if cpu_inference(*self.network.parameters()) else len(frames)
+        batches = zip(fitted.split(size), valid.split(size), strict=True)
+        maps = [self.network.features(normalise(*batch)) for batch in batches]
+        return [of[i : i + 1] for of in maps for i in range(size)]
 
     @torch.inference_mode()
     def start(self, frame: Frame, masks: Masks) -> State:
@@ -159,16 +166,15 @@ class Hodor(Method):
             history = [entry.extended(reference.shape[1]) for entry in history]
             new = [self._new_entry(features, reference, old)]
         logits = self.network.decode(features, self._history(history + new))
-        full = functional.softmax(resize(logits, 4), dim=1)  # (1, 1 + G + K, H, W), padded frame
-        objects = resize(object_probabilities(logits, self.network.backgrounds), 1 / 2)
+        backgrounds = self.network.backgrounds
+        objects = resize(object_probabilities(logits, backgrounds), 1 / 2)
         if reference is not None:
-            full = paste(full, reference)
             # The published path: stride 4 to full size, paste, stride 8. Without a paste it equals the line above.
             coarse = resize(functional.softmax(logits, dim=1), 4)
-            objects = resize(paste(coarse, reference)[:, 1 + self.network.backgrounds :], 1 / 8)
+            objects = resize(paste(coarse, reference)[:, 1 + backgrounds :], 1 / 8)
         entry = self._entry(*self.network.encode(features, *predicted_masks(objects, self.network.grid)))
         state.remember(history, entry, self.inference)
-        return self._output(full, state.geometry)
+        return state.geometry.restore(full_probabilities(logits, backgrounds, reference))[0]
 
     def _new_objects(self, state: State, masks: Masks) -> Tensor | None:
         """Binary masks (1, K', H, W) of new objects on the padded frame; too small ones are remembered as ignored."""
@@ -200,16 +206,6 @@ class Hodor(Method):
             torch.stack([e.backgrounds_valid for e in entries], 1),
         )
 
-    def _output(self, full: Tensor, geometry: Geometry) -> Tensor:
-        """Padded probabilities (1, 1 + G + K, H, W) -> (K + 1, H, W) at the video's own size.
-
-        The release labels a pixel by its largest channel before the background's are merged; the largest of them as
-        channel 0 gives the same labels (so the channels sum to at most 1).
-        """
-        split = 1 + self.network.backgrounds
-        merged = torch.cat([full[:, :split].amax(1, keepdim=True), full[:, split:]], dim=1)
-        return geometry.restore(merged)[0]
-
 
 def followed_labels(labels: Tensor, followed: Tensor) -> Tensor:
     """Labels (B, H, W) without the objects that are not `followed` (B, K): those become background."""
@@ -225,3 +221,24 @@ def paste(probabilities: Tensor, reference: Tensor) -> Tensor:
     count = reference.shape[1]
     kept = probabilities[:, :-count] * (reference.amax(1, keepdim=True) == 0)
     return torch.cat([kept, reference], dim=1)
+
+
+def full_probabilities(logits: Tensor, backgrounds: int, reference: Tensor | None = None) -> Tensor:
+    """Probabilities (1, 1 + K, H, W) of the padded frame from logits (1, 1 + G + K, H/4, W/4) at stride 4.
+
+    The release labels a pixel by its largest channel before the background's are merged; the largest of them as channel 0
+    gives the same labels (so the channels sum to at most 1). `reference` (1, K', H, W) is pasted over the last objects.
+    On a CPU so many rows at a time that they stay in the cache.
+    """
+    height, split = logits.shape[-2], 1 + backgrounds
+    rows = _ROWS if cpu_inference(logits) else height
+    parts = []
+    for first in range(0, height, rows):
+        last = min(first + rows, height)
+        above, below = max(first - 1, 0), min(last + 1, height)  # what the rows at the edges are interpolated with
+        fine = resize(logits[:, :, above:below], 4)[:, :, 4 * (first - above) : 4 * (last - above)]
+        full = functional.softmax(fine, dim=1)
+        if reference is not None:
+            full = paste(full, reference[:, :, 4 * first : 4 * last])
+        parts.append(torch.cat([full[:, :split].amax(1, keepdim=True), full[:, split:]], dim=1))
+    return torch.cat(parts, dim=2)

@@ -1,0 +1,40 @@
+"""Which form of a layer runs: the plain one, or the one for inference.
+
+Layers whose plain form is what training runs have a second one for where no gradient is asked for, above all on a CPU:
+products saved (`winograd`), rows gathered instead of maps sampled (`deformable`), work in pieces that stay in the cache
+(`swin_rows`). On a CPU all of them lay maps out channels last, so that a pixel's channels are one row of a matrix.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+_PLAIN = ContextVar("plain", default=False)
+
+
+@contextmanager
+def plain_forms() -> Iterator[None]:
+    """Within it every layer takes its plain form: what the others are compared with."""
+    before = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(before)
+
+
+def inference(*tensors: Tensor) -> bool:
+    """Whether no gradient is wanted through any of them, and the forms for inference are not refused."""
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    return not wanted and not torch.compiler.is_compiling() and not _PLAIN.get()
+
+
+def cpu_inference(*tensors: Tensor) -> bool:
+    """Whether `inference` holds and all are float32 on a CPU, with no other precision asked for."""
+    return (
+        all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+        and not torch.is_autocast_enabled("cpu")
+        and inference(*tensors)
+    )
