@@ -7,34 +7,35 @@ products saved (`winograd`), rows gathered instead of maps sampled (`deformable`
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
-_PLAIN = ContextVar("plain", default=False)
+_plain = False
 
 
 @contextmanager
 def plain_forms() -> Iterator[None]:
     """Within it every layer takes its plain form: what the others are compared with."""
-    before = _PLAIN.set(True)
+    global _plain
+    before, _plain = _plain, True
     try:
         yield
     finally:
-        _PLAIN.reset(before)
+        _plain = before
 
 
 def inference(*tensors: Tensor) -> bool:
     """Whether no gradient is wanted through any of them, and the forms for inference are not refused."""
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    return not wanted and not torch.compiler.is_compiling() and not _PLAIN.get()
+    return not wanted and not _plain
 
 
 def cpu_inference(*tensors: Tensor) -> bool:
-    """Whether `inference` holds and all are float32 on a CPU, with no other precision asked for."""
+    """Whether `inference` holds and all are float32 on a CPU, with no other precision asked for, and nothing is compiled."""
     return (
         all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
         and inference(*tensors)
     )

@@ -9,6 +9,7 @@ from hodor.inference.options import InferenceOptions
 from hodor.models.base import build_method
 from hodor.models.forms import cpu_inference, inference, plain_forms
 from hodor.models.hodor import method as hodor_method
+from hodor.models.hodor.decoder import History
 from hodor.models.hodor.method import full_probabilities, paste
 from hodor.models.swin import Swin
 from hodor.models.swin_rows import window_rows
@@ -89,6 +90,34 @@ def test_full_resolution_in_pieces(monkeypatch, pasted):
     torch.testing.assert_close(full_probabilities(logits, 4, reference), expected, atol=1e-6, rtol=0)
     with plain_forms():
         torch.testing.assert_close(full_probabilities(logits, 4, reference), expected, atol=1e-6, rtol=0)
+
+
+def test_a_longer_history_whose_end_does_not_exist_changes_nothing():
+    torch.manual_seed(0)
+    network = build_method("hodor", NARROW).eval().network
+    history = History(torch.randn(1, 2, 3, 32), torch.randn(1, 9, 3, 32))
+    longer = history.padded(5)
+    assert longer.objects.shape == (1, 2, 5, 32) and longer.valid().sum() == 3 * 11
+    with torch.no_grad():
+        features = network.features(torch.randn(1, 3, 64, 96))
+        torch.testing.assert_close(network.decode(features, longer), network.decode(features, history))
+
+
+@pytest.mark.long
+def test_compiled_decoding_changes_nothing():
+    frames = list(np.random.default_rng(0).integers(0, 256, (4, 64, 96, 3), dtype=np.uint8))
+    mask = np.zeros((64, 96), bool)
+    mask[10:50, 10:50] = True
+
+    def run(**options: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        method = build_method("hodor", NARROW, InferenceOptions(short_side=64, temporal_window=2, **options)).eval()
+        state = method.start(frames[0], {1: mask})
+        given = [None, {2: mask[::-1]}, None]
+        return [method.step(state, frame, new) for frame, new in zip(frames[1:], given, strict=True)]
+
+    for a, b in zip(run(compile=True), run(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
 
 
 def test_a_video_is_segmented_alike():

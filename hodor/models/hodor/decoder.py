@@ -40,6 +40,22 @@ class History:
         backgrounds, objects = zip(*frames, strict=True)
         return History(torch.stack(objects, 2), torch.stack(backgrounds, 2))
 
+    def padded(self, length: int) -> "History":
+        """The same history with `length` frames, of which the last do not exist: one shape however long it is."""
+        more = length - self.objects.shape[2]
+
+        def exists(valid: Tensor | None, x: Tensor) -> Tensor:
+            valid = torch.ones(x.shape[1:3], dtype=torch.bool, device=x.device) if valid is None else valid
+            return functional.pad(valid, (0, more))
+
+        objects, backgrounds = (functional.pad(x, (0, 0, 0, more)) for x in (self.objects, self.backgrounds))
+        return History(
+            objects,
+            backgrounds,
+            exists(self.objects_valid, self.objects),
+            exists(self.backgrounds_valid, self.backgrounds),
+        )
+
     def valid(self) -> Tensor | None:
         """(M,) bool in the order of the tokens, objects first, or None where all are valid."""
         if self.objects_valid is None or self.backgrounds_valid is None:

@@ -5,7 +5,7 @@ CVPR 2022, arXiv 2112.09131) with soft-masked attention (arXiv 2206.00182). Expe
 DAVIS-2017 val from images, 80.6 after cyclic training; 270 GFLOP for a frame of 512x928 with three objects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class Hodor(Method):
         super().__init__(inference)
         self.options = Options(**options)
         self.network = Network(self.options)
+        self._compiled: Callable[..., Tensor] | None = None
 
     # Training
 
@@ -165,7 +166,7 @@ class Hodor(Method):
         if reference is not None:
             history = [entry.extended(reference.shape[1]) for entry in history]
             new = [self._new_entry(features, reference, old)]
-        logits = self.network.decode(features, self._history(history + new))
+        logits = self._decode(features, self._history(history + new))
         backgrounds = self.network.backgrounds
         objects = resize(object_probabilities(logits, backgrounds), 1 / 2)
         if reference is not None:
@@ -175,6 +176,16 @@ class Hodor(Method):
         entry = self._entry(*self.network.encode(features, *predicted_masks(objects, self.network.grid)))
         state.remember(history, entry, self.inference)
         return state.geometry.restore(full_probabilities(logits, backgrounds, reference))[0]
+
+    def _decode(self, features: Features, history: History) -> Tensor:
+        length = self.inference.temporal_window + self.inference.keep_first
+        if not self.inference.compile or history.objects.shape[2] > length:  # longer where objects are given
+            return self.network.decode(features, history)
+        if self._compiled is None:
+            mode = "reduce-overhead" if features.stride_8.is_cuda else "default"
+            self._compiled = torch.compile(self.network.decode, dynamic=False, mode=mode)
+        # Cloned: the next call writes its result to the same memory.
+        return self._compiled(features, history.padded(length)).clone()
 
     def _new_objects(self, state: State, masks: Masks) -> Tensor | None:
         """Binary masks (1, K', H, W) of new objects on the padded frame; too small ones are remembered as ignored."""
