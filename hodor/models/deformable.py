@@ -16,6 +16,8 @@ from hodor.models.forms import cpu_inference
 
 # Output pixels whose taps are gathered at a time: they stay in the cache until they are multiplied.
 _PIXELS = 512
+# In a smaller map finding the neighbours costs more than reading them saves.
+_LEAST = 2**16
 
 
 def deformable_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -28,7 +30,7 @@ def deformable_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor |
     if operator is not None:
         # The operator takes one type alone; under mixed precision it casts by itself.
         return operator(x, offsets, weight, bias, padding=weight.shape[-1] // 2)
-    if cpu_inference(x, offsets, weight):
+    if x.numel() >= _LEAST and cpu_inference(x, offsets, weight):
         return gathered_conv2d(x, offsets, weight, bias)
     return sampled_conv2d(x, offsets, weight, bias)
 

@@ -37,6 +37,8 @@ from hodor.training.losses import cross_entropy_and_dice
 
 # Rows of logits whose full-resolution probabilities are made at a time on a CPU.
 _ROWS = 8
+# Pixels of a padded frame from which on a CPU takes one at a time.
+_LARGE = 2**17
 
 
 @dataclass
@@ -137,8 +139,9 @@ class Hodor(Method):
         """Maps of frames of one size, resized and padded as the settings say; one entry a frame."""
         device = next(self.parameters()).device
         fitted, valid = fit_frames(frames, Geometry.of(frames[0].shape[:2], self.inference), device)
-        # On a CPU a batch saves nothing, and one frame's maps stay in the cache.
-        size = 1 if cpu_inference(*self.network.parameters()) else len(frames)
+        # On a CPU a batch of large frames saves nothing, and one frame's maps stay in the cache.
+        alone = valid[0].numel() >= _LARGE and cpu_inference(*self.network.parameters())
+        size = 1 if alone else len(frames)
         batches = zip(fitted.split(size), valid.split(size), strict=True)
         maps = [self.network.features(normalise(*batch)) for batch in batches]
         return [of[i : i + 1] for of in maps for i in range(size)]
