@@ -151,15 +151,15 @@ class Decoder(nn.Module):
         super().__init__()
         layer = DecoderLayer(dim, heads, hidden, dropout)
         self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(layers))
-        self.reduce_4 = nn.Sequential(nn.Conv2d(dim, dim // 4, 1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim // 4))
-        self.embed_4 = nn.Sequential(Conv3x3(dim, dim, bias=False), nn.ReLU(), nn.GroupNorm(8, dim))
+        self.reduce_4 = nn.Sequential(nn.Conv2d(dim, dim // 4, 1, bias=False), nn.ReLU(True), nn.GroupNorm(8, dim // 4))
+        self.embed_4 = nn.Sequential(Conv3x3(dim, dim, bias=False), nn.ReLU(True), nn.GroupNorm(8, dim))
         self.object_query = nn.Linear(dim, dim)
         self.background_query = nn.Linear(dim, dim)
         # One more background channel, which no descriptor explains.
         self.catch_all = nn.Sequential(
             Conv3x3(dim, dim // 2, bias=False),
             nn.GroupNorm(8, dim // 2),
-            nn.ReLU(),
+            nn.ReLU(True),
             nn.Conv2d(dim // 2, 1, 1, bias=False),
         )
 
@@ -189,7 +189,10 @@ class Decoder(nn.Module):
         x = functional.interpolate(x, size=features_4.shape[-2:], mode="bilinear", align_corners=False)
         fine = self.reduce_4(features_4)
         split = fine.shape[1]
-        x = torch.cat([x[:, :split] + fine, x[:, split:]], dim=1)
+        if inference(x, fine):
+            x[:, :split] += fine
+        else:
+            x = torch.cat([x[:, :split] + fine, x[:, split:]], dim=1)
         embedded = self.embed_4(x)
         backgrounds = similarity(self.background_query(history.backgrounds), embedded, history.backgrounds_valid)
         objects = similarity(self.object_query(history.objects), embedded, history.objects_valid)

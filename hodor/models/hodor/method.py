@@ -43,19 +43,24 @@ _LARGE = 2**17
 
 @dataclass
 class Entry:
-    """Descriptors of one frame: backgrounds (1, G, C), objects (1, K, C), which of them exist, bool (K) and (G)."""
+    """Descriptors of one frame: backgrounds (1, G, C), objects (1, K, C), which of them exist, bool (K) and (G).
+
+    `complete` says that all exist, so that no step looks at (and, on a GPU, waits for) the other two.
+    """
 
     backgrounds: Tensor
     objects: Tensor
     objects_valid: Tensor
     backgrounds_valid: Tensor
+    complete: bool
 
     def extended(self, count: int) -> "Entry":
         """The same frame with `count` further objects that it does not describe."""
         if count == 0:
             return self
         objects = functional.pad(self.objects, (0, 0, 0, count))
-        return Entry(self.backgrounds, objects, functional.pad(self.objects_valid, (0, count)), self.backgrounds_valid)
+        valid = functional.pad(self.objects_valid, (0, count))
+        return Entry(self.backgrounds, objects, valid, self.backgrounds_valid, complete=False)
 
 
 @dataclass
@@ -202,20 +207,23 @@ class Hodor(Method):
 
     def _entry(self, backgrounds: Tensor, objects: Tensor) -> Entry:
         every = torch.ones(objects.shape[1] + backgrounds.shape[1], dtype=torch.bool, device=objects.device)
-        return Entry(backgrounds, objects, every[: objects.shape[1]], every[objects.shape[1] :])
+        return Entry(backgrounds, objects, every[: objects.shape[1]], every[objects.shape[1] :], complete=True)
 
     def _new_entry(self, features: Features, reference: Tensor, old: int) -> Entry:
         """Descriptors of new objects alone in their first frame; old objects count as background, which is dropped."""
         entry = self._entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)))
         objects = functional.pad(entry.objects, (0, 0, old, 0))
         valid = functional.pad(entry.objects_valid, (old, 0))
-        return Entry(entry.backgrounds, objects, valid, torch.zeros_like(entry.backgrounds_valid))
+        return Entry(entry.backgrounds, objects, valid, torch.zeros_like(entry.backgrounds_valid), complete=False)
 
     @staticmethod
     def _history(entries: list[Entry]) -> History:
+        objects, backgrounds = (torch.stack([getattr(e, of) for e in entries], 2) for of in ("objects", "backgrounds"))
+        if all(entry.complete for entry in entries):
+            return History(objects, backgrounds)
         return History(
-            torch.stack([e.objects for e in entries], 2),
-            torch.stack([e.backgrounds for e in entries], 2),
+            objects,
+            backgrounds,
             torch.stack([e.objects_valid for e in entries], 1),
             torch.stack([e.backgrounds_valid for e in entries], 1),
         )
