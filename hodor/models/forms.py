@@ -31,11 +31,16 @@ def inference(*tensors: Tensor) -> bool:
     return not wanted and not _plain
 
 
-def cpu_inference(*tensors: Tensor) -> bool:
-    """Whether `inference` holds and all are float32 on a CPU, with no other precision asked for, and nothing is compiled."""
+def cpu_float32(*tensors: Tensor) -> bool:
+    """Whether all are float32 on a CPU, no other precision is asked for, nothing is compiled, and no form is refused."""
     return (
         all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
-        and inference(*tensors)
+        and not _plain
     )
+
+
+def cpu_inference(*tensors: Tensor) -> bool:
+    """Whether both `inference` and `cpu_float32` hold."""
+    return cpu_float32(*tensors) and inference(*tensors)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.models.deformable import DeformableConv
-from hodor.models.forms import cpu_inference, inference
+from hodor.models.forms import cpu_float32, cpu_inference, inference
 from hodor.models.hodor.position import sine_position
 from hodor.models.winograd import Conv3x3
 
@@ -135,8 +135,9 @@ class DecoderLayer(nn.Module):
             parts = zip(x.split(_PIXELS, dim=1), attended.split(_PIXELS, dim=1), strict=True)
             x = torch.cat([self._feed_forward(*part) for part in parts], dim=1)
             return x.transpose(1, 2).unflatten(2, (height, width))  # channels last
-        x = self._feed_forward(x, attended)
-        return x.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+        x = self._feed_forward(x, attended).transpose(1, 2).unflatten(2, (height, width))
+        # A CPU's deformable convolution gathers rows of channels, which channels last are; a GPU's takes maps.
+        return x if cpu_float32(x) else x.contiguous()
 
     def _feed_forward(self, x: Tensor, attended: Tensor) -> Tensor:
         x = self.norm1(x + self.dropout(attended))
