@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bfloat16"], help="of ours")
+    parser.add_argument("--compile", action="store_true", help="ours decodes with compiled code")
     parser.add_argument("--profile", action="store_true", help="where the time goes, instead of how much it is")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -89,7 +90,7 @@ def lines(times: dict[str, Times], equal: list[float], options: argparse.Namespa
     """The table of a measurement."""
     network = "a narrow network" if options.small else "the paper's network (Swin-T)"
     weights = "recipe weights" if options.recipe else "untrained"
-    precision = f"{options.precision} against float32"
+    precision = f"{options.precision}{', compiled,' if options.compile else ''} against float32"
     ratio = spread(times["ours"].faster_than(times["straightforward"]))
     return [
         f"# HODOR's inference, {options.height}x{options.width}, {options.objects} objects, on {options.device}",
@@ -156,7 +157,7 @@ def work(pipe: Connection, way: str, options: argparse.Namespace) -> None:
 
                 keep_freed_memory()
             stack.enter_context(mixed(torch.device(options.device), options.precision))
-        video = Video(options)
+        video = Video(options, compiled=options.compile and way == "ours")
         answers: dict[str, Callable[[], Any]] = {
             "labels": lambda: video.labels,
             "run": lambda: video.run() is None,
@@ -187,9 +188,9 @@ def plain_attention() -> Iterator[None]:
 class Video:
     """A made-up video whose temporal window is full; `labels` are those of the frames so far."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, *, compiled: bool) -> None:
         paper = config.load(Path(__file__).resolve().parent.parent / "config", {"scale": "paper"}).scale.inference
-        settings = paper.model_dump() if hasattr(paper, "model_dump") else dict(paper)
+        settings = paper.model_dump() | {"compile": compiled}
         if options.short_side:
             settings |= {"short_side": options.short_side, "long_side": 100_000}
         torch.manual_seed(0)
