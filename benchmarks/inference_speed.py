@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a narrow network instead of the paper's")
     parser.add_argument("--recipe", type=Path, help="recipe.py of the parity cases, which makes the weights")
     parser.add_argument("--frames", type=int, default=1, help="frames of a round")
+    parser.add_argument("--before", type=int, default=3, help="frames segmented before them, at most the window's")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -186,7 +187,10 @@ def plain_attention() -> Iterator[None]:
 
 
 class Video:
-    """A made-up video whose temporal window is full; `labels` are those of the frames so far."""
+    """A made-up video whose temporal window is full; `labels` are those of the frames so far.
+
+    What the window lacks after the first frames are copies of its entries: their number counts, not what they say.
+    """
 
     def __init__(self, options: argparse.Namespace, *, compiled: bool) -> None:
         paper = config.load(Path(__file__).resolve().parent.parent / "config", {"scale": "paper"}).scale.inference
@@ -198,11 +202,13 @@ class Video:
         if options.recipe:
             fill_with(self.method, run_path(str(options.recipe))["fill"])
         self.method.to(options.device)
-        before = settings["temporal_window"] + 1
+        before = 1 + min(options.before, settings["temporal_window"] - 1)
         frames, truth = moving_discs(before + options.frames, options.objects, options.height, options.width)
         state = self.method.start(frames[0], {i: truth == i for i in range(1, options.objects + 1)})
         self.state, self.frames, self.labels = state, frames[before:], []
         self.segment(state, frames[1:before])
+        while len(state.history) < settings["temporal_window"]:
+            state.history = [*state.history, *state.history][-settings["temporal_window"] :]
         self.labels += self.run()
 
     def segment(self, state: Any, frames: list[np.ndarray]) -> list[np.ndarray]:
