@@ -153,8 +153,6 @@ def _neighbours(offsets: Tensor) -> tuple[Tensor, Tensor]:
     x = offsets[..., 1] + torch.arange(width, dtype=offsets.dtype).view(-1, 1) + reach.repeat(k)
 
     def axis(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        # Far outside, where int32 could not count, is as far as just outside.
-        position = position.clamp(-2, size + 1)
         below = position.floor()
         share = position - below
         ends = torch.stack([below, below + 1], dim=-1)
