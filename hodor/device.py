@@ -5,6 +5,7 @@ from functools import cache
 
 import torch
 
+from hodor.allocator import keep_freed_memory
 from hodor.errors import HodorError
 
 
@@ -21,6 +22,8 @@ def prepare_device(device: str, threads: int, precision: str = "float32") -> tor
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "float32"
     if device == "cuda" and not torch.cuda.is_available():
         raise HodorError("the scale asks for a GPU (device: cuda) and torch sees none: mend the driver, or device: cpu")
+    if device == "cpu":
+        keep_freed_memory()
     return torch.device(device)
 
 

@@ -18,6 +18,8 @@ class InferenceOptions(BaseModel):
     keep_first: bool = False
     # Frames whose features are computed together; memory grows with it, never with the video's length.
     feature_batch: int = Field(8, ge=1)
+    # HODOR decodes with compiled code (a CUDA graph on a GPU): worth it from a few hundred frames of one size on.
+    compile: bool = False
 
     # Memory methods (STM, KMN, STCN). Every so many frames one is remembered.
     memory_every: int = Field(5, ge=1)

@@ -3,11 +3,14 @@
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hodor.data.images import write_labels
 from hodor.data.video import Video
@@ -42,14 +45,11 @@ def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None
         folder = masks / video.name
         folder.mkdir(parents=True)
         started = time.monotonic()
-        writing = 0.0
-        with mixed(device, settings["precision"]):
+        with mixed(device, settings["precision"]), MaskWriter(folder) as writer:
             for frame, labels in segment_video(method, video):
-                before = time.monotonic()
-                path = folder / f"{frame}.png"
-                write_labels(path, labels)
-                checksums[f"{video.name}/{frame}.png"] = sha256_file(path)
-                writing += time.monotonic() - before
+                writer.write(frame, labels)
+            writing = writer.finish()
+        checksums |= {f"{video.name}/{name}": digest for name, digest in writer.checksums.items()}
         taken = time.monotonic() - started - writing
         frames, seconds = frames + len(video.frames), seconds + taken
         print(
@@ -72,7 +72,7 @@ def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None
         {
             "stamp_content": {key: value for key, value in stamp.items() if key != "sha256"},
             "frames": frames,
-            # Reading frames is in it, writing masks is not.
+            # Waiting for frames to be read is in it, waiting for masks to be written is not.
             "time_s": round(seconds, 3),
             "fps": round(frames / seconds, 3),
             "peak_memory_mib": round(peak_memory_mib(), 1),
@@ -83,11 +83,56 @@ def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None
     )
 
 
+class MaskWriter:
+    """Writes the masks of a video in a thread of its own while the next frames are segmented.
+
+    Attributes:
+        checksums: file name -> sha256 of the masks that are written for sure (all of them after `finish`).
+    """
+
+    WAITING = 16  # masks that wait to be written at most
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.checksums, self.waited = folder, {}, 0.0
+        self._thread = ThreadPoolExecutor(1)
+        self._under_way: deque[tuple[str, Future]] = deque()
+
+    def write(self, frame: str, labels: np.ndarray) -> None:
+        """Write `<frame>.png`, soon; `labels` belongs to the writer from now on. Raises what an earlier mask met."""
+        name = f"{frame}.png"
+        self._under_way.append((name, self._thread.submit(_write, self.folder / name, labels)))
+        while len(self._under_way) > self.WAITING:
+            self._take()
+
+    def finish(self) -> float:
+        """Wait for all masks; returns the seconds that segmenting ever waited for masks."""
+        while self._under_way:
+            self._take()
+        return self.waited
+
+    def _take(self) -> None:
+        before = time.monotonic()
+        name, written = self._under_way.popleft()
+        self.checksums[name] = written.result()
+        self.waited += time.monotonic() - before
+
+    def __enter__(self) -> "MaskWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+
+def _write(path: Path, labels: np.ndarray) -> str:
+    write_labels(path, labels)
+    return sha256_file(path)
+
+
 def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarray]]:
     """Segment one video: yields (frame, labels) in order, labels uint8 (H, W) with the video's object ids.
 
     Frames before the first object are all background; on the frame where an object is first given its mask is taken as
-    given. Only `feature_batch` frames and their features are held at a time.
+    given. Only `feature_batch` frames, the next ones and the features of the first are held at a time.
 
     Raises:
         HodorError: a video without any object.
@@ -98,22 +143,45 @@ def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarra
         given.setdefault(frame, {})[object_id] = truth == object_id
     if not given:
         raise HodorError(f"{video.label_folder}: no mask holds an object, nothing to follow in video {video.name!r}")
-    state = None
+    state, last = None, None
+    for name, image, feature in _featured(method, video):
+        new = given.get(name)
+        found = ids = None
+        if state is None:
+            if new is not None:
+                state = method.start(image, new)
+        else:
+            found = method.step(state, image, new, feature).argmax(0).to(torch.uint8)
+            ids = np.array([0, *state.ids], np.uint8)
+        # A GPU works on this frame while the labels of the last one are fetched.
+        if last is not None:
+            yield _labels(*last)
+        last = name, image.shape[:2], found, ids, new or {}
+    if last is not None:
+        yield _labels(*last)
+
+
+def _labels(
+    name: str, size: tuple[int, int], found: torch.Tensor | None, ids: np.ndarray | None, new: dict[int, np.ndarray]
+) -> tuple[str, np.ndarray]:
+    """A frame and its labels: `found` are places in `ids`, None where nothing is followed yet; `new` are pasted."""
+    labels = np.zeros(size, np.uint8) if found is None else ids[found.cpu().numpy()]
+    for object_id, mask in new.items():
+        labels[mask] = object_id
+    return name, labels
+
+
+def _featured(method: Method, video: Video) -> Iterator[tuple[str, np.ndarray, Any]]:
+    """Frames with their features, `feature_batch` at a time; the next ones are read meanwhile."""
     batch = method.inference.feature_batch
-    for first in range(0, len(video.frames), batch):
-        names = video.frames[first : first + batch]
-        images = [video.frame(name) for name in names]
-        features = method.features(images)
-        for name, image, feature in zip(names, images, features, strict=True):
-            new = given.get(name)
-            if state is None:
-                labels = np.zeros(image.shape[:2], np.uint8)
-                if new is not None:
-                    state = method.start(image, new)
-            else:
-                probabilities = method.step(state, image, new, feature)
-                ids = np.array([0, *state.ids], np.uint8)
-                labels = ids[probabilities.argmax(0).cpu().numpy()]
-            for object_id, mask in (new or {}).items():
-                labels[mask] = object_id
-            yield name, labels
+    batches = [video.frames[first : first + batch] for first in range(0, len(video.frames), batch)]
+    with ThreadPoolExecutor(1) as reader:
+
+        def read(names: tuple[str, ...]) -> Future:
+            return reader.submit(lambda: [video.frame(name) for name in names])
+
+        ahead = read(batches[0])
+        for names, following in zip(batches, [*batches[1:], ()], strict=True):
+            images = ahead.result()
+            ahead = read(following)
+            yield from zip(names, images, method.features(images), strict=True)

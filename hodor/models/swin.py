@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-WINDOW = 7
+from hodor.models.forms import cpu_inference
+from hodor.models.swin_rows import WINDOW, run_block
 
 
 class DropPath(nn.Module):
@@ -53,13 +54,18 @@ class WindowAttention(nn.Module):
         """`x` (B * windows, 49, C); `allowed` (windows, 49, 49) additive, or None without shift."""
         windows, tokens, dim = x.shape
         q, k, v = self.qkv(x).view(windows, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
-        bias = bias.view(tokens, tokens, self.heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, 49, 49)
+        bias = self.bias(allowed)
         if allowed is not None:
-            groups = windows // allowed.shape[0]
-            bias = (bias + allowed.unsqueeze(1)).repeat(groups, 1, 1, 1)
+            bias = bias.repeat(windows // allowed.shape[0], 1, 1, 1)
         out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(out.transpose(1, 2).flatten(2))
+
+    def bias(self, allowed: Tensor | None) -> Tensor:
+        """What is added to the logits: (1, heads, 49, 49), or with `allowed` (windows, 49, 49) one for each window."""
+        tokens = WINDOW**2
+        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
+        bias = bias.view(tokens, tokens, self.heads).permute(2, 0, 1).unsqueeze(0).contiguous()
+        return bias if allowed is None else bias + allowed.unsqueeze(1)
 
 
 class Mlp(nn.Module):
@@ -142,9 +148,19 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         allowed = shifted_window_mask(x.shape[1], x.shape[2], WINDOW // 2, x.device).to(x.dtype)
+        if not self.training and cpu_inference(x, *self.parameters()):
+            return self._frame_by_frame(x, allowed)
         for block in self.blocks:
             x = block(x, allowed)
         return x
+
+    def _frame_by_frame(self, x: Tensor, allowed: Tensor) -> Tensor:
+        height, width = x.shape[1:3]
+        rows = x.clone(memory_format=torch.contiguous_format).flatten(1, 2)  # written to
+        for frame in rows:
+            for block in self.blocks:
+                run_block(block, frame, height, width, allowed)
+        return rows.view(x.shape)
 
 
 class PatchEmbed(nn.Module):
@@ -188,7 +204,8 @@ class Swin(nn.Module):
         maps = []
         for i, stage in enumerate(self.layers):
             x = stage(x)
-            maps.append(self.get_submodule(f"norm{i}")(x).permute(0, 3, 1, 2).contiguous())
+            normed = self.get_submodule(f"norm{i}")(x).permute(0, 3, 1, 2)
+            maps.append(normed if cpu_inference(normed) else normed.contiguous())
             if stage.downsample is not None:
                 x = stage.downsample(x)
         return maps

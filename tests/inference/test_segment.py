@@ -14,8 +14,9 @@ from hodor.data.images import read_labels, write_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
-from hodor.inference.segment import segment, segment_video
+from hodor.inference.segment import MaskWriter, segment, segment_video
 from hodor.models.base import build_method, save_model
+from hodor.provenance import sha256_file
 
 SIZE = (64, 96)
 
@@ -147,3 +148,34 @@ def test_step_writes_masks_checksums_and_costs(tmp_path, method, world):
     before = (tmp_path / "out" / "masks.json").read_bytes()
     segment(stamp, tmp_path / "model.safetensors", world, tmp_path / "out")
     assert (tmp_path / "out" / "masks.json").read_bytes() == before  # same weights, same bytes
+
+
+def test_masks_are_written_beside_segmenting(tmp_path, monkeypatch):
+    monkeypatch.setattr(MaskWriter, "WAITING", 2)
+    masks = [np.full((4, 6), number, np.uint8) for number in range(5)]
+    with MaskWriter(tmp_path) as writer:
+        for number, labels in enumerate(masks):
+            writer.write(f"{number:05d}", labels)
+            assert len(writer._under_way) <= 2
+        assert writer.finish() >= 0
+    assert list(writer.checksums) == [f"{number:05d}.png" for number in range(5)]
+    for number, labels in enumerate(masks):
+        path = tmp_path / f"{number:05d}.png"
+        assert np.array_equal(read_labels(path), labels) and sha256_file(path) == writer.checksums[path.name]
+
+
+def test_a_mask_that_cannot_be_written_ends_the_step(tmp_path):
+    (tmp_path / "00000.png").mkdir()
+    with pytest.raises(OSError), MaskWriter(tmp_path) as writer:
+        writer.write("00000", np.zeros((4, 6), np.uint8))
+        writer.finish()
+
+
+def test_a_damaged_frame_is_named_while_reading_ahead(tmp_path, method):
+    video = make_video(tmp_path, 8, {1: 0})
+    video.frame_path("00005").write_bytes(video.frame_path("00005").read_bytes()[:200])
+    done = []
+    with pytest.raises(HodorError, match=r"00005\.jpg"):
+        for name, _ in segment_video(method, video):
+            done.append(name)
+    assert done == ["00000", "00001"], "the batch before it, but for the frame that was still being computed"

@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.models.deformable import DeformableConv
+from hodor.models.forms import cpu_float32, cpu_inference, inference
 from hodor.models.hodor.position import sine_position
+from hodor.models.winograd import Conv3x3
+
+# Pixels that go through the feed-forward layers at a time in inference on a CPU: they stay in the cache.
+_PIXELS = 1024
 
 
 @dataclass
@@ -34,6 +39,22 @@ class History:
         """Complete history of frames, each a pair of background (B, G, C) and object (B, K, C) descriptors."""
         backgrounds, objects = zip(*frames, strict=True)
         return History(torch.stack(objects, 2), torch.stack(backgrounds, 2))
+
+    def padded(self, length: int) -> "History":
+        """The same history with `length` frames, of which the last do not exist: one shape however long it is."""
+        more = length - self.objects.shape[2]
+
+        def exists(valid: Tensor | None, x: Tensor) -> Tensor:
+            valid = torch.ones(x.shape[1:3], dtype=torch.bool, device=x.device) if valid is None else valid
+            return functional.pad(valid, (0, more))
+
+        objects, backgrounds = (functional.pad(x, (0, 0, 0, more)) for x in (self.objects, self.backgrounds))
+        return History(
+            objects,
+            backgrounds,
+            exists(self.objects_valid, self.objects),
+            exists(self.backgrounds_valid, self.backgrounds),
+        )
 
     def valid(self) -> Tensor | None:
         """(M,) bool in the order of the tokens, objects first, or None where all are valid."""
@@ -70,9 +91,13 @@ class DescriptorAttention(nn.Module):
         ]
         q = self._split(self.q_proj(query))  # (B, heads, N, d)
         k, v = (self._split(torch.cat(parts, dim=1)) for parts in (keys, values))  # (B, heads, M, d)
+        valid = history.valid()
+        if not (self.training and self.dropout.p) and inference(q, k):
+            # Alike for all pixels.
+            bias = None if valid is None else q.new_zeros(1, len(valid)).masked_fill_(~valid, -math.inf)
+            return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
         # The release drops logits, not weights: a dropped logit is 0, not minus infinity.
         logits = self.dropout((q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1))
-        valid = history.valid()
         if valid is not None:
             logits = logits.masked_fill(~valid, -math.inf)
         return (functional.softmax(logits, dim=-1) @ v).transpose(1, 2).flatten(2)
@@ -106,10 +131,18 @@ class DecoderLayer(nn.Module):
         x = x + self.convolution_norm(functional.relu(self.convolution(x)))
         x = x.flatten(2).transpose(1, 2)  # (B, N, C)
         attended = self.cross_attention(x + position, history, object_embedding, background_embedding)
+        if not self.training and cpu_inference(x, self.fc1.weight):
+            parts = zip(x.split(_PIXELS, dim=1), attended.split(_PIXELS, dim=1), strict=True)
+            x = torch.cat([self._feed_forward(*part) for part in parts], dim=1)
+            return x.transpose(1, 2).unflatten(2, (height, width))  # channels last
+        x = self._feed_forward(x, attended).transpose(1, 2).unflatten(2, (height, width))
+        # A CPU's deformable convolution gathers rows of channels, which channels last are; a GPU's takes maps.
+        return x if cpu_float32(x) else x.contiguous()
+
+    def _feed_forward(self, x: Tensor, attended: Tensor) -> Tensor:
         x = self.norm1(x + self.dropout(attended))
         hidden = self.dropout(functional.relu(self.fc1(x)))
-        x = self.norm2(x + self.dropout(self.fc2(hidden)))
-        return x.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+        return self.norm2(x + self.dropout(self.fc2(hidden)))
 
 
 class Decoder(nn.Module):
@@ -119,15 +152,15 @@ class Decoder(nn.Module):
         super().__init__()
         layer = DecoderLayer(dim, heads, hidden, dropout)
         self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(layers))
-        self.reduce_4 = nn.Sequential(nn.Conv2d(dim, dim // 4, 1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim // 4))
-        self.embed_4 = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.ReLU(), nn.GroupNorm(8, dim))
+        self.reduce_4 = nn.Sequential(nn.Conv2d(dim, dim // 4, 1, bias=False), nn.ReLU(True), nn.GroupNorm(8, dim // 4))
+        self.embed_4 = nn.Sequential(Conv3x3(dim, dim, bias=False), nn.ReLU(True), nn.GroupNorm(8, dim))
         self.object_query = nn.Linear(dim, dim)
         self.background_query = nn.Linear(dim, dim)
         # One more background channel, which no descriptor explains.
         self.catch_all = nn.Sequential(
-            nn.Conv2d(dim, dim // 2, 3, padding=1, bias=False),
+            Conv3x3(dim, dim // 2, bias=False),
             nn.GroupNorm(8, dim // 2),
-            nn.ReLU(),
+            nn.ReLU(True),
             nn.Conv2d(dim // 2, 1, 1, bias=False),
         )
 
@@ -157,7 +190,10 @@ class Decoder(nn.Module):
         x = functional.interpolate(x, size=features_4.shape[-2:], mode="bilinear", align_corners=False)
         fine = self.reduce_4(features_4)
         split = fine.shape[1]
-        x = torch.cat([x[:, :split] + fine, x[:, split:]], dim=1)
+        if inference(x, fine):
+            x[:, :split] += fine
+        else:
+            x = torch.cat([x[:, :split] + fine, x[:, split:]], dim=1)
         embedded = self.embed_4(x)
         backgrounds = similarity(self.background_query(history.backgrounds), embedded, history.backgrounds_valid)
         objects = similarity(self.object_query(history.objects), embedded, history.objects_valid)

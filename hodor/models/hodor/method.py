@@ -5,7 +5,7 @@ CVPR 2022, arXiv 2112.09131) with soft-masked attention (arXiv 2206.00182). Expe
 DAVIS-2017 val from images, 80.6 after cyclic training; 270 GFLOP for a frame of 512x928 with three objects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from hodor.inference.frames import Geometry, fit_frames, fit_masks
 from hodor.inference.options import InferenceOptions
 from hodor.models.backbones import normalise
 from hodor.models.base import Frame, Masks, Method, check_masks, register
+from hodor.models.forms import cpu_inference
 from hodor.models.hodor.cycles import Cycles
 from hodor.models.hodor.decoder import History
 from hodor.models.hodor.masks import (
@@ -34,22 +35,32 @@ from hodor.models.hodor.options import Options
 from hodor.models.hodor.starting import load_swin
 from hodor.training.losses import cross_entropy_and_dice
 
+# Rows of logits whose full-resolution probabilities are made at a time on a CPU.
+_ROWS = 8
+# Pixels of a padded frame from which on a CPU takes one at a time.
+_LARGE = 2**17
+
 
 @dataclass
 class Entry:
-    """Descriptors of one frame: backgrounds (1, G, C), objects (1, K, C), which of them exist, bool (K) and (G)."""
+    """Descriptors of one frame: backgrounds (1, G, C), objects (1, K, C), which of them exist, bool (K) and (G).
+
+    `complete` says that all exist, so that no step looks at (and, on a GPU, waits for) the other two.
+    """
 
     backgrounds: Tensor
     objects: Tensor
     objects_valid: Tensor
     backgrounds_valid: Tensor
+    complete: bool
 
     def extended(self, count: int) -> "Entry":
         """The same frame with `count` further objects that it does not describe."""
         if count == 0:
             return self
         objects = functional.pad(self.objects, (0, 0, 0, count))
-        return Entry(self.backgrounds, objects, functional.pad(self.objects_valid, (0, count)), self.backgrounds_valid)
+        valid = functional.pad(self.objects_valid, (0, count))
+        return Entry(self.backgrounds, objects, valid, self.backgrounds_valid, complete=False)
 
 
 @dataclass
@@ -77,6 +88,7 @@ class Hodor(Method):
         super().__init__(inference)
         self.options = Options(**options)
         self.network = Network(self.options)
+        self._compiled: Callable[..., Tensor] | None = None
 
     # Training
 
@@ -140,8 +152,12 @@ class Hodor(Method):
         """Maps of frames of one size, resized and padded as the settings say; one entry a frame."""
         device = next(self.parameters()).device
         fitted, valid = fit_frames(frames, Geometry.of(frames[0].shape[:2], self.inference), device)
-        maps = self.network.features(normalise(fitted, valid))
-        return [maps[i : i + 1] for i in range(len(frames))]
+        # On a CPU a batch of large frames saves nothing, and one frame's maps stay in the cache.
+        alone = valid[0].numel() >= _LARGE and cpu_inference(*self.network.parameters())
+        size = 1 if alone else len(frames)
+        batches = zip(fitted.split(size), valid.split(size), strict=True)
+        maps = [self.network.features(normalise(*batch)) for batch in batches]
+        return [of[i : i + 1] for of in maps for i in range(size)]
 
     @torch.inference_mode()
     def start(self, frame: Frame, masks: Masks) -> State:
@@ -166,17 +182,26 @@ class Hodor(Method):
         if reference is not None:
             history = [entry.extended(reference.shape[1]) for entry in history]
             new = [self._new_entry(features, reference, old)]
-        logits = self.network.decode(features, self._history(history + new))
-        full = functional.softmax(resize(logits, 4), dim=1)  # (1, 1 + G + K, H, W), padded frame
-        objects = resize(object_probabilities(logits, self.network.backgrounds), 1 / 2)
+        logits = self._decode(features, self._history(history + new))
+        backgrounds = self.network.backgrounds
+        objects = resize(object_probabilities(logits, backgrounds), 1 / 2)
         if reference is not None:
-            full = paste(full, reference)
             # The published path: stride 4 to full size, paste, stride 8. Without a paste it equals the line above.
             coarse = resize(functional.softmax(logits, dim=1), 4)
-            objects = resize(paste(coarse, reference)[:, 1 + self.network.backgrounds :], 1 / 8)
+            objects = resize(paste(coarse, reference)[:, 1 + backgrounds :], 1 / 8)
         entry = self._entry(*self.network.encode(features, *predicted_masks(objects, self.network.grid)))
         state.remember(history, entry, self.inference)
-        return self._output(full, state.geometry)
+        return state.geometry.restore(full_probabilities(logits, backgrounds, reference))[0]
+
+    def _decode(self, features: Features, history: History) -> Tensor:
+        length = self.inference.temporal_window + self.inference.keep_first
+        if not self.inference.compile or history.objects.shape[2] > length:  # longer where objects are given
+            return self.network.decode(features, history)
+        if self._compiled is None:
+            mode = "reduce-overhead" if features.stride_8.is_cuda else "default"
+            self._compiled = torch.compile(self.network.decode, dynamic=False, mode=mode)
+        # Cloned: the next call writes its result to the same memory.
+        return self._compiled(features, history.padded(length)).clone()
 
     def _new_objects(self, state: State, masks: Masks) -> Tensor | None:
         """Binary masks (1, K', H, W) of new objects on the padded frame; too small ones are remembered as ignored."""
@@ -190,33 +215,26 @@ class Hodor(Method):
 
     def _entry(self, backgrounds: Tensor, objects: Tensor) -> Entry:
         every = torch.ones(objects.shape[1] + backgrounds.shape[1], dtype=torch.bool, device=objects.device)
-        return Entry(backgrounds, objects, every[: objects.shape[1]], every[objects.shape[1] :])
+        return Entry(backgrounds, objects, every[: objects.shape[1]], every[objects.shape[1] :], complete=True)
 
     def _new_entry(self, features: Features, reference: Tensor, old: int) -> Entry:
         """Descriptors of new objects alone in their first frame; old objects count as background, which is dropped."""
         entry = self._entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)))
         objects = functional.pad(entry.objects, (0, 0, old, 0))
         valid = functional.pad(entry.objects_valid, (old, 0))
-        return Entry(entry.backgrounds, objects, valid, torch.zeros_like(entry.backgrounds_valid))
+        return Entry(entry.backgrounds, objects, valid, torch.zeros_like(entry.backgrounds_valid), complete=False)
 
     @staticmethod
     def _history(entries: list[Entry]) -> History:
+        objects, backgrounds = (torch.stack([getattr(e, of) for e in entries], 2) for of in ("objects", "backgrounds"))
+        if all(entry.complete for entry in entries):
+            return History(objects, backgrounds)
         return History(
-            torch.stack([e.objects for e in entries], 2),
-            torch.stack([e.backgrounds for e in entries], 2),
+            objects,
+            backgrounds,
             torch.stack([e.objects_valid for e in entries], 1),
             torch.stack([e.backgrounds_valid for e in entries], 1),
         )
-
-    def _output(self, full: Tensor, geometry: Geometry) -> Tensor:
-        """Padded probabilities (1, 1 + G + K, H, W) -> (K + 1, H, W) at the video's own size.
-
-        The release labels a pixel by its largest channel before the background's are merged; the largest of them as
-        channel 0 gives the same labels (so the channels sum to at most 1).
-        """
-        split = 1 + self.network.backgrounds
-        merged = torch.cat([full[:, :split].amax(1, keepdim=True), full[:, split:]], dim=1)
-        return geometry.restore(merged)[0]
 
 
 def followed_labels(labels: Tensor, followed: Tensor) -> Tensor:
@@ -233,3 +251,24 @@ def paste(probabilities: Tensor, reference: Tensor) -> Tensor:
     count = reference.shape[1]
     kept = probabilities[:, :-count] * (reference.amax(1, keepdim=True) == 0)
     return torch.cat([kept, reference], dim=1)
+
+
+def full_probabilities(logits: Tensor, backgrounds: int, reference: Tensor | None = None) -> Tensor:
+    """Probabilities (1, 1 + K, H, W) of the padded frame from logits (1, 1 + G + K, H/4, W/4) at stride 4.
+
+    The release labels a pixel by its largest channel before the background's are merged; the largest of them as channel 0
+    gives the same labels (so the channels sum to at most 1). `reference` (1, K', H, W) is pasted over the last objects.
+    On a CPU so many rows at a time that they stay in the cache.
+    """
+    height, split = logits.shape[-2], 1 + backgrounds
+    rows = _ROWS if cpu_inference(logits) else height
+    parts = []
+    for first in range(0, height, rows):
+        last = min(first + rows, height)
+        above, below = max(first - 1, 0), min(last + 1, height)  # what the rows at the edges are interpolated with
+        fine = resize(logits[:, :, above:below], 4)[:, :, 4 * (first - above) : 4 * (last - above)]
+        full = functional.softmax(fine, dim=1)
+        if reference is not None:
+            full = paste(full, reference[:, :, 4 * first : 4 * last])
+        parts.append(torch.cat([full[:, :split].amax(1, keepdim=True), full[:, split:]], dim=1))
+    return torch.cat(parts, dim=2)

@@ -1,0 +1,332 @@
+"""HODOR's inference against the straightforward loop: frames a second, their ratio, and whether the masks are equal.
+
+    python benchmarks/inference_speed.py --recipe FOLDER/recipe.py --threads 2
+    python benchmarks/inference_speed.py --recipe FOLDER/recipe.py --threads 2 --profile
+
+FOLDER holds the parity cases (tests/parity); without it the network is untrained. The straightforward loop computes the
+features of all frames in one batch and decodes frame by frame with the plain form of every layer (`plain_forms`), in
+a process of its own with the C library's own settings of memory: nothing of what is measured helps it. Both are at the same
+frames with the same history, in turn, after the temporal window is full. `--profile` says where both spend a frame's
+time (docs/inference-speed.md).
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+import numpy as np
+import torch
+from harness import RESULTS, Times, alternate, spread, write_result
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from hodor import config
+from hodor.attention import SoftMaskedAttention
+from hodor.data.images import encode_labels
+from hodor.device import mixed
+from hodor.inference.options import InferenceOptions
+from hodor.models.forms import plain_forms
+from hodor.models.hodor import method as hodor_method
+from hodor.models.hodor.decoder import DecoderLayer
+from hodor.models.hodor.method import Hodor
+from hodor.models.original.hodor import original_name
+
+WAYS = ("straightforward", "ours")
+# An instance for the test of this script.
+SMALL = {
+    "backbone_width": 32,
+    "backbone_depths": (2, 2, 2, 2),
+    "dim": 64,
+    "encoder_layers": 2,
+    "encoder_hidden": 64,
+    "decoder_layers": 2,
+    "decoder_hidden": 64,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--height", type=int, default=480)
+    parser.add_argument("--width", type=int, default=854)
+    parser.add_argument("--short-side", type=int, help="pixels; the paper's, 512, where absent")
+    parser.add_argument("--objects", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="a narrow network instead of the paper's")
+    parser.add_argument("--recipe", type=Path, help="recipe.py of the parity cases, which makes the weights")
+    parser.add_argument("--frames", type=int, default=1, help="frames of a round")
+    parser.add_argument("--before", type=int, default=3, help="frames segmented before them, at most the window's")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bfloat16"], help="of ours")
+    parser.add_argument("--compile", action="store_true", help="ours decodes with compiled code")
+    parser.add_argument("--profile", action="store_true", help="where the time goes, instead of how much it is")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    if options.device == "cuda":
+        torch.cuda.init()  # the file is named after the GPU
+    torch.set_num_threads(options.threads)
+    workers = [Worker(way, options) for way in WAYS]
+    try:
+        labels = [worker.ask("labels") for worker in workers]
+        equal = [(a == b).mean() for a, b in zip(*labels, strict=True)]
+        print(f"equal pixels, frame by frame: {' '.join(f'{share:.5f}' for share in equal)}", flush=True)
+        if options.profile:
+            write_result("profile_inference-speed", profiles(workers, options), options.out)
+            return
+        ways = {way: worker.run for way, worker in zip(WAYS, workers, strict=True)}
+        write_result("inference-speed", lines(alternate(ways, options.rounds), equal, options), options.out)
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def lines(times: dict[str, Times], equal: list[float], options: argparse.Namespace) -> list[str]:
+    """The table of a measurement."""
+    network = "a narrow network" if options.small else "the paper's network (Swin-T)"
+    weights = "recipe weights" if options.recipe else "untrained"
+    precision = f"{options.precision}{', compiled,' if options.compile else ''} against float32"
+    ratio = spread(times["ours"].faster_than(times["straightforward"]))
+    return [
+        f"# HODOR's inference, {options.height}x{options.width}, {options.objects} objects, on {options.device}",
+        "",
+        f"{network}, {weights}, {precision}; {options.frames} frames a round, {options.rounds} rounds.",
+        "",
+        "| way | seconds a frame | frames/s |",
+        "|---|---|---|",
+        *(
+            f"| {way} | {times[way].median / options.frames:.3f} | {options.frames / times[way].median:.2f} |"
+            for way in WAYS
+        ),
+        "",
+        f"- ours is faster: {ratio} times",
+        f"- equal pixels over {len(equal)} frames: {np.mean(equal):.5f}, least of a frame {min(equal):.5f}",
+    ]
+
+
+def profiles(workers: "list[Worker]", options: argparse.Namespace) -> list[str]:
+    """The table of where the time goes: milliseconds a frame of each part, both ways."""
+    found = [worker.ask("profile") for worker in workers]
+    return [
+        f"# A frame of HODOR's inference in parts, {options.height}x{options.width}, {options.objects} objects",
+        "",
+        "| part | straightforward, ms | ours, ms |",
+        "|---|---|---|",
+        *(f"| {part} | {found[0][part]:.0f} | {found[1][part]:.0f} |" for part in found[0]),
+    ]
+
+
+class Worker:
+    """A process that segments the same frames again and again when asked to."""
+
+    def __init__(self, way: str, options: argparse.Namespace) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(theirs, way, options), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, what: str) -> Any:
+        self.pipe.send(what)
+        return self.pipe.recv()
+
+    def run(self) -> None:
+        self.ask("run")
+
+    def close(self) -> None:
+        self.pipe.close()
+        self.process.join(timeout=30)
+
+
+def work(pipe: Connection, way: str, options: argparse.Namespace) -> None:
+    """What a worker does until its pipe closes."""
+    torch.set_num_threads(options.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.precision == "tf32"
+    with ExitStack() as stack:
+        if way == "straightforward":
+            stack.enter_context(plain_forms())
+            stack.enter_context(plain_attention())
+        else:
+            if options.device == "cpu":
+                from hodor.allocator import keep_freed_memory
+
+                keep_freed_memory()
+            stack.enter_context(mixed(torch.device(options.device), options.precision))
+        video = Video(options, compiled=options.compile and way == "ours")
+        answers: dict[str, Callable[[], Any]] = {
+            "labels": lambda: video.labels,
+            "run": lambda: video.run() is None,
+            "profile": video.profile,
+        }
+        try:
+            while True:
+                pipe.send(answers[pipe.recv()]())
+        except EOFError:
+            return
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Within it the encoder's masked attention projects all pixels to keys and values."""
+
+    def forward(self: SoftMaskedAttention, query: Tensor, pixels: Tensor, mask: Tensor | None) -> Tensor:
+        values = self.v_proj(pixels).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return self.out_proj((self.weights(query, pixels, mask) @ values).transpose(1, 2).flatten(2))
+
+    own, SoftMaskedAttention.forward = SoftMaskedAttention.forward, forward
+    try:
+        yield
+    finally:
+        SoftMaskedAttention.forward = own
+
+
+class Video:
+    """A made-up video whose temporal window is full; `labels` are those of the frames so far.
+
+    What the window lacks after the first frames are copies of its entries: their number counts, not what they say.
+    """
+
+    def __init__(self, options: argparse.Namespace, *, compiled: bool) -> None:
+        paper = config.load(Path(__file__).resolve().parent.parent / "config", {"scale": "paper"}).scale.inference
+        settings = paper.model_dump() | {"compile": compiled}
+        if options.short_side:
+            settings |= {"short_side": options.short_side, "long_side": 100_000}
+        torch.manual_seed(0)
+        self.method = Hodor(SMALL if options.small else {}, InferenceOptions(**settings)).eval()
+        if options.recipe:
+            fill_with(self.method, run_path(str(options.recipe))["fill"])
+        self.method.to(options.device)
+        before = 1 + min(options.before, settings["temporal_window"] - 1)
+        frames, truth = moving_discs(before + options.frames, options.objects, options.height, options.width)
+        state = self.method.start(frames[0], {i: truth == i for i in range(1, options.objects + 1)})
+        self.state, self.frames, self.labels = state, frames[before:], []
+        self.segment(state, frames[1:before])
+        while len(state.history) < settings["temporal_window"]:
+            state.history = [*state.history, *state.history][-settings["temporal_window"] :]
+        self.labels += self.run()
+
+    def segment(self, state: Any, frames: list[np.ndarray]) -> list[np.ndarray]:
+        """The loop: features in a batch, then frame by frame; labels are on the host at its end."""
+        out = []
+        for frame, features in zip(frames, self.method.features(frames), strict=True):
+            probabilities = self.method.step(state, frame, None, features)
+            with record_function("hodor: labels"):
+                out.append(probabilities.argmax(0).to(torch.uint8).cpu().numpy())
+        self.labels += out
+        return out
+
+    def run(self) -> list[np.ndarray]:
+        """Segments the last frames, each time from the same history."""
+        kept, labels = self.labels, self.segment(replace(self.state, history=list(self.state.history)), self.frames)
+        self.labels = kept
+        return labels
+
+    def profile(self) -> dict[str, float]:
+        """Milliseconds a frame of each part, by torch.profiler."""
+        kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_initialized() else [])]
+        with marked(self.method):
+            self.run()
+            with profile(activities=kinds) as seen:
+                labels = self.run()
+        spent = {e.key: e.cpu_time_total for e in seen.key_averages() if e.key.startswith("hodor: ")}
+        parts = {name.removeprefix("hodor: "): t / 1000 / len(labels) for name, t in spent.items()}
+        whole = parts.pop("features") + parts["decoder"] + parts["encoder"]
+        ordered = {name: parts.get(name, 0.0) for name in PARTS}
+        ordered["rest of features"] = (
+            spent["hodor: features"] / 1000 / len(labels) - parts["backbone"] - parts["pyramid"]
+        )
+        ordered["frame without the next line"] = whole + parts["full-resolution probabilities"] + parts["labels"]
+        began = time.perf_counter()
+        encode_labels(labels[0])
+        ordered["PNG"] = 1000 * (time.perf_counter() - began)
+        return ordered
+
+
+PARTS = (
+    "backbone",
+    "pyramid",
+    "encoder",
+    "decoder",
+    "decoder: deformable convolution",
+    "decoder: attention to descriptors",
+    "decoder: convolutions at stride 4",
+    "full-resolution probabilities",
+    "labels",
+)
+
+
+@contextmanager
+def marked(method: Hodor) -> Iterator[None]:
+    """Within it the parts of a frame are named in a profile."""
+    network = method.network
+    modules = {"backbone": [network.backbone], "pyramid": [network.pyramid], "encoder": [network.encoder]}
+    layers: list[DecoderLayer] = list(network.decoder.layers)
+    modules["decoder"] = [network.decoder]
+    modules["decoder: deformable convolution"] = [layer.convolution for layer in layers]
+    modules["decoder: attention to descriptors"] = [layer.cross_attention for layer in layers]
+    decoder = network.decoder
+    modules["decoder: convolutions at stride 4"] = [decoder.reduce_4, decoder.embed_4, decoder.catch_all]
+    own = {}
+    try:
+        for name, found in modules.items():
+            for module in found:
+                module.forward = _marked(name, module.forward)
+        network.features = _marked("features", network.features)
+        for name in ("full_probabilities",):
+            own[name] = getattr(hodor_method, name)
+            setattr(hodor_method, name, _marked("full-resolution probabilities", own[name]))
+        yield
+    finally:
+        for found in modules.values():
+            for module in found:
+                del module.forward
+        del network.features
+        for name, function in own.items():
+            setattr(hodor_method, name, function)
+
+
+def _marked(name: str, function: Callable) -> Callable:
+    def call(*arguments: Any) -> Any:
+        with record_function(f"hodor: {name}"):
+            return function(*arguments)
+
+    return call
+
+
+def fill_with(method: Hodor, fill: Callable[..., np.ndarray]) -> None:
+    """Gives the network the weights that the recipe makes of the original names."""
+    state = method.network.state_dict()
+    for name, value in state.items():
+        if not name.endswith("relative_position_index"):
+            state[name] = torch.from_numpy(fill(original_name(name), tuple(value.shape), 0))
+    method.network.load_state_dict(state)
+
+
+def moving_discs(count: int, objects: int, height: int, width: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Frames uint8 (H, W, 3) of coloured discs that drift right over a mottled ground; labels (H, W) of the first."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(60, 196, (-(-height // 8), -(-width // 8), 3))
+    ground = coarse.repeat(8, 0).repeat(8, 1)[:height, :width]
+    colours = rng.integers(0, 256, (objects, 3))
+    y, x = np.mgrid[:height, :width]
+    frames, first = [], np.zeros((height, width), np.uint8)
+    for t in range(count):
+        frame = ground + rng.integers(-10, 11, ground.shape)
+        for i in range(objects):
+            centre = height * (0.3 + 0.4 * (i % 2)), width * (i + 0.7) / (objects + 0.5) + 2 * t
+            disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < (height / 6) ** 2
+            frame[disc] = colours[i] + rng.integers(-10, 11, (int(disc.sum()), 3))
+            if t == 0:
+                first[disc] = i + 1
+        frames.append(np.clip(frame, 0, 255).astype(np.uint8))
+    return frames, first
+
+
+if __name__ == "__main__":
+    main()
