@@ -75,17 +75,24 @@ def test_the_mean_is_over_objects_not_sequences(tree, tmp_path):
     assert float(overall["J-Recall"]) == pytest.approx(2 / 3)
 
 
-def test_void_is_background_in_truth_and_prediction(tree, tmp_path):
+def test_void_in_the_truth_is_background(tree, tmp_path):
     score(tree.pred, tree.root, VAL, tmp_path / "plain")
     for sequence, frames in (("walk", 6), ("run", 5)):
         for frame in range(frames):
-            for path in (tree.truth_path(sequence, frame), tree.pred_path(sequence, frame)):
-                labels = read_labels(path)
-                labels[40:, :20] = 255
-                write_labels(path, labels)
+            labels = read_labels(tree.truth_path(sequence, frame))
+            labels[40:, :20] = 255
+            write_labels(tree.truth_path(sequence, frame), labels)
     score(tree.pred, tree.root, VAL, tmp_path / "void")
     for name in CSVS:
         assert (tmp_path / "void" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+def test_a_mask_of_0_and_255_is_no_silent_zero(tree, tmp_path):
+    """The official toolkit takes 255 for an object too many, and dies of it."""
+    path = tree.pred_path("run", 2)
+    write_labels(path, np.where(read_labels(path) == 1, 255, 0).astype(np.uint8))
+    with pytest.raises(HodorError, match=r"run/00002\.png: object id 255, but .* 1 object\(s\), ids 1;"):
+        score(tree.pred, tree.root, VAL, tmp_path / "out")
 
 
 def test_an_object_that_appears_later_in_the_truth_is_not_scored(tree, tmp_path):

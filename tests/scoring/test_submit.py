@@ -81,6 +81,7 @@ def test_the_zip_of_youtube_vos_has_the_listed_frames(tmp_path):
         ("extra", r"walk/00009\.png: the sequence has no such frame"),
         ("sequence", "run: sequence missing"),
         ("id", r"walk/00003\.png: object id 3"),
+        ("void", r"walk/00003\.png: object id 255"),
         ("size", r"walk/00003\.png: 20x20 pixels"),
         ("truncated", r"walk/00003\.png: truncated"),
     ],
@@ -96,6 +97,9 @@ def test_masks_that_the_server_would_not_take(secret, tmp_path, damage, told):
         shutil.rmtree(secret.pred / "run")
     elif damage == "id":
         labels[0, 0] = 3
+        write_labels(path, labels)
+    elif damage == "void":
+        labels[0, 0] = 255
         write_labels(path, labels)
     elif damage == "size":
         write_labels(path, labels[:20, :20])
