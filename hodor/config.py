@@ -300,7 +300,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
         mirror=_mirror(settings.mirror),
         folder=folder,
         servers=load_servers(folder),
-        server_scores=load_server_scores(folder, scale.name),
+        server_scores=load_server_scores(folder, scale.name, scales),
     )
 
 

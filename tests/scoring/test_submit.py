@@ -138,7 +138,7 @@ YOUTUBE = SCORE | {
 def load(tmp_path, *entries, scale="paper"):
     (tmp_path / "config").mkdir(exist_ok=True)
     (tmp_path / "config" / "server_scores.yaml").write_text(yaml.safe_dump({"scores": list(entries)}))
-    return load_server_scores(tmp_path / "config", scale)
+    return load_server_scores(tmp_path / "config", scale, ["mini", "paper"])
 
 
 def test_scores_become_columns(tmp_path):
@@ -165,6 +165,7 @@ def test_scores_become_columns(tmp_path):
         ({"submission": "abc"}, "submission"),
         ({"date": "soon"}, "date"),
         ({"points": 3}, "unknown key"),
+        ({"scale": "papr"}, r"scores\.0\.scale: 'papr' is none of mini, paper"),
     ],
 )
 def test_scores_that_are_refused(tmp_path, change, told):
