@@ -101,8 +101,12 @@ _VERBS: dict[str, tuple[str, dict[str, str]]] = {
     ),
 }
 
-# A full or read-only disk is the user's to mend; any other error of the system keeps its traceback.
-_PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# A full or read-only disk, or a file where a folder is wanted, is the user's to mend; any other error of the system keeps
+# its traceback.
+_PLACE_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,6 +123,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = error.filename or "writing"
         mend = "free space or mend the folder, then run the same command again: nothing that was done is lost"
         print(f"hodor {options.verb}: error: {where}: {error.strerror}; {mend}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "hodor").partition(".")[0] == "hodor":
+            raise
+        mend = "install the packages of this project: make install, or pip install . in its folder"
+        print(f"hodor {options.verb}: error: Python module {error.name} is not installed; {mend}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"hodor {options.verb}: interrupted", file=sys.stderr)
