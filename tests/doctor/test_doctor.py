@@ -159,6 +159,24 @@ def test_archives_behind_a_log_in_are_told(root, tmp_path):
     assert finding.level == "warning" and "log-in" in finding.text and "train.zip" in finding.mend
 
 
+@pytest.mark.parametrize(
+    "content", ["{}", '{"x": {}}', '{"x": 3}', '{"files": {"x": {}}}', "[]", '{"files": 1, "sha256": 2}']
+)
+def test_records_of_another_shape_are_wrong_and_no_traceback(workplace, content):
+    config, folder = workplace.config, workplace.folder
+    (id,) = config.packs(ROW).values()
+    record = workplace.archive.with_name("archives.json")
+    for path in (record, folder / paths.manifest("tiny", "coco"), folder / paths.packed_manifest("tiny", id.name)):
+        path.write_text(content)
+    found = [
+        *check_archives(config, folder, "coco", False),
+        *check_dataset(config, folder, "coco", False),
+        *check_pack(config, workplace.records, folder, id, False),
+    ]
+    assert {finding.level for finding in found} == {"wrong"} and all(finding.mend for finding in found)
+    assert len({finding.subject for finding in found}) == 3
+
+
 # The authors' checkpoints
 
 
