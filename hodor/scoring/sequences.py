@@ -7,6 +7,7 @@ too many, another size, colours instead of indices, ids that the sequence does n
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -156,7 +157,7 @@ def score_sequences(tasks: Sequence[Task], pred: Path, jobs: int | None = None) 
         jobs: number of processes; the cores available to this process if absent.
 
     Raises:
-        HodorError: as `score_sequence`.
+        HodorError: as `score_sequence`, or a process was killed.
     """
     jobs = min(jobs or _cores(), len(tasks))
     pixels = sum(len(task.demanded) * task.video.height * task.video.width for task in tasks)
@@ -169,6 +170,8 @@ def score_sequences(tasks: Sequence[Task], pred: Path, jobs: int | None = None) 
         futures = {i: pool.submit(score_sequence, tasks[i], pred) for i in order}
         try:
             return [futures[i].result() for i in range(len(tasks))]
+        except BrokenProcessPool as error:
+            raise HodorError("a scoring process was killed (out of memory?); score again with fewer --jobs") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

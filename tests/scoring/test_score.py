@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
 import tracemalloc
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +126,20 @@ def test_the_same_bytes_from_one_process_and_from_two(tree, tmp_path, monkeypatc
     # An error in another process arrives as what it is.
     tree.pred_path("walk", 3).write_bytes(tree.pred_path("walk", 3).read_bytes()[:-20])
     with pytest.raises(HodorError, match=r"walk/00003\.png"):
+        sequences.score_sequences(tasks, tree.pred, jobs=2)
+
+
+class Deadly:
+    """Ends the process that it is sent to."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
+
+
+def test_a_process_that_is_killed_is_one_line(tree, monkeypatch):
+    monkeypatch.setattr(sequences, "_SMALL_WORK", 0)
+    tasks = [replace(task, category=Deadly()) for task in davis_tasks(tree.root, "val")]
+    with pytest.raises(HodorError, match="a scoring process was killed .* fewer --jobs"):
         sequences.score_sequences(tasks, tree.pred, jobs=2)
 
 
