@@ -54,6 +54,10 @@ def track_video(
         HodorError: anything that a user can mend; before the first frame nothing is written.
     """
     out = Path(out)
+    if rate is not None and not 0.01 <= rate <= 1000:  # NaN is refused too
+        raise HodorError(f"--fps {rate:g}: must be from 0.01 to 1000")
+    if threads is not None and threads < 1:
+        raise HodorError(f"--threads {threads}: must be 1 or more")
     _require_empty(out)
     source = open_frames(video, Fraction(rate).limit_denominator(1001) if rate else None)
     given = read_masks(masks, source)

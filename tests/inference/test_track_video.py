@@ -155,7 +155,7 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
         (["--set", "short_sid=3"], "short_sid: unknown key"),
         (["--set", "temporal_window"], "must be KEY=VALUE"),
         (["--set", "temporal_window=many"], "temporal_window: Input should be a valid integer"),
-        (["--fps", "0"], "--fps 0: must be from 0.01 to 1000"),
+        (["--fps", "0"], "--fps 0: must be above 0"),
         (["--fps", "nan"], "--fps nan: must be from"),
         (["--fps", "1e-9"], "--fps 1e-09: must be from"),
         (["--threads", "0"], "--threads 0: must be 1 or more"),
