@@ -7,7 +7,7 @@ from statistics import fmean
 from matplotlib.figure import Figure
 
 from hodor.reporting import choices, figures
-from hodor.reporting.attention import encoder_attention, labelled, largest_object
+from hodor.reporting.attention import TooSmall, encoder_attention, labelled, largest_object
 from hodor.reporting.cells import about_intervals, cells
 from hodor.reporting.figures.costs import Cost
 from hodor.reporting.readable import TITLES
@@ -153,10 +153,13 @@ def attention(report: Report) -> Iterator[Shown]:
     object_id = largest_object(video) if video and len(video.frames) > 1 else None
     if object_id is None:
         return
-    seen = {
-        row: encoder_attention(runs[0].folder / "model.safetensors", _inference(runs[0]), video, object_id)
-        for row, _, runs in systems
-    }
+    try:
+        seen = {
+            row: encoder_attention(runs[0].folder / "model.safetensors", _inference(runs[0]), video, object_id)
+            for row, _, runs in systems
+        }
+    except TooSmall:
+        return  # one figure less, not a report less
     frame = video.frame(video.frames[1])
     what = (
         f"{video.name}, second frame, the largest object of the first ({object_id}): where its descriptor looks, head "
