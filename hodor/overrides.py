@@ -4,7 +4,6 @@ A stage that says `like: OTHER` has the settings of that one, but for those that
 overridden there; what is overridden for itself wins.
 """
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +32,7 @@ def settle(content: dict[str, Any], overrides: Mapping[str, Any], name: str, pla
         if other not in whole:
             raise HodorError(f"{place}: stages.{stage}.like: {none_of(other, whole)}")
         stated = {key: value for key, value in stages[stage].items() if key != "like"}
-        stages[stage] = copy.deepcopy(stages[other]) | stated
+        stages[stage] = stages[other] | stated
     _override(content, own, name, place)
 
 
@@ -52,7 +51,7 @@ def _override(content: dict[str, Any], overrides: Mapping[str, Any], name: str, 
             if not isinstance(at.get(parent), dict):
                 where = ".".join(parents[:depth])
                 raise HodorError(f"{name}: overrides.{key}: in {where or place}, {none_of(parent, list(at))}")
-            # A copy: an alias of YAML (`*name`) is one mapping in several places.
+            # A copy: a mapping may stand in several places (an alias of YAML, what a stage took over by `like`).
             at[parent] = dict(at[parent])
             at = at[parent]
         at[last] = value
