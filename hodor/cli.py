@@ -125,6 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"hodor {options.verb}: error: {message}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "hodor").partition(".")[0] == "hodor":
+            raise
+        mend = "install the packages of this project: make install, or pip install . in its folder"
+        print(f"hodor {options.verb}: error: Python module {error.name} is not installed; {mend}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"hodor {options.verb}: interrupted", file=sys.stderr)
         return 130

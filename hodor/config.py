@@ -20,6 +20,7 @@ from hodor.data.sources import ARCHIVES, EDITIONS
 from hodor.data.youtube_holdout import HOLDOUT, REST
 from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
+from hodor.overrides import settle
 from hodor.reporting.claim_options import Claims, load_claims
 from hodor.scoring.benchmarks import BENCHMARKS, get_benchmark, is_secret
 from hodor.scoring.servers import Server, ServerScore, load_server_scores, load_servers
@@ -307,7 +308,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
         mirror=_mirror(settings.mirror),
         folder=folder,
         servers=load_servers(folder),
-        server_scores=load_server_scores(folder, scale.name),
+        server_scores=load_server_scores(folder, scale.name, scales),
     )
 
 
@@ -356,15 +357,7 @@ def method_names() -> list[str]:
 def _load_scale(folder: Path, settings: Settings, name: str) -> Scale:
     scale_name = f"{folder.name}/scales/{settings.scale}.yaml"
     content = read_yaml(folder / "scales" / f"{settings.scale}.yaml", scale_name)
-    for key, value in settings.overrides.items():
-        *parents, last = key.split(".")
-        at = content
-        for depth, parent in enumerate(parents):
-            if not isinstance(at.get(parent), dict):
-                place = ".".join(parents[:depth])
-                raise HodorError(f"{name}: overrides.{key}: in {place or scale_name}, {none_of(parent, list(at))}")
-            at = at[parent]
-        at[last] = value
+    settle(content, settings.overrides, name, scale_name)
     if settings.overrides:
         scale_name += " (with the overrides)"
     scale = validate(Scale, content, scale_name)

@@ -2,8 +2,11 @@
 
 import errno
 
-PLACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-"""A full or read-only disk is the user's to mend; any other error of the system keeps its traceback."""
+PLACE_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
+)
+"""A full or read-only disk, or a file where a folder is wanted, is the user's to mend; other errors keep their traceback."""
 
 
 def place_error(error: OSError) -> str | None:

@@ -33,6 +33,17 @@ def schema() -> dict[str, Any]:
         "released.yaml": add(ReleasedFile, "ReleasedFile"),
     }
     definitions["Scale"]["properties"]["methods"]["properties"] = methods
+    # A stage of a file may leave out what it takes over from another (`hodor.overrides`).
+    stage = definitions["StageOptions"]
+    like = {"description": "the stage whose settings it has where it states none", "type": "string"}
+    definitions["StageLike"] = {
+        "additionalProperties": False,
+        "properties": {"like": like, **stage["properties"]},
+        "required": ["like"],
+        "type": "object",
+    }
+    either = [{"$ref": f"#/$defs/{name}"} for name in ("StageOptions", "StageLike")]
+    definitions["Scale"]["properties"]["stages"]["additionalProperties"] = {"anyOf": either}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "The settings files of this folder",

@@ -193,6 +193,27 @@ def test_a_full_disk_is_one_line_that_names_the_file(stamp, entry, capsys):
     assert told.count("\n") == 1
 
 
+def test_a_file_where_a_folder_is_wanted_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    common = ["--pred", "p", "--truth", "t", "--benchmark", "davis2017-val"]
+    for out in ("file", "file/out"):
+        assert run("score", *common, "--out", str(tmp_path / out)) == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f"hodor score: error: {tmp_path / out}/") and told.count("\n") == 1
+    assert run("submit", *common, "--zip", str(tmp_path)) == 1
+    assert capsys.readouterr().err.startswith(f"hodor submit: error: {tmp_path}: Is a directory; ")
+
+
+def test_a_package_that_is_not_installed_is_one_line(stamp, entry, capsys):
+    entry("reporting.tables", "tabulate", ModuleNotFoundError("No module named 'cv2'", name="cv2.dnn"))
+    assert run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("hodor tabulate: error: Python module cv2.dnn is not installed; ") and "make install" in told
+    entry("reporting.tables", "tabulate", ModuleNotFoundError("No module named 'hodor.x'", name="hodor.x"))
+    with pytest.raises(ModuleNotFoundError):
+        run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o")
+
+
 def test_an_interrupt_is_no_traceback(stamp, entry, capsys):
     entry("reporting.tables", "tabulate", KeyboardInterrupt())
     assert run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o") == 130

@@ -7,6 +7,7 @@ from hodor.config import Config, load
 from hodor.doctor.data import check_archives, check_dataset, check_pack, needed_datasets
 from hodor.doctor.environment import check_disk, check_gpu, check_packages
 from hodor.doctor.findings import Finding, Findings
+from hodor.doctor.released import check_released
 from hodor.doctor.rows import count, require_positive, run_bytes, try_row
 from hodor.doctor.runs import check_run
 from hodor.doctor.space import needs
@@ -63,6 +64,7 @@ def _all(config: Config, config_folder: Path, folder: Path, deep: bool, steps: i
     for row in config.needed():
         for seed in config.seeds:
             yield from check_run(stamps, folder, row, seed)
+    yield from check_released(config, folder)
     counted = {row: count(config, row) for row in config.needed()}
     sizes = {row: run_bytes(found, config.stage(row) is not None) for row, found in counted.items()}
     yield from check_disk(folder, *needs(config, records, folder, sizes))

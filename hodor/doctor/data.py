@@ -41,8 +41,9 @@ def check_archives(config: Config, folder: Path, dataset: str, deep: bool) -> Fi
         return
     try:
         recorded = read_json(place / RECORD)
-    except HodorError as error:
-        yield Finding("wrong", subject, str(error), f"rm {place / RECORD} && {fetch}")
+        sizes = sum(record["size"] for record in recorded.values() if record["sha256"])
+    except (HodorError, KeyError, TypeError) as error:
+        yield Finding("wrong", subject, _broken(place / RECORD, error), f"rm {place / RECORD} && {fetch}")
         return
     read, faults = 0, 0
     for name in [*ARCHIVES[dataset], *sorted(set(recorded) - set(ARCHIVES[dataset]))]:
@@ -55,7 +56,6 @@ def check_archives(config: Config, folder: Path, dataset: str, deep: bool) -> Fi
         else:
             read += deep or record["size"] <= QUICK
     if not faults:
-        sizes = sum(record["size"] for record in recorded.values())
         text = f"{len(recorded)} of {format_bytes(sizes)}, sizes as recorded, {read} checksums compared"
         yield Finding("ok", subject, text + ("" if read == len(recorded) else " (--deep: all)"))
 
@@ -97,8 +97,9 @@ def check_dataset(config: Config, folder: Path, dataset: str, deep: bool) -> Fin
         return
     try:
         manifest = read_json(path)
-    except HodorError as error:
-        yield Finding("wrong", subject, str(error), again)
+        number, digest, origin = manifest["files"], manifest["sha256"], dict(manifest["archives"])
+    except (HodorError, KeyError, TypeError, ValueError) as error:
+        yield Finding("wrong", subject, _broken(path, error), again)
         return
     if not root.is_dir():
         text = f"{root} is missing; only its manifest is there"
@@ -107,15 +108,13 @@ def check_dataset(config: Config, folder: Path, dataset: str, deep: bool) -> Fin
     files = list(_files(root))
     empty = [name for name, size in files if size == 0]
     record = folder / paths.fetched(scale, dataset)
-    if len(files) != manifest["files"]:
-        yield Finding(
-            "wrong", subject, f"{root} holds {len(files)} files, its manifest says {manifest['files']}", again
-        )
+    if len(files) != number:
+        yield Finding("wrong", subject, f"{root} holds {len(files)} files, its manifest says {number}", again)
     elif empty and not deep:
         yield Finding("wrong", subject, f"{root / empty[0]} is empty ({len(empty)} such)", again)
-    elif deep and _digest(root, files) != manifest["sha256"]:
+    elif deep and _digest(root, files) != digest:
         yield Finding("wrong", subject, f"a file in {root} differs from what was prepared (sha256)", again)
-    elif record.is_file() and _of_other_archives(manifest, record):
+    elif record.is_file() and _of_other_archives(origin, record):
         yield Finding("wrong", subject, f"{root} was prepared from other archives than those fetched last", again)
     else:
         kind = "every checksum compared" if deep else "as many as its manifest says (--deep: compares checksums)"
@@ -137,12 +136,17 @@ def _digest(root: Path, files: Iterable[tuple[str, int]]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _of_other_archives(manifest: dict, record: Path) -> bool:
+def _of_other_archives(origin: dict[str, str], record: Path) -> bool:
     try:
         recorded = {name: entry.get("sha256") for name, entry in read_json(record).items()}
-    except HodorError:
+    except (HodorError, AttributeError):
         return False  # told by the check of the archives
-    return any(recorded.get(name) != sha256 for name, sha256 in manifest["archives"].items())
+    return any(recorded.get(name) != sha256 for name, sha256 in origin.items())
+
+
+def _broken(path: Path, error: Exception) -> str:
+    """What is said of a record that cannot be used."""
+    return str(error) if isinstance(error, HodorError) else f"{path}: not as the workflow writes it ({error!r})"
 
 
 def check_pack(config: Config, records: Records, folder: Path, id: PackId, deep: bool) -> Findings:
@@ -155,8 +159,9 @@ def check_pack(config: Config, records: Records, folder: Path, id: PackId, deep:
         return
     try:
         files = read_json(path)["files"]
-    except (HodorError, KeyError) as error:
-        yield Finding("wrong", subject, f"{path}: {error}", again)
+        sizes = {name: entry["size"] for name, entry in files.items() if entry["sha256"]}
+    except (HodorError, KeyError, TypeError, AttributeError) as error:
+        yield Finding("wrong", subject, _broken(path, error), again)
         return
     for name, entry in files.items():
         file = root / name
@@ -170,6 +175,5 @@ def check_pack(config: Config, records: Records, folder: Path, id: PackId, deep:
         text = "made from other data or with other settings than the present ones"
         yield Finding("warning", subject, text, "the next training that reads it packs it again")
         return
-    size = sum(entry["size"] for entry in files.values())
     kind = "checksums" if deep else "sizes"
-    yield Finding("ok", subject, f"{len(files)} files of {format_bytes(size)}, {kind} as recorded")
+    yield Finding("ok", subject, f"{len(files)} files of {format_bytes(sum(sizes.values()))}, {kind} as recorded")

@@ -22,7 +22,13 @@ def check_packages(root: Path) -> Findings:
     """
     pins, checked, faults = read_pins(root / "requirements.txt"), 0, 0
     install = "make install" if pins else "pip install --upgrade hodor-repro"
-    for text in metadata.requires(PROJECT) or []:
+    try:
+        needed = metadata.requires(PROJECT) or []
+    except metadata.PackageNotFoundError:
+        text = f"{PROJECT} itself is not installed, so that its needs are not known here"
+        yield Finding("warning", "packages", text, install)
+        return
+    for text in needed:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue

@@ -18,7 +18,7 @@ from hodor.data.videos import load_videos
 from hodor.device import mixed, prepare_device
 from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
-from hodor.models.base import Method, load_model
+from hodor.models.base import Frame, Method, check_masks, load_model
 from hodor.provenance import commit, machine, peak_memory_mib, sha256_file, versions, write_json_atomic
 
 
@@ -132,7 +132,8 @@ def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarra
     """Segment one video: yields (frame, labels) in order, labels uint8 (H, W) with the video's object ids.
 
     Frames before the first object are all background; on the frame where an object is first given its mask is taken as
-    given. Only `feature_batch` frames, the next ones and the features of the first are held at a time.
+    given. An object that is too small for the network is on that frame alone. Only `feature_batch` frames, the next
+    ones and the features of the first are held at a time.
 
     Raises:
         HodorError: a video without any object.
@@ -149,7 +150,7 @@ def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarra
         found = ids = None
         if state is None:
             if new is not None:
-                state = method.start(image, new)
+                state = _start(method, video, name, image, new)
         else:
             found = method.step(state, image, new, feature).argmax(0).to(torch.uint8)
             ids = np.array([0, *state.ids], np.uint8)
@@ -185,3 +186,17 @@ def _featured(method: Method, video: Video) -> Iterator[tuple[str, np.ndarray, A
             images = ahead.result()
             ahead = read(following)
             yield from zip(names, images, method.features(images), strict=True)
+
+
+def _start(method: Method, video: Video, frame: str, image: Frame, masks: dict[int, np.ndarray]) -> Any:
+    """State of a video, or None where none of its first objects is large enough to be followed.
+
+    One such object among hundreds of videos (those of YouTube-VOS begin with a few pixels now and then) must not cost the
+    benchmark its other masks: its own score says what became of it.
+    """
+    check_masks(image, masks)  # so that nothing but their extent can be refused below
+    try:
+        return method.start(image, masks)
+    except HodorError as error:
+        print(f"{video.label_path(frame)}: {error}; it is lost from here on", file=sys.stderr, flush=True)
+        return None

@@ -6,6 +6,8 @@ DIR gets masks/<frame>.png (palette PNG of the video's size), overlay.mp4 and tr
 must be empty: nothing that is there is ever written over. What was done when something breaks is kept.
 """
 
+import contextlib
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -52,6 +54,10 @@ def track_video(
         HodorError: anything that a user can mend; before the first frame nothing is written.
     """
     out = Path(out)
+    if rate is not None and not 0.01 <= rate <= 1000:  # NaN is refused too
+        raise HodorError(f"--fps {rate:g}: must be from 0.01 to 1000")
+    if threads is not None and threads < 1:
+        raise HodorError(f"--threads {threads}: must be 1 or more")
     _require_empty(out)
     source = open_frames(video, Fraction(rate).limit_denominator(1001) if rate else None)
     given = read_masks(masks, source)
@@ -79,11 +85,9 @@ class _Tracking:
                     writer.write(overlay(frame, labels))
                     self.done += 1
                     bar.add(1)
-        except HodorError as error:
+        except (HodorError, OSError) as error:
             bar.close()
-            self._record(complete=False)
-            kept = f"the {self.done} frames before it are done, in {self.out}" if self.done else "no frame was done"
-            raise HodorError(f"{error}; {kept}") from error
+            raise HodorError(f"{_told(error)}; {self._keep()}") from error
         bar.close()
         late = sorted(index for index in self.given if index >= self.done)
         record = self._record(complete=not late)
@@ -93,6 +97,19 @@ class _Tracking:
                 f"are done without it, in {self.out}"
             )
         return record
+
+    def _keep(self) -> str:
+        """Records what was done when something broke; says it."""
+        if not self.done:
+            # Only an empty folder is taken the next time.
+            shutil.rmtree(self.out / "masks", ignore_errors=True)
+            with contextlib.suppress(OSError):
+                (self.out / "overlay.mp4").unlink(missing_ok=True)
+                self.out.rmdir()
+            return "no frame was done"
+        with contextlib.suppress(OSError):  # a full disk takes no record either
+            self._record(complete=False)
+        return f"the {self.done} frames before it are done, in {self.out}"
 
     def _segment(self, name: str, frame: np.ndarray) -> np.ndarray:
         new = self.given.get(self.done)
@@ -135,6 +152,13 @@ class _Tracking:
         }
         write_json_atomic(self.out / "track.json", record)
         return record
+
+
+def _told(error: Exception) -> str:
+    """What an error says; the system's, such as a full disk, with their file and the mend."""
+    if isinstance(error, HodorError):
+        return str(error)
+    return f"{error.filename or 'writing'}: {error.strerror}; free space or mend the folder, and start with another one"
 
 
 class Bar(Progress):
@@ -231,7 +255,11 @@ def _read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
             f"{file}: {found[1]}x{found[0]} pixels (width x height), the video {size[1]}x{size[0]}; make the mask on a "
             "frame of the video at its own size"
         )
-    return read_labels(file, size)
+    try:
+        return read_labels(file, size)
+    except HodorError as error:
+        # The reader's advice is for data; a mask is not in any archive.
+        raise HodorError(str(error).replace("take it from its archive again", "save the mask again")) from None
 
 
 def _require_empty(out: Path) -> None:

@@ -109,7 +109,7 @@ class VideoFile(FrameSource):
     def frames(self) -> Iterator[tuple[str, np.ndarray]]:
         import av
 
-        done = 0
+        done = hidden = 0
         with self._open() as container:
             stream = self._stream(container)
             stream.thread_type = "AUTO"
@@ -117,6 +117,8 @@ class VideoFile(FrameSource):
                 for packet in container.demux(stream):
                     if packet.is_corrupt:
                         raise self._broken(done)
+                    # What was cut off without encoding anew is in the file, and its edit list hides it.
+                    hidden += packet.is_discard
                     for frame in packet.decode():
                         if frame.is_corrupt:
                             raise self._broken(done)
@@ -130,7 +132,7 @@ class VideoFile(FrameSource):
                         done += 1
             except av.error.FFmpegError as error:
                 raise self._broken(done) from error
-        if self.count is not None and done < self.count:
+        if self.count is not None and done + hidden < self.count:
             raise self._broken(done)
 
     def _open(self):

@@ -15,6 +15,10 @@ from hodor.reporting.figures.attention import Heads
 _STRIDE = 8  # of the map that the encoder attends to
 
 
+class TooSmall(HodorError):
+    """The object is lost to the network before there is anything to show."""
+
+
 def encoder_attention(weights: Path, inference: dict, video: Video, object_id: int) -> list[Heads]:
     """Where each encoder layer looks for an object in the second frame, under the mask that was predicted there.
 
@@ -30,7 +34,8 @@ def encoder_attention(weights: Path, inference: dict, video: Video, object_id: i
         One entry a layer, from the first to the last.
 
     Raises:
-        HodorError: the weights are missing, broken or of another method, or the object is too small to be followed.
+        HodorError: the weights are missing, broken or of another method.
+        TooSmall: the object is too small to be followed.
     """
     import torch
 
@@ -54,12 +59,16 @@ def encoder_attention(weights: Path, inference: dict, video: Video, object_id: i
         {k: video.labels(frame) == k for k, first in video.first_seen.items() if first == frame}
         for frame in video.frames[:2]
     ]
-    state = method.start(video.frame(video.frames[0]), given[0])
+    small = f"{video.label_folder}: object {object_id} is too small to be followed by {weights}"
+    try:
+        state = method.start(video.frame(video.frames[0]), given[0])
+    except HodorError as error:  # the masks are the video's own: nothing else is wrong with them
+        raise TooSmall(small) from error
     method.step(state, video.frame(video.frames[1]), given[1] or None)
     for hook in hooks:
         hook.remove()
     if object_id not in state.ids:
-        raise HodorError(f"{video.label_folder}: object {object_id} is too small to be followed by {weights}")
+        raise TooSmall(small)
     query = method.network.backgrounds + state.ids.index(object_id)
     geometry = state.geometry
     rows, columns = (side // _STRIDE for side in geometry.padded)

@@ -4,7 +4,7 @@ from hodor.reporting.markdown import markdown_table
 from hodor.reporting.readable import MISSING, Grid, benchmark_title
 from hodor.reporting.verdicts import NOT_RUN
 
-HEAD = ["claim", "on", "verdict", "effect", "95 % interval", "P(first beats second)", "sequences", "n", "why"]
+HEAD = ["claim", "on", "verdict", "effect", "interval", "P(first beats second)", "sequences", "n", "why"]
 
 
 def claims_page(content: dict) -> str:
@@ -15,8 +15,9 @@ def claims_page(content: dict) -> str:
     parts = [
         f"# Claims of the poster: {content['title']}",
         f"**{content['statement']}**",
-        "Effect: score of the first row minus that of the second, in points, on the same sequences; of alphas, how far "
-        f"they moved from their start. n: seeds. A claim is *supported* where the paired interval lies above 0, "
+        "Effect: score of the first row minus that of the second, in points, on the same sequences, with its 95 % interval; "
+        "of alphas, how far they moved from their start, less and plus the spread over seeds. n: seeds. "
+        "A claim is *supported* where the interval lies above 0, "
         f"*contradicted* where it lies below, *on par* where it lies within {rule['on_par']:g} points of 0; otherwise, "
         f"with fewer than {rule['fewest_sequences']} sequences, or with a server's one number, it is *undecided*. "
         "docs/claims.md has the rule in full.",

@@ -60,10 +60,12 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
         frames: whether one frame is segmented with each network too, which takes seconds for each.
 
     Raises:
-        HodorError: a fault in the configuration or an unknown GPU.
+        HodorError: a fault in the configuration, an unknown GPU, or a speed that is none.
     """
     if gpu not in GPUS and speed is None:
         raise HodorError(f"--gpu {gpu}: known are {', '.join(GPUS)}; for another give its speed with --speed")
+    if speed is not None and not speed > 0:
+        raise HodorError(f"--speed {speed:g}: must be above 0")
     config = load(folder, overrides)
     speed = speed or GPUS[gpu]
     measured = read_measured(folder.resolve().parent / "benchmarks" / "results", config.scale.name, gpu)

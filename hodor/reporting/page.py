@@ -64,6 +64,7 @@ def table_html(
     *,
     links: Links | None = None,
     released: Mapping[tuple[str, str], str] | None = None,
+    released_notes: Mapping[str, str] | None = None,
 ) -> str:
     """One of the tables: our numbers, and the paper's apart from them unless at its scale.
 
@@ -73,6 +74,7 @@ def table_html(
         at_paper_scale: set the numbers of the paper and of the authors' released weights beside ours.
         links: pages of the runs; each score leads to the run that it comes from, a number of several runs to the first.
         released: (row, benchmark) -> the number of the authors' released weights, or words.
+        released_notes: row -> what must be said wherever that number stands.
     """
     if not lines:
         return '<p class="note">This table has no rows.</p>'
@@ -91,6 +93,8 @@ def table_html(
         ]
     apart, words = readable.released_grid(lines, released), readable.released_words(lines, released)
     apart_shown = apart.rows and not at_paper_scale  # there they stand beside ours
+    labels = {line["row"]: line["label"] for line in lines}
+    words = [f"{labels[row]}: {note}" for row, note in (released_notes or {}).items() if row in labels] + words
     if apart_shown or words:
         parts += [
             f"<h3>{escape(readable.RELEASED_TITLE)}</h3>",

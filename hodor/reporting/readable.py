@@ -138,11 +138,17 @@ def system_cells(line: Line) -> dict[str, str]:
 
 
 def _scores_note(lines: Sequence[Line]) -> str:
-    titles = dict.fromkeys(benchmark_title(line["benchmark"]) for line in lines)
-    return (
-        f"J&F, J and F in points (0 to 100) on {' and '.join(titles)} of this scale's data: mean over objects, then "
-        f"over seeds. Official semi-supervised protocol, every frame, original size. {spread_note(lines)}"
+    ids = list(dict.fromkeys(line["benchmark"] for line in lines))
+    text = (
+        f"J&F, J and F in points (0 to 100) on {' and '.join(map(benchmark_title, ids))} of this scale's data: mean over "
+        "objects, then over seeds. Official semi-supervised protocol, every frame, original size."
     )
+    if any(id in BENCHMARKS and BENCHMARKS[id].metric == "G" for id in ids):
+        text += (
+            " On YouTube-VOS, at 6 frames a second, objects of seen and of unseen categories are averaged apart and then "
+            "the two, so that J&F is G."
+        )
+    return f"{text} {spread_note(lines)}"
 
 
 def released_grid(lines: Sequence[Line], released: Released) -> Grid:

@@ -117,19 +117,6 @@ def read_released(results: Path) -> list[dict[str, str]]:
         return []
 
 
-def released_value(lines: Iterable[Mapping[str, str]], row: str, benchmark: str, metric: str = "J&F") -> float | None:
-    """The number of the authors' weights that stand for a row, in points (0..100); None where they are absent.
-
-    Args:
-        lines: of `read_released`.
-        metric: `J&F`, `J` or `F`.
-    """
-    for line in lines:
-        if (line["row"], line["benchmark"]) == (row, benchmark) and line["status"] == SCORED:
-            return float(line[f"released_{metric}"])
-    return None
-
-
 def released_cells(lines: Iterable[Mapping[str, str]]) -> dict[tuple[str, str], str]:
     """(row, benchmark) -> the number in points, or words where there is none: what to do for it."""
     return {
@@ -138,6 +125,6 @@ def released_cells(lines: Iterable[Mapping[str, str]]) -> dict[tuple[str, str], 
     }
 
 
-def released_note(lines: Iterable[Mapping[str, str]], row: str) -> str:
-    """What must be said wherever that number stands; empty where nothing must, or where no weights stand for the row."""
-    return next((line["note"] for line in lines if line["row"] == row), "")
+def released_notes(lines: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Row -> what must be said wherever the number of its released weights stands, for those that have one."""
+    return {line["row"]: line["note"] for line in lines if line["status"] == SCORED and line["note"]}

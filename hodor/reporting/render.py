@@ -25,7 +25,7 @@ from hodor.reporting.page import (
     report_head,
     table_html,
 )
-from hodor.reporting.released import read_released, released_cells
+from hodor.reporting.released import read_released, released_cells, released_notes
 from hodor.reporting.report import STRIPS, Report
 from hodor.reporting.runs import Run
 from hodor.reporting.verdict_page import read_claims, verdicts_html
@@ -87,12 +87,13 @@ def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> Non
 
 def _sections(settings: Mapping, report: Report) -> dict[str, tuple[str, str]]:
     """Id -> (title, HTML) of what the start page shows besides figures, in its order."""
-    links = _links(report)
+    links, released = _links(report), read_released(report.results)
     table = partial(
         table_html,
         at_paper_scale=settings["scale"] == "paper",
         links=links,
-        released=released_cells(read_released(report.results)),
+        released=released_cells(released),
+        released_notes=released_notes(released),
     )
     return {
         "claims": ("The paper's claims", verdicts_html(read_claims(report.results), settings["scale"])),

@@ -69,6 +69,13 @@ def _facts(run: Run, manifest: Mapping, about: Mapping[str, str]) -> list[tuple[
 def _scores(run: Run) -> str:
     parts = []
     for benchmark, prediction in run.predictions.items():
+        title = f'<h3 id="{escape(benchmark)}">{escape(benchmark_title(benchmark))}</h3>'
+        if prediction.submission:
+            told = (
+                f"A server has the truth: the tables show its answer, for the zip with sha256 {prediction.submission}."
+            )
+            parts += [title, f'<p class="note">{told}</p>']
+            continue
         columns = [name for name in ("J&F-Mean", "J-Mean", "F-Mean", "G") if name in prediction.overall]
         overall = [f"{100 * prediction.overall[name]:.1f}" for name in columns]
         objects = [
@@ -77,7 +84,7 @@ def _scores(run: Run) -> str:
             for sequence, _, k in [name.rpartition("_")]
         ]
         parts += [
-            f'<h3 id="{escape(benchmark)}">{escape(benchmark_title(benchmark))}</h3>',
+            title,
             grid_html([name.removesuffix("-Mean") for name in columns], [overall], lambda _: True),
             f"<details><summary>{len(objects)} objects</summary>",
             grid_html(["sequence", "object", "J&F", "J", "F"], objects, lambda name: name != "sequence"),

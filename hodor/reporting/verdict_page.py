@@ -14,7 +14,7 @@ VERDICTS = {
     "supported": ("\N{CHECK MARK}", "the interval of the effect lies on the claim's side"),
     "contradicted": ("\N{MULTIPLICATION X}", "the interval of the effect lies on the other side"),
     "on par": ("\N{ALMOST EQUAL TO}", "the interval lies within the margin that counts as equal"),
-    "undecided": ("?", "the interval holds both sides: these runs do not tell"),
+    "undecided": ("?", "these runs do not tell, for the reason given"),
     "not run": ("\N{EN DASH}", "this scale's run lacks a row or a benchmark that the claim is about"),
 }
 
@@ -88,11 +88,16 @@ def _card(claims: Sequence[Mapping], *, with_evidence: bool) -> str:
 def _verdict(claim: Mapping, with_evidence: bool) -> str:
     """The verdict on one benchmark with its numbers, and below it why."""
     verdict, numbers = claim["verdict"], []
+    # Alphas move by fractions of 1, and their interval is no bootstrap's (`hodor.reporting.verdicts.of_alphas`).
+    alphas = claim.get("metric") == "alpha"
+    unit, digits, interval = (
+        ("", 3, "less and plus the spread over seeds") if alphas else (" points", 1, "95 % interval")
+    )
     if claim.get("effect") is not None:
-        unit = "" if claim.get("metric") == "alpha" else " points"
-        numbers.append(f"effect {_signed(claim['effect'])}{unit}")
+        numbers.append(f"effect {_signed(claim['effect'], digits)}{unit}")
     if claim.get("interval"):
-        numbers.append("95 % interval {} to {}".format(*(_signed(side) for side in claim["interval"])))
+        low, high = (_signed(side, digits) for side in claim["interval"])
+        numbers.append(f"{interval} {low} to {high}")
     if claim.get("probability") is not None:
         numbers.append(f"better in {100 * claim['probability']:.0f} % of the resamples")
     for unit in ("sequences", "seeds"):
@@ -116,5 +121,5 @@ def _where(claim: Mapping) -> str:
     return f"{benchmark_title(benchmark)} ({claim.get('metric', '')})" if benchmark else ""
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")

@@ -1,10 +1,11 @@
 """The semi-supervised protocol of DAVIS: which frames and objects of which sequences are scored.
 
 DAVIS-2017: objects are counted on the first frame of the truth (its largest id); the first and the last frame are not
-scored; void (255) is background, in the truth and in the prediction; a prediction with fewer objects has the others
-empty. DAVIS-2016 is the same with one object, the foreground.
+scored; void (255) in the truth is background; a prediction with fewer objects has the others empty. DAVIS-2016 is the
+same with one object, the foreground, which predictions may write as 1 or, like the truth, as 255.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from hodor.data.davis import load_davis
@@ -17,7 +18,7 @@ PROTOCOL = {
     "task": "semi-supervised",
     "objects": "ids 1..n, n the largest id on frame 0 of the truth",
     "frames": "all but the first and the last",
-    "void": "255 is background",
+    "void": "255 in the truth is background",
     "boundary_tolerance": "ceil(0.008 x image diagonal)",
     "mean": "over objects",
 }
@@ -31,7 +32,7 @@ def davis_tasks(truth: Path, split: str) -> list[Task]:
 
 def davis2016_tasks(truth: Path, split: str) -> list[Task]:
     """The sequences of a split of DAVIS-2016; `truth` holds DAVIS/ or is that folder."""
-    return [_task(video) for video in load_davis2016(davis_root(truth), split)]
+    return [replace(_task(video), foreground=True) for video in load_davis2016(davis_root(truth), split)]
 
 
 def davis_root(truth: Path) -> Path:

@@ -152,8 +152,8 @@ def _run(davis: Path, split: str, pred: Path, sequences: Sequence[str]) -> dict[
             said = [line for line in words.read_text(errors="replace").replace("\r", "\n").split("\n") if line.strip()]
             raise HodorError(
                 f"{pred}: the official DAVIS toolkit ended without scores (exit status {status}); it said: "
-                f"{' / '.join(said[-3:]) or 'nothing'}. Void (255) in a prediction is an object id to it; if the masks "
-                "are right, install it anew at the commit that pyproject.toml names, or score with --no-official"
+                f"{' / '.join(said[-3:]) or 'nothing'}. Install it anew at the commit that pyproject.toml names, or score "
+                "with --no-official"
             )
         return json.loads(answer.read_text())
 

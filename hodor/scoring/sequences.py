@@ -7,6 +7,7 @@ too many, another size, colours instead of indices, ids that the sequence does n
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,13 +32,15 @@ class Task:
 
     video: with the true masks of every scored frame, where they are public. demanded: frames that need a predicted
     mask, in order. scored: object id -> frames in which it is scored, in order; an object without any is in no mean.
-    category: object id -> "seen" or "unseen", for benchmarks that tell them apart.
+    category: object id -> "seen" or "unseen", for benchmarks that tell them apart. foreground: whether the truth is
+    written in 0 and 255 (DAVIS-2016), so that a prediction may be too.
     """
 
     video: Video
     demanded: tuple[str, ...]
     scored: dict[int, tuple[str, ...]]
     category: dict[int, str] | None = None
+    foreground: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,15 +95,21 @@ def check_prediction(tasks: Sequence[Task], pred: Path) -> None:
 
 
 def read_prediction(task: Task, pred: Path, frame: str) -> np.ndarray:
-    """A predicted mask: uint8 (H, W) labels; HodorError if unreadable, of another size or with an id too many."""
+    """A predicted mask: uint8 (H, W) labels; HodorError if unreadable, of another size or with an id too many.
+
+    255 is void in a truth alone. In a prediction it is an id like others to the official toolkit and to servers, and as
+    background it would cost a mask of 0 and 255 its whole score.
+    """
     video, path = task.video, pred / task.video.name / f"{frame}.png"
     try:
         labels = read_labels(path, (video.height, video.width))
     except HodorError as error:
         # The reader's advice is for data; a mask is not in any archive.
         raise HodorError(str(error).replace("take it from its archive again", "segment this sequence again")) from None
-    counts = np.bincount(labels.ravel(), minlength=256)
-    unknown = [int(id) for id in np.flatnonzero(counts) if id not in (0, VOID) and id not in task.scored]
+    found = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    if task.foreground and set(found) <= {0, VOID}:
+        return (labels == VOID).astype(np.uint8)
+    unknown = [int(id) for id in found if id != 0 and id not in task.scored]
     if unknown:
         raise HodorError(
             f"{path}: object id {unknown[-1]}, but the truth of this sequence has {_ids(task)}; the ids must be those of "
@@ -148,7 +157,7 @@ def score_sequences(tasks: Sequence[Task], pred: Path, jobs: int | None = None) 
         jobs: number of processes; the cores available to this process if absent.
 
     Raises:
-        HodorError: as `score_sequence`.
+        HodorError: as `score_sequence`, or a process was killed.
     """
     jobs = min(jobs or _cores(), len(tasks))
     pixels = sum(len(task.demanded) * task.video.height * task.video.width for task in tasks)
@@ -161,6 +170,8 @@ def score_sequences(tasks: Sequence[Task], pred: Path, jobs: int | None = None) 
         futures = {i: pool.submit(score_sequence, tasks[i], pred) for i in order}
         try:
             return [futures[i].result() for i in range(len(tasks))]
+        except BrokenProcessPool as error:
+            raise HodorError("a scoring process was killed (out of memory?); score again with fewer --jobs") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

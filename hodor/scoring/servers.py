@@ -4,6 +4,7 @@ The workflow reads both at every start: no heavy imports here.
 """
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,10 +126,16 @@ def load_servers(folder: Path) -> dict[str, Server]:
     return validate(Servers, read_yaml(folder / "servers.yaml", name), name).servers
 
 
-def load_server_scores(folder: Path, scale: str) -> tuple[ServerScore, ...]:
-    """The entries of config/server_scores.yaml for a scale; HodorError names every fault (rows: `hodor.stamps`)."""
+def load_server_scores(folder: Path, scale: str, scales: Sequence[str]) -> tuple[ServerScore, ...]:
+    """The entries of config/server_scores.yaml for a scale; HodorError names every fault (rows: `hodor.stamps`).
+
+    `scales`: those that there are. An entry for any other one would fill no cell, and nobody would know why.
+    """
     name = f"{folder.name}/server_scores.yaml"
     entries = validate(ServerScores, read_yaml(folder / "server_scores.yaml", name), name).scores
+    for i, entry in enumerate(entries):
+        if entry.scale not in scales:
+            raise HodorError(f"{name}: scores.{i}.scale: {none_of(entry.scale, scales)}")
     return tuple(entry for entry in entries if entry.scale == scale)
 
 

@@ -20,7 +20,7 @@ PROTOCOL = {
     "task": "semi-supervised",
     "objects": "those of meta.json, each from the frame on which its mask is given",
     "frames": "6 a second; those that meta.json lists for an object but for the given one",
-    "void": "255 is background",
+    "void": "255 in the truth is background",
     "boundary_tolerance": "ceil(0.008 x image diagonal)",
     "mean": "over the objects of seen and of unseen categories, then over the two",
 }

@@ -18,11 +18,13 @@ from hodor.doctor import trial
 from hodor.doctor.command import doctor
 from hodor.doctor.data import check_archives, check_dataset, check_pack
 from hodor.doctor.environment import check_disk, check_gpu, check_packages, read_pins
+from hodor.doctor.released import check_released
 from hodor.doctor.rows import Counted, count, fitting_batch, try_row
 from hodor.doctor.runs import check_run
 from hodor.doctor.space import needs, pack_bytes
 from hodor.doctor.trial import Wanted, attempt
 from hodor.errors import HodorError
+from hodor.provenance import sha256_file
 from hodor.reporting.cost import StepCost
 
 ROW = "hodor-soft-coco"
@@ -157,6 +159,51 @@ def test_archives_behind_a_log_in_are_told(root, tmp_path):
     assert finding.level == "warning" and "log-in" in finding.text and "train.zip" in finding.mend
 
 
+@pytest.mark.parametrize(
+    "content", ["{}", '{"x": {}}', '{"x": 3}', '{"files": {"x": {}}}', "[]", '{"files": 1, "sha256": 2}']
+)
+def test_records_of_another_shape_are_wrong_and_no_traceback(workplace, content):
+    config, folder = workplace.config, workplace.folder
+    (id,) = config.packs(ROW).values()
+    record = workplace.archive.with_name("archives.json")
+    for path in (record, folder / paths.manifest("tiny", "coco"), folder / paths.packed_manifest("tiny", id.name)):
+        path.write_text(content)
+    found = [
+        *check_archives(config, folder, "coco", False),
+        *check_dataset(config, folder, "coco", False),
+        *check_pack(config, workplace.records, folder, id, False),
+    ]
+    assert {finding.level for finding in found} == {"wrong"} and all(finding.mend for finding in found)
+    assert len({finding.subject for finding in found}) == 3
+
+
+# The authors' checkpoints
+
+
+def test_released_weights_are_compared_with_their_first_fetch(root, tmp_path):
+    from hodor.config import load
+
+    config = load(root / "config", {"scale": "tiny"})
+    (finding,) = check_released(config, tmp_path)
+    assert finding.level == "ok" and "static_image.pth" in finding.text and "hodor fetch weights" in finding.text
+    file = tmp_path / paths.weights() / "stm-released" / "STM_weights.pth"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    by_hand, absent = check_released(config, tmp_path)
+    assert by_hand.level == "ok" and "no checksum is recorded" in by_hand.text
+    assert "STM_weights.pth" not in absent.text and "stcn_s0.pth" in absent.text
+    lock = tmp_path / paths.locks("official")
+    lock.parent.mkdir(parents=True)
+    recorded = {"stm-released/STM_weights.pth": {"size": 7, "sha256": sha256_file(file)}}
+    lock.write_text(json.dumps(recorded))
+    assert "checksum as recorded" in next(check_released(config, tmp_path)).text
+    file.write_bytes(b"weightz")
+    wrong = next(check_released(config, tmp_path))
+    assert wrong.level == "wrong" and str(file) in wrong.text and f"rm {file}" in wrong.mend
+    lock.write_text("{")
+    assert next(check_released(config, tmp_path)).level == "wrong"
+
+
 # Packages, GPU, disk
 
 
@@ -177,6 +224,15 @@ def test_packages_are_compared_with_pins_and_minimums(root, monkeypatch):
     assert told["package matplotlib"].level == "wrong" and "not installed" in told["package matplotlib"].text
     assert told["package pandas"].level == "warning" and "was tested" in told["package pandas"].text
     assert len(told) == 3 and all(finding.mend == "make install" for finding in told.values())
+
+
+def test_a_checkout_that_is_not_installed(root, monkeypatch):
+    def requires(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    (finding,) = check_packages(root)
+    assert finding.level == "warning" and "itself is not installed" in finding.text and finding.mend == "make install"
 
 
 def test_pins_are_read_with_extras_and_markers(tmp_path):

@@ -91,6 +91,21 @@ def test_a_video_without_objects_is_refused(tmp_path, method):
         list(segment_video(method, make_video(tmp_path, 2, {})))
 
 
+@pytest.mark.parametrize("method", ["hodor"], indirect=True)
+def test_a_first_object_of_a_pixel_does_not_cost_the_benchmark_its_masks(tmp_path, method, capsys):
+    """Its own mask stays on its frame, later objects are followed."""
+    video = make_video(tmp_path, 6, {4: 1, 9: 3})
+    pixel = np.zeros(SIZE, np.uint8)
+    pixel[30, 30] = 4
+    write_labels(tmp_path / "labels" / "00001.png", pixel)
+    out = dict(segment_video(method, video))
+    assert np.array_equal(out["00001"], pixel) and not out["00002"].any()
+    given = read_labels(tmp_path / "labels" / "00003.png") == 9
+    assert (out["00003"][given] == 9).all() and set(np.unique(out["00005"])) <= {0, 9}
+    told = capsys.readouterr().err
+    assert "labels/00001.png: no object of ids [4] is large enough" in told and told.count("\n") == 1
+
+
 @pytest.mark.parametrize("at", [0, 3])
 def test_a_mask_of_another_size_is_refused(at, tmp_path, method):
     """On the first frame, and of an object that appears later."""

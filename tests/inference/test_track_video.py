@@ -1,5 +1,6 @@
 """`hodor track`: videos and folders in, masks, overlay and record out; bad input refused; memory that does not grow."""
 
+import errno
 import json
 import os
 import subprocess
@@ -136,7 +137,7 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
         (["--mask", tmp_path / "empty.png"], "empty.png: holds no object"),
         (["--mask", tmp_path / "rgb.png"], "rgb.png: a RGB PNG where a palette or grey PNG"),
         (["--mask", tmp_path / "m.jpg"], "m.jpg: a L JPEG where a palette or grey PNG"),
-        (["--mask", tmp_path / "cut.png"], "cut.png: truncated"),
+        (["--mask", tmp_path / "cut.png"], "image file is truncated); save the mask again"),
         (["--mask", tmp_path / "text.png"], "text.png: no image, or a damaged one"),
         ([*good, "--mask", f"9={tmp_path / 'good.png'}"], "good.png: holds no new object, 1 are followed already"),
         ([*good, "--mask", f"9={tmp_path / 'white.png'}"], "white.png: holds 255 alone; give the new object a number"),
@@ -155,6 +156,9 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
         (["--set", "temporal_window"], "must be KEY=VALUE"),
         (["--set", "temporal_window=many"], "temporal_window: Input should be a valid integer"),
         (["--fps", "0"], "--fps 0: must be above 0"),
+        (["--fps", "nan"], "--fps nan: must be from"),
+        (["--fps", "1e-9"], "--fps 1e-09: must be from"),
+        (["--threads", "0"], "--threads 0: must be 1 or more"),
         (["--weights", "nowhere.safetensors"], "nowhere.safetensors: no such weights"),
     ],
 )
@@ -185,6 +189,34 @@ def test_a_broken_frame_keeps_what_was_done(folder, track, tmp_path):
     assert len(list(open_frames(tmp_path / "out" / "overlay.mp4").frames())) == 3
     record = json.loads((tmp_path / "out" / "track.json").read_text())
     assert record["frames"] == 3 and not record["complete"]
+
+
+def test_a_first_frame_that_breaks_leaves_the_folder_free(folder, track, tmp_path):
+    labels = np.zeros(SIZE, np.uint8)
+    labels[30, 30] = 1
+    write_labels(tmp_path / "m.png", labels)
+    for _ in range(2):
+        status, told = track(folder, "--mask", tmp_path / "m.png")
+        assert status == 1 and told.rstrip().endswith("; no frame was done") and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("writer", ["write_labels", "VideoWriter.write"])
+def test_a_full_disk_keeps_what_was_done(writer, folder, track, tmp_path, monkeypatch):
+    write_labels(tmp_path / "m.png", block(8, 8, 1))
+    owner, name = (module, writer) if "." not in writer else (module.VideoWriter, "write")
+    real, calls = getattr(owner, name), []
+
+    def write(*arguments):
+        calls.append(1)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, name, write)
+    status, told = track(folder, "--mask", tmp_path / "m.png")
+    assert status == 1 and "hodor track: error: somewhere: No space left on device; free space" in told
+    assert "the 2 frames before it are done" in told
+    assert not json.loads((tmp_path / "out" / "track.json").read_text())["complete"]
 
 
 def test_a_mask_beyond_the_end_of_a_video_that_hides_its_length(folder, track, tmp_path, monkeypatch):

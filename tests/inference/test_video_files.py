@@ -51,6 +51,28 @@ def test_a_video_of_a_phone_stands_upright(rotation, tmp_path, write_video):
     assert shown[where].mean() > 200 and shown.mean() < 40
 
 
+def test_a_video_that_was_trimmed_without_encoding_anew(tmp_path, moving):
+    """As `ffmpeg -ss ... -c copy` and phones trim: the file holds frames that its edit list hides."""
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "whole.mp4"), "w") as whole:
+        stream = whole.add_stream("mpeg4", rate=25, options={"g": "10", "bf": "0"})
+        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = 64, 96, "yuv420p", 2_000_000
+        for frame in moving(30):
+            whole.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        whole.mux(stream.encode())
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(tmp_path / "v.mp4"), "w") as trimmed:
+        stream = whole.streams.video[0]
+        target = trimmed.add_stream_from_template(stream)
+        first = int(Fraction(16, 25) / stream.time_base)  # the key frame before it is frame 10
+        for packet in whole.demux(stream):
+            if packet.dts is not None and packet.pts * stream.time_base * 25 >= 10:
+                packet.pts, packet.dts, packet.stream = packet.pts - first, packet.dts - first, target
+                trimmed.mux(packet)
+    source = open_frames(tmp_path / "v.mp4")
+    assert source.count == 20
+    assert [name for name, _ in source.frames()] == [f"{t:05d}" for t in range(14)]
+
+
 @pytest.mark.parametrize(("key", "number"), [("00007", 1), ("2", 2), ("x", None), ("3", None), ("7", None)])
 def test_a_frame_is_named_or_counted(key, number, tmp_path):
     source = open_frames(save(tmp_path / "v", "00005.jpg", "00007.jpg", "00010.jpg"))

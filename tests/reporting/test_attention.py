@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from hodor.data.davis import load_davis
+from hodor.data.images import read_labels, write_labels
 from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
 from hodor.models.base import load_model
-from hodor.reporting import figures
+from hodor.reporting import figures, gallery
 from hodor.reporting.attention import encoder_attention, largest_object
+from hodor.reporting.report import Report
 
 
 def test_the_weights_of_each_layer_and_head_for_one_object(project):
@@ -41,6 +43,19 @@ def test_what_cannot_be_looked_into_is_one_error(project):
     path.unlink()
     with pytest.raises(HodorError, match="no such model file"):
         encoder_attention(path, {}, video, 1)
+
+
+def test_an_object_of_a_few_pixels_costs_a_figure_and_not_the_report(project):
+    report = Report(project.folder / "results", project.runs, project.data)
+    project.tabulate(report.results)
+    assert [shown.name for shown in gallery.attention(report)] == ["attention_rows", "attention_layers"]
+    for path in (project.data / "davis" / "DAVIS" / "Annotations" / "480p").glob("*/00000.png"):
+        labels = read_labels(path)
+        small = np.zeros_like(labels)
+        for k in np.unique(labels[labels > 0]):
+            small.flat[np.flatnonzero(labels == k)[0]] = k
+        write_labels(path, small)
+    assert list(gallery.attention(Report(report.results, project.runs, project.data))) == []
 
 
 def test_the_largest_object_of_the_first_frame(project):

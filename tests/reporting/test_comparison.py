@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hodor.errors import HodorError
-from hodor.reporting import comparison, readable
+from hodor.reporting import comparison, readable, run_page
 from hodor.reporting.readable import is_number
 from hodor.reporting.runs import read_run
 from hodor.reporting.tables import COST_COLUMNS, with_server_scores
@@ -188,6 +188,10 @@ def test_until_the_server_has_answered_the_cell_says_so(project):
     key = ("hodor-soft-coco", 0, TEST_DEV)
     answered = with_server_scores(run, {key: answer})
     assert comparison.benchmark_cells(published(project), key[0], [answered])[f"{TEST_DEV}_J&F"] == "64.5000"
+    # The page of the run has no numbers of its own to show for it.
+    shown = run_page._scores(run)
+    assert f'<h3 id="{TEST_DEV}">' in shown and f"sha256 {'a' * 64}" in shown and "<table>" in shown.split(VAL)[1]
+    assert "<table>" not in shown.split(f'<h3 id="{TEST_DEV}">')[1].split("<h3")[0]
     # With one of two seeds answered there is no mean yet.
     assert comparison.benchmark_cells([], key[0], [answered, run])[f"{TEST_DEV}_J&F"] == "server: pending"
     with pytest.raises(HodorError, match="send that and type in its score, or remove the entry"):

@@ -57,6 +57,9 @@ def test_the_table_lists_every_row_and_hours_follow_the_speed(root):
     assert slower != text and "GFLOP/frame" in text and "GFLOP/frame" not in slower
     with pytest.raises(HodorError, match="--gpu mine: known are"):
         cost(root / "config", settings, "mine")
+    for speed in (0.0, -1.0, float("nan")):
+        with pytest.raises(HodorError, match=f"--speed {speed:g}: must be above 0"):
+            cost(root / "config", settings, "h200", speed)
 
 
 def test_measured_hours_are_those_of_the_same_step_on_the_same_gpu(root, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from hodor.errors import HodorError
 from hodor.reporting.published import published_value
-from hodor.reporting.released import COLUMNS, read_released, released_note, released_value, tabulate
+from hodor.reporting.released import COLUMNS, SCORED, read_released, released_cells, released_notes, tabulate
 
 VAL = "davis2017-val"
 
@@ -66,18 +66,19 @@ def test_a_table_can_ask_for_the_number_beside_its_own(released, project):
     """Apart from the paper's number and from ours."""
     tabulate(released(), project.runs, project.folder / "results")
     lines = read_released(project.folder / "results")
-    number = released_value(lines, "hodor-soft-coco", VAL)
+    cells, notes = released_cells(lines), released_notes(lines)
+    number = float(cells["hodor-soft-coco", VAL])
     assert number == float(lines[0]["released_J&F"])
     assert number != published_value(project.settings()["published"], "hodor-soft-coco", VAL)
-    assert released_value(lines, "hodor-soft-coco", VAL, "F") == float(lines[0]["released_F"])
-    assert released_value(lines, "stm", VAL) is None, "absent"
-    assert released_value(lines, "hodor-soft-coco", "davis2017-test-dev") is None
-    assert released_value(lines, "kmn", VAL) is None
-    assert released_note(lines, "stm") == "of another training" and released_note(lines, "kmn") == ""
+    assert cells["stm", VAL].startswith("absent: ") and ("kmn", VAL) not in cells
+    # A note stands where a number stands: of the absent STM nothing has to be said.
+    assert set(notes) <= {"hodor-soft-coco"} and all(notes.values())
+    there = [line | {"status": SCORED} for line in lines if line["row"] == "stm"]
+    assert released_notes(there) == {"stm": "of another training"}
 
 
 def test_without_the_table_there_is_no_number(tmp_path):
-    assert read_released(tmp_path) == [] and released_value([], "stm", VAL) is None
+    assert read_released(tmp_path) == [] and released_cells([]) == released_notes([]) == {}
     (tmp_path / "released_weights.csv").write_text("row,J\n")
     with pytest.raises(HodorError, match="not the columns of this table"):
         read_released(tmp_path)

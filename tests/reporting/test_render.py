@@ -195,14 +195,18 @@ def test_without_verdicts_the_start_page_says_so_and_with_them_they_come_first(p
 def test_released_weights_stand_apart_from_our_numbers_but_at_the_scale_of_the_paper(project):
     project.tabulate(RESULTS)
     there = {"row": "hodor-soft-coco", "benchmark": "davis2017-val", "released_J&F": "76.543", "status": SCORED}
+    there |= {"note": "of another <training>"}
     absent = {"row": "dmn-aoa", "benchmark": "davis2017-val", "status": "absent: put it there"}
     (RESULTS / "released_weights.csv").write_text(csv_text(COLUMNS, [there, absent]))
     report = Report(RESULTS, project.runs, project.data)
     apart = _sections(project.settings(), report)["comparison"][1]
     before, title, after = apart.partition("The authors&#x27; released weights")
+    told = "<li>Hodor-Soft-Coco: of another &lt;training&gt;</li>"
+    assert told not in before and told in after
     assert title and "76.5" not in before and "76.5" in after and "absent: put it there" in after
     beside = _sections(project.settings(scale="paper"), report)["comparison"][1]
     first_table = beside.partition("</table>")[0]
+    assert told in beside
     assert "released weights&#x27; DAVIS-2017 val J&amp;F" in first_table and "<span>76.5</span>" in first_table
     # The way to get what is absent is told below, not in a narrow column.
     assert "<span>absent</span>" in first_table and "absent: put it there" in beside.partition("</table>")[2]

@@ -13,6 +13,7 @@ import pytest
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
 from hodor.reporting.published import published_value
+from hodor.reporting.readable import view
 from hodor.reporting.runs import read_run
 from hodor.reporting.samples import interval_cells, sample
 from hodor.reporting.tables import COLUMNS, tabulate
@@ -142,6 +143,14 @@ def test_the_score_of_youtube_vos_averages_over_categories(project):
     j_and_f = {name: 50 * (entry["J-Mean"] + entry["F-Mean"]) for name, entry in objects.items()}
     seen = fmean(value for name, value in j_and_f.items() if name != "walk_1")
     assert sample([run], VAL).scores() == pytest.approx([(seen + j_and_f["walk_1"]) / 2])
+
+
+def test_what_a_number_of_youtube_vos_is_stands_below_the_table(project):
+    make(project)
+    about = "averaged apart and then the two, so that J&F is G"
+    (line,) = [line for line in read(OUT / "ablation_table.csv") if line["row"] == "hodor-soft-coco"]
+    assert about not in view([line], beside=False).about
+    assert about in view([line, line | {"benchmark": "ytvos2019-val"}], beside=False).about
 
 
 def test_below_the_scale_of_the_paper_its_numbers_stand_apart(project):

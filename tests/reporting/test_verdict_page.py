@@ -31,6 +31,13 @@ def test_each_verdict_is_told_in_words_with_effect_interval_and_reason(tmp_path)
     assert "not run</span> on DAVIS-2017 val (J&amp;F), YouTube-VOS 2019 val (G): because not run" in html
 
 
+def test_alphas_have_three_digits_and_no_bootstrap_interval():
+    claim = {"claim": "c", "verdict": "supported", "rows": ["a"], "benchmark": None, "metric": "alpha", "seeds": 3}
+    html = verdicts_html({"claims": [claim | {"effect": 0.1364, "interval": [0.1004, 0.1724]}]}, "mini")
+    assert "supported</span>: effect +0.136; less and plus the spread over seeds +0.100 to +0.172; 3 seeds" in html
+    assert "95 %" not in html
+
+
 def test_evidence_that_differs_stands_with_each_verdict_and_other_rows_make_another_card():
     claim = {"claim": "c", "verdict": "supported", "rows": ["a", "b"], "evidence": "of one kind"}
     other = claim | {"rows": ["a", "c"], "verdict": "contradicted", "evidence": "of another"}

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
 import tracemalloc
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,17 +77,24 @@ def test_the_mean_is_over_objects_not_sequences(tree, tmp_path):
     assert float(overall["J-Recall"]) == pytest.approx(2 / 3)
 
 
-def test_void_is_background_in_truth_and_prediction(tree, tmp_path):
+def test_void_in_the_truth_is_background(tree, tmp_path):
     score(tree.pred, tree.root, VAL, tmp_path / "plain")
     for sequence, frames in (("walk", 6), ("run", 5)):
         for frame in range(frames):
-            for path in (tree.truth_path(sequence, frame), tree.pred_path(sequence, frame)):
-                labels = read_labels(path)
-                labels[40:, :20] = 255
-                write_labels(path, labels)
+            labels = read_labels(tree.truth_path(sequence, frame))
+            labels[40:, :20] = 255
+            write_labels(tree.truth_path(sequence, frame), labels)
     score(tree.pred, tree.root, VAL, tmp_path / "void")
     for name in CSVS:
         assert (tmp_path / "void" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+def test_a_mask_of_0_and_255_is_no_silent_zero(tree, tmp_path):
+    """The official toolkit takes 255 for an object too many, and dies of it."""
+    path = tree.pred_path("run", 2)
+    write_labels(path, np.where(read_labels(path) == 1, 255, 0).astype(np.uint8))
+    with pytest.raises(HodorError, match=r"run/00002\.png: object id 255, but .* 1 object\(s\), ids 1;"):
+        score(tree.pred, tree.root, VAL, tmp_path / "out")
 
 
 def test_an_object_that_appears_later_in_the_truth_is_not_scored(tree, tmp_path):
@@ -117,6 +126,20 @@ def test_the_same_bytes_from_one_process_and_from_two(tree, tmp_path, monkeypatc
     # An error in another process arrives as what it is.
     tree.pred_path("walk", 3).write_bytes(tree.pred_path("walk", 3).read_bytes()[:-20])
     with pytest.raises(HodorError, match=r"walk/00003\.png"):
+        sequences.score_sequences(tasks, tree.pred, jobs=2)
+
+
+class Deadly:
+    """Ends the process that it is sent to."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
+
+
+def test_a_process_that_is_killed_is_one_line(tree, monkeypatch):
+    monkeypatch.setattr(sequences, "_SMALL_WORK", 0)
+    tasks = [replace(task, category=Deadly()) for task in davis_tasks(tree.root, "val")]
+    with pytest.raises(HodorError, match="a scoring process was killed .* fewer --jobs"):
         sequences.score_sequences(tasks, tree.pred, jobs=2)
 
 

@@ -81,6 +81,7 @@ def test_the_zip_of_youtube_vos_has_the_listed_frames(tmp_path):
         ("extra", r"walk/00009\.png: the sequence has no such frame"),
         ("sequence", "run: sequence missing"),
         ("id", r"walk/00003\.png: object id 3"),
+        ("void", r"walk/00003\.png: object id 255"),
         ("size", r"walk/00003\.png: 20x20 pixels"),
         ("truncated", r"walk/00003\.png: truncated"),
     ],
@@ -96,6 +97,9 @@ def test_masks_that_the_server_would_not_take(secret, tmp_path, damage, told):
         shutil.rmtree(secret.pred / "run")
     elif damage == "id":
         labels[0, 0] = 3
+        write_labels(path, labels)
+    elif damage == "void":
+        labels[0, 0] = 255
         write_labels(path, labels)
     elif damage == "size":
         write_labels(path, labels[:20, :20])
@@ -134,7 +138,7 @@ YOUTUBE = SCORE | {
 def load(tmp_path, *entries, scale="paper"):
     (tmp_path / "config").mkdir(exist_ok=True)
     (tmp_path / "config" / "server_scores.yaml").write_text(yaml.safe_dump({"scores": list(entries)}))
-    return load_server_scores(tmp_path / "config", scale)
+    return load_server_scores(tmp_path / "config", scale, ["mini", "paper"])
 
 
 def test_scores_become_columns(tmp_path):
@@ -161,6 +165,7 @@ def test_scores_become_columns(tmp_path):
         ({"submission": "abc"}, "submission"),
         ({"date": "soon"}, "date"),
         ({"points": 3}, "unknown key"),
+        ({"scale": "papr"}, r"scores\.0\.scale: 'papr' is none of mini, paper"),
     ],
 )
 def test_scores_that_are_refused(tmp_path, change, told):

@@ -204,3 +204,20 @@ def test_davis_2016_is_scored_as_one_object(data, tmp_path):
         HodorError, match=r"val-000/00002\.png: object id 2, but the truth of this sequence has 1 object"
     ):
         score(pred, root, "davis2016-val", tmp_path / "out")
+
+
+def test_davis_2016_takes_masks_of_0_and_255_as_its_truth_has_them(data, tmp_path):
+    from hodor.data.davis2016 import load_davis2016
+
+    root, pred = data / "davis2016", tmp_path / "masks"
+    for video in load_davis2016(root, "val"):
+        for frame in video.frames:
+            write_labels(pred / video.name / f"{frame}.png", read_labels(video.label_path(frame)))
+    score(pred, root, "davis2016-val", tmp_path / "out")
+    (overall,) = read(tmp_path / "out" / "global.csv")
+    assert float(overall["J&F-Mean"]) == 1
+    labels = read_labels(pred / "val-000" / "00002.png")
+    labels[labels == 0] = 1
+    write_labels(pred / "val-000" / "00002.png", labels)
+    with pytest.raises(HodorError, match=r"val-000/00002\.png: object id 255, but"):
+        score(pred, root, "davis2016-val", tmp_path / "out")

@@ -8,7 +8,7 @@ import torch
 
 from hodor.models.base import build_method, save_model
 from hodor.models.original.command import convert
-from hodor.reporting.released import read_released, released_value
+from hodor.reporting.released import read_released, released_cells
 
 TABLE = "results/released_weights.csv"
 DUE = {"adopt_released": 1, "segment_released": 1, "score_released": 1, "tabulate_released": 1, "publish_released": 1}
@@ -65,7 +65,7 @@ def test_checkpoints_are_scored_like_rows(checkout):
         run = checkout.path / "runs" / "tiny" / f"released-{id}" / "seed0"
         with open(run / "davis2017-val" / "global.csv", newline="") as file:
             score = 100 * float(next(csv.DictReader(file))["J&F-Mean"])
-        assert released_value(table.values(), row, "davis2017-val") == pytest.approx(score, abs=1e-4)
+        assert float(released_cells(table.values())[row, "davis2017-val"]) == pytest.approx(score, abs=1e-4)
         manifest = json.loads((checkout.path / line["manifest"]).read_text())
         assert manifest["config"]["davis2017-val/segment"]["settings"]["inference"]["short_side"] == 64
         assert manifest["data"]["checkpoint"] == line["checkpoint_sha256"]

@@ -67,7 +67,7 @@ show_all(gallery.objects(report), "soft masking and another masking were not bot
 # one half; without masking nothing but the descriptor's start, the mean feature under the mask, tells objects apart.
 
 # %%
-show_all(gallery.attention(report), "no row with soft masking was run")
+show_all(gallery.attention(report), "no row with soft masking was run, or its object is too small to be followed")
 
 # %% [markdown]
 # ## Where the numbers come from

@@ -1,0 +1,74 @@
+"""Stages that are like another one, and overrides that reach them."""
+
+import shutil
+
+import jsonschema
+import pytest
+import yaml
+
+from hodor import config
+from hodor.errors import HodorError
+from hodor.schema import schema
+
+HOLDOUT = "hodor-soft-cyclic-holdout"
+
+
+def stages(root, scale, overrides=None):
+    return config.load(root / "config", {"scale": scale, "rows": "all", "overrides": overrides or {}}).scale.stages
+
+
+@pytest.mark.parametrize("scale", ["tiny", "mini", "subset", "paper"])
+def test_the_holdout_follows_the_cyclic_stage_but_for_its_videos(root, scale):
+    plain = stages(root, scale)
+    assert plain["cyclic"].model_copy(update={"sources": plain["cyclic-holdout"].sources}) == plain["cyclic-holdout"]
+    found = stages(root, scale, {"stages.cyclic.batch": 3, "stages.cyclic.packed": {"margin": 2}})
+    for stage in ("cyclic", "cyclic-holdout"):
+        assert (found[stage].batch, found[stage].packed.margin) == (3, 2)
+    assert found["dense"] == plain["dense"]
+    assert found["cyclic-holdout"].sources == plain["cyclic-holdout"].sources
+
+
+@pytest.mark.parametrize("scale", ["subset", "paper"])
+def test_what_is_set_for_the_holdout_alone_stays_there_and_wins(root, scale):
+    plain = stages(root, scale)
+    own = {"stages.cyclic-holdout.batch": 2, "stages.cyclic.batch": 3, "stages.cyclic-holdout.steps": 5}
+    for overrides in (own, dict(reversed(own.items()))):
+        found = stages(root, scale, overrides)
+        assert (found["cyclic"].batch, found["cyclic-holdout"].batch) == (3, 2)
+        assert (found["cyclic"].steps, found["cyclic-holdout"].steps) == (plain["cyclic"].steps, 5)
+
+
+def test_a_setting_below_one_that_is_taken_over(root):
+    found = stages(root, "paper", {"stages.cyclic-holdout.packed.margin": 3})
+    assert (found["cyclic"].packed.margin, found["cyclic-holdout"].packed.margin) == (1.25, 3)
+
+
+def test_an_alias_of_yaml_is_not_changed_with_its_twin(root, tmp_path):
+    folder = shutil.copytree(root / "config", tmp_path / "config")
+    scale = folder / "scales" / "mini.yaml"
+    text = (
+        scale.read_text().replace("  cyclic:\n", "  cyclic: &twin\n").replace("  dense:\n", "  twin: *twin\n  dense:\n")
+    )
+    scale.write_text(text)
+    found = config.load(folder, {"overrides": {"stages.cyclic.steps": 1}}).scale.stages
+    assert (found["cyclic"].steps, found["twin"].steps) == (1, 200)
+
+
+@pytest.mark.parametrize("other", ["cyclik", "cyclic-holdout", "3", "[cyclic]"])
+def test_a_stage_like_none(root, tmp_path, other):
+    folder = shutil.copytree(root / "config", tmp_path / "config")
+    scale = folder / "scales" / "mini.yaml"
+    scale.write_text(scale.read_text().replace("like: cyclic", f"like: {other}"))
+    with pytest.raises(
+        HodorError, match=r"config/scales/mini\.yaml: stages\.cyclic-holdout\.like: .* is none of images"
+    ):
+        config.load(folder)
+
+
+def test_the_schema_knows_such_stages(root):
+    content = yaml.safe_load((root / "config" / "scales" / "paper.yaml").read_text())
+    whole = schema()
+    check = jsonschema.Draft202012Validator({**whole["properties"]["scales/*.yaml"], "$defs": whole["$defs"]})
+    assert content["stages"]["cyclic-holdout"]["like"] == "cyclic" and not list(check.iter_errors(content))
+    content["stages"]["cyclic-holdout"]["batches"] = 3
+    assert list(check.iter_errors(content))
