@@ -71,8 +71,22 @@ def sgd_step(method: Method) -> dict[str, torch.Tensor]:
     return moved.state_dict()
 
 
+class Uneven(torch.nn.Module):
+    """Uses `first` for the first half of a batch and `second` for the other; `neither` for none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.neither = (torch.nn.Parameter(torch.ones(3)) for _ in range(3))
+
+    def loss(self, clip: Clip, step: int) -> dict[str, torch.Tensor]:
+        halves = [self.first if clip.first + i < clip.total / 2 else self.second for i in range(len(clip))]
+        numbers = clip.frames.float().mean((1, 2, 3, 4))
+        terms = [number * half.sum() for number, half in zip(numbers, halves, strict=True)]
+        return {"loss": torch.stack(terms).mean()}
+
+
 def save_where_one_lacks_memory(folder: Path) -> None:
-    """As `save_as_one_of_several`, of the first method; the second process has room for one clip at a time."""
+    """Gradients of the first method, where the second process has room for one clip at a time; then of `Uneven`."""
     world, method = World.of_environment(), built(0)
     if world.rank == 1:
         plain = method.loss
@@ -86,7 +100,8 @@ def save_where_one_lacks_memory(folder: Path) -> None:
         method.loss = loss
     with world.joined(torch.device("cpu")):
         found, _ = gradients(method, world, None)
-    torch.save(found, folder / f"{world.rank}.pt")
+        uneven, _ = gradients(Uneven(), world, None)
+    torch.save([found, uneven], folder / f"{world.rank}.pt")
 
 
 def save_as_one_of_several(folder: Path, micro_batch: int | None) -> None:

@@ -117,7 +117,12 @@ def test_one_clip_that_does_not_fit_is_one_clear_error(monkeypatch):
         parts.gradients(method, World(), None)
 
 
-def test_where_one_process_lacks_memory_all_take_smaller_parts(alone, tmp_path):
+def test_where_one_process_lacks_memory_or_a_gradient_all_have_the_same(alone, tmp_path):
+    """What no process uses stays without a gradient: the optimiser passes over it, as in a process alone."""
     together(parts.save_where_one_lacks_memory, tmp_path)
+    uneven, _ = parts.gradients(parts.Uneven(), World(), None)
+    assert uneven.keys() == {"first", "second"}
     for rank in (0, 1):
-        assert_same(torch.load(tmp_path / f"{rank}.pt"), alone(0)[1], GRADIENTS)
+        smaller, other = torch.load(tmp_path / f"{rank}.pt")
+        assert_same(smaller, alone(0)[1], GRADIENTS)
+        assert_same(other, uneven, GRADIENTS)
