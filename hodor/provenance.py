@@ -91,7 +91,8 @@ def write_text_atomic(path: str | Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        error.filename = str(path)
+        raise
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Hashes, stamps, machine, commit."""
 
+import errno
 import hashlib
 import json
 import os
@@ -66,11 +67,12 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
     assert list(json.loads(path.read_text())) == ["b", "a"]
 
     def fail(*_):
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="disk full") as fault:
         provenance.write_json_atomic(path, {"c": 3})
+    assert fault.value.filename == str(path)
     assert json.loads(path.read_text()) == {"b": 1, "a": 2}
     assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
 
