@@ -4,7 +4,7 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -152,9 +152,9 @@ def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarra
             if new is not None:
                 state = _start(method, video, name, image, new)
         else:
-            found = method.step(state, image, new, feature).argmax(0).to(torch.uint8)
+            found = _fetch(method.step(state, image, new, feature).argmax(0).to(torch.uint8))
             ids = np.array([0, *state.ids], np.uint8)
-        # A GPU works on this frame while the labels of the last one are fetched.
+        # A GPU works on this frame while the labels of the last one are used.
         if last is not None:
             yield _labels(*last)
         last = name, image.shape[:2], found, ids, new or {}
@@ -162,11 +162,30 @@ def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarra
         yield _labels(*last)
 
 
+def _fetch(found: torch.Tensor) -> Callable[[], np.ndarray]:
+    """Starts to bring a tensor to the host; what is returned waits for it alone, not for what a GPU got to do since."""
+    copied = found.to("cpu", non_blocking=True)
+    if not found.is_cuda:
+        return copied.numpy
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def take() -> np.ndarray:
+        arrived.synchronize()
+        return copied.numpy()
+
+    return take
+
+
 def _labels(
-    name: str, size: tuple[int, int], found: torch.Tensor | None, ids: np.ndarray | None, new: dict[int, np.ndarray]
+    name: str,
+    size: tuple[int, int],
+    found: Callable[[], np.ndarray] | None,
+    ids: np.ndarray | None,
+    new: dict[int, np.ndarray],
 ) -> tuple[str, np.ndarray]:
-    """A frame and its labels: `found` are places in `ids`, None where nothing is followed yet; `new` are pasted."""
-    labels = np.zeros(size, np.uint8) if found is None else ids[found.cpu().numpy()]
+    """A frame and its labels: `found` gives places in `ids`, None where nothing is followed yet; `new` are pasted."""
+    labels = np.zeros(size, np.uint8) if found is None else ids[found()]
     for object_id, mask in new.items():
         labels[mask] = object_id
     return name, labels
