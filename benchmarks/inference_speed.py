@@ -24,11 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 from harness import RESULTS, Times, alternate, spread, write_result
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from hodor import config
-from hodor.attention import SoftMaskedAttention
+from hodor.attention import Form, SoftMaskedAttention
 from hodor.data.images import encode_labels
 from hodor.device import mixed
 from hodor.inference.options import InferenceOptions
@@ -151,14 +150,14 @@ def work(pipe: Connection, way: str, options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         if way == "straightforward":
             stack.enter_context(plain_forms())
-            stack.enter_context(plain_attention())
         else:
             if options.device == "cpu":
                 from hodor.allocator import keep_freed_memory
 
                 keep_freed_memory()
             stack.enter_context(mixed(torch.device(options.device), options.precision))
-        video = Video(options, compiled=options.compile and way == "ours")
+        form = "plain" if way == "straightforward" else "auto"
+        video = Video(options, compiled=options.compile and way == "ours", attention=form)
         answers: dict[str, Callable[[], Any]] = {
             "labels": lambda: video.labels,
             "run": lambda: video.run() is None,
@@ -171,28 +170,13 @@ def work(pipe: Connection, way: str, options: argparse.Namespace) -> None:
             return
 
 
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Within it the encoder's masked attention projects all pixels to keys and values."""
-
-    def forward(self: SoftMaskedAttention, query: Tensor, pixels: Tensor, mask: Tensor | None) -> Tensor:
-        values = self.v_proj(pixels).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        return self.out_proj((self.weights(query, pixels, mask) @ values).transpose(1, 2).flatten(2))
-
-    own, SoftMaskedAttention.forward = SoftMaskedAttention.forward, forward
-    try:
-        yield
-    finally:
-        SoftMaskedAttention.forward = own
-
-
 class Video:
     """A made-up video whose temporal window is full; `labels` are those of the frames so far.
 
     What the window lacks after the first frames are copies of its entries: their number counts, not what they say.
     """
 
-    def __init__(self, options: argparse.Namespace, *, compiled: bool) -> None:
+    def __init__(self, options: argparse.Namespace, *, compiled: bool, attention: Form) -> None:
         paper = config.load(Path(__file__).resolve().parent.parent / "config", {"scale": "paper"}).scale.inference
         settings = paper.model_dump() | {"compile": compiled}
         if options.short_side:
@@ -202,6 +186,9 @@ class Video:
         if options.recipe:
             fill_with(self.method, run_path(str(options.recipe))["fill"])
         self.method.to(options.device)
+        for module in self.method.modules():
+            if isinstance(module, SoftMaskedAttention):
+                module.form = attention
         before = 1 + min(options.before, settings["temporal_window"] - 1)
         frames, truth = moving_discs(before + options.frames, options.objects, options.height, options.width)
         state = self.method.start(frames[0], {i: truth == i for i in range(1, options.objects + 1)})
