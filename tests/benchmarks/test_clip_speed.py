@@ -63,6 +63,8 @@ def test_straightforward_clips_take_each_warp_by_itself(stepwise):
     with stepwise():
         stepped_matrix, stepped = made()
     assert np.allclose(matrix, stepped_matrix) and [canvas for _, canvas in stepped_matrix.parts] == [None, None, size]
-    assert np.mean(composed[1] == stepped[1]) > 0.97 and np.mean(composed[2] == stepped[2]) > 0.97
+    assert np.mean(composed[1] == stepped[1]) > 0.97
+    # What one warp moves off the canvas the next cannot bring back: pixels are lost, none are gained.
+    assert 0.5 < stepped[2].mean() < composed[2].mean() and np.mean(composed[2] | ~stepped[2]) > 0.99
     assert not np.array_equal(composed[0], stepped[0])  # resampled more often
     assert made()[0].__class__ is np.ndarray  # nothing stays patched
