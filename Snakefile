@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 from hodor import paths
-from hodor.config import TABLES
+from hodor.config_files import TABLES
 from hodor.released import benchmarks as released_benchmarks
 from hodor.released import locate
 from hodor.scoring.benchmarks import get_benchmark

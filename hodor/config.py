@@ -10,157 +10,21 @@ import importlib.util
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel
 
-from hodor.data.options import GeneratedOptions
+from hodor.config_files import TABLES, Row, Rows, Scale, Settings
 from hodor.data.pack_plan import PackId, packs
-from hodor.data.sources import ARCHIVES, EDITIONS
 from hodor.data.youtube_holdout import HOLDOUT, REST
 from hodor.errors import HodorError
 from hodor.inference.options import InferenceOptions
 from hodor.overrides import settle
 from hodor.reporting.claim_options import Claims, load_claims
-from hodor.scoring.benchmarks import BENCHMARKS, get_benchmark, is_secret
+from hodor.scoring.benchmarks import get_benchmark, is_secret
 from hodor.scoring.servers import Server, ServerScore, load_server_scores, load_servers
 from hodor.settings import none_of, read_yaml, validate
-from hodor.training.execution import Execution
 from hodor.training.options import StageOptions
-
-TABLES = ("ablation", "comparison", "extended")
-
-
-class Settings(BaseModel):
-    """config/config.yaml, and what `snakemake --config` may set: which scale and which part of it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    scale: str = Field("mini", description="a file of config/scales, without its ending")
-    rows: list[str] = Field(
-        ["main"], description="ids of config/rows.yaml, names of tables (`ablation`), `main` (see there) or `all`"
-    )
-    seeds: list[int] | None = Field(None, description="seeds of every row; null: the scale's own")
-    mirror: str | None = Field(None, description="folder or URL that holds <dataset>/<archive>")
-    scratch: str | None = Field(
-        None,
-        description="folder on the disk of the machine that trains: packs are copied there first (docs/cluster.md)",
-    )
-    overrides: dict[str, Any] = Field({}, description="dotted keys of the scale and the values that they get instead")
-    execution: Execution = Field(
-        Execution(), description="how trainings are executed; changes no result but in rounding"
-    )
-
-    @field_validator("rows", mode="before")
-    @classmethod
-    def _rows(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return [part.strip() for part in value.split(",") if part.strip()]
-        return value
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _seeds(cls, value: Any) -> Any:
-        # The command line hands over text: seeds=0 and seeds=0,1 must mean what they mean in a file.
-        if isinstance(value, str):
-            parts = [part.strip() for part in value.split(",") if part.strip()]
-            return None if value.lower() in ("", "null", "none") else parts
-        return [value] if isinstance(value, int) else value
-
-    @field_validator("mirror", mode="before")
-    @classmethod
-    def _mirror(cls, value: Any) -> Any:
-        return None if isinstance(value, str) and value.lower() in ("", "null", "none") else value
-
-
-class Row(BaseModel):
-    """One trained system: an entry of config/rows.yaml."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    tables: list[Literal[TABLES]] = Field(min_length=1)
-    label: str = Field(description="its name in tables")
-    method: str = Field(description="a package or module of hodor.models, with - for _")
-    options: dict[str, Any] = Field({}, description="method options that differ from the scale's")
-    stage: str | None = Field(description="a key of the scale's `stages`; null: no training")
-    init: str | None = Field(None, description="the row whose weights training starts from")
-    note: str = Field("", description="what every table and page says of it, if anything")
-
-
-class Rows(BaseModel):
-    """config/rows.yaml. The key `systems` is what dvc.yaml loops over."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    systems: dict[str, Row]
-
-
-class InferenceRule(BaseModel):
-    """Inference settings for some rows or benchmarks alone; what is not named applies to all."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    methods: list[str] | None = None
-    stages: list[str] | None = Field(None, description="rows whose last training stage is one of these")
-    rows: list[str] | None = None
-    benchmarks: list[str] | None = None
-    set: dict[str, Any] = Field(min_length=1, description="settings of `inference` and their values")
-
-    def applies(self, id: str, row: Row, benchmark: str) -> bool:
-        """Whether the rule is for this row on this benchmark."""
-        chosen = ((self.methods, row.method), (self.stages, row.stage), (self.rows, id), (self.benchmarks, benchmark))
-        return all(allowed is None or value in allowed for allowed, value in chosen)
-
-
-class Scale(BaseModel):
-    """config/scales/<name>.yaml: one size of the whole experiment."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="that of the file")
-    title: str = Field(description="the scale's name in tables and pages")
-    caption: str = Field(description="what the numbers of this scale say and do not say; stands under every table")
-    edition: Literal[EDITIONS]
-    generated: GeneratedOptions | None = Field(None, description="for the edition `generated`, and only for it")
-    datasets: list[Literal[tuple(ARCHIVES)]] = Field(min_length=1)
-    seeds: list[int] = Field([0], min_length=1)
-    device: Literal["cpu", "cuda"] = "cpu"
-    threads: int = Field(1, ge=1, description="torch threads of one training or segmenting job; numbers depend on it")
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
-        "float32", description="of matrix products and convolutions; tf32 makes a difference on GPUs alone"
-    )
-    methods: dict[str, dict[str, Any]] = Field({}, description="method id -> options of its networks at this scale")
-    stages: dict[str, StageOptions] = Field({}, description="stage id -> its training settings")
-    inference: InferenceOptions = InferenceOptions()
-    inference_for: list[InferenceRule] = Field([], description="exceptions from `inference`; a later rule wins")
-    benchmarks: list[Literal[tuple(BENCHMARKS)]] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Scale":
-        if (self.edition == "generated") != (self.generated is not None):
-            raise ValueError("`generated` must be given for edition `generated` and for no other")
-        for stage, options in self.stages.items():
-            for source in options.sources:
-                if source.dataset not in self.datasets:
-                    raise ValueError(f"stages.{stage}.sources: {none_of(source.dataset, self.datasets)}")
-        for benchmark in self.benchmarks:
-            if BENCHMARKS[benchmark].dataset not in self.datasets:
-                raise ValueError(f"benchmarks: {benchmark} needs `{BENCHMARKS[benchmark].dataset}` among `datasets`")
-        for i, rule in enumerate(self.inference_for):
-            try:
-                InferenceOptions(**self.inference.model_dump() | rule.set)
-            except ValidationError as error:
-                fault = error.errors()[0]
-                key = ".".join(map(str, fault["loc"]))
-                raise ValueError(f"inference_for[{i}].set.{key}: {fault['msg']}") from None
-            for what, known in (("stages", self.stages), ("benchmarks", BENCHMARKS)):
-                for name in getattr(rule, what) or ():
-                    if name not in known:
-                        raise ValueError(f"inference_for[{i}].{what}: {none_of(name, list(known))}")
-        for name in ("datasets", "seeds", "benchmarks"):
-            if len(set(getattr(self, name))) != len(getattr(self, name)):
-                raise ValueError(f"{name}: an entry is given twice")
-        return self
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hodor.config import Rows, Scale, Settings, method_names, options_class
+from hodor.config import method_names, options_class
+from hodor.config_files import Rows, Scale, Settings
 from hodor.provenance import write_json_atomic
 from hodor.released import ReleasedFile
 from hodor.reporting.claim_options import Claims

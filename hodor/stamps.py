@@ -18,7 +18,8 @@ import yaml
 
 from hodor import paths
 from hodor.closure import code_hash
-from hodor.config import TABLES, Config, options_class
+from hodor.config import Config, options_class
+from hodor.config_files import TABLES
 from hodor.data.pack_plan import PackId
 from hodor.data.sets import modules_of
 from hodor.data.sources import WEIGHT_SETS, archives

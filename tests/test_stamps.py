@@ -9,6 +9,7 @@ import pytest
 
 from hodor import config, paths
 from hodor.closure import _find, _read, closure, code_hash
+from hodor.config_files import TABLES
 from hodor.errors import HodorError
 from hodor.provenance import read_stamp, sha256_json
 from hodor.records import Records
@@ -143,7 +144,7 @@ def changed(root: Path, **overrides) -> set[str]:
 
 def tables(*names: str) -> set[str]:
     """Names of the stamps of these tables; of all, the costs and the claims included, where none is named."""
-    return {name if name == "claims" else f"tabulate-{name}" for name in names or (*config.TABLES, "costs", "claims")}
+    return {name if name == "claims" else f"tabulate-{name}" for name in names or (*TABLES, "costs", "claims")}
 
 
 def test_names_and_common_keys(root):
@@ -222,7 +223,7 @@ def test_generated_data_reach_everything_that_reads_them(root):
 
 
 def test_texts_reach_tables_and_report(root):
-    assert changed(root, overrides={"caption": "Another."}) == tables(*config.TABLES, "claims") | {"render"}
+    assert changed(root, overrides={"caption": "Another."}) == tables(*TABLES, "claims") | {"render"}
 
 
 def test_the_mirror_is_in_no_stamp(root, tmp_path):
@@ -236,7 +237,7 @@ def test_selected_rows_reach_the_tables_alone(root):
     assert "segment-hodor-soft-coco-seed0-davis2017-val" not in contents
 
 
-@pytest.mark.parametrize("table", config.TABLES)
+@pytest.mark.parametrize("table", TABLES)
 def test_a_table_knows_its_rows_and_the_stamps_of_the_selected(root, table):
     made = stamps(root, rows="hodor-soft-coco", seeds=[0, 3])
     settings = made.contents[f"tabulate-{table}"]["settings"]

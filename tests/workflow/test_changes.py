@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import pytest
 
-from hodor.config import TABLES
+from hodor.config_files import TABLES
 from hodor.scoring.benchmarks import get_benchmark
 
 SHOWN = {"render": 1, "publish_pages": 1}

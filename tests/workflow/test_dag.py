@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hodor.config import TABLES
+from hodor.config_files import TABLES
 from hodor.scoring.benchmarks import get_benchmark
 
 
