@@ -407,3 +407,10 @@ def test_the_lock_is_plain_and_the_environments_agree_with_it(root):
     assert {name: lock[name] for name in names} == conda
     official = project["optional-dependencies"]["official"][0]
     assert official in (root / "environment.yml").read_text()
+
+
+def test_every_row_trained_on_video_segments_at_the_size_of_its_training(root):
+    paper = config.load(root / "config", {"scale": "paper", "rows": "all"})
+    rows = {id for id, row in paper.rows.items() if row.stage and paper.stage(id).kind.endswith("video")}
+    assert "hodor-soft-cyclic-holdout" in rows
+    assert {paper.inference(row, "davis2017-val").short_side for row in rows} == {576}
