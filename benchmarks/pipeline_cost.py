@@ -84,6 +84,7 @@ def main() -> None:
     )
     parser.add_argument("--rows", default="main", help="as `rows` of config/config.yaml, for the tables that are made")
     parser.add_argument("--plugins", type=Path, help="folder with plugins of Snakemake, to start with and without them")
+    parser.add_argument("--verbs", nargs="+", choices=VERBS, default=list(VERBS), metavar="VERB")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
     options = parser.parse_args()
@@ -101,12 +102,14 @@ def main() -> None:
             ways["with plugins"] = partial(
                 run, *noop, folder=folder, plugins=options.plugins, says="Nothing to be done"
             )
-        for verb, module in VERBS.items():
+        for verb in options.verbs:
             command = (sys.executable, "-m", "hodor", verb, "--help")
             ways[f"{verb} --help"] = partial(run, *command, folder=folder, says=f"usage: hodor {verb}")
-            ways[f"{verb}: code"] = partial(run, sys.executable, "-c", f"import hodor.cli, {module}", folder=folder)
+            ways[f"{verb}: code"] = partial(
+                run, sys.executable, "-c", f"import hodor.cli, {VERBS[verb]}", folder=folder
+            )
         times = alternate(ways, options.rounds)
-    slowest = max(VERBS, key=lambda verb: times[f"{verb}: code"].median)
+    slowest = max(options.verbs, key=lambda verb: times[f"{verb}: code"].median)
     lines = [
         "# What the pipeline itself costs, in seconds",
         "",
@@ -122,9 +125,9 @@ def main() -> None:
         "",
         "| verb | `--help`, median | slowest | its code, median | slowest |",
         "|---|---:|---:|---:|---:|",
-        *(line(verb, times[f"{verb} --help"], times[f"{verb}: code"]) for verb in VERBS),
+        *(line(verb, times[f"{verb} --help"], times[f"{verb}: code"]) for verb in options.verbs),
         "",
-        f"- all verbs: {statistics.median(times[f'{verb} --help'].median for verb in VERBS):.2f} s until the arguments are "
+        f"- all verbs: {statistics.median(times[f'{verb} --help'].median for verb in options.verbs):.2f} s until the arguments are "
         f"read; the slowest, {slowest}: {times[f'{slowest}: code'].median:.2f} s until it may begin",
     ]
     write_result("pipeline-cost", lines, options.out)

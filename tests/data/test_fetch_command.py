@@ -256,7 +256,15 @@ def start_and_wait_for_some(place, server, root):
     server.pause = 0.02
     command = [sys.executable, "-m", "hodor", "fetch", "davis2016", "--scale", "paper", "--mirror", server.address]
     environment = {"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}
-    process = subprocess.Popen(command, cwd=place, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=place,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests themselves run in the background of a shell, SIGINT is ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     part = place / "data/paper/archives/davis2016/DAVIS-data.zip.part"
     while not (part.exists() and part.stat().st_size > 300_000):
         time.sleep(0.01)

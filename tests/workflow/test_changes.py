@@ -235,7 +235,7 @@ def test_a_claim_waits_for_its_own_rows_alone(fresh):
 
 
 def test_a_space_in_a_rule_or_another_mirror_is_no_change(checkout):
-    checkout.edit("workflow/rules/train.smk", '"python -m hodor train ', '"python  -m hodor train ')
+    checkout.edit("workflow/rules/train.smk", '" python -m hodor train ', '" python  -m hodor train ')
     checkout.append("environment.yml", "\n# Another environment.\n")
     checkout.edit("config/config.yaml", "\nmirror: null", f"\nmirror: {checkout.path}")
     assert checkout.due() == {}

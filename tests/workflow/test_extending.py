@@ -67,7 +67,10 @@ def test_an_attention_variant_and_a_method_are_one_file_and_one_row_each(checkou
 
 def test_the_method_of_the_page_passes_the_conformance_test(checkout, recipes, root):
     add(checkout, recipes, "hodor/models/prototypes/method.py")
-    for name in ("tests/conftest.py", "tests/models/conftest.py", "tests/models/test_conformance.py"):
+    for name in (
+        *("tests/conftest.py", "tests/checkouts.py"),
+        *("tests/models/conftest.py", "tests/models/test_conformance.py"),
+    ):
         target = checkout.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text((root / name).read_text())

@@ -157,8 +157,9 @@ rule publish:
         "../../environment.yml"
     params:
         out=paths.results(),
+        failed=COPY_FAILED,
     shell:
-        "cp {input.tables} {params.out} 2>&1 | tee {log} >&2 || {COPY_FAILED}"
+        "cp {input.tables} {params.out} 2>&1 | tee {log} >&2 || {params.failed}"
 
 
 use rule publish as publish_costs with:
@@ -187,8 +188,10 @@ rule publish_submission:
         zip="[^/]+",
     conda:
         "../../environment.yml"
+    params:
+        failed=COPY_FAILED,
     shell:
-        "cp {input.zip} {output} 2>&1 | tee {log} >&2 || {COPY_FAILED}"
+        "cp {input.zip} {output} 2>&1 | tee {log} >&2 || {params.failed}"
 
 
 rule submissions:
@@ -229,8 +232,9 @@ rule publish_pages:
         "../../environment.yml"
     params:
         out=paths.reports(),
+        failed=COPY_FAILED,
     shell:
-        "cp -R {input.pages} {params.out} 2>&1 | tee {log} >&2 || {COPY_FAILED}"
+        "cp -R {input.pages} {params.out} 2>&1 | tee {log} >&2 || {params.failed}"
 
 
 rule pages:
