@@ -3,6 +3,8 @@
     python benchmarks/subset_ablation.py --mirror FOLDER --budget-minutes 2          # on a GPU
     python benchmarks/subset_ablation.py --mirror FOLDER --steps 150 --slice 300     # a slice; exit status 3: call again
     until python benchmarks/subset_ablation.py --mirror FOLDER --steps 150 --slice 300; do [ $? = 3 ] || break; done
+    python benchmarks/subset_ablation.py --mirror FOLDER --bundle subset.tar         # for a machine without network
+    python benchmarks/subset_ablation.py --mirror subset.tar --budget-minutes 2      # there
 
 FOLDER is a mirror (docs/data.md) with coco, coco-persons-small and davis of the edition `subset`. The workflow does the
 work, below --work: hodor-{none,hard,soft}-coco and the copy of the first mask (phase `short`), the same with four times the
@@ -22,8 +24,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import subset_bundle
 import subset_page
 import torch
+from subset_phase import Phase
 
 from hodor import config, paths
 from hodor.errors import HodorError
@@ -55,7 +59,7 @@ class Plan:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--mirror", type=Path, help="folder with <data set>/<archive>")
+    parser.add_argument("--mirror", type=Path, help="folder with <data set>/<archive>, or a bundle")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "ablation", help="folder for data and runs")
     parser.add_argument("--slice", type=float, metavar="SECONDS", help="stop after so long; the next call goes on")
     length = parser.add_mutually_exclusive_group()
@@ -69,16 +73,25 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="the GPU if there is one")
     parser.add_argument("--threads", type=int, help="of one training; those of the scale if absent")
     parser.add_argument("--cores", type=int, help="of all jobs together; all if absent")
-    parser.add_argument("--scale", default="subset", help="another scale, to try the script")
+    parser.add_argument("--scale", help="another scale than subset, to try the script")
     parser.add_argument("--note", default="", help="a sentence for the page, such as what else the machine did")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--page-only", action="store_true", help="write the page from what there is, run nothing")
+    parser.add_argument("--bundle", type=Path, metavar="FILE", help="pack the mirror, at most 60 MiB, and end")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, lambda number, _: sys.exit(128 + number))
     try:
-        sys.exit(_ablation(options))
+        sys.exit(_bundle(options) if options.bundle else _ablation(options))
     except HodorError as error:
         sys.exit(f"subset_ablation: {error}")
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    if options.mirror is None or not options.mirror.is_dir():
+        raise HodorError("--bundle needs --mirror, the folder with the archives that it packs")
+    subset_bundle.write(options.mirror, options.bundle)
+    return 0
 
 
 def _ablation(options: argparse.Namespace) -> int:
@@ -86,6 +99,8 @@ def _ablation(options: argparse.Namespace) -> int:
     work, began = options.work.resolve(), time.monotonic()
     end = None if options.slice is None else began + options.slice
     unfinished = False
+    if options.mirror and options.mirror.is_file():
+        options.mirror = subset_bundle.unpack(options.mirror, work)
     try:
         plan = _plan(options, work, end)
         if plan is None:
@@ -96,15 +111,23 @@ def _ablation(options: argparse.Namespace) -> int:
     finally:
         if not options.page_only:
             _add_time(work, time.monotonic() - began)
-    results = [phase_of(plan, name, work) for name in PHASES if _folder(work, plan, name).is_dir()]
-    # The baselines' phase holds the rows of `short` too.
-    shown = [found for found in results if any(found.finished(row) for row in found.rows)]
-    if len(shown) > 1 and not any(shown[-1].finished(row) for row in BASELINES):
-        shown = [found for found in shown if found.name != "baselines"]
-    if "baselines" in [found.name for found in shown]:
-        shown = [found for found in shown if found.name != "short"]
-    subset_page.write(shown, asdict(plan), _wall(work), options.note, options.out)
+    subset_page.write(_shown(plan, work), asdict(plan), _wall(work), _notes(options, work), options.out)
     return UNFINISHED if unfinished else 0
+
+
+def _shown(plan: Plan, work: Path) -> list[Phase]:
+    """One phase for each length of training: `baselines`, which has the rows of `short` too, once one of them is there."""
+    baselines = phase_of(plan, "baselines", work)
+    trained = any(baselines.finished(row) for row in BASELINES)
+    return [phase_of(plan, name, work) for name in ("baselines" if trained else "short", "long")]
+
+
+def _notes(options: argparse.Namespace, work: Path) -> list[str]:
+    """What is to be said of the runs beside their numbers: what the data were is kept from the call that named them."""
+    path = work / "about_data.json"
+    if options.mirror and not path.exists():
+        write_json_atomic(path, {"about": subset_bundle.about(options.mirror)})
+    return [text for text in (read_json(path)["about"] if path.exists() else "", options.note) if text]
 
 
 def _plan(options: argparse.Namespace, work: Path, end: float | None) -> Plan | None:
@@ -122,9 +145,9 @@ def _plan(options: argparse.Namespace, work: Path, end: float | None) -> Plan | 
     if options.steps is None and options.budget_minutes is None:
         raise HodorError("say how long a training is, by --steps or by --budget-minutes")
     _check(options)
-    scale = config.load(ROOT / "config", {"scale": options.scale}).scale
+    scale = config.load(ROOT / "config", {"scale": options.scale or "subset"}).scale
     plan = Plan(
-        scale=options.scale,
+        scale=scale.name,
         seeds=options.seeds or [0, 1, 2],
         steps=options.steps or PILOT_STEPS,
         device=options.device or ("cuda" if torch.cuda.is_available() else "cpu"),
@@ -183,12 +206,12 @@ def _run(plan: Plan, phase: str, options: argparse.Namespace, work: Path, end: f
     return done
 
 
-def phase_of(plan: Plan, name: str, work: Path) -> subset_page.Phase:
+def phase_of(plan: Plan, name: str, work: Path) -> Phase:
     """A phase with its settings."""
     rows, factor = PHASES[name]
     steps = factor * plan.steps
     settings = _settings(plan, list(rows), _overrides(plan, steps))
-    return subset_page.Phase(name, rows, plan.seeds, steps, settings, _folder(work, plan, name), ROOT)
+    return Phase(name, rows, plan.seeds, steps, settings, _folder(work, plan, name), ROOT)
 
 
 def _folder(work: Path, plan: Plan, phase: str) -> Path:

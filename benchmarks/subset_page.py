@@ -7,14 +7,13 @@ import csv
 import io
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import harness
 import torch
+from subset_phase import BENCHMARK, Phase
 
-from hodor import config, paths
+from hodor import config
 from hodor.provenance import read_json, write_text_atomic
 from hodor.reporting.claims import claims
 from hodor.reporting.figures.style import figure_bytes
@@ -22,14 +21,11 @@ from hodor.reporting.figures.training import training_curves
 from hodor.reporting.markdown import markdown_table
 from hodor.reporting.readable import MISSING, Grid
 from hodor.reporting.runs import Run
-from hodor.reporting.samples import bootstrap_line, sample
-from hodor.reporting.tables import collect
+from hodor.reporting.samples import bootstrap_line
 from hodor.reporting.words import provenance_lines, scale_statement
-from hodor.scoring.statistics import Bootstrap, Comparison, Sample, compare, estimate
-from hodor.stamps import Stamps
+from hodor.scoring.statistics import Comparison, estimate
 from hodor.training.log import duration
 
-BENCHMARK = "davis2017-val"
 PAIRS = (
     ("hodor-soft-coco", "hodor-none-coco"),
     ("hodor-soft-coco", "hodor-hard-coco"),
@@ -45,62 +41,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Phase:
-    """Runs with one length of training.
-
-    settings: keys of config/config.yaml. folder: where the workflow ran. root: the repository.
-    """
-
-    name: str
-    rows: tuple[str, ...]
-    seeds: list[int]
-    steps: int
-    settings: dict
-    folder: Path
-    root: Path
-
-    def finished(self, row: str) -> list[int]:
-        """Seeds of a row that are trained and scored."""
-        scale = self.settings["scale"]
-        return [seed for seed in self.seeds if (self.folder / paths.run(scale, row, seed) / "manifest.json").is_file()]
-
-    def load(self, rows: Sequence[str], seeds: Sequence[int]) -> Stamps:
-        """The stamps of the phase, cut down to some rows and seeds."""
-        return Stamps(
-            config.load(self.root / "config", self.settings | {"rows": [*rows], "seeds": [*seeds]}), self.root
-        )
-
-    @property
-    def runs(self) -> Path:
-        return self.folder / paths.runs(self.settings["scale"])
-
-    @cached_property
-    def results(self) -> dict[str, list[Run]]:
-        """Row -> its finished runs, verified against the stamps; HodorError where one was made from something else."""
-        found: dict[str, list[Run]] = {}
-        for row in self.rows:
-            if seeds := self.finished(row):
-                collected = collect(self.load([row], seeds).contents["tabulate-costs"]["settings"], self.runs)
-                found[row] = [collected[row, seed] for seed in seeds]
-        return found
-
-    @cached_property
-    def config(self) -> config.Config:
-        return self.load(self.rows, self.seeds).config
-
-    def sample(self, row: str, seeds: Sequence[int]) -> Sample:
-        return sample([run for run in self.results[row] if run.seed in seeds], BENCHMARK)
-
-    def label(self, row: str) -> str:
-        return self.config.rows[row].label
-
-    @property
-    def missing(self) -> list[str]:
-        return [f"{row} seed {seed}" for row in self.rows for seed in self.seeds if seed not in self.finished(row)]
-
-
-def write(phases: Sequence[Phase], plan: dict, wall: float, note: str, folder: Path) -> Path | None:
+def write(phases: Sequence[Phase], plan: dict, wall: float, notes: Sequence[str], folder: Path) -> Path | None:
     """Writes subset_seeds_<machine>.{md,csv} and a figure for each phase; None where nothing is finished."""
     phases = [phase for phase in phases if phase.results]
     if not phases:
@@ -117,7 +58,7 @@ def write(phases: Sequence[Phase], plan: dict, wall: float, note: str, folder: P
             picture = f"{name}_{phase.name}.svg"
             (folder / picture).write_bytes(figure_bytes(figure, "svg"))
             parts += [f"### Training, {phase.steps} steps", f"![Loss over steps]({picture})", _losses(phase)]
-    parts += ["## Where the numbers come from", _origin(phases, plan, wall, note)]
+    parts += ["## Where the numbers come from", _origin(phases, plan, wall, notes)]
     write_text_atomic(folder / f"{name}.md", "\n\n".join(part for part in parts if part) + "\n")
     write_text_atomic(folder / f"{name}.csv", _csv(phases))
     print(f"written to {folder / name}.md")
@@ -139,7 +80,7 @@ def _head(phases: Sequence[Phase], plan: dict) -> list[str]:
         f"{own.stages['images'].steps}. "
     )
     if plan["device"] == "cpu":
-        text += "On a GPU the same script trains for minutes of many more steps. "
+        text += "A CPU does few steps in the time there is: on a GPU the same script trains longer. "
     text += f"Frames are segmented at short side {scale.inference.short_side}"
     if scale.inference.short_side != own.inference.short_side:
         text += f" instead of the scale's {own.inference.short_side}, which is cheaper and scores lower"
@@ -157,8 +98,8 @@ def _head(phases: Sequence[Phase], plan: dict) -> list[str]:
 
 
 def _section(phase: Phase) -> list[str]:
-    compared = [(pair, found) for pair in PAIRS if (found := _compare(phase, *pair))]
-    floor = [((row, FLOOR), found) for row in phase.results if row != FLOOR and (found := _compare(phase, row, FLOOR))]
+    compared = [(pair, found) for pair in PAIRS if (found := phase.compare(*pair))]
+    floor = [((row, FLOOR), found) for row in phase.results if row != FLOOR and (found := phase.compare(row, FLOOR))]
     parts = [
         f"## {phase.steps} steps ({phase.name})",
         "J&F, J and F in points: mean over objects, then over seeds. Brackets: 95 % interval over sequences and seeds.",
@@ -168,7 +109,8 @@ def _section(phase: Phase) -> list[str]:
         parts += [
             "### Differences",
             "J&F of the first row less that of the second, in points, on the same objects of the same sequences and with "
-            "the same seeds (the same clips in the same order).",
+            "the same seeds (the same clips in the same order). So few sequences and seeds make a bootstrap's interval too "
+            "narrow rather than too wide.",
             _differences(phase, compared + floor),
             "### What they show",
             "\n".join(f"- {_sentence(phase, pair, found)}" for pair, found in compared),
@@ -178,25 +120,11 @@ def _section(phase: Phase) -> list[str]:
     return parts + _verdicts(phase)
 
 
-def _compare(phase: Phase, first: str, second: str) -> Comparison | None:
-    """The comparison over the seeds that both have; None without one."""
-    seeds = _common(phase, (first, second))
-    if not seeds:
-        return None
-    bootstrap = Bootstrap(**phase.config.claims.bootstrap.model_dump())
-    return compare(phase.sample(first, seeds), phase.sample(second, seeds), bootstrap)
-
-
-def _common(phase: Phase, rows: Sequence[str]) -> list[int]:
-    return [seed for seed in phase.seeds if all(seed in phase.finished(row) for row in rows)]
-
-
 def _scores(phase: Phase) -> str:
-    bootstrap = Bootstrap(**phase.config.claims.bootstrap.model_dump())
     head = ["system", "n", "J&F", "std over seeds", "J", "F", *(f"J&F, seed {seed}" for seed in phase.seeds)]
     lines = []
     for row, runs in phase.results.items():
-        found = estimate(phase.sample(row, phase.finished(row)), bootstrap)
+        found = estimate(phase.sample(row, phase.finished(row)), phase.bootstrap)
         overall = {run.seed: run.predictions[BENCHMARK].overall for run in runs}
         means = [f"{100 * sum(o[key] for o in overall.values()) / len(overall):.1f}" for key in ("J-Mean", "F-Mean")]
         seeds = [f"{100 * overall[seed]['J&F-Mean']:.1f}" if seed in overall else MISSING for seed in phase.seeds]
@@ -212,9 +140,7 @@ def _differences(phase: Phase, compared: Sequence[tuple[tuple[str, str], Compari
     head += [*(f"seed {seed}" for seed in phase.seeds), *sequences]
     lines = []
     for (first, second), found in compared:
-        seeds = _common(phase, (first, second))
-        by_seed = dict(zip(seeds, _by_seed(phase, first, second, seeds), strict=True))
-        by_sequence = _by_sequence(phase, first, second, seeds)
+        by_seed, by_sequence = phase.by_seed(first, second), phase.by_sequence(first, second)
         lines.append(
             [
                 f"{first} less {second}",
@@ -229,25 +155,21 @@ def _differences(phase: Phase, compared: Sequence[tuple[tuple[str, str], Compari
     return markdown_table(Grid(head, lines))
 
 
-def _by_seed(phase: Phase, first: str, second: str, seeds: Sequence[int]) -> list[float]:
-    ours, theirs = (phase.sample(row, seeds).scores() for row in (first, second))
-    return [float(value) for value in ours - theirs]
-
-
-def _by_sequence(phase: Phase, first: str, second: str, seeds: Sequence[int]) -> dict[str, float]:
-    """Sequence -> difference of the means over its objects and the seeds."""
-    ours, theirs = (phase.sample(row, seeds) for row in (first, second))
-    means = (ours.sums - theirs.sums).sum(2).mean(0) / ours.counts.sum(1)
-    return dict(zip(ours.sequences, map(float, means), strict=True))
-
-
 def _sentence(phase: Phase, pair: tuple[str, str], found: Comparison) -> str:
-    """What one comparison shows, from its numbers alone."""
-    first, second = (phase.label(row) for row in pair)
-    seeds = _common(phase, pair)
-    by_seed, by_sequence = _by_seed(phase, *pair, seeds), list(_by_sequence(phase, *pair, seeds).values())
+    differences = (list(by(*pair).values()) for by in (phase.by_seed, phase.by_sequence))
+    return sentence(*(phase.label(row) for row in pair), found, *differences)
+
+
+def sentence(first: str, second: str, found: Comparison, by_seed: Sequence[float], by_sequence: Sequence[float]) -> str:
+    """What one comparison shows, from its numbers alone.
+
+    Args:
+        first, second: labels of the rows.
+        found: the comparison in points.
+        by_seed, by_sequence: the difference in each seed and on each sequence.
+    """
     better = found.effect >= 0
-    ahead = [sum((value > 0) == better and value != 0 for value in values) for values in (by_seed, by_sequence)]
+    ahead = [sum(value > 0 if better else value < 0 for value in values) for values in (by_seed, by_sequence)]
     how = "above" if better else "below"
     where = (
         f"{how} in {ahead[0]} of {len(by_seed)} seeds and on {ahead[1]} of {len(by_sequence)} sequences; "
@@ -267,7 +189,7 @@ def _sentence(phase: Phase, pair: tuple[str, str], found: Comparison) -> str:
 def _verdicts(phase: Phase) -> list[str]:
     """The verdicts of config/claims.yaml, over the seeds that every finished row has."""
     rows = list(phase.results)
-    seeds = _common(phase, rows)
+    seeds = phase.common(rows)
     if not seeds:
         return []
     stamp = phase.load(rows, seeds).contents["claims"]
@@ -310,7 +232,7 @@ def _losses(phase: Phase) -> str:
     """Mean loss of the last tenth of the steps of each run."""
     lines = []
     for row, runs in phase.results.items():
-        last = {run.seed: _last_loss(run, phase.steps) for run in runs if run.log}
+        last = {run.seed: phase.last_loss(run) for run in runs if run.log}
         if last:
             seeds = [f"{last[seed]:.3f}" if seed in last else MISSING for seed in phase.seeds]
             lines.append([phase.label(row), *seeds])
@@ -318,12 +240,7 @@ def _losses(phase: Phase) -> str:
     return markdown_table(Grid(head, lines))
 
 
-def _last_loss(run: Run, steps: int) -> float:
-    values = [record["loss"] for record in run.log if record["step"] > 0.9 * steps]
-    return sum(values) / len(values)
-
-
-def _origin(phases: Sequence[Phase], plan: dict, wall: float, note: str) -> str:
+def _origin(phases: Sequence[Phase], plan: dict, wall: float, notes: Sequence[str]) -> str:
     runs = [run for phase in phases for found in phase.results.values() for run in found]
     training = sum(run.train["time_s"] for run in runs)
     segmenting = sum(run.predictions[BENCHMARK].segment["time_s"] for run in runs)
@@ -336,7 +253,7 @@ def _origin(phases: Sequence[Phase], plan: dict, wall: float, note: str) -> str:
             f"{duration(wall)} of wall time over all slices; trainings {duration(training)} and segmenting "
             f"{duration(segmenting)}, each summed over its runs, of which some ran side by side",
         ),
-        ("beside it", note),
+        *(("note", note) for note in notes),
         ("settings that differ from the scale's", f"`{_differing(phases)}`"),
         ("each run", f"the CSV beside this page: {len(runs)} lines"),
     ]
@@ -369,7 +286,7 @@ def _csv(phases: Sequence[Phase]) -> str:
             for run in runs:
                 prediction = run.predictions[BENCHMARK]
                 scores = [f"{100 * prediction.overall[key]:.4f}" for key in ("J&F-Mean", "J-Mean", "F-Mean")]
-                loss = f"{_last_loss(run, phase.steps):.4f}" if run.log else ""
+                loss = f"{phase.last_loss(run):.4f}" if run.log else ""
                 cost = [run.train["time_s"], prediction.segment["fps"], run.train["model"]]
                 writer.writerow([phase.name, row, run.seed, run.train["steps"], *scores, loss, *cost])
     return text.getvalue()
