@@ -197,9 +197,10 @@ def _run(plan: Plan, phase: str, options: argparse.Namespace, work: Path, end: f
     targets = {
         seed: [paths.run(plan.scale, row, seed) / "manifest.json" for row in rows] for seed, rows in missing.items()
     }
-    # The first seed of all rows before the second: what there is compares at any time.
-    first = next(iter(targets.values()))
     everything = [target for some in targets.values() for target in some]
+    # What was begun, and the first seed of all rows before the second: what there is compares at any time.
+    begun = [target for target in everything if (found.folder / target).with_name("checkpoints").is_dir()]
+    first = list(dict.fromkeys([*begun, *next(iter(targets.values()))]))
     done = _snakemake(found.settings, found.folder, everything, first, options, end)
     count = sum(len(found.finished(row)) for row in found.rows)
     print(f"{phase}: {count} of {len(found.rows) * len(plan.seeds)} runs are scored", flush=True)
