@@ -92,7 +92,7 @@ def _head(phases: Sequence[Phase], plan: dict) -> list[str]:
     return [
         f"# Attention variants over {len(plan['seeds'])} seeds: {scale.title}",
         f"**{real}{scale_statement({'scale': scale.name, 'caption': scale.caption})}**",
-        f"**Partial: {len(missing)} runs are still to come: {', '.join(missing)}.**" if missing else "",
+        f"**Partial: still to come, {len(missing)} of all runs: {', '.join(missing)}.**" if missing else "",
         f"{text}.",
     ]
 
@@ -174,6 +174,7 @@ def sentence(first: str, second: str, found: Comparison, by_seed: Sequence[float
     where = (
         f"{how} in {ahead[0]} of {len(by_seed)} seeds and on {ahead[1]} of {len(by_sequence)} sequences; "
         f"95 % interval {found.low:+.1f} to {found.high:+.1f}"
+        + (", in which no spread between trainings is" if len(by_seed) == 1 else "")
     )
     if found.low > 0 or found.high < 0:
         return (

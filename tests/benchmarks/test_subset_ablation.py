@@ -67,7 +67,7 @@ def test_slices_page_and_refusal(root, tmp_path):
     (runs / "hodor-soft-coco" / "seed1" / "manifest.json").unlink()
     assert call(root, work, out, "--page-only").returncode == 0
     partial = page.read_text()
-    assert "**Partial: 1 runs are still to come: hodor-soft-coco seed 1.**" in partial
+    assert "**Partial: still to come, 1 of all runs: hodor-soft-coco seed 1.**" in partial
     assert re.search(r"hodor-soft-coco less hodor-none-coco \|[^|]*\|[^|]*\|[^|]*\| 1 \|", partial)
     assert re.search(r"hodor-none-coco less hodor-hard-coco \|[^|]*\|[^|]*\|[^|]*\| 2 \|", partial)
 
@@ -98,7 +98,9 @@ def test_sentences_follow_the_numbers(scripts, effect, low, high, said):
     from subset_page import sentence
 
     found = Comparison(effect, low, high, 0.9, 3, 6)
-    assert sentence("Soft", "none", found, [1.0, 2.0, -1.0], [1.0, -1.0]).startswith(said)
+    told = sentence("Soft", "none", found, [1.0, 2.0, -1.0], [1.0, -1.0])
+    assert told.startswith(said) and "no spread" not in told
+    assert "in which no spread between trainings is" in sentence("Soft", "none", found, [1.0], [1.0, -1.0])
 
 
 def test_bundle_of_the_real_subset(scripts, shared_data, tmp_path, monkeypatch):
