@@ -14,9 +14,9 @@ from hodor.device import in_float32
 from hodor.models.memory.bank import Bank, Block, Reader
 from hodor.models.memory.largest import largest, padded
 
-# Scores that a CPU holds at a time (8 MiB: they stay in the cache from their product to their use), and values that are
+# Scores that a CPU holds at a time (4 MiB: they stay in the cache from their product to their use), and values that are
 # gathered at a time (1 MiB).
-CPU_SCORES = 2**21
+CPU_SCORES = 2**20
 GATHERED = 2**18
 
 
