@@ -5,16 +5,19 @@ Every sentence about who is better is made from the numbers. A run enters only a
 
 import csv
 import io
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import harness
+import numpy as np
 import torch
 from subset_phase import BENCHMARK, Phase
 
 from hodor import config
 from hodor.provenance import read_json, write_text_atomic
+from hodor.reporting.alphas import learned_alphas, starting_alphas
 from hodor.reporting.claims import claims
 from hodor.reporting.figures.style import figure_bytes
 from hodor.reporting.figures.training import training_curves
@@ -25,6 +28,7 @@ from hodor.reporting.samples import bootstrap_line
 from hodor.reporting.words import provenance_lines, scale_statement
 from hodor.scoring.statistics import Comparison, estimate
 from hodor.training.log import duration
+from hodor.training.schedules import learning_rate
 
 PAIRS = (
     ("hodor-soft-coco", "hodor-none-coco"),
@@ -204,7 +208,7 @@ def _verdicts(phase: Phase) -> list[str]:
             MISSING if claim["effect"] is None else f"{claim['effect']:+.3g}",
             MISSING if claim["interval"] is None else "[{:+.3g}, {:+.3g}]".format(*claim["interval"]),
             str(claim["seeds"]),
-            claim["reason"],
+            ". ".join(filter(None, [claim["reason"], claim["note"]])),
         ]
         for claim in content["claims"]
         if claim["verdict"] != "not run"
@@ -218,7 +222,26 @@ def _verdicts(phase: Phase) -> list[str]:
         f"By the rule of docs/claims.md, which decides nothing from fewer than {rule['fewest_sequences']} sequences. "
         f"{content['claims'][0]['evidence'].strip()}",
         table,
+        _decay(phase, seeds),
     ]
+
+
+def _decay(phase: Phase, seeds: Sequence[int]) -> str:
+    """How much of the way of the alphas weight decay went by itself; empty where it does not act on them."""
+    row = "hodor-soft-coco"
+    options = phase.config.options[row]
+    stage = phase.config.stage(row)
+    if row not in phase.results or not options["decay_alpha"] or stage.optimiser != "adamw":
+        return ""
+    alphas = learned_alphas([run for run in phase.results[row] if run.seed in seeds])
+    starts = starting_alphas(alphas.shape[-1])
+    # Adam with decoupled decay: each step multiplies by this, whatever the gradient.
+    decayed = starts * math.prod(1 - learning_rate(stage, step) * stage.weight_decay for step in range(stage.steps))
+    alone, rest = (float(np.sqrt(np.mean(way**2))) for way in (decayed - starts, alphas.mean(0) - decayed))
+    return (
+        f"Weight decay by itself would have moved the alphas by {alone:.3g} (root mean square, as above); from where it "
+        f"would have left them they lie {rest:.3g} away, which is what their gradients did."
+    )
 
 
 def _logs(phase: Phase) -> list[tuple[str, str | None, Run]]:

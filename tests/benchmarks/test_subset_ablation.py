@@ -58,6 +58,7 @@ def test_slices_page_and_refusal(root, tmp_path):
         scores.setdefault(line["row"], []).append(float(line["J&F"]))
     difference = np.mean(scores["hodor-soft-coco"]) - np.mean(scores["copy-first-mask"])
     assert f"hodor-soft-coco less copy-first-mask | {difference:+.1f} |" in text
+    assert re.search(r"Weight decay by itself would have moved the alphas by [\de.-]+ \(", text)
     assert re.search(r"!\[Loss over steps\]\((tiny_seeds_.*_short\.svg)\)", text)
 
     refused = call(root, work, out, "--steps", "8", "--page-only")
