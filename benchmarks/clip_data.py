@@ -68,6 +68,12 @@ def write_data_sets(names: list[str], mirror: Path | None, data: Path, *, tiny: 
             zipfile.ZipFile(archive).extractall(data / dataset)
 
 
+def described(mirror: Path | None, *, tiny: bool) -> str:
+    """What the data are, for a result."""
+    pictures = "archives of a mirror" if mirror else "generated pictures"
+    return f"{pictures}, {'small sizes, a trial' if tiny else 'sizes and batches of scale paper'}"
+
+
 def write_packs(stage: StageOptions, data: Path) -> None:
     """The packs that a stage reads, where they are not there yet."""
     for id in packs(stage):

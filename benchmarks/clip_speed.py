@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from clip_data import STAGES, stage_at_hand, write_data_sets, write_packs
+from clip_data import STAGES, described, stage_at_hand, write_data_sets, write_packs
 from harness import RESULTS, alternate, spread, write_result
 from stepwise_clips import stepwise
 
@@ -131,12 +131,10 @@ def loader_rate(clips: PlannedClips, start: int, cores: int, seconds: float) -> 
 
 def report(rows: list[str], options: argparse.Namespace, cores: int) -> list[str]:
     """The lines of the result."""
-    pictures = "archives of a mirror" if options.mirror else "generated pictures"
-    sizes = "small sizes, a trial" if options.tiny else "sizes and batches of scale paper"
     return [
         "# Clips made a second",
         "",
-        f"Pictures: {pictures}, {sizes}, from packs. {options.rounds} rounds of {options.batches} batches; medians, and "
+        f"Pictures: {described(options.mirror, tiny=options.tiny)}, from packs. {options.rounds} rounds of {options.batches} batches; medians, and "
         "for the ratio to the straightforward way (one warp after the other, float32) median and range.",
         f"Loader: {cores} workers on {cores} cores, collation and hand-over included. The last column is no "
         f"measurement: it is the loader's rate times {TARGET_CORES}/{cores}.",

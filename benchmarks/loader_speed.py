@@ -22,7 +22,7 @@ from pathlib import Path
 
 import cv2
 import torch
-from clip_data import stage_at_hand, write_data_sets, write_packs
+from clip_data import described, stage_at_hand, write_data_sets, write_packs
 from harness import RESULTS, spread, write_result
 
 from hodor.data.batches import PlannedClips, clips_from
@@ -126,12 +126,10 @@ def rates(starts: list[Callable[[], Iterator[int]]], cores: int, options: argpar
 
 def report(lines: list[str], options: argparse.Namespace) -> list[str]:
     """The lines of the result."""
-    pictures = "archives of a mirror" if options.mirror else "generated pictures"
-    sizes = "small sizes, a trial" if options.tiny else "sizes and batches of scale paper"
     return [
         "# Plain files and packs",
         "",
-        f"Pictures: {pictures}, {sizes}. {options.rounds} rounds of {options.seconds} s each (two fewer with all cores); "
+        f"Pictures: {described(options.mirror, tiny=options.tiny)}. {options.rounds} rounds of {options.seconds} s each (two fewer with all cores); "
         "medians, and for the ratio of packed to plain median and range.",
         "",
         *HEADER,

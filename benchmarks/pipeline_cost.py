@@ -22,27 +22,18 @@ from pathlib import Path
 
 from harness import RESULTS, Times, alternate, write_result
 
+from hodor.stamps import MODULES
+
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("CITATION.cff", "Snakefile", "config", "environment.yml", "hodor", "profiles", "pyproject.toml", "workflow")
-VERBS = {
-    "fetch": "hodor.data.fetch",
-    "prepare": "hodor.data.prepare",
-    "pack": "hodor.data.pack",
-    "train": "hodor.training.run",
-    "segment": "hodor.inference.segment",
-    "score": "hodor.scoring.score",
-    "submit": "hodor.scoring.submit",
+VERBS = MODULES | {
     "manifest": "hodor.reporting.runs",
-    "tabulate": "hodor.reporting.tables",
-    "claims": "hodor.reporting.claims",
-    "render": "hodor.reporting.render",
-    "released": "hodor.models.original.released",
     "convert": "hodor.models.original.command",
     "cost": "hodor.reporting.cost",
     "doctor": "hodor.doctor.command",
     "track": "hodor.inference.track_video",
 }
-"""Verb -> the module that does it (`hodor.cli`, `hodor.commands`)."""
+"""Verb -> the module that does it: those of the workflow, and those for people (`hodor.cli`, `hodor.commands`)."""
 
 
 def run(*command: str, folder: Path, plugins: Path | None = None, says: str = "") -> str:

@@ -13,7 +13,13 @@ def place_error(error: OSError) -> str | None:
     """One of PLACE_ERRORS in a sentence that names the file and the mend; None for any other."""
     if error.errno not in PLACE_ERRORS:
         return None
-    mend = "free space or mend the folder, then run the same command again: nothing that was done is lost"
+    return system_error(
+        error, "free space or mend the folder, then run the same command again: nothing that was done is lost"
+    )
+
+
+def system_error(error: OSError, mend: str) -> str:
+    """An error of the system in a sentence: its file, what is wrong, the mend."""
     return f"{error.filename or 'writing'}: {error.strerror}; {mend}"
 
 

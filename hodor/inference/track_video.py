@@ -21,7 +21,7 @@ from PIL import Image
 from hodor.data.images import VOID, read_labels, write_labels
 from hodor.data.progress import Progress
 from hodor.data.video import object_ids
-from hodor.errors import HodorError
+from hodor.errors import HodorError, system_error
 from hodor.inference.overlay import overlay
 from hodor.inference.track import Tracker
 from hodor.inference.video_files import FrameSource, VideoWriter, open_frames
@@ -158,7 +158,7 @@ def _told(error: Exception) -> str:
     """What an error says; the system's, such as a full disk, with their file and the mend."""
     if isinstance(error, HodorError):
         return str(error)
-    return f"{error.filename or 'writing'}: {error.strerror}; free space or mend the folder, and start with another one"
+    return system_error(error, "free space or mend the folder, and start with another one")
 
 
 class Bar(Progress):

@@ -18,11 +18,6 @@ class StopRequest:
 
     number: int = 0
 
-    @property
-    def status(self) -> int:
-        """Exit status of a process that ends for this signal, as a shell gives it: 143 for SIGTERM."""
-        return 128 + self.number
-
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
         """Within it, the signals are noted instead of ending the process (main thread; elsewhere nothing changes)."""
