@@ -7,17 +7,7 @@ import sys
 import torch
 
 from hodor.models.base import build_method, save_model
-
-NARROW = {
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": (1, 1, 1, 1),
-    "dim": 32,
-    "encoder_layers": 1,
-    "encoder_hidden": 32,
-    "decoder_layers": 1,
-    "decoder_hidden": 32,
-}
+from tests.narrow import NARROW
 
 
 def test_both_precisions_are_scored(root, world, tmp_path):

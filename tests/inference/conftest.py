@@ -8,24 +8,14 @@ import pytest
 import torch
 
 from hodor.models.base import build_method, save_model
-
-SMALL = {
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": (1, 1, 1, 1),
-    "dim": 32,
-    "encoder_layers": 1,
-    "encoder_hidden": 32,
-    "decoder_layers": 1,
-    "decoder_hidden": 32,
-}
+from tests.narrow import NARROW
 
 
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory) -> Path:
     """model.safetensors of an untrained HODOR, as narrow as it gets."""
     torch.manual_seed(0)
-    method = build_method("hodor", SMALL)
+    method = build_method("hodor", NARROW)
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_model(path, method, name="hodor", options=method.options.model_dump(mode="json"))
     return path

@@ -17,6 +17,7 @@ from hodor.inference.options import InferenceOptions
 from hodor.inference.segment import MaskWriter, segment, segment_video
 from hodor.models.base import build_method, save_model
 from hodor.provenance import sha256_file
+from tests.narrow import NARROW
 
 SIZE = (64, 96)
 
@@ -43,17 +44,7 @@ def make_video(folder: Path, frames: int, objects: dict[int, int]) -> Video:
 @pytest.fixture(params=["hodor", "copy"])
 def method(request):
     torch.manual_seed(0)
-    narrow = {
-        "backbone": "convnet",
-        "backbone_width": 8,
-        "backbone_depths": (1, 1, 1, 1),
-        "dim": 32,
-        "encoder_layers": 1,
-        "encoder_hidden": 32,
-        "decoder_layers": 1,
-        "decoder_hidden": 32,
-    }
-    options = narrow if request.param == "hodor" else {}
+    options = NARROW if request.param == "hodor" else {}
     return build_method(request.param, options, InferenceOptions(short_side=64, feature_batch=3)).eval()
 
 

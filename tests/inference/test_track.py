@@ -16,18 +16,9 @@ from hodor.inference.track import MEMORY_FRAMES, Tracker
 from hodor.inference.weights import open_weights
 from hodor.models.base import build_method, save_model
 from hodor.models.original.command import convert
+from tests.narrow import NARROW
 
 SIZE = (64, 96)
-HODOR = {
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": (1, 1, 1, 1),
-    "dim": 32,
-    "encoder_layers": 1,
-    "encoder_hidden": 32,
-    "decoder_layers": 1,
-    "decoder_hidden": 32,
-}
 STM = {
     "backbone": "convnet",
     "backbone_width": 8,
@@ -46,7 +37,7 @@ def weights(tmp_path):
 
     def write(name: str = "hodor"):
         torch.manual_seed(0)
-        method = build_method(name, {"hodor": HODOR, "stm": STM, "copy": {}}[name])
+        method = build_method(name, {"hodor": NARROW, "stm": STM, "copy": {}}[name])
         run = tmp_path / "small" / name / "seed0"
         run.mkdir(parents=True)
         options = method.options.model_dump(mode="json") if name != "copy" else {}
