@@ -53,7 +53,7 @@ restore: $(BIN)/.installed  ## bring archives, checkpoints and tables back from 
 	  publish_pages submissions tables released pages -- tables released pages
 
 schema: $(BIN)/.installed  ## write config/schema.json anew after an option was added
-	@python -m hodor.schema config/schema.json
+	@python -m hodor.config.json_schema config/schema.json
 
 format: $(BIN)/.installed  ## format Python and Snakemake files
 	@ruff format .

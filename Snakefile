@@ -5,10 +5,10 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 from hodor import paths
-from hodor.config_files import TABLES
+from hodor.config.schema import TABLES
 from hodor.released import benchmarks as released_benchmarks
 from hodor.released import locate
-from hodor.scoring.benchmarks import get_benchmark
+from hodor.config.benchmarks import get_benchmark
 from hodor.workflow import check_triggers, set_up
 
 CONFIG, RECORDS = set_up(Path(workflow.basedir), config)

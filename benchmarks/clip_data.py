@@ -6,14 +6,14 @@ The stages are those of scale paper, on the data set that is at hand for them.
 import zipfile
 from pathlib import Path
 
-from hodor import config
+from hodor.config import loading as config
+from hodor.config.datasets import ARCHIVES
+from hodor.config.generated import GeneratedOptions
+from hodor.config.packs import packs
+from hodor.config.stages import StageOptions
 from hodor.data.extract import extract_all
 from hodor.data.generated import generate
-from hodor.data.options import GeneratedOptions
 from hodor.data.pack import pack
-from hodor.data.pack_plan import packs
-from hodor.data.sources import ARCHIVES
-from hodor.training.options import StageOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 # Stage of scale paper -> its data set, or the one that it is tried on.

@@ -24,9 +24,9 @@ from clip_data import STAGES, described, stage_at_hand, write_data_sets, write_p
 from harness import RESULTS, alternate, spread, write_result
 from stepwise_clips import stepwise
 
+from hodor.config.stages import StageOptions
 from hodor.data.batches import PlannedClips, clips_from
 from hodor.data.clip import Clip
-from hodor.training.options import StageOptions
 from hodor.training.run import CLIPS
 
 # Least part of the pixels of a kind that must have the same label both ways, and largest mean difference of grey levels.

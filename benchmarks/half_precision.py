@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from harness import RESULTS, write_result
 
-from hodor import config
+from hodor.config import loading as config
 from hodor.data.video import Video
 from hodor.data.videos import load_videos
 from hodor.device import mixed, prepare_device

@@ -26,11 +26,11 @@ import torch
 from harness import RESULTS, Times, alternate, spread, write_result
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from hodor import config
 from hodor.attention import Form, SoftMaskedAttention
+from hodor.config import loading as config
+from hodor.config.inference import InferenceOptions
 from hodor.data.images import encode_labels
 from hodor.device import mixed
-from hodor.inference.options import InferenceOptions
 from hodor.models.forms import plain_forms
 from hodor.models.hodor import method as hodor_method
 from hodor.models.hodor.decoder import DecoderLayer

@@ -28,12 +28,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("CITATION.cff", "Snakefile", "config", "environment.yml", "hodor", "profiles", "pyproject.toml", "workflow")
 VERBS = MODULES | {
     "manifest": "hodor.reporting.runs",
-    "convert": "hodor.models.original.command",
-    "cost": "hodor.reporting.cost",
+    "convert": "hodor.cli.convert",
+    "cost": "hodor.doctor.cost",
     "doctor": "hodor.doctor.command",
     "track": "hodor.inference.track_video",
 }
-"""Verb -> the module that does it: those of the workflow, and those for people (`hodor.cli`, `hodor.commands`)."""
+"""Verb -> the module that does it: those of the workflow, and those for people (`hodor.cli`, `hodor.cli.commands`)."""
 
 
 def run(*command: str, folder: Path, plugins: Path | None = None, says: str = "") -> str:

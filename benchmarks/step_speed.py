@@ -26,23 +26,23 @@ import cv2
 import torch
 from harness import RESULTS, alternate, machine_slug, spread, write_result
 
-from hodor import config
+from hodor.config import loading as config
+from hodor.config.generated import GeneratedOptions
+from hodor.config.packs import packs
+from hodor.config.stages import Packing, StageOptions
 from hodor.data.batches import PlannedClips, clips_from
 from hodor.data.clip import Clip
 from hodor.data.extract import extract_all
 from hodor.data.generated import generate
-from hodor.data.options import GeneratedOptions
 from hodor.data.pack import pack
-from hodor.data.pack_plan import packs
 from hodor.device import prepare_device
+from hodor.doctor.cost import MEASURED, VIDEO_SIZE, clip_of, step_cost
 from hodor.doctor.trial import with_objects
 from hodor.models.base import Method, build_method, without_starting_weights
 from hodor.provenance import commit, peak_memory_mib, write_text_atomic
-from hodor.reporting.cost import MEASURED, VIDEO_SIZE, clip_of, step_cost
 from hodor.training.distributed import World
 from hodor.training.micro_batches import Gradients
 from hodor.training.optimisers import build_optimiser, set_learning_rate
-from hodor.training.options import Packing, StageOptions
 from hodor.training.run import CLIPS
 from hodor.training.signals import StopRequest
 from hodor.training.transfer import on_device

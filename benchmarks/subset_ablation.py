@@ -29,7 +29,8 @@ import subset_page
 import torch
 from subset_phase import Phase
 
-from hodor import config, paths
+from hodor import paths
+from hodor.config import loading as config
 from hodor.errors import HodorError
 from hodor.provenance import read_json, write_json_atomic
 from hodor.reporting.runs import read_log

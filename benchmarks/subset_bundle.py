@@ -21,10 +21,10 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from hodor.config.datasets import ARCHIVES
+from hodor.config.packs import Rule, stored_size
 from hodor.data.images import encode_labels
 from hodor.data.pack import shrunk
-from hodor.data.pack_plan import Rule, stored_size
-from hodor.data.sources import ARCHIVES
 from hodor.errors import HodorError
 from hodor.provenance import json_text, sha256_file
 

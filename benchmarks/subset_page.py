@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from subset_phase import BENCHMARK, Phase
 
-from hodor import config
+from hodor.config import loading as config
 from hodor.provenance import read_json, write_text_atomic
 from hodor.reporting.alphas import learned_alphas, starting_alphas
 from hodor.reporting.claims import claims

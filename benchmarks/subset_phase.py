@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hodor import config, paths
+from hodor import paths
+from hodor.config import loading as config
 from hodor.reporting.runs import Run
 from hodor.reporting.samples import sample
 from hodor.reporting.tables import collect

@@ -2,6 +2,6 @@
 
 import sys
 
-from hodor.cli import main
+from hodor.cli.main import main
 
 sys.exit(main())

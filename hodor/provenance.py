@@ -1,7 +1,7 @@
 """Where a result came from: hashes, stamps, machine, versions, commit.
 
 A *stamp* is the small JSON file that a step of the workflow takes as its settings: the slice of the configuration that
-the step uses and a hash of the code that it runs (`hodor.stamps` writes them). Every result names the digest of its
+the step uses and the versions of its recipes (`hodor.stamps` writes them). Every result names the digest of its
 stamp and of its inputs, so that the table step can refuse a result that some other configuration made.
 """
 
@@ -69,7 +69,7 @@ def read_json(path: str | Path) -> dict:
 def read_stamp(path: str | Path) -> dict:
     """A stamp as a dict, with the key `sha256` added: the digest of its canonical content."""
     stamp = read_json(path)
-    missing = [key for key in ("step", "scale", "settings", "code") if key not in stamp]
+    missing = [key for key in ("step", "scale", "settings", "recipes") if key not in stamp]
     if missing:
         raise HodorError(f"{path}: not a stamp, it has no {', '.join(missing)}; the workflow writes stamps, not people")
     return stamp | {"sha256": sha256_json(stamp)}

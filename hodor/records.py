@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from hodor import paths
+from hodor.config.benchmarks import get_benchmark
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_json
-from hodor.scoring.benchmarks import get_benchmark
 from hodor.stamps import Stamps
 
 

@@ -10,12 +10,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hodor import paths
-from hodor.config import Config, load, scale_names
-from hodor.data.youtube_holdout import HOLDOUT
+from hodor.config.benchmarks import get_benchmark
+from hodor.config.holdout import HOLDOUT
+from hodor.config.inference import InferenceOptions
+from hodor.config.loading import Config, load, scale_names
+from hodor.config.reading import none_of, read_yaml, validate
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
-from hodor.scoring.benchmarks import get_benchmark
-from hodor.settings import none_of, read_yaml, validate
 
 SEED = 0
 """A checkpoint has no seed; its run stands under this one."""

@@ -1,12 +1,12 @@
 """Stamps: for each step of the workflow a small file with all that its result depends on.
 
-A stamp holds the slice of the configuration that the step uses and a hash of the code that it runs. It is an input of
-the step's rule, and the step reads its settings from it and from nowhere else, so that what is hashed is what is
-used. Snakemake compares small inputs by content: a step runs again exactly when its stamp says something new. The
+A stamp holds the slice of the configuration that the step uses and the versions of its recipes
+(`hodor.config.recipes`). It is an input of the step's rule, and the step reads its settings from it and from nowhere
+else, so that what is compared is what is used. Snakemake compares small inputs by content: a step runs again exactly when its stamp says something new. The
 Snakefile writes them whenever it is parsed, which must not touch a file whose content stays.
 
 What a data set consists of is part of the stamps of the steps that read it (`data`), as a hash of where it comes from
-and of the code that prepares it. Those steps therefore need not run again when the same data set is made again.
+and of the recipe that prepares it. Those steps therefore need not run again when the same data set is made again.
 """
 
 import csv
@@ -17,32 +17,16 @@ from typing import Any
 import yaml
 
 from hodor import paths
-from hodor.closure import code_hash
-from hodor.config import Config, options_class
-from hodor.config_files import TABLES
-from hodor.data.pack_plan import PackId
-from hodor.data.sets import modules_of
-from hodor.data.sources import WEIGHT_SETS, archives
+from hodor.config.benchmarks import get_benchmark
+from hodor.config.datasets import archives
+from hodor.config.loading import Config
+from hodor.config.packs import PackId
+from hodor.config.reading import none_of
+from hodor.config.recipes import layout_of, versions
+from hodor.config.schema import TABLES
 from hodor.errors import HodorError
 from hodor.provenance import json_text, sha256_file, sha256_json, write_text_atomic
 from hodor.released import SEED, Released, benchmarks, inference, load_released, present, run_name
-from hodor.scoring.benchmarks import get_benchmark
-from hodor.settings import none_of
-
-MODULES = {
-    "fetch": "hodor.data.fetch",
-    "prepare": "hodor.data.prepare",
-    "pack": "hodor.data.pack",
-    "train": "hodor.training.run",
-    "segment": "hodor.inference.segment",
-    "score": "hodor.scoring.score",
-    "submit": "hodor.scoring.submit",
-    "tabulate": "hodor.reporting.tables",
-    "claims": "hodor.reporting.claims",
-    "render": "hodor.reporting.render",
-    "released": "hodor.models.original.released",
-}
-"""Verb -> the module that does it; its import closure is what the stamp hashes."""
 
 
 class Stamps:
@@ -56,7 +40,6 @@ class Stamps:
         self.config = config
         self.root = root
         self.scale = config.scale.name
-        self._code = cache(code_hash)
         self._data = cache(self._hash_data)
         self._released = load_released(config)
         known = [*config.rows, *map(run_name, self._released)]
@@ -113,12 +96,11 @@ class Stamps:
             "edition": self.config.scale.edition,
             "origin": self._identity(dataset),
         }
-        more = ["hodor.models.original.prepare"] if dataset in WEIGHT_SETS else modules_of(dataset)
-        return self._stamp("prepare", settings, *more)
+        return self._stamp("prepare", settings, f"prepare/{layout_of(dataset)}")
 
     def pack(self, id: PackId) -> dict[str, Any]:
         """How a split of a data set becomes a pack."""
-        return self._stamp("pack", {**id._asdict(), "data": self._data(id.dataset)})
+        return self._stamp("pack", {**id._asdict(), "data": self._data(id.dataset)}, "pack")
 
     def train(self, row: str, seed: int) -> dict[str, Any]:
         """How a row is trained."""
@@ -139,7 +121,7 @@ class Stamps:
             "data": {dataset: self._data(dataset) for dataset in datasets}
             | {name: sha256_json(self.pack(id)) for name, id in packs.items()},
         }
-        return self._stamp("train", settings, *self._modules(row)) | {"row": row, "seed": seed}
+        return self._stamp("train", settings, "clips", f"train/{entry.method}") | {"row": row, "seed": seed}
 
     def segment(self, row: str, seed: int, benchmark: str) -> dict[str, Any]:
         """How a trained row segments a benchmark."""
@@ -153,12 +135,13 @@ class Stamps:
             "precision": self.config.scale.precision,
             "data": self._data(_benchmark(benchmark)["dataset"]),
         }
-        return self._stamp("segment", settings, *self._modules(row)) | {"row": row, "seed": seed}
+        return self._stamp("segment", settings, f"segment/{entry.method}") | {"row": row, "seed": seed}
 
     def score(self, benchmark: str) -> dict[str, Any]:
         """How the masks of a benchmark are scored, or packed for its server: the same for every row."""
         settings = {"benchmark": _benchmark(benchmark), "data": self._data(_benchmark(benchmark)["dataset"])}
-        return self._stamp("submit" if benchmark in self.config.secret() else "score", settings)
+        step = "submit" if benchmark in self.config.secret() else "score"
+        return self._stamp(step, settings, f"score/{layout_of(settings['benchmark']['dataset'])}")
 
     def tabulate(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """What one of TABLES shows. Nothing of a row that is not in it counts, unless a row in it starts from that."""
@@ -174,12 +157,12 @@ class Stamps:
             "bootstrap": self.config.claims.bootstrap.model_dump(mode="json"),
             "published": [line for line in _published(self.config.folder / "published.csv") if line["row"] in rows],
         }
-        return self._stamp("tabulate", settings)
+        return self._stamp("tabulate", settings, "tables")
 
     def tabulate_costs(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """What the table of costs shows: every selected row and what is to be said of it."""
         rows = {row: {"note": self.config.rows[row].note, "selected": True} for row in self.config.selected}
-        return self._stamp("tabulate", self._tabulated("costs", stamps) | {"rows": rows})
+        return self._stamp("tabulate", self._tabulated("costs", stamps) | {"rows": rows}, "tables")
 
     def claims(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """What the verdicts on the claims depend on: the claims, the rule, and the runs of their rows."""
@@ -201,7 +184,7 @@ class Stamps:
             "title": scale.title,
             "caption": scale.caption,
         }
-        return self._stamp("claims", settings)
+        return self._stamp("claims", settings, "tables")
 
     def _tabulated(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """What any table depends on: its name, the runs in it, and the digests of the stamps that they must carry."""
@@ -236,7 +219,7 @@ class Stamps:
         """How an authors' checkpoint becomes a run."""
         method = self.config.rows[entry.row].method
         settings = {"row": run_name(id), "method": method, "file": entry.file, "seed": SEED}
-        stamp = self._stamp("released", settings, _method_module(method))
+        stamp = self._stamp("released", settings)
         return stamp | {"row": run_name(id), "seed": SEED}
 
     def segment_released(self, id: str, entry: Released, benchmark: str) -> dict[str, Any]:
@@ -271,7 +254,7 @@ class Stamps:
             "stamps": digests,
             "published": [line for line in _published(self.config.folder / "published.csv") if line["row"] in rows],
         }
-        return self._stamp("tabulate", settings, "hodor.reporting.released")
+        return self._stamp("tabulate", settings, "tables")
 
     def render(self) -> dict[str, Any]:
         """What the pages show, besides the tables."""
@@ -289,16 +272,8 @@ class Stamps:
         }
         return self._stamp("render", settings)
 
-    def _modules(self, row: str) -> list[str]:
-        """What a row runs besides the step's own code: its method, and what its options choose among."""
-        method = self.config.rows[row].method
-        chosen = getattr(options_class(method), "modules", None)
-        more = chosen(options_class(method)(**self.config.options[row])) if chosen else []
-        return [_method_module(method), *more]
-
-    def _stamp(self, step: str, settings: dict[str, Any], *more_modules: str) -> dict[str, Any]:
-        code = self._code((MODULES[step], *more_modules))
-        return {"step": step, "scale": self.scale, "settings": settings, "code": code}
+    def _stamp(self, step: str, settings: dict[str, Any], *recipes: str) -> dict[str, Any]:
+        return {"step": step, "scale": self.scale, "settings": settings, "recipes": versions(*recipes)}
 
     def _origin(self, dataset: str) -> dict[str, Any]:
         scale = self.config.scale
@@ -313,7 +288,7 @@ class Stamps:
         """Hash of what determines the archives' content: the generator and its options, or the sources listed."""
         origin = self._origin(dataset)
         if origin["edition"] == "generated":
-            return sha256_json(origin | {"code": self._code(("hodor.data.generated",))})
+            return sha256_json(origin | {"recipes": versions("generate")})
         # Another address or other terms are no other archives.
         origin["archives"] = [
             {key: entry[key] for key in ("archive", "size", "sha256")} for entry in origin["archives"]
@@ -321,10 +296,9 @@ class Stamps:
         return sha256_json(origin)
 
     def _hash_data(self, dataset: str) -> str:
-        """Hash of what determines an extracted data set: its archives and the unpacking, no checks, no downloads;
-        of a further data set (hodor/data/sets) also its reader."""
-        unpacking = "hodor.models.original.weight_sets" if dataset in WEIGHT_SETS else "hodor.data.extract"
-        return sha256_json({"origin": self._identity(dataset), "code": self._code((unpacking, *modules_of(dataset)))})
+        """Hash of what determines an extracted data set: its archives and the recipe that prepares them."""
+        recipes = versions(f"prepare/{layout_of(dataset)}")
+        return sha256_json({"origin": self._identity(dataset), "recipes": recipes})
 
 
 def _write_changed(path: Path, content: dict[str, Any]) -> None:
@@ -358,10 +332,6 @@ def _citation(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "title" not in content:
         raise HodorError(f"{path.name}: not a file of the Citation File Format, it has no title")
     return content
-
-
-def _method_module(method: str) -> str:
-    return f"hodor.models.{method.replace('-', '_')}.method"
 
 
 def _benchmark(id: str) -> dict[str, str]:

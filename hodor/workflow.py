@@ -11,7 +11,7 @@ from typing import Any
 from snakemake.exceptions import WorkflowError
 
 from hodor import paths
-from hodor.config import Config, load
+from hodor.config.loading import Config, load
 from hodor.errors import HodorError, place_error
 from hodor.locks import hold, remove_left_over
 from hodor.records import Records

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hodor import config
+from hodor.config import loading as config
 
 # What a checkout holds, as far as the workflow needs it; generated folders and the environment stay behind.
 PARTS = [

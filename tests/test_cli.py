@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hodor import cli
+from hodor.cli import main as cli
+from hodor.config.execution import Execution
 from hodor.errors import HodorError
 from hodor.provenance import sha256_json
-from hodor.training.execution import Execution
 
 VERBS = ["fetch", "prepare", "pack", "train", "segment", "score", "submit", "manifest", "tabulate", "claims", "render"]
 VERBS += ["released", "track"]
@@ -32,7 +32,7 @@ def stamp(tmp_path: Path):
 
     def write(step: str, **settings) -> Path:
         path = tmp_path / f"{step}.json"
-        path.write_text(json.dumps({"step": step, "scale": "tiny", "settings": settings, "code": "0" * 64}))
+        path.write_text(json.dumps({"step": step, "scale": "tiny", "settings": settings, "recipes": {}}))
         return path
 
     return write

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hodor import config
-from hodor.data.sources import ARCHIVES, EDITIONS
+from hodor.config import loading as config
+from hodor.config.benchmarks import BENCHMARKS
+from hodor.config.claims import BENCHMARKS as CLAIM_BENCHMARKS
+from hodor.config.datasets import ARCHIVES, EDITIONS
+from hodor.config.json_schema import schema
 from hodor.errors import HodorError
-from hodor.reporting.claim_options import BENCHMARKS as CLAIM_BENCHMARKS
-from hodor.schema import schema
-from hodor.scoring.benchmarks import BENCHMARKS
 
 SCALES = ["mini", "paper", "subset", "tiny"]
 
@@ -363,7 +363,7 @@ def test_mirror_is_a_url_or_a_folder(root, tmp_path, monkeypatch):
 
 def test_reading_settings_imports_nothing_heavy(root):
     code = (
-        "import sys; from hodor.workflow import set_up; from hodor import config, stamps, records; "
+        "import sys; from hodor.workflow import set_up; from hodor import stamps, records; from hodor.config import loading as config; "
         f"config.load({str(root / 'config')!r}); "
         "print(*{'torch', 'cv2', 'pandas', 'matplotlib', 'skimage', 'papermill'} & set(sys.modules))"
     )

@@ -6,9 +6,9 @@ import jsonschema
 import pytest
 import yaml
 
-from hodor import config
+from hodor.config import loading as config
+from hodor.config.json_schema import schema
 from hodor.errors import HodorError
-from hodor.schema import schema
 
 HOLDOUT = "hodor-soft-cyclic-holdout"
 

@@ -13,7 +13,7 @@ import pytest
 from hodor import provenance
 from hodor.errors import HodorError
 
-STAMP = {"step": "score", "scale": "tiny", "settings": {"b": 1, "a": [1.5, None]}, "code": "0" * 64}
+STAMP = {"step": "score", "scale": "tiny", "settings": {"b": 1, "a": [1.5, None]}, "recipes": {}}
 
 
 def test_sha256_of_a_file(tmp_path):

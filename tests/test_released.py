@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hodor import config, paths
+from hodor import paths
+from hodor.config import loading as config
 from hodor.errors import HodorError
 from hodor.provenance import sha256_json
 from hodor.records import Records

@@ -7,126 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hodor import config, paths
-from hodor.closure import _find, _read, closure, code_hash
-from hodor.config_files import TABLES
-from hodor.errors import HodorError
+from hodor import paths
+from hodor.config import loading as config
+from hodor.config.schema import TABLES
 from hodor.provenance import read_stamp, sha256_json
 from hodor.records import Records
-from hodor.stamps import MODULES, Stamps
-
-
-@pytest.fixture
-def package(tmp_path: Path):
-    """Writes modules of a package `hodor`; returns a function that gives the hash of hodor.a."""
-    root = tmp_path / "hodor"
-
-    def hash_of(files: dict[str, str], *modules: str) -> str:
-        shutil.rmtree(root, ignore_errors=True)
-        for name, text in ({"__init__.py": ""} | files).items():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(text)
-        _find.cache_clear()
-        _read.cache_clear()
-        return code_hash(modules or ("hodor.a",), root)
-
-    return hash_of
-
-
-A = "from hodor import b\n\n\ndef f(x):\n    return b.g(x) + 1\n"
-B = "def g(x):\n    return x\n"
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        '"""About."""\n\nfrom hodor import b  # why\n\n\ndef f(x):\n    """Docs."""\n    return b.g(x) + 1\n',
-        "from hodor import b\ndef f(x): return (b.g(x)\n    + 1)\n",
-        "from hodor import b\n\n\ndef f(x):\n    return b.g(x) + 1\n\n\n'a text that stands alone'\n",
-    ],
-    ids=["comments", "layout", "text"],
-)
-def test_comments_docstrings_and_layout_do_not_count(package, changed):
-    assert package({"a.py": A, "b.py": B}) == package({"a.py": changed, "b.py": B})
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"a.py": A.replace("+ 1", "+ 2"), "b.py": B},
-        {"a.py": A.replace("+ 1", "+ 1.0"), "b.py": B},
-        {"a.py": A.replace("+ 1", "- 1"), "b.py": B},
-        {"a.py": A.replace("f(x)", "f(y)"), "b.py": B},
-        {"a.py": A, "b.py": B.replace("return x", "return 'x'")},
-        {"a.py": A, "b.py": B + "\n\nC = None\n"},
-        {"a.py": A, "b.py": B, "__init__.py": "import os\n"},
-    ],
-)
-def test_code_counts_in_the_module_and_in_what_it_imports(package, changed):
-    assert package({"a.py": A, "b.py": B}) != package(changed)
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import hodor.b",
-        "import hodor.b as other",
-        "from hodor.b import g",
-        "from hodor import b",
-        "from . import b",
-        "from .b import g",
-        "def f():\n    from hodor.b import g",
-        "if False:\n    import hodor.b",
-    ],
-)
-def test_every_form_of_import_counts(package, statement):
-    assert package({"a.py": statement, "b.py": B}) != package({"a.py": statement, "b.py": B + "X = 1\n"})
-
-
-def test_packages_on_the_way_and_deeper_modules_count(package):
-    files = {
-        "a.py": "from hodor.sub.c import d",
-        "sub/__init__.py": "",
-        "sub/c.py": "from ..b import g",
-        "b.py": B,
-    }
-    before = package(files)
-    assert package(files | {"b.py": "X = 1\n"}) != before
-    assert package(files | {"sub/__init__.py": "X = 1\n"}) != before
-
-
-def test_modules_outside_and_the_version_do_not_count(package):
-    files = {"a.py": A, "b.py": B, "__init__.py": '__version__ = "1"\n'}
-    assert package(files) == package(files | {"z.py": "X = 1\n", "__init__.py": '__version__ = "2"\n'})
-
-
-def test_circles_end(package):
-    assert package({"a.py": "import hodor.b", "b.py": "import hodor.a"})
-
-
-def test_broken_code_and_missing_modules_are_named(package):
-    with pytest.raises(HodorError, match="b.py: not valid Python"):
-        package({"a.py": A, "b.py": "def"})
-    with pytest.raises(HodorError, match="hodor.nothing"):
-        package({"a.py": A, "b.py": B}, "hodor.nothing")
-
-
-@pytest.mark.parametrize("verb", MODULES)
-def test_no_step_runs_code_of_the_workflow(verb):
-    found = set(closure([MODULES[verb]]))
-    assert MODULES[verb] in found
-    assert not found & {"hodor.cli", "hodor.config", "hodor.stamps", "hodor.records", "hodor.workflow"}
-
-
-def test_methods_do_not_know_each_other(root):
-    """A new method must not train the rows of another again."""
-    for method in config.method_names():
-        package = f"hodor.models.{method.replace('-', '_')}"
-        others = {f"hodor.models.{other.replace('-', '_')}" for other in config.method_names()} - {package}
-        for step in ("train", "segment"):
-            found = closure([MODULES[step], f"{package}.method"])
-            assert not [name for name in found for other in others if name == other or name.startswith(f"{other}.")]
-
+from hodor.stamps import Stamps
 
 # ---------------------------------------------------------------------------------------------------- the stamps
 
@@ -161,7 +47,7 @@ def test_names_and_common_keys(root):
     assert {"segment-copy-first-mask-seed0-davis2017-val", "score-davis2017-val"} <= contents.keys()
     for name, content in contents.items():
         assert name.partition("-")[0] == content["step"]
-        assert content["scale"] == "tiny" and len(content["code"]) == 64
+        assert content["scale"] == "tiny" and all(version >= 1 for version in content["recipes"].values())
 
 
 def test_a_training_stamp_holds_all_that_the_step_needs(root):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hodor.config.stages import Source, StageOptions
 from hodor.data import augment, warps
 from hodor.data.batches import Plan, Sample, in_rounds, plan_batches
 from hodor.data.image_clips import clip_size
@@ -15,7 +16,6 @@ from hodor.data.packs import training_videos
 from hodor.data.video import Video
 from hodor.data.video_clips import BRIGHTNESS, large_objects, warp_together
 from hodor.errors import HodorError
-from hodor.training.options import Source, StageOptions
 
 
 @dataclass(frozen=True)

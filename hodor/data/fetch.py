@@ -18,12 +18,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from hodor.config.datasets import RECORD, Source, from_settings
+from hodor.config.generated import GeneratedOptions
 from hodor.data import transfers
 from hodor.data.download import Limits
 from hodor.data.lock_file import LockFile
 from hodor.data.obtain import Order, obtain
-from hodor.data.options import GeneratedOptions
-from hodor.data.sources import RECORD, Source, from_settings
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic
 

@@ -29,6 +29,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hodor.config.generated import GeneratedOptions
 from hodor.data.generated_archives import Archive, encode_jpeg, new_archive
 from hodor.data.generated_coco import CATEGORIES, INFO, LICENSES, annotate, image_entry
 from hodor.data.generated_layout import SceneSpec
@@ -36,7 +37,6 @@ from hodor.data.generated_objects import KINDS, UNSEEN_KIND
 from hodor.data.generated_scenes import APPEARED, Scene, draw_scene
 from hodor.data.generated_textures import Backdrop, Look, TextureBank
 from hodor.data.images import encode_labels
-from hodor.data.options import GeneratedOptions
 from hodor.errors import HodorError
 
 YOUTUBE_STEP = 5

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hodor.config.generated import GeneratedOptions
 from hodor.data import generated_ways as ways
 from hodor.data.generated_objects import KINDS, Body
 from hodor.data.generated_ways import Way
-from hodor.data.options import GeneratedOptions
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from hodor.config.generated import GeneratedOptions
 from hodor.data.generated_layout import Extent, SceneSpec, arrange, measure
 from hodor.data.generated_objects import KINDS, Body, draw_parts
 from hodor.data.generated_textures import Look, TextureBank
 from hodor.data.generated_ways import Way, way_points
-from hodor.data.options import GeneratedOptions
 from hodor.errors import HodorError
 
 CROWD = 254

@@ -16,7 +16,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from hodor.data.options import GeneratedOptions
+from hodor.config.generated import GeneratedOptions
 from hodor.errors import HodorError
 
 World = Literal["train", "test"]

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from hodor.config.stages import HideAndSeek
 from hodor.data.batches import Sample
 from hodor.data.warps import black_out
-from hodor.training.options import HideAndSeek
 
 
 def hiding_probability(options: HideAndSeek, step: int, steps: int) -> float:

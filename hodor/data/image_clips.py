@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hodor.config.stages import StageOptions
 from hodor.data import augment, label_maps, warps
 from hodor.data.batches import Plan, Sample, equal_object_counts, plan_batches
 from hodor.data.image_sets import StillImage, StillObject, pool
 from hodor.data.packs import training_images
-from hodor.training.options import StageOptions
 
 BRIGHTNESS = 25
 # A clip in whose reference frame an object is too small for the stride-8 map is drawn again so often.

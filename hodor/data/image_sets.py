@@ -1,17 +1,18 @@
 """The images of a split, whichever data set it belongs to."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from hodor.config.datasets import STILL_IMAGES
+from hodor.config.stages import Source
 from hodor.data.coco import load_coco
 from hodor.data.saliency import LAYOUTS, load_saliency
-from hodor.data.sets import further
 from hodor.data.voc import load_sbd, load_voc
 from hodor.errors import HodorError
-from hodor.training.options import Source
 
 _READERS = {
     "coco": lambda root, split: load_coco(root, split).images,
@@ -20,9 +21,7 @@ _READERS = {
     "sbd": load_sbd,
 }
 
-_READERS |= {name: module.load for name, module in further().items()}
-
-INSTANCES = tuple(name for name in _READERS if name not in further() or getattr(further()[name], "INSTANCES", False))
+INSTANCES = (*_READERS, *(name for name, entry in STILL_IMAGES.items() if entry.instances))
 """Data sets that tell the instances of an image apart; in the others an image is one object."""
 
 
@@ -66,6 +65,8 @@ def load_images(root: Path, dataset: str, split: str) -> Sequence[StillImage]:
     """
     if dataset in _READERS:
         return _READERS[dataset](root, split)
+    if dataset in STILL_IMAGES:
+        return import_module(STILL_IMAGES[dataset].module).load(root, split)
     if dataset in LAYOUTS:
         return load_saliency(root, dataset, split)
     raise HodorError(f"{root}: {dataset} is no data set of images; name another source in the stage")

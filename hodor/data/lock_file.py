@@ -13,7 +13,7 @@ import os
 import re
 from pathlib import Path
 
-from hodor.data.sources import Source
+from hodor.config.datasets import Source
 from hodor.errors import HodorError
 from hodor.provenance import write_json_atomic
 

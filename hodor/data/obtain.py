@@ -9,11 +9,11 @@ import sys
 import threading
 from pathlib import Path
 
+from hodor.config.datasets import Source
 from hodor.data import transfers
 from hodor.data.download import Limits, Stopped, download
 from hodor.data.lock_file import LockFile
 from hodor.data.progress import Progress, format_bytes
-from hodor.data.sources import Source
 from hodor.data.wholeness import is_whole, md5_file
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic

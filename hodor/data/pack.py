@@ -1,7 +1,7 @@
 """The verb `pack`: a split of a prepared data set becomes few files of decoded pixels, for fast training.
 
 Decoding a JPEG takes longer than reading its pixels, and a hundred thousand small files are slow on many file systems.
-A pack stores pictures as training needs them (`hodor.data.pack_plan`), masks without loss, in shards of a bounded
+A pack stores pictures as training needs them (`hodor.config.packs`), masks without loss, in shards of a bounded
 size; `hodor.data.packs` opens it. Pictures that are stored smaller are reduced by area averaging, their masks to the
 nearest pixel.
 """
@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from hodor.config.packs import PackId, Rule, stored_size
 from hodor.data.image_sets import StillImage, load_images
-from hodor.data.pack_plan import PackId, Rule, stored_size
 from hodor.data.packed_images import INDEX
 from hodor.data.packed_videos import VIDEOS
 from hodor.data.progress import Progress, format_bytes
@@ -53,7 +53,7 @@ def pack(stamp: dict, data: Path, out: Path, manifest: Path, jobs: int = 1, shar
     """Packs one split of a prepared data set to `out` and writes its manifest.
 
     Args:
-        stamp: `settings` holds `dataset`, `split` and `rule` (`hodor.data.pack_plan.Rule`).
+        stamp: `settings` holds `dataset`, `split` and `rule` (`hodor.config.packs.Rule`).
         data: folder of the data sets.
         out: folder of the pack, replaced when the new one is whole.
         manifest: JSON file, written last: `stamp`, `dataset`, `split`, `rule`, `counts`, and `files`, the size and

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from hodor.config.packs import PackId, size_rule
+from hodor.config.stages import Source, StageOptions
 from hodor.data.image_sets import StillImage, load_images
-from hodor.data.pack_plan import PackId, size_rule
 from hodor.data.packed_images import ImagePack
 from hodor.data.packed_videos import PackedVideo, VideoPack
 from hodor.data.video import Video
 from hodor.data.videos import load_videos
 from hodor.errors import HodorError
 from hodor.provenance import read_json
-from hodor.training.options import Source, StageOptions
 
 
 def packed_folder(data: Path) -> Path:

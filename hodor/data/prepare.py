@@ -15,13 +15,12 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from hodor.config.datasets import ARCHIVES, RECORD, STILL_IMAGES
 from hodor.data import coco, davis, davis2016, saliency, voc, youtube_vos
 from hodor.data.extract import put_in_place
 from hodor.data.extract_once import extract_once, forget
 from hodor.data.image_sets import StillImage, load_images
 from hodor.data.progress import Progress
-from hodor.data.sets import further
-from hodor.data.sources import ARCHIVES, RECORD
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_file, write_json_atomic
@@ -75,7 +74,7 @@ SPLITS = {
     "voc2012": ("trainval",),  # train and val are parts of it
     "sbd": voc.SBD_SPLITS,
     **{name: tuple(splits) for name, splits in saliency.LAYOUTS.items()},
-    **{name: tuple(module.SPLITS) for name, module in further().items()},
+    **{name: entry.splits for name, entry in STILL_IMAGES.items()},
 }
 
 

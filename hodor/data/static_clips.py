@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hodor.config.stages import StageOptions
 from hodor.data import label_maps
 from hodor.data.batches import Plan, Sample, plan_batches
 from hodor.data.hide_and_seek import hide, hiding_probability
@@ -20,7 +21,6 @@ from hodor.data.images import VOID
 from hodor.data.label_maps import chosen_labels
 from hodor.data.packs import training_images
 from hodor.data.warps import Frame, Size
-from hodor.training.options import StageOptions
 
 
 @dataclass(frozen=True)

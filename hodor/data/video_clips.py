@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hodor.config.stages import Source, StageOptions
 from hodor.data import augment, label_maps, warps
 from hodor.data.batches import Plan, Sample, in_rounds, plan_batches
 from hodor.data.image_clips import ATTEMPTS, clip_image, clip_labels, clip_size, scaled_area, visible_at_stride_8
@@ -15,7 +16,6 @@ from hodor.data.packed_videos import PackedVideo
 from hodor.data.packs import training_videos
 from hodor.data.video import Video
 from hodor.errors import HodorError
-from hodor.training.options import Source, StageOptions
 
 BRIGHTNESS = 20
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from hodor.config import Config, load
+from hodor.config.loading import Config, load
 from hodor.doctor.data import check_archives, check_dataset, check_pack, needed_datasets
 from hodor.doctor.environment import check_disk, check_gpu, check_packages
 from hodor.doctor.findings import Finding, Findings

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hodor import paths
-from hodor.config import Config
+from hodor.config.benchmarks import get_benchmark
+from hodor.config.datasets import ARCHIVES, archives
+from hodor.config.loading import Config
+from hodor.config.packs import PackId
 from hodor.data.fetch import RECORD
-from hodor.data.pack_plan import PackId
 from hodor.data.progress import format_bytes
-from hodor.data.sources import ARCHIVES, archives
 from hodor.doctor.findings import Finding, Findings
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_file
 from hodor.records import Records
-from hodor.scoring.benchmarks import get_benchmark
 
 # Archives up to this size (bytes) are always read whole.
 QUICK = 1 << 28

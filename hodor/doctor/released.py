@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from hodor import paths
-from hodor.config import Config
+from hodor.config.datasets import RELEASED, Source
+from hodor.config.loading import Config
 from hodor.data.lock_file import LockFile
 from hodor.data.progress import format_bytes
-from hodor.data.sources import RELEASED, Source
 from hodor.doctor.findings import Finding, Findings
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file

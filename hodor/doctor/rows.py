@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from hodor import paths
-from hodor.config import Config
-from hodor.data.pack_plan import packs
+from hodor.config.loading import Config
+from hodor.config.packs import packs
+from hodor.config.stages import StageOptions
+from hodor.doctor.cost import GB, GIB, GPUS, TERA, StepCost, step_cost
 from hodor.doctor.findings import Finding
 from hodor.doctor.trial import Tried, Wanted, attempt
 from hodor.errors import HodorError
 from hodor.models.base import build_method, without_starting_weights
-from hodor.reporting.cost import GB, GIB, GPUS, TERA, StepCost, step_cost
-from hodor.training.options import StageOptions
 
 # Buffers of the steps themselves, on top of what the backward pass keeps.
 OVERHEAD = 1.3

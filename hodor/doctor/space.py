@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from hodor import paths
-from hodor.config import Config
-from hodor.data.pack_plan import PackId, stored_size
+from hodor.config.datasets import archives
+from hodor.config.loading import Config
+from hodor.config.packs import PackId, stored_size
 from hodor.data.prepare import OFFICIAL_COUNTS
-from hodor.data.sources import archives
 from hodor.data.videos import is_video
 from hodor.doctor.data import needed_datasets
 from hodor.errors import HodorError

@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
+from hodor.config.stages import StageOptions
 from hodor.data.clip import Clip
 from hodor.device import prepare_device
+from hodor.doctor.cost import clip_of
 from hodor.errors import HodorError
 from hodor.models.base import build_method, without_starting_weights
 from hodor.provenance import peak_memory_mib
-from hodor.reporting.cost import clip_of
-from hodor.training.options import StageOptions
 from hodor.training.run import Run
 
 # Steps left out of the mean where there are enough: the first ones choose kernels and fill buffers.

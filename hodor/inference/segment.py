@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from hodor.config.inference import InferenceOptions
 from hodor.data.images import write_labels
 from hodor.data.video import Video
 from hodor.data.videos import load_videos
 from hodor.device import mixed, prepare_device
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
 from hodor.models.base import Frame, Method, check_masks, load_model
 from hodor.provenance import commit, machine, peak_memory_mib, sha256_file, versions, write_json_atomic
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hodor.config import load, scale_names
+from hodor.config.inference import InferenceOptions
+from hodor.config.loading import load, scale_names
+from hodor.config.reading import validate
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
 from hodor.models.base import Method, load_model
 from hodor.models.original.checkpoint import ENDINGS
 from hodor.models.original.load import load_original
 from hodor.provenance import read_json
-from hodor.settings import validate
 
 MODEL = "model.safetensors"
 FIRST_BENCHMARK = "davis2017-val"

@@ -12,9 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from hodor.config.inference import InferenceOptions
+from hodor.config.methods import METHODS
+from hodor.config.reading import none_of
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
 
 Frame = np.ndarray  # uint8 RGB (H, W, 3)
 Masks = Mapping[int, np.ndarray]  # object id -> bool (H, W)
@@ -93,24 +95,14 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
 
 
 def build_method(name: str, options: dict[str, Any], inference: InferenceOptions | None = None) -> Method:
-    """The method `name` with its options; its module is imported by name (`stm` or `stm.method` in hodor.models).
+    """The method `name` with its options; its module is imported when it is first built.
 
     Raises:
         HodorError: no such method.
     """
-    if name not in _METHODS:
-        base = f"hodor.models.{name.replace('-', '_')}"
-        for module in (f"{base}.method", base):
-            try:
-                import_module(module)
-                break
-            except ModuleNotFoundError as error:
-                if error.name is None or not module.startswith(error.name):
-                    raise
-    if name not in _METHODS:
-        raise HodorError(
-            f"no method is called {name!r}: known are the modules of hodor/models that register themselves"
-        )
+    if name not in METHODS:
+        raise HodorError(f"method: {none_of(name, list(METHODS))}")
+    import_module(METHODS[name].module)
     return _METHODS[name](options, inference or InferenceOptions())
 
 

@@ -39,8 +39,8 @@ def encoder_attention(weights: Path, inference: dict, video: Video, object_id: i
     """
     import torch
 
+    from hodor.config.inference import InferenceOptions
     from hodor.device import prepare_device
-    from hodor.inference.options import InferenceOptions
     from hodor.models.base import load_model
     from hodor.models.hodor.method import Hodor
 

@@ -3,6 +3,8 @@
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 
+from hodor.config.benchmarks import Benchmark, get_benchmark
+from hodor.config.servers import PENDING
 from hodor.errors import HodorError
 from hodor.reporting.published import published_note, published_value
 from hodor.reporting.readable import (
@@ -21,8 +23,6 @@ from hodor.reporting.readable import (
 )
 from hodor.reporting.runs import Prediction, Run
 from hodor.reporting.samples import interval_cells
-from hodor.scoring.benchmarks import Benchmark, get_benchmark
-from hodor.scoring.servers import PENDING
 from hodor.scoring.statistics import DEFAULT, Bootstrap
 
 NEW = "new measurement"

@@ -6,6 +6,7 @@ from statistics import fmean
 
 from matplotlib.figure import Figure
 
+from hodor.config.benchmarks import get_benchmark
 from hodor.reporting import choices, figures
 from hodor.reporting.attention import TooSmall, encoder_attention, labelled, largest_object
 from hodor.reporting.cells import about_intervals, cells
@@ -14,7 +15,6 @@ from hodor.reporting.readable import TITLES
 from hodor.reporting.released import read_released, released_cells, released_notes
 from hodor.reporting.report import STRIPS, Report
 from hodor.reporting.runs import Run
-from hodor.scoring.benchmarks import get_benchmark
 
 _MASKS = (
     "Colours are those of the DAVIS palette. The first frame's mask is given to every system; the number beside a row "

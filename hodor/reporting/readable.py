@@ -7,7 +7,7 @@ of different experiments and are never set next to each other.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hodor.scoring.benchmarks import BENCHMARKS
+from hodor.config.benchmarks import BENCHMARKS
 
 Line = Mapping[str, str]
 """A line of {ablation,comparison,extended}_table.csv, every value as its text."""

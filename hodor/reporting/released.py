@@ -8,14 +8,14 @@ import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from hodor.config.benchmarks import get_benchmark
+from hodor.config.servers import PENDING
 from hodor.errors import HodorError
 from hodor.provenance import write_text_atomic
 from hodor.reporting.chain import verify_run, verify_same_truth
 from hodor.reporting.published import published_value
 from hodor.reporting.runs import Run, merge_manifest, read_run, run_folder
 from hodor.reporting.tables import csv_text, with_server_scores
-from hodor.scoring.benchmarks import get_benchmark
-from hodor.scoring.servers import PENDING
 
 NAME = "released_weights.csv"
 ABSENT = "absent"

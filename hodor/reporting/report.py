@@ -6,13 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
+from hodor.config.benchmarks import get_benchmark
 from hodor.data.davis import load_davis
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.reporting.readable import Line, benchmark_title
 from hodor.reporting.runs import Run, read_run, run_folder
 from hodor.reporting.words import provenance_lines
-from hodor.scoring.benchmarks import get_benchmark
 
 STRIPS = "davis2017-val"
 """The benchmark whose masks are shown: its truth is public, and every scale has it."""

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from hodor.config.benchmarks import get_benchmark
 from hodor.reporting.runs import Prediction, Run
-from hodor.scoring.benchmarks import get_benchmark
 from hodor.scoring.statistics import Bootstrap, Sample, estimate
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from hodor.config.benchmarks import get_benchmark
+from hodor.config.servers import PENDING, server_overall
 from hodor.errors import HodorError
 from hodor.provenance import write_text_atomic
 from hodor.reporting import comparison
@@ -18,8 +20,6 @@ from hodor.reporting.readable import NOT_RUN, TRAINED_ON
 from hodor.reporting.runs import Run, merge_manifest, read_run, run_folder
 from hodor.reporting.samples import bootstrap_line, interval_cells
 from hodor.reporting.words import machine_line, provenance_lines
-from hodor.scoring.benchmarks import get_benchmark
-from hodor.scoring.servers import PENDING, server_overall
 from hodor.scoring.statistics import Bootstrap
 
 TABLES = {"ablation": "ablation_table", "comparison": "comparison_table", "extended": "extended_table"}

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from hodor.config.benchmarks import Benchmark
 from hodor.scoring import davis, youtube_vos
-from hodor.scoring.benchmarks import Benchmark
 from hodor.scoring.sequences import Task
 
 

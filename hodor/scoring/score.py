@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hodor.config.benchmarks import Benchmark, get_benchmark
 from hodor.errors import HodorError
 from hodor.provenance import (
     commit,
@@ -19,7 +20,6 @@ from hodor.provenance import (
     write_json_atomic,
     write_text_atomic,
 )
-from hodor.scoring.benchmarks import Benchmark, get_benchmark
 from hodor.scoring.jf import implementation, statistics
 from hodor.scoring.official import STATISTICS, OfficialScores, official_scores, use_official
 from hodor.scoring.protocols import data_folder, get_tasks, protocol
@@ -44,7 +44,7 @@ def score(
         pred: folder that holds <sequence>/<frame>.png, palette index = object id; of every frame.
         truth: folder of the data set in its official layout: that holds DAVIS/ (or the folder DAVIS itself), or train/
             and valid/ of YouTube-VOS.
-        benchmark: id, see `hodor.scoring.benchmarks`.
+        benchmark: id, see `hodor.config.benchmarks`.
         out: folder for the results, made if absent; results of an earlier call there are removed first.
         stamp: the step's stamp inside the workflow. With it the masks must be those that the segment step recorded in
             masks.json beside them.

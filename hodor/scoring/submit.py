@@ -12,9 +12,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from hodor.config.benchmarks import get_benchmark
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_text_atomic
-from hodor.scoring.benchmarks import get_benchmark
 from hodor.scoring.protocols import data_folder, get_tasks
 from hodor.scoring.score import GLOBAL, PER_FRAME, PER_OBJECT, chained, clear, write_record
 from hodor.scoring.sequences import Task, check_prediction, read_prediction
@@ -29,7 +29,7 @@ def submit(pred: Path, truth: Path, benchmark: str, archive: Path, out: Path | N
     Args:
         pred: folder that holds <sequence>/<frame>.png.
         truth: folder of the data set.
-        benchmark: id, see `hodor.scoring.benchmarks`; any benchmark can be packed.
+        benchmark: id, see `hodor.config.benchmarks`; any benchmark can be packed.
         archive: the zip to write.
         out: gets score.json, which names the zip's sha256, and CSV files without numbers; None: nothing else is written.
         stamp: the step's stamp inside the workflow; with it the masks must be those of masks.json.

@@ -8,8 +8,8 @@ of ours on `ytvos-holdout`, or on generated data, is no number of the server.
 
 from pathlib import Path
 
+from hodor.config.holdout import HOLDOUT, UNSEEN
 from hodor.data.video import Video
-from hodor.data.youtube_holdout import HOLDOUT, UNSEEN
 from hodor.data.youtube_vos import TRUTH, load_truth, load_youtube_vos, read_categories, read_meta
 from hodor.errors import HodorError
 from hodor.scoring.sequences import Task

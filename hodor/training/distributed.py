@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hodor.config.execution import place
 from hodor.errors import HodorError
-from hodor.training.execution import place
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
+from hodor.config.stages import StageOptions
 from hodor.models.base import Method
-from hodor.training.options import StageOptions
 
 
 def build_optimiser(method: Method, options: StageOptions, device: torch.device) -> torch.optim.Optimizer:

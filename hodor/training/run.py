@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hodor.config.execution import Execution
+from hodor.config.stages import StageOptions
 from hodor.data.batches import PlannedClips, clips_from
 from hodor.data.clip import Clip
 from hodor.data.dense_video_clips import DenseVideoClips
@@ -39,11 +41,9 @@ from hodor.provenance import (
 from hodor.training.checkpoints import Checkpoints
 from hodor.training.determinism import demand_determinism
 from hodor.training.distributed import World
-from hodor.training.execution import Execution
 from hodor.training.log import TrainingLog
 from hodor.training.micro_batches import Gradients
 from hodor.training.optimisers import build_optimiser, set_learning_rate
-from hodor.training.options import StageOptions
 from hodor.training.schedules import learning_rate
 from hodor.training.signals import StopRequest
 from hodor.training.transfer import on_device

@@ -2,7 +2,7 @@
 
 import math
 
-from hodor.training.options import StageOptions
+from hodor.config.stages import StageOptions
 
 
 def learning_rate(options: StageOptions, step: int) -> float:

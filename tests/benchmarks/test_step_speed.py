@@ -4,7 +4,7 @@ import csv
 import subprocess
 import sys
 
-from hodor.reporting.cost import MEASURED, read_measured
+from hodor.doctor.cost import MEASURED, read_measured
 
 
 def test_a_tiny_run(root, tmp_path):

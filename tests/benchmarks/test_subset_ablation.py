@@ -10,11 +10,11 @@ import zipfile
 import numpy as np
 import pytest
 
+from hodor.config.datasets import ARCHIVES
 from hodor.data.coco import load_coco
 from hodor.data.davis import load_davis
 from hodor.data.extract import extract_all
 from hodor.data.images import read_rgb
-from hodor.data.sources import ARCHIVES
 from hodor.errors import HodorError
 from hodor.scoring.statistics import Comparison
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hodor.config.stages import Source, StageOptions
 from hodor.data import augment, warps
 from hodor.data.batches import Sample, collate, equal_object_counts, plan_batches
 from hodor.data.coco import CocoImage, CocoObject
@@ -16,7 +17,6 @@ from hodor.data.video import Video
 from hodor.data.video_clips import large_objects, other_frames, sides
 from hodor.data.video_clips import usable as usable_video
 from hodor.errors import HodorError
-from hodor.training.options import Source, StageOptions
 
 SOURCE = {"dataset": "coco", "split": "train2017"}
 

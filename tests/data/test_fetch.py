@@ -8,7 +8,8 @@ from threading import Thread
 
 import pytest
 
-from hodor.data import generated, sources
+from hodor.config import datasets as sources
+from hodor.data import generated
 from hodor.data.download import Limits
 from hodor.data.fetch import fetch
 from hodor.errors import HodorError

@@ -18,12 +18,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from hodor.cli import main
-from hodor.data import fetch_command as module
+from hodor.cli import fetch as module
+from hodor.cli.fetch import fetch_command
+from hodor.cli.main import main
+from hodor.config.datasets import ARCHIVES, RELEASED, SOURCES
 from hodor.data.fetch import fetch
-from hodor.data.fetch_command import fetch_command
 from hodor.data.prepare import prepare
-from hodor.data.sources import ARCHIVES, RELEASED, SOURCES
 from hodor.errors import HodorError
 
 
@@ -183,7 +183,7 @@ def test_published_checksums_are_enforced(place, server):
 
 
 def test_names_and_groups(root):
-    from hodor.config import load
+    from hodor.config.loading import load
 
     paper, mini = (load(root / "config", {"scale": scale}) for scale in ("paper", "mini"))
     of_scale = list(paper.scale.datasets)

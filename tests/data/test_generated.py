@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from pydantic import ValidationError
 from segmetric.metrics import db_eval_boundary, db_eval_iou
 
+from hodor.config.generated import GeneratedOptions
 from hodor.data import generated, generated_coco
 from hodor.data.generated import SPLITS, generate, scenes, textures_drawn
 from hodor.data.generated_layout import SceneSpec
@@ -25,7 +26,6 @@ from hodor.data.generated_objects import KINDS, UNSEEN_KIND
 from hodor.data.generated_scenes import CROWD, draw_scene
 from hodor.data.generated_textures import PHOTOS, TextureBank, _load_photo
 from hodor.data.images import DAVIS_PALETTE
-from hodor.data.options import GeneratedOptions
 from hodor.errors import HodorError
 
 OPTIONS = GeneratedOptions(
@@ -411,7 +411,7 @@ def test_same_seed_same_bytes_in_another_process_with_other_hashes_and_threads(t
     code = (
         "import sys, json, hashlib, pathlib, cv2; cv2.setNumThreads(4)\n"
         "from hodor.data.generated import generate\n"
-        "from hodor.data.options import GeneratedOptions\n"
+        "from hodor.config.generated import GeneratedOptions\n"
         "options = GeneratedOptions(**json.loads(sys.argv[1])); out = pathlib.Path(sys.argv[2])\n"
         "for dataset in ('coco', 'davis', 'youtube-vos'):\n"
         "    for path in generate(dataset, options, out / dataset):\n"
@@ -548,6 +548,6 @@ def test_wrong_options_are_refused(wrong):
 
 
 def test_options_import_nothing_heavy(root):
-    code = "import sys, hodor.data.options; print({'cv2', 'numpy', 'torch', 'skimage'} & set(sys.modules))"
+    code = "import sys, hodor.config.generated; print({'cv2', 'numpy', 'torch', 'skimage'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "set()"

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hodor.data import sources
+from hodor.config import datasets as sources
+from hodor.config.stages import Source, StageOptions
 from hodor.data.extract import extract_all
 from hodor.data.fetch import fetch
 from hodor.data.image_clips import ImageClips
 from hodor.data.image_sets import INSTANCES, load_images, pool
 from hodor.data.prepare import check_dataset, prepare
 from hodor.errors import HodorError
-from hodor.training.options import Source, StageOptions
 
 SETS = ("ecssd", "msra10k", "stcn-static", "voc2012", "sbd")
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from hodor.config.stages import StageOptions
 from hodor.data.batches import Plan, PlannedClips, Sample, clips_from
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
-from hodor.training.options import StageOptions
 from hodor.training.run import CLIPS
 
 COCO = [{"dataset": "coco", "split": "train2017"}]

@@ -6,10 +6,9 @@ import subprocess
 import sys
 import textwrap
 
-from hodor.closure import closure
-from hodor.config import load
+from hodor.config.datasets import Source
+from hodor.config.loading import load
 from hodor.data.lock_file import LockFile
-from hodor.data.sources import Source
 from hodor.stamps import Stamps
 
 A = "a" * 64
@@ -55,7 +54,7 @@ def test_processes_that_record_at_once_lose_nothing(tmp_path):
         import sys
         from pathlib import Path
         from hodor.data.lock_file import LockFile
-        from hodor.data.sources import Source
+        from hodor.config.datasets import Source
         lock = LockFile(Path(sys.argv[1]))
         for i in range(25):
             lock.record(Source("set" + sys.argv[2], "official", f"{i}.zip"), i, "a" * 64)
@@ -75,8 +74,3 @@ def test_nothing_is_due_when_a_lock_is_written(root, tmp_path):
     lock.record(Source("davis", "official", "DAVIS-2017-test-dev-480p.zip"), 1, A)
     assert Stamps(load(tmp_path / "config", {"scale": "paper"}), root).contents == before
     assert "/config/locks/" in (root / ".dvcignore").read_text().splitlines()
-
-
-def test_a_change_of_the_downloads_extracts_nothing_again():
-    assert closure(["hodor.data.prepare"]).count("hodor.data.extract") == 1
-    assert not {"hodor.data.fetch", "hodor.data.download"} & set(closure(["hodor.data.prepare"]))

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hodor.config.packs import PackId, packs, size_rule, stored_size
+from hodor.config.stages import StageOptions
 from hodor.data import pack as packing
 from hodor.data.image_sets import load_images
 from hodor.data.pack import pack
-from hodor.data.pack_plan import PackId, packs, size_rule, stored_size
 from hodor.data.packed_images import ImagePack
 from hodor.data.packed_videos import VideoPack
 from hodor.data.packs import open_pack
 from hodor.data.shards import ShardReader, ShardWriter
 from hodor.data.videos import load_videos
 from hodor.errors import HodorError
-from hodor.training.options import StageOptions
 from hodor.training.run import CLIPS
 
 VIDEO_SOURCES = [

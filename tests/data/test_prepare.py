@@ -6,7 +6,8 @@ import zipfile
 
 import pytest
 
-from hodor.data import extract_once, sources
+from hodor.config import datasets as sources
+from hodor.data import extract_once
 from hodor.data import prepare as module
 from hodor.data.extract import extract_all
 from hodor.data.fetch import fetch

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from hodor.config import load
-from hodor.data import sources
+from hodor.config import datasets as sources
+from hodor.config.loading import load
 from hodor.errors import HodorError
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from hodor.config.stages import StageOptions
 from hodor.data import static_affine, static_clips, static_stcn, warps
 from hodor.data.batches import PlannedClips
 from hodor.data.static_affine import AffineClips
 from hodor.data.static_stcn import StcnClips
 from hodor.errors import HodorError
-from hodor.training.options import StageOptions
 from hodor.training.run import CLIPS
 
 KINDS = {"static-affine": AffineClips, "static-stcn": StcnClips}

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from scipy.interpolate import RBFInterpolator
 
+from hodor.config.stages import HideAndSeek
 from hodor.data import warps
 from hodor.data.augment import turn_hue
 from hodor.data.batches import Sample
 from hodor.data.hide_and_seek import hide, hiding_probability
 from hodor.data.jitter import Strength, greyscale, jitter
 from hodor.data.thin_plate import POINTS, random_points, source_positions
-from hodor.training.options import HideAndSeek
 
 # Hide-and-Seek
 

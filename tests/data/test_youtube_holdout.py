@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from hodor.config.holdout import UNSEEN, held_out
 from hodor.data.images import read_labels, write_labels
-from hodor.data.youtube_holdout import UNSEEN, held_out
 from hodor.data.youtube_vos import load_youtube_vos, read_categories, read_meta
 from hodor.errors import HodorError
 

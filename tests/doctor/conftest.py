@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hodor import config, paths
+from hodor import paths
+from hodor.config import loading as config
 from hodor.data.fetch import fetch
 from hodor.data.pack import pack
 from hodor.data.prepare import prepare

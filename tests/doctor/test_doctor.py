@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from hodor import cli, paths
+from hodor import paths
+from hodor.cli import main as cli
 from hodor.doctor import rows as doctor_rows
 from hodor.doctor import trial
 from hodor.doctor.command import doctor
+from hodor.doctor.cost import StepCost
 from hodor.doctor.data import check_archives, check_dataset, check_pack
 from hodor.doctor.environment import check_disk, check_gpu, check_packages, read_pins
 from hodor.doctor.released import check_released
@@ -25,7 +27,6 @@ from hodor.doctor.space import needs, pack_bytes
 from hodor.doctor.trial import Wanted, attempt
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
-from hodor.reporting.cost import StepCost
 
 ROW = "hodor-soft-coco"
 
@@ -152,7 +153,7 @@ def test_what_was_not_made_yet_is_no_fault(workplace):
 
 
 def test_archives_behind_a_log_in_are_told(root, tmp_path):
-    from hodor.config import load
+    from hodor.config.loading import load
 
     config = load(root / "config", {"scale": "paper", "rows": "hodor-soft-cyclic"})
     (finding,) = check_archives(config, tmp_path, "youtube-vos", False)
@@ -181,7 +182,7 @@ def test_records_of_another_shape_are_wrong_and_no_traceback(workplace, content)
 
 
 def test_released_weights_are_compared_with_their_first_fetch(root, tmp_path):
-    from hodor.config import load
+    from hodor.config.loading import load
 
     config = load(root / "config", {"scale": "tiny"})
     (finding,) = check_released(config, tmp_path)
@@ -268,7 +269,7 @@ def test_disk_is_compared_with_what_is_to_be_written(tmp_path, monkeypatch):
 
 
 def test_disk_of_paper_counts_archives_data_packs_and_runs(root, tmp_path):
-    from hodor.config import load
+    from hodor.config.loading import load
     from hodor.records import Records
     from hodor.stamps import Stamps
 

@@ -169,7 +169,7 @@ def test_a_full_disk_while_an_archive_arrives(fresh, archive, kind):
     }
     entry |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "log_in": False}
     settings = {"dataset": "davis2016", "edition": "official", "archives": [entry], "generated": None}
-    stamp = {"step": "fetch", "scale": "tiny", "settings": settings, "code": ""}
+    stamp = {"step": "fetch", "scale": "tiny", "settings": settings, "recipes": {}}
     (checkout.path / "stamp.json").write_text(json.dumps(stamp))
     mirror = ""
     if kind == "copy":

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from hodor.inference.frames import Geometry, fit_frames, fit_masks
-from hodor.inference.options import InferenceOptions
+from hodor.config.inference import InferenceOptions
+from hodor.models.frames import Geometry, fit_frames, fit_masks
 
 
 def test_published_sizes():

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from hodor.config.inference import InferenceOptions
 from hodor.data.images import read_labels, write_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
 from hodor.inference.segment import MaskWriter, segment, segment_video
 from hodor.models.base import build_method, save_model
 from hodor.provenance import sha256_file
@@ -141,7 +141,7 @@ def test_step_writes_masks_checksums_and_costs(tmp_path, method, world):
         "threads": 1,
         "precision": "float32",
     }
-    stamp = {"step": "segment", "scale": "test", "settings": settings, "code": "c", "sha256": "digest"}
+    stamp = {"step": "segment", "scale": "test", "settings": settings, "recipes": {}, "sha256": "digest"}
     stale = tmp_path / "out" / "masks" / "gone"
     stale.mkdir(parents=True)
     segment(stamp, tmp_path / "model.safetensors", world, tmp_path / "out")
@@ -150,7 +150,7 @@ def test_step_writes_masks_checksums_and_costs(tmp_path, method, world):
     assert set(record) == {"stamp", "weights", "data", "masks"} and set(record["masks"]) == files
     assert not stale.exists() and len(files) == 5
     costs = json.loads((tmp_path / "out" / "segment.json").read_text())
-    assert costs["frames"] == 5 and costs["fps"] > 0 and costs["stamp_content"]["code"] == "c"
+    assert costs["frames"] == 5 and costs["fps"] > 0 and costs["stamp_content"]["recipes"] == {}
     before = (tmp_path / "out" / "masks.json").read_bytes()
     segment(stamp, tmp_path / "model.safetensors", world, tmp_path / "out")
     assert (tmp_path / "out" / "masks.json").read_bytes() == before  # same weights, same bytes

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from hodor.cli.convert import convert
+from hodor.config.inference import InferenceOptions
 from hodor.data.images import write_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
 from hodor.inference.segment import segment_video
 from hodor.inference.track import MEMORY_FRAMES, Tracker
 from hodor.inference.weights import open_weights
 from hodor.models.base import build_method, save_model
-from hodor.models.original.command import convert
 from tests.narrow import NARROW
 
 SIZE = (64, 96)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hodor import cli
+from hodor.cli import main as cli
 from hodor.data.images import DAVIS_PALETTE, read_labels, write_labels
 from hodor.inference import track_video as module
 from hodor.inference.video_files import open_frames

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from hodor.config.inference import InferenceOptions
 from hodor.data.clip import Clip
-from hodor.inference.options import InferenceOptions
 from hodor.models.base import build_method
 
 # A memory network as small as it gets; its key grid has stride 16.

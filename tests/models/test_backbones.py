@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from hodor.config.methods import HODOROptions
 from hodor.errors import HodorError
 from hodor.models.backbones import MEAN, STD, ConvNet, EfficientNetLite0, lite0_weights_file, normalise
 from hodor.models.hodor.network import build_backbone
-from hodor.models.hodor.options import Options
 from hodor.models.swin import Swin, relative_position_index
 
 
@@ -20,7 +20,7 @@ from hodor.models.swin import Swin, relative_position_index
     ids=lambda options: options["backbone"],
 )
 def test_maps_lie_at_strides_4_to_32(options):
-    backbone = build_backbone(Options(**options)).eval()
+    backbone = build_backbone(HODOROptions(**options)).eval()
     with torch.no_grad():
         maps = backbone(torch.randn(2, 3, 64, 96))
     assert [tuple(x.shape) for x in maps] == [
@@ -66,7 +66,7 @@ def test_frozen_blocks_get_no_gradient_and_the_others_do():
 
 def test_no_pretrained_weights_is_an_error():
     with pytest.raises(HodorError, match="ships no pretrained weights"):
-        build_backbone(Options(backbone="convnet", pretrained=True))
+        build_backbone(HODOROptions(backbone="convnet", pretrained=True))
 
 
 def test_normalise_shows_the_mean_colour_outside():

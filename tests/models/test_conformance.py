@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from hodor.config import method_names
+from hodor.config.inference import InferenceOptions
+from hodor.config.methods import METHODS
 from hodor.data.clip import Clip
 from hodor.data.images import write_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
 from hodor.inference.segment import segment_video
 from hodor.models.base import build_method
 
@@ -61,7 +61,7 @@ SMALL = [
 
 
 def test_every_method_is_tested():
-    assert {name for name, _, _ in SMALL} == set(method_names())
+    assert {name for name, _, _ in SMALL} == set(METHODS)
 
 
 @pytest.fixture(params=SMALL, ids=["-".join(filter(None, case[:2])) for case in SMALL])

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hodor import cli
+from hodor.cli import main as cli
+from hodor.cli.convert import convert
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_model, read_weights, save_model
 from hodor.models.original import checkpoint, resnet
-from hodor.models.original.command import convert
 from hodor.models.original.convert import convert_to_original, convert_to_ours
 from hodor.models.original.formats import FORMATS, recognise
 from hodor.models.original.hodor import DEAD_PREFIXES, FORMAT, neutral

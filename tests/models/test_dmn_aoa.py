@@ -7,10 +7,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from hodor.inference.options import InferenceOptions
+from hodor.config.inference import InferenceOptions
+from hodor.config.methods import DMNAOAOptions
 from hodor.models.base import build_method, load_model, save_model
 from hodor.models.dmn_aoa.alignment import Alignment
-from hodor.models.dmn_aoa.options import Options
 from hodor.models.dmn_aoa.regions import enlarge, mask_regions, paste, roi_align, tight_boxes
 from hodor.models.dmn_aoa.templates import ConvGRU
 from hodor.models.resnet import ResNet
@@ -376,4 +376,4 @@ def test_other_backbones(dmn_aoa, video, backbone):
 )
 def test_settings_that_do_not_fit(options):
     with pytest.raises(ValidationError):
-        Options(**options)
+        DMNAOAOptions(**options)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from hodor.config.inference import InferenceOptions
+from hodor.config.methods import HODOROptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
 from hodor.models.base import build_method, load_model, save_model
 from hodor.models.hodor.cycles import Cycles
 from hodor.models.hodor.decoder import similarity
@@ -14,7 +15,6 @@ from hodor.models.hodor.encoder import initial_descriptors
 from hodor.models.hodor.masks import merge_backgrounds, patch_grid, predicted_masks, reference_masks
 from hodor.models.hodor.method import followed_labels, paste
 from hodor.models.hodor.network import Network
-from hodor.models.hodor.options import Options
 from hodor.models.hodor.position import sine_position
 from hodor.models.original.hodor import DEAD_PREFIXES, original_name
 
@@ -59,7 +59,7 @@ def box(top: int, left: int, size=(64, 96), side=24) -> np.ndarray:
 
 def test_paper_size_has_the_published_number_of_parameters():
     """Specification section 12, with the parameters that the release never uses counted in."""
-    network = Network(Options())
+    network = Network(HODOROptions())
     count = {name: sum(p.numel() for p in module.parameters()) for name, module in network.named_children()}
     dead = {"pyramid": 2 * (256 * 256 * 9 + 256), "norms": 3 * 512, "decoder": 256 * 256 + 512}
     assert count["backbone"] == 27_520_698
@@ -74,7 +74,7 @@ def test_names_match_the_release(shared):
     for line in (shared / "specs" / "hodor_state_dict.txt").read_text().splitlines():
         name, rest = line.split(" ", 1)
         listed[name] = tuple(int(n) for n in rest[1 : rest.index(")")].split(",") if n.strip())
-    ours = {original_name(name): tuple(value.shape) for name, value in Network(Options()).state_dict().items()}
+    ours = {original_name(name): tuple(value.shape) for name, value in Network(HODOROptions()).state_dict().items()}
     assert ours == {name: shape for name, shape in listed.items() if not name.startswith(DEAD_PREFIXES)}
 
 
@@ -235,7 +235,7 @@ def test_alpha_set_to_zero_is_the_same_weights_without_masking():
     ours, expected, full = (torch.cat(encoder(features, *masks), 1) for encoder in (zero, none, soft))
     assert torch.allclose(ours, expected, atol=1e-6) and (ours - full).abs().max() > 0.01
     with pytest.raises(ValueError, match="hard masking has no alpha"):
-        Options(attention="hard", zero_alpha=True)
+        HODOROptions(attention="hard", zero_alpha=True)
 
 
 def test_merging_takes_the_largest_background():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hodor.inference.options import InferenceOptions
+from hodor.config.inference import InferenceOptions
 from hodor.models.base import build_method
 from hodor.models.forms import cpu_inference, inference, plain_forms
 from hodor.models.hodor import method as hodor_method

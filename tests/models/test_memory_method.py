@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from hodor.config.inference import InferenceOptions
 from hodor.errors import HodorError
-from hodor.inference.frames import Geometry
-from hodor.inference.options import InferenceOptions
 from hodor.models.backbones import MEAN, STD
+from hodor.models.frames import Geometry
 
 
 def memories(method, video, frames, *, later=None):

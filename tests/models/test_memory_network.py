@@ -4,14 +4,13 @@ import pytest
 import torch
 from torch.nn import functional
 
+from hodor.config.methods import MemoryOptions, STCNOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.base import load_model, save_model
 from hodor.models.memory.aggregate import aggregate
 from hodor.models.memory.blocks import ResidualBlock
 from hodor.models.memory.loss import hard_part, pixel_loss
-from hodor.models.memory.options import MemoryOptions
-from hodor.models.stcn.options import Options as STCNOptions
 
 # Aggregation
 

@@ -3,26 +3,23 @@
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from hodor import cli
-from hodor.closure import closure, code_hash
-from hodor.data import sources
+from hodor.cli import main as cli
+from hodor.config import datasets as sources
+from hodor.config.methods import HODOROptions
 from hodor.data.fetch import fetch
 from hodor.data.prepare import prepare
 from hodor.errors import HodorError
 from hodor.models.base import build_method, read_weights
 from hodor.models.hodor.network import Network
-from hodor.models.hodor.options import Options
 from hodor.models.original import resnet, swin, weight_sets
 from hodor.models.original.convert import convert_to_original, convert_to_ours
 from hodor.models.original.formats import FORMATS, recognise
 from hodor.models.original.prepare import prepare_weights
 from hodor.models.original.weight_sets import save_weights
-from hodor.stamps import Stamps
 from hodor.training.run import train
 
 NARROW = {
@@ -62,7 +59,7 @@ def released() -> dict[str, dict[str, torch.Tensor]]:
 def test_a_detector_gives_backbone_and_pyramid(released):
     theirs = released["swin-detection"]
     weights, _, report = convert_to_ours(swin.DETECTION, theirs)
-    network = Network(Options()).state_dict()
+    network = Network(HODOROptions()).state_dict()
     own = {name for name in network if name.startswith(("backbone.", "pyramid."))}
     assert weights.keys() == own and all(weights[name].shape == network[name].shape for name in own)
     assert torch.equal(weights["pyramid.lateral.2.weight"], theirs["neck.lateral_convs.2.conv.weight"])
@@ -144,7 +141,7 @@ def fetched(tmp_path: Path, name: str, archives: dict[str, tuple[dict, str | Non
 
 def prepared(tmp_path: Path, name: str, archives: Path, edition: str = "subset") -> dict:
     """Prepares by the command line, as the workflow does; returns the manifest."""
-    stamp = {"step": "prepare", "scale": "t", "settings": {"dataset": name, "edition": edition}, "code": "c"}
+    stamp = {"step": "prepare", "scale": "t", "settings": {"dataset": name, "edition": edition}, "recipes": {}}
     (tmp_path / "stamp.json").write_text(json.dumps(stamp))
     out, manifest = tmp_path / "data" / name, tmp_path / "data" / f"{name}.json"
     flags = ("--stamp", tmp_path / "stamp.json", "--archives", archives, "--out", out, "--manifest", manifest)
@@ -296,15 +293,15 @@ def test_missing_and_broken_sets_and_methods_without_weights(tmp_path):
 
 def test_weights_are_for_a_swin_alone():
     with pytest.raises(ValueError, match="`weights` swin-tiny-imagenet are for backbone swin, not convnet"):
-        Options(backbone="convnet", weights="swin-tiny-imagenet")
-    offered = Options.model_json_schema()["properties"]["weights"]["anyOf"][0]["enum"]
+        HODOROptions(backbone="convnet", weights="swin-tiny-imagenet")
+    offered = HODOROptions.model_json_schema()["properties"]["weights"]["anyOf"][0]["enum"]
     assert set(offered) == {name for name in sources.WEIGHT_SETS if name.startswith("swin")}
 
 
 def test_a_training_starts_from_the_weight_set_unless_it_starts_from_a_row(tmp_path):
     narrow_set(tmp_path / "data" / "swin-tiny-imagenet")
     (tmp_path / "data" / "swin-tiny-imagenet.json").write_text("{}")
-    options = Options(**NARROW, weights="swin-tiny-imagenet").model_dump(mode="json")
+    options = HODOROptions(**NARROW, weights="swin-tiny-imagenet").model_dump(mode="json")
 
     def run(name: str, init: Path | None = None, **changed: object) -> dict[str, torch.Tensor]:
         settings = {
@@ -318,7 +315,15 @@ def test_a_training_starts_from_the_weight_set_unless_it_starts_from_a_row(tmp_p
             "precision": "float32",
             "datasets": ["swin-tiny-imagenet"],
         }
-        stamp = {"step": "train", "scale": "t", "row": "r", "seed": 0, "settings": settings, "code": "c", "sha256": "s"}
+        stamp = {
+            "step": "train",
+            "scale": "t",
+            "row": "r",
+            "seed": 0,
+            "settings": settings,
+            "recipes": {},
+            "sha256": "s",
+        }
         train(stamp, tmp_path / "data", tmp_path / name, init)
         return read_weights(tmp_path / name / "model.safetensors")[0]
 
@@ -329,31 +334,3 @@ def test_a_training_starts_from_the_weight_set_unless_it_starts_from_a_row(tmp_p
     assert others and all(torch.equal(given[name], random[name]) for name in others)
     after = run("after", tmp_path / "random" / "model.safetensors")
     assert all(torch.equal(after[name], random[name]) for name in random)
-
-
-def test_the_code_of_a_weight_set_is_the_conversion(root):
-    found = closure(["hodor.models.original.weight_sets"])
-    assert {"hodor.models.original.swin", "hodor.models.original.resnet"} <= set(found)
-    # Other methods, the generator and the readers change no starting weights.
-    assert not {"hodor.models.hodor.network", "hodor.data.generated", "hodor.data.coco"} & set(found)
-    assert "hodor.models.original.formats" not in found
-
-
-def test_stamps_of_a_weight_set_know_the_code_of_the_conversion(root):
-    """Changed conversions prepare and train again; changed readers of pictures do not touch the weights."""
-    stamps = object.__new__(Stamps)  # of the two stamps alone, not of a whole configuration
-    stamps.scale = "official"
-    scale = SimpleNamespace(name="official", edition="official", generated=None)
-    stamps.config = SimpleNamespace(scale=scale, folder=root / "config")
-    stamps._code = code_hash
-    codes = {}
-    for name in ("coco", "swin-tiny-mask-rcnn-3x"):
-        code = code_hash(["hodor.data.prepare", *(["hodor.models.original.prepare"] if name != "coco" else [])])
-        assert stamps.prepare(name)["code"] == code
-        codes[name] = code
-    assert codes["coco"] != codes["swin-tiny-mask-rcnn-3x"]
-    asked = []
-    stamps._code = lambda modules: asked.append(modules) or "code"
-    for name in codes:
-        stamps._hash_data(name)
-    assert asked == [("hodor.data.extract",), ("hodor.models.original.weight_sets",)]

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from hodor.cli.convert import convert
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_model
 from hodor.models.original.checkpoint import read_checkpoint
-from hodor.models.original.command import convert
 from hodor.models.original.convert import convert_to_original, convert_to_ours, require
 from hodor.models.original.formats import FORMATS, recognise
 

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from hodor import closure, config
+from hodor.config import loading as config
 from hodor.attention import MODES
+from hodor.config.methods import ATTENTION
 from hodor.errors import HodorError
 from hodor.models.base import build_method
-from hodor.models.hodor import variants
-from hodor.stamps import MODULES, Stamps
 
 NARROW = {
     "backbone": "convnet",
@@ -43,12 +42,12 @@ def mean(monkeypatch):
     module = types.ModuleType("hodor.models.hodor.variants.mean_pixel")
     module.build = lambda options: Mean(options.heads)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(variants, "names", lambda: (*variants.BUILT_IN, "mean-pixel"))
+    monkeypatch.setitem(ATTENTION, "mean-pixel", module.__name__)
     return "mean-pixel"
 
 
 def test_the_modes_of_the_paper_are_those_of_the_attention():
-    assert set(variants.BUILT_IN) == set(MODES) and set(variants.names()) >= set(MODES)
+    assert set(MODES) <= set(ATTENTION)
 
 
 def test_a_variant_stands_in_every_encoder_layer_and_logs_its_alphas(mean):
@@ -57,30 +56,6 @@ def test_a_variant_stands_in_every_encoder_layer_and_logs_its_alphas(mean):
     assert [type(layer) for layer in layers] == [Mean, Mean]
     assert method.log_values() == {"alpha": [[1.0] * 8] * 2}
     assert [id(p) for p in method.undecayed_parameters()] == [id(layer.alpha) for layer in layers]
-
-
-def test_the_code_of_a_variant_counts_for_its_rows_alone(mean):
-    options = config.options_class("hodor")
-    assert options(attention=mean).modules() == ["hodor.models.hodor.variants.mean_pixel"]
-    assert options(attention="soft").modules() == []
-    for step in ("train", "segment"):
-        found = closure.closure([MODULES[step], "hodor.models.hodor.method"])
-        assert not [name for name in found if name.startswith("hodor.models.hodor.variants.")]
-
-
-def test_the_stamps_hash_what_a_rows_options_choose(root, monkeypatch):
-    loaded = config.load(root / "config", {"scale": "tiny"})
-    before = Stamps(loaded, root).contents
-    options = config.options_class("hodor")
-    monkeypatch.setattr(options, "modules", lambda self: ["hodor.models.copy.method"] * (self.attention == "soft"))
-    after = Stamps(loaded, root).contents
-    soft = {row for row in loaded.selected if loaded.options[row].get("attention") == "soft"}
-    changed = {
-        (content["step"], content["row"])
-        for name, content in after.items()
-        if content != before[name] and "row" in content
-    }
-    assert changed == {(step, row) for step in ("train", "segment") for row in soft} and soft
 
 
 def test_an_unknown_variant_is_refused():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hodor.inference.frames import Geometry
+from hodor.models.frames import Geometry
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from hodor.inference.options import InferenceOptions
+from hodor.config.inference import InferenceOptions
 from hodor.models.hodor.cycles import Cycles
 from hodor.models.hodor.decoder import History
 from hodor.models.hodor.masks import merge_backgrounds, reference_masks, resize
 from hodor.models.hodor.method import Hodor
+from hodor.models.losses import cross_entropy_and_dice
 from hodor.models.original.hodor import original_name
-from hodor.training.losses import cross_entropy_and_dice
 
 
 @pytest.fixture(scope="module")

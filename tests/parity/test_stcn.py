@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hodor.inference.options import InferenceOptions
+from hodor.config.inference import InferenceOptions
 from hodor.models.backbones import MEAN, STD
 from hodor.models.base import build_method
 from hodor.models.original.stcn import to_original, to_ours

@@ -151,7 +151,7 @@ class Project:
             "step": verb,
             "scale": self.scale,
             "settings": {"of": row} | ({"inference": {"short_side": 64}} if verb == "segment" else {}),
-            "code": "c0de",
+            "recipes": {},
             "row": row,
             "seed": seed,
         }

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hodor.config.inference import InferenceOptions
 from hodor.data.davis import load_davis
 from hodor.data.images import read_labels, write_labels
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
 from hodor.models.base import load_model
 from hodor.reporting import figures, gallery
 from hodor.reporting.attention import encoder_attention, largest_object

@@ -6,11 +6,11 @@ import shutil
 import pytest
 import torch
 
-from hodor.config import load
+from hodor.config.inference import InferenceOptions
+from hodor.config.loading import load
+from hodor.config.stages import StageOptions
+from hodor.doctor.cost import GPUS, MEASURED, Operations, clip_of, cost, frame_operations, step_cost
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
-from hodor.reporting.cost import GPUS, MEASURED, Operations, clip_of, cost, frame_operations, step_cost
-from hodor.training.options import StageOptions
 
 
 def stage(kind: str, **changes) -> StageOptions:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hodor import cli
+from hodor.cli import main as cli
 from hodor.data.images import read_labels, write_labels
 from hodor.errors import HodorError
 from hodor.scoring import official

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hodor.config.benchmarks import BENCHMARKS, get_benchmark
 from hodor.data.images import read_labels, write_labels
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, sha256_json
 from hodor.scoring import sequences
-from hodor.scoring.benchmarks import BENCHMARKS, get_benchmark
 from hodor.scoring.davis import davis_tasks
 from hodor.scoring.score import score
 
@@ -312,7 +312,7 @@ def write_chain(tree) -> dict:
         json.dumps({"stamp": "s", "weights": "w", "data": "d", "masks": masks})
     )
     (tree.root.parent / "davis.json").write_text("{}")
-    content = {"step": "score", "scale": "tiny", "settings": {"benchmark": VAL}, "code": "c"}
+    content = {"step": "score", "scale": "tiny", "settings": {"benchmark": VAL}, "recipes": {}}
     stamp = content | {"sha256": sha256_json(content)}
     return stamp
 

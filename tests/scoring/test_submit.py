@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import yaml
 
-from hodor.cli import main
+from hodor.cli.main import main
+from hodor.config.generated import GeneratedOptions
+from hodor.config.servers import load_server_scores, load_servers, server_overall
 from hodor.data.generated import generate
 from hodor.data.images import read_labels, write_labels
-from hodor.data.options import GeneratedOptions
 from hodor.data.youtube_vos import load_youtube_vos, read_meta
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
-from hodor.scoring.servers import load_server_scores, load_servers, server_overall
 from hodor.scoring.submit import submit
 
 TEST_DEV = "davis2017-test-dev"

@@ -52,7 +52,7 @@ def make_stamp(seed: int = 0, stage: dict | None = None, **settings) -> dict:
         "row": "a-row",
         "seed": seed,
         "settings": content,
-        "code": "c",
+        "recipes": {},
         "sha256": json.dumps(content, sort_keys=True),
     }
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hodor.config.execution import Execution
 from hodor.errors import Stopped
 from hodor.models.base import build_method
 from hodor.training.determinism import demand_determinism
-from hodor.training.execution import Execution
 from hodor.training.run import train
 from hodor.training.signals import StopRequest
 from tests.models.test_conformance import DMN_AOA, HODOR, MEMORY

@@ -5,10 +5,10 @@ import argparse
 import pytest
 import torch
 
-from hodor.commands import add_execution_arguments
+from hodor.cli.commands import add_execution_arguments
+from hodor.config.execution import Execution, place
 from hodor.errors import HodorError
 from hodor.training.distributed import World
-from hodor.training.execution import Execution, place
 
 
 def parse(text: str) -> Execution:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hodor.training.losses import cross_entropy_and_dice
+from hodor.models.losses import cross_entropy_and_dice
 
 
 def by_definition(logits, targets):

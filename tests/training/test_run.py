@@ -246,8 +246,8 @@ def test_learning_lowers_the_loss(world, stamp, tmp_path):
 
 
 def test_clips_of_a_step_do_not_depend_on_the_steps_before(world, stamp):
+    from hodor.config.stages import StageOptions
     from hodor.data.image_clips import ImageClips
-    from hodor.training.options import StageOptions
 
     options = StageOptions(**stamp()["settings"]["stage"])
     source = ImageClips(options, world)

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from hodor.training.options import StageOptions
+from hodor.config.stages import StageOptions
 from hodor.training.schedules import learning_rate
 
 BASE = {

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 import pytest
 
-from hodor.config_files import TABLES
-from hodor.scoring.benchmarks import get_benchmark
+from hodor.config.benchmarks import get_benchmark
+from hodor.config.schema import TABLES
 
 SHOWN = {"render": 1, "publish_pages": 1}
 COSTS = {"tabulate_costs": 1, "publish_costs": 1}

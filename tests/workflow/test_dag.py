@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hodor.config_files import TABLES
-from hodor.scoring.benchmarks import get_benchmark
+from hodor.config.benchmarks import get_benchmark
+from hodor.config.schema import TABLES
 
 
 def read(path: Path) -> list[dict]:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from hodor import config
+from hodor.config import loading as config
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
+from hodor.cli.convert import convert
 from hodor.models.base import build_method, save_model
-from hodor.models.original.command import convert
 from hodor.reporting.released import read_released, released_cells
 
 TABLE = "results/released_weights.csv"

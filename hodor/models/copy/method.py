@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hodor.config.inference import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
 from hodor.models.base import Frame, Masks, Method, check_masks, register
 
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hodor.config.inference import InferenceOptions
+from hodor.config.methods import DMNAOAOptions
 from hodor.data.clip import Clip
-from hodor.inference.frames import Geometry
-from hodor.inference.options import InferenceOptions
 from hodor.models.base import Frame, Masks, register
 from hodor.models.dmn_aoa.network import Network
-from hodor.models.dmn_aoa.options import Options
 from hodor.models.dmn_aoa.templates import Templates
+from hodor.models.frames import Geometry
 from hodor.models.memory.follower import Follower, add_objects
 
 
@@ -43,7 +43,7 @@ class State:
 class DMNAOA(Follower):
     """Two templates of each object, aligned to the region around its last mask."""
 
-    options_class = Options
+    options_class = DMNAOAOptions
 
     def __init__(self, options: dict[str, Any], inference: InferenceOptions) -> None:
         super().__init__(options, inference)

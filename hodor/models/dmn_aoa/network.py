@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hodor.config.methods import DMNAOAOptions
 from hodor.device import constant
 from hodor.models.dmn_aoa.alignment import Alignment
-from hodor.models.dmn_aoa.options import Options
 from hodor.models.dmn_aoa.regions import WHOLE, enlarge, mask_regions, paste, roi_align, tight_boxes
 from hodor.models.dmn_aoa.templates import ConvGRU, Templates
 from hodor.models.memory.aggregate import aggregate
@@ -48,7 +48,7 @@ class Regions(NamedTuple):
 class Network(nn.Module):
     """Encoder of frames, encoder and memory of templates, alignments, decoder (baselines specification, 4.3)."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: DMNAOAOptions) -> None:
         super().__init__()
         self.options = options
         dim = options.dim

@@ -5,19 +5,19 @@ K objects, G background patches, Q = G + K descriptors, N pixels, C channels, h 
 """
 
 import copy
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
 
 from hodor.attention import SoftMaskedAttention
-from hodor.models.hodor import variants
-from hodor.models.hodor.options import Options
+from hodor.config.methods import ATTENTION, HODOROptions
 
 
-def build_attention(options: Options) -> nn.Module:
+def build_attention(options: HODOROptions) -> nn.Module:
     """The masked cross-attention that the options name: one of the paper's, or a variant's own."""
-    if options.attention not in variants.BUILT_IN:
-        return variants.build(options.attention, options)
+    if module := ATTENTION[options.attention]:
+        return import_module(module).build(options)
     return SoftMaskedAttention(
         options.dim,
         options.heads,
@@ -32,7 +32,7 @@ def build_attention(options: Options) -> nn.Module:
 class EncoderLayer(nn.Module):
     """Self-attention among descriptors, soft-masked cross-attention to pixels, feed-forward; post-norm."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: HODOROptions) -> None:
         super().__init__()
         dim, hidden, dropout = options.dim, options.encoder_hidden, options.dropout
         self.self_attention = nn.MultiheadAttention(dim, options.heads, dropout=dropout, batch_first=True)
@@ -61,7 +61,7 @@ class Encoder(nn.Module):
     `background_embedding` (G, C) and `object_embedding` (C) are learned; the decoder adds them to its keys too.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: HODOROptions) -> None:
         super().__init__()
         rows, columns = options.background_grid
         self.options = options

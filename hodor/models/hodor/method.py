@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hodor.config.inference import InferenceOptions
+from hodor.config.methods import HODOROptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
-from hodor.inference.frames import Geometry, fit_frames, fit_masks
-from hodor.inference.options import InferenceOptions
 from hodor.models.backbones import normalise
 from hodor.models.base import Frame, Masks, Method, check_masks, register
 from hodor.models.forms import cpu_inference
+from hodor.models.frames import Geometry, fit_frames, fit_masks
 from hodor.models.hodor.cycles import Cycles
 from hodor.models.hodor.decoder import History
 from hodor.models.hodor.masks import (
@@ -31,9 +32,8 @@ from hodor.models.hodor.masks import (
     resize,
 )
 from hodor.models.hodor.network import Features, Network
-from hodor.models.hodor.options import Options
 from hodor.models.hodor.starting import load_swin
-from hodor.training.losses import cross_entropy_and_dice
+from hodor.models.losses import cross_entropy_and_dice
 
 # Rows of logits whose full-resolution probabilities are made at a time on a CPU.
 _ROWS = 8
@@ -82,11 +82,11 @@ class State:
 
 @register("hodor")
 class Hodor(Method):
-    """HODOR with soft, hard or no masking or an attention variant (`Options.attention`)."""
+    """HODOR with soft, hard or no masking or an attention variant (`HODOROptions.attention`)."""
 
     def __init__(self, options: dict[str, Any], inference: InferenceOptions) -> None:
         super().__init__(inference)
-        self.options = Options(**options)
+        self.options = HODOROptions(**options)
         self.network = Network(self.options)
         self._compiled: Callable[..., Tensor] | None = None
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from hodor.config.methods import HODOROptions
 from hodor.errors import HodorError
 from hodor.models.backbones import ConvNet, EfficientNetLite0
 from hodor.models.fpn import FeaturePyramid
 from hodor.models.hodor.decoder import Decoder, History
 from hodor.models.hodor.encoder import Encoder
-from hodor.models.hodor.options import Options
 from hodor.models.swin import Swin
 
 
@@ -25,13 +25,13 @@ class Features:
 
 
 class Network(nn.Module):
-    """One instance of HODOR; `Options()` is the published size.
+    """One instance of HODOR; `HODOROptions()` is the published size.
 
     Of the five pyramid levels that the release builds, only strides 4 and 8 are read; the others are left out here
     (the converter lists their names).
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: HODOROptions) -> None:
         super().__init__()
         dim, rows_columns = options.dim, options.background_grid
         self.grid = rows_columns
@@ -64,7 +64,7 @@ class Network(nn.Module):
         )
 
 
-def build_backbone(options: Options) -> nn.Module:
+def build_backbone(options: HODOROptions) -> nn.Module:
     """The backbone that the options name, with its pretrained weights where asked for.
 
     Raises:

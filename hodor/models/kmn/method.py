@@ -4,8 +4,8 @@
 static images alone: 68.9 J&F on DAVIS-2017 val. The network is STM's; Hide-and-Seek is a setting of the training stage.
 """
 
+from hodor.config.methods import KMNOptions
 from hodor.models.base import register
-from hodor.models.kmn.options import Options
 from hodor.models.memory.method import MemoryMethod
 
 
@@ -13,5 +13,5 @@ from hodor.models.memory.method import MemoryMethod
 class KMN(MemoryMethod):
     """STM's network; the kernel is for inference alone, since the best match has no gradient."""
 
-    options_class = Options
+    options_class = KMNOptions
     pads_black = True

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from hodor.config.methods import MemoryOptions
 from hodor.models.backbones import ConvNet, EfficientNetLite0
-from hodor.models.memory.options import MemoryOptions
 from hodor.models.resnet import ResNet
 
 

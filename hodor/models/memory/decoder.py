@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hodor.config.methods import MemoryOptions
 from hodor.models.memory.blocks import Query, ResidualBlock
-from hodor.models.memory.options import MemoryOptions
 
 
 class Level(nn.Module):

@@ -9,12 +9,12 @@ import cv2
 import torch
 from torch import Tensor, nn
 
+from hodor.config.inference import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
-from hodor.inference.frames import Geometry, fit_frames, fit_masks
-from hodor.inference.options import InferenceOptions
 from hodor.models.backbones import normalise
 from hodor.models.base import Frame, Masks, Method, check_masks, read_weights
+from hodor.models.frames import Geometry, fit_frames, fit_masks
 from hodor.models.memory.loss import hard_part, pixel_loss
 from hodor.models.resnet import ResNet, load_imagenet
 

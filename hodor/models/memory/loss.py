@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn import functional
 
+from hodor.config.methods import LossOptions
 from hodor.data.images import VOID
-from hodor.models.memory.options import LossOptions
 
 
 def hard_part(step: int, options: LossOptions) -> float:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hodor.config.inference import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
-from hodor.inference.frames import Geometry
-from hodor.inference.options import InferenceOptions
 from hodor.models.base import Frame, Masks
+from hodor.models.frames import Geometry
 from hodor.models.memory.bank import Bank
 from hodor.models.memory.blocks import Query, further_filters
 from hodor.models.memory.follower import Follower, add_objects

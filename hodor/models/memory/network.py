@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hodor.config.methods import MemoryOptions
 from hodor.models.memory.aggregate import aggregate
 from hodor.models.memory.blocks import KeyValue, MemoryEncoder, Query, build_backbone
 from hodor.models.memory.decoder import Decoder
-from hodor.models.memory.options import MemoryOptions
 from hodor.models.memory.readout import dense_readout
 
 

@@ -5,8 +5,8 @@ import re
 import shutil
 from pathlib import Path
 
+from hodor.config.datasets import WEIGHT_SETS
 from hodor.data.prepare import check_archives, write_manifest
-from hodor.data.sources import WEIGHT_SETS
 from hodor.errors import HodorError
 from hodor.models.original.weight_sets import convert_archive
 from hodor.provenance import sha256_file

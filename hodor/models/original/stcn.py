@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from hodor.config.methods import STCNOptions
 from hodor.models.memory.network import Network
 from hodor.models.original.format import Entries, Format, Options, batch_counters, renaming
-from hodor.models.stcn.options import Options as STCNOptions
 
 # Ours -> theirs, applied to the start of a name.
 _PREFIXES = (

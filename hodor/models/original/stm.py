@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import torch
 
+from hodor.config.methods import STMOptions
 from hodor.models.memory.network import Network
 from hodor.models.original.format import Entries, Format, Options, batch_counters
-from hodor.models.stm.options import Options as STMOptions
 
 # Ours -> theirs, applied to the start of a name.
 _PREFIXES = (

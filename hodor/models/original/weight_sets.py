@@ -1,7 +1,7 @@
 """Weight sets: starting weights from elsewhere, which a scale lists and prepares like a data set.
 
 An archive of a weight set is an original checkpoint; it becomes `<name>.safetensors` with our names. The ids and
-archives are in `hodor.data.sources.WEIGHT_SETS`.
+archives are in `hodor.config.datasets.WEIGHT_SETS`.
 """
 
 from collections.abc import Mapping

@@ -5,14 +5,14 @@ static images alone: 60.0 J&F on DAVIS-2017 val; the preparation of the data lea
 paper size, 256 GFLOP forward for a training clip with one object at 384x384.
 """
 
+from hodor.config.methods import STMOptions
 from hodor.models.base import register
 from hodor.models.memory.method import MemoryMethod
-from hodor.models.stm.options import Options
 
 
 @register("stm")
 class STM(MemoryMethod):
     """Separate encoders, scaled dot product, every fifth frame and the previous one in the memory."""
 
-    options_class = Options
+    options_class = STMOptions
     pads_black = True

@@ -20,16 +20,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from hodor.config import Config, load
+from hodor.config.benchmarks import BENCHMARKS
+from hodor.config.datasets import read_table
+from hodor.config.inference import InferenceOptions
+from hodor.config.loading import Config, load
+from hodor.config.stages import StageOptions
 from hodor.data.clip import Clip
 from hodor.data.image_clips import clip_size
-from hodor.data.sources import read_table
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
 from hodor.models.base import build_method, without_starting_weights
 from hodor.models.forms import plain_forms
-from hodor.scoring.benchmarks import BENCHMARKS
-from hodor.training.options import StageOptions
 
 # Speeds that trainings reach, in units of 10^12 operations a second (specification section 10: guesses from the
 # share of the peak that networks of this kind reach with TF32).

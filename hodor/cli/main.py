@@ -3,7 +3,7 @@
     fetch prepare pack train segment score submit manifest tabulate claims render released
 
 A step takes its settings from a stamp, which the workflow writes; `fetch`, `score` and `submit` also work without. Modules are
-imported when their verb is called, so that each verb starts fast. Verbs for people are in `hodor.commands`.
+imported when their verb is called, so that each verb starts fast. Verbs for people are in `hodor.cli.commands`.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from hodor import __version__, paths
-from hodor.commands import add_execution_arguments, add_fetch_arguments, add_parsers, fetch_named
-from hodor.data.sources import WEIGHT_SETS
+from hodor.cli.commands import add_execution_arguments, add_fetch_arguments, add_parsers, fetch_named
+from hodor.config.datasets import WEIGHT_SETS
 from hodor.errors import HodorError, Stopped, place_error
 from hodor.locks import hold
 from hodor.provenance import read_stamp
@@ -215,7 +215,7 @@ def _train(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     for name in stamp["settings"].get("packs", ()):
         _require_data(options.data / "packed" / name)
     _limit_threads(stamp)
-    execution = _entry("training.execution", "Execution").of_arguments(options)
+    execution = _entry("config.execution", "Execution").of_arguments(options)
     if execution.processes > 1 and "RANK" not in os.environ:  # torchrun sets it in the processes that it starts
         sys.exit(_entry("training.launch", "launch")(execution.processes, options.given))
     _choose_gpu(stamp)

@@ -7,8 +7,8 @@ overridden there; what is overridden for itself wins.
 from collections.abc import Mapping
 from typing import Any
 
+from hodor.config.reading import none_of
 from hodor.errors import HodorError
-from hodor.settings import none_of
 
 
 def settle(content: dict[str, Any], overrides: Mapping[str, Any], name: str, place: str) -> None:

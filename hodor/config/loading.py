@@ -5,26 +5,24 @@ slice of the configuration that they use. The option classes that it checks agai
 and import nothing heavy, so that the workflow starts fast.
 """
 
-import importlib
-import importlib.util
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from hodor.config_files import TABLES, Row, Rows, Scale, Settings
-from hodor.data.pack_plan import PackId, packs
-from hodor.data.youtube_holdout import HOLDOUT, REST
+from hodor.config.benchmarks import get_benchmark, is_secret
+from hodor.config.claims import Claims, load_claims
+from hodor.config.holdout import HOLDOUT, REST
+from hodor.config.inference import InferenceOptions
+from hodor.config.methods import METHODS
+from hodor.config.overrides import settle
+from hodor.config.packs import PackId, packs
+from hodor.config.reading import none_of, read_yaml, validate
+from hodor.config.schema import TABLES, Row, Rows, Scale, Settings
+from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
+from hodor.config.stages import StageOptions
 from hodor.errors import HodorError
-from hodor.inference.options import InferenceOptions
-from hodor.overrides import settle
-from hodor.reporting.claim_options import Claims, load_claims
-from hodor.scoring.benchmarks import get_benchmark, is_secret
-from hodor.scoring.servers import Server, ServerScore, load_server_scores, load_servers
-from hodor.settings import none_of, read_yaml, validate
-from hodor.training.options import StageOptions
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
     rows_name = f"{folder.name}/rows.yaml"
     rows = validate(Rows, read_yaml(folder / "rows.yaml", rows_name), rows_name).systems
     for i, rule in enumerate(scale.inference_for):
-        for what, known in (("rows", list(rows)), ("methods", method_names())):
+        for what, known in (("rows", list(rows)), ("methods", list(METHODS))):
             for value in getattr(rule, what) or ():
                 if value not in known:
                     place = f"{folder.name}/scales/{scale.name}.yaml: inference_for[{i}].{what}"
@@ -202,20 +200,8 @@ def scale_names(folder: Path) -> list[str]:
 
 
 def options_class(method: str) -> type[BaseModel] | None:
-    """The class `Options` of a method, from hodor.models.<method>.options; None where the method has no options."""
-    package = f"hodor.models.{method.replace('-', '_')}"
-    try:
-        found = importlib.util.find_spec(f"{package}.options")
-    except ModuleNotFoundError:  # a plain module, which has no room for options
-        return None
-    return importlib.import_module(f"{package}.options").Options if found else None
-
-
-@cache
-def method_names() -> list[str]:
-    """Methods that there are: packages of hodor.models whose module `method` registers one."""
-    found = (Path(__file__).parent / "models").glob("*/method.py")
-    return sorted(path.parent.name.replace("_", "-") for path in found if "\n@register(" in path.read_text("utf-8"))
+    """The option class of a method; None where the method has no options or is unknown."""
+    return METHODS[method].options if method in METHODS else None
 
 
 def _load_scale(folder: Path, settings: Settings, name: str) -> Scale:
@@ -228,16 +214,16 @@ def _load_scale(folder: Path, settings: Settings, name: str) -> Scale:
     if scale.name != settings.scale:
         raise HodorError(f"{scale_name}: name: must be that of the file, `{settings.scale}` (given: '{scale.name}')")
     for method in scale.methods:
-        if method not in method_names():
-            raise HodorError(f"{scale_name}: methods: {none_of(method, method_names())}")
+        if method not in list(METHODS):
+            raise HodorError(f"{scale_name}: methods: {none_of(method, list(METHODS))}")
     return scale
 
 
 def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[str, Any]:
     """Complete method options of one row, its entry checked against the other rows and the scale."""
     row = rows[id]
-    if row.method not in method_names():
-        raise HodorError(f"{name}: {id}.method: {none_of(row.method, method_names())}")
+    if row.method not in list(METHODS):
+        raise HodorError(f"{name}: {id}.method: {none_of(row.method, list(METHODS))}")
     if row.stage is not None and row.stage not in scale.stages:
         raise HodorError(f"{name}: {id}.stage: {none_of(row.stage, list(scale.stages))} (stages of {scale.name})")
     if row.init is not None:

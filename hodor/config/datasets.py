@@ -10,11 +10,28 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from hodor.data.sets import further
 from hodor.errors import HodorError
 
 EDITIONS = ("generated", "subset", "official")
+
+
+class StillImages(NamedTuple):
+    """A further data set of still images with masks.
+
+    module: whose `load(root, split)` returns its `hodor.data.image_sets.StillImage`s. archives: in every edition.
+    splits: all of them are checked by `prepare`. instances: whether an image holds several distinguished objects.
+    """
+
+    module: str
+    archives: tuple[str, ...]
+    splits: tuple[str, ...]
+    instances: bool = False
+
+
+STILL_IMAGES: dict[str, StillImages] = {}
+"""Data set -> its entry; docs/extending.md shows how to add one."""
 
 ARCHIVES = {
     "coco": ("train2017.zip", "val2017.zip", "annotations_trainval2017.zip"),
@@ -41,7 +58,7 @@ WEIGHT_SETS = {
 file that it becomes, without its ending. They exist in no generated edition."""
 
 ARCHIVES |= {name: tuple(files) for name, files in WEIGHT_SETS.items()}
-ARCHIVES |= {name: tuple(module.ARCHIVES) for name, module in further().items()}
+ARCHIVES |= {name: entry.archives for name, entry in STILL_IMAGES.items()}
 
 RELEASED = {
     "hodor-released": ("static_image.pth", "video_sparse.pth", "video_dense.pth"),

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from hodor.data.options import GeneratedOptions
-from hodor.data.sources import ARCHIVES, EDITIONS
-from hodor.inference.options import InferenceOptions
-from hodor.scoring.benchmarks import BENCHMARKS
-from hodor.settings import none_of
-from hodor.training.execution import Execution
-from hodor.training.options import StageOptions
+from hodor.config.benchmarks import BENCHMARKS
+from hodor.config.datasets import ARCHIVES, EDITIONS
+from hodor.config.execution import Execution
+from hodor.config.generated import GeneratedOptions
+from hodor.config.inference import InferenceOptions
+from hodor.config.reading import none_of
+from hodor.config.stages import StageOptions
 
 TABLES = ("ablation", "comparison", "extended")
 

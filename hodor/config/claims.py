@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hodor.data.sources import EDITIONS
+from hodor.config.benchmarks import BENCHMARKS
+from hodor.config.datasets import EDITIONS
+from hodor.config.reading import none_of, read_yaml, validate
 from hodor.errors import HodorError
-from hodor.scoring.benchmarks import BENCHMARKS
-from hodor.settings import none_of, read_yaml, validate
 
 KINDS = ("better", "at-least", "alphas-move")
 

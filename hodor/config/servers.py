@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hodor.config.benchmarks import BENCHMARKS, get_benchmark
+from hodor.config.reading import none_of, read_yaml, validate
 from hodor.errors import HodorError
-from hodor.scoring.benchmarks import BENCHMARKS, get_benchmark
-from hodor.settings import none_of, read_yaml, validate
 
 PENDING = "server: pending"
 """What a cell says until its server's score is typed in."""

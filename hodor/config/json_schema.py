@@ -1,16 +1,16 @@
-"""JSON schema of all settings files: `python -m hodor.schema config/schema.json` (`make schema`) writes it."""
+"""JSON schema of all settings files: `python -m hodor.config.json_schema config/schema.json` (`make schema`) writes it."""
 
 import sys
 from typing import Any
 
 from pydantic import BaseModel
 
-from hodor.config import method_names, options_class
-from hodor.config_files import Rows, Scale, Settings
+from hodor.config.claims import Claims
+from hodor.config.methods import METHODS
+from hodor.config.schema import Rows, Scale, Settings
+from hodor.config.servers import Servers, ServerScores
 from hodor.provenance import write_json_atomic
 from hodor.released import ReleasedFile
-from hodor.reporting.claim_options import Claims
-from hodor.scoring.servers import Servers, ServerScores
 
 
 def schema() -> dict[str, Any]:
@@ -23,7 +23,7 @@ def schema() -> dict[str, Any]:
         definitions[title] = content
         return {"$ref": f"#/$defs/{title}"}
 
-    methods = {name: add(cls, f"methods.{name}") for name in method_names() if (cls := options_class(name))}
+    methods = {name: add(entry.options, f"methods.{name}") for name, entry in METHODS.items() if entry.options}
     files = {
         "config.yaml": add(Settings, "Settings"),
         "rows.yaml": add(Rows, "Rows"),
@@ -34,7 +34,7 @@ def schema() -> dict[str, Any]:
         "released.yaml": add(ReleasedFile, "ReleasedFile"),
     }
     definitions["Scale"]["properties"]["methods"]["properties"] = methods
-    # A stage of a file may leave out what it takes over from another (`hodor.overrides`).
+    # A stage of a file may leave out what it takes over from another (`hodor.config.overrides`).
     stage = definitions["StageOptions"]
     like = {"description": "the stage whose settings it has where it states none", "type": "string"}
     definitions["StageLike"] = {

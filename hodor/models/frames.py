@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hodor.inference.options import InferenceOptions
+from hodor.config.inference import InferenceOptions
 
 MULTIPLE = 32
 

@@ -27,7 +27,7 @@ def _add_convert(verbs: argparse._SubParsersAction) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from hodor.models.original.command import convert
+    from hodor.cli.convert import convert
 
     convert(options.source, options.target, options.format)
 
@@ -45,7 +45,7 @@ def _add_cost(verbs: argparse._SubParsersAction) -> None:
 
 
 def _cost(options: argparse.Namespace) -> None:
-    from hodor.reporting.cost import cost
+    from hodor.doctor.cost import cost
 
     overrides = {"scale": options.scale, "rows": options.rows}
     print(cost(options.config, overrides, options.gpu, options.speed, frames=options.frames))
@@ -66,7 +66,7 @@ def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `hodor train` takes besides its stamp: fields of `hodor.training.execution.Execution`."""
+    """Adds what `hodor train` takes besides its stamp: fields of `hodor.config.execution.Execution`."""
     parser.add_argument(
         "--processes", type=int, default=1, metavar="N", help="of this machine that train together, on a GPU each"
     )
@@ -82,7 +82,7 @@ def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
 
 def fetch_named(options: argparse.Namespace) -> None:
     """`hodor fetch` without a stamp."""
-    from hodor.data.fetch_command import fetch_command
+    from hodor.cli.fetch import fetch_command
     from hodor.errors import HodorError
 
     if options.out is not None:

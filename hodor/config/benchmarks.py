@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hodor.data.youtube_holdout import HOLDOUT
+from hodor.config.holdout import HOLDOUT
 from hodor.errors import HodorError
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from hodor import paths
-from hodor.config import Config, load
+from hodor.config.datasets import ARCHIVES, RECORD, RELEASED, SOURCES, WEIGHT_SETS, archives
+from hodor.config.loading import Config, load
+from hodor.config.reading import none_of
 from hodor.data.fetch import Missing, Request, fetch_all
 from hodor.data.lock_file import LockFile
 from hodor.data.progress import format_bytes
-from hodor.data.sources import ARCHIVES, RECORD, RELEASED, SOURCES, WEIGHT_SETS, archives
 from hodor.errors import HodorError
 from hodor.provenance import read_json
-from hodor.settings import none_of
 
 GROUPS = ("all", "weights")
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hodor.config import options_class
+from hodor.config.loading import options_class
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_weights, read_weights, save_model
 from hodor.models.original.checkpoint import ENDINGS, read_checkpoint, write_checkpoint

@@ -5,7 +5,7 @@ A pack is one split of one data set at one rule of sizes. Stages with the same r
 
 from typing import NamedTuple
 
-from hodor.training.options import StageOptions
+from hodor.config.stages import StageOptions
 
 Rule = dict[str, int]
 """Largest size of a stored picture: {} (its own), {"pixels": n} or {"short_side": n}, the latter with "long_side"."""

@@ -1,0 +1,1 @@
+"""What may stand in config/, as pydantic models, and the reading of it. Nothing here imports torch."""

@@ -1,0 +1,281 @@
+"""Options of every method and the registry that names them.
+
+A new method is one module of `hodor.models` that registers a class, and one entry of `METHODS` here; a new attention
+variant is one module and one entry of `ATTENTION`.
+"""
+
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from hodor.config.reading import none_of
+
+ATTENTION: dict[str, str | None] = {"none": None, "hard": None, "soft": None}
+"""Value of HODOR's option `attention` -> the module whose `build(options)` returns the layer.
+
+None: a mode of `hodor.attention.SoftMaskedAttention`, the variants of the paper's table 1. A module's layer maps query
+(B, Q, C), pixels (B, N, C) and mask (B, Q, N) in [0, 1] to (B, Q, C).
+"""
+
+
+class HODOROptions(BaseModel):
+    """One instance of HODOR; the defaults are the published network (specification sections 1 to 5)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    attention: str = Field("soft", description="a key of ATTENTION")
+    backbone: Literal["swin", "convnet", "efficientnet-lite0"] = "swin"
+    # Width of the first backbone stage (Swin-T: 96); the EfficientNet has fixed widths and ignores it.
+    backbone_width: int = Field(96, ge=8, multiple_of=8)
+    backbone_depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+    drop_path: float = Field(0.2, ge=0, lt=1)
+    pretrained: bool = False
+    # The weight set (hodor/config/datasets.py) that training starts from, unless it starts from another row. ImageNet's is
+    # a different experiment from the published one, which starts from a COCO detector.
+    weights: Literal["swin-tiny-mask-rcnn-3x", "swin-tiny-imagenet"] | None = None
+    # So many first blocks of a pretrained backbone keep their weights, which saves most of its backward pass.
+    backbone_frozen: int = Field(0, ge=0)
+    # Group norms of 16 and 8 groups stand on it and on a quarter of it.
+    dim: int = Field(256, multiple_of=32, gt=0)
+    heads: int = Field(8, ge=1)
+    encoder_layers: int = Field(5, ge=1)
+    encoder_hidden: int = Field(1024, ge=16)
+    decoder_layers: int = Field(5, ge=1)
+    decoder_hidden: int = Field(256, ge=16)
+    background_grid: tuple[int, int] = (3, 3)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    # True: predicted masks are detached before they are encoded again (the released configs); False: the gradient
+    # flows through the soft mask (the poster's claim). Only soft masking feels the difference.
+    detach_masks: bool = False
+
+    # What the papers leave open; docs/decisions.md argues each default.
+    # Hard masking: pixels below this are blocked; a mask without any pixel left sees all pixels, or its largest ones.
+    mask_threshold: float = Field(0.5, gt=0, le=1)
+    empty_mask: Literal["all", "peak"] = "all"
+    # False: the background descriptors attend to all pixels, whatever the masking.
+    mask_backgrounds: bool = True
+    # Descriptors start as the mean feature under their mask, or (False) under the whole frame.
+    masked_initialisation: bool = True
+    # alpha * mask inside the division by sqrt(C / heads), as printed, or outside, as released.
+    alpha_inside_scale: bool = False
+    # Whether weight decay pulls alpha towards 0, as released.
+    decay_alpha: bool = True
+    # Read the weights as if every alpha were 0: what the learned alphas are worth. For rows that train nothing.
+    zero_alpha: bool = False
+
+    @field_validator("attention")
+    @classmethod
+    def _attention_is_there(cls, value: str) -> str:
+        if value not in ATTENTION:
+            raise ValueError(none_of(value, list(ATTENTION)))
+        return value
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> "HODOROptions":
+        if self.weights and self.backbone != "swin":
+            raise ValueError(f"`weights` {self.weights} are for backbone swin, not {self.backbone}")
+        return self
+
+    @model_validator(mode="after")
+    def _alpha_to_zero(self) -> "HODOROptions":
+        if self.zero_alpha and self.attention != "soft":
+            raise ValueError(f"`zero_alpha` is about soft masking: {self.attention} masking has no alpha")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "HODOROptions":
+        if self.dim % self.heads:
+            raise ValueError(f"`heads` {self.heads} must divide `dim` {self.dim}")
+        if self.attention == "soft" and self.heads % 4:
+            raise ValueError(
+                f"`heads` {self.heads} must be a multiple of 4: the starting alphas 32, 16, 8, 4 share them"
+            )
+        return self
+
+
+class LossOptions(BaseModel):
+    """What a training step averages over (baselines specification, sections 1.2 and 3.2)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # bootstrapped: from step `bootstrap_start` on, the mean over the hardest pixels, whose part falls in a line to
+    # `bootstrap_part` at step `bootstrap_end`.
+    loss: Literal["cross-entropy", "bootstrapped"] = "cross-entropy"
+    bootstrap_start: int = Field(20_000, ge=0)
+    bootstrap_end: int = Field(70_000, ge=1)
+    bootstrap_part: float = Field(0.15, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _falls(self) -> "LossOptions":
+        if self.bootstrap_end <= self.bootstrap_start:
+            raise ValueError("`bootstrap_end` must come after `bootstrap_start`")
+        return self
+
+
+class EncoderOptions(BaseModel):
+    """The network that encodes frames."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    backbone: Literal["resnet", "convnet", "efficientnet-lite0"] = "resnet"
+    # Width of the first stage; the EfficientNet has fixed widths and ignores it, its depths and `stride`.
+    backbone_width: int = Field(64, ge=8, multiple_of=8)
+    backbone_depths: tuple[int, int, int] = (3, 4, 6)
+    # Stride of the finest map; the coarsest is four times coarser. 2 is for small frames (convnet).
+    stride: Literal[2, 4] = 4
+    # ImageNet weights of the EfficientNet; so many first blocks of the frames' encoder then keep them.
+    pretrained: bool = False
+    backbone_frozen: int = Field(0, ge=0)
+    # The weight set that training starts from (`resnet-imagenet`: all encoders that are residual), or None.
+    weights: str | None = None
+
+    @property
+    def backbones(self) -> set[str]:
+        """Kinds of all encoders."""
+        return {self.backbone}
+
+    @model_validator(mode="after")
+    def _fits(self) -> "EncoderOptions":
+        if self.stride == 2 and self.backbones != {"convnet"}:
+            raise ValueError("`stride` 2 is for the convnet alone, in every encoder")
+        if (self.pretrained or self.backbone_frozen) and "efficientnet-lite0" not in self.backbones:
+            raise ValueError("`pretrained` and `backbone_frozen` are for efficientnet-lite0; a resnet takes `weights`")
+        if self.backbone_frozen and self.backbone != "efficientnet-lite0":
+            raise ValueError("`backbone_frozen` is for frames encoded by an efficientnet-lite0")
+        if self.weights is not None and "resnet" not in self.backbones:
+            raise ValueError("`weights` are for a resnet: no backbone is one")
+        return self
+
+
+class MemoryOptions(EncoderOptions, LossOptions):
+    """One memory network; the defaults are STM's published size (baselines specification, section 1.1)."""
+
+    # separate: an encoder with keys of its own reads frame and mask, so there are keys for each object (STM). fused: a
+    # light encoder reads frame and mask and is fused with the frame's features; all objects share the frame's keys.
+    memory_encoder: Literal["separate", "fused"] = "separate"
+    # Not published, for small networks that start at random (memory_encoder: separate): frames with and without masks go
+    # through one backbone and one key head, which read a query's mask channels as 0, and the heads read maps normalised
+    # over the image. Keys then agree from the start, which two encoders learn in hundreds of thousands of steps.
+    one_encoder: bool = False
+    # Whether the memory encoder sees the masks of the other objects in a channel of its own.
+    others: bool = True
+    key_dim: int = Field(128, ge=1)
+    value_dim: int = Field(512, ge=1)
+    # dot: scaled dot product; l2: negative squared distance, scaled.
+    similarity: Literal["dot", "l2"] = "dot"
+    # stm: skips through a residual block, two logits; stcn: skips through a convolution, one logit.
+    decoder: Literal["stm", "stcn"] = "stm"
+    decoder_dim: int = Field(256, ge=1)
+
+    # Readout of a video, never of training: the `top_k` largest similarities alone, or (0) all; weights times a
+    # Gaussian of `kernel_sigma` cells around the best match of each memory cell, or (None) as they are.
+    top_k: int = Field(0, ge=0)
+    kernel_sigma: float | None = Field(None, gt=0)
+    # Whether the previous frame is always in the memory.
+    memory_previous: bool = True
+
+    # The memory encoder's: bottleneck blocks where it is separate, basic blocks where it is fused.
+    memory_backbone: Literal["same", "resnet", "convnet", "efficientnet-lite0"] = "same"
+    memory_width: int = Field(64, ge=8, multiple_of=8)
+    memory_depths: tuple[int, int, int] = (3, 4, 6)
+
+    @model_validator(mode="after")
+    def _one_encoder_fits(self) -> "MemoryOptions":
+        if self.one_encoder and (self.memory_encoder != "separate" or "resnet" in self.backbones):
+            raise ValueError("`one_encoder` is for `memory_encoder: separate` without a resnet")
+        if self.one_encoder and (self.backbone_frozen or len(self.backbones) > 1):
+            raise ValueError("`one_encoder` has no frozen blocks and one kind of backbone")
+        return self
+
+    @property
+    def backbones(self) -> set[str]:
+        """Kinds of all encoders."""
+        return {self.backbone, self.memory_kind}
+
+    @property
+    def memory_kind(self) -> str:
+        """The backbone of the memory encoder."""
+        return self.backbone if self.memory_backbone == "same" else self.memory_backbone
+
+
+class STMOptions(MemoryOptions):
+    """The defaults are the published network (baselines specification, section 1.1)."""
+
+
+class KMNOptions(MemoryOptions):
+    """STM with a Gaussian kernel at readout (baselines specification, section 2.1); hiding is a matter of the stage."""
+
+    kernel_sigma: float | None = Field(7.0, gt=0)
+
+
+class STCNOptions(MemoryOptions):
+    """The defaults are the published network and loss of static training (baselines specification, section 3)."""
+
+    memory_encoder: Literal["separate", "fused"] = "fused"
+    others: bool = False
+    key_dim: int = Field(64, ge=1)
+    similarity: Literal["dot", "l2"] = "l2"
+    decoder: Literal["stm", "stcn"] = "stcn"
+    top_k: int = Field(20, ge=0)
+    memory_previous: bool = False
+    memory_depths: tuple[int, int, int] = (2, 2, 2)
+    loss: Literal["cross-entropy", "bootstrapped"] = "bootstrapped"
+
+
+class DMNAOAOptions(EncoderOptions, LossOptions):
+    """The defaults are those of baselines specification, section 4.3; `docs/dmn-aoa.md` says why."""
+
+    # Channels of features and templates; what the decoder reads is four times as wide.
+    dim: int = Field(256, ge=8)
+    decoder_dim: int = Field(256, ge=8)
+    # A region has so many cells on a side, whatever its size in the frame.
+    roi_size: int = Field(24, ge=2)
+    # Bilinear samples of a map on a side of a cell.
+    roi_samples: int = Field(2, ge=1)
+    # A region is the box of the last mask, enlarged so often; in training by a factor of this range.
+    box_scale: float = Field(1.75, ge=1)
+    training_scales: tuple[float, float] = (1.5, 2.0)
+    # In training a region is shifted by up to this part of what it leaves beside the object, and this part of the
+    # regions is the whole frame.
+    training_shift: float = Field(0.5, ge=0, le=1)
+    training_lost: float = Field(0.1, ge=0, le=1)
+    # A region is at least so many cells of the coarsest map wide and high.
+    box_cells: int = Field(4, ge=1)
+
+    # As STCN trains.
+    loss: Literal["cross-entropy", "bootstrapped"] = "bootstrapped"
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "DMNAOAOptions":
+        least, most = self.training_scales
+        if not 1 <= least <= most:
+            raise ValueError("`training_scales` are two factors, at least 1, the smaller first")
+        return self
+
+    @property
+    def decoder(self) -> str:
+        """Kind of the shared decoder."""
+        return "stcn"
+
+    @property
+    def value_dim(self) -> int:
+        """Width of each of the decoder's two inputs: the region's own values, and both templates together."""
+        return 2 * self.dim
+
+
+class MethodEntry(NamedTuple):
+    """A method: the module that registers its class, and its options (None: it has none)."""
+
+    module: str
+    options: type[BaseModel] | None = None
+
+
+METHODS = {
+    "copy": MethodEntry("hodor.models.copy.method"),
+    "dmn-aoa": MethodEntry("hodor.models.dmn_aoa.method", DMNAOAOptions),
+    "hodor": MethodEntry("hodor.models.hodor.method", HODOROptions),
+    "kmn": MethodEntry("hodor.models.kmn.method", KMNOptions),
+    "stcn": MethodEntry("hodor.models.stcn.method", STCNOptions),
+    "stm": MethodEntry("hodor.models.stm.method", STMOptions),
+}
+"""Id of a method, as rows.yaml names it -> its entry."""
