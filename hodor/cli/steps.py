@@ -121,6 +121,9 @@ def _settings(options: Namespace, step: str, name: str | None, **overrides: Any)
 
         given = {"scale": options.scale, **overrides}
         config = load(options.config, {key: value for key, value in given.items() if value is not None})
+        entry = config.rows.get(overrides.get("rows", ""))
+        if entry and entry.weights and overrides["rows"] not in config.checkpoints:
+            raise _absent(entry.weights)
         stamps = Stamps(config, options.config.absolute().parent).contents
         if name not in stamps:
             known = [known.removeprefix(f"{step}-") for known, stamp in stamps.items() if stamp["step"] == step]
@@ -208,11 +211,15 @@ def _adopt(stamp: dict[str, Any], out: Path, config: Path) -> None:
     """Convert the released weights of a row to its run folder."""
     from hodor.config.loading import load
 
-    checkpoint = load(config, {"rows": "all"}).checkpoints.get(stamp["row"])
+    row, file = stamp["row"], stamp["settings"]["weights"]
+    checkpoint = load(config, {"rows": "all"}).checkpoints.get(row)
     if checkpoint is None:
-        file = paths.weights() / stamp["settings"]["weights"]
-        raise HodorError(f"{file}: no such file; get it with: hodor fetch weights")
+        raise _absent(file)
     _entry("models.original.released", "adopt")(stamp, checkpoint, out)
+
+
+def _absent(file: str) -> HodorError:
+    return HodorError(f"{paths.weights() / file}: no such file; get it with: hodor fetch weights")
 
 
 def _segment(options: Namespace) -> None:

@@ -7,7 +7,15 @@ from typing import Any
 from hodor.errors import HodorError
 from hodor.models.base import save_model
 from hodor.models.original.load import load_original
-from hodor.provenance import commit, machine, peak_memory_mib, sha256_file, versions, write_json_atomic, write_text_atomic
+from hodor.provenance import (
+    commit,
+    machine,
+    peak_memory_mib,
+    sha256_file,
+    versions,
+    write_json_atomic,
+    write_text_atomic,
+)
 
 
 def adopt(stamp: dict[str, Any], checkpoint: Path, out: Path) -> None:
