@@ -20,6 +20,7 @@ from hodor.errors import HodorError
 
 _PACKAGES = (
     "torch",
+    "torchvision",
     "numpy",
     "pandas",
     "opencv-python",
@@ -156,6 +157,14 @@ def commit() -> str:
     if head is None:
         return "unknown"
     return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def record_making(path: str | Path) -> None:
+    """Write what made an artefact whose own bytes must not depend on it: commit, versions, machine.
+
+    Data sets, packs and archives are equal wherever they are made, so their makers are recorded in a file beside them.
+    """
+    write_json_atomic(path, {"commit": commit(), "versions": versions(), "machine": machine()})
 
 
 def _git(root: Path, *arguments: str) -> str | None:

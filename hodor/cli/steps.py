@@ -16,7 +16,7 @@ from typing import Any
 from hodor import paths
 from hodor.errors import HodorError
 from hodor.locks import hold
-from hodor.provenance import read_stamp, sha256_json
+from hodor.provenance import read_stamp, record_making, sha256_json
 
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
@@ -159,7 +159,9 @@ def _fetch(options: Namespace) -> None:
     stamp["settings"]["mirror"] = options.mirror or os.environ.get("HODOR_MIRROR") or None
     edition = stamp["settings"].get("edition")
     lock = paths.locks(edition) if edition in ("official", "subset") else None
-    _entry("data.fetch", "fetch")(stamp, paths.archives(stamp["scale"], stamp["settings"]["dataset"]), lock)
+    out = paths.archives(stamp["scale"], stamp["settings"]["dataset"])
+    _entry("data.fetch", "fetch")(stamp, out, lock)
+    record_making(out / "provenance.json")
 
 
 def _prepare(options: Namespace) -> None:
@@ -171,6 +173,7 @@ def _prepare(options: Namespace) -> None:
     module, name = ("models.original.prepare", "prepare_weights") if weights else ("data.prepare", "prepare")
     folders = paths.archives(scale, dataset), paths.dataset(scale, dataset), paths.manifest(scale, dataset)
     _entry(module, name)(stamp, *folders)
+    record_making(folders[2].with_suffix(".provenance.json"))
 
 
 def _pack(options: Namespace) -> None:
@@ -180,6 +183,7 @@ def _pack(options: Namespace) -> None:
     jobs = options.jobs or len(os.sched_getaffinity(0))
     out, manifest = paths.packed(scale, options.pack), paths.packed_manifest(scale, options.pack)
     _entry("data.pack", "pack")(stamp, paths.data(scale), out, manifest, jobs=jobs)
+    record_making(manifest.with_suffix(".provenance.json"))
 
 
 def _train(options: Namespace) -> None:
