@@ -1,4 +1,4 @@
-"""Where every file of the workflow lies, relative to the working directory. Nothing else knows these names."""
+"""Paths of every file of the workflow, relative to the working directory. Nothing else knows these names."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ def archives(scale: str, dataset: str) -> Path:
 
 
 def data(scale: str) -> Path:
-    """Folder that holds the extracted data sets and their manifests."""
+    """Folder of the extracted data sets and their manifests."""
     return Path("data") / scale
 
 
@@ -54,7 +54,7 @@ def prediction(scale: str, row: str, seed: int | str, benchmark: str) -> Path:
 
 
 def submission(scale: str, row: str, seed: int | str, benchmark: str) -> Path:
-    """The zip that a benchmark's server takes."""
+    """The zip for a benchmark's server."""
     return results(scale) / "submissions" / row / f"seed{seed}" / f"{benchmark}.zip"
 
 
@@ -64,17 +64,17 @@ def stamp(scale: str, name: str) -> Path:
 
 
 def configured() -> Path:
-    """JSON file that names the configured scale: whose tables results/ and reports/ hold copies of."""
+    """JSON file that names the configured scale, whose tables and pages are copied to results/ and reports/."""
     return Path("runs") / "configured.json"
 
 
 def fetched(scale: str, dataset: str) -> Path:
-    """JSON file that lists a data set's archives, written when all of them are there."""
+    """JSON file that lists a data set's archives, written when all of them are complete."""
     return archives(scale, dataset) / "archives.json"
 
 
 def locks(edition: str) -> Path:
-    """JSON file with the checksums of an edition's archives that nobody publishes. No step depends on it."""
+    """JSON file with recorded checksums of an edition's archives that have no published one. No step depends on it."""
     return Path("config") / "locks" / f"{edition}.json"
 
 
@@ -84,13 +84,8 @@ def released(weight_set: str) -> Path:
 
 
 def log(scale: str, name: str) -> Path:
-    """What a step printed."""
+    """Output of a step."""
     return runs(scale) / "logs" / f"{name}.log"
-
-
-def benchmark(scale: str, name: str) -> Path:
-    """Time and memory of a step as Snakemake saw them."""
-    return runs(scale) / "benchmarks" / f"{name}.tsv"
 
 
 def results(scale: str | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""What the Snakefile needs besides rules: checked settings, written stamps, and an environment for the jobs."""
+"""What the Snakefile needs besides rules: the checked configuration, the stamps, and an environment for the jobs."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ from hodor.stamps import Stamps
 
 
 def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
-    """Reads the configuration beside the Snakefile and writes the stamps below the working directory.
+    """Read the configuration beside the Snakefile and write the stamps below the working directory.
 
     Args:
         root: the repository.
@@ -30,7 +30,6 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
             without a traceback).
     """
     # Jobs run the verbs of this checkout with the interpreter that runs Snakemake, in an active environment or not.
-    # Rules that held these paths would all run again after the environment moved.
     _prepend("PATH", str(Path(sys.executable).parent))
     _prepend("PYTHONPATH", str(root))
     try:
@@ -40,9 +39,9 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
         raise WorkflowError(str(error)) from None
     try:
         hold()
-        # A job on another machine reads the Snakefile too; there, nothing is known of who works here.
+        # A job on another machine reads the Snakefile too, and cannot know which processes run here.
         if "--mode" not in sys.argv and remove_left_over():
-            print("The last run was killed; its marks on this folder are removed.", file=sys.stderr)
+            print("The last run was killed; its locks on this folder are removed.", file=sys.stderr)
         stamps.write()
         if not _is_dry_run(sys.argv):
             _require_writable(
@@ -58,8 +57,13 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
     return config, Records(stamps)
 
 
+def requested(workflow: Any) -> set[str]:
+    """Targets given on the command line: rules, rows and files; empty for the default target."""
+    return set(workflow.dag_settings.targets)
+
+
 def check_triggers(triggers: Iterable[Any]) -> None:
-    """WorkflowError if Snakemake lets the list of a step's inputs decide: everything would be trained again."""
+    """Raise WorkflowError if a changed list of inputs makes a step run again: everything would be trained again."""
     if any(trigger.name == "INPUT" for trigger in triggers):
         raise WorkflowError(
             "these settings of Snakemake would train everything again: use profiles/default, or a workflow profile "
@@ -72,10 +76,9 @@ def _is_dry_run(arguments: Iterable[str]) -> bool:
 
 
 def _require_writable(*folders: Path) -> None:
-    """OSError for a folder that is there and cannot be written to.
+    """Raise OSError for an existing folder that cannot be written to: now, not after hours of training.
 
-    Told now, not after hours of training; and where a table is there already, Snakemake would call it write-protected.
-    (On a read-only mount the answer holds for root too.)
+    Where a table exists already, Snakemake would call it write-protected. A read-only mount is refused for root too.
     """
     for folder in folders:
         if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
