@@ -3,7 +3,10 @@
 import json
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -162,6 +165,15 @@ WRITERS = {
     "youtube-vos": _youtube_vos,
     "ecssd": _ecssd,
 }
+
+
+@contextmanager
+def no_random_weights() -> Iterator[None]:
+    """Networks of full size are built without drawing their starting weights, which takes most of the time."""
+    with ExitStack() as stack:
+        for name in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "trunc_normal_", "xavier_uniform_"):
+            stack.enter_context(mock.patch.object(torch.nn.init, name, lambda tensor, *_, **__: tensor))
+        yield
 
 
 def original_weights(name: str, options: dict) -> dict[str, torch.Tensor]:
