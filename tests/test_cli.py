@@ -137,7 +137,7 @@ def test_a_step_resolves_the_settings_that_the_workflow_uses(here, entry, comman
     stamps = Stamps(load(here / "config", {"scale": "tiny", "seeds": seeds}), here)
     stamps.write()
     assert run(*arguments, "--scale", "tiny") == 0
-    assert run(*arguments, "--stamp", paths.stamp("tiny", name)) == 0
+    assert run(*arguments, "--stamp", stamps.path(name)) == 0
     assert calls[0] == calls[1]
     stamp = next(argument for argument in calls[0] if isinstance(argument, dict))
     assert stamp["sha256"] == sha256_json(stamps.contents[name])
