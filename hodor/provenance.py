@@ -71,7 +71,9 @@ def read_stamp(path: str | Path) -> dict:
     stamp = read_json(path)
     missing = [key for key in ("step", "scale", "settings", "recipes") if key not in stamp]
     if missing:
-        raise HodorError(f"{path}: not a stamp, it has no {', '.join(missing)}; the workflow writes stamps, not people")
+        raise HodorError(
+            f"{path}: not a stamp of this version, no {', '.join(missing)}; call the workflow again, which writes stamps"
+        )
     return stamp | {"sha256": sha256_json(stamp)}
 
 
