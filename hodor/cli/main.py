@@ -262,7 +262,7 @@ def _claims(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
 
 
 def _render(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
-    _entry("reporting.render", "render")(stamp, options.results, options.runs, options.data, options.out)
+    _entry("reporting.site", "render")(stamp, options.results, options.runs, options.data, options.out)
 
 
 def _released(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
