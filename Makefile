@@ -44,13 +44,13 @@ test-long: $(BIN)/.installed .venv/cluster/.installed  ## all tests
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target .venv/cluster --requirement $<
 	touch $@
 
-# `--touch` blesses whatever lies there, so dvc must first find everything as it was recorded.
-restore: $(BIN)/.installed  ## bring archives, checkpoints and tables back from the dvc remote
+# `--touch` declares every file up to date, so dvc must first find all of them as recorded.
+restore: $(BIN)/.installed  ## download archives, checkpoints and tables from the dvc remote
 	@dvc pull
-	dvc status --quiet || { dvc status; echo "make restore: what lies here is not what dvc.lock records" >&2; exit 1; }
+	dvc status --quiet || { dvc status; echo "make restore: these files are not those that dvc.lock records" >&2; exit 1; }
 	snakemake --cores 1 --touch --quiet rules
-	snakemake --cores 1 --quiet rules --allowed-rules publish publish_costs publish_claims publish_released publish_submission \
-	  publish_pages submissions tables released pages -- tables released pages
+	snakemake --cores 1 --quiet rules --allowed-rules publish_ablation publish_comparison publish_extended publish_costs \
+	  publish_claims publish_submissions publish_pages submissions tables pages -- tables pages
 
 schema: $(BIN)/.installed  ## write config/schema.json anew after an option was added
 	@python -m hodor.config.json_schema config/schema.json

@@ -20,6 +20,7 @@ from hodor.errors import HodorError
 
 _PACKAGES = (
     "torch",
+    "torchvision",
     "numpy",
     "pandas",
     "opencv-python",
@@ -71,7 +72,9 @@ def read_stamp(path: str | Path) -> dict:
     stamp = read_json(path)
     missing = [key for key in ("step", "scale", "settings", "recipes") if key not in stamp]
     if missing:
-        raise HodorError(f"{path}: not a stamp, it has no {', '.join(missing)}; the workflow writes stamps, not people")
+        raise HodorError(
+            f"{path}: not a stamp of this version, no {', '.join(missing)}; call the workflow again, which writes stamps"
+        )
     return stamp | {"sha256": sha256_json(stamp)}
 
 
@@ -154,6 +157,14 @@ def commit() -> str:
     if head is None:
         return "unknown"
     return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def record_making(path: str | Path) -> None:
+    """Write what made an artefact whose own bytes must not depend on it: commit, versions, machine.
+
+    Data sets, packs and archives are equal wherever they are made, so their makers are recorded in a file beside them.
+    """
+    write_json_atomic(path, {"commit": commit(), "versions": versions(), "machine": machine()})
 
 
 def _git(root: Path, *arguments: str) -> str | None:

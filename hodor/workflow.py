@@ -58,6 +58,11 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
     return config, Records(stamps)
 
 
+def requested(workflow: Any) -> set[str]:
+    """Targets given on the command line: rules, rows and files; empty for the default target."""
+    return set(workflow.dag_settings.targets)
+
+
 def check_triggers(triggers: Iterable[Any]) -> None:
     """WorkflowError if Snakemake lets the list of a step's inputs decide: everything would be trained again."""
     if any(trigger.name == "INPUT" for trigger in triggers):

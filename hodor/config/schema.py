@@ -3,7 +3,8 @@
 `hodor.config.load` reads the files and checks them against each other.
 """
 
-from typing import Any, Literal
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -16,6 +17,11 @@ from hodor.config.reading import none_of
 from hodor.config.stages import StageOptions
 
 TABLES = ("ablation", "comparison", "extended")
+RULES = (
+    *("archives", "claims", "data", "fetch", "manifest", "pack", "pages", "prepare", "render", "score", "segment"),
+    *("submissions", "submit", "tables", "tabulate", "train"),
+)
+"""Names of the rules in workflow/rules: targets on the command line, which no row may be called by."""
 
 
 class Settings(BaseModel):
@@ -60,28 +66,6 @@ class Settings(BaseModel):
         return None if isinstance(value, str) and value.lower() in ("", "null", "none") else value
 
 
-class Row(BaseModel):
-    """One trained system: an entry of config/rows.yaml."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    tables: list[Literal[TABLES]] = Field(min_length=1)
-    label: str = Field(description="its name in tables")
-    method: str = Field(description="a package or module of hodor.models, with - for _")
-    options: dict[str, Any] = Field({}, description="method options that differ from the scale's")
-    stage: str | None = Field(description="a key of the scale's `stages`; null: no training")
-    init: str | None = Field(None, description="the row whose weights training starts from")
-    note: str = Field("", description="what every table and page says of it, if anything")
-
-
-class Rows(BaseModel):
-    """config/rows.yaml. The key `systems` is what dvc.yaml loops over."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    systems: dict[str, Row]
-
-
 class InferenceRule(BaseModel):
     """Inference settings for some rows or benchmarks alone; what is not named applies to all."""
 
@@ -93,10 +77,58 @@ class InferenceRule(BaseModel):
     benchmarks: list[str] | None = None
     set: dict[str, Any] = Field(min_length=1, description="settings of `inference` and their values")
 
-    def applies(self, id: str, row: Row, benchmark: str) -> bool:
+    def applies(self, id: str, row: "Row", benchmark: str) -> bool:
         """Whether the rule is for this row on this benchmark."""
         chosen = ((self.methods, row.method), (self.stages, row.stage), (self.rows, id), (self.benchmarks, benchmark))
         return all(allowed is None or value in allowed for allowed, value in chosen)
+
+
+class Row(BaseModel):
+    """One system that is scored: an entry of config/rows.yaml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tables: list[Literal[TABLES]] = Field(min_length=1)
+    label: str = Field(description="its name in tables")
+    method: str = Field(description="a key of METHODS in hodor/config/methods.py")
+    options: dict[str, Any] = Field({}, description="method options that differ from the scale's")
+    stage: str | None = Field(description="a key of the scale's `stages`; null: no training")
+    init: str | None = Field(None, description="the row whose weights training starts from")
+    note: str = Field("", description="shown wherever the row is shown")
+
+    weights: str | None = Field(
+        None, description="the authors' checkpoint instead of a training: a file name in data/weights or a folder of it"
+    )
+    compare: str | None = Field(None, description="with `weights`: the trained row that it is compared with")
+    inference: dict[str, Any] = Field({}, description="with `weights`: inference settings instead of the scale's")
+    inference_for: list[InferenceRule] = Field([], description="with `weights`: exceptions from `inference`")
+    source: str = Field("", description="with `weights`: where to get the file")
+    licence: str = Field("", description="with `weights`: its terms of use")
+
+    @model_validator(mode="after")
+    def _weights_or_training(self) -> "Row":
+        given = [name for name in ("compare", "inference", "inference_for", "source", "licence") if getattr(self, name)]
+        if self.weights is None:
+            if given:
+                raise ValueError(f"`{given[0]}` is for rows with `weights`")
+        elif self.stage is not None or self.init is not None:
+            raise ValueError("a row with `weights` has neither `stage` nor `init`: null")
+        elif PurePath(self.weights).name != self.weights:
+            raise ValueError("`weights` must be a file name without folders")
+        elif missing := [name for name in ("compare", "source", "licence") if not getattr(self, name)]:
+            raise ValueError(f"a row with `weights` needs `{missing[0]}`")
+        return self
+
+
+RowId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+
+class Rows(BaseModel):
+    """config/rows.yaml. The key `systems` is what dvc.yaml loops over."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    systems: dict[RowId, Row]
 
 
 class Scale(BaseModel):

@@ -68,7 +68,9 @@ def claims(stamp: dict, runs: Path, out: Path) -> None:
         "bootstrap_seed": bootstrap["seed"],
         "rule": settings["rule"],
         "claims": judged,
-        "manifests": {row: [found[row, seed].manifest.as_posix() for seed in settings["seeds"]] for row in rows},
+        "manifests": {
+            row: [found[row, seed].manifest.as_posix() for seed in settings["seeds_of"][row]] for row in rows
+        },
         "provenance": provenance(found.values(), settings["seeds"], bootstrap),
     }
     write_json_atomic(out / "claims.json", content)
@@ -98,7 +100,7 @@ def judge(settings: dict, claim: dict, found: Runs) -> Verdict:
     rows, benchmark = claim["rows"], claim["benchmark"]
     if missing := [row for row in rows if not settings["rows"][row]["selected"]]:
         return verdicts.not_run(f"not part of this run: {', '.join(missing)} (rows=)")
-    runs = [[found[row, seed] for seed in settings["seeds"]] for row in rows]
+    runs = [[found[row, seed] for seed in settings["seeds_of"][row]] for row in rows]
     if claim["kind"] == "alphas-move":
         alphas = learned_alphas(runs[0])
         return verdicts.of_alphas(alphas, np.array(initial_alpha(alphas.shape[-1])), claim["without"])

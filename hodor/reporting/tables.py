@@ -16,7 +16,7 @@ from hodor.config.benchmarks import get_benchmark
 from hodor.config.servers import PENDING, server_overall
 from hodor.errors import HodorError
 from hodor.provenance import write_text_atomic
-from hodor.reporting.chain import verify_run, verify_same_truth
+from hodor.records import verify_run, verify_same_ground_truth
 from hodor.reporting.formats import COMPARED, NEW, NOT_RUN, TRAINED_ON, latex_file, markdown_page
 from hodor.reporting.runs import Run, machine_line, provenance, read_run, run_folder, sample
 from hodor.scoring.statistics import Bootstrap, estimate
@@ -41,22 +41,29 @@ COST_COLUMNS = (
     "row", "seed", "benchmark", "training_s", "training_peak_mib", "segmentation_fps", "segmentation_peak_mib",
     "machine", "note",
 )  # fmt: skip
+RELEASED_COLUMNS = (
+    "id", "row", "label", "benchmark", "scale", "released_J&F", "released_J", "released_F", "paper_J&F", "status",
+    "parameters", "checkpoint_sha256", "short_side", "manifest", "note", "source", "licence",
+)  # fmt: skip
+SCORED = "scored"
+"""The status of released weights that have a number."""
 
 Runs = dict[tuple[str, int], Run]
 """(row, seed) -> run."""
 
 
 def tabulate(stamp: dict, runs: Path, out: Path) -> None:
-    """Write {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv.
+    """Write {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv; with extended, released_weights.csv.
 
     Args:
         stamp: Its settings are {"table": a key of TABLES or `costs`, "rows": {id of each row of the table: "note",
-            "selected" (False: "not run") and, but for the costs, "label", "options" and "trained_on" (its training
-            data)}, "scored": {id: the benchmarks that it is scored on}, "server_scores": entries of
-            config/server_scores.yaml for these rows, "init": {id of each run and of what it started from: the row that
-            this started from}, "seeds", "benchmarks", "scale", "stamps": see `verify_run`} and, but for the costs,
-            "title", "caption", "bootstrap" ("resamples", "seed") and "published": the lines of config/published.csv for
-            these rows.
+            "selected" (False: "not run") and, but for the costs, "label", "options", "trained_on" (its training data)
+            and, of released weights, "weights" (their file, else None), "present", "compare" (the row that they are
+            compared with), "source" and "licence"}, "scored" and "seeds_of": {id: its benchmarks, its seeds},
+            "server_scores": entries of config/server_scores.yaml for these rows, "init": {id of each run and of what it
+            started from: the row that this started from}, "seeds", "benchmarks", "scale", "stamps": see `verify_run`}
+            and, but for the costs, "title", "caption", "bootstrap" ("resamples", "seed") and "published": the lines of
+            config/published.csv for these rows.
         runs: The scale's folder of runs, for example runs/mini; tables name manifests below it as given.
         out: Folder for the table.
 
@@ -69,6 +76,9 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
         write_text_atomic(out / "costs.csv", csv_text(COST_COLUMNS, _cost_lines(settings, found)))
         return
     lines = make_lines(settings, found)
+    if table == "extended":
+        released = csv_text(RELEASED_COLUMNS, _released_lines(settings, found))
+        write_text_atomic(out / "released_weights.csv", released)
     origin = provenance(found.values(), settings["seeds"], settings["bootstrap"])
     write_text_atomic(out / f"{TABLES[table]}.csv", csv_text(lines.columns, lines))
     write_text_atomic(out / f"{TABLES[table]}.md", markdown_page(settings, table, lines, origin))
@@ -80,10 +90,12 @@ def collect(settings: dict, runs: Path) -> Runs:
     scored, command = settings["scored"], _command(settings)
     shown = [row for row, entry in settings["rows"].items() if entry["selected"]]
     for row in settings["init"]:
-        for seed in settings["seeds"]:
+        for seed in settings["seeds_of"].get(row, settings["seeds"]):
             _require(run_folder(runs, row, seed), scored[row] if row in shown else (), settings["scale"])
     found: Runs = {
-        (row, seed): read_run(run_folder(runs, row, seed), scored[row]) for row in shown for seed in settings["seeds"]
+        (row, seed): read_run(run_folder(runs, row, seed), scored[row])
+        for row in shown
+        for seed in settings["seeds_of"][row]
     }
     verified: set[tuple[str, int]] = set()
     for row, seed in found:
@@ -92,11 +104,11 @@ def collect(settings: dict, runs: Path) -> Runs:
             run = found.get((row, seed)) or read_run(run_folder(runs, row, seed), ())
             parent = settings["init"][row]
             weights = run_folder(runs, parent, seed) / "model.safetensors" if parent else None
-            verify_run(run, settings["stamps"], command, weights)
+            verify_run(run.folder, list(run.predictions), settings["stamps"], command, weights)
             verified.add((row, seed))
             row = parent
     for benchmark in settings["benchmarks"]:
-        verify_same_truth(list(found.values()), benchmark, command)
+        verify_same_ground_truth([run.folder for run in found.values()], benchmark, command)
     answers = {(entry["row"], entry["seed"], entry["benchmark"]): entry for entry in settings["server_scores"]}
     return {key: with_server_scores(run, answers) for key, run in found.items()}
 
@@ -129,7 +141,7 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
     """The lines of a table as text, as in its CSV."""
     table, lines = settings["table"], []
     for row, entry in settings["rows"].items():
-        runs = [found[row, seed] for seed in settings["seeds"] if (row, seed) in found]
+        runs = [found[row, seed] for seed in settings["seeds_of"].get(row, ()) if (row, seed) in found]
         system = {
             "row": row,
             "label": entry["label"],
@@ -140,7 +152,7 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
             "n": str(len(runs)),
             "parameters": " ".join(sorted({str(run.train["parameters"]) for run in runs})),
             "manifest": " ".join(run.manifest.as_posix() for run in runs),
-            "note": entry["note"],
+            "note": entry["note"] if entry["present"] else _how_to_get(entry),
         }
         if table == "comparison":
             unscored = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
@@ -262,6 +274,46 @@ def _point(value: float | None) -> str:
 
 def _published_key(line: Mapping) -> tuple[str, str, str, str]:
     return line.get("table", ""), line["row"], line["benchmark"], line["metric"]
+
+
+def _how_to_get(entry: Mapping) -> str:
+    """What a table shows for released weights that are absent."""
+    return f"{NOT_RUN}: get it by: hodor fetch weights, or place {entry['weights']} in data/weights/ (from {entry['source']})"
+
+
+def _released_lines(settings: dict, found: Runs) -> Iterable[dict]:
+    """The rows of released weights of the extended table: a line for each row and benchmark, absent ones included."""
+    released = {row: entry for row, entry in settings["rows"].items() if entry["weights"]}
+    for row, benchmark in ((row, benchmark) for row in released for benchmark in settings["benchmarks"]):
+        entry, run = released[row], found.get((row, 0))
+        line = {
+            "id": row,
+            "row": entry["compare"],
+            "label": entry["label"],
+            "benchmark": benchmark,
+            "scale": settings["scale"],
+            "status": _how_to_get(entry),
+            **{key: entry[key] for key in ("note", "source", "licence")},
+        }
+        metric = get_benchmark(benchmark).metric
+        line["paper_J&F"] = _point(published_value(settings["published"], entry["compare"], benchmark, metric))
+        if run is None:
+            yield line
+        elif benchmark in run.predictions:  # not scored: a hold-out, which they may have been trained on
+            prediction = run.predictions[benchmark]
+            inference = (prediction.segment.get("stamp_content") or {}).get("settings", {}).get("inference", {})
+            scores = {f"released_{name}": _mean([run], benchmark, f"{name}-Mean")[0] for name in ("J&F", "J", "F")}
+            yield (
+                line
+                | {name: value for name, value in scores.items() if value[0].isdigit()}
+                | {
+                    "status": PENDING if prediction.pending else SCORED,
+                    "parameters": str(run.train["parameters"]),
+                    "checkpoint_sha256": run.train["inputs"]["checkpoint"],
+                    "short_side": str(inference.get("short_side", "")),
+                    "manifest": run.manifest.as_posix(),
+                }
+            )
 
 
 def _require(folder: Path, benchmarks: Iterable[str], scale: str) -> None:
