@@ -298,7 +298,7 @@ def _claims(options: Namespace) -> None:
 def _render(options: Namespace) -> None:
     stamp = _settings(options, "render", "render")
     folders = (folder(stamp["scale"]) for folder in (paths.results, paths.runs, paths.data, paths.reports))
-    _entry("reporting.render", "render")(stamp, *folders)
+    _entry("reporting.site", "render")(stamp, *folders)
 
 
 def _require_data(folder: Path) -> None:
