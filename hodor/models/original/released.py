@@ -7,7 +7,15 @@ from typing import Any
 from hodor.errors import HodorError
 from hodor.models.base import save_model
 from hodor.models.original.load import load_original
-from hodor.provenance import commit, machine, peak_memory_mib, sha256_file, versions, write_json_atomic
+from hodor.provenance import (
+    commit,
+    machine,
+    peak_memory_mib,
+    sha256_file,
+    versions,
+    write_json_atomic,
+    write_text_atomic,
+)
 
 
 def adopt(stamp: dict[str, Any], checkpoint: Path, out: Path) -> None:
@@ -25,13 +33,14 @@ def adopt(stamp: dict[str, Any], checkpoint: Path, out: Path) -> None:
     name, method, report = load_original(checkpoint)
     if name != settings["method"]:
         raise HodorError(
-            f"{checkpoint}: a checkpoint of {name} where config/released.yaml says {settings['method']}; put the "
+            f"{checkpoint}: a checkpoint of {name} where config/rows.yaml names {settings['method']}; put the "
             "right file there"
         )
     print("\n".join([str(checkpoint), *report.lines()]), flush=True)
     out.mkdir(parents=True, exist_ok=True)
     options = method.options.model_dump(mode="json")  # methods with a release have options
     save_model(out / "model.safetensors", method, name=name, options=options)
+    write_text_atomic(out / "train.jsonl", "")  # nothing was trained here
     write_json_atomic(
         out / "train.json",
         {
