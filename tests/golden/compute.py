@@ -20,9 +20,9 @@ from hodor.config.generated import GeneratedOptions
 from hodor.config.methods import METHODS, MethodEntry
 from hodor.config.packs import packs
 from hodor.config.stages import StageOptions
-from hodor.data.generated import generate
 from hodor.data.images import read_labels, write_labels
 from hodor.data.pack import pack
+from hodor.data.synthetic import generate
 from hodor.inference.segment import segment
 from hodor.inference.track import Tracker
 from hodor.models.base import Method, build_method, read_weights, register, save_model
