@@ -199,7 +199,7 @@ def _fetch(options: argparse.Namespace, stamp: dict[str, Any] | None) -> None:
 
 def _prepare(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     weights = stamp["settings"].get("dataset") in WEIGHT_SETS
-    module, name = ("models.original.prepare", "prepare_weights") if weights else ("data.prepare", "prepare")
+    module, name = ("models.checkpoints.weight_sets", "prepare_weights") if weights else ("data.prepare", "prepare")
     _entry(module, name)(stamp, options.archives, options.out, options.manifest)
 
 
@@ -266,7 +266,7 @@ def _render(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
 
 
 def _released(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
-    _entry("models.original.released", "adopt")(stamp, options.checkpoint, options.out)
+    _entry("models.checkpoints.load", "adopt")(stamp, options.checkpoint, options.out)
 
 
 def _require_data(folder: Path) -> None:

@@ -271,11 +271,11 @@ class MethodEntry(NamedTuple):
 
 
 METHODS = {
-    "copy": MethodEntry("hodor.models.copy.method"),
+    "copy": MethodEntry("hodor.models.copy"),
     "dmn-aoa": MethodEntry("hodor.models.dmn_aoa.method", DMNAOAOptions),
     "hodor": MethodEntry("hodor.models.hodor.method", HODOROptions),
-    "kmn": MethodEntry("hodor.models.kmn.method", KMNOptions),
-    "stcn": MethodEntry("hodor.models.stcn.method", STCNOptions),
-    "stm": MethodEntry("hodor.models.stm.method", STMOptions),
+    "kmn": MethodEntry("hodor.models.memory.method", KMNOptions),
+    "stcn": MethodEntry("hodor.models.memory.method", STCNOptions),
+    "stm": MethodEntry("hodor.models.memory.method", STMOptions),
 }
 """Id of a method, as rows.yaml names it -> its entry."""

@@ -67,7 +67,7 @@ class Row(BaseModel):
 
     tables: list[Literal[TABLES]] = Field(min_length=1)
     label: str = Field(description="its name in tables")
-    method: str = Field(description="a package or module of hodor.models, with - for _")
+    method: str = Field(description="a key of METHODS in hodor/config/methods.py")
     options: dict[str, Any] = Field({}, description="method options that differ from the scale's")
     stage: str | None = Field(description="a key of the scale's `stages`; null: no training")
     init: str | None = Field(None, description="the row whose weights training starts from")
