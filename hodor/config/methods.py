@@ -10,7 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from hodor.config.reading import none_of
 
-ATTENTION: dict[str, str | None] = {"none": None, "hard": None, "soft": None}
+ATTENTION: dict[str, str | None] = {
+    "none": None,
+    "hard": None,
+    "soft": None,
+}
 """Value of HODOR's option `attention` -> the module whose `build(options)` returns the layer.
 
 None: a mode of `hodor.attention.SoftMaskedAttention`, the variants of the paper's table 1. A module's layer maps query
