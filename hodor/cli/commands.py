@@ -1,9 +1,4 @@
-"""Verbs for people: they take arguments and no stamp, and no rule of the workflow calls them.
-
-    convert cost doctor track, and fetch where it has no stamp
-
-Each adds its parser and names the function that does it; modules are imported when their verb is called.
-"""
+"""Verbs for people, which no rule of the workflow calls: convert cost doctor track."""
 
 import argparse
 from pathlib import Path
@@ -49,45 +44,6 @@ def _cost(options: argparse.Namespace) -> None:
 
     overrides = {"scale": options.scale, "rows": options.rows}
     print(cost(options.config, overrides, options.gpu, options.speed, frames=options.frames))
-
-
-def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `hodor fetch` takes without a stamp."""
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="data sets of config/datasets.csv, `weights` or `all`; none: the scale's",
-    )
-    parser.add_argument("--scale", help="a file of config/scales, without its ending (config.yaml's if absent)")
-    parser.add_argument("--mirror", help="folder or address that holds <data set>/<archive>, instead of every host")
-    parser.add_argument("--wait", action="store_true", help="wait for what must be downloaded by hand")
-    parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the configuration")
-
-
-def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `hodor train` takes besides its stamp: fields of `hodor.config.execution.Execution`."""
-    parser.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="of this machine that train together, on a GPU each"
-    )
-    parser.add_argument(
-        "--micro-batch",
-        type=int,
-        metavar="N",
-        help="clips that a process computes at a time; all of its part if absent",
-    )
-    parser.add_argument("--compile", action="store_true", help="torch.compile for the layers that gain by it (GPU)")
-    parser.add_argument("--deterministic", action="store_true", help="deterministic operators alone, on a GPU")
-
-
-def fetch_named(options: argparse.Namespace) -> None:
-    """`hodor fetch` without a stamp."""
-    from hodor.cli.fetch import fetch_command
-    from hodor.errors import HodorError
-
-    if options.out is not None:
-        raise HodorError("--out belongs to --stamp; without one the archives go where the workflow looks for them")
-    fetch_command(options.names, options.config, options.scale, options.mirror, wait=options.wait)
 
 
 def _add_doctor(verbs: argparse._SubParsersAction) -> None:

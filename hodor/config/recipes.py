@@ -18,6 +18,8 @@ RECIPES: dict[str, int] = {
     "prepare/youtube-vos": 1,
     "prepare/still-images": 1,
     "prepare/weights": 1,
+    # The authors' checkpoints become a method's weights.
+    "convert": 1,
     # Packed pixels of a split.
     "pack": 1,
     # Training clips of every kind of stage.

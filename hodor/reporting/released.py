@@ -1,24 +1,18 @@
-"""The table of the authors' released weights, and its numbers for other tables: beside ours, never mixed with them.
-
-results/<scale>/released_weights.csv has a line for each checkpoint of config/released.yaml and each benchmark. Where a
-checkpoint is not there the line says how to get it.
-"""
+"""The view of the extended table on the authors' released weights, and its numbers beside ours in other tables."""
 
 import csv
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.servers import PENDING
 from hodor.errors import HodorError
-from hodor.provenance import write_text_atomic
-from hodor.reporting.chain import verify_run, verify_same_truth
 from hodor.reporting.published import published_value
-from hodor.reporting.runs import Run, merge_manifest, read_run, run_folder
-from hodor.reporting.tables import csv_text, with_server_scores
+from hodor.reporting.runs import Run
 
 NAME = "released_weights.csv"
-ABSENT = "absent"
+ABSENT = "not run"
 SCORED = "scored"
 COLUMNS = (
     "id", "row", "label", "benchmark", "scale", "released_J&F", "released_J", "released_F", "paper_J&F", "status",
@@ -26,54 +20,47 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def tabulate(stamp: dict, runs: Path, out: Path) -> None:
-    """Writes released_weights.csv to `out`, and manifest.json into the run folder of every checkpoint that is there.
+def csv_text(columns: Iterable[str], lines: Iterable[dict]) -> str:
+    """CSV with these columns; None becomes an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
 
-    Scores are in points (0..100), means over objects (YouTube-VOS: G and the means of J and F over seen and unseen
-    categories), one run each: weights have no seeds.
+
+def released_csv(settings: Mapping, found: Mapping[tuple[str, int], Run]) -> str:
+    """The rows of released weights of the extended table: a line for each row and benchmark, absent ones included.
+
+    Scores are in points (0..100), one run each: weights have no seeds.
 
     Args:
-        stamp: its settings are {"entries": {id: title, file, row, source, licence, note, present}, "benchmarks",
-            "server_scores": entries of config/server_scores.yaml for these runs, "scale", "stamps": see `hodor.reporting.chain.verify_run`, "published": lines of config/published.csv}.
-        runs: the scale's folder of runs.
-        out: folder for the table.
-
-    Raises:
-        HodorError: a result of a checkpoint that is there is missing, or was not made from what is current.
+        settings: of the stamp of the extended table.
+        found: (row, seed) -> run, those that are present.
     """
-    settings, runs = stamp["settings"], Path(runs)
-    benchmarks = settings["benchmarks"]
-    command = f"snakemake --cores all --config scale={settings['scale']} -- results/{NAME}"
-    answers = {(entry["row"], entry["seed"], entry["benchmark"]): entry for entry in settings["server_scores"]}
-    found: dict[str, Run] = {}
-    for id, entry in settings["entries"].items():
-        if entry["present"]:
-            run = read_run(run_folder(runs, f"released-{id}", 0), benchmarks)
-            verify_run(run, settings["stamps"], command)
-            merge_manifest(run)
-            found[id] = with_server_scores(run, answers)
-    for benchmark in benchmarks:
-        verify_same_truth(list(found.values()), benchmark, command)
-    lines = [_line(settings, id, benchmark, found.get(id)) for id in settings["entries"] for benchmark in benchmarks]
-    write_text_atomic(Path(out) / NAME, csv_text(COLUMNS, lines))
+    rows = [row for row, entry in settings["rows"].items() if entry["weights"]]
+    lines = [_line(settings, row, id, found.get((row, 0))) for row in rows for id in settings["benchmarks"]]
+    return csv_text(COLUMNS, [line for line in lines if line])
 
 
 def how_to_get(file: str, source: str) -> str:
-    """What a table says of a checkpoint that is not there."""
-    return f"{ABSENT}: put {file} into data/weights/ (from {source}), or: hodor fetch weights"
+    """What a table shows for a checkpoint that is absent."""
+    return f"{ABSENT}: get it by: hodor fetch weights, or place {file} in data/weights/ (from {source})"
 
 
 def _line(settings: Mapping, id: str, benchmark: str, run: Run | None) -> dict[str, str]:
-    entry = settings["entries"][id]
-    paper = published_value(settings["published"], entry["row"], benchmark, get_benchmark(benchmark).metric)
+    entry = settings["rows"][id]
+    if run is not None and benchmark not in run.predictions:  # a hold-out, which they may have been trained on
+        return {}
+    paper = published_value(settings["published"], entry["compare"], benchmark, get_benchmark(benchmark).metric)
     line = {
         "id": id,
-        "row": entry["row"],
-        "label": entry["title"],
+        "row": entry["compare"],
+        "label": entry["label"],
         "benchmark": benchmark,
         "scale": settings["scale"],
         "paper_J&F": "" if paper is None else f"{paper:.1f}",
-        "status": SCORED if run else how_to_get(entry["file"], entry["source"]),
+        "status": SCORED if run else how_to_get(entry["weights"], entry["source"]),
         "note": entry["note"],
         "source": entry["source"],
         "licence": entry["licence"],

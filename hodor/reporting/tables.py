@@ -1,7 +1,5 @@
 """The verb `tabulate`: runs in, a table with what stands behind each number out."""
 
-import csv
-import io
 import statistics
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,13 +9,14 @@ from hodor.config.benchmarks import get_benchmark
 from hodor.config.servers import PENDING, server_overall
 from hodor.errors import HodorError
 from hodor.provenance import write_text_atomic
+from hodor.records import verify_run, verify_same_ground_truth
 from hodor.reporting import comparison
-from hodor.reporting.chain import verify_run, verify_same_truth
 from hodor.reporting.latex import table_file
 from hodor.reporting.markdown import table_page
 from hodor.reporting.published import published_value
 from hodor.reporting.readable import NOT_RUN, TRAINED_ON
-from hodor.reporting.runs import Run, merge_manifest, read_run, run_folder
+from hodor.reporting.released import csv_text, how_to_get, released_csv
+from hodor.reporting.runs import Run, read_run, run_folder
 from hodor.reporting.samples import bootstrap_line, interval_cells
 from hodor.reporting.words import machine_line, provenance_lines
 from hodor.scoring.statistics import Bootstrap
@@ -50,7 +49,7 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
             "selected" (False: "not run") and, but for the costs, "label", "options" and "trained_on" (its training
             data in words)}, "scored": {id: the benchmarks that it is scored on}, "server_scores": entries of
             config/server_scores.yaml for these rows, "init": {id of each run and of what it started from: the row that this started from},
-            "seeds", "benchmarks", "scale", "stamps": see `hodor.reporting.chain.verify_run`} and, but for the costs,
+            "seeds", "benchmarks", "scale", "stamps": see `hodor.records.verify_run`} and, but for the costs,
             "title", "caption", "bootstrap" ("resamples", "seed") and "published": the lines of config/published.csv for
             these rows.
         runs: the scale's folder of runs, for example runs/mini; the tables name manifests below it as given.
@@ -61,8 +60,6 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
     """
     settings, out = stamp["settings"], Path(out)
     found = collect(settings, Path(runs))
-    for run in found.values():
-        merge_manifest(run)
     table, rows = settings["table"], settings["rows"]
     if table == "costs":
         write_text_atomic(out / "costs.csv", csv_text(COST_COLUMNS, _cost_lines(settings, found)))
@@ -74,6 +71,8 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
         # Table 1 is about DAVIS-2017 val, whatever else its rows are scored on.
         shown = [name for name in settings["benchmarks"] if table != "ablation" or name == ABLATION_BENCHMARK]
         lines = [_line(settings, row, benchmark, found) for row in rows for benchmark in shown]
+    if table == "extended":
+        write_text_atomic(out / "released_weights.csv", released_csv(settings, found))
     provenance = provenance_lines(list(found.values()), settings["seeds"]) + [bootstrap_line(settings["bootstrap"])]
     write_text_atomic(out / f"{TABLES[table]}.csv", csv_text(columns, lines))
     write_text_atomic(out / f"{TABLES[table]}.md", table_page(settings, table, lines, provenance))
@@ -89,15 +88,17 @@ def collect(settings: dict, runs: Path) -> Runs:
     scored = settings["scored"]
     shown = [row for row, entry in settings["rows"].items() if entry["selected"]]
     for row in settings["init"]:
-        for seed in settings["seeds"]:
+        for seed in settings["seeds_of"].get(row, settings["seeds"]):
             _require(run_folder(runs, row, seed), scored[row] if row in shown else (), settings["scale"])
     found: Runs = {
-        (row, seed): read_run(run_folder(runs, row, seed), scored[row]) for row in shown for seed in settings["seeds"]
+        (row, seed): read_run(run_folder(runs, row, seed), scored[row])
+        for row in shown
+        for seed in settings["seeds_of"][row]
     }
     for row, seed in found:
         _verify_lineage(settings, runs, row, seed, found)
     for benchmark in settings["benchmarks"]:
-        verify_same_truth(list(found.values()), benchmark, _command(settings))
+        verify_same_ground_truth([run.folder for run in found.values()], benchmark, _command(settings))
     answers = {(entry["row"], entry["seed"], entry["benchmark"]): entry for entry in settings["server_scores"]}
     return {key: with_server_scores(run, answers) for key, run in found.items()}
 
@@ -132,18 +133,9 @@ def _verify_lineage(settings: dict, runs: Path, row: str, seed: int, found: Runs
     run = found.get((row, seed)) or read_run(folder, ())
     parent = settings["init"][row]
     weights = run_folder(runs, parent, seed) / "model.safetensors" if parent else None
-    verify_run(run, settings["stamps"], _command(settings), weights)
+    verify_run(folder, list(run.predictions), settings["stamps"], _command(settings), weights)
     if parent and (parent, seed) not in found:
         _verify_lineage(settings, runs, parent, seed, found)
-
-
-def csv_text(columns: Iterable[str], lines: Iterable[dict]) -> str:
-    """CSV with these columns; None becomes an empty field."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
 
 
 def _require(folder: Path, benchmarks: Iterable[str], scale: str) -> None:
@@ -202,7 +194,9 @@ def _comparison_line(settings: dict, row: str, found: Runs) -> dict[str, str]:
 
 
 def _runs(settings: dict, row: str, found: Runs) -> list[Run]:
-    return [found[row, seed] for seed in settings["seeds"]] if settings["rows"][row]["selected"] else []
+    if not settings["rows"][row]["selected"]:
+        return []
+    return [found[row, seed] for seed in settings["seeds_of"][row]]
 
 
 def _row_cells(settings: dict, row: str, runs: list[Run]) -> dict[str, str]:
@@ -218,7 +212,7 @@ def _row_cells(settings: dict, row: str, runs: list[Run]) -> dict[str, str]:
         "n": str(len(runs)),
         "parameters": " ".join(sorted({str(run.train["parameters"]) for run in runs})),
         "manifest": " ".join((run.folder / "manifest.json").as_posix() for run in runs),
-        "note": entry["note"],
+        "note": entry["note"] if entry["present"] else how_to_get(entry["weights"], entry["source"]),
     }
 
 

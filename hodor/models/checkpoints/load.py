@@ -11,7 +11,15 @@ from hodor.models.checkpoints import backbones, releases
 from hodor.models.checkpoints.convert import convert_to_ours, require
 from hodor.models.checkpoints.files import read_checkpoint
 from hodor.models.checkpoints.formats import Format, Report
-from hodor.provenance import commit, machine, peak_memory_mib, sha256_file, versions, write_json_atomic
+from hodor.provenance import (
+    commit,
+    machine,
+    peak_memory_mib,
+    sha256_file,
+    versions,
+    write_json_atomic,
+    write_text_atomic,
+)
 
 FORMATS = {
     format.name: format
@@ -96,12 +104,13 @@ def adopt(stamp: dict[str, Any], checkpoint: Path, out: Path) -> None:
     name, method, report = load_original(checkpoint)
     if name != settings["method"]:
         raise HodorError(
-            f"{checkpoint}: a checkpoint of {name}, but the row's method is {settings['method']}; put the right file there"
+            f"{checkpoint}: a checkpoint of {name}, but config/rows.yaml names {settings['method']}; put the right file there"
         )
     print("\n".join([str(checkpoint), *report.lines()]), flush=True)
     out.mkdir(parents=True, exist_ok=True)
     options = method.options.model_dump(mode="json")  # methods with a release have options
     save_model(out / "model.safetensors", method, name=name, options=options)
+    write_text_atomic(out / "train.jsonl", "")  # no training, no log
     write_json_atomic(
         out / "train.json",
         {
