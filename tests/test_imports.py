@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ORDER = (
-    ("errors", "paths", "locks", "attention", "attention_folded"),
+    ("attention_folded",),
+    ("errors", "paths", "locks", "attention"),
     ("provenance",),
     ("config", "gpus"),
     ("stamps",),
