@@ -230,7 +230,7 @@ def test_score_of_masks_of_any_origin(entry, tmp_path):
 
 
 def test_released_weights_are_converted_by_train(here, entry, capsys):
-    calls = entry("models.original.released", "adopt")
+    calls = entry("models.checkpoints.load", "adopt")
     assert run("train", "stcn-released", "--scale", "tiny") == 1
     assert "stcn_s0.pth" in capsys.readouterr().err
     paths.weights().mkdir(parents=True)

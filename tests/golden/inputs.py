@@ -13,7 +13,7 @@ from hodor.config.datasets import ARCHIVES
 from hodor.data.fetch import fetch
 from hodor.data.images import write_labels
 from hodor.data.prepare import prepare
-from hodor.models.original.prepare import prepare_weights
+from hodor.models.checkpoints.weight_sets import prepare_weights
 
 SIZE = (64, 96)
 FRAMES = 6

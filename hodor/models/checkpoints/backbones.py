@@ -1,20 +1,21 @@
-"""Swin-T checkpoints that HODOR may start from: a COCO detector's (as published), or an ImageNet classifier's.
+"""Initial weights of backbones: Swin-T for HODOR, ResNets for the memory methods.
 
-A detector's file (`{state_dict: {backbone.*, neck.*, heads}}`) gives the backbone and the pyramid. An ImageNet file
-(`{model: entries}`) gives the backbone without the norms of its four maps, and no pyramid: a start from it is a
-different experiment from the published one, whose starting weights have seen COCO's boxes and masks (specification
-section 1), and its results must say so.
-
-Both become a file with our names `backbone.*` and `pyramid.*` of HODOR's network. Names: specification section 12.
+- A COCO detector with Swin-T (`{state_dict: {backbone.*, neck.*, heads}}`), as published: backbone and pyramid.
+- An ImageNet classifier with Swin-T (`{model: entries}`): the backbone without the norms of its four maps, no pyramid. A
+  start from it is a different experiment, and its results must say so (specification section 1).
+- torchvision's ImageNet ResNets up to `layer3` (stride 16); names are kept (baselines specification, 1.1 and 3.1).
 """
 
 import re
+from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
-from hodor.models.fpn import FeaturePyramid
-from hodor.models.original.format import Entries, Format, Options, renaming
-from hodor.models.swin import WINDOW, Swin, shifted_window_mask
+from hodor.models.backbones.resnet import ResNet
+from hodor.models.backbones.swin import WINDOW, Swin, shifted_window_mask
+from hodor.models.checkpoints.formats import Entries, Format, Options
+from hodor.models.hodor.network import FeaturePyramid
 
 DIM = 256
 """Width of the published pyramid."""
@@ -41,7 +42,7 @@ def _detector_name(name: str) -> str:
 
 
 def _detector_neutral(options: Options) -> Entries:
-    """The pyramid's outputs at strides 16 and 32, which HODOR never reads."""
+    """Return the pyramid's outputs at strides 16 and 32, which HODOR does not use."""
     out = {}
     for level in (2, 3):
         out[f"neck.fpn_convs.{level}.conv.weight"] = torch.zeros(DIM, DIM, 3, 3)
@@ -49,14 +50,11 @@ def _detector_neutral(options: Options) -> Entries:
     return out
 
 
-_to_detector, _from_detector = renaming(_detector_name)
-
 DETECTION = Format(
     name="swin-detection",
     about="Mask R-CNN and Cascade Mask R-CNN detectors with Swin-T and a feature pyramid",
     mark="backbone.patch_embed.",
-    to_ours=_from_detector,
-    to_original=_to_detector,
+    rename=_detector_name,
     fresh=_fresh_detector,
     wrapper="state_dict",
     neutral=_detector_neutral,
@@ -69,12 +67,12 @@ DETECTION = Format(
 
 
 def _fresh_classifier(options: Options) -> Entries:
-    """The backbone without the norms of its maps, which a classifier does not have."""
+    """Return the backbone without the norms of its maps, which a classifier does not have."""
     return {name: value for name, value in _backbone().items() if not re.match(r"backbone\.norm\d\.", name)}
 
 
 def _classifier_neutral(options: Options) -> Entries:
-    """The classifier's last norm and head, and the masks that its shifted blocks keep for images of 224 x 224."""
+    """Return the classifier's last norm and head, and the masks of its shifted blocks for images of 224 x 224."""
     width = Swin().channels[-1]
     out = {
         "norm.weight": torch.ones(width),
@@ -85,22 +83,44 @@ def _classifier_neutral(options: Options) -> Entries:
     for stage, depth in enumerate((2, 2, 6, 2)):
         side = _SIDE // 4 // 2**stage
         for block in range(1, depth, 2):
-            if side > WINDOW:  # one window alone is not shifted
+            if side > WINDOW:  # a single window is not shifted
                 mask = shifted_window_mask(side, side, WINDOW // 2, torch.device("cpu"))
                 out[f"layers.{stage}.blocks.{block}.attn_mask"] = mask
     return out
 
 
-_to_classifier, _from_classifier = renaming(lambda name: name.removeprefix("backbone."))
-
 IMAGENET = Format(
     name="swin-imagenet",
     about="ImageNet-1k classifiers with Swin-T at 224 x 224",
     mark="patch_embed.",
-    to_ours=_from_classifier,
-    to_original=_to_classifier,
+    rename=lambda name: name.removeprefix("backbone."),
     fresh=_fresh_classifier,
     wrapper="model",
     neutral=_classifier_neutral,
     constant=(".relative_position_index",),
+)
+
+
+# ImageNet ResNets
+
+_RESNET_DEPTHS = {"resnet18": (2, 2, 2), "resnet50": (3, 4, 6)}
+
+
+def _architecture(entries: Mapping[str, Tensor]) -> Options:
+    return {"architecture": "resnet50" if "layer1.0.conv3.weight" in entries else "resnet18"}
+
+
+def _fresh_resnet(options: Options) -> Entries:
+    kind = options["architecture"]
+    return dict(ResNet(bottleneck=kind == "resnet50", depths=_RESNET_DEPTHS[kind]).state_dict())
+
+
+RESNET = Format(
+    name="resnet-imagenet",
+    about="torchvision's ResNet-18 and ResNet-50",
+    mark="layer1.0.conv1.",
+    options=_architecture,
+    variants=("architecture",),
+    fresh=_fresh_resnet,
+    unused=("layer4.", "fc."),
 )

@@ -1,4 +1,4 @@
-"""Starting weights: formats of backbones, weight sets as data sets, and what a network takes from them."""
+"""Initial weights: formats of backbones, weight sets as data sets, and initialising a network."""
 
 import json
 import re
@@ -14,12 +14,12 @@ from hodor.data.fetch import fetch
 from hodor.data.prepare import prepare
 from hodor.errors import HodorError
 from hodor.models.base import build_method, read_weights
+from hodor.models.checkpoints import weight_sets
+from hodor.models.checkpoints.backbones import DETECTION, IMAGENET, RESNET
+from hodor.models.checkpoints.convert import convert_to_original, convert_to_ours
+from hodor.models.checkpoints.load import FORMATS, recognise
+from hodor.models.checkpoints.weight_sets import prepare_weights, save_weights
 from hodor.models.hodor.network import Network
-from hodor.models.original import resnet, swin, weight_sets
-from hodor.models.original.convert import convert_to_original, convert_to_ours
-from hodor.models.original.formats import FORMATS, recognise
-from hodor.models.original.prepare import prepare_weights
-from hodor.models.original.weight_sets import save_weights
 from hodor.training.run import train
 
 NARROW = {
@@ -58,7 +58,7 @@ def released() -> dict[str, dict[str, torch.Tensor]]:
 
 def test_a_detector_gives_backbone_and_pyramid(released):
     theirs = released["swin-detection"]
-    weights, _, report = convert_to_ours(swin.DETECTION, theirs)
+    weights, _, report = convert_to_ours(DETECTION, theirs)
     network = Network(HODOROptions()).state_dict()
     own = {name for name in network if name.startswith(("backbone.", "pyramid."))}
     assert weights.keys() == own and all(weights[name].shape == network[name].shape for name in own)
@@ -66,20 +66,20 @@ def test_a_detector_gives_backbone_and_pyramid(released):
     assert torch.equal(weights["backbone.norm3.bias"], theirs["backbone.norm3.bias"])
     assert report.dead == [f"neck.fpn_convs.{i}.conv.{part}" for i in (2, 3) for part in ("bias", "weight")]
     assert report.unused == ["roi_head.bbox_head.fc_cls.bias", "rpn_head.rpn_conv.weight"]
-    back, _ = convert_to_original(swin.DETECTION, weights, {})
+    back, _ = convert_to_original(DETECTION, weights, {})
     live = {name for name in back if name not in report.dead}
     assert all(torch.equal(back[name], theirs[name]) for name in live) and len(live) == len(weights)
 
 
 def test_a_classifier_gives_the_backbone_without_norms_of_maps(released):
     theirs = released["swin-imagenet"]
-    weights, _, report = convert_to_ours(swin.IMAGENET, theirs)
+    weights, _, report = convert_to_ours(IMAGENET, theirs)
     assert not any(re.match(r"backbone\.norm\d|pyramid", name) for name in weights)
     assert torch.equal(weights["backbone.layers.1.downsample.norm.bias"], theirs["layers.1.downsample.norm.bias"])
     assert {name for name in report.dead if "attn_mask" not in name} == {
         *("norm.weight", "norm.bias", "head.weight", "head.bias"),
     }
-    back, _ = convert_to_original(swin.IMAGENET, weights, {})
+    back, _ = convert_to_original(IMAGENET, weights, {})
     assert back.keys() == theirs.keys()
     assert all(torch.equal(back[name], theirs[name]) for name in theirs if name not in report.dead)
     mask = back["layers.0.blocks.1.attn_mask"]  # 56 x 56 tokens are 64 windows
@@ -95,19 +95,19 @@ def test_a_classifier_gives_the_backbone_without_norms_of_maps(released):
     [("resnet18", 11_689_512 - 8_393_728 - 513_000), ("resnet50", 25_557_032 - 14_964_736 - 2_049_000)],
 )
 def test_resnets_have_their_number_of_parameters(name, parameters):
-    entries = resnet.RESNET.fresh({"architecture": name})
+    entries = RESNET.fresh({"architecture": name})
     assert sum(value.numel() for key, value in entries.items() if "running" not in key) == parameters
-    assert resnet.RESNET.options(entries) == {"architecture": name}
+    assert RESNET.options(entries) == {"architecture": name}
 
 
 def test_each_format_knows_its_own_files_alone(released):
     names = {format: list(entries) for format, entries in released.items()}
     names["hodor"] = list(FORMATS["hodor"].to_original(dict(build_method("hodor", {}).state_dict())))
-    names["resnet-imagenet"] = list(resnet.RESNET.fresh({"architecture": "resnet50"}))
+    names["resnet-imagenet"] = list(RESNET.fresh({"architecture": "resnet50"}))
     for format, found in names.items():
         assert recognise(found, "x").name == format
         assert recognise([f"module.{name}" for name in found], "x").name == format
-    with pytest.raises(HodorError, match="of several formats; name it with --format"):
+    with pytest.raises(HodorError, match="of several formats; set --format"):
         recognise(names["hodor"] + names["resnet-imagenet"], "x.pth")
 
 
@@ -154,7 +154,7 @@ def resnets() -> dict[str, tuple[dict, None]]:
     """ResNet checkpoints by archive, with random values."""
     out = {}
     for archive, name in sources.WEIGHT_SETS["resnet-imagenet"].items():
-        fresh = resnet.RESNET.fresh({"architecture": name})
+        fresh = RESNET.fresh({"architecture": name})
         out[archive] = (
             {key: torch.rand_like(value) for key, value in fresh.items()} | {"fc.bias": torch.ones(9)},
             None,
@@ -191,7 +191,9 @@ def test_a_weight_set_with_a_wrong_entry_leaves_nothing(tmp_path, resnets):
     out.mkdir(parents=True)
     manifest.write_text("{}")
     stamp = {"settings": {"dataset": "resnet-imagenet", "edition": "subset"}}
-    with pytest.raises(HodorError, match=r"resnet18-f37072fd\.pth: no checkpoint .*first layer3\.1\.bn2\.running_var"):
+    with pytest.raises(
+        HodorError, match=r"resnet18-f37072fd\.pth: not a valid checkpoint .*first layer3\.1\.bn2\.running_var"
+    ):
         prepare_weights(stamp, archives, out, manifest)
     assert not list(out.iterdir()) and not manifest.exists()
 
@@ -199,7 +201,9 @@ def test_a_weight_set_with_a_wrong_entry_leaves_nothing(tmp_path, resnets):
 def test_official_torchvision_weights_must_be_those_that_their_name_says(tmp_path, resnets):
     archives = fetched(tmp_path, "resnet-imagenet", resnets)
     stamp = {"settings": {"dataset": "resnet-imagenet", "edition": "official"}}
-    with pytest.raises(HodorError, match=r"resnet50-0676ba61\.pth: its sha256 starts with .*not as its name says"):
+    with pytest.raises(
+        HodorError, match=r"resnet50-0676ba61\.pth: its sha256 starts with .*its name requires 0676ba61"
+    ):
         prepare_weights(stamp, archives, tmp_path / "data" / "resnet-imagenet", tmp_path / "data" / "m.json")
 
 
@@ -230,7 +234,7 @@ def test_the_table_lists_every_weight_set_in_both_editions(root):
 def swin_sets(released, tmp_path_factory):
     """Folder with both Swin-T weight sets, prepared."""
     folder = tmp_path_factory.mktemp("sets")
-    for name, format in (("swin-tiny-mask-rcnn-3x", swin.DETECTION), ("swin-tiny-imagenet", swin.IMAGENET)):
+    for name, format in (("swin-tiny-mask-rcnn-3x", DETECTION), ("swin-tiny-imagenet", IMAGENET)):
         weights, options, _ = convert_to_ours(format, released[format.name])
         (folder / name).mkdir()
         save_weights(folder / name / "swin.safetensors", weights, format, options)
@@ -254,7 +258,7 @@ def test_hodor_starts_from_a_weight_set_and_says_what_stays_random(name, swin_se
     assert all(key in told for key in kept) and ("start at random" in told) == bool(kept)
 
 
-def narrow_set(folder: Path, format=swin.DETECTION, lost: str = "nothing", **more: torch.Tensor) -> Path:
+def narrow_set(folder: Path, format=DETECTION, lost: str = "nothing", **more: torch.Tensor) -> Path:
     """A weight set for a narrow network, with values of its own."""
     torch.manual_seed(9)
     state = build_method("hodor", NARROW).network.state_dict()
@@ -268,7 +272,7 @@ def narrow_set(folder: Path, format=swin.DETECTION, lost: str = "nothing", **mor
     ("change", "what"),
     [
         ({"lost": "pyramid.lateral.0"}, "2 missing, first pyramid.lateral.0.bias"),
-        ({"lost": "backbone.layers.1", "format": swin.IMAGENET}, "missing, first backbone.layers.1"),
+        ({"lost": "backbone.layers.1", "format": IMAGENET}, "missing, first backbone.layers.1"),
         ({"head": torch.ones(1)}, "1 unexpected, first head"),
         ({"backbone.norm0.bias": torch.ones(1)}, "1 of another shape, first backbone.norm0.bias"),
     ],
@@ -287,7 +291,7 @@ def test_missing_and_broken_sets_and_methods_without_weights(tmp_path):
     (tmp_path / "swin.safetensors").write_bytes(b"x" * 50)
     with pytest.raises(HodorError, match="broken model file .*prepare this weight set again"):
         method.load_starting_weights(tmp_path)
-    with pytest.raises(HodorError, match="method Copy takes no starting weights"):
+    with pytest.raises(HodorError, match="method Copy has no initial weights"):
         build_method("copy", {}).load_starting_weights(tmp_path)
 
 

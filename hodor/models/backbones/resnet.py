@@ -1,7 +1,7 @@
-"""Residual networks up to stride 16, under torchvision's names (He et al., "Deep Residual Learning", CVPR 2016).
+"""Residual networks up to stride 16 with torchvision's names (He et al., "Deep Residual Learning", CVPR 2016).
 
-Batch norms keep their statistics, in training too, while their weights learn (baselines specification, sections 1.2
-and 3.2), so nothing depends on the other images of a batch.
+Batch norms keep their statistics in training while their weights learn (baselines specification, sections 1.2 and 3.2),
+so that a result does not depend on the other images of the batch.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from hodor.models.base import differences
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch norm by fixed statistics; weight and bias are parameters."""
+    """Batch norm with fixed statistics and learned weight and bias."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class FrozenBatchNorm(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions (ResNet-18). `bias`: the convolutions have biases, as in STCN's value encoder."""
+    """Two 3x3 convolutions (ResNet-18), with `bias` in STCN's value encoder."""
 
     expansion = 1
 
@@ -77,10 +77,7 @@ def _downsample(inputs: int, outputs: int, stride: int, *, bias: bool) -> nn.Seq
 
 
 class ResNet(nn.Module):
-    """Images (B, 3 + extra, H, W) to maps at strides 4, 8 and 16; H and W are multiples of 16.
-
-    `channels` lists the widths of the maps. `extra` counts input channels after the image's three.
-    """
+    """Maps at strides 4, 8 and 16 of images (B, 3 + extra, H, W) whose sides are multiples of 16."""
 
     def __init__(
         self,
@@ -122,12 +119,12 @@ class ResNet(nn.Module):
 
 
 def load_imagenet(network: ResNet, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Start from ImageNet weights under torchvision's names; biases and filters of extra inputs keep their start.
+    """Load ImageNet weights; biases of convolutions and filters of extra inputs keep their initial values.
 
     Args:
-        network: gets the weights.
+        network: the network to initialise.
         weights: entries of a file of the weight set `resnet-imagenet`, without the layers after stride 16.
-        path: that file, for messages.
+        path: that file, for error messages.
 
     Raises:
         HodorError: missing, unexpected or differently shaped entries.
@@ -143,8 +140,8 @@ def load_imagenet(network: ResNet, weights: Mapping[str, Tensor], path: Path) ->
             shapes.append(name)
         else:
             target.copy_(given[name])
-    if told := differences(missing=missing, unexpected=unexpected, of_another_shape=shapes):
-        raise HodorError(f"{path}: no ImageNet weights for this {network.kind}: {told}")
+    if faults := differences(missing=missing, unexpected=unexpected, of_another_shape=shapes):
+        raise HodorError(f"{path}: no ImageNet weights for this {network.kind}: {faults}")
 
 
 def _is_convolution(name: str) -> bool:

@@ -6,9 +6,9 @@ import torch
 from hodor.cli.convert import convert
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_model
-from hodor.models.original.checkpoint import read_checkpoint
-from hodor.models.original.convert import convert_to_original, convert_to_ours, require
-from hodor.models.original.formats import FORMATS, recognise
+from hodor.models.checkpoints.convert import convert_to_original, convert_to_ours, require
+from hodor.models.checkpoints.files import read_checkpoint
+from hodor.models.checkpoints.load import FORMATS, recognise
 
 LISTS = {"stm": "stm_state_dict.txt", "stcn": "stcn_s0_state_dict.txt"}
 

@@ -1,4 +1,4 @@
-"""Reading and writing original checkpoint files. Reading runs no code of the file, whatever it holds."""
+"""Read and write original checkpoint files; reading never runs code from the file."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hodor.errors import HodorError
-from hodor.models.original.format import Entries
+from hodor.models.checkpoints.formats import Entries
 
 ENDINGS = (".pth", ".pt", ".pkl", ".bin")
 
@@ -18,11 +18,10 @@ _WRAPPERS = ("model", "state_dict", "network")
 
 
 def read_checkpoint(path: Path) -> Entries:
-    """The entries of a checkpoint of tensors, the release's wrapper taken off.
+    """Read the entries of a checkpoint of tensors, without the release's wrapper.
 
     Raises:
-        HodorError: the file is missing, empty, damaged, no checkpoint, or holds objects that only running code of the
-            file could make.
+        HodorError: the file is missing, empty, damaged, no checkpoint, or holds objects other than tensors.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -30,14 +29,13 @@ def read_checkpoint(path: Path) -> Entries:
         raise HodorError(f"{path}: no such checkpoint; check the path") from None
     except OSError as error:
         raise HodorError(f"{path}: cannot be read ({error.strerror})") from error
-    # A damaged file makes the unpickler fail in as many ways as there are kinds of damage.
-    except Exception as error:
-        raise HodorError(f"{path}: {_told(path, error)}") from error
+    except Exception as error:  # the unpickler raises almost any exception on damaged files
+        raise HodorError(f"{path}: {_fault(path, error)}") from error
     return _unwrap(content, path)
 
 
 def write_checkpoint(path: Path, entries: Entries, wrapper: str | None) -> None:
-    """Writes original entries, below the key `wrapper` where there is one, atomically.
+    """Write original entries, under the key `wrapper` if there is one, atomically.
 
     Raises:
         HodorError: the disk is full or the folder cannot be written.
@@ -52,24 +50,24 @@ def write_checkpoint(path: Path, entries: Entries, wrapper: str | None) -> None:
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch wraps a failed write in a RuntimeError
         temporary.unlink(missing_ok=True)
-        raise HodorError(f"{path}: could not write the checkpoint ({error}); free space or mend the folder") from error
+        raise HodorError(f"{path}: cannot write the checkpoint ({error}); check free space and permissions") from error
 
 
-def _told(path: Path, error: Exception) -> str:
-    """What a failed reading says to a person, in one line."""
+def _fault(path: Path, error: Exception) -> str:
+    """Explain a failed read in one line."""
     if path.stat().st_size == 0:
-        return "an empty file, no checkpoint; fetch it again"
-    # The unpickler of tensors names what it refuses, or says that something is no plain list or dict.
+        return "an empty file; download it again"
+    # The error of torch names the refused object, or reports that something is no plain list or dict.
     if found := re.search(r"GLOBAL ([\w.]+)|(Can only) ", str(error)):
         return (
-            f"holds more than tensors ({found[1] or 'an object'}), which only running code of the file could make; "
-            "none of it was run. Take a file of tensors alone"
+            f"holds more than tensors ({found[1] or 'an object'}), which would need code from the file; none was run. "
+            "Use a file of tensors only"
         )
-    return "damaged, truncated or no checkpoint of PyTorch; fetch it again"
+    return "damaged, truncated or no PyTorch checkpoint; download it again"
 
 
 def _unwrap(content: Any, path: Path) -> Entries:
-    """The entries: the content itself, or what lies under the key of a release."""
+    """Return the entries: the content itself, or the value of a release's wrapper key."""
     if isinstance(content, Mapping) and not _is_entries(content):
         for key in _WRAPPERS:
             if isinstance(content.get(key), Mapping):
@@ -77,8 +75,8 @@ def _unwrap(content: Any, path: Path) -> Entries:
                 break
     if not _is_entries(content):
         raise HodorError(
-            f"{path}: no checkpoint of named tensors, neither by itself nor under {', '.join(_WRAPPERS)}; "
-            f"it holds {_content(content)}"
+            f"{path}: no named tensors, neither at the top nor under {', '.join(_WRAPPERS)} (it holds {_content(content)}); "
+            "use a released checkpoint"
         )
     return {name: value.detach() for name, value in content.items()}
 

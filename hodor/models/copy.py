@@ -1,4 +1,4 @@
-"""Copying the first mask to every frame: what a method is worth is what it adds to this."""
+"""Baseline that copies each object's first mask to every later frame."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class State:
 
 @register("copy")
 class Copy(Method):
-    """Nothing is learned and no frame is looked at."""
+    """Copy of the first masks; no training, no use of the frames."""
 
     def __init__(self, options: Mapping[str, Any], inference: InferenceOptions) -> None:
         super().__init__(inference)
