@@ -58,14 +58,19 @@ def submission(scale: str, row: str, seed: int | str, benchmark: str) -> Path:
     return results(scale) / "submissions" / row / f"seed{seed}" / f"{benchmark}.zip"
 
 
-def stamp(scale: str, name: str) -> Path:
-    """The stamp of one step, for example name `train-hodor-soft-coco-seed0`."""
-    return runs(scale) / "stamps" / f"{name}.json"
+def stamps(scale: str) -> Path:
+    """Folder of the stamps of a scale."""
+    return runs(scale) / "stamps"
 
 
-def configured() -> Path:
-    """JSON file that names the configured scale, whose tables and pages are copied to results/ and reports/."""
-    return Path("runs") / "configured.json"
+def stamp(scale: str, name: str, digest: str) -> Path:
+    """The stamp of one step, for example name `train-hodor-soft-coco-seed0`, with the digest of its content."""
+    return stamps(scale) / f"{name}-{digest[:12]}.json"
+
+
+def published(scale: str, name: str) -> Path:
+    """JSON file that changes when a set of copies in results/ or reports/ differs from this scale's files."""
+    return stamps(scale) / f"published-{name}.json"
 
 
 def fetched(scale: str, dataset: str) -> Path:

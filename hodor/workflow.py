@@ -1,6 +1,7 @@
 """What the Snakefile needs besides rules: the checked configuration, the stamps, and an environment for the jobs."""
 
 import errno
+import filecmp
 import os
 import re
 import sys
@@ -14,8 +15,9 @@ from hodor import paths
 from hodor.config.loading import Config, load
 from hodor.errors import HodorError, place_error
 from hodor.locks import hold, remove_left_over
+from hodor.provenance import json_text, sha256_file
 from hodor.records import Records
-from hodor.stamps import Stamps
+from hodor.stamps import Stamps, write_if_changed
 
 
 def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
@@ -35,6 +37,7 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
     try:
         config = load(root / "config", dict(overrides))
         stamps = Stamps(config, root)
+        records = Records(stamps)
     except HodorError as error:
         raise WorkflowError(str(error)) from None
     try:
@@ -42,8 +45,10 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
         # A job on another machine reads the Snakefile too, and cannot know which processes run here.
         if "--mode" not in sys.argv and remove_left_over():
             print("The last run was killed; its locks on this folder are removed.", file=sys.stderr)
-        stamps.write()
-        if not _is_dry_run(sys.argv):
+        dry = _is_dry_run(sys.argv)
+        stamps.write(present=not dry and "--mode" not in sys.argv)
+        records.date_stamps()
+        if not dry:
             _require_writable(
                 paths.results(), paths.results(stamps.scale), paths.reports(), paths.reports(stamps.scale)
             )
@@ -54,7 +59,29 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
         raise WorkflowError(message) from None
     os.environ["HODOR_MIRROR"] = config.mirror or ""
     os.environ["HODOR_SCRATCH"] = config.settings.scratch or ""
-    return config, Records(stamps)
+    return config, records
+
+
+def mark_published(scale: str, name: str, copies: Mapping[Path, Path]) -> Path:
+    """File that changes when published copies differ from their sources, so that they are copied again.
+
+    They differ after another scale was published, or where somebody edited them.
+
+    Args:
+        name: of the set of copies.
+        copies: source -> copy; files, or folders of files.
+    """
+    other: dict[str, str] = {}
+    for source, copy in copies.items():
+        inside = [file for file in sorted(source.rglob("*")) if file.is_file()]
+        pairs = [(file, copy / file.relative_to(source)) for file in inside] or [(source, copy)]
+        for file, of in pairs:
+            if file.is_file() and of.is_file() and not filecmp.cmp(file, of, shallow=False):
+                other[str(of)] = sha256_file(of)
+    marker = paths.published(scale, name)
+    if other or not marker.is_file():
+        write_if_changed(marker, json_text(other))
+    return marker
 
 
 def requested(workflow: Any) -> set[str]:

@@ -13,7 +13,7 @@ from hodor.errors import HodorError
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """SafeLoader that refuses duplicate keys (YAML silently keeps the last)."""
 
     def construct_mapping(self, node, deep=False):

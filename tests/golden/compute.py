@@ -20,14 +20,14 @@ from hodor.config.generated import GeneratedOptions
 from hodor.config.methods import METHODS, MethodEntry
 from hodor.config.packs import packs
 from hodor.config.stages import StageOptions
-from hodor.data.generated import generate
 from hodor.data.images import read_labels, write_labels
 from hodor.data.pack import pack
+from hodor.data.synthetic import generate
 from hodor.inference.segment import segment
 from hodor.inference.track import Tracker
 from hodor.models.base import Method, build_method, read_weights, register, save_model
-from hodor.models.original.convert import convert_to_ours
-from hodor.models.original.formats import FORMATS
+from hodor.models.checkpoints.convert import convert_to_ours
+from hodor.models.checkpoints.load import FORMATS
 from hodor.provenance import sha256_file, sha256_json
 from hodor.reporting.claims import claims
 from hodor.reporting.tables import tabulate
@@ -275,7 +275,14 @@ class Golden:
     def _tables(self) -> Any:
         benchmark, runs, digests = "davis2017-val", self._new(), {}
         rows = {
-            row: {"label": row, "options": {}, "note": "", "trained_on": "nothing", "selected": row != "absent", "present": True}
+            row: {
+                "label": row,
+                "options": {},
+                "note": "",
+                "trained_on": "nothing",
+                "selected": row != "absent",
+                "present": True,
+            }
             for row in ("near", "far", "absent")
         }
         for number, (row, seed) in enumerate((row, seed) for row in ("near", "far") for seed in (0, 1)):

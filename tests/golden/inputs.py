@@ -16,9 +16,8 @@ from hodor.config.datasets import ARCHIVES, WEIGHT_SETS
 from hodor.data.fetch import fetch
 from hodor.data.images import write_labels
 from hodor.data.prepare import prepare
-from hodor.models.original.convert import untrained
-from hodor.models.original.formats import FORMATS
-from hodor.models.original.prepare import prepare_weights
+from hodor.models.checkpoints.load import FORMATS
+from hodor.models.checkpoints.weight_sets import prepare_weights
 
 SIZE = (64, 96)
 FRAMES = 6
@@ -179,7 +178,7 @@ def no_random_weights() -> Iterator[None]:
 def original_weights(name: str, options: dict) -> dict[str, torch.Tensor]:
     """A checkpoint of a format: rising numbers whose range depends on the entry's name, so that each place differs."""
     format = FORMATS[name]
-    entries = format.to_original(untrained(format, options))
+    entries = format.to_original(format.untrained(options))
     for entry, value in entries.items():
         if value.is_floating_point() and not entry.endswith(format.constant):
             start = zlib.crc32(entry.encode()) % 1000
