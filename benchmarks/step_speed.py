@@ -33,8 +33,8 @@ from hodor.config.stages import Packing, StageOptions
 from hodor.data.batches import PlannedClips, clips_from
 from hodor.data.clip import Clip
 from hodor.data.extract import extract_all
-from hodor.data.generated import generate
 from hodor.data.pack import pack
+from hodor.data.synthetic import generate
 from hodor.device import prepare_device
 from hodor.doctor.cost import MEASURED, VIDEO_SIZE, clip_of, step_cost
 from hodor.models.base import Method, build_method, without_starting_weights

@@ -16,7 +16,7 @@ from typing import Any
 from hodor import paths
 from hodor.errors import HodorError
 from hodor.locks import hold
-from hodor.provenance import read_stamp, sha256_json
+from hodor.provenance import read_stamp, record_making, sha256_json
 
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
@@ -159,7 +159,9 @@ def _fetch(options: Namespace) -> None:
     stamp["settings"]["mirror"] = options.mirror or os.environ.get("HODOR_MIRROR") or None
     edition = stamp["settings"].get("edition")
     lock = paths.locks(edition) if edition in ("official", "subset") else None
-    _entry("data.fetch", "fetch")(stamp, paths.archives(stamp["scale"], stamp["settings"]["dataset"]), lock)
+    out = paths.archives(stamp["scale"], stamp["settings"]["dataset"])
+    _entry("data.fetch", "fetch")(stamp, out, lock)
+    record_making(out / "provenance.json")
 
 
 def _prepare(options: Namespace) -> None:
@@ -168,9 +170,10 @@ def _prepare(options: Namespace) -> None:
     stamp = _settings(options, "prepare", f"prepare-{options.dataset}")
     scale, dataset = stamp["scale"], options.dataset
     weights = dataset in WEIGHT_SETS
-    module, name = ("models.original.prepare", "prepare_weights") if weights else ("data.prepare", "prepare")
+    module, name = ("models.checkpoints.weight_sets", "prepare_weights") if weights else ("data.prepare", "prepare")
     folders = paths.archives(scale, dataset), paths.dataset(scale, dataset), paths.manifest(scale, dataset)
     _entry(module, name)(stamp, *folders)
+    record_making(folders[2].with_suffix(".provenance.json"))
 
 
 def _pack(options: Namespace) -> None:
@@ -180,6 +183,7 @@ def _pack(options: Namespace) -> None:
     jobs = options.jobs or len(os.sched_getaffinity(0))
     out, manifest = paths.packed(scale, options.pack), paths.packed_manifest(scale, options.pack)
     _entry("data.pack", "pack")(stamp, paths.data(scale), out, manifest, jobs=jobs)
+    record_making(manifest.with_suffix(".provenance.json"))
 
 
 def _train(options: Namespace) -> None:
@@ -215,7 +219,7 @@ def _adopt(stamp: dict[str, Any], out: Path, config: Path) -> None:
     checkpoint = load(config, {"rows": "all"}).checkpoints.get(row)
     if checkpoint is None:
         raise _absent(file)
-    _entry("models.original.released", "adopt")(stamp, checkpoint, out)
+    _entry("models.checkpoints.load", "adopt")(stamp, checkpoint, out)
 
 
 def _absent(file: str) -> HodorError:
@@ -294,7 +298,7 @@ def _claims(options: Namespace) -> None:
 def _render(options: Namespace) -> None:
     stamp = _settings(options, "render", "render")
     folders = (folder(stamp["scale"]) for folder in (paths.results, paths.runs, paths.data, paths.reports))
-    _entry("reporting.render", "render")(stamp, *folders)
+    _entry("reporting.site", "render")(stamp, *folders)
 
 
 def _require_data(folder: Path) -> None:

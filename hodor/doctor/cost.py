@@ -27,7 +27,6 @@ from hodor.data.clip import Clip
 from hodor.data.image_clips import clip_size
 from hodor.errors import HodorError
 from hodor.models.base import build_method, without_starting_weights
-from hodor.models.forms import plain_forms
 
 # Speeds that trainings reach, in 10^12 operations a second (guesses from the share of the peak that networks of this
 # kind reach with TF32).
@@ -183,7 +182,7 @@ def frame_operations(method: str, options: dict[str, Any], inference: InferenceO
     masks = {i: np.zeros(DAVIS_SIZE, bool) for i in (1, 2)}
     masks[1][100:300, 100:300] = masks[2][100:300, 400:600] = True
     state = built.start(frame, masks)
-    with plain_forms(), Operations() as counter:
+    with Operations() as counter:
         built.step(state, frame, features=built.features([frame])[0])
     return counter.total
 
