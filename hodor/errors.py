@@ -23,12 +23,20 @@ def system_error(error: OSError, mend: str) -> str:
     return f"{error.filename or 'writing'}: {error.strerror}; {mend}"
 
 
+def printable(text: str) -> str:
+    """Escapes control characters, which file names, archives and servers may bring; line ends stay."""
+    return "".join(c if c == "\n" or not (ord(c) < 32 or 127 <= ord(c) < 160) else ascii(c)[1:-1] for c in text)
+
+
 class HodorError(Exception):
     """Bad input, bad settings or a failed run.
 
     The message is one sentence or two for a person: it names the file (or the key) that is wrong and what to do
     about it. The command line prints it without a traceback and exits with status 1.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(str(message)))
 
 
 class Stopped(HodorError):

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
-from hodor.config.datasets import ARCHIVES, archives
+from hodor.config.datasets import ARCHIVES, RECORD, archives
 from hodor.config.loading import Config
 from hodor.config.packs import PackId
-from hodor.data.fetch import RECORD
 from hodor.data.progress import format_bytes
 from hodor.doctor.findings import Finding, Findings
 from hodor.errors import HodorError

@@ -5,7 +5,7 @@ from pathlib import Path
 from hodor import paths
 from hodor.config.datasets import RELEASED, Source
 from hodor.config.loading import Config
-from hodor.data.lock_file import LockFile
+from hodor.data.checksums import LockFile
 from hodor.data.progress import format_bytes
 from hodor.doctor.findings import Finding, Findings
 from hodor.errors import HodorError

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from hodor.config import datasets as sources
-from hodor.data import extract_once
+from hodor.data import extract
 from hodor.data import prepare as module
 from hodor.data.extract import extract_all
 from hodor.data.fetch import fetch
@@ -251,7 +251,7 @@ def test_unknown_data_set(tmp_path):
 def test_killed_checks_go_on_without_extracting_again(make, davis_root, tmp_path, monkeypatch):
     whole = make("davis", davis_root)
     calls = []
-    monkeypatch.setattr(extract_once, "extract_all", lambda *a: calls.append(a) or extract_all(*a))
+    monkeypatch.setattr(extract, "extract_all", lambda *a, **k: calls.append(a) or extract_all(*a, **k))
     with monkeypatch.context() as patch:
         patch.setattr(module, "check_dataset", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
