@@ -317,7 +317,7 @@ def _ask_for_log_in(absent: list[Source], out: Path) -> str:
 
 def _generate(sources: list[Source], request: Request) -> dict[str, dict]:
     """Generates the archives; the generator may add some that no official edition has (masks of hidden splits)."""
-    from hodor.data.generated import generate
+    from hodor.data.synthetic import generate
 
     out = request.out
     try:

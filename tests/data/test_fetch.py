@@ -26,7 +26,7 @@ from hodor.cli.main import main
 from hodor.config.datasets import ARCHIVES, RELEASED, SOURCES, Source, archives
 from hodor.config.loading import load
 from hodor.data import fetch as module
-from hodor.data import generated
+from hodor.data import synthetic
 from hodor.data.checksums import LockFile
 from hodor.data.download import Limits
 from hodor.data.fetch import fetch
@@ -261,13 +261,13 @@ def test_generated_archives_are_recorded_and_half_ones_are_not(out, monkeypatch)
         raise HodorError("no room")
 
     wanted = {"settings": {"dataset": "youtube-vos", "edition": "generated", "archives": [], "generated": {"seed": 3}}}
-    monkeypatch.setattr(generated, "generate", generate)
+    monkeypatch.setattr(synthetic, "generate", generate)
     fetch(wanted, out)
     assert asked == [("youtube-vos", 3)]
     assert set(json.loads((out / "archives.json").read_text())) == {"train.zip", "valid.zip", "valid_truth.zip"}
     content = (out / "train.zip").read_bytes()
     for replacement, message in ((fails, "no room"), (lambda *_: None, r"train\.zip: the generator wrote no such")):
-        monkeypatch.setattr(generated, "generate", replacement)
+        monkeypatch.setattr(synthetic, "generate", replacement)
         with pytest.raises(HodorError, match=message):
             fetch(wanted, out)
         assert (out / "train.zip").read_bytes() == content and not (out / ".generating").exists()
