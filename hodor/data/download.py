@@ -6,20 +6,15 @@ too slow, or sends without end, is left; only a file with the expected checksum,
 its name. `<name>.part.json` holds what identifies the remote file (ETag or Last-Modified).
 """
 
-import contextlib
-import email.utils
 import json
 import os
 import random
-import re
 import shutil
-import socket
 import ssl
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,30 +24,13 @@ from urllib3.exceptions import HTTPError, LocationValueError, MaxRetryError, SSL
 from hodor.config.datasets import Source
 from hodor.data.archives import HEAD, shows_its_end, wrong_head
 from hodor.data.checksums import compare
+from hodor.data.connection import Limits, Watchdog, connect, get_retry_after, get_validator, parse_length
 from hodor.data.progress import Progress, format_bytes
 from hodor.errors import HodorError, printable
 from hodor.provenance import write_json_atomic
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _BLOCK = 1 << 18
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Patience with a server. Times in seconds, amounts in bytes."""
-
-    # Tries in a row that bring less than `progress` new bytes each; a try that brings more starts the count anew.
-    attempts: int = 6
-    progress: int = 1 << 20
-    # Waits between tries double from `first_wait`; a server's Retry-After is obeyed up to `longest_wait`.
-    first_wait: float = 1.0
-    longest_wait: float = 120.0
-    # No byte for `timeout`, or less than `slowest` a second of the content over `stall`, ends a try.
-    timeout: float = 30.0
-    stall: float = 60.0
-    slowest: float = 1024.0
-    # Largest file whose length nobody states.
-    unannounced: int = 1 << 36
 
 
 _PATIENCE = Limits()
@@ -96,283 +74,187 @@ def download(
             disk, cannot be checked, or the server failed too often (then the part stays and the next call continues).
         Stopped: `stop` was set.
     """
-    part, stop = target.with_name(target.name + ".part"), stop or threading.Event()
-    failures, best = 0, _length(part)
-    # The part may be wrong though the remote file is right: it was put together from several tries (joined), or the
-    # server announced no length, so that a broken connection looked like the end (open_ended).
-    joined = open_ended = False
-    while True:
-        try:
-            continued, open_ended = _attempt(address, part, source, hint, limits, stop)
-            joined |= continued
-            record, fault = compare(part, source, thorough=joined)
-            if fault is None:
-                break
-            _discard(part)
-            if not (joined or open_ended):
-                raise HodorError(f"{address}: the file {fault}; open the address in a browser, or give a mirror{hint}")
-            joined = False
-            raise _Again(fault)
-        except _Again as again:
-            reached = _length(part)
-            failures = 0 if reached >= best + limits.progress else failures + 1
-            best = max(best, reached)
-            if failures >= limits.attempts:
-                raise HodorError(
-                    f"{address}: gave up after {failures} tries in a row ({again}); {format_bytes(reached)} are kept "
-                    f"in {part}: call again to continue, or give a mirror"
-                ) from again
-            wait = limits.first_wait * 2 ** max(failures - 1, 0) * random.uniform(0.8, 1.2)
-            wait = min(max(wait, again.wait or 0.0), limits.longest_wait)
-            print(f"{_label(part)}: {again}; next try in {wait:.1f} s\n", end="", file=sys.stderr, flush=True)
-            if stop.wait(wait):
-                raise Stopped from None
-    if open_ended and not (source.size or source.sha256 or source.md5 or shows_its_end(part, source.archive)):
-        raise HodorError(
-            f"{part}: the server announced no length and no checksum is known, so that nothing shows whether the file "
-            f"is whole; compare it with its source and rename it to {target.name}, or give a mirror"
-        )
+    part = target.with_name(target.name + ".part")
+    transfer = _Transfer(address, part, source, hint, limits, stop or threading.Event())
+    record = transfer.run()
     os.replace(part, target)
-    _note(part).unlink(missing_ok=True)
+    transfer.note.unlink(missing_ok=True)
     return record
 
 
-def remote_size(address: str, limits: Limits = _PATIENCE) -> int | None:
-    """Length in bytes that a server announces; None where it does not, or not in time."""
-    limits = replace(limits, timeout=min(limits.timeout, 10.0), stall=min(limits.stall, 10.0))
-    try:
-        with _Watchdog(limits) as watchdog, _opened(address, {}, watchdog, limits, "HEAD") as response:
-            page = "html" in response.headers.get("Content-Type", "")
-            return None if page or response.status != 200 else _number(response.headers.get("Content-Length"))
-    except (HTTPError, ValueError):
-        return None  # the download itself reports what is wrong
+@dataclass(frozen=True)
+class _Transfer:
+    """A download to a part, until it is whole."""
 
+    address: str
+    part: Path
+    source: Source
+    hint: str
+    limits: Limits
+    stop: threading.Event
 
-class _Watchdog(threading.Thread):
-    """Shuts the connections of a try that brings too little of the content, whatever else the server sends.
+    @property
+    def note(self) -> Path:
+        return self.part.with_name(self.part.name + ".json")
 
-    Timeouts of sockets start anew with every byte: they end neither headers that trickle, nor answers 1xx without end,
-    nor a slow drip of content.
-    """
+    @property
+    def label(self) -> str:
+        """Data set and archive: several that are downloaded at once may have the same name."""
+        return f"{self.part.parent.name}/{self.part.stem}"
 
-    def __init__(self, limits: Limits):
-        super().__init__(daemon=True)
-        self.limits, self.received, self.too_slow = limits, 0, False
-        self._sockets: list[socket.socket] = []
-        self._ended = threading.Event()
-
-    def __enter__(self) -> "_Watchdog":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-
-    def run(self) -> None:
-        before = 0
-        while not self._ended.wait(self.limits.stall):
-            if self.received - before < self.limits.slowest * self.limits.stall:
-                self.too_slow = True
-                for connected in self._sockets:
-                    with contextlib.suppress(OSError):
-                        connected.shutdown(socket.SHUT_RDWR)
-            before = self.received
-
-    def pool(self, base: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
-        """Returns a class of connection pools whose connections are watched."""
-        sockets = self._sockets
-
-        class Connection(base.ConnectionCls):  # type: ignore[misc, name-defined]
-            def connect(self) -> None:
-                super().connect()
-                sockets.append(self.sock)
-
-        return type(base.__name__, (base,), {"ConnectionCls": Connection})
-
-
-@contextlib.contextmanager
-def _opened(
-    address: str, headers: dict[str, str], watchdog: _Watchdog, limits: Limits, method: str = "GET"
-) -> Iterator[urllib3.BaseHTTPResponse]:
-    """Sends a request and follows redirects, through the proxy of the environment where there is one."""
-    url = urllib3.util.parse_url(address)
-    proxy = None if urllib.request.proxy_bypass(url.host or "") else urllib.request.getproxies().get(url.scheme or "")
-    manager = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
-    pools = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
-    manager.pool_classes_by_scheme = {scheme: watchdog.pool(pool) for scheme, pool in pools.items()}
-    with manager:
-        response = manager.request(
-            method,
-            address,
-            headers={"User-Agent": "hodor", "Accept-Encoding": "identity"} | headers,
-            timeout=limits.timeout,
-            retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=10),
-            preload_content=False,
-            decode_content=False,
-        )
-        try:
-            yield response
-        finally:
-            response.close()
-
-
-def _attempt(
-    address: str, part: Path, source: Source, hint: str, limits: Limits, stop: threading.Event
-) -> tuple[bool, bool]:
-    """Tries once to bring the part to its full length.
-
-    Returns:
-        Whether it was put together from several tries, and whether the server announced no length.
-    """
-    note = _read_note(part, address)
-    offset = _length(part) if note.get("validator") else 0
-    if offset and offset == note.get("total"):  # complete, but the call before ended ahead of the renaming
-        return True, False
-    headers = {"Range": f"bytes={offset}-", "If-Range": note["validator"]} if offset else {}
-    with _Watchdog(limits) as watchdog:
-        try:
-            with _opened(address, headers, watchdog, limits) as response:
-                offset, total = _start(address, response, part, note, offset)
-                if None not in (source.size, total) and total != source.size:
-                    _discard(part)
-                    raise HodorError(
-                        f"{address}: the server offers {total} bytes where {source.size} are expected; give a "
-                        f"mirror{hint}"
-                    )
-                free = shutil.disk_usage(part.parent).free
-                if total is not None and total - offset > free:
-                    raise HodorError(
-                        f"{part.parent}: {format_bytes(free)} are free, {format_bytes(total - offset)} more are needed "
-                        f"for {source.archive}; make room"
-                    )
-                write_json_atomic(_note(part), {"address": address, "validator": _validator(response), "total": total})
-                most = total or source.size or limits.unannounced
-                progress = Progress(_label(part), total, done=offset)
-                for block in _receive(address, response, part, offset, most, stop):
-                    watchdog.received += block
-                    progress.add(block)
-        except (LocationValueError, UnicodeError) as error:
-            raise HodorError(f"{address}: not an address ({error})") from error
-        except HTTPError as error:
-            reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-            if isinstance(reason, SSLError) and isinstance(reason.args[0], ssl.SSLCertVerificationError):
-                raise HodorError(f"{address}: the server's certificate is not valid ({reason})") from error
-            slow = f"less than {limits.slowest:.0f} bytes of content a second over {limits.stall:g} s"
-            raise _Again(slow if watchdog.too_slow else f"no connection: {reason}") from error
-    if total is not None and progress.count != total:
-        raise _Again(f"the connection ended after {progress.count} of {total} bytes")
-    progress.close()
-    return offset > 0, total is None
-
-
-def _start(
-    address: str, response: urllib3.BaseHTTPResponse, part: Path, note: dict, offset: int
-) -> tuple[int, int | None]:
-    """First byte that the response brings and length of the whole file (None: not announced)."""
-    status, headers = response.status, response.headers
-    if status == 416:  # our part is longer than the remote file, so it is of another file
-        _discard(part)
-        raise _Again("the remote file is shorter than before, starting anew")
-    if status in _TRANSIENT:
-        raise _Again(f"the server answered {status}", _retry_after(response))
-    if status not in (200, 206):
-        raise HodorError(f"{address}: the server answered {status} ({response.reason}); give a mirror")
-    if "html" in headers.get("Content-Type", ""):
-        raise HodorError(
-            f"{address}: the server sent a web page, not the file (a log-in, a notice, a moved file); open the address "
-            "in a browser, or give a mirror"
-        )
-    if status == 200:
-        return 0, _number(headers.get("Content-Length"))
-    first, _, total = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-    same = _validator(response) in (None, note.get("validator")) and total in ("*", str(note.get("total")))
-    if not offset or first.split("-")[0] != str(offset) or not same:
-        _discard(part)
-        raise _Again("the server sent another range or another file, starting anew")
-    return offset, note.get("total")
-
-
-def _receive(
-    address: str, response: urllib3.BaseHTTPResponse, part: Path, offset: int, most: int, stop: threading.Event
-) -> Iterator[int]:
-    """Writes what the server sends, `most` bytes of a file at most; yields the length of each block."""
-    count, head = offset, b""
-
-    def refuse(fault: str | None) -> None:
-        if fault:
-            _discard(part)
-            raise HodorError(f"{address}: the file {fault}; open the address in a browser, or give a mirror")
-
-    # Unbuffered: what a full disk did not take must not be tried again when the file is closed.
-    with open(part, "r+b" if offset else "wb", buffering=0) as file:
-        file.truncate(offset)
-        file.seek(offset)
-        while block := response.read1(_BLOCK, decode_content=False):
-            if stop.is_set():
-                raise Stopped
-            if not offset and len(head) < HEAD:
-                head += block[:HEAD]
-                refuse(wrong_head(head, part.stem) if len(head) >= HEAD else None)
-            count += len(block)
-            refuse(f"is longer than the {format_bytes(most)} announced or allowed" if count > most else None)
+    def run(self) -> dict[str, Any]:
+        """Tries until the part is whole; returns its size and sha256."""
+        failures, best = 0, self.length()
+        # The part may be wrong though the remote file is right: it was put together from several tries (joined), or the
+        # server announced no length, so that a broken connection looked like the end (open_ended).
+        joined = open_ended = False
+        while True:
             try:
-                view = memoryview(block)
-                while view:
-                    view = view[file.write(view) :]
-            except OSError as error:
-                raise HodorError(f"{part}: cannot be written ({error.strerror}); make room and call again") from error
-            yield len(block)
-        refuse(wrong_head(head, part.stem) if head else None)
-        os.fsync(file.fileno())
+                continued, open_ended = self.attempt()
+                joined |= continued
+                record, fault = compare(self.part, self.source, thorough=joined)
+                if fault is None:
+                    break
+                if not (joined or open_ended):
+                    self.refuse(fault)
+                self.discard()
+                joined = False
+                raise _Again(fault)
+            except _Again as again:
+                reached = self.length()
+                failures = 0 if reached >= best + self.limits.progress else failures + 1
+                best = max(best, reached)
+                if failures >= self.limits.attempts:
+                    raise HodorError(
+                        f"{self.address}: gave up after {failures} tries in a row ({again}); {format_bytes(reached)} "
+                        f"are kept in {self.part}: call again to continue, or give a mirror"
+                    ) from again
+                wait = self.limits.first_wait * 2 ** max(failures - 1, 0) * random.uniform(0.8, 1.2)
+                wait = min(max(wait, again.wait or 0.0), self.limits.longest_wait)
+                print(f"{self.label}: {again}; next try in {wait:.1f} s\n", end="", file=sys.stderr, flush=True)
+                if self.stop.wait(wait):
+                    raise Stopped from None
+        known = self.source.size or self.source.sha256 or self.source.md5
+        if open_ended and not (known or shows_its_end(self.part, self.source.archive)):
+            raise HodorError(
+                f"{self.part}: the server announced no length and no checksum is known, so that nothing shows whether "
+                f"the file is whole; compare it with its source and rename it to {self.part.stem}, or give a mirror"
+            )
+        return record
 
+    def attempt(self) -> tuple[bool, bool]:
+        """Tries once to complete the part.
 
-def _validator(response: urllib3.BaseHTTPResponse) -> str | None:
-    tag, changed = response.headers.get("ETag"), response.headers.get("Last-Modified")
-    # Weak tags promise the same meaning, not the same bytes. A date is exact to a second, in which a file that was changed
-    # just now may change again: it must be a minute old (RFC 9110, 8.8.2.2; RFC 7232 has the minute).
-    if tag and not tag.startswith("W/"):
-        return tag
-    try:
-        date, changed_at = map(email.utils.parsedate_to_datetime, (response.headers.get("Date"), changed))
-        return changed if (date - changed_at).total_seconds() >= 60 else None
-    except (TypeError, ValueError):
-        return None
+        Returns:
+            Whether it was put together from several tries, and whether the server announced no length.
+        """
+        note = self.read_note()
+        offset = self.length() if note else 0
+        if offset and offset == note["total"]:  # complete, but the call before ended ahead of the renaming
+            return True, False
+        headers = {"Range": f"bytes={offset}-", "If-Range": note["validator"]} if offset else {}
+        with Watchdog(self.limits) as watchdog:
+            try:
+                with connect(self.address, headers, watchdog, self.limits) as response:
+                    offset, total = self.start(response, note, offset)
+                    write_json_atomic(
+                        self.note, {"address": self.address, "validator": get_validator(response), "total": total}
+                    )
+                    progress = Progress(self.label, total, done=offset)
+                    for received in self.receive(
+                        response, offset, total or self.source.size or self.limits.unannounced
+                    ):
+                        watchdog.received += received
+                        progress.add(received)
+            except (LocationValueError, UnicodeError) as error:
+                raise HodorError(f"{self.address}: not an address ({error})") from error
+            except HTTPError as error:
+                reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+                if isinstance(reason, SSLError) and isinstance(reason.args[0], ssl.SSLCertVerificationError):
+                    raise HodorError(f"{self.address}: the server's certificate is not valid ({reason})") from error
+                slow = f"less than {self.limits.slowest:.0f} bytes of content a second over {self.limits.stall:g} s"
+                raise _Again(slow if watchdog.too_slow else f"no connection: {reason}") from error
+        progress.close()
+        return offset > 0, total is None
 
+    def start(self, response: urllib3.BaseHTTPResponse, note: dict, offset: int) -> tuple[int, int | None]:
+        """First byte that the response brings and length of the whole file (None: not announced)."""
+        status, headers = response.status, response.headers
+        if status == 416:  # the part is longer than the remote file, so it is of another file
+            self.discard()
+            raise _Again("the remote file is shorter than before, starting anew")
+        if status in _TRANSIENT:
+            raise _Again(f"the server answered {status}", get_retry_after(response))
+        if status not in (200, 206):
+            raise HodorError(f"{self.address}: the server answered {status} ({response.reason}); give a mirror")
+        if "html" in headers.get("Content-Type", ""):
+            self.refuse("is a web page (a log-in, a notice, a moved file)")
+        if status == 200:
+            offset, total = 0, parse_length(headers.get("Content-Length"))
+        else:
+            first, _, length = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+            same = get_validator(response) in (None, note.get("validator")) and length in ("*", str(note.get("total")))
+            if not offset or first.split("-")[0] != str(offset) or not same:
+                self.discard()
+                raise _Again("the server sent another range or another file, starting anew")
+            total = note["total"]
+        if None not in (self.source.size, total) and total != self.source.size:
+            self.refuse(f"has {total} bytes where {self.source.size} are expected")
+        free, needed = shutil.disk_usage(self.part.parent).free, (total or 0) - offset
+        if needed > free:
+            raise HodorError(
+                f"{self.part.parent}: {format_bytes(free)} are free, {format_bytes(needed)} more are needed for "
+                f"{self.part.stem}; make room"
+            )
+        return offset, total
 
-def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
-    try:
-        return urllib3.Retry().get_retry_after(response)
-    except (HTTPError, ValueError, OverflowError):
-        return None
+    def receive(self, response: urllib3.BaseHTTPResponse, offset: int, most: int) -> Iterator[int]:
+        """Writes what the server sends, up to `most` bytes of the file; yields the length of each block."""
+        count, head = offset, b""
+        # Unbuffered: what a full disk did not take must not be tried again when the file is closed.
+        with open(self.part, "r+b" if offset else "wb", buffering=0) as file:
+            file.truncate(offset)
+            file.seek(offset)
+            while block := response.read1(_BLOCK, decode_content=False):
+                if self.stop.is_set():
+                    raise Stopped
+                if not offset and len(head) < HEAD:
+                    head += block[:HEAD]
+                    self.refuse(wrong_head(head, self.part.stem) if len(head) >= HEAD else None)
+                count += len(block)
+                self.refuse(f"is longer than the {format_bytes(most)} announced or allowed" if count > most else None)
+                try:
+                    view = memoryview(block)
+                    while view:
+                        view = view[file.write(view) :]
+                except OSError as error:
+                    raise HodorError(
+                        f"{self.part}: cannot be written ({error.strerror}); make room, call again"
+                    ) from error
+                yield len(block)
+            self.refuse(wrong_head(head, self.part.stem) if head else None)
+            os.fsync(file.fileno())
 
+    def refuse(self, fault: str | None) -> None:
+        """Deletes the part and ends the download if something is wrong with the remote file."""
+        if fault:
+            self.discard()
+            raise HodorError(
+                f"{self.address}: the file {fault}; open the address in a browser, or give a mirror{self.hint}"
+            )
 
-def _number(text: str | None) -> int | None:
-    """A length in a header; None where it is none, or longer than any file."""
-    return int(text) if text and re.fullmatch("[0-9]{1,18}", text) else None
+    def read_note(self) -> dict[str, Any]:
+        """What an earlier call wrote of this address; empty if the part cannot be continued."""
+        try:
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+            fits = note["address"] == self.address and isinstance(note["validator"], str) and "total" in note
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return {}
+        return note if fits else {}
 
+    def discard(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
 
-def _label(part: Path) -> str:
-    """Data set and archive: several that are downloaded at once may have the same name."""
-    return f"{part.parent.name}/{part.stem}"
-
-
-def _note(part: Path) -> Path:
-    return part.with_name(part.name + ".json")
-
-
-def _read_note(part: Path, address: str) -> dict:
-    try:
-        note = json.loads(_note(part).read_text(encoding="utf-8"))
-        fits = note["address"] == address and isinstance(note["validator"], str)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
-    return note if fits else {}
-
-
-def _discard(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _note(part).unlink(missing_ok=True)
-
-
-def _length(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    def length(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0

@@ -13,7 +13,8 @@ import pytest
 
 from hodor.config.datasets import Source
 from hodor.data import download as module
-from hodor.data.download import Limits, download, remote_size
+from hodor.data.connection import Limits, Watchdog, get_retry_after, remote_size
+from hodor.data.download import download
 from hodor.errors import HodorError
 from tests.data.hostile_server import hostile_server, noise_zip
 
@@ -60,7 +61,7 @@ def waits(monkeypatch):
         return self.is_set()
 
     monkeypatch.setattr(threading.Event, "wait", wait)
-    monkeypatch.setattr(module._Watchdog, "start", lambda self: None)
+    monkeypatch.setattr(Watchdog, "start", lambda self: None)
     return found
 
 
@@ -119,7 +120,7 @@ def test_transient_answers_are_waited_for(get, server, monkeypatch):
     ],
 )
 def test_retry_after(value, least, most):
-    found = module._retry_after(SimpleNamespace(headers={"Retry-After": value} if value else {}))
+    found = get_retry_after(SimpleNamespace(headers={"Retry-After": value} if value else {}))
     assert found is least if least is None else least <= found <= most
 
 
@@ -182,7 +183,7 @@ def test_a_date_validates_only_when_it_is_a_minute_old(get, server, kind):
         (["endless-206"] * 50, {"sha256": "0" * 64}, "gave up after 4 tries.*sha256"),
         ([], {"sha256": "0" * 64}, r"train\.zip: the file sha256 [0-9a-f]{64} where 0{64} is expected"),
         ([], {"md5": "0" * 32}, "md5 [0-9a-f]{32} where 0{32} is expected.*; by the lock"),
-        ([], {"size": 5}, rf"offers {len(CONTENT)} bytes where 5 are expected.*; by the lock"),
+        ([], {"size": 5}, rf"has {len(CONTENT)} bytes where 5 are expected.*; by the lock"),
     ],
 )
 def test_what_cannot_be_had_is_one_error(get, server, tmp_path, script, known, message):

@@ -28,7 +28,7 @@ from hodor.config.loading import load
 from hodor.data import fetch as module
 from hodor.data import synthetic
 from hodor.data.checksums import LockFile
-from hodor.data.download import Limits
+from hodor.data.connection import Limits
 from hodor.data.fetch import fetch
 from hodor.data.prepare import prepare
 from hodor.data.progress import Progress
@@ -192,7 +192,7 @@ def test_mirror_that_changes_while_it_is_copied_is_refused(mirror, out, monkeypa
             file.write(b"more")
         original(descriptor)
 
-    monkeypatch.setattr(module.os, "fsync", grow)
+    monkeypatch.setattr("hodor.data.obtain.os.fsync", grow)
     with pytest.raises(HodorError, match="changed while it was copied"):
         fetch(stamp(mirror), out)
     assert NAMES[0] not in visible(out) and "archives.json" not in visible(out)
@@ -413,7 +413,7 @@ def test_archives_go_where_the_workflow_looks(place, server, capsys, monkeypatch
 def test_published_checksums_are_enforced(place, root, server):
     """The small archives are not the official ones, which the table knows by size, sha256 or md5."""
     shutil.copy(root / "config/datasets.csv", place / "config/datasets.csv")
-    for dataset, message in (("davis2016", "md5 .* where 0cb3cf9c"), ("resnet-imagenet", "offers .* bytes where")):
+    for dataset, message in (("davis2016", "md5 .* where 0cb3cf9c"), ("resnet-imagenet", "has .* bytes where")):
         with pytest.raises(HodorError, match=message):
             fetch_command([dataset], scale="paper", mirror=server.address)
         assert visible(place / "data/paper/archives" / dataset) == []
