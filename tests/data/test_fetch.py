@@ -543,7 +543,6 @@ def test_evil_archives_of_a_server_write_nothing(place, server, content, message
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--out", "x"], "--out belongs to --stamp"),
         (["davis", "--scale", "paper", "--mirror", "~nouser"], "mirror: '~nouser' is neither a folder nor"),
         (["davis", "--scale", "paper", "--mirror", "a\0b"], "mirror: 'a\\x00b' is neither a folder nor"),
         (["data", "--scale", "paper"], "'data' is none of"),
