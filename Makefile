@@ -11,7 +11,7 @@ TABLES := $(foreach table,ablation comparison extended,results/$(table)_table.cs
 # Commands find the environment without activation; tools that they call (dvc calls snakemake) find each other.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help reproduce install test test-long restore schema format clean
+.PHONY: help reproduce install test test-long golden restore schema format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -37,6 +37,9 @@ test: $(BIN)/.installed  ## all tests but the long ones
 
 test-long: $(BIN)/.installed .venv/cluster/.installed  ## all tests
 	@python -m pytest -m "long or not long"
+
+golden: $(BIN)/.installed  ## write golden values anew after a recipe's version was raised
+	@python -m tests.golden
 
 # Beside the environment: a plugin in it makes every start of Snakemake slower. Slurm itself is the system's (docs/cluster.md).
 .venv/cluster/.installed: tests/cluster/requirements.txt $(BIN)/.installed

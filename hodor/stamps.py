@@ -2,14 +2,15 @@
 
 A stamp holds the slice of the configuration that the step uses and the versions of its recipes
 (`hodor.config.recipes`). It is an input of the step's rule, and the step reads its settings from it and from nowhere
-else, so that what is compared is what is used. Snakemake compares small inputs by content: a step runs again exactly when its stamp says something new. The
-Snakefile writes them whenever it is parsed, which must not touch a file whose content stays.
+else, so that what is compared is what is used. Snakemake compares small inputs by content: a step runs again exactly
+when its stamp changed.
 
 What a data set consists of is part of the stamps of the steps that read it (`data`), as a hash of where it comes from
 and of the recipe that prepares it. Those steps therefore need not run again when the same data set is made again.
 """
 
 import csv
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from hodor.config.packs import PackId
 from hodor.config.recipes import layout_of, versions
 from hodor.config.schema import TABLES
 from hodor.errors import HodorError
-from hodor.provenance import json_text, sha256_file, sha256_json, write_text_atomic
+from hodor.provenance import json_text, read_json, sha256_file, sha256_json, write_json_atomic, write_text_atomic
 
 _SHOWN = {"label", "options", "note", "weights", "compare", "source", "licence"}
 """Keys of a row that its tables show."""
@@ -42,6 +43,7 @@ class Stamps:
         self.scale = config.scale.name
         self._data = cache(self._hash_data)
         self.contents = self._contents()
+        self._digests: dict[str, str] = {}
 
     def _contents(self) -> dict[str, dict[str, Any]]:
         stamps: dict[str, dict[str, Any]] = {}
@@ -65,12 +67,38 @@ class Stamps:
         stamps["render"] = self.render()
         return stamps
 
-    def write(self, folder: Path = Path()) -> None:
-        """Writes every stamp below the working directory `folder`, leaving files with the same content alone."""
-        for name, content in self.contents.items():
-            _write_changed(folder / paths.stamp(self.scale, name), content)
-        # The tables in results/ and the pages in reports/ are those of this scale from now on.
-        _write_changed(folder / paths.configured(), {"scale": self.scale})
+    def path(self, name: str) -> Path:
+        """File of a stamp. Its name holds the digest, so that no run with other settings ever reads or changes it."""
+        return paths.stamp(self.scale, name, self.digest(name))
+
+    def digest(self, name: str) -> str:
+        """sha256 of a stamp's canonical content, which every record made with it names."""
+        if name not in self._digests:
+            self._digests[name] = sha256_json(self.contents[name])
+        return self._digests[name]
+
+    def write(self, folder: Path = Path(), *, present: bool = True) -> None:
+        """Write the stamps that are missing below the working directory `folder`.
+
+        A stamp that takes the place of another one becomes newer than the results made with that one, by which
+        Snakemake sees that they are out of date.
+
+        Args:
+            present: whether a run with these settings starts. False: a dry run, or a job of a run.
+        """
+        at = folder / paths.stamps(self.scale) / "present.json"
+        try:
+            before = read_json(at)
+        except HodorError:
+            before = {}
+        digests = {name: self.digest(name) for name in self.contents}
+        for name, digest in digests.items():
+            path = folder / self.path(name)
+            if write_if_changed(path, json_text(self.contents[name])) or before.get(name) == digest:
+                continue
+            os.utime(path)
+        if present and before != digests:
+            write_json_atomic(at, digests)
 
     def fetch(self, dataset: str) -> dict[str, Any]:
         """Where a data set's archives come from. The mirror is not part of it: moving it changes no archive."""
@@ -262,14 +290,15 @@ class Stamps:
         return sha256_json({"origin": self._identity(dataset), "recipes": recipes})
 
 
-def _write_changed(path: Path, content: dict[str, Any]) -> None:
-    text = json_text(content)
+def write_if_changed(path: Path, text: str) -> bool:
+    """Write a text file unless it has this content already; returns whether it was written."""
     try:
         if path.read_text(encoding="utf-8") == text:
-            return
+            return False
     except (OSError, UnicodeDecodeError):
-        pass  # not there, or broken: write it
+        pass  # missing or broken: write it
     write_text_atomic(path, text)
+    return True
 
 
 def _published(path: Path) -> list[dict[str, str]]:

@@ -137,7 +137,7 @@ def test_a_step_resolves_the_settings_that_the_workflow_uses(here, entry, comman
     stamps = Stamps(load(here / "config", {"scale": "tiny", "seeds": seeds}), here)
     stamps.write()
     assert run(*arguments, "--scale", "tiny") == 0
-    assert run(*arguments, "--stamp", paths.stamp("tiny", name)) == 0
+    assert run(*arguments, "--stamp", stamps.path(name)) == 0
     assert calls[0] == calls[1]
     stamp = next(argument for argument in calls[0] if isinstance(argument, dict))
     assert stamp["sha256"] == sha256_json(stamps.contents[name])
@@ -230,7 +230,7 @@ def test_score_of_masks_of_any_origin(entry, tmp_path):
 
 
 def test_released_weights_are_converted_by_train(here, entry, capsys):
-    calls = entry("models.original.released", "adopt")
+    calls = entry("models.checkpoints.load", "adopt")
     assert run("train", "stcn-released", "--scale", "tiny") == 1
     assert "stcn_s0.pth" in capsys.readouterr().err
     paths.weights().mkdir(parents=True)

@@ -155,7 +155,7 @@ def test_wrong_method_options_are_named_with_row_and_file(folder):
             "init: hodor-non-coco",
             "hodor-none-cyclic.init: 'hodor-non-coco' is none of",
         ),
-        ("init: hodor-none-coco", "init: hodor-none-cyclic", "start from each other in a circle"),
+        ("init: hodor-none-coco", "init: hodor-none-cyclic", "start from each other in a cycle"),
         (
             "tables: [ablation]",
             "tables: [ablations]",

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 ORDER = (
-    ("errors", "paths", "locks", "attention", "attention_folded"),
+    ("attention_folded",),
+    ("errors", "paths", "locks", "attention"),
     ("provenance",),
     ("config", "gpus"),
     ("stamps",),
     ("records",),
-    ("workflow", "device", "allocator", "data"),
+    ("workflow", "device", "data"),
     ("models",),
     ("training", "inference"),
     ("scoring",),

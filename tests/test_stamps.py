@@ -251,24 +251,46 @@ def test_another_address_fetches_again_and_trains_nothing(root, tmp_path):
     assert {name for name in after if after[name] != before[name]} == {"fetch-coco"}
 
 
-def test_only_what_changed_is_written(root, tmp_path):
-    stamps(root).write(tmp_path)
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.json")}
+def times(folder: Path) -> dict[str, int]:
+    """Stamp file -> time of its last change, which is set back to 1."""
+    files = {path: path.stat().st_mtime_ns for path in (folder / paths.stamps("tiny")).glob("*-*.json")}
     for path in files:
         os.utime(path, ns=(1, 1))
-    broken = tmp_path / paths.stamp("tiny", "tabulate-extended")
+    return {path.name.rpartition("-")[0]: at for path, at in files.items() if at != 1}
+
+
+def test_only_changed_stamps_become_new(root, tmp_path):
+    stamps(root).write(tmp_path)
+    assert times(tmp_path).keys() == stamps(root).contents.keys()
+    broken = tmp_path / stamps(root).path("tabulate-extended")
     broken.write_text("{")
-    stamps(root, overrides={"stages.cyclic.steps": 5}).write(tmp_path)
-    written = {path.stem for path in files if path.stat().st_mtime_ns != 1}
-    # The extended table is written because its file was broken.
-    assert written == {f"train-hodor-{kind}-cyclic-seed0" for kind in ("none", "hard", "soft")} | tables()
-    assert read_stamp(broken)["step"] == "tabulate"
+    stamps(root).write(tmp_path)
+    assert set(times(tmp_path)) == {"tabulate-extended"} and read_stamp(broken)["step"] == "tabulate"
+    other = stamps(root, overrides={"stages.cyclic.steps": 5})
+    other.write(tmp_path)
+    cyclic = {f"train-hodor-{kind}-cyclic-seed0" for kind in ("none", "hard", "soft")}
+    expected = cyclic | tables("ablation", "comparison", "costs", "claims")
+    assert set(times(tmp_path)) == expected
+    # Back to the first settings: their stamps are newer than what the second ones made.
+    stamps(root).write(tmp_path)
+    assert set(times(tmp_path)) == expected
+
+
+def test_a_dry_run_changes_nothing_that_another_run_reads(root, tmp_path):
+    stamps(root).write(tmp_path)
+    times(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    stamps(root, overrides={"stages.cyclic.steps": 5}).write(tmp_path, present=False)
+    assert {path: path.read_bytes() for path in before} == before
+    times(tmp_path)
+    stamps(root).write(tmp_path)
+    assert times(tmp_path) == {}
 
 
 def test_digest_in_the_tables_is_that_of_the_file(root, tmp_path):
     made = stamps(root)
     made.write(tmp_path)
-    read = read_stamp(tmp_path / paths.stamp("tiny", "train-hodor-soft-coco-seed0"))
+    read = read_stamp(tmp_path / made.path("train-hodor-soft-coco-seed0"))
     digests = made.contents["tabulate-ablation"]["settings"]["stamps"]
     assert digests["hodor-soft-coco/seed0/train"] == read["sha256"]
 
@@ -377,3 +399,15 @@ def test_records_of_the_old_layout_are_not_up_to_date(root, tmp_path):
     path.write_text(json.dumps(old))
     with pytest.raises(HodorError, match="stamp.json.*recipes"):
         read_stamp(path)
+
+
+def test_a_stamp_is_newer_than_a_result_of_another_one_whatever_the_clocks_say(root, tmp_path):
+    made, other = stamps(root), stamps(root, overrides={"stages.images.steps": 9})
+    make_run(tmp_path, made, "hodor-soft-coco")
+    record = tmp_path / paths.run("tiny", "hodor-soft-coco", 0) / "train.json"
+    os.utime(record, (2e9, 2e9))
+    for present, newer in ((made, False), (other, True)):
+        present.write(tmp_path)
+        Records(present, tmp_path).date_stamps()
+        stamp = tmp_path / present.path("train-hodor-soft-coco-seed0")
+        assert (stamp.stat().st_mtime > record.stat().st_mtime) == newer

@@ -170,7 +170,7 @@ def _prepare(options: Namespace) -> None:
     stamp = _settings(options, "prepare", f"prepare-{options.dataset}")
     scale, dataset = stamp["scale"], options.dataset
     weights = dataset in WEIGHT_SETS
-    module, name = ("models.original.prepare", "prepare_weights") if weights else ("data.prepare", "prepare")
+    module, name = ("models.checkpoints.weight_sets", "prepare_weights") if weights else ("data.prepare", "prepare")
     folders = paths.archives(scale, dataset), paths.dataset(scale, dataset), paths.manifest(scale, dataset)
     _entry(module, name)(stamp, *folders)
     record_making(folders[2].with_suffix(".provenance.json"))
@@ -219,7 +219,7 @@ def _adopt(stamp: dict[str, Any], out: Path, config: Path) -> None:
     checkpoint = load(config, {"rows": "all"}).checkpoints.get(row)
     if checkpoint is None:
         raise _absent(file)
-    _entry("models.original.released", "adopt")(stamp, checkpoint, out)
+    _entry("models.checkpoints.load", "adopt")(stamp, checkpoint, out)
 
 
 def _absent(file: str) -> HodorError:

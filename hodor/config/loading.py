@@ -81,7 +81,7 @@ class Config:
         return tuple(id for id in self.scale.benchmarks if not self._was_trained_on(row, id))
 
     def secret(self) -> tuple[str, ...]:
-        """The scale's benchmarks whose truth a server has."""
+        """The scale's benchmarks whose ground truth only a server has."""
         return tuple(id for id in self.scale.benchmarks if is_secret(id, self.scale.edition))
 
     def _was_trained_on(self, row: str, benchmark: str) -> bool:
@@ -93,7 +93,7 @@ class Config:
         return entry.split == HOLDOUT and any(source.split != REST for source in sources)
 
     def trained_on(self, row: str) -> str:
-        """Training data of a row in words, in order: `pretrained backbone, then coco/train2017 (subset)`."""
+        """Training data of a row for tables, in order: `pretrained backbone, then coco/train2017 (subset)`."""
         if self.rows[row].weights is not None:
             return "by its authors"
         parts: list[str] = []
@@ -129,7 +129,7 @@ class Config:
         return {id.name: id for row in rows for id in packs(self.stage(row))}
 
     def plain(self, row: str) -> tuple[str, ...]:
-        """Those of `datasets` that training the row reads as they are, not out of packs."""
+        """Those of `datasets` that training the row reads directly, not from packs."""
         packed = {id.dataset for id in self.packs(row).values()}
         return tuple(name for name in self.datasets(row) if name not in packed)
 
@@ -220,7 +220,7 @@ def _server_scores(folder: Path, scale: str, scales: list[str], rows: dict[str, 
 
 
 def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
-    """Ids of the rows that `wanted` names, by id or as a group."""
+    """Ids of the rows that `wanted` names, by id or by group."""
     groups = {"all": set(rows), "main": {id for id in rows if _is_main(id, rows)}}
     for table in TABLES:
         groups[table] = {id for id, row in rows.items() if table in row.tables}
@@ -233,7 +233,7 @@ def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
 
 
 def _is_main(id: str | None, rows: dict[str, Row]) -> bool:
-    """Whether a row is in a table of the paper, or costs no training: neither its own nor that of another such row."""
+    """Whether a row is in a table of the paper, or needs no further training, its own or that of a parent."""
     if id is None or set(rows[id].tables) != {"extended"}:
         return True
     return rows[id].stage is None and _is_main(rows[id].init, rows)
@@ -277,7 +277,7 @@ def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[s
         seen, parent = {id}, row.init
         while parent is not None:
             if parent in seen:
-                raise HodorError(f"{name}: {id}.init: the rows start from each other in a circle")
+                raise HodorError(f"{name}: {id}.init: the rows start from each other in a cycle")
             seen.add(parent)
             parent = rows[parent].init if parent in rows else None
     for group in ("all", "main", *TABLES, *RULES):
@@ -303,7 +303,7 @@ def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[s
 
 
 def _mirror(mirror: str | None) -> str | None:
-    """The mirror as an absolute path, so that a step that runs elsewhere finds it; URLs as they are."""
+    """The mirror as an absolute path, for steps that run elsewhere; URLs are kept."""
     if mirror is None or "://" in mirror:
         return mirror
     path = Path(mirror).expanduser().resolve()

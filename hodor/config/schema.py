@@ -1,7 +1,4 @@
-"""What the files of config/ may say: the keys of config.yaml, rows.yaml and scales/<scale>.yaml, each with its meaning.
-
-`hodor.config.load` reads the files and checks them against each other.
-"""
+"""Models of config.yaml, rows.yaml and scales/<scale>.yaml. `hodor.config.loading` checks them against each other."""
 
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -25,7 +22,7 @@ RULES = (
 
 
 class Settings(BaseModel):
-    """config/config.yaml, and what `snakemake --config` may set: which scale and which part of it."""
+    """config/config.yaml and `snakemake --config`: which scale, and which part of it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -39,9 +36,9 @@ class Settings(BaseModel):
         None,
         description="folder on the disk of the machine that trains: packs are copied there first (docs/cluster.md)",
     )
-    overrides: dict[str, Any] = Field({}, description="dotted keys of the scale and the values that they get instead")
+    overrides: dict[str, Any] = Field({}, description="dotted keys of the scale -> other values")
     execution: Execution = Field(
-        Execution(), description="how trainings are executed; changes no result but in rounding"
+        Execution(), description="how trainings are executed; changes results by rounding only"
     )
 
     @field_validator("rows", mode="before")
@@ -54,7 +51,7 @@ class Settings(BaseModel):
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, value: Any) -> Any:
-        # The command line hands over text: seeds=0 and seeds=0,1 must mean what they mean in a file.
+        # The command line passes text: seeds=0 and seeds=0,1 must mean the same as in a file.
         if isinstance(value, str):
             parts = [part.strip() for part in value.split(",") if part.strip()]
             return None if value.lower() in ("", "null", "none") else parts
@@ -67,7 +64,7 @@ class Settings(BaseModel):
 
 
 class InferenceRule(BaseModel):
-    """Inference settings for some rows or benchmarks alone; what is not named applies to all."""
+    """Inference settings for some rows or benchmarks; a key that is absent applies to all."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -78,7 +75,7 @@ class InferenceRule(BaseModel):
     set: dict[str, Any] = Field(min_length=1, description="settings of `inference` and their values")
 
     def applies(self, id: str, row: "Row", benchmark: str) -> bool:
-        """Whether the rule is for this row on this benchmark."""
+        """Whether the rule applies to this row on this benchmark."""
         chosen = ((self.methods, row.method), (self.stages, row.stage), (self.rows, id), (self.benchmarks, benchmark))
         return all(allowed is None or value in allowed for allowed, value in chosen)
 
@@ -137,8 +134,8 @@ class Scale(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="that of the file")
-    title: str = Field(description="the scale's name in tables and pages")
-    caption: str = Field(description="what the numbers of this scale say and do not say; stands under every table")
+    title: str = Field(description="name of the scale in tables and pages")
+    caption: str = Field(description="what the numbers of this scale show and do not show; below every table")
     edition: Literal[EDITIONS]
     generated: GeneratedOptions | None = Field(None, description="for the edition `generated`, and only for it")
     datasets: list[Literal[tuple(ARCHIVES)]] = Field(min_length=1)

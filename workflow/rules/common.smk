@@ -1,4 +1,9 @@
 # Input functions that several rule files share.
+def stamp(name):
+    """Input function of a step's stamp: its name with the wildcards filled in."""
+    return lambda wildcards: RECORDS.stamps.path(name.format(**wildcards))
+
+
 def records_of(row, seed):
     """Records of the masks and scores of one run."""
     return [

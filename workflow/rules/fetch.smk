@@ -7,7 +7,7 @@ localrules:
 
 rule fetch:
     input:
-        stamp=paths.stamp(SCALE, "fetch-{dataset}"),
+        stamp=stamp("fetch-{dataset}"),
     output:
         paths.fetched(SCALE, "{dataset}"),
     log:

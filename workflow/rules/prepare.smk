@@ -2,7 +2,7 @@
 # (hodor/records.py), so that an archive fetched again, or a data set extracted again, trains nothing again.
 rule prepare:
     input:
-        stamp=paths.stamp(SCALE, "prepare-{dataset}"),
+        stamp=stamp("prepare-{dataset}"),
         archives=paths.fetched(SCALE, "{dataset}"),
     output:
         manifest=paths.manifest(SCALE, "{dataset}"),
@@ -18,7 +18,7 @@ rule prepare:
 # What a training stage that says `packed` reads: decoded pixels in few files.
 rule pack:
     input:
-        stamp=paths.stamp(SCALE, "pack-{pack}"),
+        stamp=stamp("pack-{pack}"),
         data=lambda wildcards: RECORDS.pack_data(wildcards.pack),
     output:
         manifest=paths.packed_manifest(SCALE, "{pack}"),

@@ -19,7 +19,7 @@ PAGE_FOLDERS = ["figures", "runs"]
 
 rule tabulate:
     input:
-        stamp=paths.stamp(SCALE, "tabulate-{table}"),
+        stamp=stamp("tabulate-{table}"),
         runs=lambda wildcards: runs_of(wildcards.table),
         predictions=lambda wildcards: predictions_of(wildcards.table),
     output:
@@ -43,7 +43,7 @@ for table in ("extended", "costs"):
         name:
             f"tabulate_{table}"
         input:
-            stamp=paths.stamp(SCALE, f"tabulate-{table}"),
+            stamp=stamp(f"tabulate-{table}"),
             runs=runs_of(table),
             predictions=predictions_of(table),
         output:
@@ -61,7 +61,7 @@ for table in ("extended", "costs"):
 # Every claim of the poster gets a verdict from the rows that it is about.
 rule claims:
     input:
-        stamp=paths.stamp(SCALE, "claims"),
+        stamp=stamp("claims"),
         runs=runs_of("claims"),
         predictions=predictions_of("claims"),
     output:
@@ -76,7 +76,7 @@ rule claims:
 
 rule render:
     input:
-        stamp=paths.stamp(SCALE, "render"),
+        stamp=stamp("render"),
         tables=[paths.results(SCALE) / name for table in FILES for name in FILES[table]],
         masks=[
             paths.prediction(SCALE, row, seed, benchmark) / "masks"
@@ -131,7 +131,7 @@ for name, copies in PUBLISHED.items():
         name:
             f"publish_{name}"
         input:
-            configured=paths.configured(),
+            marker=mark_published(SCALE, name, copies),
             sources=list(copies),
         output:
             [directory(copy) if copy.name in PAGE_FOLDERS else copy for copy in copies.values()],

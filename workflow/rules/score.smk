@@ -6,7 +6,7 @@ SCORES = [PREDICTION / name for name in ("score.json", "per_frame.csv", "per_obj
 
 rule score:
     input:
-        stamp=paths.stamp(SCALE, "score-{benchmark}"),
+        stamp=stamp("score-{benchmark}"),
         masks=PREDICTION / "masks.json",
         folder=PREDICTION / "masks",
         data=lambda wildcards: RECORDS.score_data(wildcards.row, wildcards.seed, wildcards.benchmark),
@@ -26,7 +26,7 @@ rule score:
 
 rule submit:
     input:
-        stamp=paths.stamp(SCALE, "score-{benchmark}"),
+        stamp=stamp("score-{benchmark}"),
         masks=PREDICTION / "masks.json",
         folder=PREDICTION / "masks",
         data=lambda wildcards: RECORDS.score_data(wildcards.row, wildcards.seed, wildcards.benchmark),

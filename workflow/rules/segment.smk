@@ -1,7 +1,7 @@
 # A row segments a benchmark.
 rule segment:
     input:
-        stamp=paths.stamp(SCALE, "segment-{row}-seed{seed}-{benchmark}"),
+        stamp=stamp("segment-{row}-seed{seed}-{benchmark}"),
         weights=paths.run(SCALE, "{row}", "{seed}") / "model.safetensors",
         data=lambda wildcards: RECORDS.segment_data(wildcards.row, wildcards.seed, wildcards.benchmark),
     output:

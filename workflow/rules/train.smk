@@ -3,7 +3,7 @@
 # training everything that the targets need is fetched, prepared and packed, so that a bad archive costs no GPU hours.
 rule train:
     input:
-        stamp=paths.stamp(SCALE, "train-{row}-seed{seed}"),
+        stamp=stamp("train-{row}-seed{seed}"),
         data=lambda wildcards: RECORDS.train_data(wildcards.row, wildcards.seed, requested(workflow)),
         init=lambda wildcards: [
             paths.run(SCALE, parent, wildcards.seed) / "model.safetensors"
