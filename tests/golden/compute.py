@@ -270,6 +270,7 @@ class Golden:
         benchmark, runs, digests = "davis2017-val", self._new(), {}
         rows = {
             row: {"label": row, "options": {}, "note": "", "trained_on": "nothing", "selected": row != "absent"}
+            | {"present": True, "weights": None}
             for row in ("near", "far", "absent")
         }
         for number, (row, seed) in enumerate((row, seed) for row in ("near", "far") for seed in (0, 1)):
@@ -303,6 +304,7 @@ class Golden:
             "rows": rows,
             "init": init,
             "seeds": [0, 1],
+            "seeds_of": dict.fromkeys(init, [0, 1]),
             "benchmarks": [benchmark],
             "scored": dict.fromkeys(init, [benchmark]),
             "server_scores": [],
@@ -320,7 +322,7 @@ class Golden:
             tabulate({"settings": settings | {"table": table}}, runs, runs)
         claims({"settings": settings | {"table": "claims"}}, runs, runs)
         values = {}
-        for path in sorted(runs.glob("*.csv")):
+        for path in sorted(runs.glob("*_table.csv")):
             with open(path, newline="") as file:
                 values[path.name] = [
                     {key: _number(cell) for key, cell in row.items() if cell and key != "manifest"}
