@@ -41,11 +41,9 @@ from hodor.doctor.trial import with_objects
 from hodor.models.base import Method, build_method, without_starting_weights
 from hodor.provenance import commit, peak_memory_mib, write_text_atomic
 from hodor.training.distributed import World
-from hodor.training.micro_batches import Gradients
-from hodor.training.optimisers import build_optimiser, set_learning_rate
-from hodor.training.run import CLIPS
-from hodor.training.signals import StopRequest
-from hodor.training.transfer import on_device
+from hodor.training.gradients import Gradients
+from hodor.training.optim import build_optimiser, set_learning_rate
+from hodor.training.trainer import CLIPS, on_device
 
 # 10^12 operations a second, dense, as the makers' data sheets give them: bfloat16, TF32, float32.
 PEAKS = {
@@ -65,9 +63,7 @@ class Way:
         self, method: Method, stage: StageOptions, device: torch.device, precision: str, *, tuned: bool
     ) -> None:
         self.method, self.stage, self.device, self.precision, self.tuned = method, stage, device, precision, tuned
-        self.gradients = Gradients(
-            method, World(), micro_batch=None, seed=0, device=device, precision=precision, title="step speed"
-        )
+        self.gradients = Gradients(method, World(), micro_batch=None, seed=0, device=device, precision=precision)
         self.optimiser = build_optimiser(method, stage, device if tuned else torch.device("cpu"))
         self.taken, self.losses = 0, []
 
@@ -79,7 +75,7 @@ class Way:
 
     def step(self, clip: Clip) -> None:
         set_learning_rate(self.optimiser, 1e-5)
-        values, _ = self.gradients.compute(clip, self.taken, StopRequest())
+        values = self.gradients.compute(clip, self.taken)
         if self.stage.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.stage.gradient_clip)
         self.optimiser.step()

@@ -28,7 +28,7 @@ from hodor.reporting.samples import bootstrap_line
 from hodor.reporting.words import provenance_lines, scale_statement
 from hodor.scoring.statistics import Comparison, estimate
 from hodor.training.log import duration
-from hodor.training.schedules import learning_rate
+from hodor.training.optim import learning_rate
 
 PAIRS = (
     ("hodor-soft-coco", "hodor-none-coco"),

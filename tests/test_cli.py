@@ -104,7 +104,7 @@ def test_prepare(stamp, entry, tmp_path):
 
 
 def test_train_sets_the_threads_of_its_stamp(stamp, entry, tmp_path):
-    calls = entry("training.run", "train")
+    calls = entry("training.trainer", "train")
     (tmp_path / "coco").mkdir()
     path = stamp("train", datasets=["coco"], threads=3)
     assert run("train", "--stamp", path, "--data", tmp_path, "--out", "o", "--init", "w") == 0
@@ -117,7 +117,7 @@ def test_train_sets_the_threads_of_its_stamp(stamp, entry, tmp_path):
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_a_gpu_is_taken_before_torch_looks_for_one(device, stamp, entry, tmp_path):
-    entry("training.run", "train")
+    entry("training.trainer", "train")
     entry("inference.segment", "segment")
     taken = entry("gpus", "take")
     (tmp_path / "coco").mkdir()

@@ -164,7 +164,7 @@ def _track(options: argparse.Namespace) -> None:
     if options.fps is not None and options.fps <= 0:
         raise HodorError(f"--fps {options.fps:g}: must be above 0")
     if options.device != "cpu":
-        take(mend="; --device cpu needs none")
+        take(advice="; --device cpu needs none")
     track_video(
         options.video,
         options.mask,

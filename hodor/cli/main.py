@@ -217,12 +217,12 @@ def _train(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     _limit_threads(stamp)
     execution = _entry("config.execution", "Execution").of_arguments(options)
     if execution.processes > 1 and "RANK" not in os.environ:  # torchrun sets it in the processes that it starts
-        sys.exit(_entry("training.launch", "launch")(execution.processes, options.given))
+        sys.exit(_entry("training.distributed", "launch")(execution.processes, options.given))
     _choose_gpu(stamp)
     data = options.data
     if scratch := os.environ.get("HODOR_SCRATCH"):  # where to read from, not what is read: no part of the stamp
         data = _entry("data.scratch", "staged")(data, stamp["settings"].get("packs", ()), scratch)
-    _entry("training.run", "train")(stamp, data, options.out, options.init, execution)
+    _entry("training.trainer", "train")(stamp, data, options.out, options.init, execution)
 
 
 def _segment(options: argparse.Namespace, stamp: dict[str, Any]) -> None:

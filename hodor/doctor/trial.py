@@ -1,6 +1,6 @@
 """A few training steps of a row on the machine at hand, and what the whole training would take there.
 
-The steps are those of `hodor.training.run.Run`, in a process of their own: one row's memory is not another's, and a row
+The steps are those of `hodor.training.trainer.Trainer`, in a process of their own: one row's memory is not another's, and a row
 that does not fit ends its own process alone.
 """
 
@@ -23,7 +23,7 @@ from hodor.doctor.cost import clip_of
 from hodor.errors import HodorError
 from hodor.models.base import build_method, without_starting_weights
 from hodor.provenance import peak_memory_mib
-from hodor.training.run import Run
+from hodor.training.trainer import Trainer
 
 # Steps left out of the mean where there are enough: the first ones choose kernels and fill buffers.
 WARM_UP = 3
@@ -60,7 +60,7 @@ class Tried:
     error: str = ""
 
 
-class _Trial(Run):
+class _Trial(Trainer):
     """A run that notes when it asks for clips, and ends when its time is over."""
 
     def __init__(self, *arguments: Any, seconds: float, **settings: Any) -> None:
@@ -84,6 +84,9 @@ class _Trial(Run):
             self.steps.append((now - asked, got - asked))
             if now > end:
                 return
+
+    def _largest(self) -> Clip:
+        return super()._largest() if self.data else next(self._synthetic())
 
     def _synthetic(self) -> Iterator[Clip]:
         clip = with_objects(clip_of(self.options, batch=self.options.batch, device="cpu"))

@@ -14,7 +14,7 @@ from hodor.data.prepare import prepare
 from hodor.provenance import sha256_json
 from hodor.records import Records
 from hodor.stamps import Stamps
-from hodor.training.run import train
+from hodor.training.trainer import train
 
 ROW = "hodor-soft-coco"
 OVERRIDES = {"scale": "tiny", "rows": f"{ROW},copy-first-mask", "overrides": {"stages.images.packed": {}}}

@@ -278,7 +278,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path, moving, write_video, smal
 
 def test_no_step_of_the_workflow_imports_av():
     """Training, segmenting, scoring and even the tracker's API run where there is no PyAV."""
-    modules = "hodor.training.run, hodor.inference.segment, hodor.scoring.score, hodor.inference.track_video"
+    modules = "hodor.training.trainer, hodor.inference.segment, hodor.scoring.score, hodor.inference.track_video"
     code = f"import sys, {modules}; print('av' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

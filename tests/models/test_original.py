@@ -20,7 +20,7 @@ from hodor.models.original.convert import convert_to_original, convert_to_ours
 from hodor.models.original.formats import FORMATS, recognise
 from hodor.models.original.prepare import prepare_weights
 from hodor.models.original.weight_sets import save_weights
-from hodor.training.run import train
+from hodor.training.trainer import train
 
 NARROW = {
     "backbone": "swin",

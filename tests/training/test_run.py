@@ -14,8 +14,8 @@ from hodor.data.batches import PlannedClips
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_model, read_weights
 from hodor.models.hodor.method import Hodor
-from hodor.training.checkpoints import Checkpoints
-from hodor.training.run import train
+from hodor.training.checkpoint import Checkpoints
+from hodor.training.trainer import train
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -105,7 +105,7 @@ def test_other_settings_never_continue_old_weights(world, stamp, tmp_path, capsy
     kill_after("step-00000003.pt", stamp(), world, tmp_path / "changed")
     changed = stamp(stage={"learning_rate": 0.002})
     train(changed, world, tmp_path / "changed")
-    assert "of other settings or data" in capsys.readouterr().err
+    assert "checkpoint of other settings" in capsys.readouterr().err
     train(changed, world, tmp_path / "fresh")
     assert_same_weights(tmp_path / "changed", tmp_path / "fresh")
 
@@ -116,7 +116,7 @@ def test_a_broken_checkpoint_falls_back_to_the_one_before(world, stamp, tmp_path
     newest.write_bytes(newest.read_bytes()[:1000])
     train(stamp(), world, tmp_path / "broken")
     told = capsys.readouterr()
-    assert "broken checkpoint" in told.err and "continues after step" in told.out
+    assert "damaged checkpoint" in told.err and "continues after step" in told.out
     train(stamp(), world, tmp_path / "fresh")
     assert_same_weights(tmp_path / "broken", tmp_path / "fresh")
 
@@ -144,9 +144,9 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path, "me")
     checkpoints.save(1, {"value": torch.ones(3)})
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(HodorError, match="No space left.*continues from the checkpoint before"):
+    with pytest.raises(HodorError, match="No space left.*resumes from the checkpoint before"):
         checkpoints.save(2, {"value": torch.zeros(3)})
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001.pt", "step-00000001.sha256"]
     assert Checkpoints(tmp_path, "me").load()["step"] == 1
 
 
@@ -154,7 +154,8 @@ def test_checkpoints_keep_the_newest_two(tmp_path):
     checkpoints = Checkpoints(tmp_path, "me")
     for step in range(5):
         checkpoints.save(step, {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003.pt", "step-00000004.pt"]
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["step-00000003.pt", "step-00000004.pt"]
+    assert len(list(tmp_path.iterdir())) == 4
     assert checkpoints.load()["step"] == 4 and Checkpoints(tmp_path, "another").load() is None
 
 
