@@ -42,7 +42,7 @@ from hodor.provenance import commit, peak_memory_mib, write_text_atomic
 from hodor.training.distributed import World
 from hodor.training.gradients import Gradients
 from hodor.training.optim import build_optimiser, set_learning_rate
-from hodor.training.trainer import CLIPS, on_device
+from hodor.training.trainer import CLIPS
 
 # 10^12 operations a second, dense, as the makers' data sheets give them: bfloat16, TF32, float32.
 PEAKS = {
@@ -69,8 +69,8 @@ class Way:
     def steps(self, clips: list[Clip]) -> None:
         """A step on each clip."""
         prepare_device(self.device.type, torch.get_num_threads(), self.precision)
-        for clip in on_device(clips, self.device) if self.tuned else clips:
-            self.step(clip if self.tuned else clip.to(self.device))
+        for clip in clips:
+            self.step(clip.to(self.device))
 
     def step(self, clip: Clip) -> None:
         set_learning_rate(self.optimiser, 1e-5)
@@ -234,10 +234,8 @@ def shares(way: Way, stage: StageOptions, data: Path, steps: int) -> list[float]
             yield clip
 
     found, began = [], time.perf_counter()
-    for i, clip in enumerate(
-        on_device(timed(clips_from(plan, 0, workers=stage.workers, pinned=on_gpu)), way.device), 1
-    ):
-        way.step(clip)
+    for i, clip in enumerate(timed(clips_from(plan, 0, workers=stage.workers, pinned=on_gpu)), 1):
+        way.step(clip.to(way.device))
         if i % steps == 0:
             if on_gpu:
                 torch.cuda.synchronize()

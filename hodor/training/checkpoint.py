@@ -1,6 +1,7 @@
 """Checkpoints from which an interrupted run resumes: written atomically, each with a checksum in a file beside it."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -91,5 +92,5 @@ def _checksum(path: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    path.unlink()
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
     _checksum(path).unlink(missing_ok=True)

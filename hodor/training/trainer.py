@@ -8,7 +8,7 @@ the same training up to rounding (docs/distributed.md).
 import math
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -204,7 +204,8 @@ class Trainer:
             path = self.checkpoints.folder / "train.jsonl"
             log = TrainingLog(path, title=self.title, first=step, steps=options.steps)
         window: list[dict[str, Tensor]] = []
-        for clip in on_device(self._clips(step), self.device):
+        for clip in self._clips(step):
+            clip = clip.to(self.device)  # from pinned memory, which nothing waits for
             rate = learning_rate(options, step)
             set_learning_rate(optimiser, rate)
             window.append(gradients.compute(clip, step))
@@ -304,33 +305,6 @@ class Trainer:
         name = Signals(signal).name
         message = f"{self.title}: stopped by {name} after step {step}, checkpoint written; the same command resumes"
         self.world.fail(Stopped(message, 128 + signal))
-
-
-def on_device(clips: Iterable[Clip], device: torch.device) -> Iterator[Clip]:
-    """Yield the clips on the device; on a GPU the next one is copied during the computation with the present one."""
-    if device.type != "cuda":
-        for clip in clips:
-            yield clip.to(device)
-        return
-    stream = torch.cuda.Stream(device)
-    waiting: tuple[Clip, torch.cuda.Event] | None = None
-    for clip in clips:
-        with torch.cuda.stream(stream):
-            coming = (clip.to(device), stream.record_event())
-        if waiting is not None:
-            yield _ready(*waiting)
-        waiting = coming
-    if waiting is not None:
-        yield _ready(*waiting)
-
-
-def _ready(clip: Clip, copied: "torch.cuda.Event") -> Clip:
-    """Make the following computation, but not the processor, wait for the copy."""
-    current = torch.cuda.current_stream()
-    current.wait_event(copied)
-    for tensor in (clip.frames, clip.labels, clip.valid):
-        tensor.record_stream(current)  # its memory is reused for another copy after the step, not before
-    return clip
 
 
 def _memory_fault(error: Exception) -> str | None:

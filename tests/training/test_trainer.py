@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from hodor.config.stages import StageOptions
 from hodor.data.batches import PlannedClips
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_model, read_weights
 from hodor.models.hodor.method import Hodor
-from hodor.training.checkpoint import Checkpoints
-from hodor.training.trainer import train
+from hodor.training.trainer import Trainer, train
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -110,17 +110,6 @@ def test_other_settings_never_continue_old_weights(world, stamp, tmp_path, capsy
     assert_same_weights(tmp_path / "changed", tmp_path / "fresh")
 
 
-def test_a_broken_checkpoint_falls_back_to_the_one_before(world, stamp, tmp_path, capsys):
-    kill_after("step-00000009.pt", stamp(), world, tmp_path / "broken")
-    newest = sorted((tmp_path / "broken" / "checkpoints").glob("step-*.pt"))[-1]
-    newest.write_bytes(newest.read_bytes()[:1000])
-    train(stamp(), world, tmp_path / "broken")
-    told = capsys.readouterr()
-    assert "damaged checkpoint" in told.err and "continues after step" in told.out
-    train(stamp(), world, tmp_path / "fresh")
-    assert_same_weights(tmp_path / "broken", tmp_path / "fresh")
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(world, stamp, tmp_path, monkeypatch, value):
     loss = Hodor.loss
@@ -138,25 +127,6 @@ def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(world, sta
     monkeypatch.setattr(Hodor, "loss", loss)
     train(stamp(), world, tmp_path)  # nothing is lost: it goes on
     assert (tmp_path / "model.safetensors").exists()
-
-
-def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
-    checkpoints = Checkpoints(tmp_path, "me")
-    checkpoints.save(1, {"value": torch.ones(3)})
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(HodorError, match="No space left.*resumes from the checkpoint before"):
-        checkpoints.save(2, {"value": torch.zeros(3)})
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001.pt", "step-00000001.sha256"]
-    assert Checkpoints(tmp_path, "me").load()["step"] == 1
-
-
-def test_checkpoints_keep_the_newest_two(tmp_path):
-    checkpoints = Checkpoints(tmp_path, "me")
-    for step in range(5):
-        checkpoints.save(step, {})
-    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["step-00000003.pt", "step-00000004.pt"]
-    assert len(list(tmp_path.iterdir())) == 4
-    assert checkpoints.load()["step"] == 4 and Checkpoints(tmp_path, "another").load() is None
 
 
 def test_cyclic_stage_starts_from_the_weights_of_its_row(world, stamp, tmp_path):
@@ -247,7 +217,6 @@ def test_learning_lowers_the_loss(world, stamp, tmp_path):
 
 
 def test_clips_of_a_step_do_not_depend_on_the_steps_before(world, stamp):
-    from hodor.config.stages import StageOptions
     from hodor.data.image_clips import ImageClips
 
     options = StageOptions(**stamp()["settings"]["stage"])
@@ -257,3 +226,30 @@ def test_clips_of_a_step_do_not_depend_on_the_steps_before(world, stamp):
     _ = clips[2]
     assert torch.equal(late.frames, clips[7].frames) and torch.equal(late.labels, clips[7].labels)
     assert not torch.equal(late.frames.float().mean((0, 1)), clips[8].frames.float().mean((0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of GPU memory; set a smaller `micro_batch`"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "loads data was killed.*`workers`"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory"), "out of memory; run fewer jobs"),
+        (MemoryError(), "out of memory; run fewer jobs"),
+    ],
+)
+def test_a_training_without_memory_names_the_remedy(fault, message, world, stamp, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise fault
+
+    monkeypatch.setattr(Hodor, "loss", fail)
+    with pytest.raises(HodorError, match=f"a-row seed 0: .*{message}"):
+        train(stamp(), world, tmp_path)
+
+
+def test_the_micro_batch_is_tried_with_the_largest_clips(world, stamp, tmp_path):
+    options = StageOptions(**stamp()["settings"]["stage"])
+    trainer = Trainer(None, options, world, tmp_path, title="a run", identity="", seed=0, device=torch.device("cpu"))
+    largest, clips = trainer._largest(), list(trainer._clips(0))
+    most = max(clip.objects for clip in clips)
+    assert largest.objects == most and len(largest) == options.batch
+    assert largest.frames.numel() == max(clip.frames.numel() for clip in clips if clip.objects == most)
