@@ -246,12 +246,12 @@ def test_files_that_are_no_weights(weights, tmp_path):
     [
         ({"options": {"dims": 32}}, "dims: Extra inputs are not permitted"),
         ({"options": {"dim": "wide"}}, "dim: Input should be a valid integer"),
-        ({"options": {"dim": -8}}, ""),
-        ({"options": [1]}, ""),
+        ({"options": {"dim": -8}}, "x.safetensors: "),
+        ({"options": [1]}, "x.safetensors: "),
         ({"method": "another"}, "'another' is none of"),
-        ({"method": None}, ""),
-        ("no json", ""),
-        ("{}", ""),
+        ({"method": None}, "x.safetensors: "),
+        ("no json", "x.safetensors: "),
+        ("{}", "x.safetensors: "),
     ],
 )
 def test_a_model_file_with_malformed_options_is_one_line(metadata, message, weights, tmp_path):
