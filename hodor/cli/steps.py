@@ -201,14 +201,14 @@ def _train(options: Namespace) -> None:
     _limit_threads(stamp)
     execution = _entry("config.execution", "Execution").of_arguments(options)
     if execution.processes > 1 and "RANK" not in os.environ:  # torchrun sets it in the processes that it starts
-        sys.exit(_entry("training.launch", "launch")(execution.processes, options.given))
+        sys.exit(_entry("training.distributed", "launch")(execution.processes, options.given))
     _choose_gpu(stamp)
     if scratch := os.environ.get("HODOR_SCRATCH"):  # where to read from, not what is read: in no stamp
         data = _entry("data.scratch", "staged")(data, settings.get("packs", ()), scratch)
     init = options.init
     if init is None and settings.get("init"):
         init = paths.run(scale, settings["init"]["row"], options.seed) / "model.safetensors"
-    _entry("training.run", "train")(stamp, data, out, init, execution)
+    _entry("training.trainer", "train")(stamp, data, out, init, execution)
 
 
 def _adopt(stamp: dict[str, Any], out: Path, config: Path) -> None:

@@ -18,7 +18,7 @@ from hodor.data.packs import open_pack
 from hodor.data.shards import ShardReader, ShardWriter
 from hodor.data.videos import load_videos
 from hodor.errors import HodorError
-from hodor.training.run import CLIPS
+from hodor.training.trainer import CLIPS
 
 VIDEO_SOURCES = [
     {"dataset": "youtube-vos", "split": "train", "share": 0.5, "max_distance": 4},

@@ -12,7 +12,7 @@ from hodor.data.batches import PlannedClips
 from hodor.data.static_affine import AffineClips
 from hodor.data.static_stcn import StcnClips
 from hodor.errors import HodorError
-from hodor.training.run import CLIPS
+from hodor.training.trainer import CLIPS
 
 KINDS = {"static-affine": AffineClips, "static-stcn": StcnClips}
 KIND = pytest.mark.parametrize("kind", list(KINDS))

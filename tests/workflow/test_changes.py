@@ -174,7 +174,7 @@ def test_a_plot_makes_the_report_alone(checkout, file):
 
 
 def test_comments_docstrings_and_layout_of_code_are_no_change(checkout):
-    for file in ("hodor/training/run.py", "hodor/models/hodor/method.py", "hodor/data/images.py"):
+    for file in ("hodor/training/trainer.py", "hodor/models/hodor/method.py", "hodor/data/images.py"):
         text = (checkout.path / file).read_text()
         assert text.startswith('"""')
         (checkout.path / file).write_text('"""Another docstring.' + text[3:] + "\n\n# A comment.\n")
@@ -183,7 +183,7 @@ def test_comments_docstrings_and_layout_of_code_are_no_change(checkout):
 
 
 def test_code_of_training_trains(checkout):
-    checkout.append("hodor/training/run.py", "\nANOTHER = 1\n")
+    checkout.append("hodor/training/trainer.py", "\nANOTHER = 1\n")
     assert checkout.due() == from_training(checkout, selected(checkout))
 
 
