@@ -206,7 +206,7 @@ def _prepare(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
 def _pack(options: argparse.Namespace, stamp: dict[str, Any]) -> None:
     _require_data(options.data / stamp["settings"]["dataset"])
     jobs = options.jobs or len(os.sched_getaffinity(0))
-    _entry("data.pack", "pack")(stamp, options.data, options.out, options.manifest, jobs=jobs)
+    _entry("data.packing", "pack")(stamp, options.data, options.out, options.manifest, jobs=jobs)
 
 
 def _train(options: argparse.Namespace, stamp: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from hodor.config.stages import StageOptions
 Rule = dict[str, int]
 """Largest size of a stored picture: {} (its own), {"pixels": n} or {"short_side": n}, the latter with "long_side"."""
 
-# STCN's clips enlarge the crop by up to this factor before they look at the picture (hodor.data.static_stcn.SCALE).
+# STCN's clips enlarge the crop by up to this factor (hodor.data.clips_static.SCALE).
 STCN_ENLARGES = 1.5
 
 

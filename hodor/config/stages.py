@@ -41,7 +41,7 @@ class HideAndSeek(BaseModel):
 
 
 class Packing(BaseModel):
-    """Training data packed into few files of decoded pixels (`hodor.data.pack`).
+    """Training data packed into few files of decoded pixels (`hodor.data.packing`).
 
     Without `margin` pictures keep their size, and clips are those of the plain data set to the last bit. With it a
     picture is stored at no more than `margin` times the size of its clip: fewer bytes, nearly the same clips.

@@ -7,7 +7,7 @@ from hodor.config.datasets import archives
 from hodor.config.loading import Config
 from hodor.config.packs import PackId, stored_size
 from hodor.data.prepare import OFFICIAL_COUNTS
-from hodor.data.videos import is_video
+from hodor.data.readers import is_video
 from hodor.doctor.data import needed_datasets
 from hodor.errors import HodorError
 from hodor.provenance import read_json

@@ -11,11 +11,12 @@ from PIL import Image
 
 from hodor.config import datasets as sources
 from hodor.config.stages import Source, StageOptions
+from hodor.data.clips_image import ImageClips
 from hodor.data.extract import extract_all
 from hodor.data.fetch import fetch
-from hodor.data.image_clips import ImageClips
-from hodor.data.image_sets import INSTANCES, load_images, pool
 from hodor.data.prepare import check_dataset, prepare
+from hodor.data.readers import has_instances, load_images
+from hodor.data.samplers import pool
 from hodor.errors import HodorError
 
 SETS = ("ecssd", "msra10k", "stcn-static", "voc2012", "sbd")
@@ -51,7 +52,7 @@ def test_images_and_objects_of_every_set(root, files, dataset, split, count):
     image = images[0]
     assert (image.height, image.width) == files.SIZE and image.read().shape == (*files.SIZE, 3)
     truth = np.where(files.SCENE == 255, 0, files.SCENE)
-    if dataset in INSTANCES:
+    if has_instances(dataset):
         masks = [truth == 1, truth == 2]
     else:
         masks = [truth > 0]

@@ -88,7 +88,7 @@ def test_a_damaged_pack_is_named_and_leaves_nothing(data, scratch):
 def test_without_room_the_pack_is_read_where_it_lies(data, scratch, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
     assert staged(data, [PACK], str(scratch)) == data
-    assert "1.0 kB are free" in (said := capsys.readouterr().err) and "read where it lies" in said, said
+    assert "1.0 kB are free" in (said := capsys.readouterr().err) and "it is read from" in said, said
     assert staged(data, [], "/nowhere/at/all") == data, "nothing to copy"
 
 

@@ -7,10 +7,10 @@ import pytest
 from pydantic import ValidationError
 
 from hodor.config.stages import StageOptions
-from hodor.data import static_affine, static_clips, static_stcn, warps
-from hodor.data.batches import PlannedClips
-from hodor.data.static_affine import AffineClips
-from hodor.data.static_stcn import StcnClips
+from hodor.data import clips_static
+from hodor.data import transforms as warps
+from hodor.data.clips_static import AffineClips, StcnClips
+from hodor.data.dataset import PlannedClips
 from hodor.errors import HodorError
 from hodor.training.run import CLIPS
 
@@ -100,12 +100,12 @@ def test_ranges_of_affine_clips(clips, monkeypatch):
 
 def test_shift_and_place_of_affine_clips(clips, monkeypatch):
     for name in ("ROTATION", "SHEAR"):
-        monkeypatch.setattr(static_affine, name, 0.0)
-    monkeypatch.setattr(static_affine, "ZOOM", (1.0, 1.0))
+        monkeypatch.setattr(clips_static, name, 0.0)
+    monkeypatch.setattr(clips_static, "ZOOM", (1.0, 1.0))
     source = clips("static-affine", crop=128)
     places = []
-    offset = static_affine.crop_offset
-    monkeypatch.setattr(static_affine, "crop_offset", lambda *a: places.append((a[0], offset(*a))) or places[-1][1])
+    offset = clips_static.crop_offset
+    monkeypatch.setattr(clips_static, "crop_offset", lambda *a: places.append((a[0], offset(*a))) or places[-1][1])
     drawn = [h for frames in recorded(source, monkeypatch, 150) for h in frames]
     shifts = np.array(
         [
@@ -120,7 +120,7 @@ def test_shift_and_place_of_affine_clips(clips, monkeypatch):
 
 
 def test_ranges_of_stcn_clips(clips, monkeypatch):
-    monkeypatch.setattr(static_stcn, "THIN_PLATE", 0.0)
+    monkeypatch.setattr(clips_static, "THIN_PLATE", 0.0)
     source = clips("static-stcn")
     cameras = []
     camera = source.camera
@@ -139,8 +139,8 @@ def test_ranges_of_stcn_clips(clips, monkeypatch):
 
 def test_a_third_of_stcn_frames_is_bent(clips, monkeypatch):
     source, bent = clips("static-stcn"), []
-    positions = static_stcn.source_positions
-    monkeypatch.setattr(static_stcn, "source_positions", lambda *a: bent.append(1) or positions(*a))
+    positions = clips_static.thin_plate_positions
+    monkeypatch.setattr(clips_static, "thin_plate_positions", lambda *a: bent.append(1) or positions(*a))
     for seed in range(150):
         source.make(0, 1, np.random.default_rng(seed))
     assert 110 < len(bent) < 190  # of 450 frames and a few that were drawn again
@@ -150,7 +150,7 @@ def test_a_third_of_stcn_frames_is_bent(clips, monkeypatch):
 @pytest.mark.parametrize("thin_plate", [0.0, 1.0])
 def test_truth_moves_with_the_image(clips, files, monkeypatch, kind, thin_plate):
     """Away from edges the colour of a pixel says its label."""
-    monkeypatch.setattr(static_stcn, "THIN_PLATE", thin_plate)
+    monkeypatch.setattr(clips_static, "THIN_PLATE", thin_plate)
     source = clips(kind)
     for seed in range(12):
         sample = source.make(0, 2, np.random.default_rng(seed))
@@ -170,11 +170,11 @@ def sorted_ids(sample, files) -> list[int]:
 
 def test_what_stcn_cuts_off_on_the_way_stays_cut_off(clips, monkeypatch):
     """Enlarged by 1.5 and turned, the picture would fill the frame; its canvas was cut before the turn."""
-    monkeypatch.setattr(static_stcn, "SCALE", (1.5, 1.5))
-    monkeypatch.setattr(static_stcn, "FRAME_SCALE", (1.0, 1.0))
-    monkeypatch.setattr(static_stcn, "SHEAR", 0.0)
+    monkeypatch.setattr(clips_static, "SCALE", (1.5, 1.5))
+    monkeypatch.setattr(clips_static, "FRAME_SCALE", (1.0, 1.0))
+    monkeypatch.setattr(clips_static, "SHEAR", 0.0)
     for thin_plate in (0.0, 1.0):
-        monkeypatch.setattr(static_stcn, "THIN_PLATE", thin_plate)
+        monkeypatch.setattr(clips_static, "THIN_PLATE", thin_plate)
         source = clips("static-stcn", size=(150, 150), source=None)
         missing = [1 - source.make(0, 1, np.random.default_rng(seed)).valid.mean() for seed in range(20)]
         assert 0.02 < np.mean(missing) < 0.2
@@ -188,12 +188,12 @@ def test_a_spline_bends_the_frame_that_is_seen_without_it(clips):
         camera = source.camera(*scene_of(source), rng)
         clip = warps.zoom(camera.canvas, scale, scale)
         frame = warps.move(-10, 0) @ warps.affine(camera.canvas, shift=(0, 0), rotation=15, shear=8)
-        plain, unbent = (source._read(camera, clip, frame, spline) for spline in (None, (points, none)))
+        plain, unbent = (source.read(camera, clip, frame, spline) for spline in (None, (points, none)))
         assert 0.3 < plain[2].mean() < 0.98
         for before, after in zip(plain[1:], unbent[1:], strict=True):
             assert (before == after).mean() > 0.99
         # All content moves right by a quarter of the side: what enters from the left was not in the frame.
-        image, labels, valid = source._read(camera, clip, frame, (points, none + [0.25, 0]))
+        image, labels, valid = source.read(camera, clip, frame, (points, none + [0.25, 0]))
         assert not valid[:, :24].any()
         assert (labels[:, 24:] == plain[1][:, :72])[plain[2][:, :72]].mean() > 0.98
         assert (valid[:, 24:] == plain[2][:, :72]).mean() > 0.98
@@ -202,7 +202,7 @@ def test_a_spline_bends_the_frame_that_is_seen_without_it(clips):
 def scene_of(source) -> tuple[np.ndarray, np.ndarray]:
     """Picture and labels of the first candidate."""
     image = source.candidates[0].image.read()
-    return image, static_clips.label_map(source.candidates[0], image.shape[:2])
+    return image, clips_static.label_map(source.candidates[0], image.shape[:2])
 
 
 # Objects
@@ -416,6 +416,6 @@ def test_nothing_left_is_a_clear_error(clips):
 def test_centre_of_an_object_lies_on_it():
     ring = np.zeros((21, 21), np.uint8)
     ring[2:19, 2:19], ring[5:16, 5:16] = 1, 0
-    x, y = static_clips.centre_of(ring)
+    x, y = clips_static.centre_of(ring)
     assert ring[int(y * 21), int(x * 21)] == 1
-    assert static_clips.centre_of(np.full((4, 4), 255, np.uint8)) == (0.5, 0.5)
+    assert clips_static.centre_of(np.full((4, 4), 255, np.uint8)) == (0.5, 0.5)

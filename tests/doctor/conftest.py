@@ -9,7 +9,7 @@ import pytest
 from hodor import paths
 from hodor.config import loading as config
 from hodor.data.fetch import fetch
-from hodor.data.pack import pack
+from hodor.data.packing import pack
 from hodor.data.prepare import prepare
 from hodor.provenance import sha256_json
 from hodor.records import Records

@@ -185,7 +185,7 @@ def test_what_is_refused(data, tmp_path, damage, told):
 
 def test_davis_2016_is_scored_as_one_object(data, tmp_path):
     root = data / "davis2016"
-    from hodor.data.davis2016 import load_davis2016
+    from hodor.data.davis import load_davis2016
 
     videos = load_davis2016(root, "val")
     pred = predict(videos, tmp_path / "masks", shift=1)
@@ -207,7 +207,7 @@ def test_davis_2016_is_scored_as_one_object(data, tmp_path):
 
 
 def test_davis_2016_takes_masks_of_0_and_255_as_its_truth_has_them(data, tmp_path):
-    from hodor.data.davis2016 import load_davis2016
+    from hodor.data.davis import load_davis2016
 
     root, pred = data / "davis2016", tmp_path / "masks"
     for video in load_davis2016(root, "val"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hodor.data.batches import PlannedClips
+from hodor.data.dataset import PlannedClips
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_model, read_weights
 from hodor.models.hodor.method import Hodor
@@ -247,7 +247,7 @@ def test_learning_lowers_the_loss(world, stamp, tmp_path):
 
 def test_clips_of_a_step_do_not_depend_on_the_steps_before(world, stamp):
     from hodor.config.stages import StageOptions
-    from hodor.data.image_clips import ImageClips
+    from hodor.data.clips_image import ImageClips
 
     options = StageOptions(**stamp()["settings"]["stage"])
     source = ImageClips(options, world)
