@@ -11,7 +11,7 @@ TABLES := $(foreach table,ablation comparison extended,results/$(table)_table.cs
 # Commands find the environment without activation; tools that they call (dvc calls snakemake) find each other.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help reproduce install test test-long restore schema format clean
+.PHONY: help reproduce install test test-long golden restore schema format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -38,19 +38,22 @@ test: $(BIN)/.installed  ## all tests but the long ones
 test-long: $(BIN)/.installed .venv/cluster/.installed  ## all tests
 	@python -m pytest -m "long or not long"
 
+golden: $(BIN)/.installed  ## write golden values anew after a recipe's version was raised
+	@python -m tests.golden
+
 # Beside the environment: a plugin in it makes every start of Snakemake slower. Slurm itself is the system's (docs/cluster.md).
 .venv/cluster/.installed: tests/cluster/requirements.txt $(BIN)/.installed
 	@rm -rf .venv/cluster
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target .venv/cluster --requirement $<
 	touch $@
 
-# `--touch` blesses whatever lies there, so dvc must first find everything as it was recorded.
-restore: $(BIN)/.installed  ## bring archives, checkpoints and tables back from the dvc remote
+# `--touch` declares every file up to date, so dvc must first find all of them as recorded.
+restore: $(BIN)/.installed  ## download archives, checkpoints and tables from the dvc remote
 	@dvc pull
-	dvc status --quiet || { dvc status; echo "make restore: what lies here is not what dvc.lock records" >&2; exit 1; }
+	dvc status --quiet || { dvc status; echo "make restore: these files are not those that dvc.lock records" >&2; exit 1; }
 	snakemake --cores 1 --touch --quiet rules
-	snakemake --cores 1 --quiet rules --allowed-rules publish publish_costs publish_claims publish_released publish_submission \
-	  publish_pages submissions tables released pages -- tables released pages
+	snakemake --cores 1 --quiet rules --allowed-rules publish_ablation publish_comparison publish_extended publish_costs \
+	  publish_claims publish_submissions publish_pages submissions tables pages -- tables pages
 
 schema: $(BIN)/.installed  ## write config/schema.json anew after an option was added
 	@python -m hodor.config.json_schema config/schema.json

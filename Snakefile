@@ -5,25 +5,23 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 from hodor import paths
-from hodor.config.schema import TABLES
-from hodor.released import benchmarks as released_benchmarks
-from hodor.released import locate
 from hodor.config.benchmarks import get_benchmark
-from hodor.workflow import check_triggers, set_up
+from hodor.config.schema import TABLES
+from hodor.workflow import check_triggers, mark_published, requested, set_up
 
 CONFIG, RECORDS = set_up(Path(workflow.basedir), config)
 SCALE = CONFIG.scale.name
+ENVIRONMENT = f"{workflow.basedir}/environment.yml"
 
 
 wildcard_constraints:
     dataset="|".join(CONFIG.scale.datasets),
     row="|".join(CONFIG.needed()),
-    seed="|".join(map(str, CONFIG.seeds)),
+    seed="|".join(map(str, {seed for row in CONFIG.needed() for seed in CONFIG.seeds_of(row)})),
     benchmark="|".join(CONFIG.scale.benchmarks),
-    table="|".join(TABLES),
 
 
-for phase in ("fetch", "prepare", "train", "segment", "score", "report", "released"):
+for phase in ("common", "fetch", "prepare", "train", "segment", "score", "report"):
 
     include: f"workflow/rules/{phase}.smk"
 
@@ -36,5 +34,4 @@ rule all:
     default_target: True
     input:
         rules.tables.input,
-        rules.released.input,
         rules.pages.input,

@@ -1,19 +1,18 @@
-"""HODOR's inference against the straightforward loop: frames a second, their ratio, and whether the masks are equal.
+"""Measure HODOR's inference against a float32 baseline: frames per second, their ratio, and equality of the masks.
 
     python benchmarks/inference_speed.py --recipe FOLDER/recipe.py --threads 2
     python benchmarks/inference_speed.py --recipe FOLDER/recipe.py --threads 2 --profile
 
-FOLDER holds the parity cases (tests/parity); without it the network is untrained. The straightforward loop computes the
-features of all frames in one batch and decodes frame by frame with the plain form of every layer (`plain_forms`), in
-a process of its own with the C library's own settings of memory: nothing of what is measured helps it. Both are at the same
-frames with the same history, in turn, after the temporal window is full. `--profile` says where both spend a frame's
-time (docs/inference-speed.md).
+FOLDER holds the parity cases (tests/parity); without it the network is untrained. The baseline runs in float32 with the
+plain form of the soft-masked attention; ours has the cheaper form and `--precision`. Each has a process of its own, and
+both segment the same frames with the same history in turn, after the temporal window is full. `--profile` reports the
+time of the parts of a frame (docs/inference-speed.md).
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -31,14 +30,13 @@ from hodor.config import loading as config
 from hodor.config.inference import InferenceOptions
 from hodor.data.images import encode_labels
 from hodor.device import mixed
-from hodor.models.forms import plain_forms
+from hodor.models.checkpoints.releases import hodor_name
 from hodor.models.hodor import method as hodor_method
 from hodor.models.hodor.decoder import DecoderLayer
 from hodor.models.hodor.method import Hodor
-from hodor.models.original.hodor import original_name
 
-WAYS = ("straightforward", "ours")
-# An instance for the test of this script.
+NAMES = ("baseline", "ours")
+# A narrow network, for the test of this script.
 SMALL = {
     "backbone_width": 32,
     "backbone_depths": (2, 2, 2, 2),
@@ -58,20 +56,20 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="a narrow network instead of the paper's")
     parser.add_argument("--recipe", type=Path, help="recipe.py of the parity cases, which makes the weights")
-    parser.add_argument("--frames", type=int, default=1, help="frames of a round")
+    parser.add_argument("--frames", type=int, default=1, help="frames per round")
     parser.add_argument("--before", type=int, default=3, help="frames segmented before them, at most the window's")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bfloat16"], help="of ours")
     parser.add_argument("--compile", action="store_true", help="ours decodes with compiled code")
-    parser.add_argument("--profile", action="store_true", help="where the time goes, instead of how much it is")
+    parser.add_argument("--profile", action="store_true", help="time of the parts of a frame")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.device == "cuda":
         torch.cuda.init()  # the file is named after the GPU
     torch.set_num_threads(options.threads)
-    workers = [Worker(way, options) for way in WAYS]
+    workers = [Worker(name, options) for name in NAMES]
     try:
         labels = [worker.ask("labels") for worker in workers]
         equal = [(a == b).mean() for a, b in zip(*labels, strict=True)]
@@ -79,29 +77,29 @@ def main() -> None:
         if options.profile:
             write_result("profile_inference-speed", profiles(workers, options), options.out)
             return
-        ways = {way: worker.run for way, worker in zip(WAYS, workers, strict=True)}
-        write_result("inference-speed", lines(alternate(ways, options.rounds), equal, options), options.out)
+        runs = {name: worker.run for name, worker in zip(NAMES, workers, strict=True)}
+        write_result("inference-speed", lines(alternate(runs, options.rounds), equal, options), options.out)
     finally:
         for worker in workers:
             worker.close()
 
 
 def lines(times: dict[str, Times], equal: list[float], options: argparse.Namespace) -> list[str]:
-    """The table of a measurement."""
+    """Return the table of a measurement."""
     network = "a narrow network" if options.small else "the paper's network (Swin-T)"
     weights = "recipe weights" if options.recipe else "untrained"
     precision = f"{options.precision}{', compiled,' if options.compile else ''} against float32"
-    ratio = spread(times["ours"].faster_than(times["straightforward"]))
+    ratio = spread(times["ours"].faster_than(times["baseline"]))
     return [
         f"# HODOR's inference, {options.height}x{options.width}, {options.objects} objects, on {options.device}",
         "",
-        f"{network}, {weights}, {precision}; {options.frames} frames a round, {options.rounds} rounds.",
+        f"{network}, {weights}, {precision}; {options.frames} frames per round, {options.rounds} rounds.",
         "",
-        "| way | seconds a frame | frames/s |",
+        "| | seconds per frame | frames/s |",
         "|---|---|---|",
         *(
-            f"| {way} | {times[way].median / options.frames:.3f} | {options.frames / times[way].median:.2f} |"
-            for way in WAYS
+            f"| {name} | {times[name].median / options.frames:.3f} | {options.frames / times[name].median:.2f} |"
+            for name in NAMES
         ),
         "",
         f"- ours is faster: {ratio} times",
@@ -110,24 +108,24 @@ def lines(times: dict[str, Times], equal: list[float], options: argparse.Namespa
 
 
 def profiles(workers: "list[Worker]", options: argparse.Namespace) -> list[str]:
-    """The table of where the time goes: milliseconds a frame of each part, both ways."""
+    """Return the table of milliseconds per frame of each part."""
     found = [worker.ask("profile") for worker in workers]
     return [
         f"# A frame of HODOR's inference in parts, {options.height}x{options.width}, {options.objects} objects",
         "",
-        "| part | straightforward, ms | ours, ms |",
+        "| part | baseline, ms | ours, ms |",
         "|---|---|---|",
         *(f"| {part} | {found[0][part]:.0f} | {found[1][part]:.0f} |" for part in found[0]),
     ]
 
 
 class Worker:
-    """A process that segments the same frames again and again when asked to."""
+    """A process that segments the same frames on request."""
 
-    def __init__(self, way: str, options: argparse.Namespace) -> None:
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, way, options), daemon=True)
+        self.process = context.Process(target=work, args=(theirs, name, options), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -143,21 +141,13 @@ class Worker:
         self.process.join(timeout=30)
 
 
-def work(pipe: Connection, way: str, options: argparse.Namespace) -> None:
-    """What a worker does until its pipe closes."""
+def work(pipe: Connection, name: str, options: argparse.Namespace) -> None:
+    """Answer requests until the pipe closes."""
     torch.set_num_threads(options.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.precision == "tf32"
-    with ExitStack() as stack:
-        if way == "straightforward":
-            stack.enter_context(plain_forms())
-        else:
-            if options.device == "cpu":
-                from hodor.allocator import keep_freed_memory
-
-                keep_freed_memory()
-            stack.enter_context(mixed(torch.device(options.device), options.precision))
-        form = "plain" if way == "straightforward" else "auto"
-        video = Video(options, compiled=options.compile and way == "ours", attention=form)
+    ours = name == "ours"
+    with mixed(torch.device(options.device), options.precision if ours else "float32"):
+        video = Video(options, compiled=options.compile and ours, attention="auto" if ours else "plain")
         answers: dict[str, Callable[[], Any]] = {
             "labels": lambda: video.labels,
             "run": lambda: video.run() is None,
@@ -171,10 +161,7 @@ def work(pipe: Connection, way: str, options: argparse.Namespace) -> None:
 
 
 class Video:
-    """A made-up video whose temporal window is full; `labels` are those of the frames so far.
-
-    What the window lacks after the first frames are copies of its entries: their number counts, not what they say.
-    """
+    """A synthetic video whose temporal window is full, filled up with copies of its first entries."""
 
     def __init__(self, options: argparse.Namespace, *, compiled: bool, attention: Form) -> None:
         paper = config.load(Path(__file__).resolve().parent.parent / "config", {"scale": "paper"}).scale.inference
@@ -190,8 +177,8 @@ class Video:
             if isinstance(module, SoftMaskedAttention):
                 module.form = attention
         before = 1 + min(options.before, settings["temporal_window"] - 1)
-        frames, truth = moving_discs(before + options.frames, options.objects, options.height, options.width)
-        state = self.method.start(frames[0], {i: truth == i for i in range(1, options.objects + 1)})
+        frames, given = moving_discs(before + options.frames, options.objects, options.height, options.width)
+        state = self.method.start(frames[0], {i: given == i for i in range(1, options.objects + 1)})
         self.state, self.frames, self.labels = state, frames[before:], []
         self.segment(state, frames[1:before])
         while len(state.history) < settings["temporal_window"]:
@@ -199,7 +186,7 @@ class Video:
         self.labels += self.run()
 
     def segment(self, state: Any, frames: list[np.ndarray]) -> list[np.ndarray]:
-        """The loop: features in a batch, then frame by frame; labels are on the host at its end."""
+        """Segment frames: features in a batch, then frame by frame, with labels on the host."""
         out = []
         for frame, features in zip(frames, self.method.features(frames), strict=True):
             probabilities = self.method.step(state, frame, None, features)
@@ -209,13 +196,13 @@ class Video:
         return out
 
     def run(self) -> list[np.ndarray]:
-        """Segments the last frames, each time from the same history."""
+        """Segment the last frames, each time with the same history."""
         kept, labels = self.labels, self.segment(replace(self.state, history=list(self.state.history)), self.frames)
         self.labels = kept
         return labels
 
     def profile(self) -> dict[str, float]:
-        """Milliseconds a frame of each part, by torch.profiler."""
+        """Return milliseconds per frame of each part, by torch.profiler."""
         kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_initialized() else [])]
         with marked(self.method):
             self.run()
@@ -250,7 +237,7 @@ PARTS = (
 
 @contextmanager
 def marked(method: Hodor) -> Iterator[None]:
-    """Within it the parts of a frame are named in a profile."""
+    """Context in which the parts of a frame are named in a profile."""
     network = method.network
     modules = {"backbone": [network.backbone], "pyramid": [network.pyramid], "encoder": [network.encoder]}
     layers: list[DecoderLayer] = list(network.decoder.layers)
@@ -287,16 +274,16 @@ def _marked(name: str, function: Callable) -> Callable:
 
 
 def fill_with(method: Hodor, fill: Callable[..., np.ndarray]) -> None:
-    """Gives the network the weights that the recipe makes of the original names."""
+    """Fill the network with the recipe's weights, by the original names."""
     state = method.network.state_dict()
     for name, value in state.items():
         if not name.endswith("relative_position_index"):
-            state[name] = torch.from_numpy(fill(original_name(name), tuple(value.shape), 0))
+            state[name] = torch.from_numpy(fill(hodor_name(name), tuple(value.shape), 0))
     method.network.load_state_dict(state)
 
 
 def moving_discs(count: int, objects: int, height: int, width: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Frames uint8 (H, W, 3) of coloured discs that drift right over a mottled ground; labels (H, W) of the first."""
+    """Draw frames uint8 (H, W, 3) of coloured discs drifting right over a mottled ground, and labels (H, W) of the first."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(60, 196, (-(-height // 8), -(-width // 8), 3))
     ground = coarse.repeat(8, 0).repeat(8, 1)[:height, :width]

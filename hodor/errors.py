@@ -1,4 +1,4 @@
-"""The one exception for everything that a user can mend, and the errors of the system that are of that kind."""
+"""Errors that the user can fix: their exception, and the operating system's errors of that kind."""
 
 import errno
 
@@ -6,34 +6,34 @@ PLACE_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
 )
-"""A full or read-only disk, or a file where a folder is wanted, is the user's to mend; other errors keep their traceback."""
-
-
-def place_error(error: OSError) -> str | None:
-    """One of PLACE_ERRORS in a sentence that names the file and the mend; None for any other."""
-    if error.errno not in PLACE_ERRORS:
-        return None
-    return system_error(
-        error, "free space or mend the folder, then run the same command again: nothing that was done is lost"
-    )
-
-
-def system_error(error: OSError, mend: str) -> str:
-    """An error of the system in a sentence: its file, what is wrong, the mend."""
-    return f"{error.filename or 'writing'}: {error.strerror}; {mend}"
+"""A full or read-only disk, or a file where a folder is expected; other system errors keep their traceback."""
 
 
 class HodorError(Exception):
     """Bad input, bad settings or a failed run.
 
-    The message is one sentence or two for a person: it names the file (or the key) that is wrong and what to do
-    about it. The command line prints it without a traceback and exits with status 1.
+    The message is `FILE: what is wrong; what to do`. The command line prints it without a traceback and exits with
+    status 1.
     """
 
 
 class Stopped(HodorError):
-    """A run that was told to stop and did, with its state saved; the command line exits with `status`."""
+    """A run that was stopped by a signal and saved its state; the command line exits with `status`."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+def place_error(error: OSError) -> str | None:
+    """One of PLACE_ERRORS as a message that names the file and the fix; None for any other error."""
+    if error.errno not in PLACE_ERRORS:
+        return None
+    return system_error(
+        error, "free space or fix the folder, then run the same command again: nothing that was done is lost"
+    )
+
+
+def system_error(error: OSError, fix: str) -> str:
+    """A system error as a message: its file, what is wrong, the fix."""
+    return f"{error.filename or 'writing'}: {error.strerror}; {fix}"

@@ -1,4 +1,4 @@
-"""Where every file of the workflow lies, relative to the working directory. Nothing else knows these names."""
+"""Paths of every file of the workflow, relative to the working directory. Nothing else knows these names."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ def archives(scale: str, dataset: str) -> Path:
 
 
 def data(scale: str) -> Path:
-    """Folder that holds the extracted data sets and their manifests."""
+    """Folder of the extracted data sets and their manifests."""
     return Path("data") / scale
 
 
@@ -54,27 +54,32 @@ def prediction(scale: str, row: str, seed: int | str, benchmark: str) -> Path:
 
 
 def submission(scale: str, row: str, seed: int | str, benchmark: str) -> Path:
-    """The zip that a benchmark's server takes."""
+    """The zip for a benchmark's server."""
     return results(scale) / "submissions" / row / f"seed{seed}" / f"{benchmark}.zip"
 
 
-def stamp(scale: str, name: str) -> Path:
-    """The stamp of one step, for example name `train-hodor-soft-coco-seed0`."""
-    return runs(scale) / "stamps" / f"{name}.json"
+def stamps(scale: str) -> Path:
+    """Folder of the stamps of a scale."""
+    return runs(scale) / "stamps"
 
 
-def configured() -> Path:
-    """JSON file that names the configured scale: whose tables results/ and reports/ hold copies of."""
-    return Path("runs") / "configured.json"
+def stamp(scale: str, name: str, digest: str) -> Path:
+    """The stamp of one step, for example name `train-hodor-soft-coco-seed0`, with the digest of its content."""
+    return stamps(scale) / f"{name}-{digest[:12]}.json"
+
+
+def published(scale: str, name: str) -> Path:
+    """JSON file that changes when a set of copies in results/ or reports/ differs from this scale's files."""
+    return stamps(scale) / f"published-{name}.json"
 
 
 def fetched(scale: str, dataset: str) -> Path:
-    """JSON file that lists a data set's archives, written when all of them are there."""
+    """JSON file that lists a data set's archives, written when all of them are complete."""
     return archives(scale, dataset) / "archives.json"
 
 
 def locks(edition: str) -> Path:
-    """JSON file with the checksums of an edition's archives that nobody publishes. No step depends on it."""
+    """JSON file with recorded checksums of an edition's archives that have no published one. No step depends on it."""
     return Path("config") / "locks" / f"{edition}.json"
 
 
@@ -84,13 +89,8 @@ def released(weight_set: str) -> Path:
 
 
 def log(scale: str, name: str) -> Path:
-    """What a step printed."""
+    """Output of a step."""
     return runs(scale) / "logs" / f"{name}.log"
-
-
-def benchmark(scale: str, name: str) -> Path:
-    """Time and memory of a step as Snakemake saw them."""
-    return runs(scale) / "benchmarks" / f"{name}.tsv"
 
 
 def results(scale: str | None = None) -> Path:

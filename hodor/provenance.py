@@ -1,8 +1,8 @@
-"""Where a result came from: hashes, stamps, machine, versions, commit.
+"""Provenance of results: digests, stamps, machine, versions, commit.
 
-A *stamp* is the small JSON file that a step of the workflow takes as its settings: the slice of the configuration that
-the step uses and the versions of its recipes (`hodor.stamps` writes them). Every result names the digest of its
-stamp and of its inputs, so that the table step can refuse a result that some other configuration made.
+A *stamp* is the small JSON file that a step of the workflow reads its settings from: the slice of the configuration
+that it uses and the versions of its recipes (`hodor.stamps` writes them). Every result names the digests of its stamp
+and of its inputs, so that the table step can refuse a result that another configuration made.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from hodor.errors import HodorError
 
 _PACKAGES = (
     "torch",
+    "torchvision",
     "numpy",
     "pandas",
     "opencv-python",
@@ -35,7 +36,7 @@ _PACKAGES = (
 
 
 def sha256_file(path: str | Path) -> str:
-    """Hexadecimal sha256 of a file's bytes; HodorError if it cannot be read."""
+    """Hexadecimal sha256 of a file's bytes; raises HodorError if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -54,7 +55,7 @@ def sha256_json(obj: object) -> str:
 
 
 def read_json(path: str | Path) -> dict:
-    """The JSON object in a file; HodorError names the file if it is missing, broken or no object."""
+    """Read the JSON object in a file; HodorError names the file if it is missing, broken or not an object."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -67,19 +68,21 @@ def read_json(path: str | Path) -> dict:
 
 
 def read_stamp(path: str | Path) -> dict:
-    """A stamp as a dict, with the key `sha256` added: the digest of its canonical content."""
+    """Read a stamp as a dict, with the key `sha256` added: the digest of its canonical content."""
     stamp = read_json(path)
     missing = [key for key in ("step", "scale", "settings", "recipes") if key not in stamp]
     if missing:
-        raise HodorError(f"{path}: not a stamp, it has no {', '.join(missing)}; the workflow writes stamps, not people")
+        raise HodorError(
+            f"{path}: not a stamp of this version, no {', '.join(missing)}; call the workflow again, which writes stamps"
+        )
     return stamp | {"sha256": sha256_json(stamp)}
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
-    """Write a text file so that a reader, also after a crash, sees the old content or the new and nothing between.
+    """Write a text file so that a reader, also after a crash, sees either the old or the new content.
 
     Raises:
-        OSError: no room, no right to write; its `filename` is `path` (a failed write names no file by itself).
+        OSError: no space or permission; its `filename` is `path` (a failed write names no file by itself).
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -104,14 +107,14 @@ def write_json_atomic(path: str | Path, obj: object) -> None:
 
 
 def json_text(obj: object) -> str:
-    """What `write_json_atomic` writes."""
+    """The text that `write_json_atomic` writes."""
     return json.dumps(obj, indent=1, allow_nan=False) + "\n"
 
 
 def peak_memory_mib() -> float:
     """Largest resident memory of this process so far, in MiB (the GPU's memory is not in it)."""
     try:
-        # Not ru_maxrss: Linux hands it on through fork and exec, so that it may be that of the parent.
+        # Not ru_maxrss: Linux passes it on through fork and exec, so it may be that of the parent.
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
@@ -146,7 +149,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Git commit that holds this code, with `-dirty` where tracked files differ from it; `unknown` outside git."""
+    """Git commit of this code, with `-dirty` where tracked files differ from it; `unknown` outside git."""
     root = Path(__file__).resolve().parent.parent
     if _git(root, "ls-files", "--error-unmatch", "hodor/__init__.py") is None:
         return "unknown"
@@ -154,6 +157,14 @@ def commit() -> str:
     if head is None:
         return "unknown"
     return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def record_making(path: str | Path) -> None:
+    """Write what made an artefact whose own bytes must not depend on it: commit, versions, machine.
+
+    Data sets, packs and archives are equal wherever they are made, so their makers are recorded in a file beside them.
+    """
+    write_json_atomic(path, {"commit": commit(), "versions": versions(), "machine": machine()})
 
 
 def _git(root: Path, *arguments: str) -> str | None:
@@ -182,7 +193,7 @@ def _memory_mib() -> int | None:
 
 
 def _gpu() -> str | None:
-    # Only steps that compute with torch have a GPU to name; the light ones must not pay for its import.
+    # Only steps that compute with torch use a GPU; the others must not pay for its import.
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None

@@ -1,79 +1,229 @@
-"""Which results are up to date by their own record, so that their data need not be there.
+"""Records: what every artefact was made with, and the one chain of digests from weights to table cell.
 
-Every result names the digest of the stamp that it was made with. Where that is the present one, the step asks for no
-data set: archives and data sets can then be deleted, fetched or extracted again without anything being trained again,
-and checkpoints that came from elsewhere need none. (Snakemake's own word for such an input, `ancient`, stops it from
-looking at any step further down: its issue 4166.) The inputs of a step thus change with its state; profiles/default
-therefore lets only contents and time stamps decide what runs, never the list of inputs.
+Every step writes a record beside its result: the digest of its stamp, which stands for its settings and the versions
+of its recipes, and the digests of the files that it read. `Records` compares stamps alone, in milliseconds, and tells
+the workflow what is up to date. `verify_run` follows the whole chain, digests of files included, before a number is
+put into a table. docs/records.md lists every record, who writes it and who reads it.
 """
 
+import os
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.errors import HodorError
-from hodor.provenance import read_json, sha256_json
+from hodor.provenance import read_json, sha256_file, sha256_json
 from hodor.stamps import Stamps
 
 
 class Records:
-    """The records below a working directory (`folder`) against the present stamps."""
+    """The records below a working directory against the present stamps.
+
+    A step whose result is up to date by its own record needs no data: archives and data sets can be deleted, or made
+    again, without training anything again. (Snakemake's `ancient` does not serve here: with it no step further up is
+    looked at, its issue 4166.) The inputs of a step thus depend on its state, and profiles/default lets contents and
+    times decide what runs, never the list of inputs.
+
+    Args:
+        stamps: of the present configuration.
+        folder: the working directory.
+    """
 
     def __init__(self, stamps: Stamps, folder: Path = Path()) -> None:
         self.stamps = stamps
+        self.config = stamps.config
         self.folder = folder
         self.trained = cache(self._trained)
 
-    def train_data(self, row: str, seed: int | str) -> list[Path]:
-        """What training a row has to wait for: manifests and folders of its data sets and packs; none once trained."""
+    def train_data(self, row: str, seed: int | str, targets: Iterable[str] = ()) -> list[Path]:
+        """Inputs of a training besides its stamp and weights; none once the row is trained.
+
+        They include the data that any other step for the `targets` of the workflow needs, so that a missing or
+        damaged archive is found before the first training, not after days.
+        """
         if self.trained(row, int(seed)):
             return []
-        scale, packs = self.stamps.scale, self.stamps.config.packs(row)
-        packed = [path for name in packs for path in (paths.packed_manifest(scale, name), paths.packed(scale, name))]
-        return [*self._data(*self.stamps.config.plain(row)), *packed]
+        found = dict.fromkeys(self._own_data(row))
+        for other in self._rows_of(targets) if targets else ():
+            for of in self.config.lineage(other):
+                for at in self.config.seeds_of(of):
+                    found |= dict.fromkeys([] if self.trained(of, at) else self._own_data(of))
+            for at in self.config.seeds_of(other):
+                for benchmark in self.config.benchmarks(other):
+                    found |= dict.fromkeys(self.score_data(other, at, benchmark))
+        return list(found)
 
     def pack_data(self, name: str) -> list[Path]:
-        """What packing training data has to wait for; nothing where the pack is there."""
+        """Inputs of packing training data; none where the pack is up to date."""
         scale = self.stamps.scale
         made = self._made_with(paths.packed_manifest(scale, name), f"pack-{name}")
         if made and (self.folder / paths.packed(scale, name)).is_dir():
             return []
-        return self._data(self.stamps.config.packs(*self.stamps.config.needed())[name].dataset)
+        return self._data(self.config.packs(*self.config.needed())[name].dataset)
 
     def segment_data(self, row: str, seed: int | str, benchmark: str) -> list[Path]:
-        """What segmenting a benchmark has to wait for, besides the weights; nothing where the masks are there."""
+        """Data of a segmentation; none where the masks are up to date."""
         if self.segmented(row, int(seed), benchmark):
             return []
         return self._data(get_benchmark(benchmark).dataset)
 
     def score_data(self, row: str, seed: int | str, benchmark: str) -> list[Path]:
-        """What scoring has to wait for, besides the masks; nothing where the scores are there."""
+        """Data of a scoring; none where the scores are up to date."""
         record = paths.prediction(self.stamps.scale, row, seed, benchmark) / "score.json"
         if self.segmented(row, int(seed), benchmark) and self._made_with(record, f"score-{benchmark}"):
             return []
         return self._data(get_benchmark(benchmark).dataset)
 
     def segmented(self, row: str, seed: int, benchmark: str) -> bool:
-        """Whether the masks of a row are there and made with the present settings, code and weights."""
+        """Whether the masks of a row are present and made with the present settings, recipes and weights."""
         folder = paths.prediction(self.stamps.scale, row, seed, benchmark)
         made = self._made_with(folder / "masks.json", f"segment-{row}-seed{seed}-{benchmark}")
         return made and (self.folder / folder / "masks").is_dir() and self.trained(row, seed)
 
+    def date_stamps(self) -> None:
+        """Make a stamp newer than a result made with another one, whatever the clocks say.
+
+        Snakemake compares times. Results from a machine whose clock was ahead, or restored ones, would look up to date.
+        """
+        for row in self.config.needed():
+            for seed in self.config.seeds_of(row):
+                pairs = {paths.run(self.stamps.scale, row, seed) / "train.json": f"train-{row}-seed{seed}"}
+                for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
+                    folder = paths.prediction(self.stamps.scale, row, seed, benchmark)
+                    pairs[folder / "masks.json"] = f"segment-{row}-seed{seed}-{benchmark}"
+                    pairs[folder / "score.json"] = f"score-{benchmark}"
+                for record, name in pairs.items():
+                    self._date(self.folder / record, name)
+
+    def _date(self, record: Path, name: str) -> None:
+        stamp = self.folder / self.stamps.path(name)
+        if record.is_file() and not self._made_with(record, name):
+            made = record.stat().st_mtime
+            if stamp.stat().st_mtime <= made:
+                os.utime(stamp, (made + 1, made + 1))
+
     def _trained(self, row: str, seed: int) -> bool:
         folder = paths.run(self.stamps.scale, row, seed)
-        entry = self.stamps.config.rows.get(row)  # none: an authors' checkpoint
-        parent = entry.init if entry else None
+        parent = self.config.rows[row].init
         made = self._made_with(folder / "train.json", f"train-{row}-seed{seed}")
-        here = made and (self.folder / folder / "model.safetensors").is_file()
-        return here and (parent is None or self.trained(parent, seed))
+        present = made and (self.folder / folder / "model.safetensors").is_file()
+        return present and (parent is None or self.trained(parent, seed))
 
     def _made_with(self, record: Path, stamp: str) -> bool:
         try:
-            return read_json(self.folder / record).get("stamp") == sha256_json(self.stamps.contents[stamp])
+            return read_json(self.folder / record).get("stamp") == self.stamps.digest(stamp)
         except HodorError:
             return False
+
+    def _own_data(self, row: str) -> list[Path]:
+        scale, packs = self.stamps.scale, self.config.packs(row)
+        packed = [path for name in packs for path in (paths.packed_manifest(scale, name), paths.packed(scale, name))]
+        return [*self._data(*self.config.plain(row)), *packed]
 
     def _data(self, *datasets: str) -> list[Path]:
         scale = self.stamps.scale
         return [path for name in datasets for path in (paths.manifest(scale, name), paths.dataset(scale, name))]
+
+    def _rows_of(self, targets: Iterable[str]) -> tuple[str, ...]:
+        """The selected rows that targets of the workflow need: rules, rows or files."""
+        chosen: set[str] = set()
+        for target in map(Path, targets):
+            tables = [name for name in ("ablation", "comparison", "extended") if target.stem == f"{name}_table"]
+            tables += [name for name in ("costs", "claims") if target.stem == name]
+            rows = [part for part in target.parts if part in self.config.rows]
+            if not tables and not rows:  # a rule of everything, the pages
+                return self.config.selected
+            chosen.update(rows, *(self.config.tabulated(table) for table in tables))
+        return tuple(row for row in self.config.selected if row in chosen)
+
+
+def verify_run(
+    folder: Path,
+    benchmarks: Sequence[str],
+    stamps: dict[str, str],
+    command: str,
+    parent: Path | None = None,
+) -> None:
+    """Check one run against the present stamps and against its own files.
+
+    Args:
+        folder: of the run, `<row>/seed<k>`.
+        benchmarks: those whose predictions the table uses.
+        stamps: "<row>/seed<k>/<step>" -> sha256 of the present stamp, the steps being `train` and, for each benchmark,
+            `<benchmark>/segment` and `<benchmark>/score`.
+        command: what makes a deleted file again, for the message.
+        parent: the weights that the training had to start from.
+
+    Raises:
+        HodorError: the first link that does not hold: the file, what is wrong with it, the command that fixes it.
+    """
+    link = _Link(folder, stamps, command)
+    weights, trained = folder / "model.safetensors", folder / "train.json"
+    train, model = read_json(trained), sha256_file(weights)
+    link.stamp(trained, train, "train")
+    if train.get("model") != model:
+        raise link.broken(weights, f"not the weights that {trained} names", also=trained)
+    if parent is not None and sha256_file(parent) not in train.get("inputs", {}).values():
+        raise link.broken(trained, f"training did not start from the present {parent}")
+    for benchmark in benchmarks:
+        at = folder / benchmark / "masks.json"
+        masks = read_json(at)
+        link.stamp(at, masks, f"{benchmark}/segment")
+        if masks.get("weights") != model:
+            raise link.broken(at, f"its masks were not made with {weights}")
+        digest, at = sha256_file(at), folder / benchmark / "score.json"
+        score = read_json(at)
+        link.stamp(at, score, f"{benchmark}/score")
+        if score.get("masks") != digest:
+            raise link.broken(at, f"these are not the scores of the masks in {folder / benchmark / 'masks.json'}")
+        if score.get("truth") is None or score["truth"] != masks.get("data"):
+            raise link.broken(at, "segmented and scored on different data")
+        for name, recorded in score.get("files", {}).items():
+            if sha256_file(folder / benchmark / name) != recorded:
+                raise link.broken(folder / benchmark / name, f"not the numbers that {at} records", also=at)
+
+
+def verify_same_ground_truth(folders: Iterable[Path], benchmark: str, command: str) -> None:
+    """Raise HodorError if two runs were scored against different ground truth, so that their numbers do not compare.
+
+    Args:
+        folders: of runs; those without scores on the benchmark are passed over.
+    """
+    first = None
+    for path in (folder / benchmark / "score.json" for folder in folders):
+        if not path.is_file():
+            continue
+        truth = read_json(path).get("truth")
+        if first is None:
+            first = (path, truth)
+        elif truth != first[1]:
+            raise HodorError(f"{path}: scored against other data than {first[0]}; {fix_with(command, path)}")
+
+
+def fix_with(command: str, *files: Path) -> str:
+    """How to make files again, as the last half of a message."""
+    return f"fix it with: rm -f {' '.join(file.as_posix() for file in files)} && {command}"
+
+
+class _Link:
+    """Compares the stamps of one run and words its errors."""
+
+    def __init__(self, folder: Path, stamps: dict[str, str], command: str) -> None:
+        self.name, self.stamps, self.command = f"{folder.parent.name}/{folder.name}", stamps, command
+
+    def stamp(self, path: Path, record: dict[str, Any], step: str) -> None:
+        name = f"{self.name}/{step}"
+        if name not in self.stamps:
+            raise HodorError(f"the stamp of the table names no present stamp for {name}: run the workflow again")
+        if record.get("stamp") != self.stamps[name]:
+            raise self.broken(path, "made with other settings or recipe versions than the present ones")
+        content = record.get("stamp_content")
+        # What the manifest shows as the resolved settings must be the stamp's own content.
+        if content is not None and sha256_json(content) != record["stamp"]:
+            raise self.broken(path, "the settings in it are not those of its stamp")
+
+    def broken(self, path: Path, what: str, also: Path | None = None) -> HodorError:
+        return HodorError(f"{path}: {what}; {fix_with(self.command, *filter(None, [path, also]))}")

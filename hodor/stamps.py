@@ -2,14 +2,15 @@
 
 A stamp holds the slice of the configuration that the step uses and the versions of its recipes
 (`hodor.config.recipes`). It is an input of the step's rule, and the step reads its settings from it and from nowhere
-else, so that what is compared is what is used. Snakemake compares small inputs by content: a step runs again exactly when its stamp says something new. The
-Snakefile writes them whenever it is parsed, which must not touch a file whose content stays.
+else, so that what is compared is what is used. Snakemake compares small inputs by content: a step runs again exactly
+when its stamp changed.
 
 What a data set consists of is part of the stamps of the steps that read it (`data`), as a hash of where it comes from
 and of the recipe that prepares it. Those steps therefore need not run again when the same data set is made again.
 """
 
 import csv
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,19 @@ from hodor.config.benchmarks import get_benchmark
 from hodor.config.datasets import archives
 from hodor.config.loading import Config
 from hodor.config.packs import PackId
-from hodor.config.reading import none_of
 from hodor.config.recipes import layout_of, versions
 from hodor.config.schema import TABLES
 from hodor.errors import HodorError
-from hodor.provenance import json_text, sha256_file, sha256_json, write_text_atomic
-from hodor.released import SEED, Released, benchmarks, inference, load_released, present, run_name
+from hodor.provenance import json_text, read_json, sha256_file, sha256_json, write_json_atomic, write_text_atomic
+
+_SHOWN = {"label", "options", "note", "weights", "compare", "source", "licence"}
+"""Keys of a row that its tables show."""
 
 
 class Stamps:
     """All stamps of a configuration: those that its rows, seeds and benchmarks need.
 
-    contents: name of a stamp -> its content. root: the repository, which holds workflow/notebooks. released: the
-    authors' checkpoints that are there.
+    contents: name of a stamp -> its content. root: the repository, which holds workflow/notebooks.
     """
 
     def __init__(self, config: Config, root: Path) -> None:
@@ -41,13 +42,8 @@ class Stamps:
         self.root = root
         self.scale = config.scale.name
         self._data = cache(self._hash_data)
-        self._released = load_released(config)
-        known = [*config.rows, *map(run_name, self._released)]
-        for entry in config.server_scores:
-            if entry.row not in known:
-                raise HodorError(f"{config.folder.name}/server_scores.yaml: row: {none_of(entry.row, known)}")
-        self.released = present(self._released)
         self.contents = self._contents()
+        self._digests: dict[str, str] = {}
 
     def _contents(self) -> dict[str, dict[str, Any]]:
         stamps: dict[str, dict[str, Any]] = {}
@@ -57,9 +53,9 @@ class Stamps:
         for name, id in self.config.packs(*self.config.needed()).items():
             stamps[f"pack-{name}"] = self.pack(id)
         for row in self.config.needed():
-            for seed in self.config.seeds:
+            for seed in self.config.seeds_of(row):
                 stamps[f"train-{row}-seed{seed}"] = self.train(row, seed)
-                # A row that is only another's beginning is trained, not scored.
+                # A row that only another one starts from is trained, not scored.
                 for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
                     stamps[f"segment-{row}-seed{seed}-{benchmark}"] = self.segment(row, seed, benchmark)
         for benchmark in self.config.scale.benchmarks:
@@ -69,21 +65,40 @@ class Stamps:
         stamps["tabulate-costs"] = self.tabulate_costs(stamps)
         stamps["claims"] = self.claims(stamps)
         stamps["render"] = self.render()
-        for id, entry in self.released.items():
-            name = run_name(id)
-            stamps[f"train-{name}-seed{SEED}"] = self.adopt(id, entry)
-            for benchmark in benchmarks(self.config):
-                stamps[f"segment-{name}-seed{SEED}-{benchmark}"] = self.segment_released(id, entry, benchmark)
-        if self._released:
-            stamps["tabulate-released"] = self.tabulate_released(stamps)
         return stamps
 
-    def write(self, folder: Path = Path()) -> None:
-        """Writes every stamp below the working directory `folder`, leaving files with the same content alone."""
-        for name, content in self.contents.items():
-            _write_changed(folder / paths.stamp(self.scale, name), content)
-        # The tables in results/ and the pages in reports/ are those of this scale from now on.
-        _write_changed(folder / paths.configured(), {"scale": self.scale})
+    def path(self, name: str) -> Path:
+        """File of a stamp. Its name holds the digest, so that no run with other settings ever reads or changes it."""
+        return paths.stamp(self.scale, name, self.digest(name))
+
+    def digest(self, name: str) -> str:
+        """sha256 of a stamp's canonical content, which every record made with it names."""
+        if name not in self._digests:
+            self._digests[name] = sha256_json(self.contents[name])
+        return self._digests[name]
+
+    def write(self, folder: Path = Path(), *, present: bool = True) -> None:
+        """Write the stamps that are missing below the working directory `folder`.
+
+        A stamp that takes the place of another one becomes newer than the results made with that one, by which
+        Snakemake sees that they are out of date.
+
+        Args:
+            present: whether a run with these settings starts. False: a dry run, or a job of a run.
+        """
+        at = folder / paths.stamps(self.scale) / "present.json"
+        try:
+            before = read_json(at)
+        except HodorError:
+            before = {}
+        digests = {name: self.digest(name) for name in self.contents}
+        for name, digest in digests.items():
+            path = folder / self.path(name)
+            if write_if_changed(path, json_text(self.contents[name])) or before.get(name) == digest:
+                continue
+            os.utime(path)
+        if present and before != digests:
+            write_json_atomic(at, digests)
 
     def fetch(self, dataset: str) -> dict[str, Any]:
         """Where a data set's archives come from. The mirror is not part of it: moving it changes no archive."""
@@ -103,7 +118,9 @@ class Stamps:
         return self._stamp("pack", {**id._asdict(), "data": self._data(id.dataset)}, "pack")
 
     def train(self, row: str, seed: int) -> dict[str, Any]:
-        """How a row is trained."""
+        """How a row is trained, or converted from its released weights."""
+        if self.config.rows[row].weights is not None:
+            return self._convert(row, seed)
         entry, stage, packs = self.config.rows[row], self.config.stage(row), self.config.packs(row)
         datasets = self.config.plain(row)
         settings = {
@@ -122,6 +139,11 @@ class Stamps:
             | {name: sha256_json(self.pack(id)) for name, id in packs.items()},
         }
         return self._stamp("train", settings, "clips", f"train/{entry.method}") | {"row": row, "seed": seed}
+
+    def _convert(self, row: str, seed: int) -> dict[str, Any]:
+        entry = self.config.rows[row]
+        settings = {"row": row, "method": entry.method, "options": self.config.options[row], "weights": entry.weights}
+        return self._stamp("train", settings, "convert") | {"row": row, "seed": seed}
 
     def segment(self, row: str, seed: int, benchmark: str) -> dict[str, Any]:
         """How a trained row segments a benchmark."""
@@ -146,16 +168,23 @@ class Stamps:
     def tabulate(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """What one of TABLES shows. Nothing of a row that is not in it counts, unless a row in it starts from that."""
         scale, rows = self.config.scale, [row for row, entry in self.config.rows.items() if table in entry.tables]
+        compared = {self.config.rows[row].compare for row in rows}
         settings = self._tabulated(table, stamps) | {
             "rows": {
-                row: self.config.rows[row].model_dump(mode="json", include={"label", "options", "note"})
-                | {"selected": row in self.config.selected, "trained_on": self.config.trained_on(row)}
+                row: self.config.rows[row].model_dump(mode="json", include=_SHOWN)
+                | {
+                    "selected": row in self.config.selected,
+                    "present": self.config.rows[row].weights is None or row in self.config.checkpoints,
+                    "trained_on": self.config.trained_on(row),
+                }
                 for row in rows
             },
             "title": scale.title,
             "caption": scale.caption,
             "bootstrap": self.config.claims.bootstrap.model_dump(mode="json"),
-            "published": [line for line in _published(self.config.folder / "published.csv") if line["row"] in rows],
+            "published": [
+                line for line in _published(self.config.folder / "published.csv") if line["row"] in {*rows, *compared}
+            ],
         }
         return self._stamp("tabulate", settings, "tables")
 
@@ -192,17 +221,18 @@ class Stamps:
         digests: dict[str, str] = {}
         for row in self.config.tabulated(table):
             init |= {of: self.config.rows[of].init for of in self.config.lineage(row)}
-            for seed in self.config.seeds:
+            for seed in self.config.seeds_of(row):
                 for benchmark in self.config.benchmarks(row):
                     run = f"{row}/seed{seed}/{benchmark}"
                     digests[f"{run}/segment"] = sha256_json(stamps[f"segment-{row}-seed{seed}-{benchmark}"])
                     digests[f"{run}/score"] = sha256_json(stamps[f"score-{benchmark}"])
         for row in init:
-            for seed in self.config.seeds:
+            for seed in self.config.seeds_of(row):
                 digests[f"{row}/seed{seed}/train"] = sha256_json(stamps[f"train-{row}-seed{seed}"])
         return {
             "table": table,
             "seeds": list(self.config.seeds),
+            "seeds_of": {row: list(self.config.seeds_of(row)) for row in self.config.tabulated(table)},
             "benchmarks": list(self.config.scale.benchmarks),
             "scored": {row: list(self.config.benchmarks(row)) for row in self.config.tabulated(table)},
             "server_scores": [
@@ -214,47 +244,6 @@ class Stamps:
             "init": init,
             "stamps": digests,
         }
-
-    def adopt(self, id: str, entry: Released) -> dict[str, Any]:
-        """How an authors' checkpoint becomes a run."""
-        method = self.config.rows[entry.row].method
-        settings = {"row": run_name(id), "method": method, "file": entry.file, "seed": SEED}
-        stamp = self._stamp("released", settings)
-        return stamp | {"row": run_name(id), "seed": SEED}
-
-    def segment_released(self, id: str, entry: Released, benchmark: str) -> dict[str, Any]:
-        """How an authors' checkpoint segments a benchmark: as its row does at scale paper."""
-        like = self.segment(entry.row, SEED, benchmark)
-        options = inference(self.config, entry, benchmark).model_dump(mode="json")
-        return like | {"settings": like["settings"] | {"inference": options}, "row": run_name(id), "seed": SEED}
-
-    def tabulate_released(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """What the table of released weights shows. Which of them are there is part of it."""
-        digests: dict[str, str] = {}
-        for name in map(run_name, self.released):
-            digests[f"{name}/seed{SEED}/train"] = sha256_json(stamps[f"train-{name}-seed{SEED}"])
-            for benchmark in benchmarks(self.config):
-                run = f"{name}/seed{SEED}/{benchmark}"
-                digests[f"{run}/segment"] = sha256_json(stamps[f"segment-{name}-seed{SEED}-{benchmark}"])
-                digests[f"{run}/score"] = sha256_json(stamps[f"score-{benchmark}"])
-        rows = [entry.row for entry in self._released.values()]
-        settings = {
-            "table": "released",
-            "entries": {
-                id: entry.model_dump(mode="json", exclude={"inference"}) | {"present": id in self.released}
-                for id, entry in self._released.items()
-            },
-            "benchmarks": benchmarks(self.config),
-            "server_scores": [
-                entry.model_dump(mode="json")
-                for entry in self.config.server_scores
-                if entry.row in map(run_name, self._released)
-            ],
-            "scale": self.scale,
-            "stamps": digests,
-            "published": [line for line in _published(self.config.folder / "published.csv") if line["row"] in rows],
-        }
-        return self._stamp("tabulate", settings, "tables")
 
     def render(self) -> dict[str, Any]:
         """What the pages show, besides the tables."""
@@ -301,14 +290,15 @@ class Stamps:
         return sha256_json({"origin": self._identity(dataset), "recipes": recipes})
 
 
-def _write_changed(path: Path, content: dict[str, Any]) -> None:
-    text = json_text(content)
+def write_if_changed(path: Path, text: str) -> bool:
+    """Write a text file unless it has this content already; returns whether it was written."""
     try:
         if path.read_text(encoding="utf-8") == text:
-            return
+            return False
     except (OSError, UnicodeDecodeError):
-        pass  # not there, or broken: write it
+        pass  # missing or broken: write it
     write_text_atomic(path, text)
+    return True
 
 
 def _published(path: Path) -> list[dict[str, str]]:

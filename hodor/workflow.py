@@ -1,6 +1,7 @@
-"""What the Snakefile needs besides rules: checked settings, written stamps, and an environment for the jobs."""
+"""What the Snakefile needs besides rules: the checked configuration, the stamps, and an environment for the jobs."""
 
 import errno
+import filecmp
 import os
 import re
 import sys
@@ -14,12 +15,13 @@ from hodor import paths
 from hodor.config.loading import Config, load
 from hodor.errors import HodorError, place_error
 from hodor.locks import hold, remove_left_over
+from hodor.provenance import json_text, sha256_file
 from hodor.records import Records
-from hodor.stamps import Stamps
+from hodor.stamps import Stamps, write_if_changed
 
 
 def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
-    """Reads the configuration beside the Snakefile and writes the stamps below the working directory.
+    """Read the configuration beside the Snakefile and write the stamps below the working directory.
 
     Args:
         root: the repository.
@@ -30,21 +32,23 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
             without a traceback).
     """
     # Jobs run the verbs of this checkout with the interpreter that runs Snakemake, in an active environment or not.
-    # Rules that held these paths would all run again after the environment moved.
     _prepend("PATH", str(Path(sys.executable).parent))
     _prepend("PYTHONPATH", str(root))
     try:
         config = load(root / "config", dict(overrides))
         stamps = Stamps(config, root)
+        records = Records(stamps)
     except HodorError as error:
         raise WorkflowError(str(error)) from None
     try:
         hold()
-        # A job on another machine reads the Snakefile too; there, nothing is known of who works here.
+        # A job on another machine reads the Snakefile too, and cannot know which processes run here.
         if "--mode" not in sys.argv and remove_left_over():
-            print("The last run was killed; its marks on this folder are removed.", file=sys.stderr)
-        stamps.write()
-        if not _is_dry_run(sys.argv):
+            print("The last run was killed; its locks on this folder are removed.", file=sys.stderr)
+        dry = _is_dry_run(sys.argv)
+        stamps.write(present=not dry and "--mode" not in sys.argv)
+        records.date_stamps()
+        if not dry:
             _require_writable(
                 paths.results(), paths.results(stamps.scale), paths.reports(), paths.reports(stamps.scale)
             )
@@ -55,11 +59,38 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
         raise WorkflowError(message) from None
     os.environ["HODOR_MIRROR"] = config.mirror or ""
     os.environ["HODOR_SCRATCH"] = config.settings.scratch or ""
-    return config, Records(stamps)
+    return config, records
+
+
+def mark_published(scale: str, name: str, copies: Mapping[Path, Path]) -> Path:
+    """File that changes when published copies differ from their sources, so that they are copied again.
+
+    They differ after another scale was published, or where somebody edited them.
+
+    Args:
+        name: of the set of copies.
+        copies: source -> copy; files, or folders of files.
+    """
+    other: dict[str, str] = {}
+    for source, copy in copies.items():
+        inside = [file for file in sorted(source.rglob("*")) if file.is_file()]
+        pairs = [(file, copy / file.relative_to(source)) for file in inside] or [(source, copy)]
+        for file, of in pairs:
+            if file.is_file() and of.is_file() and not filecmp.cmp(file, of, shallow=False):
+                other[str(of)] = sha256_file(of)
+    marker = paths.published(scale, name)
+    if other or not marker.is_file():
+        write_if_changed(marker, json_text(other))
+    return marker
+
+
+def requested(workflow: Any) -> set[str]:
+    """Targets given on the command line: rules, rows and files; empty for the default target."""
+    return set(workflow.dag_settings.targets)
 
 
 def check_triggers(triggers: Iterable[Any]) -> None:
-    """WorkflowError if Snakemake lets the list of a step's inputs decide: everything would be trained again."""
+    """Raise WorkflowError if a changed list of inputs makes a step run again: everything would be trained again."""
     if any(trigger.name == "INPUT" for trigger in triggers):
         raise WorkflowError(
             "these settings of Snakemake would train everything again: use profiles/default, or a workflow profile "
@@ -72,10 +103,9 @@ def _is_dry_run(arguments: Iterable[str]) -> bool:
 
 
 def _require_writable(*folders: Path) -> None:
-    """OSError for a folder that is there and cannot be written to.
+    """Raise OSError for an existing folder that cannot be written to: now, not after hours of training.
 
-    Told now, not after hours of training; and where a table is there already, Snakemake would call it write-protected.
-    (On a read-only mount the answer holds for root too.)
+    Where a table exists already, Snakemake would call it write-protected. A read-only mount is refused for root too.
     """
     for folder in folders:
         if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):

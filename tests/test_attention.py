@@ -1,6 +1,9 @@
 """Soft-masked attention: its limits, its gradients, its errors."""
 
 import ast
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,7 +125,7 @@ def test_alphas_start_in_quarters_and_only_soft_has_them():
     [
         ({"dim": 16, "heads": 4, "mode": "gentle"}, "none of none, hard, soft"),
         ({"dim": 16, "heads": 5}, "do not divide"),
-        ({"dim": 18, "heads": 6}, "give `alpha`"),
+        ({"dim": 18, "heads": 6}, "set `alpha`"),
         ({"dim": 16, "heads": 4, "alpha": [1.0, 2.0]}, "2 alphas for 4 heads"),
         ({"dim": 16, "heads": 4, "form": "unfolded"}, "none of auto, plain, folded"),
     ],
@@ -253,15 +256,27 @@ def test_the_cheaper_form_is_taken():
     assert not SoftMaskedAttention(256, 8, form="plain").folds(1)
 
 
-def test_imports_torch_and_the_standard_library_only():
-    tree = ast.parse(Path(module.__file__).read_text())
-    roots = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            roots.add(node.module.split(".")[0])
-        elif isinstance(node, ast.Import):
-            roots |= {alias.name.split(".")[0] for alias in node.names}
-    assert roots == {"math", "collections", "contextlib", "typing", "torch"}
+def test_the_file_works_alone_with_torch_and_the_standard_library(tmp_path):
+    shutil.copy(module.__file__, tmp_path / "alone.py")
+    code = """if True:
+        import sys
+        class Refuse:
+            def find_spec(name, *_):
+                if name.split(".")[0] == "hodor": raise ModuleNotFoundError(name)
+        sys.meta_path.insert(0, Refuse)
+        import torch
+        from alone import SoftMaskedAttention
+        layer = SoftMaskedAttention(16, 4)
+        assert not layer.folds(1)
+        layer(torch.ones(1, 1, 16), torch.ones(1, 5, 16), torch.ones(1, 1, 5)).sum().backward()
+    """
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    for path in (module.__file__, Path(module.__file__).with_name("attention_folded.py")):
+        tree = ast.parse(Path(path).read_text())
+        names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        roots = {name.split(".")[0] for name in names - {"hodor.attention_folded"}}
+        assert roots <= {"torch", *sys.stdlib_module_names}
 
 
 def test_a_mask_with_no_pixel_left_may_see_its_largest_ones_alone():

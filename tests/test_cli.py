@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -10,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from hodor import paths
 from hodor.cli import main as cli
 from hodor.config.execution import Execution
+from hodor.config.loading import load
 from hodor.errors import HodorError
 from hodor.provenance import sha256_json
+from hodor.stamps import Stamps
 
 VERBS = ["fetch", "prepare", "pack", "train", "segment", "score", "submit", "manifest", "tabulate", "claims", "render"]
-VERBS += ["released", "track"]
+VERBS += ["track", "convert", "cost", "doctor"]
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +49,7 @@ def entry(monkeypatch):
     def replace(module: str, name: str, error: Exception | None = None) -> list[tuple]:
         calls: list[tuple] = []
 
-        def function(*arguments):
+        def function(*arguments, **_):
             calls.append(arguments)
             if error:
                 raise error
@@ -71,123 +75,185 @@ def test_every_verb_explains_itself(capsys):
     assert all(verb in text for verb in VERBS)
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["train"], ["score", "--pred", "a"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["prepare"], ["train", "--speed", "9"]])
 def test_wrong_usage_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         run(*arguments)
     assert end.value.code == 2 and "usage: hodor" in capsys.readouterr().err
 
 
-def test_fetch_gets_the_mirror_from_the_environment(stamp, entry, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train"], "ROW"),
+        (["segment", "hodor-soft-coco"], "BENCHMARK"),
+        (["score", "hodor-soft-coco"], "BENCHMARK"),
+        (["score", "--pred", "a"], "--truth, --benchmark, --out"),
+        (["submit", "--pred", "a", "--truth", "b", "--benchmark", "c"], "--zip"),
+        (["train", "hodor-soft-cocos"], "nearest: hodor-soft-coco"),
+        (["segment", "hodor-soft-coco", "davis2017-vla"], "davis2017-val"),
+        (["tabulate", "ablations"], "ablation"),
+        (["prepare", "cocos"], "coco"),
+        (["train", "hodor-soft-coco", "--scale", "minni"], "is none of mini"),
+    ],
+)
+def test_a_missing_or_unknown_name_is_one_line(here, arguments, expected, capsys):
+    assert run(*arguments) == 1
+    error = capsys.readouterr().err
+    assert expected in error and error.count("\n") == 1
+
+
+@pytest.fixture
+def here(root, tmp_path, monkeypatch) -> Path:
+    """A working directory with the configuration and empty data folders of scale tiny."""
+    shutil.copytree(root / "config", tmp_path / "config")
+    shutil.copy(root / "CITATION.cff", tmp_path)
+    for dataset in ("coco", "davis"):
+        (tmp_path / paths.dataset("tiny", dataset)).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+STEPS = [
+    ("prepare coco", "prepare-coco", "data.prepare.prepare"),
+    ("train hodor-soft-coco --seed 3", "train-hodor-soft-coco-seed3", "training.run.train"),
+    (
+        "segment hodor-soft-coco davis2017-val",
+        "segment-hodor-soft-coco-seed0-davis2017-val",
+        "inference.segment.segment",
+    ),
+    ("score hodor-soft-coco davis2017-val", "score-davis2017-val", "scoring.score.score"),
+    ("tabulate ablation", "tabulate-ablation", "reporting.tables.tabulate"),
+    ("claims", "claims", "reporting.claims.claims"),
+    ("render", "render", "reporting.render.render"),
+]
+
+
+@pytest.mark.parametrize(("command", "name", "function"), STEPS)
+def test_a_step_resolves_the_settings_that_the_workflow_uses(here, entry, command, name, function):
+    calls = entry(*function.rsplit(".", 1))
+    arguments = command.split()
+    seeds = [3] if "3" in arguments else [0]
+    stamps = Stamps(load(here / "config", {"scale": "tiny", "seeds": seeds}), here)
+    stamps.write()
+    assert run(*arguments, "--scale", "tiny") == 0
+    assert run(*arguments, "--stamp", stamps.path(name)) == 0
+    assert calls[0] == calls[1]
+    stamp = next(argument for argument in calls[0] if isinstance(argument, dict))
+    assert stamp["sha256"] == sha256_json(stamps.contents[name])
+
+
+def test_files_are_those_of_the_workflow(here, entry):
+    train, segment = entry("training.run", "train"), entry("inference.segment", "segment")
+    score, prepare = entry("scoring.score", "score"), entry("data.prepare", "prepare")
+    run("train", "hodor-soft-coco", "--seed", 2, "--scale", "tiny")
+    run("segment", "hodor-soft-coco", "davis2017-val", "--scale", "tiny")
+    run("score", "hodor-soft-coco", "davis2017-val", "--scale", "tiny", "--jobs", 2)
+    run("prepare", "coco", "--scale", "tiny")
+    folder = paths.run("tiny", "hodor-soft-coco", 0)
+    assert train[0][1:4] == (paths.data("tiny"), paths.run("tiny", "hodor-soft-coco", 2), None)
+    at = folder / "davis2017-val"
+    assert segment[0][1:] == (folder / "model.safetensors", paths.data("tiny"), at)
+    assert score[0][:4] == (at / "masks", paths.dataset("tiny", "davis"), "davis2017-val", at) and score[0][6] == 2
+    assert prepare[0][1:] == (
+        paths.archives("tiny", "coco"),
+        paths.dataset("tiny", "coco"),
+        paths.manifest("tiny", "coco"),
+    )
+
+
+def test_a_cyclic_row_starts_from_the_weights_of_its_parent(here, entry):
+    calls = entry("training.run", "train")
+    for dataset in ("youtube-vos", "davis"):
+        paths.dataset("tiny", dataset).mkdir(exist_ok=True)
+    run("train", "hodor-soft-cyclic", "--seed", 1, "--scale", "tiny")
+    run("train", "hodor-soft-cyclic", "--scale", "tiny", "--init", "w", "--out", "o", "--data", "data/tiny")
+    assert calls[0][3] == paths.run("tiny", "hodor-soft-coco", 1) / "model.safetensors"
+    assert calls[1][1:4] == (Path("data/tiny"), Path("o"), Path("w"))
+
+
+def test_fetch_gets_the_mirror_from_the_environment(here, stamp, entry, monkeypatch):
     calls = entry("data.fetch", "fetch")
     path = stamp("fetch", dataset="davis", edition="official")
     monkeypatch.setenv("HODOR_MIRROR", "/mirror")
-    assert run("fetch", "--stamp", path, "--out", tmp_path / "out") == 0
+    assert run("fetch", "davis", "--stamp", path) == 0
     monkeypatch.setenv("HODOR_MIRROR", "")
-    assert run("fetch", "--stamp", path, "--out", tmp_path / "out") == 0
+    assert run("fetch", "davis", "--stamp", path) == 0
     (first, out, lock), (second, _, _) = calls
     assert first["settings"] == {"dataset": "davis", "edition": "official", "mirror": "/mirror"}
-    assert out == tmp_path / "out" and lock == Path("config/locks/official.json")
+    assert out == paths.archives("tiny", "davis") and lock == Path("config/locks/official.json")
     assert second["settings"]["mirror"] is None
     # The digest is that of the file, which knows no mirror.
     assert first["sha256"] == second["sha256"] == sha256_json(json.loads(path.read_text()))
-    calls.clear()
-    assert run("fetch", "--stamp", stamp("fetch", dataset="davis", edition="generated"), "--out", tmp_path) == 0
-    assert calls[0][2] is None, "what is generated needs no lock"
-    assert run("fetch", "--stamp", path) == 1
+    assert run("fetch", "davis", "--stamp", stamp("fetch", dataset="davis", edition="generated")) == 0
+    assert calls[2][2] is None, "generated archives need no lock"
 
 
-def test_prepare(stamp, entry, tmp_path):
-    calls = entry("data.prepare", "prepare")
-    assert run("prepare", "--stamp", stamp("prepare"), "--archives", "a", "--out", "o", "--manifest", "m") == 0
-    assert calls[0][1:] == (Path("a"), Path("o"), Path("m"))
-
-
-def test_train_sets_the_threads_of_its_stamp(stamp, entry, tmp_path):
+def test_train_sets_the_threads_of_its_stamp(here, stamp, entry):
     calls = entry("training.run", "train")
-    (tmp_path / "coco").mkdir()
     path = stamp("train", datasets=["coco"], threads=3)
-    assert run("train", "--stamp", path, "--data", tmp_path, "--out", "o", "--init", "w") == 0
-    assert run("train", "--stamp", path, "--data", tmp_path, "--out", "o", "--micro-batch", "2", "--compile") == 0
-    assert calls[0][1:4] == (tmp_path, Path("o"), Path("w")) and calls[1][3] is None
+    assert run("train", "r", "--stamp", path) == 0
+    assert run("train", "r", "--stamp", path, "--micro-batch", "2", "--compile") == 0
     assert calls[0][4] == Execution() and calls[1][4] == Execution(micro_batch=2, compile=True)
-    assert run("train", "--stamp", path, "--data", tmp_path, "--out", "o", "--micro-batch", "0") == 1
+    assert run("train", "r", "--stamp", path, "--micro-batch", "0") == 1
     assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_a_gpu_is_taken_before_torch_looks_for_one(device, stamp, entry, tmp_path):
+def test_a_gpu_is_taken_before_torch_looks_for_one(here, device, stamp, entry):
     entry("training.run", "train")
     entry("inference.segment", "segment")
     taken = entry("gpus", "take")
-    (tmp_path / "coco").mkdir()
-    flags = ["--data", tmp_path, "--out", "o"]
-    path = stamp("train", datasets=["coco"], threads=1, device=device)
-    assert run("train", "--stamp", path, *flags) == 0
-    path = stamp("segment", benchmark={"dataset": "coco"}, threads=1, device=device)
-    assert run("segment", "--stamp", path, "--weights", "w", *flags) == 0
+    assert run("train", "r", "--stamp", stamp("train", datasets=["coco"], threads=1, device=device)) == 0
+    path = stamp("segment", benchmark={"id": "b", "dataset": "coco"}, threads=1, device=device)
+    assert run("segment", "r", "b", "--stamp", path) == 0
     assert len(taken) == (2 if device == "cuda" else 0)
 
 
 @pytest.mark.parametrize("verb", ["train", "segment", "score"])
-def test_a_missing_data_set_is_named_with_the_mend(verb, stamp, tmp_path, capsys):
+def test_a_missing_data_set_is_named_with_the_fix(here, verb, stamp, capsys):
     path = stamp(verb, datasets=["davis"], benchmark={"id": "davis2017-val", "dataset": "davis"}, threads=1)
-    flags = {
-        "train": ["--data", tmp_path, "--out", "o"],
-        "segment": ["--weights", "w", "--data", tmp_path, "--out", "o"],
-        "score": ["--pred", "p", "--truth", tmp_path / "davis", "--benchmark", "davis2017-val", "--out", "o"],
-    }
-    assert run(verb, "--stamp", path, *flags[verb]) == 1
+    paths.dataset("tiny", "davis").rmdir()
+    assert run(verb, "r", *["davis2017-val"] * (verb != "train"), "--stamp", path) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"hodor {verb}: error: {tmp_path / 'davis'}: ") and error.count("\n") == 1
-    assert f"snakemake --cores 1 --force -- {tmp_path / 'davis'}.json" in error
+    assert error.startswith(f"hodor {verb}: error: data/tiny/davis: ") and error.count("\n") == 1
+    assert "snakemake --cores 1 --force -- data/tiny/davis.json" in error
 
 
-def test_segment(stamp, entry, tmp_path):
-    calls = entry("inference.segment", "segment")
-    (tmp_path / "davis").mkdir()
-    path = stamp("segment", benchmark={"dataset": "davis"}, threads=1)
-    assert run("segment", "--stamp", path, "--weights", "w", "--data", tmp_path, "--out", "o") == 0
-    assert calls[0][1:] == (Path("w"), tmp_path, Path("o"))
-
-
-def test_score_works_with_and_without_a_stamp(stamp, entry, tmp_path):
+def test_score_of_masks_of_any_origin(entry, tmp_path):
     calls = entry("scoring.score", "score")
     flags = ["--pred", "p", "--truth", tmp_path, "--benchmark", "davis2017-val", "--out", "o"]
-    assert run("score", *flags) == 0
-    assert run("score", "--stamp", stamp("score"), "--jobs", "2", *flags) == 0
-    assert run("score", "--official", *flags) == run("score", "--no-official", *flags) == 0
+    for more in ([], ["--official"], ["--no-official", "--jobs", 2]):
+        assert run("score", *flags, *more) == 0
     assert calls[0] == (Path("p"), tmp_path, "davis2017-val", Path("o"), None, None, None)
-    assert calls[1][-1] == 2
-    assert [call[5] for call in calls] == [None, None, True, False]
+    assert [call[5:] for call in calls] == [(None, None), (True, None), (False, 2)]
 
 
-def test_tabulate_claims_and_render(stamp, entry):
-    tables, pages = entry("reporting.tables", "tabulate"), entry("reporting.render", "render")
-    verdicts = entry("reporting.claims", "claims")
-    assert run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o") == 0
-    assert run("claims", "--stamp", stamp("claims"), "--runs", "r", "--out", "o") == 0
-    flags = ["--results", "t", "--runs", "r", "--data", "d", "--out", "o"]
-    assert run("render", "--stamp", stamp("render"), *flags) == 0
-    assert tables[0][1:] == verdicts[0][1:] == (Path("r"), Path("o"))
-    assert pages[0][1:] == (Path("t"), Path("r"), Path("d"), Path("o"))
+def test_released_weights_are_converted_by_train(here, entry, capsys):
+    calls = entry("models.checkpoints.load", "adopt")
+    assert run("train", "stcn-released", "--scale", "tiny") == 1
+    assert "stcn_s0.pth" in capsys.readouterr().err
+    paths.weights().mkdir(parents=True)
+    (paths.weights() / "stcn_s0.pth").touch()
+    assert run("train", "stcn-released", "--scale", "tiny") == 0
+    assert calls[0][1:] == (paths.weights() / "stcn_s0.pth", paths.run("tiny", "stcn-released", 0))
 
 
 def test_an_error_is_one_line_and_status_1(stamp, entry, capsys):
-    entry("reporting.tables", "tabulate", HodorError("runs/x: broken; mend it"))
-    assert run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o") == 1
-    assert capsys.readouterr().err == "hodor tabulate: error: runs/x: broken; mend it\n"
+    entry("reporting.tables", "tabulate", HodorError("runs/x: broken; make it again"))
+    assert run("tabulate", "ablation", "--stamp", stamp("tabulate")) == 1
+    assert capsys.readouterr().err == "hodor tabulate: error: runs/x: broken; make it again\n"
 
 
 def test_an_unexpected_error_keeps_its_traceback(stamp, entry):
     entry("reporting.tables", "tabulate", ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o")
+        run("tabulate", "ablation", "--stamp", stamp("tabulate"))
 
 
 def test_a_full_disk_is_one_line_that_names_the_file(stamp, entry, capsys):
     entry("reporting.tables", "tabulate", OSError(errno.ENOSPC, "No space left on device", "results/table.csv"))
-    assert run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o") == 1
+    assert run("tabulate", "ablation", "--stamp", stamp("tabulate")) == 1
     told = capsys.readouterr().err
     assert told.startswith("hodor tabulate: error: results/table.csv: No space left on device; free space")
     assert told.count("\n") == 1
@@ -206,22 +272,22 @@ def test_a_file_where_a_folder_is_wanted_is_one_line(tmp_path, capsys):
 
 def test_a_package_that_is_not_installed_is_one_line(stamp, entry, capsys):
     entry("reporting.tables", "tabulate", ModuleNotFoundError("No module named 'cv2'", name="cv2.dnn"))
-    assert run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o") == 1
+    assert run("tabulate", "ablation", "--stamp", stamp("tabulate")) == 1
     told = capsys.readouterr().err
     assert told.startswith("hodor tabulate: error: Python module cv2.dnn is not installed; ") and "make install" in told
     entry("reporting.tables", "tabulate", ModuleNotFoundError("No module named 'hodor.x'", name="hodor.x"))
     with pytest.raises(ModuleNotFoundError):
-        run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o")
+        run("tabulate", "ablation", "--stamp", stamp("tabulate"))
 
 
 def test_an_interrupt_is_no_traceback(stamp, entry, capsys):
     entry("reporting.tables", "tabulate", KeyboardInterrupt())
-    assert run("tabulate", "--stamp", stamp("tabulate"), "--runs", "r", "--out", "o") == 130
+    assert run("tabulate", "ablation", "--stamp", stamp("tabulate")) == 130
     assert capsys.readouterr().err == "hodor tabulate: interrupted\n"
 
 
 def test_a_stamp_of_another_step_is_refused(stamp, capsys):
-    assert run("tabulate", "--stamp", stamp("render"), "--runs", "r", "--out", "o") == 1
+    assert run("tabulate", "ablation", "--stamp", stamp("render")) == 1
     assert "is a stamp of the step render" in capsys.readouterr().err
 
 

@@ -45,7 +45,7 @@ def test_a_stamp_carries_its_digest(tmp_path):
     [
         ("{", "not readable as JSON"),
         ("[]", "holds list, not a JSON object"),
-        ('{"step": "score"}', "it has no scale, settings, code"),
+        ('{"step": "score"}', "no scale, settings, recipes"),
         (b"\xff\xfe", "not readable as JSON"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Stamps and the code hash in them: they change with what a step depends on and with nothing else."""
+"""Stamps change with the settings and recipe versions that a step depends on and with nothing else; records follow them."""
 
 import json
 import os
@@ -9,7 +9,9 @@ import pytest
 
 from hodor import paths
 from hodor.config import loading as config
+from hodor.config.recipes import RECIPES
 from hodor.config.schema import TABLES
+from hodor.errors import HodorError
 from hodor.provenance import read_stamp, sha256_json
 from hodor.records import Records
 from hodor.stamps import Stamps
@@ -61,6 +63,34 @@ def test_a_training_stamp_holds_all_that_the_step_needs(root):
         "davis",
     }
     assert (settings["seed"], settings["device"], settings["threads"]) == (0, "cpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "steps"),
+    [
+        ("train/stm", {"train-stm-seed0"}),
+        ("segment/stm", {"segment-stm-seed0-davis2017-val"}),
+        ("tables", set()),
+        ("score/davis", {"score-davis2017-val"}),
+    ],
+)
+def test_a_raised_version_reaches_the_steps_of_its_recipe(root, monkeypatch, recipe, steps):
+    before = stamps(root).contents
+    monkeypatch.setitem(RECIPES, recipe, RECIPES[recipe] + 1)
+    after = stamps(root).contents
+    changed = {name for name in after if before[name] != after[name]}
+    assert {name for name in changed if name.partition("-")[0] in ("prepare", "train", "segment", "score")} == steps
+    of_method = recipe.endswith("/stm")
+    assert changed - steps == (tables("comparison", "costs", "claims") if of_method else tables())
+
+
+def test_a_raised_version_of_a_layout_reaches_what_reads_it(root, monkeypatch):
+    before = stamps(root).contents
+    monkeypatch.setitem(RECIPES, "prepare/coco", 9)
+    after = stamps(root).contents
+    changed = {name for name in after if before[name] != after[name]} - tables()
+    images = {row for row in stamps(root).config.needed() if "coco" in stamps(root).config.datasets(row)}
+    assert changed == {"prepare-coco", *(f"train-{row}-seed0" for row in images)}
 
 
 def test_an_untrained_row_reads_no_data(root):
@@ -221,24 +251,46 @@ def test_another_address_fetches_again_and_trains_nothing(root, tmp_path):
     assert {name for name in after if after[name] != before[name]} == {"fetch-coco"}
 
 
-def test_only_what_changed_is_written(root, tmp_path):
-    stamps(root).write(tmp_path)
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.json")}
+def times(folder: Path) -> dict[str, int]:
+    """Stamp file -> time of its last change, which is set back to 1."""
+    files = {path: path.stat().st_mtime_ns for path in (folder / paths.stamps("tiny")).glob("*-*.json")}
     for path in files:
         os.utime(path, ns=(1, 1))
-    broken = tmp_path / paths.stamp("tiny", "tabulate-extended")
+    return {path.name.rpartition("-")[0]: at for path, at in files.items() if at != 1}
+
+
+def test_only_changed_stamps_become_new(root, tmp_path):
+    stamps(root).write(tmp_path)
+    assert times(tmp_path).keys() == stamps(root).contents.keys()
+    broken = tmp_path / stamps(root).path("tabulate-extended")
     broken.write_text("{")
-    stamps(root, overrides={"stages.cyclic.steps": 5}).write(tmp_path)
-    written = {path.stem for path in files if path.stat().st_mtime_ns != 1}
-    # The extended table is written because its file was broken.
-    assert written == {f"train-hodor-{kind}-cyclic-seed0" for kind in ("none", "hard", "soft")} | tables()
-    assert read_stamp(broken)["step"] == "tabulate"
+    stamps(root).write(tmp_path)
+    assert set(times(tmp_path)) == {"tabulate-extended"} and read_stamp(broken)["step"] == "tabulate"
+    other = stamps(root, overrides={"stages.cyclic.steps": 5})
+    other.write(tmp_path)
+    cyclic = {f"train-hodor-{kind}-cyclic-seed0" for kind in ("none", "hard", "soft")}
+    expected = cyclic | tables("ablation", "comparison", "costs", "claims")
+    assert set(times(tmp_path)) == expected
+    # Back to the first settings: their stamps are newer than what the second ones made.
+    stamps(root).write(tmp_path)
+    assert set(times(tmp_path)) == expected
+
+
+def test_a_dry_run_changes_nothing_that_another_run_reads(root, tmp_path):
+    stamps(root).write(tmp_path)
+    times(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    stamps(root, overrides={"stages.cyclic.steps": 5}).write(tmp_path, present=False)
+    assert {path: path.read_bytes() for path in before} == before
+    times(tmp_path)
+    stamps(root).write(tmp_path)
+    assert times(tmp_path) == {}
 
 
 def test_digest_in_the_tables_is_that_of_the_file(root, tmp_path):
     made = stamps(root)
     made.write(tmp_path)
-    read = read_stamp(tmp_path / paths.stamp("tiny", "train-hodor-soft-coco-seed0"))
+    read = read_stamp(tmp_path / made.path("train-hodor-soft-coco-seed0"))
     digests = made.contents["tabulate-ablation"]["settings"]["stamps"]
     assert digests["hodor-soft-coco/seed0/train"] == read["sha256"]
 
@@ -315,3 +367,47 @@ def test_data_are_manifests_and_folders(root, tmp_path):
         "data/tiny/davis.json",
         "data/tiny/davis",
     ]
+
+
+def test_a_training_waits_for_the_data_of_everything_that_the_targets_need(root, tmp_path):
+    made = stamps(root)
+    records = Records(made, tmp_path)
+    own = ["data/tiny/coco.json", "data/tiny/coco"]
+    davis = ["data/tiny/davis.json", "data/tiny/davis"]
+    youtube = ["data/tiny/youtube-vos.json", "data/tiny/youtube-vos"]
+
+    def wait(*targets: str) -> list[str]:
+        return [path.as_posix() for path in records.train_data("hodor-soft-coco", 0, targets)]
+
+    assert wait() == own
+    assert wait("hodor-soft-coco") == wait("runs/tiny/hodor-soft-coco/seed0/train.json") == [*own, *davis]
+    for targets in (["results/ablation_table.csv"], ["tables"], ["hodor-soft-coco", "reports/index.html"]):
+        assert sorted(wait(*targets)) == sorted([*own, *davis, *youtube]), targets
+    make_run(tmp_path, made, "hodor-soft-coco")
+    assert Records(made, tmp_path).train_data("hodor-soft-coco", 0, ["tables"]) == []
+
+
+def test_records_of_the_old_layout_are_not_up_to_date(root, tmp_path):
+    made = stamps(root)
+    make_run(tmp_path, made, "hodor-soft-coco")
+    record = tmp_path / paths.run("tiny", "hodor-soft-coco", 0) / "train.json"
+    stamp = made.contents["train-hodor-soft-coco-seed0"]
+    old = {key: value for key, value in stamp.items() if key != "recipes"} | {"code": "0" * 64}
+    record.write_text(json.dumps({"stamp": sha256_json(old), "stamp_content": old}))
+    assert needs(made, tmp_path, "hodor-soft-coco") == [True, True, True]
+    path = tmp_path / "stamp.json"
+    path.write_text(json.dumps(old))
+    with pytest.raises(HodorError, match="stamp.json.*recipes"):
+        read_stamp(path)
+
+
+def test_a_stamp_is_newer_than_a_result_of_another_one_whatever_the_clocks_say(root, tmp_path):
+    made, other = stamps(root), stamps(root, overrides={"stages.images.steps": 9})
+    make_run(tmp_path, made, "hodor-soft-coco")
+    record = tmp_path / paths.run("tiny", "hodor-soft-coco", 0) / "train.json"
+    os.utime(record, (2e9, 2e9))
+    for present, newer in ((made, False), (other, True)):
+        present.write(tmp_path)
+        Records(present, tmp_path).date_stamps()
+        stamp = tmp_path / present.path("train-hodor-soft-coco-seed0")
+        assert (stamp.stat().st_mtime > record.stat().st_mtime) == newer

@@ -1,9 +1,4 @@
-"""Verbs for people: they take arguments and no stamp, and no rule of the workflow calls them.
-
-    convert cost doctor track, and fetch where it has no stamp
-
-Each adds its parser and names the function that does it; modules are imported when their verb is called.
-"""
+"""Verbs for people, which no rule of the workflow calls: convert cost doctor track."""
 
 import argparse
 from pathlib import Path
@@ -51,58 +46,13 @@ def _cost(options: argparse.Namespace) -> None:
     print(cost(options.config, overrides, options.gpu, options.speed, frames=options.frames))
 
 
-def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `hodor fetch` takes without a stamp."""
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="data sets of config/datasets.csv, `weights` or `all`; none: the scale's",
-    )
-    parser.add_argument("--scale", help="a file of config/scales, without its ending (config.yaml's if absent)")
-    parser.add_argument("--mirror", help="folder or address that holds <data set>/<archive>, instead of every host")
-    parser.add_argument("--wait", action="store_true", help="wait for what must be downloaded by hand")
-    parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the configuration")
-
-
-def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `hodor train` takes besides its stamp: fields of `hodor.config.execution.Execution`."""
-    parser.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="of this machine that train together, on a GPU each"
-    )
-    parser.add_argument(
-        "--micro-batch",
-        type=int,
-        metavar="N",
-        help="clips that a process computes at a time; all of its part if absent",
-    )
-    parser.add_argument("--compile", action="store_true", help="torch.compile for the layers that gain by it (GPU)")
-    parser.add_argument("--deterministic", action="store_true", help="deterministic operators alone, on a GPU")
-
-
-def fetch_named(options: argparse.Namespace) -> None:
-    """`hodor fetch` without a stamp."""
-    from hodor.cli.fetch import fetch_command
-    from hodor.errors import HodorError
-
-    if options.out is not None:
-        raise HodorError("--out belongs to --stamp; without one the archives go where the workflow looks for them")
-    fetch_command(options.names, options.config, options.scale, options.mirror, wait=options.wait)
-
-
 def _add_doctor(verbs: argparse._SubParsersAction) -> None:
-    about = (
-        "check archives, data sets, weights, GPU, disk, packages; at scale paper try every row and project its costs"
-    )
+    about = "check packages, GPU, disk, data, weights and results, and show how to fix what is wrong"
     parser = verbs.add_parser("doctor", help=about, description=about[0].upper() + about[1:] + ".")
     parser.add_argument("--scale", help="a file of config/scales, without its ending; config.yaml's if absent")
     parser.add_argument("--rows", help="as `rows` of config/config.yaml, separated by commas")
     parser.add_argument("--mirror", help="as `mirror` of config/config.yaml")
-    parser.add_argument("--deep", action="store_true", help="compare every checksum (reads all data)")
-    parser.add_argument("--steps", type=int, help="training steps of each row to try (20 at scale paper, else 0)")
-    parser.add_argument(
-        "--seconds", type=float, default=60.0, help="for each row, after which no further step is begun"
-    )
+    parser.add_argument("--deep", action="store_true", help="compare every checksum, of large data too")
     parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the configuration")
     parser.set_defaults(command=_doctor)
 
@@ -112,7 +62,7 @@ def _doctor(options: argparse.Namespace) -> None:
 
     given = {"scale": options.scale, "rows": options.rows, "mirror": options.mirror}
     overrides = {key: value for key, value in given.items() if value is not None}
-    doctor(options.config, overrides, deep=options.deep, steps=options.steps, seconds=options.seconds)
+    doctor(options.config, overrides, deep=options.deep)
 
 
 def _add_track(verbs: argparse._SubParsersAction) -> None:

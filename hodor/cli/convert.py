@@ -1,4 +1,4 @@
-"""The verb `convert`: an original checkpoint becomes a file of ours, or the other way round."""
+"""The verb `convert`: original checkpoints to files of this project and back."""
 
 import json
 from pathlib import Path
@@ -7,40 +7,39 @@ from typing import Any
 from hodor.config.loading import options_class
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_weights, read_weights, save_model
-from hodor.models.original.checkpoint import ENDINGS, read_checkpoint, write_checkpoint
-from hodor.models.original.convert import convert_to_original, convert_to_ours, require
-from hodor.models.original.format import Format, Options
-from hodor.models.original.formats import format_named, format_of_method, recognise
-from hodor.models.original.weight_sets import METADATA, save_weights
+from hodor.models.checkpoints.convert import convert_to_original, convert_to_ours, require
+from hodor.models.checkpoints.files import ENDINGS, read_checkpoint, write_checkpoint
+from hodor.models.checkpoints.formats import Format, Options
+from hodor.models.checkpoints.load import format_named, format_of_method, recognise
+from hodor.models.checkpoints.weight_sets import METADATA, save_weights
 
 OURS = ".safetensors"
 
 
 def convert(source: Path, target: Path, format: str | None = None) -> None:
-    """Converts by the endings: an original checkpoint (.pth, .pt, .pkl, .bin) to .safetensors, or back.
+    """Convert an original checkpoint (.pth, .pt, .pkl, .bin) to .safetensors or back, and print a report of all entries.
 
-    What becomes of every entry is printed. A converted release loads as any trained row does (`load_model`).
+    A converted release can be loaded like a trained row (`load_model`).
 
     Args:
         source: the file to read.
-        target: the file to write, replaced at the end; its folder is made where absent.
-        format: an id of `FORMATS`; None: told from the names of the entries, or recorded in our file.
+        target: the file to write; its folder is created if absent.
+        format: an id of `FORMATS`; None: recognised from the entries, or recorded in our file.
 
     Raises:
-        HodorError: endings that do not fit, a file that cannot be read or written, entries that are missing, unexpected
-            or of another shape. Nothing is written then.
+        HodorError: unknown endings, a file that cannot be read or written, or entries that are missing, unexpected or of
+            another shape. Nothing is written then.
     """
     source, target = Path(source), Path(target)
-    directions = {True: _to_ours, False: _to_original}
     inward = source.suffix in ENDINGS and target.suffix == OURS
     if not inward and not (source.suffix == OURS and target.suffix in ENDINGS):
         raise HodorError(
-            f"{source} to {target}: one must be an original checkpoint ({', '.join(ENDINGS)}), the other end in {OURS}"
+            f"{source} to {target}: use an original checkpoint ({', '.join(ENDINGS)}) and a file that ends in {OURS}"
         )
     if target.is_dir():
-        raise HodorError(f"{target}: is a folder; give the file to write")
+        raise HodorError(f"{target}: is a folder; name the file to write")
     chosen = format_named(format) if format else None
-    directions[inward](source, target, chosen)
+    (_to_ours if inward else _to_original)(source, target, chosen)
     print(f"{target}: written")
 
 
@@ -75,27 +74,29 @@ def _to_original(source: Path, target: Path, format: Format | None) -> None:
 
 
 def _recorded(source: Path, metadata: dict[str, str]) -> tuple[Format, Options]:
-    """Format and options of a file of ours."""
+    """Return format and options of a file of this project."""
     if "model" in metadata:
         model = json.loads(metadata["model"])
         return format_of_method(model["method"]), model["options"]
     if METADATA in metadata:
         recorded = json.loads(metadata[METADATA])
         return format_named(recorded["format"]), recorded["options"]
-    raise HodorError(f"{source}: no file of this project (neither its method nor its format is recorded)")
+    raise HodorError(
+        f"{source}: neither a method nor a format in its metadata; use a file written by `hodor train` or `convert`"
+    )
 
 
 def _lost(format: Format, options: Options) -> list[str]:
-    """Options other than the release's that its format cannot hold, in a line."""
+    """Report options that differ from the release's and are not part of its format."""
     if format.method is None:
         return []
     usual = _complete(format.method, {key: options[key] for key in format.variants if key in options})
     other = sorted(key for key, value in options.items() if value != usual.get(key))
-    return [f"options that the format does not hold: {', '.join(other)}"] if other else []
+    return [f"options that are not part of the format: {', '.join(other)}"] if other else []
 
 
 def _complete(method: str, options: Options) -> dict[str, Any]:
-    """All options of a method, those not given at their defaults, as a model file records them."""
+    """Complete a method's options with their defaults, as a model file records them."""
     cls = options_class(method)
     return cls(**options).model_dump(mode="json") if cls else {}
 
@@ -104,4 +105,4 @@ def _make_folder(target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HodorError(f"{target.parent}: cannot be made ({error.strerror}); give another folder") from error
+        raise HodorError(f"{target.parent}: cannot create the folder ({error.strerror}); choose another one") from error

@@ -1,7 +1,4 @@
-"""config/claims.yaml: what the poster claims and what decides it (the workflow reads it at every start: no heavy imports).
-
-The rule of a verdict itself is `hodor.reporting.verdicts`.
-"""
+"""Models of config/claims.yaml: the poster's claims and what decides them. `hodor.reporting` holds the rule of a verdict."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +15,7 @@ KINDS = ("better", "at-least", "alphas-move")
 
 
 class Claim(BaseModel):
-    """One claim. On several benchmarks it is as many claims, each with a verdict of its own."""
+    """One claim. On each of its benchmarks it has a verdict of its own."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,7 +27,7 @@ class Claim(BaseModel):
     rows: list[str] = Field(min_length=1, max_length=2, description="ids of rows.yaml: two to compare, or one")
     benchmarks: list[Literal[tuple(BENCHMARKS)]] = Field([], description="where two rows are compared")
     source: str = Field(min_length=1, description="where the claim is made")
-    note: str = Field("", description="what must be known of the verdict, if anything")
+    note: str = Field("", description="shown with the verdict")
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "Claim":
@@ -45,7 +42,7 @@ class Claim(BaseModel):
 
 
 class WithoutVerdict(BaseModel):
-    """Rows whose numbers decide no claim in an edition of the data, because they train on other data there."""
+    """Rows that decide no claim in an edition of the data, because they train on other data there."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,7 +52,7 @@ class WithoutVerdict(BaseModel):
 
 
 class BootstrapSettings(BaseModel):
-    """Of the intervals in tables and claims."""
+    """Bootstrap of the intervals in tables and claims."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -79,14 +76,14 @@ class Claims(BaseModel):
 
     bootstrap: BootstrapSettings = BootstrapSettings()
     rule: Rule = Rule()
-    evidence: dict[Literal[EDITIONS], str] = Field(description="edition of the data -> what a verdict on it is about")
+    evidence: dict[Literal[EDITIONS], str] = Field(description="edition of the data -> what its verdicts are about")
     without_verdict: list[WithoutVerdict] = []
     claims: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$")], Claim]
 
     @model_validator(mode="after")
     def _complete(self) -> "Claims":
         if missing := [edition for edition in EDITIONS if not self.evidence.get(edition, "").strip()]:
-            raise ValueError(f"evidence: nothing is said of edition {', '.join(missing)}")
+            raise ValueError(f"evidence: missing for edition {', '.join(missing)}")
         return self
 
     def rows(self) -> set[str]:
@@ -112,7 +109,7 @@ class Claims(BaseModel):
 
 
 def load_claims(folder: Path, options: Mapping[str, Mapping[str, Any]], stages: set[str]) -> Claims:
-    """Reads and checks claims.yaml in the folder `config`.
+    """Read and check claims.yaml in the folder `config`.
 
     Args:
         options: row id -> its method options.

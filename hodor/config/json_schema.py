@@ -10,7 +10,6 @@ from hodor.config.methods import METHODS
 from hodor.config.schema import Rows, Scale, Settings
 from hodor.config.servers import Servers, ServerScores
 from hodor.provenance import write_json_atomic
-from hodor.released import ReleasedFile
 
 
 def schema() -> dict[str, Any]:
@@ -31,7 +30,6 @@ def schema() -> dict[str, Any]:
         "scales/*.yaml": add(Scale, "Scale"),
         "servers.yaml": add(Servers, "Servers"),
         "server_scores.yaml": add(ServerScores, "ServerScores"),
-        "released.yaml": add(ReleasedFile, "ReleasedFile"),
     }
     definitions["Scale"]["properties"]["methods"]["properties"] = methods
     # A stage of a file may leave out what it takes over from another (`hodor.config.overrides`).

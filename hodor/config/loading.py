@@ -1,8 +1,7 @@
 """The configuration: config.yaml, rows.yaml, claims.yaml and one scales/<scale>.yaml of config/, checked as a whole.
 
-`load` is the only reader. The steps of the workflow never see it: they take stamps (`hodor.stamps`), which hold the
-slice of the configuration that they use. The option classes that it checks against belong to the parts that use them
-and import nothing heavy, so that the workflow starts fast.
+`load` is the only reader. The steps of the workflow never see it: they read stamps (`hodor.stamps`), which hold the
+slice of the configuration that they use.
 """
 
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from hodor import paths
 from hodor.config.benchmarks import get_benchmark, is_secret
 from hodor.config.claims import Claims, load_claims
 from hodor.config.holdout import HOLDOUT, REST
@@ -19,7 +19,7 @@ from hodor.config.methods import METHODS
 from hodor.config.overrides import settle
 from hodor.config.packs import PackId, packs
 from hodor.config.reading import none_of, read_yaml, validate
-from hodor.config.schema import TABLES, Row, Rows, Scale, Settings
+from hodor.config.schema import RULES, TABLES, Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
 from hodor.config.stages import StageOptions
 from hodor.errors import HodorError
@@ -27,12 +27,19 @@ from hodor.errors import HodorError
 
 @dataclass(frozen=True)
 class Config:
-    """The checked whole.
+    """The checked configuration.
 
-    scale: with overrides applied. rows: every row. selected: ids of the rows that the tables are to hold numbers for,
-    in the order of `rows`. options: row id -> complete method options. claims: what the rows are to decide. mirror:
-    None, a URL or an absolute path. servers: secret benchmark -> where it is scored. server_scores: what servers said
-    of this scale's masks.
+    Attributes:
+        scale: with overrides applied.
+        rows: every row.
+        selected: ids of the rows that the tables show numbers of, in the order of `rows`. Rows of released weights
+            whose file is absent are not among them.
+        options: row id -> method options; complete, but for rows of released weights, whose file has the others.
+        claims: what the rows are to decide.
+        mirror: None, a URL or an absolute path.
+        servers: secret benchmark -> where it is scored.
+        server_scores: scores that servers returned for this scale's masks.
+        checkpoints: row of released weights -> its file, for those that are present.
     """
 
     settings: Settings
@@ -46,6 +53,11 @@ class Config:
     folder: Path
     servers: dict[str, Server]
     server_scores: tuple[ServerScore, ...]
+    checkpoints: dict[str, Path]
+
+    def seeds_of(self, row: str) -> tuple[int, ...]:
+        """Seeds that a row is run with. Released weights have no seed; their run is seed 0."""
+        return self.seeds if self.rows[row].weights is None else (0,)
 
     def stage(self, row: str) -> StageOptions | None:
         """The training stage of a row; None where it is not trained."""
@@ -53,29 +65,37 @@ class Config:
         return self.scale.stages[name] if name else None
 
     def inference(self, row: str, benchmark: str) -> InferenceOptions:
-        """How a row segments a benchmark: the scale's settings with those of every rule that applies."""
-        settings = self.scale.inference.model_dump()
+        """How a row segments a benchmark: the scale's settings and its exceptions, then the row's own."""
+        entry, settings = self.rows[row], self.scale.inference.model_dump()
         for rule in self.scale.inference_for:
-            if rule.applies(row, self.rows[row], benchmark):
+            if rule.applies(row, entry, benchmark):
+                settings |= rule.set
+        settings |= entry.inference
+        for rule in entry.inference_for:
+            if rule.applies(row, entry, benchmark):
                 settings |= rule.set
         return InferenceOptions(**settings)
 
     def benchmarks(self, row: str) -> tuple[str, ...]:
-        """The scale's benchmarks that a row is scored on: not on a hold-out that it was trained on."""
+        """The scale's benchmarks that a row is scored on: not a hold-out that it was trained on, or may have been."""
         return tuple(id for id in self.scale.benchmarks if not self._was_trained_on(row, id))
 
     def secret(self) -> tuple[str, ...]:
-        """The scale's benchmarks whose truth a server has."""
+        """The scale's benchmarks whose ground truth only a server has."""
         return tuple(id for id in self.scale.benchmarks if is_secret(id, self.scale.edition))
 
     def _was_trained_on(self, row: str, benchmark: str) -> bool:
         entry = get_benchmark(benchmark)
+        if self.rows[row].weights is not None:
+            return entry.split == HOLDOUT
         stages = [stage for of in self.lineage(row) if (stage := self.stage(of)) is not None]
         sources = [source for stage in stages for source in stage.sources if source.dataset == entry.dataset]
         return entry.split == HOLDOUT and any(source.split != REST for source in sources)
 
     def trained_on(self, row: str) -> str:
-        """Training data of a row in words, in order: `pretrained backbone, then coco/train2017 (subset)`."""
+        """Training data of a row for tables, in order: `pretrained backbone, then coco/train2017 (subset)`."""
+        if self.rows[row].weights is not None:
+            return "by its authors"
         parts: list[str] = []
         at: str | None = row
         while at is not None:
@@ -109,7 +129,7 @@ class Config:
         return {id.name: id for row in rows for id in packs(self.stage(row))}
 
     def plain(self, row: str) -> tuple[str, ...]:
-        """Those of `datasets` that training the row reads as they are, not out of packs."""
+        """Those of `datasets` that training the row reads directly, not from packs."""
         packed = {id.dataset for id in self.packs(row).values()}
         return tuple(name for name in self.datasets(row) if name not in packed)
 
@@ -123,12 +143,13 @@ class Config:
         return tuple(dict.fromkeys(found))
 
 
-def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
-    """Reads and checks the configuration.
+def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path = Path()) -> Config:
+    """Read and check the configuration.
 
     Args:
         folder: the folder `config`.
         overrides: keys of config.yaml that the command line sets instead (`snakemake --config`).
+        root: the working directory, where released weights are looked for.
 
     Raises:
         HodorError: any fault, with the file, the key and the allowed values.
@@ -139,7 +160,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
     for key in overrides or {}:
         if key not in Settings.model_fields:
             raise HodorError(f"--config {key}: unknown key, {none_of(key, list(Settings.model_fields))}")
-    settings = validate(Settings, content | (overrides or {}), name)
+    settings = validate(Settings, content | _nulls(overrides or {}), name)
 
     scales = scale_names(folder)
     if settings.scale not in scales:
@@ -155,6 +176,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
                     place = f"{folder.name}/scales/{scale.name}.yaml: inference_for[{i}].{what}"
                     raise HodorError(f"{place}: {none_of(value, known)}")
     options = {row: _check_row(row, rows, scale, rows_name) for row in rows}
+    checkpoints = {row: file for row, entry in rows.items() if entry.weights and (file := _locate(entry.weights, root))}
     selected = _selected(settings.rows, rows, name)
     seeds = scale.seeds if settings.seeds is None else settings.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
@@ -163,19 +185,42 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None) -> Config:
         settings=settings,
         scale=scale,
         rows=rows,
-        selected=tuple(row for row in rows if row in selected),
+        selected=tuple(row for row in rows if row in selected and (rows[row].weights is None or row in checkpoints)),
         seeds=tuple(seeds),
         options=options,
         claims=load_claims(folder, options, {row.stage for row in rows.values() if row.stage}),
         mirror=_mirror(settings.mirror),
         folder=folder,
         servers=load_servers(folder),
-        server_scores=load_server_scores(folder, scale.name, scales),
+        server_scores=_server_scores(folder, scale.name, scales, rows),
+        checkpoints=checkpoints,
     )
 
 
+def _nulls(value: Any) -> Any:
+    """`value` with null for the text `null`: Snakemake's command line hands over every scalar as text."""
+    if isinstance(value, dict):
+        return {key: _nulls(entry) for key, entry in value.items()}
+    return None if value == "null" else value
+
+
+def _locate(file: str, root: Path) -> Path | None:
+    """Path of a released checkpoint relative to `root`: in data/weights or a folder of it; None if absent."""
+    weights = paths.weights()
+    places = [weights, *sorted(path.relative_to(root) for path in (root / weights).glob("*/"))]
+    return next((place / file for place in places if (root / place / file).is_file()), None)
+
+
+def _server_scores(folder: Path, scale: str, scales: list[str], rows: dict[str, Row]) -> tuple[ServerScore, ...]:
+    found = load_server_scores(folder, scale, scales)
+    for entry in found:
+        if entry.row not in rows:
+            raise HodorError(f"{folder.name}/server_scores.yaml: row: {none_of(entry.row, list(rows))}")
+    return found
+
+
 def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
-    """Ids of the rows that `wanted` names, by id or as a group."""
+    """Ids of the rows that `wanted` names, by id or by group."""
     groups = {"all": set(rows), "main": {id for id in rows if _is_main(id, rows)}}
     for table in TABLES:
         groups[table] = {id for id, row in rows.items() if table in row.tables}
@@ -188,7 +233,7 @@ def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
 
 
 def _is_main(id: str | None, rows: dict[str, Row]) -> bool:
-    """Whether a row is in a table of the paper, or costs no training: neither its own nor that of another such row."""
+    """Whether a row is in a table of the paper, or needs no further training, its own or that of a parent."""
     if id is None or set(rows[id].tables) != {"extended"}:
         return True
     return rows[id].stage is None and _is_main(rows[id].init, rows)
@@ -232,10 +277,17 @@ def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[s
         seen, parent = {id}, row.init
         while parent is not None:
             if parent in seen:
-                raise HodorError(f"{name}: {id}.init: the rows start from each other in a circle")
+                raise HodorError(f"{name}: {id}.init: the rows start from each other in a cycle")
             seen.add(parent)
             parent = rows[parent].init if parent in rows else None
-    merged = scale.methods.get(row.method, {}) | row.options
+    for group in ("all", "main", *TABLES, *RULES):
+        if id == group:
+            raise HodorError(f"{name}: {id}: the workflow uses this name itself; choose another id")
+    if row.compare is not None and (row.compare not in rows or rows[row.compare].weights is not None):
+        raise HodorError(f"{name}: {id}.compare: {none_of(row.compare, [r for r in rows if not rows[r].weights])}")
+    for settings in (row.inference, *(rule.set for rule in row.inference_for)):
+        validate(InferenceOptions, scale.inference.model_dump() | settings, name, f"{id}.inference")
+    merged = row.options if row.weights else scale.methods.get(row.method, {}) | row.options
     cls = options_class(row.method)
     if cls is None:
         if merged:
@@ -243,13 +295,15 @@ def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[s
         return {}
     both = f"{name}: {id}.options with config/scales/{scale.name}.yaml: methods.{row.method}"
     options = validate(cls, merged, both).model_dump(mode="json")
+    if row.weights is not None:  # the checkpoint decides the others
+        return {key: options[key] for key in row.options}
     if options.get("weights") is not None and options["weights"] not in scale.datasets:
         raise HodorError(f"{both}.weights: {none_of(options['weights'], scale.datasets)} (datasets of {scale.name})")
     return options
 
 
 def _mirror(mirror: str | None) -> str | None:
-    """The mirror as an absolute path, so that a step that runs elsewhere finds it; URLs as they are."""
+    """The mirror as an absolute path, for steps that run elsewhere; URLs are kept."""
     if mirror is None or "://" in mirror:
         return mirror
     path = Path(mirror).expanduser().resolve()

@@ -10,7 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from hodor.config.reading import none_of
 
-ATTENTION: dict[str, str | None] = {"none": None, "hard": None, "soft": None}
+ATTENTION: dict[str, str | None] = {
+    "none": None,
+    "hard": None,
+    "soft": None,
+}
 """Value of HODOR's option `attention` -> the module whose `build(options)` returns the layer.
 
 None: a mode of `hodor.attention.SoftMaskedAttention`, the variants of the paper's table 1. A module's layer maps query
@@ -271,11 +275,11 @@ class MethodEntry(NamedTuple):
 
 
 METHODS = {
-    "copy": MethodEntry("hodor.models.copy.method"),
+    "copy": MethodEntry("hodor.models.copy"),
     "dmn-aoa": MethodEntry("hodor.models.dmn_aoa.method", DMNAOAOptions),
     "hodor": MethodEntry("hodor.models.hodor.method", HODOROptions),
-    "kmn": MethodEntry("hodor.models.kmn.method", KMNOptions),
-    "stcn": MethodEntry("hodor.models.stcn.method", STCNOptions),
-    "stm": MethodEntry("hodor.models.stm.method", STMOptions),
+    "kmn": MethodEntry("hodor.models.memory.method", KMNOptions),
+    "stcn": MethodEntry("hodor.models.memory.method", STCNOptions),
+    "stm": MethodEntry("hodor.models.memory.method", STMOptions),
 }
 """Id of a method, as rows.yaml names it -> its entry."""

@@ -1,7 +1,7 @@
-"""Other values for keys of a scale, and stages of it that are like another one.
+"""Overrides of a scale's keys, and stages that are defined by `like: OTHER`.
 
-A stage that says `like: OTHER` has the settings of that one, but for those that it states itself. It follows what is
-overridden there; what is overridden for itself wins.
+A stage with `like: OTHER` has the settings of that stage except for those that it lists itself. Overrides of the other
+stage apply to it too; its own overrides win.
 """
 
 from collections.abc import Mapping
@@ -12,15 +12,16 @@ from hodor.errors import HodorError
 
 
 def settle(content: dict[str, Any], overrides: Mapping[str, Any], name: str, place: str) -> None:
-    """Overrides values of a scale and resolves every `like` of its stages, in place.
+    """Override values of a scale and resolve every `like` of its stages, in place.
 
     Args:
-        content: of the scale's file, not validated yet.
+        content: of the scale's file, not yet validated.
         overrides: dotted key -> value.
-        name: what errors call the source of the overrides. place: that of the scale.
+        name: name of the source of the overrides in errors.
+        place: name of the scale's file in errors.
 
     Raises:
-        HodorError: a key below something that is not there, or a `like` of no stage.
+        HodorError: a key below one that does not exist, or a `like` of an unknown stage.
     """
     prefixes = tuple(f"stages.{stage}." for stage in _likes(content))
     own = {key: value for key, value in overrides.items() if key.startswith(prefixes)}
@@ -37,7 +38,7 @@ def settle(content: dict[str, Any], overrides: Mapping[str, Any], name: str, pla
 
 
 def _likes(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Stage -> the one that it is like, for those that say so."""
+    """Stage -> the stage that it is like, for those with `like`."""
     stages = content.get("stages")
     found = stages.items() if isinstance(stages, dict) else ()
     return {id: stage["like"] for id, stage in found if isinstance(stage, dict) and "like" in stage}
@@ -51,7 +52,7 @@ def _override(content: dict[str, Any], overrides: Mapping[str, Any], name: str, 
             if not isinstance(at.get(parent), dict):
                 where = ".".join(parents[:depth])
                 raise HodorError(f"{name}: overrides.{key}: in {where or place}, {none_of(parent, list(at))}")
-            # A copy: a mapping may stand in several places (an alias of YAML, what a stage took over by `like`).
+            # A copy: a mapping may be shared (an alias of YAML, a stage resolved by `like`).
             at[parent] = dict(at[parent])
             at = at[parent]
         at[last] = value

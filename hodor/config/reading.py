@@ -1,4 +1,4 @@
-"""Reading settings files strictly: YAML without double keys, and errors that name file, key and what is allowed."""
+"""Strict reading of YAML settings: no duplicate keys, and errors that name the file, the key and the allowed values."""
 
 import difflib
 import types
@@ -13,8 +13,8 @@ from hodor.errors import HodorError
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice (YAML silently keeps the last)."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """SafeLoader that refuses duplicate keys (YAML silently keeps the last)."""
 
     def construct_mapping(self, node, deep=False):
         seen = set()
@@ -29,7 +29,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path, name: str) -> dict[str, Any]:
-    """The mapping in a YAML file; `name` is what errors call the file."""
+    """Read the mapping in a YAML file; `name` is the name of the file in errors."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
@@ -48,11 +48,11 @@ def read_yaml(path: Path, name: str) -> dict[str, Any]:
 
 
 def validate(model: type[Model], content: Any, name: str, at: str = "") -> Model:
-    """`content` as an instance of `model`, or one HodorError that lists every fault, a line each.
+    """Validate `content` as an instance of `model`; one HodorError lists every fault, a line each.
 
     Args:
-        name: what errors call the source (a file).
-        at: dotted place of `content` in it.
+        name: name of the source (a file) in errors.
+        at: dotted key of `content` in it.
     """
     try:
         return model.model_validate(content)
@@ -62,7 +62,7 @@ def validate(model: type[Model], content: Any, name: str, at: str = "") -> Model
 
 
 def none_of(value: object, allowed: list[str] | tuple[str, ...]) -> str:
-    """`'minni' is none of tiny, mini; nearest: mini`; the nearest names only where there are many."""
+    """Message such as `'minni' is none of tiny, mini`, with the nearest names where there are many."""
     text = f"'{value}' is none of {', '.join(allowed) or '(none defined)'}"
     near = difflib.get_close_matches(str(value), allowed, n=3) if len(allowed) > 5 else []
     return text + (f"; nearest: {', '.join(near)}" if near else "")
@@ -84,7 +84,7 @@ def _fault(model: type[BaseModel], fault: dict, name: str, at: str) -> str:
 
 
 def _fields(model: type[BaseModel], place: tuple) -> list[str]:
-    """Names of the fields of the model that lies at `place` below `model`."""
+    """Field names of the model at `place` below `model`."""
     annotation: Any = model
     for part in place:
         annotation = _model_in(annotation)

@@ -10,7 +10,7 @@ from hodor.config.methods import METHODS
 
 RECIPES: dict[str, int] = {
     # The generated archives.
-    "generate": 1,
+    "generate": 2,
     # Archives of one layout become a data set.
     "prepare/coco": 1,
     "prepare/davis": 1,
@@ -18,6 +18,8 @@ RECIPES: dict[str, int] = {
     "prepare/youtube-vos": 1,
     "prepare/still-images": 1,
     "prepare/weights": 1,
+    # The authors' checkpoints become a method's weights.
+    "convert": 1,
     # Packed pixels of a split.
     "pack": 1,
     # Training clips of every kind of stage.

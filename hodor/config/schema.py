@@ -1,9 +1,7 @@
-"""What the files of config/ may say: the keys of config.yaml, rows.yaml and scales/<scale>.yaml, each with its meaning.
+"""Models of config.yaml, rows.yaml and scales/<scale>.yaml. `hodor.config.loading` checks them against each other."""
 
-`hodor.config.load` reads the files and checks them against each other.
-"""
-
-from typing import Any, Literal
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -16,10 +14,15 @@ from hodor.config.reading import none_of
 from hodor.config.stages import StageOptions
 
 TABLES = ("ablation", "comparison", "extended")
+RULES = (
+    *("archives", "claims", "data", "fetch", "manifest", "pack", "pages", "prepare", "render", "score", "segment"),
+    *("submissions", "submit", "tables", "tabulate", "train"),
+)
+"""Names of the rules in workflow/rules: targets on the command line, which no row may be called by."""
 
 
 class Settings(BaseModel):
-    """config/config.yaml, and what `snakemake --config` may set: which scale and which part of it."""
+    """config/config.yaml and `snakemake --config`: which scale, and which part of it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -33,9 +36,9 @@ class Settings(BaseModel):
         None,
         description="folder on the disk of the machine that trains: packs are copied there first (docs/cluster.md)",
     )
-    overrides: dict[str, Any] = Field({}, description="dotted keys of the scale and the values that they get instead")
+    overrides: dict[str, Any] = Field({}, description="dotted keys of the scale -> other values")
     execution: Execution = Field(
-        Execution(), description="how trainings are executed; changes no result but in rounding"
+        Execution(), description="how trainings are executed; changes results by rounding only"
     )
 
     @field_validator("rows", mode="before")
@@ -48,7 +51,7 @@ class Settings(BaseModel):
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, value: Any) -> Any:
-        # The command line hands over text: seeds=0 and seeds=0,1 must mean what they mean in a file.
+        # The command line passes text: seeds=0 and seeds=0,1 must mean the same as in a file.
         if isinstance(value, str):
             parts = [part.strip() for part in value.split(",") if part.strip()]
             return None if value.lower() in ("", "null", "none") else parts
@@ -60,30 +63,8 @@ class Settings(BaseModel):
         return None if isinstance(value, str) and value.lower() in ("", "null", "none") else value
 
 
-class Row(BaseModel):
-    """One trained system: an entry of config/rows.yaml."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    tables: list[Literal[TABLES]] = Field(min_length=1)
-    label: str = Field(description="its name in tables")
-    method: str = Field(description="a package or module of hodor.models, with - for _")
-    options: dict[str, Any] = Field({}, description="method options that differ from the scale's")
-    stage: str | None = Field(description="a key of the scale's `stages`; null: no training")
-    init: str | None = Field(None, description="the row whose weights training starts from")
-    note: str = Field("", description="what every table and page says of it, if anything")
-
-
-class Rows(BaseModel):
-    """config/rows.yaml. The key `systems` is what dvc.yaml loops over."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    systems: dict[str, Row]
-
-
 class InferenceRule(BaseModel):
-    """Inference settings for some rows or benchmarks alone; what is not named applies to all."""
+    """Inference settings for some rows or benchmarks; a key that is absent applies to all."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -93,10 +74,58 @@ class InferenceRule(BaseModel):
     benchmarks: list[str] | None = None
     set: dict[str, Any] = Field(min_length=1, description="settings of `inference` and their values")
 
-    def applies(self, id: str, row: Row, benchmark: str) -> bool:
-        """Whether the rule is for this row on this benchmark."""
+    def applies(self, id: str, row: "Row", benchmark: str) -> bool:
+        """Whether the rule applies to this row on this benchmark."""
         chosen = ((self.methods, row.method), (self.stages, row.stage), (self.rows, id), (self.benchmarks, benchmark))
         return all(allowed is None or value in allowed for allowed, value in chosen)
+
+
+class Row(BaseModel):
+    """One system that is scored: an entry of config/rows.yaml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tables: list[Literal[TABLES]] = Field(min_length=1)
+    label: str = Field(description="its name in tables")
+    method: str = Field(description="a key of METHODS in hodor/config/methods.py")
+    options: dict[str, Any] = Field({}, description="method options that differ from the scale's")
+    stage: str | None = Field(description="a key of the scale's `stages`; null: no training")
+    init: str | None = Field(None, description="the row whose weights training starts from")
+    note: str = Field("", description="shown wherever the row is shown")
+
+    weights: str | None = Field(
+        None, description="the authors' checkpoint instead of a training: a file name in data/weights or a folder of it"
+    )
+    compare: str | None = Field(None, description="with `weights`: the trained row that it is compared with")
+    inference: dict[str, Any] = Field({}, description="with `weights`: inference settings instead of the scale's")
+    inference_for: list[InferenceRule] = Field([], description="with `weights`: exceptions from `inference`")
+    source: str = Field("", description="with `weights`: where to get the file")
+    licence: str = Field("", description="with `weights`: its terms of use")
+
+    @model_validator(mode="after")
+    def _weights_or_training(self) -> "Row":
+        given = [name for name in ("compare", "inference", "inference_for", "source", "licence") if getattr(self, name)]
+        if self.weights is None:
+            if given:
+                raise ValueError(f"`{given[0]}` is for rows with `weights`")
+        elif self.stage is not None or self.init is not None:
+            raise ValueError("a row with `weights` has neither `stage` nor `init`: null")
+        elif PurePath(self.weights).name != self.weights:
+            raise ValueError("`weights` must be a file name without folders")
+        elif missing := [name for name in ("compare", "source", "licence") if not getattr(self, name)]:
+            raise ValueError(f"a row with `weights` needs `{missing[0]}`")
+        return self
+
+
+RowId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+
+class Rows(BaseModel):
+    """config/rows.yaml. The key `systems` is what dvc.yaml loops over."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    systems: dict[RowId, Row]
 
 
 class Scale(BaseModel):
@@ -105,8 +134,8 @@ class Scale(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="that of the file")
-    title: str = Field(description="the scale's name in tables and pages")
-    caption: str = Field(description="what the numbers of this scale say and do not say; stands under every table")
+    title: str = Field(description="name of the scale in tables and pages")
+    caption: str = Field(description="what the numbers of this scale show and do not show; below every table")
     edition: Literal[EDITIONS]
     generated: GeneratedOptions | None = Field(None, description="for the edition `generated`, and only for it")
     datasets: list[Literal[tuple(ARCHIVES)]] = Field(min_length=1)

@@ -155,7 +155,7 @@ def _ask_for_log_in(absent: list[Source], out: Path) -> str:
 
 def _generate(sources: list[Source], options: dict | None, out: Path) -> dict[str, dict]:
     """Generates the archives; the generator may add some that no official edition has (truth of hidden splits)."""
-    from hodor.data.generated import generate
+    from hodor.data.synthetic import generate
 
     try:
         generated = GeneratedOptions(**(options or {}))

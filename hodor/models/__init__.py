@@ -1,1 +1,1 @@
-"""Methods: one folder each, registered by name."""
+"""Methods, registered by name, and their building blocks."""

@@ -1,4 +1,4 @@
-"""What every method answers, so that training, segmenting and timing know no method by name."""
+"""The interface of every method, the registry of methods, and model files."""
 
 import json
 from abc import ABC, abstractmethod
@@ -23,9 +23,10 @@ Masks = Mapping[int, np.ndarray]  # object id -> bool (H, W)
 
 
 class Method(nn.Module, ABC):
-    """A trainable or fixed video object segmentation method.
+    """A video object segmentation method.
 
-    A subclass takes its options as a dict, `inference` settings, and registers itself with `@register("its-id")`.
+    A subclass is constructed with its options as a dict and `InferenceOptions`, and registers itself with
+    `@register("its-id")`.
     """
 
     def __init__(self, inference: InferenceOptions) -> None:
@@ -34,50 +35,50 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, clip: Clip, step: int) -> dict[str, Tensor]:
-        """Scalars of one training step; `loss` is minimised, the others are logged."""
+        """Return the scalars of one training step; `loss` is minimised, the others are logged."""
 
     def features(self, frames: Sequence[Frame]) -> list[Any]:
-        """Features of frames of one size, one entry a frame, for `step`; a caller may batch the backbone with it."""
+        """Return features of frames of one size for `step`, one entry per frame, so that a caller can batch the backbone."""
         return [None] * len(frames)
 
     @abstractmethod
     def start(self, frame: Frame, masks: Masks) -> Any:
-        """State of a video whose first frame shows the objects of `masks`.
+        """Return the state of a video whose first frame contains the objects of `masks`.
 
         Raises:
-            HodorError: no object, or a mask of another size than the frame.
+            HodorError: no visible object, or a mask whose size differs from the frame's.
         """
 
     @abstractmethod
     def step(self, state: Any, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
-        """Segment the next frame: probabilities (K + 1, H, W) at the frame's size.
+        """Segment the next frame and return probabilities (K + 1, H, W) at the frame's size.
 
-        Channel 0 is the background, then the objects in the order of `state.ids`; the largest channel is the label.
-        Objects of `new_masks` first appear in this frame: their masks are taken as they are.
+        Channel 0 is the background, followed by the objects in the order of `state.ids`. Objects of `new_masks` first
+        appear in this frame; the result contains their masks unchanged.
         """
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """Parameters that train with the backbone's learning rate."""
+        """Return the parameters trained with the backbone's learning rate."""
         return []
 
     def load_starting_weights(self, folder: Path) -> None:
-        """Take what training starts from out of a prepared weight set, the one that the option `weights` names.
+        """Load initial weights from the prepared weight set that the option `weights` names.
 
         Raises:
-            HodorError: a method that takes none, or files that do not fit it.
+            HodorError: the method has no initial weights, or the files do not fit the network.
         """
-        raise HodorError(f"{folder}: method {type(self).__name__} takes no starting weights: remove option `weights`")
+        raise HodorError(f"{folder}: method {type(self).__name__} has no initial weights; remove the option `weights`")
 
     def undecayed_parameters(self) -> list[nn.Parameter]:
-        """Parameters that weight decay leaves alone."""
+        """Return the parameters without weight decay."""
         return []
 
     def compilable(self) -> list[nn.Module]:
-        """Modules that gain by torch.compile, where a training asks for it: those of many small operations."""
+        """Return the modules for torch.compile, when a training enables it: those with many small operations."""
         return []
 
     def log_values(self) -> dict[str, Any]:
-        """Further values worth a line of the training log (JSON types)."""
+        """Return further values for the training log (JSON types)."""
         return {}
 
 
@@ -85,7 +86,7 @@ _METHODS: dict[str, Callable[..., Method]] = {}
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Class decorator: make a method known under its id."""
+    """Class decorator that registers a method under its id."""
 
     def add(method: type[Method]) -> type[Method]:
         _METHODS[name] = method
@@ -95,10 +96,10 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
 
 
 def build_method(name: str, options: dict[str, Any], inference: InferenceOptions | None = None) -> Method:
-    """The method `name` with its options; its module is imported when it is first built.
+    """Build the method `name`, importing its module on first use.
 
     Raises:
-        HodorError: no such method.
+        HodorError: an unknown method.
     """
     if name not in METHODS:
         raise HodorError(f"method: {none_of(name, list(METHODS))}")
@@ -107,7 +108,7 @@ def build_method(name: str, options: dict[str, Any], inference: InferenceOptions
 
 
 def check_masks(frame: Frame, masks: Masks) -> None:
-    """Refuse masks that do not fit the frame.
+    """Check masks against a frame.
 
     Raises:
         HodorError: an id outside 1..254 or a mask of another size.
@@ -120,39 +121,41 @@ def check_masks(frame: Frame, masks: Masks) -> None:
 
 
 def save_model(path: Path, method: Method, *, name: str, options: dict[str, Any]) -> None:
-    """Write weights and what is needed to build the method again, atomically."""
+    """Write the weights and the method's id and options to a safetensors file, atomically."""
     write_weights(path, method.state_dict(), "model", {"method": name, "options": options})
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], key: str, content: dict[str, Any]) -> None:
-    """Write a safetensors file whose metadata hold JSON of `content` under `key`, atomically.
+    """Write a safetensors file with JSON of `content` in its metadata under `key`, atomically.
 
     Raises:
         HodorError: the disk is full or the folder cannot be written.
     """
-    # One key: safetensors writes several in random order, and equal weights must make equal files.
+    # A single key: safetensors writes several in random order, and equal weights must give equal files.
     metadata = {key: json.dumps(content, sort_keys=True)}
-    # Cloned: safetensors refuses entries that share memory.
+    # Cloned: safetensors rejects entries that share memory.
     state = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     temporary = path.with_name(path.name + ".part")
     try:
         save_file(state, temporary, metadata=metadata)
-        temporary.chmod(0o644)  # readable as any other output
+        temporary.chmod(0o644)  # the default of safetensors is 0600
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise HodorError(f"{path}: could not write the weights ({error}); free space or mend the folder") from error
+        raise HodorError(f"{path}: cannot write the weights ({error}); check free space and permissions") from error
 
 
 def load_model(path: Path, inference: InferenceOptions | None = None) -> tuple[str, Method]:
-    """Method id and method of a file written by `save_model`, in evaluation mode.
+    """Return the method id and the method (in evaluation mode) of a file written by `save_model`.
 
     Raises:
-        HodorError: missing, truncated or foreign file, or weights that do not fit the method.
+        HodorError: a missing, broken or foreign file, or weights that do not fit the method.
     """
     weights, metadata = read_weights(path)
     if "model" not in metadata:
-        raise HodorError(f"{path}: no model of this project (its method and options are not recorded)")
+        raise HodorError(
+            f"{path}: no method and options in its metadata; use a file written by `hodor train` or `hodor convert`"
+        )
     recorded = json.loads(metadata["model"])
     name, options = recorded["method"], recorded["options"]
     method = build_method(name, without_starting_weights(options), inference)
@@ -161,24 +164,24 @@ def load_model(path: Path, inference: InferenceOptions | None = None) -> tuple[s
 
 
 def without_starting_weights(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of a network that starts at random: nothing has to be read to build it."""
+    """Return the options without initial weights, so that building the network reads no file."""
     none = {"weights": None, "pretrained": False, "backbone_frozen": 0}
     return options | {key: value for key, value in none.items() if key in options}
 
 
-def read_weights(path: Path, mend: str = "train its row") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; `mend` says how to get it.
+def read_weights(path: Path, fix: str = "train its row") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read tensors and metadata of a safetensors file; `fix` is how to obtain it, for error messages.
 
     Raises:
-        HodorError: the file is missing or broken.
+        HodorError: a missing or broken file.
     """
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except FileNotFoundError as error:
-        raise HodorError(f"{path}: no such model file; {mend} first") from error
+        raise HodorError(f"{path}: no such model file; {fix} first") from error
     except (SafetensorError, OSError) as error:
-        raise HodorError(f"{path}: broken model file ({error}); delete it and {mend} again") from error
+        raise HodorError(f"{path}: broken model file ({error}); delete it and {fix} again") from error
 
 
 def load_weights(method: Method, weights: dict[str, Tensor], path: Path) -> None:
@@ -190,12 +193,12 @@ def load_weights(method: Method, weights: dict[str, Tensor], path: Path) -> None
     own = method.state_dict()
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     shapes = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
-    if told := differences(missing=missing, unexpected=unexpected, of_another_shape=sorted(shapes)):
-        raise HodorError(f"{path}: the weights do not fit the network: {told}")
+    if faults := differences(missing=missing, unexpected=unexpected, of_another_shape=sorted(shapes)):
+        raise HodorError(f"{path}: the weights do not fit the network: {faults}")
     method.load_state_dict(weights)
 
 
 def differences(**names: list[str]) -> str:
-    """What does not fit, in a line: how many of each kind, and the first; empty where all fits. _ stands for a space."""
+    """Summarise mismatching entries in one line: number and first entry of each kind; underscores become spaces."""
     found = [(kind.replace("_", " "), entries) for kind, entries in names.items() if entries]
     return "; ".join(f"{len(entries)} {kind}, first {entries[0]}" for kind, entries in found)

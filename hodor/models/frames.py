@@ -1,4 +1,4 @@
-"""From a video's frames to a network's input and back: resize, pad, undo both."""
+"""Preprocess frames and masks for a network: normalise, resize, pad; and map its output back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +10,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from hodor.config.inference import InferenceOptions
+from hodor.device import constant
 
+# ImageNet's mean and standard deviation of RGB in 0..255, with which every image is normalised.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
 MULTIPLE = 32
+
+
+def normalise(frames: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Normalise uint8 RGB frames (..., 3, H, W); pixels outside `valid` (..., H, W) become 0, the mean colour."""
+    mean, std = (constant(values, frames.device).view(3, 1, 1) for values in (MEAN, STD))
+    x = (frames.float() - mean) / std
+    return x if valid is None else x * valid.unsqueeze(-3)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes (height, width) in pixels: of the video, after resizing, after padding.
+    """Sizes (height, width) of a frame: original, resized and padded.
 
-    `corner` is where the resized frame's upper left pixel lies in the padded one.
+    `corner` is the position of the resized frame's upper left pixel in the padded frame.
     """
 
     original: tuple[int, int]
@@ -30,9 +41,9 @@ class Geometry:
     def of(
         size: tuple[int, int], options: InferenceOptions, *, multiple: int = MULTIPLE, centred: bool = False
     ) -> "Geometry":
-        """Scale the short side to `options.short_side` unless the long side would pass `options.long_side`.
+        """Scale the short side to `options.short_side`, or the long side to `options.long_side` if that is smaller.
 
-        Sides are padded to multiples of `multiple`: right and below, or `centred`, an odd pixel right and below.
+        Sides are padded to multiples of `multiple`, on the right and at the bottom, or on both sides if `centred`.
         """
         scale = min(options.short_side / min(size), options.long_side / max(size))
         resized = (round(size[0] * scale), round(size[1] * scale))
@@ -42,12 +53,12 @@ class Geometry:
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Rows and columns of the padded frame that show the resized one."""
+        """Rows and columns of the resized frame in the padded one."""
         (top, left), (height, width) = self.corner, self.resized
         return slice(top, top + height), slice(left, left + width)
 
     def restore(self, x: Tensor) -> Tensor:
-        """(B, C, padded) -> (B, C, original), bilinear."""
+        """Crop (B, C, padded) and resize it bilinearly to (B, C, original)."""
         x = x[(..., *self.window)]
         if self.resized == self.original:
             return x
@@ -61,7 +72,7 @@ def fit_frames(
     *,
     interpolation: int = cv2.INTER_LINEAR,
 ) -> tuple[Tensor, Tensor]:
-    """Frames uint8 (H, W, 3) of one video -> uint8 (B, 3, padded) and which pixels show the image, bool (B, padded)."""
+    """Resize and pad uint8 frames (H, W, 3) to (B, 3, padded); also return the valid pixels, bool (B, padded)."""
     height, width = geometry.resized
     out = np.zeros((len(frames), *geometry.padded, 3), np.uint8)
     for target, frame in zip(out, frames, strict=True):
@@ -74,7 +85,7 @@ def fit_frames(
 
 
 def fit_masks(masks: Sequence[np.ndarray], geometry: Geometry, device: torch.device) -> Tensor:
-    """Binary masks (H, W) -> (1, K, padded) float: bilinear resize, above one half, padded with 0."""
+    """Resize binary masks (H, W) bilinearly, threshold at 0.5 and pad with 0: float (1, K, padded)."""
     if not masks:
         return torch.zeros((1, 0, *geometry.padded), device=device)
     x = torch.from_numpy(np.stack(masks).astype(np.float32)).to(device).unsqueeze(0)

@@ -1,4 +1,4 @@
-"""Losses over several predictions of a clip (specification section 5.1)."""
+"""Losses: HODOR's (specification section 5.1) and those of the memory methods (baselines specification, 1.2, 3.2)."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,26 +7,28 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-# Dice of the released code: both mean terms get this much, and a sample whose overlap is below it counts 0.
+from hodor.config.methods import LossOptions
+from hodor.data.images import VOID
+
+# The released dice adds this to both means, and a sample with less overlap contributes 0.
 SMOOTH = 1e-6
 
 
 def cross_entropy_and_dice(
     logits: Sequence[Tensor], targets: Sequence[Tensor], *, full: Callable[[Tensor], Tensor] = lambda x: x
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and joint dice of all predictions of a batch.
+    """Compute cross-entropy and joint dice over all predictions of a batch.
 
-    Nothing at full resolution is kept for the backward pass, which computes it again, one prediction at a time: that is
-    cheaper than the memory for all of them.
+    Full-resolution tensors are recomputed in the backward pass, one prediction at a time, instead of being stored.
 
     Args:
-        logits: for each prediction what `full` turns into (B, 1 + K, H, W), channel 0 background, at the targets' size.
-        targets: for each prediction the labels (B, H, W) in 0..K, integer.
-        full: as it stands, or resized and merged; without random numbers.
+        logits: one tensor per prediction, which `full` maps to (B, 1 + K, H, W), channel 0 background.
+        targets: labels (B, H, W) in 0..K of each prediction.
+        full: deterministic map from logits to the size of the targets.
 
     Returns:
-        Two scalars, means over the batch. Cross-entropy is the mean over predictions and pixels. Dice flattens objects,
-        predictions and pixels into one vector a sample, so large objects dominate.
+        Cross-entropy, the mean over predictions and pixels, and dice over one vector per sample that holds all objects,
+        predictions and pixels, so that large objects dominate; both are means over the batch.
     """
     cross_entropy, overlap, total = 0.0, 0.0, 0.0
     for prediction, target in zip(logits, targets, strict=True):
@@ -40,13 +42,37 @@ def cross_entropy_and_dice(
 
 
 def _sums(prediction: Tensor, target: Tensor, full: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one prediction, sums (B) over pixels: cross-entropy; overlap with the objects, and size of both, by objects."""
+    """Sums over pixels (B) of one prediction: cross-entropy, overlap per object, predicted plus true size per object."""
     log_p = functional.log_softmax(full(prediction).float(), dim=1)
     target = target.long().unsqueeze(1)
     log_true = log_p.gather(1, target)  # (B, 1, H, W)
     foreground = target > 0
-    # Only the true channel overlaps with the target, and all objects together have 1 - p(background).
+    # Only the true channel overlaps with the target; the objects' probabilities sum to 1 - p(background).
     overlap = (log_true.exp() * foreground).sum((1, 2, 3))
     total = ((1 - log_p[:, :1].exp()) + foreground).sum((1, 2, 3))
     objects = log_p.shape[1] - 1
     return -log_true.sum((1, 2, 3)), overlap / objects, total / objects
+
+
+def hard_fraction(step: int, options: LossOptions) -> float:
+    """Return the fraction of hardest pixels in the loss of a training step; 1 for plain cross-entropy."""
+    if options.loss == "cross-entropy" or step < options.bootstrap_start:
+        return 1.0
+    progress = min(1.0, (step - options.bootstrap_start) / (options.bootstrap_end - options.bootstrap_start))
+    return 1.0 - progress * (1.0 - options.bootstrap_part)
+
+
+def bootstrapped_cross_entropy(logits: Tensor, labels: Tensor, fraction: float) -> Tensor:
+    """Average the cross-entropy of each sample's hardest pixels.
+
+    Args:
+        logits: (B, 1 + K, H, W).
+        labels: (B, H, W) in 0..K, or VOID for ignored pixels.
+        fraction: of the pixels, in (0, 1].
+    """
+    labels = labels.long()
+    loss = functional.cross_entropy(logits.float(), labels, ignore_index=VOID, reduction="none").flatten(1)  # (B, H W)
+    if fraction < 1:
+        return loss.topk(max(1, int(fraction * loss.shape[1])), dim=1, sorted=False).values.mean()
+    counted = (labels != VOID).flatten(1).sum(1).clamp(min=1)
+    return (loss.sum(1) / counted).mean()

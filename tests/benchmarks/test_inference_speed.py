@@ -20,7 +20,7 @@ def test_masks_are_equal(root, tmp_path):
     text = run(root, tmp_path)
     assert float(re.search(r"least of a frame ([\d.]+)", text)[1]) >= 0.999
     assert float(re.search(r"ours is faster: ([\d.]+)", text)[1]) > 0
-    assert "| straightforward |" in text and "| ours |" in text and "- commit: " in text
+    assert "| baseline |" in text and "| ours |" in text and "- commit: " in text
 
 
 def test_the_profile_names_every_part(root, tmp_path):

@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 
 from hodor.config import datasets as sources
-from hodor.data import generated
+from hodor.data import synthetic
 from hodor.data.download import Limits
 from hodor.data.fetch import fetch
 from hodor.errors import HodorError
@@ -215,17 +215,17 @@ def test_generated_archives_are_recorded_and_half_ones_are_not(out, monkeypatch)
         raise HodorError("no room")
 
     settings = {"dataset": "youtube-vos", "edition": "generated", "archives": [], "generated": {"seed": 3}}
-    monkeypatch.setattr(generated, "generate", generate)
+    monkeypatch.setattr(synthetic, "generate", generate)
     fetch({"settings": settings}, out)
     assert asked == [("youtube-vos", 3)]
     record = json.loads((out / "archives.json").read_text())
     assert set(record) == {"train.zip", "valid.zip", "valid_truth.zip"}
     content = (out / "train.zip").read_bytes()
-    monkeypatch.setattr(generated, "generate", fails)
+    monkeypatch.setattr(synthetic, "generate", fails)
     with pytest.raises(HodorError, match="no room"):
         fetch({"settings": settings}, out)
     assert (out / "train.zip").read_bytes() == content and not (out / ".generating").exists()
-    monkeypatch.setattr(generated, "generate", lambda *_: None)
+    monkeypatch.setattr(synthetic, "generate", lambda *_: None)
     with pytest.raises(HodorError, match=r"train\.zip: the generator wrote no such archive"):
         fetch({"settings": settings}, out)
 

@@ -11,8 +11,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional
 
 from hodor.models import deformable
-from hodor.models.deformable import DeformableConv, deformable_conv2d, gathered_conv2d, sampled_conv2d
-from hodor.models.forms import plain_forms
+from hodor.models.deformable import DeformableConv, deformable_conv2d
 
 
 def by_definition(x, offsets, weight, bias):
@@ -42,75 +41,18 @@ def inputs(height=4, width=5, scale=2.0, dtype=torch.float64):
     return x, offsets, weight, torch.randn(4, generator=generator, dtype=dtype)
 
 
-def test_equals_the_definition_also_far_outside():
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_equals_the_definition_also_far_outside(layout):
     for height, width, scale in ((4, 5, 2.0), (1, 6, 1.0), (3, 3, 8.0)):
-        arguments = inputs(height, width, scale)
-        assert torch.allclose(deformable_conv2d(*arguments), by_definition(*arguments), atol=1e-9)
+        x, *others = inputs(height, width, scale)
+        found = deformable_conv2d(x.contiguous(memory_format=layout), *others)
+        assert torch.allclose(found, by_definition(x, *others), atol=1e-9)
 
 
 def test_without_offsets_it_is_a_convolution():
     x, offsets, weight, bias = inputs()
     expected = functional.conv2d(x, weight, bias, padding=1)
     assert torch.allclose(deformable_conv2d(x, 0 * offsets, weight, bias), expected, atol=1e-9)
-
-
-def test_gathered_rows_are_the_definition_too(monkeypatch):
-    monkeypatch.setattr(deformable, "_PIXELS", 7)  # pieces that end within a row
-    for height, width, scale in ((4, 5, 2.0), (1, 6, 1.0), (3, 3, 8.0), (3, 3, 1e12)):
-        arguments = inputs(height, width, scale)
-        for bias in (arguments[3], None):
-            found = gathered_conv2d(*arguments[:3], bias)
-            torch.testing.assert_close(found, sampled_conv2d(*arguments[:3], bias), atol=1e-9, rtol=0)
-    arguments = inputs()
-    assert torch.allclose(gathered_conv2d(*arguments), by_definition(*arguments), atol=1e-9)
-
-
-def test_gradients_of_gathered_rows():
-    x, offsets, weight, bias = inputs(3, 3)
-    arguments = [t.requires_grad_() for t in (x[:1], offsets[:1], weight, bias)]
-    assert gradcheck(gathered_conv2d, arguments)
-    for frozen in range(4):
-        given = [t.detach() if i == frozen else t for i, t in enumerate(arguments)]
-        gathered_conv2d(*given).sum().backward()
-    assert gradcheck(lambda *a: gathered_conv2d(*a, None), arguments[:3])
-
-
-def test_both_ways_train_alike():
-    """Several images, taps far outside, rows that nothing reads."""
-    torch.manual_seed(0)
-    arguments = [t.float().requires_grad_() for t in inputs(9, 11, 4.0)]
-    outputs = [f(*arguments) for f in (gathered_conv2d, sampled_conv2d)]
-    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-5)
-    toward = torch.randn_like(outputs[0])
-    gradients = [torch.autograd.grad(out, arguments, toward) for out in outputs]
-    again = torch.autograd.grad(gathered_conv2d(*arguments), arguments, toward)
-    for ours, plain, repeated in zip(*gradients, again, strict=True):
-        torch.testing.assert_close(ours, plain, atol=2e-4, rtol=1e-4)
-        assert torch.equal(ours, repeated)
-
-
-def test_large_maps_on_a_cpu_are_gathered(monkeypatch):
-    calls = []
-    monkeypatch.setattr(deformable, "gathered_conv2d", lambda *a: calls.append(1) or sampled_conv2d(*a))
-    arguments = inputs(dtype=torch.float32)
-    deformable_conv2d(*arguments)
-    assert not calls
-    monkeypatch.setattr(deformable, "_LEAST", 1)
-    deformable_conv2d(*arguments)
-    assert calls == [1]
-    deformable_conv2d(*inputs())  # double
-    with torch.autocast("cpu", torch.bfloat16):
-        deformable_conv2d(*arguments)
-    with plain_forms():
-        deformable_conv2d(*arguments)
-    assert calls == [1]
-
-
-def test_offsets_that_are_no_numbers_show():
-    x, offsets, weight, bias = inputs(dtype=torch.float32)
-    offsets[0, 0, 1, 2] = float("nan")
-    found = gathered_conv2d(x, offsets, weight, bias)
-    assert found[0, :, 1, 2].isnan().all() and found[1].isfinite().all()
 
 
 def test_gradients():
@@ -127,12 +69,12 @@ def test_layer_starts_with_offsets_that_move():
     assert layer(x).shape == x.shape
 
 
-# On a GPU torchvision's operator takes over.
+# On a GPU torchvision's operator replaces it.
 
 
 @pytest.fixture
 def torchvision(monkeypatch):
-    """A stand-in for torchvision: its operator notes how it is called and answers by the definition."""
+    """A stand-in for torchvision whose operator records its arguments and computes the definition."""
     calls = []
 
     def deform_conv2d(input, offset, weight, bias=None, stride=1, padding=0, dilation=1, mask=None):
@@ -149,7 +91,7 @@ def torchvision(monkeypatch):
     deformable.gpu_operator.cache_clear()
 
 
-def test_a_gpu_takes_torchvisions_operator(torchvision, monkeypatch):
+def test_gpu_uses_torchvisions_operator(torchvision, monkeypatch):
     arguments = inputs()
     expected = deformable_conv2d(*arguments)
     assert torchvision == []  # not for tensors on a CPU
@@ -159,7 +101,7 @@ def test_a_gpu_takes_torchvisions_operator(torchvision, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError])
-def test_a_gpu_without_a_torchvision_that_works_takes_the_plain_one(error, torchvision, monkeypatch):
+def test_gpu_without_a_working_torchvision_uses_the_plain_form(error, torchvision, monkeypatch):
     class Broken(types.ModuleType):
         def __getattr__(self, name):
             raise error(name)
@@ -179,7 +121,7 @@ def test_tensors_on_a_cpu_never_import_torchvision():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_both_ways_agree_on_a_gpu():
+def test_operator_and_plain_form_agree_on_a_gpu():
     arguments = [t.cuda().float().requires_grad_() for t in inputs(12, 20)]
     if deformable.gpu_operator() is None:
         pytest.skip("torchvision is not installed")

@@ -9,11 +9,10 @@ from pydantic import ValidationError
 
 from hodor.config.inference import InferenceOptions
 from hodor.config.methods import DMNAOAOptions
+from hodor.models.backbones.resnet import ResNet
 from hodor.models.base import build_method, load_model, save_model
-from hodor.models.dmn_aoa.alignment import Alignment
+from hodor.models.dmn_aoa.network import Alignment, ConvGRU
 from hodor.models.dmn_aoa.regions import enlarge, mask_regions, paste, roi_align, tight_boxes
-from hodor.models.dmn_aoa.templates import ConvGRU
-from hodor.models.resnet import ResNet
 
 SMALL = {
     "backbone": "convnet",

@@ -10,13 +10,16 @@ from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_model, save_model
 from hodor.models.hodor.cycles import Cycles
-from hodor.models.hodor.decoder import similarity
-from hodor.models.hodor.encoder import initial_descriptors
-from hodor.models.hodor.masks import merge_backgrounds, patch_grid, predicted_masks, reference_masks
-from hodor.models.hodor.method import followed_labels, paste
+from hodor.models.hodor.decoder import DescriptorAttention, History, similarity, sine_position
+from hodor.models.hodor.encoder import (
+    initial_descriptors,
+    merge_backgrounds,
+    patch_grid,
+    predicted_masks,
+    reference_masks,
+)
+from hodor.models.hodor.method import paste, present_labels
 from hodor.models.hodor.network import Network
-from hodor.models.hodor.position import sine_position
-from hodor.models.original.hodor import DEAD_PREFIXES, original_name
 
 NARROW = {
     "backbone": "convnet",
@@ -67,15 +70,6 @@ def test_paper_size_has_the_published_number_of_parameters():
     assert count["norms"] + dead["norms"] == 2_560
     assert count["encoder"] == 5_269_800
     assert count["decoder"] + dead["decoder"] == 6_568_026
-
-
-def test_names_match_the_release(shared):
-    listed = {}
-    for line in (shared / "specs" / "hodor_state_dict.txt").read_text().splitlines():
-        name, rest = line.split(" ", 1)
-        listed[name] = tuple(int(n) for n in rest[1 : rest.index(")")].split(",") if n.strip())
-    ours = {original_name(name): tuple(value.shape) for name, value in Network(HODOROptions()).state_dict().items()}
-    assert ours == {name: shape for name, shape in listed.items() if not name.startswith(DEAD_PREFIXES)}
 
 
 def test_step_makes_six_predictions_by_four_encodings(monkeypatch):
@@ -145,7 +139,7 @@ def test_sparse_loss_ignores_frames_without_annotation():
 def test_an_object_that_no_source_shows_is_background():
     labels = torch.tensor([[[0, 1], [2, 2]], [[0, 1], [2, 2]]], dtype=torch.uint8)
     followed = torch.tensor([[True, False], [False, True]])
-    assert followed_labels(labels, followed).tolist() == [[[0, 1], [0, 0]], [[0, 0], [2, 2]]]
+    assert present_labels(labels, followed).tolist() == [[[0, 1], [0, 0]], [[0, 0], [2, 2]]]
 
 
 def test_steps_of_one_method_repeat_exactly():
@@ -392,5 +386,37 @@ def test_broken_and_foreign_models_are_refused(tmp_path):
     save_model(path, method, name="hodor", options=NARROW | {"dim": 64})
     with pytest.raises(HodorError, match="do not fit"):
         load_model(path)
-    with pytest.raises(HodorError, match="no method is called 'unknown'"):
+    with pytest.raises(HodorError, match="'unknown' is none of"):
         build_method("unknown", {})
+
+
+def test_padding_a_history_changes_nothing():
+    network = narrow().eval().network
+    history = History(torch.randn(1, 2, 3, 32), torch.randn(1, 9, 3, 32))
+    longer = history.padded(5)
+    assert longer.objects.shape == (1, 2, 5, 32) and longer.valid().sum() == 3 * 11
+    with torch.no_grad():
+        features = network.features(torch.randn(1, 3, 64, 96))
+        torch.testing.assert_close(network.decode(features, longer), network.decode(features, history))
+
+
+def test_attention_to_descriptors_is_the_same_without_dropout_in_training_and_evaluation():
+    """A dropout that drops nothing takes the explicit form."""
+    torch.manual_seed(0)
+    layer = DescriptorAttention(32, 8, dropout=1e-12)
+    history = History(torch.randn(1, 2, 3, 32), torch.randn(1, 9, 3, 32)).padded(4)
+    inputs = torch.randn(1, 20, 32), history, torch.randn(32), torch.randn(9, 32)
+    torch.testing.assert_close(layer.train()(*inputs), layer.eval()(*inputs))
+
+
+@pytest.mark.long
+@torch.no_grad()
+def test_compiled_decoding_changes_nothing():
+    def run(**options: bool) -> list[torch.Tensor]:
+        method = narrow(inference=InferenceOptions(short_side=64, temporal_window=2, **options)).eval()
+        state = method.start(frame(0), {1: box(4, 4)})
+        given = [None, {2: box(30, 60)}, None]
+        return [method.step(state, frame(t), new) for t, new in enumerate(given, 1)]
+
+    for a, b in zip(run(compile=True), run(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=0)

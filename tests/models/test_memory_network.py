@@ -8,9 +8,9 @@ from hodor.config.methods import MemoryOptions, STCNOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.base import load_model, save_model
-from hodor.models.memory.aggregate import aggregate
+from hodor.models.losses import bootstrapped_cross_entropy, hard_fraction
 from hodor.models.memory.blocks import ResidualBlock
-from hodor.models.memory.loss import hard_part, pixel_loss
+from hodor.models.memory.network import aggregate
 
 # Aggregation
 
@@ -44,18 +44,18 @@ def test_aggregate_of_certain_objects_is_finite(dtype):
 
 def test_the_hard_part_falls_in_a_line():
     options = STCNOptions()
-    assert [hard_part(step, options) for step in (0, 19_999, 20_000)] == [1, 1, 1]
-    assert hard_part(45_000, options) == pytest.approx(1 - 0.85 / 2)
-    assert hard_part(70_000, options) == hard_part(10**6, options) == pytest.approx(0.15)
-    assert hard_part(10**6, MemoryOptions()) == 1
+    assert [hard_fraction(step, options) for step in (0, 19_999, 20_000)] == [1, 1, 1]
+    assert hard_fraction(45_000, options) == pytest.approx(1 - 0.85 / 2)
+    assert hard_fraction(70_000, options) == hard_fraction(10**6, options) == pytest.approx(0.15)
+    assert hard_fraction(10**6, MemoryOptions()) == 1
 
 
 def test_bootstrapped_loss_is_the_mean_of_the_hardest_pixels_of_each_sample():
     logits, labels = torch.randn(2, 3, 10, 10), torch.randint(0, 3, (2, 10, 10)).to(torch.uint8)
     each = functional.cross_entropy(logits, labels.long(), reduction="none").flatten(1)
-    assert pixel_loss(logits, labels, 1.0).item() == pytest.approx(each.mean().item(), rel=1e-6)
+    assert bootstrapped_cross_entropy(logits, labels, 1.0).item() == pytest.approx(each.mean().item(), rel=1e-6)
     hardest = each.sort(dim=1, descending=True).values[:, :15].mean()
-    assert pixel_loss(logits, labels, 0.15).item() == pytest.approx(hardest.item(), rel=1e-6)
+    assert bootstrapped_cross_entropy(logits, labels, 0.15).item() == pytest.approx(hardest.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("part", [1.0, 0.2])
@@ -63,11 +63,11 @@ def test_void_pixels_do_not_count(part):
     logits, labels = torch.randn(1, 2, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8)
     labels[:, 4:] = 255
     logits.requires_grad_()
-    loss = pixel_loss(logits, labels, part)
+    loss = bootstrapped_cross_entropy(logits, labels, part)
     loss.backward()
     assert logits.grad[:, :, 4:].abs().max() == 0 and logits.grad[:, :, :4].abs().max() > 0
     if part == 1:
-        alone = pixel_loss(logits[:, :, :4], labels[:, :4], part)
+        alone = bootstrapped_cross_entropy(logits[:, :, :4], labels[:, :4], part)
         assert loss.item() == pytest.approx(alone.item(), rel=1e-6)
 
 

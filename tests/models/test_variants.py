@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from hodor.config import loading as config
 from hodor.attention import MODES
+from hodor.config import loading as config
 from hodor.config.methods import ATTENTION
 from hodor.errors import HodorError
 from hodor.models.base import build_method

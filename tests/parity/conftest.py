@@ -65,15 +65,15 @@ def stcn_case(parity_dir) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def filled(recipe):
-    """Gives a method the weights that the recipe makes of the original names."""
+    """Fills a method with the recipe's weights, by the original names of its release's format."""
 
-    def fill(method, to_original, to_ours, seed: int) -> None:
+    def fill(method, format, seed: int) -> None:
         own = method.state_dict()
         entries = {}
-        for name, value in to_original(own).items():
-            constant = name.endswith((".mean", ".std"))
+        for name, value in format.to_original(own).items():
+            constant = name.endswith((".mean", ".std", "relative_position_index"))
             entries[name] = value if constant else torch.from_numpy(recipe.fill(name, tuple(value.shape), seed))
-        method.load_state_dict(to_ours(entries, own))
+        method.load_state_dict(format.to_ours(entries, own))
 
     return fill
 
@@ -91,7 +91,7 @@ def given_frames(monkeypatch):
             valid[(..., *geometry.window)] = True
             return out, valid
 
-        monkeypatch.setattr("hodor.models.memory.follower.fit_frames", fit)
+        monkeypatch.setattr("hodor.models.propagation.fit_frames", fit)
         frames = [np.full((*video.shape[2:], 3), t, np.uint8) for t in range(len(video))]
         return frames, method._geometry(frames[0])
 

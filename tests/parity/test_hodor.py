@@ -5,27 +5,23 @@ import pytest
 import torch
 
 from hodor.config.inference import InferenceOptions
+from hodor.models.checkpoints.releases import HODOR, hodor_name
 from hodor.models.hodor.cycles import Cycles
 from hodor.models.hodor.decoder import History
-from hodor.models.hodor.masks import merge_backgrounds, reference_masks, resize
+from hodor.models.hodor.encoder import merge_backgrounds, reference_masks, resize
 from hodor.models.hodor.method import Hodor
 from hodor.models.losses import cross_entropy_and_dice
-from hodor.models.original.hodor import original_name
 
 
 @pytest.fixture(scope="module")
-def case(hodor_case, recipe):
+def case(hodor_case, recipe, filled):
     """Network with the recipe's weights, frames (T, 3, H, W), labels (T, H, W), expected outputs."""
     seed, height, width, objects, frames = (
         int(hodor_case[key]) for key in ("seed", "height", "width", "objects", "frames")
     )
     window = int(hodor_case["temporal_window"])
     method = Hodor({}, InferenceOptions(short_side=min(height, width), temporal_window=window)).eval()
-    state = method.network.state_dict()
-    for name, value in state.items():
-        if not name.endswith("relative_position_index"):
-            state[name] = torch.from_numpy(recipe.fill(original_name(name), tuple(value.shape), seed))
-    method.network.load_state_dict(state)
+    filled(method, HODOR, seed)
     video = torch.from_numpy(recipe.image("video", (frames, 3, height, width), seed))
     labels = recipe.discs(frames, objects, height, width)
     return method, video, labels, hodor_case
@@ -48,7 +44,7 @@ def test_features_descriptors_and_logits(case, binary, relative):
 
 @pytest.mark.parametrize("key", ["inference_labels_all0", "inference_labels"])
 def test_inference(case, key, monkeypatch):
-    """A whole video; in `inference_labels` each further object appears later (object 2 at frame 2)."""
+    """A whole video, with all objects given at frame 0 or each at its frame in `first_frames`."""
     method, video, labels, expected = case
     objects = int(expected["objects"])
     with torch.no_grad():
@@ -56,7 +52,9 @@ def test_inference(case, key, monkeypatch):
     # The cases hold normalised frames; a frame here is its own number, and its features are looked up.
     monkeypatch.setattr(method, "features", lambda frames: [maps[f[0, 0, 0] :][:1] for f in frames])
     frames = [np.full((*labels.shape[1:], 3), t, np.uint8) for t in range(len(video))]
-    first = {i: 0 if key.endswith("all0") else 2 * (i - 1) for i in range(1, objects + 1)}
+    starts = np.zeros(objects, int) if key.endswith("all0") else expected["first_frames"]
+    first = {i: int(start) for i, start in enumerate(starts, 1)}
+    assert 0 in first.values()
     given = {t: {i: labels[t] == i for i in first if first[i] == t} for t in set(first.values())}
     state = method.start(frames[0], given[0])
     for t in range(1, len(video)):
@@ -86,7 +84,7 @@ def test_training_step(case, iteration, detach, binary, relative):
     assert cross_entropy.item() == pytest.approx(float(expected[prefix + "ce"]), rel=1e-5)
     assert dice.item() == pytest.approx(float(expected[prefix + "dice"]), rel=1e-5)
     (cross_entropy + dice).backward()
-    gradients = {original_name(n): p.grad for n, p in network.named_parameters() if p.grad is not None}
+    gradients = {hodor_name(n): p.grad for n, p in network.named_parameters() if p.grad is not None}
     norm = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt().item()
     assert norm == pytest.approx(float(expected[prefix + "grad_total_norm"]), rel=1e-3)
     named = [key for key in expected if key.startswith(prefix + "grad_") and not key.endswith("total_norm")]

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from hodor.config.inference import InferenceOptions
-from hodor.models.backbones import MEAN, STD
 from hodor.models.base import build_method
-from hodor.models.original.stcn import to_original, to_ours
+from hodor.models.checkpoints.releases import STCN
+from hodor.models.frames import MEAN, STD
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def case(stcn_case, recipe, filled):
     )
     options = InferenceOptions(short_side=min(height, width), memory_every=every, top_k=top_k)
     method = build_method("stcn", {"others": True}, options).eval()
-    filled(method, to_original, to_ours, seed)
+    filled(method, STCN, seed)
     video = torch.from_numpy(recipe.image("video", (frames, 3, height, width), seed))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
     return method, video * std + mean, recipe.discs(frames, objects, height, width), stcn_case

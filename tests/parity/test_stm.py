@@ -6,7 +6,7 @@ import torch
 
 from hodor.config.inference import InferenceOptions
 from hodor.models.base import build_method
-from hodor.models.original.stm import to_original, to_ours
+from hodor.models.checkpoints.releases import STM
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def case(stm_case, recipe, filled):
     )
     options = InferenceOptions(short_side=min(height, width), memory_every=every)
     method = build_method("stm", {}, options).eval()
-    filled(method, to_original, to_ours, seed)
+    filled(method, STM, seed)
     video = np.clip(0.2 * recipe.image("video", (frames, 3, height, width), seed) + 0.5, 0, 1)
     return method, torch.from_numpy(video) * 255, recipe.discs(frames, objects, height, width), stm_case
 

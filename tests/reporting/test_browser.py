@@ -6,9 +6,9 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+from hodor.reporting.render import render
 from PIL import Image
 
-from hodor.reporting.render import render
 from tests.reporting.browser import Browser, find_chromium
 
 pytestmark = pytest.mark.long

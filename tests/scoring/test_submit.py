@@ -11,8 +11,8 @@ import yaml
 from hodor.cli.main import main
 from hodor.config.generated import GeneratedOptions
 from hodor.config.servers import load_server_scores, load_servers, server_overall
-from hodor.data.generated import generate
 from hodor.data.images import read_labels, write_labels
+from hodor.data.synthetic import generate
 from hodor.data.youtube_vos import load_youtube_vos, read_meta
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file

@@ -11,8 +11,8 @@ import pytest
 
 from hodor.config.generated import GeneratedOptions
 from hodor.config.holdout import UNSEEN
-from hodor.data.generated import generate
 from hodor.data.images import read_labels, write_labels
+from hodor.data.synthetic import generate
 from hodor.data.youtube_vos import load_truth, load_youtube_vos, read_categories, read_meta
 from hodor.errors import HodorError
 from hodor.scoring.jf import frame_scores

@@ -7,19 +7,15 @@ localrules:
 
 rule fetch:
     input:
-        stamp=paths.stamp(SCALE, "fetch-{dataset}"),
+        stamp=stamp("fetch-{dataset}"),
     output:
         paths.fetched(SCALE, "{dataset}"),
     log:
         paths.log(SCALE, "fetch-{dataset}"),
-    benchmark:
-        paths.benchmark(SCALE, "fetch-{dataset}")
     conda:
-        "../../environment.yml"
-    params:
-        out=subpath(output[0], parent=True),
+        ENVIRONMENT
     shell:
-        "python -m hodor fetch --stamp {input.stamp} --out {params.out} 2>&1 | tee {log} >&2"
+        "python -m hodor fetch {wildcards.dataset} --stamp {input.stamp} 2>&1 | tee {log} >&2"
 
 
 rule archives:

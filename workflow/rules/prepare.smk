@@ -2,46 +2,36 @@
 # (hodor/records.py), so that an archive fetched again, or a data set extracted again, trains nothing again.
 rule prepare:
     input:
-        stamp=paths.stamp(SCALE, "prepare-{dataset}"),
+        stamp=stamp("prepare-{dataset}"),
         archives=paths.fetched(SCALE, "{dataset}"),
     output:
         manifest=paths.manifest(SCALE, "{dataset}"),
         data=directory(paths.dataset(SCALE, "{dataset}")),
     log:
         paths.log(SCALE, "prepare-{dataset}"),
-    benchmark:
-        paths.benchmark(SCALE, "prepare-{dataset}")
     conda:
-        "../../environment.yml"
-    params:
-        archives=subpath(input.archives, parent=True),
+        ENVIRONMENT
     shell:
-        "python -m hodor prepare --stamp {input.stamp} --archives {params.archives} --out {output.data}"
-        " --manifest {output.manifest} 2>&1 | tee {log} >&2"
+        "python -m hodor prepare {wildcards.dataset} --stamp {input.stamp} 2>&1 | tee {log} >&2"
 
 
 # What a training stage that says `packed` reads: decoded pixels in few files.
 rule pack:
     input:
-        stamp=paths.stamp(SCALE, "pack-{pack}"),
+        stamp=stamp("pack-{pack}"),
         data=lambda wildcards: RECORDS.pack_data(wildcards.pack),
     output:
         manifest=paths.packed_manifest(SCALE, "{pack}"),
         pack=directory(paths.packed(SCALE, "{pack}")),
     log:
         paths.log(SCALE, "pack-{pack}"),
-    benchmark:
-        paths.benchmark(SCALE, "pack-{pack}")
     wildcard_constraints:
         pack="|".join(CONFIG.packs(*CONFIG.needed())) or "none",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 8
-    params:
-        data=paths.data(SCALE),
     shell:
-        "python -m hodor pack --stamp {input.stamp} --data {params.data} --out {output.pack}"
-        " --manifest {output.manifest} --jobs {threads} 2>&1 | tee {log} >&2"
+        "python -m hodor pack {wildcards.pack} --stamp {input.stamp} --jobs {threads} 2>&1 | tee {log} >&2"
 
 
 rule data:

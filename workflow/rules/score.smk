@@ -1,85 +1,66 @@
-# Masks become scores, or, where a server has the truth, the zip that it takes.
+# Masks become scores, or, where a server has the ground truth, the zip that it expects.
 SECRET = CONFIG.secret()
+PREDICTION = paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}")
+SCORES = [PREDICTION / name for name in ("score.json", "per_frame.csv", "per_object.csv", "global.csv")]
 
 
 rule score:
     input:
-        stamp=paths.stamp(SCALE, "score-{benchmark}"),
-        masks=paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "masks.json",
-        folder=paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "masks",
-        truth=lambda wildcards: RECORDS.score_data(wildcards.row, wildcards.seed, wildcards.benchmark),
+        stamp=stamp("score-{benchmark}"),
+        masks=PREDICTION / "masks.json",
+        folder=PREDICTION / "masks",
+        data=lambda wildcards: RECORDS.score_data(wildcards.row, wildcards.seed, wildcards.benchmark),
     output:
-        paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "score.json",
-        paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "per_frame.csv",
-        paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "per_object.csv",
-        paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "global.csv",
+        SCORES,
     log:
         paths.log(SCALE, "score-{row}-seed{seed}-{benchmark}"),
-    benchmark:
-        paths.benchmark(SCALE, "score-{row}-seed{seed}-{benchmark}")
     wildcard_constraints:
         benchmark="|".join(name for name in CONFIG.scale.benchmarks if name not in SECRET) or "none",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 2
-    params:
-        out=subpath(output[0], parent=True),
-        truth=lambda wildcards: paths.dataset(SCALE, get_benchmark(wildcards.benchmark).dataset),
     shell:
-        "python -m hodor score --stamp {input.stamp} --pred {input.folder} --truth {params.truth}"
-        " --benchmark {wildcards.benchmark} --out {params.out} --jobs {threads} 2>&1 | tee {log} >&2"
+        "python -m hodor score {wildcards.row} {wildcards.benchmark} --seed {wildcards.seed} --stamp {input.stamp}"
+        " --jobs {threads} 2>&1 | tee {log} >&2"
 
 
 rule submit:
     input:
-        stamp=paths.stamp(SCALE, "score-{benchmark}"),
-        masks=paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "masks.json",
-        folder=paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "masks",
+        stamp=stamp("score-{benchmark}"),
+        masks=PREDICTION / "masks.json",
+        folder=PREDICTION / "masks",
         data=lambda wildcards: RECORDS.score_data(wildcards.row, wildcards.seed, wildcards.benchmark),
     output:
-        paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "score.json",
-        paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "per_frame.csv",
-        paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "per_object.csv",
-        paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "global.csv",
+        SCORES,
         zip=paths.submission(SCALE, "{row}", "{seed}", "{benchmark}"),
     log:
         paths.log(SCALE, "score-{row}-seed{seed}-{benchmark}"),
-    benchmark:
-        paths.benchmark(SCALE, "score-{row}-seed{seed}-{benchmark}")
     wildcard_constraints:
         benchmark="|".join(SECRET) or "none",
     conda:
-        "../../environment.yml"
-    params:
-        out=subpath(output[0], parent=True),
-        truth=lambda wildcards: paths.dataset(SCALE, get_benchmark(wildcards.benchmark).dataset),
+        ENVIRONMENT
     shell:
-        "python -m hodor submit --stamp {input.stamp} --pred {input.folder} --truth {params.truth}"
-        " --benchmark {wildcards.benchmark} --zip {output.zip} --out {params.out} 2>&1 | tee {log} >&2"
+        "python -m hodor submit {wildcards.row} {wildcards.benchmark} --seed {wildcards.seed} --stamp {input.stamp}"
+        " 2>&1 | tee {log} >&2"
 
 
 # What a run is made of and made with, in one file beside the weights.
 rule manifest:
     input:
         paths.run(SCALE, "{row}", "{seed}") / "train.json",
-        lambda wildcards: [
-            paths.prediction(SCALE, wildcards.row, wildcards.seed, benchmark) / name
-            for benchmark in CONFIG.benchmarks(wildcards.row)
-            for name in ("masks.json", "segment.json", "score.json")
-        ],
+        lambda wildcards: records_of(wildcards.row, wildcards.seed),
     output:
         paths.run(SCALE, "{row}", "{seed}") / "manifest.json",
     log:
         paths.log(SCALE, "manifest-{row}-seed{seed}"),
-    benchmark:
-        paths.benchmark(SCALE, "manifest-{row}-seed{seed}")
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
-        run=subpath(output[0], parent=True),
+        scale=SCALE,
         benchmarks=lambda wildcards: CONFIG.benchmarks(wildcards.row),
     shell:
-        "python -m hodor manifest --run {params.run} --benchmark {params.benchmarks} 2>&1 | tee {log} >&2"
+        "python -m hodor manifest {wildcards.row} --seed {wildcards.seed} --scale {params.scale}"
+        " --benchmarks {params.benchmarks} 2>&1 | tee {log} >&2"
 
 
 # `snakemake --cores all hodor-soft-coco` makes one row, without the tables; a row that is not selected is no work.
@@ -89,4 +70,4 @@ for row in CONFIG.rows:
         name:
             row
         input:
-            [paths.run(SCALE, row, seed) / "manifest.json" for seed in CONFIG.seeds if row in CONFIG.selected],
+            [paths.run(SCALE, row, seed) / "manifest.json" for seed in CONFIG.seeds_of(row) if row in CONFIG.selected],

@@ -1,7 +1,7 @@
 # A row segments a benchmark.
 rule segment:
     input:
-        stamp=paths.stamp(SCALE, "segment-{row}-seed{seed}-{benchmark}"),
+        stamp=stamp("segment-{row}-seed{seed}-{benchmark}"),
         weights=paths.run(SCALE, "{row}", "{seed}") / "model.safetensors",
         data=lambda wildcards: RECORDS.segment_data(wildcards.row, wildcards.seed, wildcards.benchmark),
     output:
@@ -10,16 +10,11 @@ rule segment:
         masks=directory(paths.prediction(SCALE, "{row}", "{seed}", "{benchmark}") / "masks"),
     log:
         paths.log(SCALE, "segment-{row}-seed{seed}-{benchmark}"),
-    benchmark:
-        paths.benchmark(SCALE, "segment-{row}-seed{seed}-{benchmark}")
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: CONFIG.scale.threads
     resources:
         gpu=int(CONFIG.scale.device == "cuda"),
-    params:
-        data=paths.data(SCALE),
-        out=subpath(output[0], parent=True),
     shell:
-        "python -m hodor segment --stamp {input.stamp} --weights {input.weights} --data {params.data}"
-        " --out {params.out} 2>&1 | tee {log} >&2"
+        "python -m hodor segment {wildcards.row} {wildcards.benchmark} --seed {wildcards.seed} --stamp {input.stamp}"
+        " 2>&1 | tee {log} >&2"

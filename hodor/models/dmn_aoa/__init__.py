@@ -1,1 +1,1 @@
-"""DMN+AOA, re-interpreted from its abstract: templates of each object, aligned to the region where it is looked for."""
+"""DMN+AOA, re-interpreted: templates of each object, aligned to its search region."""

@@ -1,9 +1,9 @@
-"""DMN+AOA: re-interpretation from the abstract; 67.9 not reproduced.
+"""DMN+AOA: a re-interpretation from the abstract; the published 67.9 is not reproduced.
 
 "Video Object Segmentation with Dynamic Memory Networks and Adaptive Object Alignment" (Liang et al., ICCV 2021, DOI
-10.1109/ICCV48922.2021.00796). No code was released and the abstract alone is known: this is a design of ours with the
-abstract's two ideas, and its score says nothing on the published 67.9 (`docs/dmn-aoa.md`). 32.41 M parameters at paper
-size, 208 GFLOP forward for a training clip with one object at 384x384.
+10.1109/ICCV48922.2021.00796). No code was released and only the abstract is available to us: this is our own design with
+its two ideas, and its score does not speak for or against the published one (`docs/dmn-aoa.md`). 32.41 M parameters at
+paper size, 208 GFLOP forward for a training clip with one object at 384x384.
 """
 
 from collections.abc import Iterable
@@ -18,15 +18,14 @@ from hodor.config.inference import InferenceOptions
 from hodor.config.methods import DMNAOAOptions
 from hodor.data.clip import Clip
 from hodor.models.base import Frame, Masks, register
-from hodor.models.dmn_aoa.network import Network
-from hodor.models.dmn_aoa.templates import Templates
+from hodor.models.dmn_aoa.network import Network, Templates
 from hodor.models.frames import Geometry
-from hodor.models.memory.follower import Follower, add_objects
+from hodor.models.propagation import PropagationMethod, add_objects
 
 
 @dataclass
 class State:
-    """A video under way.
+    """State of a video.
 
     Attributes:
         ids: object ids in the order of the channels.
@@ -40,7 +39,7 @@ class State:
 
 
 @register("dmn-aoa")
-class DMNAOA(Follower):
+class DMNAOA(PropagationMethod):
     """Two templates of each object, aligned to the region around its last mask."""
 
     options_class = DMNAOAOptions
@@ -50,7 +49,7 @@ class DMNAOA(Follower):
         self.network = Network(self.options)
 
     def predict(self, frames: Tensor, masks: Tensor, clip: Clip, step: int) -> list[Tensor]:
-        # Drawn from the step's number, a resumed training draws the same.
+        # Seeded by the step, so that a resumed training draws the same numbers.
         draw = torch.Generator().manual_seed(step)
         return self.network.clip(frames, clip.labels, masks, draw, (clip.first, clip.total))
 
@@ -65,7 +64,7 @@ class DMNAOA(Follower):
 
     @torch.inference_mode()
     def step(self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
-        """See `Method.step`. An object's templates start on the frame on which it appears."""
+        """See `Method.step`. Templates of an object are created on its first frame."""
         maps = self.features([frame])[0] if features is None else features
         network, templates, known = self.network, state.templates, len(state.ids)
         regions = network.regions(templates, state.geometry.padded)

@@ -1,8 +1,10 @@
-"""DMN+AOA's network, re-interpreted: regions, templates, their alignment, the shared decoder.
+"""The network of DMN+AOA: templates of objects, their alignment to regions, and the decoder shared with STCN.
 
-Legend: B batch, K objects, N = B K regions, C channels, T frames, H W padded frame, R cells of a region on a side.
+Baselines specification, section 4.3. Legend: B batch, K objects, N = B K regions, C channels, T frames, H W padded
+frame, R cells of a region on a side.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,19 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.config.methods import DMNAOAOptions
-from hodor.device import constant
-from hodor.models.dmn_aoa.alignment import Alignment
+from hodor.device import constant, in_float32
 from hodor.models.dmn_aoa.regions import WHOLE, enlarge, mask_regions, paste, roi_align, tight_boxes
-from hodor.models.dmn_aoa.templates import ConvGRU, Templates
-from hodor.models.memory.aggregate import aggregate
 from hodor.models.memory.blocks import build_backbone
-from hodor.models.memory.decoder import Decoder
+from hodor.models.memory.network import Decoder, aggregate
 
 
 class Maps(NamedTuple):
-    """What the network knows without masks of frames, or of regions.
+    """Encoding of frames, or of regions, without masks.
 
-    skips: at strides 4 and 8 at paper size. key: (B, C, h, w), value: (B, 2 C, h, w) at stride 16.
+    `skips` are maps at strides 4 and 8 at paper size, `key` (B, C, h, w) and `value` (B, 2 C, h, w) at stride 16.
     """
 
     skips: tuple[Tensor, Tensor]
@@ -30,23 +29,105 @@ class Maps(NamedTuple):
     value: Tensor
 
     def frames(self, start: int, stop: int) -> "Maps":
-        """Some of the batch."""
+        """Return a part of the batch."""
         part = slice(start, stop)
         return Maps(tuple(x[part] for x in self.skips), self.key[part], self.value[part])
 
 
 class Regions(NamedTuple):
-    """Where objects are looked for.
+    """Search regions of objects.
 
-    boxes: (B, K, 4), fractions of the frame. local: bool (B, K), the box is around an object, not the whole frame.
+    `boxes` (B, K, 4) are fractions of the frame; `local`, bool (B, K), is False for regions that are the whole frame.
     """
 
     boxes: Tensor
     local: Tensor
 
 
+class Templates(NamedTuple):
+    """Memory of all objects of a batch of videos, of constant size.
+
+    Attributes:
+        key: features of the regions of the first frame (N, C, R, R).
+        first: templates made of them (N, C, R, R).
+        dynamic: templates of the past (N, C, R, R), with the object in the middle as in `first`.
+        boxes: tight boxes of the newest masks (B, K, 4); whole frames for empty masks.
+        found: whether the newest masks are not empty, bool (B, K).
+    """
+
+    key: Tensor
+    first: Tensor
+    dynamic: Tensor
+    boxes: Tensor
+    found: Tensor
+
+    def join(self, other: "Templates") -> "Templates":
+        """Append further objects of the same video (B = 1)."""
+        parts = [torch.cat(pair) for pair in zip(self[:3], other[:3], strict=True)]
+        return Templates(*parts, torch.cat([self.boxes, other.boxes], 1), torch.cat([self.found, other.found], 1))
+
+
+class ConvGRU(nn.Module):
+    """Gated recurrent unit with convolutions (Ballas et al., ICLR 2016, arXiv 1511.06432); states stay in [-1, 1]."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(2 * dim, 2 * dim, 3, padding=1)
+        self.candidate = nn.Conv2d(2 * dim, dim, 3, padding=1)
+
+    def forward(self, state: Tensor, x: Tensor) -> Tensor:
+        """Return the next state (N, C, R, R)."""
+        update, reset = torch.sigmoid(self.gates(torch.cat([state, x], dim=1))).chunk(2, dim=1)
+        candidate = torch.tanh(self.candidate(torch.cat([reset * state, x], dim=1)))
+        return (1 - update) * state + update * candidate
+
+
+class Alignment(nn.Module):
+    """Adaptive object alignment: read templates at the positions that match a region.
+
+    Each cell of the region is compared with each cell of the template, and a soft-argmax gives the position to read: our
+    interpretation of the abstract's "region translation function". Two scalars are learned: the sharpness of the match
+    and the reach, a standard deviation around a cell's own position.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(20.0)))
+        # In units of the region's side. Regions and templates are centred on the object, so a cell's own position is the
+        # first guess.
+        self.log_reach = nn.Parameter(torch.tensor(math.log(1 / 6)))
+        place = (torch.arange(size) + 0.5) / size
+        x, y = torch.broadcast_tensors(place, place.unsqueeze(1))
+        places = torch.stack([x, y], dim=-1).flatten(0, 1)  # (R R, 2) in units of the side
+        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("distances", torch.cdist(places, places).square(), persistent=False)
+
+    def offsets(self, region: Tensor, template: Tensor, local: Tensor) -> Tensor:
+        """Return offsets (N, R, R, 2), x and y in units of the side, from each cell to its match in the template.
+
+        Args:
+            region, template: keys (N, C, R, R), compared by their cosine.
+            local: bool (N), whether cells prefer near positions because the region is centred on the object.
+        """
+        with in_float32(region):
+            region, template = (functional.normalize(x.float().flatten(2), dim=1) for x in (region, template))
+            scores = self.log_sharpness.exp() * (region.transpose(1, 2) @ template)  # (N, R R, R R)
+            distances = self.distances / (2 * self.log_reach.exp().square())
+            scores = scores - distances * local.view(-1, 1, 1)
+            found = functional.softmax(scores, dim=2) @ self.places
+            side = math.isqrt(len(self.places))
+            return (found - self.places).unflatten(1, (side, side))
+
+    def forward(self, region: Tensor, key: Tensor, template: Tensor, local: Tensor) -> Tensor:
+        """Read templates (N, C', R, R) with keys (N, C, R, R) at the matches of the region's cells, in float32."""
+        offsets = self.offsets(region, key, local)
+        grid = 2 * (self.places.view(1, *offsets.shape[1:]) + offsets) - 1
+        with in_float32(template):
+            return functional.grid_sample(template.float(), grid, padding_mode="border", align_corners=False)
+
+
 class Network(nn.Module):
-    """Encoder of frames, encoder and memory of templates, alignments, decoder (baselines specification, 4.3)."""
+    """Encoder of frames, templates with their memory and alignment, decoder."""
 
     def __init__(self, options: DMNAOAOptions) -> None:
         super().__init__()
@@ -64,26 +145,25 @@ class Network(nn.Module):
         self.decoder = Decoder(options, tuple(skips))
 
     def query(self, frames: Tensor) -> Maps:
-        """Maps of normalised frames (B, 3, H, W), sides multiples of the coarsest stride."""
+        """Encode normalised frames (B, 3, H, W) whose sides are multiples of the coarsest stride."""
         fine, middle, coarse = self.encoder(frames)
         return Maps((fine, middle), self.key(coarse), self.value(coarse))
 
     def start(self, maps: Maps, masks: Tensor) -> Templates:
-        """Templates of objects that frames show for the first time under masks (B, K, H, W)."""
+        """Create the templates of new objects with masks (B, K, H, W)."""
         boxes, found = tight_boxes(masks)
         key, first = self._describe(maps, masks, self._enlarge(boxes, found, masks.shape[2:]))
         return Templates(key, first, first, boxes, found)
 
     def regions(self, templates: Templates, size: tuple[int, int]) -> Regions:
-        """Where the next frame, of (H, W), is searched: around the newest masks, everywhere for empty ones."""
+        """Return the search regions in the next frame of (H, W): around the newest masks, everywhere for empty ones."""
         return Regions(self._enlarge(templates.boxes, templates.found, size), templates.found)
 
     def segment(self, maps: Maps, templates: Templates, regions: Regions) -> tuple[Tensor, Tensor]:
-        """Find objects in their regions.
+        """Segment objects in their regions.
 
         Returns:
-            Logits (B, 1 + K, H, W), softmax of which is the distribution, and the dynamic templates (N, C, R, R) as
-            the regions show them.
+            Logits (B, 1 + K, H, W) and the dynamic templates aligned to the regions (N, C, R, R).
         """
         options, size = self.options, self.options.roi_size
         inside = Maps(
@@ -100,10 +180,10 @@ class Network(nn.Module):
         return aggregate(paste(p.unflatten(0, regions.local.shape).squeeze(2), regions.boxes, frame)), dynamic
 
     def update(self, maps: Maps, templates: Templates, regions: Regions, aligned: Tensor, masks: Tensor) -> Templates:
-        """One step of the dynamic templates after a frame that was segmented, with masks (B, K, H, W) of it.
+        """Update the dynamic templates after a segmented frame with masks (B, K, H, W).
 
-        The template moves to the region of the new mask, so that it is always centred as the first one is. An empty
-        mask tells nothing: the template stays.
+        The template moves to the region of the new mask, so that the object stays in its middle. Empty masks leave the
+        template unchanged.
         """
         boxes, found = tight_boxes(masks)
         new = self._enlarge(boxes, found, masks.shape[2:])
@@ -117,17 +197,17 @@ class Network(nn.Module):
     def clip(
         self, frames: Tensor, labels: Tensor, masks: Tensor, draw: torch.Generator, part: tuple[int, int] | None = None
     ) -> list[Tensor]:
-        """Segment a training clip: frame 0 is given, each further one follows from all before it.
+        """Segment a training clip from the masks of frame 0.
 
-        What is predicted goes into the templates as it is, soft and attached. Regions are drawn around the true masks
+        Predictions update the templates soft and attached. Regions are drawn around the ground truth
         (`training_regions`).
 
         Args:
             frames: normalised (B, T, 3, H, W).
             labels: (B, T, H, W) in 0..K.
             masks: (B, K, H, W) of frame 0.
-            draw: of random numbers, on the CPU.
-            part: place of the first of these clips in their batch, and the number of clips of that; None: these are all.
+            draw: random number generator on the CPU.
+            part: index of the first of these clips in the whole batch and the size of that batch; None: all clips.
 
         Returns:
             Logits (B, 1 + K, H, W) of the frames 1 to T - 1.
@@ -147,20 +227,20 @@ class Network(nn.Module):
         return logits
 
     def training_regions(
-        self, templates: Templates, truth: Tensor, draw: torch.Generator, part: tuple[int, int] | None = None
+        self, templates: Templates, targets: Tensor, draw: torch.Generator, part: tuple[int, int] | None = None
     ) -> Regions:
-        """Regions that hold the object: around its true mask (B, K, H, W), where it is none around the newest one.
+        """Draw regions around the ground truth (B, K, H, W), or around the newest mask if that is empty.
 
-        The objects of static clips jump farther than those of a video, out of the box of the mask before; and a frame
-        whose region misses the object teaches nothing. Scale and place are drawn, so that they do not tell where
-        the object ends; some regions are the whole frame, as they are after an object was lost.
+        Objects of static clips move out of the box of the previous mask, and a region without the object teaches
+        nothing. Scale and position are random, so that they do not reveal the object's extent; some regions are the
+        whole frame, as after an object was lost.
         """
-        options, size = self.options, truth.shape[2:]
-        boxes, seen = tight_boxes(truth)
-        # Drawn for the whole batch: each clip gets the same numbers, however the batch is divided.
+        options, size = self.options, targets.shape[2:]
+        boxes, seen = tight_boxes(targets)
+        # Drawn for the whole batch, so that the numbers of a clip do not depend on how the batch is divided.
         first, whole = part or (0, len(seen))
         numbers = torch.rand((4, whole, seen.shape[1]), generator=draw)[:, first : first + len(seen)]
-        numbers = numbers.to(truth.device, non_blocking=True)
+        numbers = numbers.to(targets.device, non_blocking=True)
         least, most = options.training_scales
         scale = least + (most - least) * numbers[0].unsqueeze(2)
         shift = options.training_shift * (2 * numbers[1:3].permute(1, 2, 0) - 1)
@@ -176,20 +256,20 @@ class Network(nn.Module):
         scale: Tensor | float | None = None,
         shift: Tensor | float = 0.0,
     ) -> Tensor:
-        """Boxes of regions (B, K, 4) from those of masks of frames (H, W): whole frames where nothing was found."""
+        """Enlarge boxes of masks (B, K, 4) to regions in frames of (H, W); whole frames where nothing was found."""
         cell = 4 * self.options.stride
         least = tuple(min(1.0, self.options.box_cells * cell / side) for side in reversed(size))
         larger = enlarge(boxes, self.options.box_scale if scale is None else scale, least, shift)
         return torch.where(found.unsqueeze(2), larger, constant(WHOLE, larger.device))
 
     def _describe(self, maps: Maps, masks: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Features in boxes and what a template is made of: these and the masks; both (N, C, R, R)."""
+        """Return features in boxes, and templates made of these and the masks; both (N, C, R, R)."""
         size = self.options.roi_size
         key = self._read(maps.key, boxes, size)
-        # As many samples as the decoder has pixels in a cell: a mask is finer than a cell.
+        # One sample per pixel of a cell, because a mask is finer than a cell.
         inside = mask_regions(masks, boxes, size, 4 * self.options.stride).flatten(0, 1)
         return key, torch.tanh(self.template(torch.cat([key, inside], dim=1)))
 
     def _read(self, maps: Tensor, boxes: Tensor, size: int) -> Tensor:
-        """Maps (B, C, h, w) in boxes (B, K, 4): (N, C, size, size)."""
+        """Read maps (B, C, h, w) in boxes (B, K, 4): (N, C, size, size)."""
         return roi_align(maps, boxes, size, self.options.roi_samples).flatten(0, 1)

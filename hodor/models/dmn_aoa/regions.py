@@ -1,6 +1,6 @@
-"""Regions of a frame: boxes around masks, reading maps inside boxes, putting what was found there back.
+"""Regions of a frame: boxes around masks, reading maps inside boxes, pasting results back.
 
-Boxes (left, top, right, bottom) are fractions of the frame, so they fit maps of every stride; they may reach beyond it.
+Boxes (left, top, right, bottom) are fractions of the frame, valid for maps of every stride, and may exceed it.
 Legend: B batch, K objects, C channels, H W frame, h w map, R cells of a region on a side.
 """
 
@@ -15,13 +15,13 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 def tight_boxes(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Boxes (B, K, 4) of what is above one half in masks (B, K, H, W), and whether there is anything, bool (B, K).
+    """Return the boxes (B, K, 4) of masks (B, K, H, W) above 0.5 and whether they are not empty, bool (B, K).
 
     The box of an empty mask is the whole frame.
     """
     inside = masks > 0.5
     sides = []
-    for axis in (2, 3):  # what is along the columns, then along the rows
+    for axis in (2, 3):
         used = inside.any(axis)  # (B, K, W), then (B, K, H)
         length = used.shape[2]
         place = torch.arange(length, device=masks.device)
@@ -35,14 +35,14 @@ def tight_boxes(masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def enlarge(boxes: Tensor, scale: Tensor | float, least: tuple[float, float], shift: Tensor | float = 0.0) -> Tensor:
-    """Boxes around the same centres, `scale` times as large, but no side longer than the frame's.
+    """Enlarge boxes by `scale` around their centres, up to the size of the frame.
 
     Args:
         boxes: (B, K, 4).
         scale: factor of both sides, at least 1; a tensor broadcasts to (B, K, 1).
         least: smallest width and height.
-        shift: by which part of what is left beside the old box the new one moves, in [-1, 1]: the old box stays
-            inside. A tensor broadcasts to (B, K, 2).
+        shift: movement of the new box in [-1, 1], relative to the largest one that keeps the old box inside; a tensor
+            broadcasts to (B, K, 2).
     """
     centre, side = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
     larger = torch.maximum(side * scale, constant(least, side.device)).clamp(max=1.0)
@@ -51,15 +51,15 @@ def enlarge(boxes: Tensor, scale: Tensor | float, least: tuple[float, float], sh
 
 
 def roi_align(maps: Tensor, boxes: Tensor, size: int, samples: int = 2) -> Tensor:
-    """Means of bilinear samples in the cells of boxes (He et al., "Mask R-CNN", ICCV 2017, section 3).
+    """Average bilinear samples in the cells of boxes (He et al., "Mask R-CNN", ICCV 2017, section 3).
 
-    Differentiable in the maps. What lies beyond a map is 0.
+    Differentiable in the maps, which are 0 outside.
 
     Args:
         maps: (B, C, h, w).
         boxes: (B, K, 4).
-        size: cells on a side of a region.
-        samples: on a side of a cell.
+        size: cells per side of a region.
+        samples: per side of a cell.
 
     Returns:
         (B, K, C, size, size) in float32.
@@ -71,7 +71,7 @@ def roi_align(maps: Tensor, boxes: Tensor, size: int, samples: int = 2) -> Tenso
     at = 2 * at - 1
     x, y = at[..., 0].unsqueeze(2), at[..., 1].unsqueeze(3)
     grid = torch.stack(torch.broadcast_tensors(x, y), dim=-1)  # (B, K, count, count, 2)
-    # All regions of a frame are one tall image, so the map is not copied for each object.
+    # All regions of a frame form one tall image, so that the map is not copied for each object.
     with in_float32(maps):
         read = functional.grid_sample(maps.float(), grid.flatten(1, 2).float(), align_corners=False)
         read = functional.avg_pool2d(read, samples) if samples > 1 else read
@@ -79,14 +79,14 @@ def roi_align(maps: Tensor, boxes: Tensor, size: int, samples: int = 2) -> Tenso
 
 
 def mask_regions(masks: Tensor, boxes: Tensor, size: int, samples: int) -> Tensor:
-    """Each mask of (B, K, H, W) inside its own box of (B, K, 4), as `roi_align`: (B, K, 1, size, size)."""
+    """Apply `roi_align` to each mask of (B, K, H, W) in its own box of (B, K, 4): (B, K, 1, size, size)."""
     return roi_align(masks.flatten(0, 1).unsqueeze(1), boxes.flatten(0, 1).unsqueeze(1), size, samples).view(
         *masks.shape[:2], 1, size, size
     )
 
 
 def paste(x: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Put regions (B, K, h, w) at their boxes (B, K, 4) into frames of (H, W): (B, K, H, W), 0 outside the boxes."""
+    """Paste regions (B, K, h, w) into frames at boxes (B, K, 4): (B, K, H, W), 0 outside the boxes."""
     frame = []
     for axis, length in ((0, size[1]), (1, size[0])):
         place = (torch.arange(length, device=boxes.device) + 0.5) / length

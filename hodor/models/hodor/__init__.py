@@ -1,1 +1,1 @@
-"""HODOR: descriptors by soft-masked attention, decoded into the next frame."""
+"""HODOR: object descriptors by soft-masked attention, decoded into the masks of the next frame."""

@@ -1,4 +1,4 @@
-"""The training cycles of HODOR: forth from the reference frame and back to it (specification section 5.2).
+"""The training cycles of HODOR: from the reference frame to other frames and back (specification section 5.2).
 
 Legend: B batch, K objects, G background patches, C channels.
 """
@@ -9,36 +9,36 @@ import torch
 from torch import Tensor
 
 from hodor.models.hodor.decoder import History
-from hodor.models.hodor.masks import object_probabilities, predicted_masks, reference_masks, resize
+from hodor.models.hodor.encoder import object_probabilities, predicted_masks, reference_masks, resize
 from hodor.models.hodor.network import Features, Network
 
 
 @dataclass
 class Visit:
-    """One frame on a path: its descriptors (backgrounds, objects) and which objects (B, K) are still followed."""
+    """One frame on a path: its descriptors (backgrounds, objects) and the objects still present, bool (B, K)."""
 
     descriptors: tuple[Tensor, Tensor]
-    followed: Tensor
+    present: Tensor
 
 
 @dataclass
 class Prediction:
-    """Logits (B, 1 + G + K, H/4, W/4) of one frame and which objects (B, K) its sources still showed."""
+    """Logits (B, 1 + G + K, H/4, W/4) of one frame and the objects present in its sources, bool (B, K)."""
 
     frame: int
     logits: Tensor
-    followed: Tensor
+    present: Tensor
 
 
 class Cycles:
-    """Runs the three cycles of one training step on a clip of three frames.
+    """The three cycles of one training step on a clip of three frames.
 
     Args:
         network: the network.
         features: of the three frames, the reference first.
         reference: ground truth of the reference frame, binary (B, K, H, W) float.
-        visible: for each frame which objects (B, K) its ground truth shows; all True where there is none.
-        detach: whether predicted masks are detached before they are encoded again.
+        visible: the objects in the ground truth of each frame, bool (B, K); all True for frames without it.
+        detach: whether to detach predicted masks before they are encoded again.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Cycles:
         self.reference = Visit(network.encode(features[0], *masks), visible[0])
 
     def run(self, step: int) -> list[Prediction]:
-        """Six predictions, of the frames 0, 1, 0, 2, 1, 0, by four encodings.
+        """Return six predictions, of the frames 0, 1, 0, 2, 1, 0, with four encodings.
 
-        Cycle A: 0 to 0. B: 0 to 1 and back. C: 0 to 1 to 2 and back by 1; in odd steps with two frames of history.
+        Cycle A: 0, 0. B: 0, 1, 0. C: 0, 1, 2, 1, 0, in odd steps with two frames of history.
         """
         start = self.reference
         self._decode(0, [start])
@@ -72,17 +72,17 @@ class Cycles:
 
     def _decode(self, frame: int, sources: list[Visit]) -> Prediction:
         history = History.of([source.descriptors for source in sources])
-        followed = torch.stack([source.followed for source in sources]).any(0)
-        prediction = Prediction(frame, self.network.decode(self.features[frame], history), followed)
+        present = torch.stack([source.present for source in sources]).any(0)
+        prediction = Prediction(frame, self.network.decode(self.features[frame], history), present)
         self.predictions.append(prediction)
         return prediction
 
     def _visit(self, frame: int, sources: list[Visit]) -> Visit:
-        """Predict a frame and encode it from the prediction."""
+        """Predict a frame and encode it with the predicted masks."""
         prediction = self._decode(frame, sources)
         objects = resize(object_probabilities(prediction.logits, self.network.backgrounds), 1 / 2)
         if self.detach:
             objects = objects.detach()
         masks = predicted_masks(objects, self.network.grid)
         descriptors = self.network.encode(self.features[frame], *masks)
-        return Visit(descriptors, prediction.followed & self.visible[frame])
+        return Visit(descriptors, prediction.present & self.visible[frame])

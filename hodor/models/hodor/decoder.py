@@ -1,4 +1,4 @@
-"""OR decoder: a frame's features and the descriptors of other frames become mask logits.
+"""OR decoder: mask logits of a frame from its features and the descriptors of other frames.
 
 Specification section 4. Legend: B batch, T history frames, K objects, G background patches, N pixels, C channels,
 h w map at stride 8, M = (K + G) T descriptors.
@@ -7,26 +7,21 @@ h w map at stride 8, M = (K + G) T descriptors.
 import copy
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.models.deformable import DeformableConv
-from hodor.models.forms import cpu_float32, cpu_inference, inference
-from hodor.models.hodor.position import sine_position
-from hodor.models.winograd import Conv3x3
-
-# Pixels that go through the feed-forward layers at a time in inference on a CPU: they stay in the cache.
-_PIXELS = 1024
 
 
 @dataclass
 class History:
     """Descriptors of one or more frames.
 
-    objects: (B, K, T, C); backgrounds: (B, G, T, C); the `_valid` masks (K, T) and (G, T), bool, are False where a
-    descriptor does not exist (an object that had not appeared yet); None means that all exist.
+    `objects` is (B, K, T, C), `backgrounds` (B, G, T, C). The `_valid` masks, bool (K, T) and (G, T), are False for
+    descriptors that do not exist because an object had not appeared yet; None: all exist.
     """
 
     objects: Tensor
@@ -36,12 +31,12 @@ class History:
 
     @staticmethod
     def of(frames: "list[tuple[Tensor, Tensor]]") -> "History":
-        """Complete history of frames, each a pair of background (B, G, C) and object (B, K, C) descriptors."""
+        """Build the history of frames with descriptors (backgrounds (B, G, C), objects (B, K, C)), all valid."""
         backgrounds, objects = zip(*frames, strict=True)
         return History(torch.stack(objects, 2), torch.stack(backgrounds, 2))
 
     def padded(self, length: int) -> "History":
-        """The same history with `length` frames, of which the last do not exist: one shape however long it is."""
+        """Append invalid frames up to `length`, so that the shape does not depend on the number of frames."""
         more = length - self.objects.shape[2]
 
         def exists(valid: Tensor | None, x: Tensor) -> Tensor:
@@ -57,14 +52,14 @@ class History:
         )
 
     def valid(self) -> Tensor | None:
-        """(M,) bool in the order of the tokens, objects first, or None where all are valid."""
+        """Validity (M,) of the tokens, objects first; None if all are valid."""
         if self.objects_valid is None or self.backgrounds_valid is None:
             return None
         return torch.cat([self.objects_valid.flatten(), self.backgrounds_valid.flatten()])
 
 
 class DescriptorAttention(nn.Module):
-    """Pixels attend to descriptors, with keys and values of their own for objects and background; no output layer."""
+    """Attention of pixels to descriptors, with separate keys and values for objects and background; no output layer."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -92,11 +87,10 @@ class DescriptorAttention(nn.Module):
         q = self._split(self.q_proj(query))  # (B, heads, N, d)
         k, v = (self._split(torch.cat(parts, dim=1)) for parts in (keys, values))  # (B, heads, M, d)
         valid = history.valid()
-        if not (self.training and self.dropout.p) and inference(q, k):
-            # Alike for all pixels.
+        if not (self.training and self.dropout.p):
             bias = None if valid is None else q.new_zeros(1, len(valid)).masked_fill_(~valid, -math.inf)
             return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
-        # The release drops logits, not weights: a dropped logit is 0, not minus infinity.
+        # The release applies dropout to the logits, not to the weights: a dropped logit is 0, not minus infinity.
         logits = self.dropout((q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1))
         if valid is not None:
             logits = logits.masked_fill(~valid, -math.inf)
@@ -131,18 +125,10 @@ class DecoderLayer(nn.Module):
         x = x + self.convolution_norm(functional.relu(self.convolution(x)))
         x = x.flatten(2).transpose(1, 2)  # (B, N, C)
         attended = self.cross_attention(x + position, history, object_embedding, background_embedding)
-        if not self.training and cpu_inference(x, self.fc1.weight):
-            parts = zip(x.split(_PIXELS, dim=1), attended.split(_PIXELS, dim=1), strict=True)
-            x = torch.cat([self._feed_forward(*part) for part in parts], dim=1)
-            return x.transpose(1, 2).unflatten(2, (height, width))  # channels last
-        x = self._feed_forward(x, attended).transpose(1, 2).unflatten(2, (height, width))
-        # A CPU's deformable convolution gathers rows of channels, which channels last are; a GPU's takes maps.
-        return x if cpu_float32(x) else x.contiguous()
-
-    def _feed_forward(self, x: Tensor, attended: Tensor) -> Tensor:
         x = self.norm1(x + self.dropout(attended))
         hidden = self.dropout(functional.relu(self.fc1(x)))
-        return self.norm2(x + self.dropout(self.fc2(hidden)))
+        x = self.norm2(x + self.dropout(self.fc2(hidden)))
+        return x.transpose(1, 2).unflatten(2, (height, width)).contiguous()
 
 
 class Decoder(nn.Module):
@@ -153,12 +139,12 @@ class Decoder(nn.Module):
         layer = DecoderLayer(dim, heads, hidden, dropout)
         self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(layers))
         self.reduce_4 = nn.Sequential(nn.Conv2d(dim, dim // 4, 1, bias=False), nn.ReLU(True), nn.GroupNorm(8, dim // 4))
-        self.embed_4 = nn.Sequential(Conv3x3(dim, dim, bias=False), nn.ReLU(True), nn.GroupNorm(8, dim))
+        self.embed_4 = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.ReLU(True), nn.GroupNorm(8, dim))
         self.object_query = nn.Linear(dim, dim)
         self.background_query = nn.Linear(dim, dim)
-        # One more background channel, which no descriptor explains.
+        # One more background channel, independent of the descriptors.
         self.catch_all = nn.Sequential(
-            Conv3x3(dim, dim // 2, bias=False),
+            nn.Conv2d(dim, dim // 2, 3, padding=1, bias=False),
             nn.GroupNorm(8, dim // 2),
             nn.ReLU(True),
             nn.Conv2d(dim // 2, 1, 1, bias=False),
@@ -177,7 +163,7 @@ class Decoder(nn.Module):
         Args:
             features_4: (B, C, 2 h, 2 w) at stride 4.
             features_8: (B, C, h, w) at stride 8.
-            history: descriptors to look for.
+            history: descriptors of previous frames.
             object_embedding: (C), background_embedding: (G, C), the encoder's.
 
         Returns:
@@ -190,20 +176,16 @@ class Decoder(nn.Module):
         x = functional.interpolate(x, size=features_4.shape[-2:], mode="bilinear", align_corners=False)
         fine = self.reduce_4(features_4)
         split = fine.shape[1]
-        if inference(x, fine):
-            x[:, :split] += fine
-        else:
-            x = torch.cat([x[:, :split] + fine, x[:, split:]], dim=1)
-        embedded = self.embed_4(x)
+        embedded = self.embed_4(torch.cat([x[:, :split] + fine, x[:, split:]], dim=1))
         backgrounds = similarity(self.background_query(history.backgrounds), embedded, history.backgrounds_valid)
         objects = similarity(self.object_query(history.objects), embedded, history.objects_valid)
         return torch.cat([self.catch_all(embedded), backgrounds, objects], dim=1)
 
 
 def similarity(query: Tensor, pixels: Tensor, valid: Tensor | None) -> Tensor:
-    """Scaled dot products of `query` (B, K, T, C) with `pixels` (B, C, H, W), the largest over T: (B, K, H, W).
+    """Maximum over T of the scaled dot products of `query` (B, K, T, C) with `pixels` (B, C, H, W): (B, K, H, W).
 
-    Entries outside `valid` (K, T) do not count.
+    Entries outside `valid` (K, T) are ignored.
     """
     batch, count, frames, dim = query.shape
     products = query.flatten(1, 2) @ pixels.flatten(2) / math.sqrt(dim)  # (B, K T, H W)
@@ -211,3 +193,23 @@ def similarity(query: Tensor, pixels: Tensor, valid: Tensor | None) -> Tensor:
     if valid is not None:
         products = products.masked_fill(~valid.view(1, count, frames, 1), -math.inf)
     return products.amax(2).unflatten(-1, pixels.shape[-2:])
+
+
+@lru_cache(maxsize=64)
+def sine_position(height: int, width: int, dim: int, device: torch.device) -> Tensor:
+    """Return DETR's sine embedding of a map's positions (specification section 2): (height * width, dim).
+
+    The first half of the channels is of y; coordinates are normalised to (0, 2 pi], temperature 10,000, even channels
+    sine, odd channels cosine. `dim` is a multiple of four. The result is cached and must not be modified.
+    """
+    half = dim // 2
+    exponents = torch.arange(half, device=device, dtype=torch.float32).div(2, rounding_mode="floor") * 2 / half
+    frequencies = 10_000**exponents
+
+    def axis(size: int) -> Tensor:
+        coordinates = torch.arange(1, size + 1, device=device, dtype=torch.float32) / (size + 1e-6) * (2 * math.pi)
+        angles = coordinates[:, None] / frequencies  # (size, half)
+        return torch.stack([angles[:, 0::2].sin(), angles[:, 1::2].cos()], dim=-1).flatten(1)
+
+    y, x = axis(height), axis(width)
+    return torch.cat([y[:, None].expand(-1, width, -1), x[None].expand(height, -1, -1)], dim=-1).flatten(0, 1)

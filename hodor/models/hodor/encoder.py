@@ -1,7 +1,7 @@
-"""HOD encoder: soft masks and one frame's features become one descriptor an object, and a few of the background.
+"""HOD encoder: one descriptor per object and several of the background, from a frame's features and soft masks.
 
 Specification section 3 (HODOR, CVPR 2022, "Object descriptors"; poster, "Soft-masked attention"). Legend: B batch,
-K objects, G background patches, Q = G + K descriptors, N pixels, C channels, h w map at stride 8.
+K objects, G background patches, Q = G + K descriptors, N pixels, C channels, H W padded image, h w map at stride 8.
 """
 
 import copy
@@ -9,13 +9,14 @@ from importlib import import_module
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hodor.attention import SoftMaskedAttention
 from hodor.config.methods import ATTENTION, HODOROptions
 
 
 def build_attention(options: HODOROptions) -> nn.Module:
-    """The masked cross-attention that the options name: one of the paper's, or a variant's own."""
+    """Build the masked cross-attention of the options: a mode of `SoftMaskedAttention` or a registered variant."""
     if module := ATTENTION[options.attention]:
         return import_module(module).build(options)
     return SoftMaskedAttention(
@@ -68,7 +69,7 @@ class Encoder(nn.Module):
         self.object_embedding = nn.Parameter(torch.randn(options.dim))
         self.background_embedding = nn.Parameter(torch.randn(rows * columns, options.dim))
         layer = EncoderLayer(options)
-        # The release builds one layer and copies it: all layers start from the same weights.
+        # As in the release, all layers start from the same weights.
         self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(options.encoder_layers))
 
     def forward(self, features: Tensor, objects: Tensor, backgrounds: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +91,7 @@ class Encoder(nn.Module):
         if not self.options.mask_backgrounds:
             masks = torch.cat([torch.ones_like(masks[:, :split]), masks[:, split:]], dim=1)
         if self.options.zero_alpha:
-            masks = torch.zeros_like(masks)  # 0 * mask = alpha * 0: the attention alone no longer sees the masks
+            masks = torch.zeros_like(masks)  # 0 * mask = alpha * 0; the initial descriptors keep their masks
         count = objects.shape[1]
         embedding = torch.cat([self.background_embedding, self.object_embedding.expand(count, -1)])
         embedding = embedding.expand(len(x), -1, -1)
@@ -101,10 +102,10 @@ class Encoder(nn.Module):
 
 @torch.no_grad()
 def initial_descriptors(pixels: Tensor, masks: Tensor, *, backgrounds: int) -> Tensor:
-    """Mean feature under each mask above one half: `pixels` (B, N, C), `masks` (B, Q, N) -> (B, Q, C).
+    """Average the features where each mask exceeds 0.5: `pixels` (B, N, C), `masks` (B, Q, N) -> (B, Q, C).
 
-    Where no pixel is above one half, an object takes the feature at its mask's largest value and a background patch
-    (the first `backgrounds` masks) is zero. Without gradient, as published.
+    Without such a pixel, an object has the feature at its mask's maximum and a background patch (one of the first
+    `backgrounds` masks) is zero. Without gradient, as published.
     """
     inside = (masks > 0.5).to(pixels.dtype)
     count = inside.sum(-1, keepdim=True)
@@ -113,3 +114,62 @@ def initial_descriptors(pixels: Tensor, masks: Tensor, *, backgrounds: int) -> T
     fallback = pixels.gather(1, peak)
     fallback[:, :backgrounds] = 0
     return torch.where(count > 0, mean, fallback)
+
+
+# Masks at stride 8 (specification section 3.1)
+
+
+def patch_grid(height: int, width: int, grid: tuple[int, int], device: torch.device) -> Tensor:
+    """Return the masks of a grid of patches in row-major order: (rows * columns, height, width) float.
+
+    Patches have the floored size; the last row and column include the remainder.
+    """
+    rows, columns = grid
+    y = (torch.arange(height, device=device) // max(1, height // rows)).clamp(max=rows - 1)
+    x = (torch.arange(width, device=device) // max(1, width // columns)).clamp(max=columns - 1)
+    patch = y[:, None] * columns + x[None, :]
+    return (patch == torch.arange(rows * columns, device=device)[:, None, None]).float()
+
+
+def reference_masks(objects: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the encoder masks of a frame with ground truth.
+
+    Args:
+        objects: binary masks (B, K, H, W) of the padded frame, float.
+        grid: rows and columns of background patches.
+
+    Returns:
+        Object masks (B, K, h, w) and background masks (B, G, h, w): the patches without the objects; both resized
+        bilinearly to stride 8.
+    """
+    background = 1 - objects.amax(1, keepdim=True) if objects.shape[1] else torch.ones_like(objects[:, :0].sum(1, True))
+    backgrounds = patch_grid(*objects.shape[-2:], grid, objects.device) * background
+    return resize(objects, 1 / 8), resize(backgrounds, 1 / 8)
+
+
+def predicted_masks(objects: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the encoder masks of a frame with predicted object probabilities (B, K, h, w) at stride 8.
+
+    The background is 1 minus their sum, divided into patches at stride 8.
+    """
+    background = 1 - objects.sum(1, keepdim=True)
+    return objects, patch_grid(*objects.shape[-2:], grid, objects.device) * background
+
+
+def object_probabilities(logits: Tensor, backgrounds: int) -> Tensor:
+    """Return object probabilities (B, K, H, W), by softmax over all unmerged channels (B, 1 + G + K, H, W)."""
+    return functional.softmax(logits, dim=1)[:, 1 + backgrounds :]
+
+
+def merge_backgrounds(logits: Tensor, backgrounds: int) -> Tensor:
+    """Merge the background channels by their maximum, for the loss: logits (B, 1 + K, H, W)."""
+    split = 1 + backgrounds
+    return torch.cat([logits[:, :split].amax(1, keepdim=True), logits[:, split:]], dim=1)
+
+
+def resize(x: Tensor, scale: float) -> Tensor:
+    """Resize (B, C, H, W) bilinearly by a factor, without anti-aliasing."""
+    size = (round(x.shape[-2] * scale), round(x.shape[-1] * scale))
+    if x.shape[1] == 0:
+        return x.new_zeros((x.shape[0], 0, *size))
+    return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)

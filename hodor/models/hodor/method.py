@@ -18,34 +18,26 @@ from hodor.config.inference import InferenceOptions
 from hodor.config.methods import HODOROptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
-from hodor.models.backbones import normalise
 from hodor.models.base import Frame, Masks, Method, check_masks, register
-from hodor.models.forms import cpu_inference
-from hodor.models.frames import Geometry, fit_frames, fit_masks
+from hodor.models.frames import Geometry, fit_frames, fit_masks, normalise
 from hodor.models.hodor.cycles import Cycles
 from hodor.models.hodor.decoder import History
-from hodor.models.hodor.masks import (
+from hodor.models.hodor.encoder import (
     merge_backgrounds,
     object_probabilities,
     predicted_masks,
     reference_masks,
     resize,
 )
-from hodor.models.hodor.network import Features, Network
-from hodor.models.hodor.starting import load_swin
+from hodor.models.hodor.network import Features, Network, load_swin
 from hodor.models.losses import cross_entropy_and_dice
-
-# Rows of logits whose full-resolution probabilities are made at a time on a CPU.
-_ROWS = 8
-# Pixels of a padded frame from which on a CPU takes one at a time.
-_LARGE = 2**17
 
 
 @dataclass
 class Entry:
-    """Descriptors of one frame: backgrounds (1, G, C), objects (1, K, C), which of them exist, bool (K) and (G).
+    """Descriptors of one frame: backgrounds (1, G, C) and objects (1, K, C), and their validity, bool (G) and (K).
 
-    `complete` says that all exist, so that no step looks at (and, on a GPU, waits for) the other two.
+    `complete`: all are valid; a flag on the host, because reading the masks would synchronise with a GPU.
     """
 
     backgrounds: Tensor
@@ -55,7 +47,7 @@ class Entry:
     complete: bool
 
     def extended(self, count: int) -> "Entry":
-        """The same frame with `count` further objects that it does not describe."""
+        """Add `count` objects without descriptors."""
         if count == 0:
             return self
         objects = functional.pad(self.objects, (0, 0, 0, count))
@@ -65,16 +57,16 @@ class Entry:
 
 @dataclass
 class State:
-    """A video under way: ids in the order of the channels, the frames' geometry, the history (oldest first)."""
+    """State of a video: ids in the order of the channels, geometry of the frames, history with the oldest frame first."""
 
     ids: list[int]
     geometry: Geometry
     history: list[Entry] = field(default_factory=list)
-    # Objects too small to be seen at stride 8, which are not followed.
+    # Objects too small for stride 8, which are not segmented.
     ignored: set[int] = field(default_factory=set)
 
     def remember(self, history: list[Entry], new: Entry, options: InferenceOptions) -> None:
-        """Append a frame and forget those that left the window."""
+        """Append a frame and drop those outside the temporal window."""
         kept = 1 if options.keep_first else 0
         history = [*history, new]
         self.history = history[:kept] + history[kept:][-options.temporal_window :]
@@ -82,7 +74,7 @@ class State:
 
 @register("hodor")
 class Hodor(Method):
-    """HODOR with soft, hard or no masking or an attention variant (`HODOROptions.attention`)."""
+    """HODOR with the masking of `HODOROptions.attention`."""
 
     def __init__(self, options: dict[str, Any], inference: InferenceOptions) -> None:
         super().__init__(inference)
@@ -104,16 +96,16 @@ class Hodor(Method):
         reference = (clip.labels[:, :1] == ids).float()  # (B, K, H, W)
         cycles = Cycles(self.network, features, reference, visible, detach=self.options.detach_masks)
         predictions = [p for p in cycles.run(step) if clip.annotated[p.frame]]
-        targets = [followed_labels(clip.labels[:, p.frame], p.followed) for p in predictions]
+        targets = [present_labels(clip.labels[:, p.frame], p.present) for p in predictions]
         cross_entropy, dice = cross_entropy_and_dice([p.logits for p in predictions], targets, full=self._full)
         return {"loss": cross_entropy + dice, "cross_entropy": cross_entropy, "dice": dice}
 
     def _full(self, logits: Tensor) -> Tensor:
-        """Logits of the loss (B, 1 + K, H, W) from those of the decoder (B, 1 + G + K, H/4, W/4)."""
+        """Map the decoder's logits (B, 1 + G + K, H/4, W/4) to those of the loss (B, 1 + K, H, W)."""
         return resize(merge_backgrounds(logits, self.network.backgrounds), 4)
 
     def _visible(self, clip: Clip, frame: int) -> Tensor:
-        """Which objects (B, K) the truth of a frame shows; all where the frame has none, as published."""
+        """Return the objects in the ground truth of a frame, bool (B, K); all for sparse clips, as published."""
         batch, device = len(clip.labels), clip.labels.device
         if not all(clip.annotated):
             return torch.ones(batch, clip.objects, dtype=torch.bool, device=device)
@@ -135,12 +127,12 @@ class Hodor(Method):
         return [] if self.options.decay_alpha else self._alphas()
 
     def log_values(self) -> dict[str, Any]:
-        """The learned alphas, one list of heads for each encoder layer (soft masking, and variants that have them)."""
+        """Return the learned alphas, one list of heads per encoder layer, if the attention has them."""
         alphas = self._alphas()
         return {"alpha": [alpha.tolist() for alpha in alphas]} if alphas else {}
 
     def _alphas(self) -> list[nn.Parameter]:
-        """The alpha (heads,) of each encoder layer; empty where the attention has none."""
+        """Return alpha (heads,) of each encoder layer; empty if the attention has none."""
         found = [getattr(layer.cross_attention, "alpha", None) for layer in self.network.encoder.layers]
         shape = (self.options.heads,)
         return [alpha for alpha in found if isinstance(alpha, nn.Parameter) and tuple(alpha.shape) == shape]
@@ -149,15 +141,11 @@ class Hodor(Method):
 
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame]) -> list[Features]:
-        """Maps of frames of one size, resized and padded as the settings say; one entry a frame."""
+        """Return maps of resized and padded frames of one size, one entry per frame."""
         device = next(self.parameters()).device
         fitted, valid = fit_frames(frames, Geometry.of(frames[0].shape[:2], self.inference), device)
-        # On a CPU a batch of large frames saves nothing, and one frame's maps stay in the cache.
-        alone = valid[0].numel() >= _LARGE and cpu_inference(*self.network.parameters())
-        size = 1 if alone else len(frames)
-        batches = zip(fitted.split(size), valid.split(size), strict=True)
-        maps = [self.network.features(normalise(*batch)) for batch in batches]
-        return [of[i : i + 1] for of in maps for i in range(size)]
+        maps = self.network.features(normalise(fitted, valid))
+        return [maps[i : i + 1] for i in range(len(frames))]
 
     @torch.inference_mode()
     def start(self, frame: Frame, masks: Masks) -> State:
@@ -167,7 +155,9 @@ class Hodor(Method):
         features = self.features([frame])[0]
         reference = self._new_objects(state, masks)
         if reference is None:
-            raise HodorError(f"no object of ids {sorted(masks)} is large enough to be seen in the first frame")
+            raise HodorError(
+                f"objects {sorted(masks)}: none is large enough in the first frame; use a larger short_side"
+            )
         entry = self._entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)))
         state.remember([], entry, self.inference)
         return state
@@ -186,7 +176,7 @@ class Hodor(Method):
         backgrounds = self.network.backgrounds
         objects = resize(object_probabilities(logits, backgrounds), 1 / 2)
         if reference is not None:
-            # The published path: stride 4 to full size, paste, stride 8. Without a paste it equals the line above.
+            # As released: stride 4 to full size, paste, stride 8. Without a paste this equals the line above.
             coarse = resize(functional.softmax(logits, dim=1), 4)
             objects = resize(paste(coarse, reference)[:, 1 + backgrounds :], 1 / 8)
         entry = self._entry(*self.network.encode(features, *predicted_masks(objects, self.network.grid)))
@@ -195,16 +185,16 @@ class Hodor(Method):
 
     def _decode(self, features: Features, history: History) -> Tensor:
         length = self.inference.temporal_window + self.inference.keep_first
-        if not self.inference.compile or history.objects.shape[2] > length:  # longer where objects are given
+        if not self.inference.compile or history.objects.shape[2] > length:  # longer when new objects are given
             return self.network.decode(features, history)
         if self._compiled is None:
             mode = "reduce-overhead" if features.stride_8.is_cuda else "default"
             self._compiled = torch.compile(self.network.decode, dynamic=False, mode=mode)
-        # Cloned: the next call writes its result to the same memory.
+        # Cloned: the next call reuses the memory of the result.
         return self._compiled(features, history.padded(length)).clone()
 
     def _new_objects(self, state: State, masks: Masks) -> Tensor | None:
-        """Binary masks (1, K', H, W) of new objects on the padded frame; too small ones are remembered as ignored."""
+        """Return binary masks (1, K', H, W) of new objects on the padded frame; too small ones are recorded as ignored."""
         device = next(self.parameters()).device
         ids = sorted(set(masks) - set(state.ids))
         fitted = fit_masks([masks[i] for i in ids], state.geometry, device)  # (1, K', H, W)
@@ -218,7 +208,7 @@ class Hodor(Method):
         return Entry(backgrounds, objects, every[: objects.shape[1]], every[objects.shape[1] :], complete=True)
 
     def _new_entry(self, features: Features, reference: Tensor, old: int) -> Entry:
-        """Descriptors of new objects alone in their first frame; old objects count as background, which is dropped."""
+        """Encode new objects in their first frame; old objects are background there, whose descriptors are dropped."""
         entry = self._entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)))
         objects = functional.pad(entry.objects, (0, 0, old, 0))
         valid = functional.pad(entry.objects_valid, (old, 0))
@@ -237,16 +227,16 @@ class Hodor(Method):
         )
 
 
-def followed_labels(labels: Tensor, followed: Tensor) -> Tensor:
-    """Labels (B, H, W) without the objects that are not `followed` (B, K): those become background."""
-    keep = functional.pad(followed, (1, 0))
+def present_labels(labels: Tensor, present: Tensor) -> Tensor:
+    """Set the labels (B, H, W) of objects that are not `present` (B, K) to background."""
+    keep = functional.pad(present, (1, 0))
     return labels * keep.gather(1, labels.flatten(1).long()).view_as(labels)
 
 
 def paste(probabilities: Tensor, reference: Tensor) -> Tensor:
-    """Make the last K' channels of (1, C, H, W) the given masks (1, K', H, W); all others are 0 under them.
+    """Replace the last K' channels of (1, C, H, W) by the given masks (1, K', H, W) and set the others to 0 under them.
 
-    Outside its given mask a new object has probability 0 in its first frame, whatever the decoder says, as released.
+    As released, a new object has probability 0 outside its given mask in its first frame.
     """
     count = reference.shape[1]
     kept = probabilities[:, :-count] * (reference.amax(1, keepdim=True) == 0)
@@ -254,21 +244,13 @@ def paste(probabilities: Tensor, reference: Tensor) -> Tensor:
 
 
 def full_probabilities(logits: Tensor, backgrounds: int, reference: Tensor | None = None) -> Tensor:
-    """Probabilities (1, 1 + K, H, W) of the padded frame from logits (1, 1 + G + K, H/4, W/4) at stride 4.
+    """Return probabilities (1, 1 + K, H, W) of the padded frame from logits (1, 1 + G + K, H/4, W/4).
 
-    The release labels a pixel by its largest channel before the background's are merged; the largest of them as channel 0
-    gives the same labels (so the channels sum to at most 1). `reference` (1, K', H, W) is pasted over the last objects.
-    On a CPU so many rows at a time that they stay in the cache.
+    The release labels a pixel by the maximum over the unmerged channels. Channel 0 is therefore the maximum of the
+    background channels, and the channels sum to at most 1. `reference` (1, K', H, W) is pasted over the last objects.
     """
-    height, split = logits.shape[-2], 1 + backgrounds
-    rows = _ROWS if cpu_inference(logits) else height
-    parts = []
-    for first in range(0, height, rows):
-        last = min(first + rows, height)
-        above, below = max(first - 1, 0), min(last + 1, height)  # what the rows at the edges are interpolated with
-        fine = resize(logits[:, :, above:below], 4)[:, :, 4 * (first - above) : 4 * (last - above)]
-        full = functional.softmax(fine, dim=1)
-        if reference is not None:
-            full = paste(full, reference[:, :, 4 * first : 4 * last])
-        parts.append(torch.cat([full[:, :split].amax(1, keepdim=True), full[:, split:]], dim=1))
-    return torch.cat(parts, dim=2)
+    split = 1 + backgrounds
+    full = functional.softmax(resize(logits, 4), dim=1)
+    if reference is not None:
+        full = paste(full, reference)
+    return torch.cat([full[:, :split].amax(1, keepdim=True), full[:, split:]], dim=1)

@@ -1,16 +1,50 @@
 """The HODOR network: features, encoder, decoder (Athar et al., CVPR 2022; specification sections 1 to 4)."""
 
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hodor.config.methods import HODOROptions
 from hodor.errors import HodorError
-from hodor.models.backbones import ConvNet, EfficientNetLite0
-from hodor.models.fpn import FeaturePyramid
+from hodor.models.backbones.convnet import ConvNet, EfficientNetLite0
+from hodor.models.backbones.swin import Swin
+from hodor.models.base import differences, read_weights
 from hodor.models.hodor.decoder import Decoder, History
 from hodor.models.hodor.encoder import Encoder
-from hodor.models.swin import Swin
+
+WEIGHTS_FILE = "swin.safetensors"
+# ImageNet weights have no pyramid and no norms of the four maps.
+_NOT_IN_IMAGENET = re.compile(r"pyramid\.|backbone\.norm\d\.")
+
+
+class FeaturePyramid(nn.Module):
+    """Feature pyramid network (Lin et al., CVPR 2017): maps of several strides with one width.
+
+    Lateral 1x1 convolutions, top-down nearest upsampling and addition, 3x3 output convolutions.
+
+    Args:
+        channels: widths of the backbone's maps, finest first.
+        dim: width of every output.
+        outputs: number of finest levels to produce; the coarser ones only feed the top-down path.
+    """
+
+    def __init__(self, channels: Sequence[int], dim: int, *, outputs: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, dim, 1) for c in channels)
+        self.output = nn.ModuleList(nn.Conv2d(dim, dim, 3, padding=1) for _ in range(outputs))
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (B, C_i, h_i, w_i), finest first -> the finest `outputs` of them as (B, dim, h_i, w_i)."""
+        levels = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
+        for fine in reversed(range(len(levels) - 1)):
+            size = levels[fine].shape[-2:]
+            levels[fine] = levels[fine] + functional.interpolate(levels[fine + 1], size=size, mode="nearest")
+        return [conv(level) for conv, level in zip(self.output, levels, strict=False)]
 
 
 @dataclass
@@ -27,8 +61,7 @@ class Features:
 class Network(nn.Module):
     """One instance of HODOR; `HODOROptions()` is the published size.
 
-    Of the five pyramid levels that the release builds, only strides 4 and 8 are read; the others are left out here
-    (the converter lists their names).
+    The release builds five pyramid levels and uses those at strides 4 and 8; the others are omitted here.
     """
 
     def __init__(self, options: HODOROptions) -> None:
@@ -65,18 +98,47 @@ class Network(nn.Module):
 
 
 def build_backbone(options: HODOROptions) -> nn.Module:
-    """The backbone that the options name, with its pretrained weights where asked for.
+    """Build the backbone of the options, with its pretrained weights if it has some.
 
     Raises:
-        HodorError: pretrained weights or frozen blocks asked for where there are none.
+        HodorError: pretrained weights or frozen blocks for a backbone that has none.
     """
     if options.backbone == "efficientnet-lite0":
         return EfficientNetLite0(pretrained=options.pretrained, frozen=options.backbone_frozen)
     if options.pretrained or options.backbone_frozen:
         raise HodorError(
-            f"backbone {options.backbone!r} ships no pretrained weights: set `pretrained: false`, `backbone_frozen: 0`"
+            f"backbone {options.backbone!r} has no pretrained weights; set `pretrained: false`, `backbone_frozen: 0`"
             + ("; `weights` names a weight set" if options.backbone == "swin" else "")
         )
     if options.backbone == "convnet":
         return ConvNet(width=options.backbone_width, depths=options.backbone_depths)
     return Swin(width=options.backbone_width, depths=options.backbone_depths, drop_path=options.drop_path)
+
+
+def load_swin(network: Network, folder: Path) -> None:
+    """Initialise backbone and pyramid strictly from a weight set, and print the entries that it lacks.
+
+    The published training starts from the backbone and the pyramid of a COCO detector. ImageNet weights lack the pyramid
+    and the norms of the four maps, which then start at random: a different experiment, and results must say so
+    (specification section 1).
+
+    Raises:
+        HodorError: a missing or broken file, or entries that are missing, unexpected or of another shape.
+    """
+    path = folder / WEIGHTS_FILE
+    weights, metadata = read_weights(path, "prepare this weight set")
+    recorded = json.loads(metadata.get("weights", "{}")).get("format")
+    own = {name: value for name, value in network.state_dict().items() if name.startswith(("backbone.", "pyramid."))}
+    kept = sorted(own.keys() - weights.keys())
+    missing = [name for name in kept if recorded != "swin-imagenet" or not _NOT_IN_IMAGENET.match(name)]
+    unexpected = sorted(weights.keys() - own.keys())
+    shapes = sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
+    if faults := differences(missing=missing, unexpected=unexpected, of_another_shape=shapes):
+        raise HodorError(
+            f"{path}: does not fit the network: {faults}; weight sets are for `backbone_width: 96`, "
+            "`backbone_depths: [2, 2, 6, 2]` and `dim: 256`"
+        )
+    network.load_state_dict(weights, strict=False)
+    print(f"{path}: {len(weights)} entries loaded", flush=True)
+    if kept:
+        print(f"{path}: {len(kept)} entries are not in it and start at random: {', '.join(kept)}", flush=True)

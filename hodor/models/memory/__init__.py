@@ -1,1 +1,1 @@
-"""What STM, KMN and STCN share: encoders, memory bank, readout, decoder, aggregation, loss and the method itself."""
+"""STM, KMN and STCN: memory bank, readout, network and methods."""

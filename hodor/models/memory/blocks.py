@@ -11,15 +11,19 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from hodor.config.methods import MemoryOptions
-from hodor.models.backbones import ConvNet, EfficientNetLite0
-from hodor.models.resnet import ResNet
+from hodor.models.backbones.convnet import ConvNet, EfficientNetLite0
+from hodor.models.backbones.resnet import ResNet
 
 
 class Query(NamedTuple):
-    """What the network knows of a batch of frames without masks.
+    """Encoding of a batch of frames without masks.
 
-    frame: normalised (B, 3, H, W). skips: maps at strides 4 and 8 at paper size. coarse: map (B, C, h, w) at stride
-    16. key: (B, Ck, h, w), value: (B, Cv, h, w).
+    Attributes:
+        frame: normalised (B, 3, H, W).
+        skips: maps at strides 4 and 8 at paper size.
+        coarse: map (B, C, h, w) at stride 16.
+        key: (B, Ck, h, w).
+        value: (B, Cv, h, w).
     """
 
     frame: Tensor
@@ -29,7 +33,7 @@ class Query(NamedTuple):
     value: Tensor
 
     def frames(self, start: int, stop: int) -> "Query":
-        """Some of the batch."""
+        """Return a part of the batch."""
         part = slice(start, stop)
         return Query(
             self.frame[part], tuple(x[part] for x in self.skips), self.coarse[part], self.key[part], self.value[part]
@@ -37,7 +41,7 @@ class Query(NamedTuple):
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation block without norms: x + conv(relu(conv(relu(x)))); a convolution on the shortcut as needed."""
+    """Pre-activation block without norms; a convolution on the shortcut if the number of channels changes."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -51,10 +55,10 @@ class ResidualBlock(nn.Module):
 
 
 class KeyValue(nn.Module):
-    """Key and value of a coarse map; no activation. `orthogonal`: how the key's weights start (STCN).
+    """Convolutions to key and value of a coarse map; `orthogonal` initialises the key's weights as in STCN.
 
-    With `options.one_encoder` the map is normalised over the image, and the memory's head takes the key of the query's
-    head: `forward` gets it as `key`, and none is built where `own_key` is False.
+    With `options.one_encoder` the map is normalised over the image, and the head of the memory (`own_key` False) uses the
+    key convolution of the query's head, the argument `key` of `forward`.
     """
 
     def __init__(self, channels: int, options: MemoryOptions, *, orthogonal: bool, own_key: bool = True) -> None:
@@ -63,8 +67,7 @@ class KeyValue(nn.Module):
         self.key = nn.Conv2d(channels, options.key_dim, 3, padding=1) if own_key else None
         self.value = nn.Conv2d(channels, options.value_dim, 3, padding=1)
         if orthogonal or (options.one_encoder and own_key):
-            # On normalised maps the keys of one place then differ clearly from those of others: what is remembered is
-            # found where it was before anything is learned.
+            # On normalised maps keys of different places then differ clearly before anything is learned.
             nn.init.orthogonal_(self.key.weight, gain=1.5 if options.one_encoder else 1.0)
             nn.init.zeros_(self.key.bias)
 
@@ -75,7 +78,7 @@ class KeyValue(nn.Module):
 
 
 class Attention(nn.Module):
-    """Gates of channels, then of places (Woo et al., "CBAM", ECCV 2018), without a norm."""
+    """Channel and spatial attention (Woo et al., "CBAM", ECCV 2018), without norms."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -91,7 +94,7 @@ class Attention(nn.Module):
 
 
 class Fuser(nn.Module):
-    """Value from the masked frame's map and the frame's own coarse map (STCN)."""
+    """Fusion of the masked frame's map and the frame's own coarse map to a value (STCN)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -105,10 +108,10 @@ class Fuser(nn.Module):
 
 
 class MemoryEncoder(nn.Module):
-    """Key (None where all objects share the frame's) and value of frames under masks.
+    """Encoder of frames and masks to keys (None if all objects share the frame's) and values.
 
-    Where `options.others` is off, the channel of the other objects' masks can still be fed through `further`, filters
-    that are no weights of the network: `None` leaves it out (see `further_filters`).
+    Without `options.others`, the channel of the other objects' masks is fed through the filters `further`, which are not
+    weights of the network, or omitted if `further` is None (see `further_filters`).
     """
 
     def __init__(self, options: MemoryOptions, coarse: int) -> None:
@@ -134,12 +137,12 @@ class MemoryEncoder(nn.Module):
 
         Args:
             frame: normalised (B, 3, H, W).
-            coarse: the frames' own coarse map (B, C, h, w); a separate encoder does not read it.
+            coarse: the frames' own coarse map (B, C, h, w), for a fused encoder.
             masks: (B, K, H, W) in [0, 1].
-            key: the key head, where this encoder has none of its own.
+            key: the key convolution, if this encoder has none.
 
         Returns:
-            Key (B, K, Ck, h, w), None where the objects share the frame's; value (B, K, Cv, h, w).
+            Key (B, K, Ck, h, w), or None if the objects share the frame's, and value (B, K, Cv, h, w).
         """
         batch, count = masks.shape[:2]
         channels = [frame.unsqueeze(1).expand(-1, count, -1, -1, -1), masks.unsqueeze(2)]
@@ -148,7 +151,7 @@ class MemoryEncoder(nn.Module):
             channels.append(others.unsqueeze(2))
         x = torch.cat(channels, dim=2).flatten(0, 1)  # (B K, 3 + 1 or 2, H, W)
         weights = {}
-        if self.further is not None:  # of one more input channel, which stands last
+        if self.further is not None:  # of one more input channel, the last
             weights[self.first] = torch.cat([self.backbone.get_parameter(self.first), self.further], dim=1)
         masked = functional_call(self.backbone, weights, (x,))[-1]
         if self.fuser is None:
@@ -159,10 +162,10 @@ class MemoryEncoder(nn.Module):
 
 
 def build_backbone(options: MemoryOptions, *, memory: bool, extra: int = 0) -> nn.Module:
-    """The query or memory encoder's backbone: three maps, the finest at `options.stride`."""
+    """Build the backbone of the query or memory encoder: three maps, the finest at `options.stride`."""
     kind = options.memory_kind if memory else options.backbone
     if kind == "efficientnet-lite0":
-        # Behind a stem that learns, frozen blocks would save no backward pass: the memory encoder has none.
+        # The memory encoder has no frozen blocks: its stem learns, so they would save no backward pass.
         frozen = 0 if memory else options.backbone_frozen
         return EfficientNetLite0(pretrained=options.pretrained, frozen=frozen, extra=extra, levels=3)
     width = options.memory_width if memory else options.backbone_width
@@ -175,7 +178,7 @@ def build_backbone(options: MemoryOptions, *, memory: bool, extra: int = 0) -> n
 
 @torch.no_grad()
 def _start_mask_filters(weight: Tensor, *, orthogonal: bool) -> None:
-    """Start the filters of the mask channels as the published systems do, each channel as a convolution of its own."""
+    """Initialise each mask channel as a convolution of its own, as the published systems do."""
     for channel in range(3, weight.shape[1]):
         filters = torch.empty_like(weight[:, :1])
         nn.init.orthogonal_(filters) if orthogonal else nn.init.kaiming_uniform_(filters, a=5**0.5)
@@ -184,19 +187,18 @@ def _start_mask_filters(weight: Tensor, *, orthogonal: bool) -> None:
 
 @torch.no_grad()
 def _match_mask_filters(weight: Tensor) -> None:
-    """Start the mask filters of a small backbone four times as large as its image filters.
+    """Initialise the mask filters of a small backbone four times as large as its image filters.
 
-    A mask is 0 or 1, an image's values are several times that, and few steps must do.
+    Masks have smaller values than normalised images, and small networks train for few steps.
     """
     scale = 4 * weight[:, :3].std()
     weight[:, 3:] = scale * torch.randn_like(weight[:, 3:])
 
 
 def further_filters(kind: str, weight: Tensor) -> Tensor:
-    """Filters (C, 1, k, k) for a channel that training never had: `zeros`, or `orthogonal` (always the same ones).
+    """Return filters (C, 1, k, k) of an untrained channel: `zeros`, or `orthogonal` (with a fixed seed).
 
-    Static STCN has no channel for other objects, its release of later stages has; a static model is evaluated there
-    with either (baselines specification, section 3.4).
+    Static STCN has no channel for other objects, but the released evaluation has (baselines specification, section 3.4).
     """
     filters = torch.zeros_like(weight[:, :1])
     if kind == "orthogonal":

@@ -1,4 +1,14 @@
-"""A memory network as a method: its training loss and its inference, frame by frame."""
+"""STM, KMN and STCN: one memory network under different settings (`hodor.config.methods`).
+
+- STM: "Video Object Segmentation using Space-Time Memory Networks" (Oh et al., ICCV 2019, arXiv 1904.00607). Expected
+  from static images: 60.0 J&F on DAVIS-2017 val (50 to 70, depending on the unpublished data preparation). 38.93 M
+  parameters, 256 GFLOP forward for a training clip with one object at 384x384.
+- KMN: "Kernelized Memory Network for Video Object Segmentation" (Seong et al., ECCV 2020, arXiv 2007.08270). Expected
+  from static images: 68.9 J&F on DAVIS-2017 val. Size and cost are STM's.
+- STCN: "Rethinking Space-Time Networks with Improved Memory Coverage for Efficient Video Object Segmentation" (Cheng et
+  al., NeurIPS 2021, arXiv 2106.05210). Expected from static images: 75.8 J&F on DAVIS-2017 val, 51.7 on test-dev.
+  54.43 M parameters, 279 GFLOP.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,27 +18,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.config.inference import InferenceOptions
+from hodor.config.methods import KMNOptions, STCNOptions, STMOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
-from hodor.models.base import Frame, Masks
+from hodor.models.base import Frame, Masks, register
 from hodor.models.frames import Geometry
 from hodor.models.memory.bank import Bank
 from hodor.models.memory.blocks import Query, further_filters
-from hodor.models.memory.follower import Follower, add_objects
 from hodor.models.memory.network import Network
 from hodor.models.memory.readout import chunked_readout
+from hodor.models.propagation import PropagationMethod, add_objects
 
 
 @dataclass
 class State:
-    """A video under way.
+    """State of a video.
 
     Attributes:
         ids: object ids in the order of the channels.
         geometry: of its frames.
         bank: the memory.
-        time: number of the newest frame, counted from the start.
-        last: number of the newest frame that is remembered for good.
+        time: number of the newest frame.
+        last: number of the newest permanent frame in the memory.
     """
 
     ids: list[int]
@@ -38,8 +49,8 @@ class State:
     last: int = 0
 
 
-class MemoryMethod(Follower):
-    """Base of STM, KMN and STCN, which give their options (`options_class`) and how they pad."""
+class MemoryMethod(PropagationMethod):
+    """Base of STM, KMN and STCN."""
 
     def __init__(self, options: dict[str, Any], inference: InferenceOptions) -> None:
         super().__init__(options, inference)
@@ -68,7 +79,7 @@ class MemoryMethod(Follower):
 
     @torch.inference_mode()
     def step(self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
-        """See `Method.step`. All objects remember a frame on which a new one appears."""
+        """See `Method.step`. A frame with new objects is memorised for all objects."""
         query = self.features([frame])[0] if features is None else features
         state.time += 1
         read = chunked_readout(
@@ -86,10 +97,10 @@ class MemoryMethod(Follower):
         return state.geometry.restore(probabilities)[0]
 
     def _remember(self, state: State, query: Query, masks: Tensor, *, new: bool) -> None:
-        """Put the newest frame with masks (1, K, H, W) into the memory where its schedule says so.
+        """Memorise the newest frame with masks (1, K, H, W) if the schedule includes it.
 
-        With all objects on frame 0 these are the frames 0, n, 2n, ... and, for the next frame alone, the previous one
-        where the method wants it (baselines specification, sections 1.3 and 3.3).
+        With all objects on frame 0 the memory holds the frames 0, n, 2n, ... and, with `memory_previous`, the previous
+        one (baselines specification, sections 1.3 and 3.3).
         """
         due = new or state.time - state.last >= self.inference.memory_every
         if not due and not self.memory_previous:
@@ -107,6 +118,29 @@ class MemoryMethod(Follower):
         encoder = self.network.memory_encoder
         if encoder.others:
             raise HodorError(
-                f"inference: others_channel: {kind!r} is for a memory encoder without a channel for other objects"
+                f"inference.others_channel: {kind!r} needs a memory encoder without a channel for other objects"
             )
         encoder.further = further_filters(kind, encoder.backbone.get_parameter(encoder.first))
+
+
+@register("stm")
+class STM(MemoryMethod):
+    """Separate encoders, scaled dot product, every fifth frame and the previous one in the memory."""
+
+    options_class = STMOptions
+    pads_black = True
+
+
+@register("kmn")
+class KMN(MemoryMethod):
+    """STM with a Gaussian kernel in inference; the best match, on which it is centred, has no gradient."""
+
+    options_class = KMNOptions
+    pads_black = True
+
+
+@register("stcn")
+class STCN(MemoryMethod):
+    """Keys of the frame alone, squared distance, top-k readout, every fifth frame in the memory."""
+
+    options_class = STCNOptions

@@ -1,27 +1,25 @@
-"""Reading the memory: similarity of its cells to a frame's cells, weights, weighted sum of values.
+"""Memory readout: similarity of memory cells to a frame's cells, weights, weighted sum of values.
 
-In float32 whatever the precision around it (baselines specification, section 6). Legend: B batch, G sets of keys (1 where
-all objects share them, else K), K objects, C channels, N memory cells, Q = h w query cells, n cells of a chunk.
+Always in float32 (baselines specification, section 6). Legend: B batch, G sets of keys (1 if all objects share them, else
+K), K objects, C channels, N memory cells, Q = h w query cells, n query cells of a chunk.
 """
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hodor.device import in_float32
-from hodor.models.memory.bank import Bank, Block, Reader
-from hodor.models.memory.largest import largest, padded
+from hodor.models.memory.bank import Bank
 
-# Scores that a CPU holds at a time (4 MiB: they stay in the cache from their product to their use), and values that are
-# gathered at a time (1 MiB).
+# Scores of a top-k readout that a CPU holds at a time (4 MiB), so that they stay in its cache.
 CPU_SCORES = 2**20
-GATHERED = 2**18
+# Memory cells of a group in `column_topk`, and the number of groups per `k` below which it is not faster than topk.
+GROUP = 16
+_MIN_GROUPS = 4
 
 
 def dense_readout(keys: Tensor, values: Tensor, query: Tensor, *, similarity: str) -> Tensor:
-    """Readout of training, with gradients: softmax over all cells of a memory of a few frames.
+    """Read a memory of a few frames with gradients, for training: softmax over all cells.
 
     Args:
         keys: (B, G, Ck, T, h, w).
@@ -35,7 +33,7 @@ def dense_readout(keys: Tensor, values: Tensor, query: Tensor, *, similarity: st
     with in_float32(query):
         keys, values, cells = keys.flatten(3).float(), values.flatten(3).float(), query.flatten(2).float()
         scale = keys.shape[2] ** -0.5
-        if similarity == "l2":  # the query's own norm is the same for all memory cells: softmax does not see it
+        if similarity == "l2":  # the query's own norm is the same for all memory cells and cancels in the softmax
             keys, norms = 2 * keys, keys.square().sum(2).unsqueeze(3)
         scores = keys.transpose(2, 3) @ cells.unsqueeze(1)  # (B, G, N, Q)
         if similarity == "l2":
@@ -49,153 +47,90 @@ def dense_readout(keys: Tensor, values: Tensor, query: Tensor, *, similarity: st
 def chunked_readout(
     bank: Bank, query: Tensor, *, similarity: str, top_k: int = 0, sigma: float | None = None, chunk: int = 256
 ) -> Tensor:
-    """Readout of a video, never with all scores at once.
+    """Read the memory of a video in chunks of query cells, without storing all scores.
 
     Args:
         bank: the memory.
         query: key of the frame (Ck, h, w).
         similarity: `dot` or `l2`.
-        top_k: weigh so many most similar cells alone; 0: all.
-        sigma: width in cells of the Gaussian around each memory cell's best match in the frame (KMN); None: none.
-        chunk: at most as many scores are held as so many query cells have. On a CPU there are fewer still, for they
-            stay in its cache.
+        top_k: number of most similar cells to read; 0: all.
+        sigma: width in cells of the Gaussian around each memory cell's best match in the frame (KMN), or None.
+        chunk: query cells whose scores are held at a time; fewer for top-k on a CPU.
 
     Returns:
         (K, Cv, h, w) in float32.
     """
     with in_float32(query):
-        cells, size = query.flatten(1).float(), (query.shape[1], query.shape[2])
-        scale = len(cells) ** -0.5
-        if similarity == "l2":  # -|key|^2 as one more channel of the product
-            cells = torch.cat([2 * scale * cells, cells.new_full((1, cells.shape[1]), -scale)])
-        else:
-            cells = scale * cells
-        out = cells.new_empty((bank.objects, bank.value_dim, cells.shape[1]))
+        cells, size = query.flatten(1).float(), query.shape[1:]
+        scale, parts = len(cells) ** -0.5, {}
         for reader in bank.readers():
-            room = chunk * reader.size
-            if cells.device.type == "cpu":
-                room = min(room, CPU_SCORES)
-            if 0 < top_k < reader.seen:
-                _read_largest(reader, cells, top_k, sigma, size, room, chunk, out)
-            else:
-                _read_all(reader, cells, sigma, size, room, out)
-        return out.unflatten(2, size)
+            keys = reader.keys
+            if similarity == "l2":  # the query's own norm cancels in the softmax
+                keys = torch.cat([2 * keys, -keys.square().sum(1, keepdim=True)], dim=1)
+                ones = torch.ones_like(cells[:1])
+            extended = torch.cat([cells, ones]) if similarity == "l2" else cells
+            select, step = 0 < top_k < len(keys), chunk
+            if select and cells.device.type == "cpu":
+                # The product is fastest with a power of two of columns, and slow with fewer than 32.
+                step = min(chunk, max(32, 1 << (CPU_SCORES // len(keys)).bit_length() >> 1))
+            kernel = None if sigma is None else _log_kernel(_best_matches(keys, extended, chunk), size, sigma)
+            found: dict[int, list[Tensor]] = {k: [] for k in reader.values}
+            for start in range(0, cells.shape[1], step):
+                scores = scale * (keys @ extended[:, start : start + step])  # (N, n)
+                if kernel is not None:
+                    place = torch.arange(start, start + scores.shape[1], device=cells.device)
+                    scores += kernel[0][:, place // size[1]] + kernel[1][:, place % size[1]]
+                if select:
+                    top, rows = column_topk(scores, top_k)
+                    weights = functional.softmax(top, dim=1)
+                    for k, values in reader.values.items():
+                        found[k].append(
+                            functional.embedding_bag(rows, values, mode="sum", per_sample_weights=weights).t()
+                        )
+                else:
+                    weights = functional.softmax(scores, dim=0)
+                    for k, values in reader.values.items():
+                        found[k].append(values.t() @ weights)
+            parts |= {k: torch.cat(chunks, dim=1) for k, chunks in found.items()}
+        return torch.stack([parts[k] for k in range(bank.objects)]).unflatten(2, size)
 
 
-def _read_all(
-    reader: Reader, cells: Tensor, sigma: float | None, size: tuple[int, int], room: int, out: Tensor
-) -> None:
-    """Write (K, Cv, Q) of the reader's objects: some memory cells at a time, each compared with the whole frame.
+def column_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the top `k` of each column, unordered; ties at rank `k` are broken arbitrarily.
 
-    The softmax is over all of them: sum and values read so far fade as a larger score comes. As a memory cell meets all
-    query cells at once its best match is known, and the kernel takes no second pass.
+    Only the `k` groups of rows with the largest maxima can contain them. Maxima of groups are fast to compute, so that
+    `topk` runs on a fraction of the scores.
+
+    Args:
+        scores: (N, n), N at least `k`.
+        k: at least 1.
+
+    Returns:
+        Scores (n, k) and their rows (n, k).
     """
-    step = max(1, room // cells.shape[1])
-    highest, total = cells.new_full((cells.shape[1],), -torch.inf), cells.new_zeros(cells.shape[1])
-    buffer = cells.new_empty((step, cells.shape[1]))
-    for k in reader.objects:
-        out[k] = 0
-    for block, part in _parts(reader, step):
-        keys = block.keys[part, : len(cells)]
-        scores = torch.mm(keys, cells, out=buffer[: len(keys)])  # (n, Q)
-        if sigma is not None:
-            rows, columns = _kernels(scores.argmax(1), size, sigma)
-            scores.unflatten(1, size).add_(rows.unsqueeze(2)).add_(columns.unsqueeze(1))
-        before, highest = highest, torch.maximum(highest, scores.amax(0))
-        fade = (before - highest).exp_()
-        total = total.mul_(fade).add_(scores.sub_(highest).exp_().sum(0))
-        for k in reader.objects:
-            out[k].mul_(fade).addmm_(block.values[k][part].t(), scores)
-    for k in reader.objects:
-        out[k] /= total
+    columns, groups = scores.t(), len(scores) // GROUP
+    if groups < _MIN_GROUPS * k:
+        return columns.topk(k, dim=1, sorted=False)
+    whole = groups * GROUP
+    maxima = scores[:whole].view(groups, GROUP, -1).amax(1)
+    top = maxima.t().contiguous().topk(k, dim=1, sorted=False).indices  # (n, k)
+    rows = (top.unsqueeze(2) * GROUP + torch.arange(GROUP, device=scores.device)).flatten(1)  # (n, k GROUP)
+    rest = torch.arange(whole, len(scores), device=scores.device).expand(len(rows), -1)
+    rows = torch.cat([rows, rest], dim=1)
+    values, place = columns.gather(1, rows).topk(k, dim=1, sorted=False)
+    return values, rows.gather(1, place)
 
 
-def _read_largest(
-    reader: Reader,
-    cells: Tensor,
-    top_k: int,
-    sigma: float | None,
-    size: tuple[int, int],
-    room: int,
-    chunk: int,
-    out: Tensor,
-) -> None:
-    """Write (K, Cv, Q) of the reader's objects: some query cells at a time, each compared with the whole memory."""
-    count, width = cells.shape[1], size[1]
-    # A product is fastest with a power of two of columns, and slow with fewer than 32.
-    step = min(chunk, count, max(32, 1 << (room // reader.size).bit_length() >> 1))
-    buffer = cells.new_empty(padded(reader.size) * step)
-    if sigma is not None:
-        rows, columns = _kernels(_best_matches(reader, cells, room), size, sigma)
-    found, chosen = [], []
-    for start in range(0, count, step):
-        part = cells[:, start : start + step]
-        scores = buffer[: padded(reader.size) * part.shape[1]].view(-1, part.shape[1])  # (N, n)
-        _fill(scores, reader, part)
-        if sigma is not None:
-            place = torch.arange(start, start + part.shape[1], device=cells.device)
-            scores[: reader.size] += rows[:, place // width]
-            scores[: reader.size] += columns[:, place % width]
-        values, places = largest(scores, top_k)
-        found.append(values)
-        chosen.append(places)
-    del buffer
-    _gather(reader, torch.cat(chosen), functional.softmax(torch.cat(found), dim=1), out)
+def _best_matches(keys: Tensor, cells: Tensor, chunk: int) -> Tensor:
+    """Return the most similar query cell of each memory cell (N)."""
+    return torch.cat([(part @ cells).argmax(1) for part in keys.split(chunk)])
 
 
-def _gather(reader: Reader, chosen: Tensor, weights: Tensor, out: Tensor) -> None:
-    """Write (K, Cv, Q) of the reader's objects from the cells chosen (Q, k) and their weights (Q, k)."""
-    step = max(1, GATHERED // out.shape[1])
-    for start in range(0, len(chosen), step):
-        part = slice(start, start + step)
-        bags = []
-        for block in reader.blocks:
-            place, weight = chosen[part] - block.start, weights[part]
-            if len(reader.blocks) > 1:  # a cell of another block counts nothing here
-                weight = weight * ((place >= 0) & (place < block.stop - block.start))
-                place = place.clamp_(0, block.stop - block.start - 1)
-            bags.append((block, place, weight))
-        for k in reader.objects:
-            read = [
-                functional.embedding_bag(place, block.values[k], mode="sum", per_sample_weights=weight)
-                for block, place, weight in bags
-            ]
-            out[k, :, part] = sum(read[1:], start=read[0]).t()
+def _log_kernel(best: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
+    """Return the logarithm of KMN's Gaussian as two terms, of rows (N, h) and columns (N, w) of query cells.
 
-
-def _parts(reader: Reader, step: int) -> Iterator[tuple[Block, slice]]:
-    """The cells that a reader sees, at most `step` at a time, as rows of a block."""
-    for block in reader.blocks:
-        for first, last in block.spans:
-            for start in range(first, last, step):
-                yield block, slice(start, min(start + step, last))
-
-
-def _fill(scores: Tensor, reader: Reader, cells: Tensor) -> None:
-    """Write the scores (N, n) of query cells (Ck, n); -inf for memory cells not seen and for rows beyond the memory."""
-    row = 0
-    for block in reader.blocks:
-        for first, last in block.spans:
-            scores[row : block.start + first] = -torch.inf
-            row = block.start + last
-            torch.mm(block.keys[first:last, : len(cells)], cells, out=scores[block.start + first : row])
-    scores[row:] = -torch.inf
-
-
-def _best_matches(reader: Reader, cells: Tensor, room: int) -> Tensor:
-    """The query cell (N) that each memory cell is most similar to; 0 for cells not seen."""
-    best = torch.zeros(reader.size, dtype=torch.long, device=cells.device)
-    for block, part in _parts(reader, max(1, room // cells.shape[1])):
-        scores = torch.mm(block.keys[part, : len(cells)], cells)
-        best[block.start + part.start : block.start + part.stop] = scores.argmax(1)
-    return best
-
-
-def _kernels(best: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
-    """Logarithm of KMN's Gaussian as two terms, of the row (N, h) and of the column (N, w) of a query cell.
-
-    The Gaussian stands around the query cell `best` (N) that a memory cell is most similar to. Added to the scores before
-    the softmax it equals weights times Gaussian, normalised again, and nothing can underflow.
+    The Gaussian is centred on the best match `best` (N) of each memory cell. Adding its logarithm to the scores before the
+    softmax equals weighting and normalising again, without underflow.
     """
     height, width = size
     rows = torch.arange(height, device=best.device) - (best // width).unsqueeze(1)

@@ -1,1 +1,0 @@
-"""Copying the first mask: the baseline that a trained method must beat."""

@@ -1,1 +1,0 @@
-"""KMN: STM that reads its memory under a Gaussian kernel."""

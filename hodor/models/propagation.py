@@ -1,0 +1,134 @@
+"""Base of STM, KMN, STCN and DMN+AOA: training loss, frames and new objects."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import torch
+from torch import Tensor, nn
+
+from hodor.config.inference import InferenceOptions
+from hodor.data.clip import Clip
+from hodor.errors import HodorError
+from hodor.models.backbones.resnet import ResNet, load_imagenet
+from hodor.models.base import Frame, Masks, Method, check_masks, read_weights
+from hodor.models.frames import Geometry, fit_frames, fit_masks, normalise
+from hodor.models.losses import bootstrapped_cross_entropy, hard_fraction
+
+
+class PropagationMethod(Method):
+    """A method that propagates given masks from frame to frame.
+
+    A subclass sets `options_class` and `network`, a module with a method `query(frames)`.
+    """
+
+    options_class: ClassVar[type]
+    # STM pads in its encoders: frames with black before they are normalised, masks with 0. The others pad a video once,
+    # with the mean colour, and keep the predictions on the padding.
+    pads_black: ClassVar[bool] = False
+    network: nn.Module
+
+    def __init__(self, options: dict[str, Any], inference: InferenceOptions) -> None:
+        super().__init__(inference)
+        self.options = self.options_class(**options)
+
+    # Training
+
+    @abstractmethod
+    def predict(self, frames: Tensor, masks: Tensor, clip: Clip, step: int) -> list[Tensor]:
+        """Return logits (B, 1 + K, H, W) of the frames after the first.
+
+        Args:
+            frames: the clip's, normalised (B, T, 3, H, W).
+            masks: (B, K, H, W) of frame 0.
+            clip: the whole clip.
+            step: number of the training step.
+        """
+
+    def loss(self, clip: Clip, step: int) -> dict[str, Tensor]:
+        """Sum the (bootstrapped) cross-entropies of the annotated frames after the first.
+
+        Raises:
+            HodorError: the first frame or all further ones have no annotation.
+        """
+        if not clip.annotated[0] or not any(clip.annotated[1:]):
+            raise HodorError("clip: frame 0 and a later frame must be annotated; choose a stage of dense clips")
+        ids = torch.arange(1, clip.objects + 1, device=clip.labels.device).view(1, -1, 1, 1)
+        masks = (clip.labels[:, :1] == ids).float()  # (B, K, H, W)
+        predictions = self.predict(normalise(clip.frames, clip.valid), masks, clip, step)
+        pairs = [(p, clip.labels[:, t]) for t, p in enumerate(predictions, 1) if clip.annotated[t]]
+        fraction = hard_fraction(step, self.options)
+        loss = torch.stack([bootstrapped_cross_entropy(*pair, fraction) for pair in pairs]).sum()
+        if fraction == 1:
+            return {"loss": loss}
+        with torch.no_grad():
+            plain = torch.stack([bootstrapped_cross_entropy(*pair, 1.0) for pair in pairs]).sum()
+        return {"loss": loss, "cross_entropy": plain}
+
+    @abstractmethod
+    def backbones(self) -> Iterable[nn.Module]:
+        """Return the encoders trained with the backbone's learning rate."""
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        return [parameter for backbone in self.backbones() for parameter in backbone.parameters()]
+
+    def load_starting_weights(self, folder: Path) -> None:
+        """Initialise residual encoders from `resnet18.safetensors` and `resnet50.safetensors` of a folder.
+
+        Raises:
+            HodorError: a missing or broken file, or weights of another size.
+        """
+        for backbone in self.backbones():
+            if isinstance(backbone, ResNet):
+                path = folder / f"{backbone.kind}.safetensors"
+                load_imagenet(backbone, read_weights(path, "prepare this weight set")[0], path)
+
+    # Inference
+
+    @torch.inference_mode()
+    def features(self, frames: Sequence[Frame]) -> list[Any]:
+        """Return the network's encodings of frames of one size, one entry per frame."""
+        device = next(self.parameters()).device
+        geometry = self._geometry(frames[0])
+        fitted, valid = fit_frames(frames, geometry, device, interpolation=cv2.INTER_CUBIC)
+        query = self.network.query(normalise(fitted, None if self.pads_black else valid))
+        return [query.frames(i, i + 1) for i in range(len(frames))]
+
+    def _geometry(self, frame: Frame) -> Geometry:
+        return Geometry.of(frame.shape[:2], self.inference, multiple=4 * self.options.stride, centred=True)
+
+    def _first_objects(self, ids: list[int], geometry: Geometry, frame: Frame, masks: Masks) -> Tensor:
+        """Return the masks of the first frame's objects, as `_new_objects`.
+
+        Raises:
+            HodorError: no object is visible.
+        """
+        reference = self._new_objects(ids, geometry, frame, masks)
+        if reference is None:
+            raise HodorError(
+                f"objects {sorted(masks)}: none is large enough in the first frame; use a larger short_side"
+            )
+        return reference
+
+    def _new_objects(self, ids: list[int], geometry: Geometry, frame: Frame, masks: Masks | None) -> Tensor | None:
+        """Return binary masks (1, K', H, W) of new objects on the padded frame, or None, and append their ids to `ids`.
+
+        Objects without a pixel are ignored.
+        """
+        if not masks:
+            return None
+        check_masks(frame, masks)
+        new = sorted(set(masks) - set(ids))
+        fitted = fit_masks([masks[i] for i in new], geometry, next(self.parameters()).device)
+        seen = fitted.flatten(2).any(2)[0]
+        ids += [i for i, keep in zip(new, seen.tolist(), strict=True) if keep]
+        return fitted[:, seen] if seen.any() else None
+
+
+def add_objects(probabilities: Tensor, reference: Tensor | None) -> Tensor:
+    """Append K' new objects with binary masks (1, K', H, W) to a distribution (1, 1 + K, H, W)."""
+    if reference is None:
+        return probabilities
+    return torch.cat([probabilities * (1 - reference.amax(1, keepdim=True)), reference], dim=1)

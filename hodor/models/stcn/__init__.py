@@ -1,1 +1,0 @@
-"""STCN: keys of the frame alone, shared by all objects, read by distance."""

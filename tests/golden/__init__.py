@@ -1,0 +1,1 @@
+"""One small fixed computation for each recipe of `hodor.config.recipes`, compared with committed numbers."""

@@ -1,0 +1,206 @@
+"""Fixed inputs: moving shapes, mini data sets in the official layouts, weights that do not depend on an initialisation."""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hodor.config.datasets import ARCHIVES
+from hodor.data.fetch import fetch
+from hodor.data.images import write_labels
+from hodor.data.prepare import prepare
+from hodor.models.checkpoints.weight_sets import prepare_weights
+
+SIZE = (64, 96)
+FRAMES = 6
+DAVIS = {"train": ["walk-train"], "val": ["walk-val", "run-val"], "test-dev": ["walk-test-dev"]}
+HOLDOUT = "v0000"
+"""A video of YouTube-VOS train that the hold-out takes by its name alone."""
+
+
+def scene(t: int, seed: int, objects: int = 2, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    """Frame `t` of a video, uint8 (H, W, 3), and its labels: a box that moves right, a disc that moves up."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    labels = np.zeros(size, np.uint8)
+    labels[(abs(y - 20 - seed) < 12) & (abs(x - 22 - 4 * t) < 14)] = 1
+    if objects > 1:
+        labels[(y - 48 + 2 * t) ** 2 + (x - 66 + seed) ** 2 < 150] = 2
+    colours = np.array([[60, 70, 80], [200, 60, 40], [40, 90, 210]])[labels]
+    texture = (x * (3 + seed) + y * 5 + (x // 4 * y // 3) % 7 * 9) % 41
+    return (colours + texture[..., None]).astype(np.uint8), labels
+
+
+def write_data(folder: Path) -> None:
+    """`folder/<dataset>` and its manifest for every layout, through archives, `fetch` and `prepare`."""
+    for dataset, write in WRITERS.items():
+        write(folder / "raw" / dataset)
+        _prepare(dataset, folder / "raw" / dataset, folder, prepare)
+    mirror = folder / "raw" / "resnet-imagenet"
+    mirror.mkdir()
+    for archive, depth in zip(ARCHIVES["resnet-imagenet"], (50, 18), strict=True):
+        torch.save(_resnet(depth), mirror / archive)
+    _prepare("resnet-imagenet", mirror, folder, prepare_weights)
+
+
+def _prepare(dataset: str, raw: Path, data: Path, step) -> None:
+    mirror = data / "mirror" / dataset
+    mirror.mkdir(parents=True)
+    for name in ARCHIVES[dataset]:
+        if (raw / name).is_file():
+            (raw / name).rename(mirror / name)
+    for path in sorted(path for path in raw.rglob("*") if path.is_file()):
+        name = path.relative_to(raw)
+        with zipfile.ZipFile(mirror / _archive(dataset, name), "a") as archive:
+            archive.write(path, name)
+    settings = {"dataset": dataset, "edition": "subset", "archives": [{"archive": name} for name in ARCHIVES[dataset]]}
+    fetch({"settings": settings | {"mirror": str(data / "mirror")}}, data / "archives" / dataset)
+    step({"settings": settings}, data / "archives" / dataset, data / dataset, data / f"{dataset}.json")
+
+
+def _archive(dataset: str, name: Path) -> str:
+    """The archive that a file of a data set comes in."""
+    if dataset == "davis":
+        return ARCHIVES[dataset]["test-dev" in name.as_posix()]
+    if dataset == "davis2016":
+        return ARCHIVES[dataset][0]
+    part = "annotations_trainval2017" if name.parts[0] == "annotations" else name.parts[0]
+    return f"{part}.zip"
+
+
+def _write_video(frames: Path, masks: Path, names: list[str], seed: int, shown: int | None = None, *, late=False):
+    """Frames and the masks of the first `shown`; `late`: the second object first appears in the third frame."""
+    for t, name in enumerate(names):
+        pixels, labels = scene(t, seed, 1 if late and t < 2 else 2)
+        _write_image(frames / f"{name}.jpg", pixels)
+        if shown is None or t < shown or (late and t == 2):
+            write_labels(masks / f"{name}.png", labels)
+
+
+def _write_image(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, quality=95)
+
+
+def _davis(root: Path) -> None:
+    base, names = root / "DAVIS", [f"{t:05d}" for t in range(FRAMES)]
+    for split, sequences in DAVIS.items():
+        (base / "ImageSets" / "2017").mkdir(parents=True, exist_ok=True)
+        (base / "ImageSets" / "2017" / f"{split}.txt").write_text("".join(f"{name}\n" for name in sequences))
+        for seed, sequence in enumerate(sequences):
+            frames, masks = base / "JPEGImages" / "480p" / sequence, base / "Annotations" / "480p" / sequence
+            _write_video(frames, masks, names, seed, 1 if split == "test-dev" else None)
+
+
+def _davis2016(root: Path) -> None:
+    base = root / "DAVIS"
+    (base / "ImageSets" / "480p").mkdir(parents=True)
+    for seed, split in enumerate(("train", "val")):
+        lines = []
+        for t in range(FRAMES):
+            name = f"480p/swim-{split}/{t:05d}"
+            pixels, labels = scene(t, seed)
+            _write_image(base / "JPEGImages" / f"{name}.jpg", pixels)
+            write_labels(base / "Annotations" / f"{name}.png", np.where(labels, 255, 0).astype(np.uint8))
+            lines.append(f"/JPEGImages/{name}.jpg /Annotations/{name}.png\n")
+        (base / "ImageSets" / "480p" / f"{split}.txt").write_text("".join(lines))
+
+
+def _youtube_vos(root: Path) -> None:
+    names = [f"{5 * t:05d}" for t in range(FRAMES)]
+    for split, videos in (("train", [HOLDOUT, "penguin", "run"]), ("valid", ["fly"])):
+        meta = {}
+        for seed, video in enumerate(videos):
+            late = video in (HOLDOUT, "fly")
+            kinds = ("penguin" if video == "penguin" else "dog", "cat") if split == "train" else (None, None)
+            frames = (names, names[2:] if late else names)
+            meta[video] = {
+                "objects": {
+                    str(i + 1): {"category": kind, "frames": of}
+                    for i, (kind, of) in enumerate(zip(kinds, frames, strict=True))
+                }
+            }
+            folders = root / split / "JPEGImages" / video, root / split / "Annotations" / video
+            _write_video(*folders, names, seed, 1 if split == "valid" else None, late=late)
+        (root / split / "meta.json").write_text(json.dumps({"videos": meta}))
+
+
+def _coco(root: Path) -> None:
+    (root / "annotations").mkdir(parents=True)
+    box, triangle = [8.0, 10.0, 40.0, 10.0, 40.0, 34.0, 8.0, 34.0], [50.0, 52.0, 88.0, 52.0, 70.0, 22.0]
+    crowd = {"size": list(SIZE), "counts": [64 * 80, 64 * 12, 64 * 4]}
+    for split, count in (("train2017", 4), ("val2017", 1)):
+        images, annotations = [], []
+        for i in range(1, count + 1):
+            images.append({"id": i, "file_name": f"{i:012d}.jpg", "height": SIZE[0], "width": SIZE[1]})
+            _write_image(root / split / f"{i:012d}.jpg", scene(i, i)[0])
+            shapes = [([box], 768.0, [8, 10, 32, 24], 0), ([triangle], 570.0, [50, 22, 38, 30], 0)]
+            shapes += [(crowd, 768.0, [80, 0, 12, 64], 1)] if i == 1 else []
+            for segmentation, area, bbox, iscrowd in shapes:
+                entry = {"segmentation": segmentation, "area": area, "bbox": bbox, "iscrowd": iscrowd}
+                annotations.append(entry | {"id": len(annotations) + 1, "image_id": i, "category_id": 18})
+        content = {"images": images, "annotations": annotations, "categories": [{"id": 18, "name": "dog"}]}
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def _ecssd(root: Path) -> None:
+    for i in range(4):
+        pixels, labels = scene(i, i, 1, (80, 96))
+        _write_image(root / "images" / f"{i:04d}.jpg", pixels)
+        _write_image(root / "ground_truth_mask" / f"{i:04d}.png", np.where(labels, 255, 0).astype(np.uint8))
+
+
+WRITERS = {
+    "coco": _coco,
+    "davis": _davis,
+    "davis2016": _davis2016,
+    "youtube-vos": _youtube_vos,
+    "ecssd": _ecssd,
+}
+
+
+def _resnet(depth: int) -> dict[str, torch.Tensor]:
+    """A checkpoint with torchvision's names and shapes of a ResNet-18 or -50."""
+    blocks, kernels, expansion = {18: ((2, 2, 2, 2), (3, 3), 1), 50: ((3, 4, 6, 3), (1, 3, 1), 4)}[depth]
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def add(convolution: str, norm: str, outputs: int, inputs: int, kernel: int) -> None:
+        shapes[f"{convolution}.weight"] = (outputs, inputs, kernel, kernel)
+        shapes.update({f"{norm}.{part}": (outputs,) for part in ("weight", "bias", "running_mean", "running_var")})
+
+    add("conv1", "bn1", 64, 3, 7)
+    inputs = 64
+    for stage, count in enumerate(blocks):
+        for block in range(count):
+            place, widths = f"layer{stage + 1}.{block}", [64 * 2**stage] * len(kernels)
+            widths[-1] *= expansion
+            if block == 0 and inputs != widths[-1]:
+                add(f"{place}.downsample.0", f"{place}.downsample.1", widths[-1], inputs, 1)
+            for i, (width, kernel) in enumerate(zip(widths, kernels, strict=True), 1):
+                add(f"{place}.conv{i}", f"{place}.bn{i}", width, inputs, kernel)
+                inputs = width
+    shapes |= {"fc.weight": (1000, inputs), "fc.bias": (1000,)}
+    return {name: numbered(name, shape) for name, shape in shapes.items()}
+
+
+def numbered(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Rising numbers whose range depends on the name: every place of every entry is different."""
+    count, start = int(np.prod(shape)), zlib.crc32(name.encode()) % 1000
+    return (start + torch.arange(count, dtype=torch.float32) / count).view(shape) / 1000
+
+
+def fill(method: torch.nn.Module) -> None:
+    """Give each parameter random numbers that depend on its name alone, large enough for lively outputs."""
+    for name, parameter in method.named_parameters():
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        values = np.asarray(rng.standard_normal(tuple(parameter.shape)))
+        if parameter.dim() > 1:
+            values *= 1.5 / parameter[0].numel() ** 0.5
+        elif "alpha" in name:
+            continue
+        else:
+            values = 0.2 * values + name.endswith("weight")
+        parameter.data.copy_(torch.tensor(values, dtype=torch.float32))

@@ -1,0 +1,95 @@
+"""Rows of the authors' released weights: their entries in rows.yaml, their stamps, and what a file that appears changes."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hodor import paths
+from hodor.config.loading import Config, load
+from hodor.errors import HodorError
+from hodor.provenance import sha256_json
+from hodor.records import Records
+from hodor.stamps import Stamps
+
+STCN = "stcn-released"
+
+
+@pytest.fixture
+def folder(root, tmp_path, monkeypatch) -> Path:
+    """A working directory with a copy of the settings files."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(root / "CITATION.cff", tmp_path)
+    return Path(shutil.copytree(root / "config", tmp_path / "config"))
+
+
+def tiny(folder: Path, **overrides) -> Config:
+    return load(folder, {"scale": "tiny"} | overrides)
+
+
+def place(file: str) -> None:
+    path = paths.weights() / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+
+
+def test_the_five_released_checkpoints_are_rows(folder):
+    rows = {id: row for id, row in tiny(folder).rows.items() if row.weights}
+    assert {row.compare for row in rows.values()} == {
+        *("hodor-soft-coco", "hodor-soft-cyclic", "hodor-soft-dense", "stm", "stcn")
+    }
+    assert all("authors' weights" in row.label for row in rows.values())
+    assert "of images alone" in rows["stm-released"].note, "STM's released weights are of another training than its row"
+    assert not set(rows) & set(tiny(folder).selected), "no file, no run"
+
+
+@pytest.mark.parametrize("benchmark", ["davis2017-val", "davis2017-test-dev"])
+def test_a_checkpoint_segments_as_its_row_at_scale_paper(root, benchmark):
+    other = load(root / "config", {"scale": "mini", "overrides": {"inference.short_side": 32}})
+    paper = load(root / "config", {"scale": "paper", "rows": "all"})
+    for id, row in paper.rows.items():
+        if row.weights:
+            assert other.inference(id, benchmark) == paper.inference(row.compare, benchmark), id
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("compare", "stnc", "'stnc' is none of"),
+        ("compare", "stm-released", "'stm-released' is none of"),
+        ("weights", "../stcn_s0.pth", "without folders"),
+        ("weights", None, "is for rows with `weights`"),
+        ("stage", "images", "neither `stage` nor `init`"),
+        ("source", "", "needs `source`"),
+        ("inference", {"top_q": 5}, "top_q"),
+        ("options", {"top_q": 5}, "top_q"),
+    ],
+)
+def test_faulty_entries_are_named(folder, key, value, expected):
+    content = yaml.safe_load((folder / "rows.yaml").read_text())
+    content["systems"][STCN][key] = value
+    (folder / "rows.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(HodorError) as error:
+        tiny(folder)
+    assert expected in str(error.value) and STCN in str(error.value) and "rows.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["stcn_s0.pth", "stcn-released/stcn_s0.pth"])
+def test_a_checkpoint_that_appears_adds_its_own_steps(folder, file):
+    before = Stamps(tiny(folder, seeds=[1, 2]), folder.parent).contents
+    place(file)
+    config = tiny(folder, seeds=[1, 2])
+    assert config.checkpoints == {STCN: paths.weights() / file} and config.seeds_of(STCN) == (0,)
+    stamps = Stamps(config, folder.parent)
+    after = stamps.contents
+    assert after.keys() - before.keys() == {f"train-{STCN}-seed0", f"segment-{STCN}-seed0-davis2017-val"}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"tabulate-extended", "tabulate-costs", "render"}
+    segment = after[f"segment-{STCN}-seed0-davis2017-val"]
+    assert segment["settings"]["inference"]["short_side"] == 480 and segment["settings"]["method"] == "stcn"
+    settings = after["tabulate-extended"]["settings"]
+    assert [id for id, row in settings["rows"].items() if row["weights"] and row["present"]] == [STCN]
+    assert settings["stamps"][f"{STCN}/seed0/davis2017-val/segment"] == sha256_json(segment)
+    records = Records(stamps)
+    assert records.train_data(STCN, 0) == [] and records.segment_data(STCN, 0, "davis2017-val")

@@ -1,0 +1,24 @@
+"""What the Snakefile calls besides rules: marks of published copies."""
+
+from hodor.workflow import mark_published
+
+
+def test_the_mark_changes_when_a_copy_differs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sources, copies = tmp_path / "mini", tmp_path / "copies"
+    for folder in (sources, copies):
+        (folder / "figures").mkdir(parents=True)
+        (folder / "table.csv").write_text("1")
+        (folder / "figures" / "a.png").write_text("2")
+    pairs = {sources / name: copies / name for name in ("table.csv", "figures", "absent.csv")}
+    marker = mark_published("mini", "pages", pairs)
+    first = marker.read_text()
+    assert mark_published("mini", "pages", pairs) == marker and marker.read_text() == first
+    for name in ("table.csv", "figures/a.png"):
+        (copies / name).write_text("edited")
+        mark_published("mini", "pages", pairs)
+        edited = marker.read_text()
+        assert edited != first and name in edited
+        (copies / name).write_text((sources / name).read_text())
+        mark_published("mini", "pages", pairs)
+        assert marker.read_text() == edited, "equal copies need no change"

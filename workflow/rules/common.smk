@@ -1,0 +1,24 @@
+# Input functions that several rule files share.
+def stamp(name):
+    """Input function of a step's stamp: its name with the wildcards filled in."""
+    return lambda wildcards: RECORDS.stamps.path(name.format(**wildcards))
+
+
+def records_of(row, seed):
+    """Records of the masks and scores of one run."""
+    return [
+        paths.prediction(SCALE, row, seed, benchmark) / name
+        for benchmark in CONFIG.benchmarks(row)
+        for name in ("masks.json", "segment.json", "score.json")
+    ]
+
+
+def runs_of(table):
+    """Records of the trainings that a table shows, and the manifests of their runs."""
+    runs = [paths.run(SCALE, row, seed) for row in CONFIG.tabulated(table) for seed in CONFIG.seeds_of(row)]
+    return [run / name for run in runs for name in ("train.json", "manifest.json")]
+
+
+def predictions_of(table):
+    """Records of the masks and scores that a table shows."""
+    return [path for row in CONFIG.tabulated(table) for seed in CONFIG.seeds_of(row) for path in records_of(row, seed)]
