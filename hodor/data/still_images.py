@@ -14,7 +14,7 @@ SBD, which list their images, the objects are the ids of one label map, 255 void
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ import numpy as np
 
 from hodor.data.images import VOID, read_labels, read_rgb, read_size
 from hodor.data.label_maps import box_of
-from hodor.data.video import object_ids, read_list
+from hodor.data.video import read_list
 from hodor.errors import HodorError
 
 
@@ -130,7 +130,8 @@ class MaskObject:
 
     @property
     def area(self) -> float:
-        return float(self.mask(self.image.height, self.image.width).sum())
+        known = dict(self.image.areas or ()).get(self.id)
+        return float(self.mask(self.image.height, self.image.width).sum() if known is None else known)
 
     @property
     def bbox(self) -> tuple[float, float, float, float]:
@@ -143,20 +144,24 @@ class MaskObject:
 
 @dataclass(frozen=True)
 class MaskImage:
-    """One image of `height` x `width` pixels and the file of its label map, or of its one grey mask."""
+    """One image of `height` x `width` pixels and the file of its label map, or of its one grey mask.
+
+    `areas`: ids and areas of the objects of a label map, which are known once it is decoded; None for a grey mask.
+    """
 
     path: Path
     labels: Path
     height: int
     width: int
-    instances: bool
+    areas: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def instances(self) -> bool:
+        return self.areas is not None
 
     @property
     def objects(self) -> tuple[MaskObject, ...]:
-        """Return the objects; those of a map of instances are known when it is decoded."""
-        if not self.instances:
-            return (MaskObject(self, 1),)
-        return tuple(MaskObject(self, i) for i in object_ids(read_map(self.labels, (self.height, self.width), True)))
+        return tuple(MaskObject(self, i) for i, _ in ([(1, None)] if self.areas is None else self.areas))
 
     def read(self) -> np.ndarray:
         """Return uint8 (H, W, 3) RGB; HodorError if the file is damaged."""
@@ -193,12 +198,10 @@ def load_layout(root: Path, layout: Pairs | Listed, skipped: set[Path] | None = 
             raise HodorError(
                 f"{root / layout.list}: must list each image once, by its name; prepare the data set again"
             )
-        images = [
-            _image(root / layout.images / f"{name}.jpg", root / layout.maps / f"{name}{layout.ending}", True)
-            for name in names
+        pairs = [
+            (root / layout.images / f"{name}.jpg", root / layout.maps / f"{name}{layout.ending}") for name in names
         ]
-        for image in images:
-            read_map(image.labels, (image.height, image.width), True)
+        images = [_with_objects(_image(*pair)) for pair in pairs]
         return images
     folders = [root / layout.images]
     if layout.nested:
@@ -213,8 +216,13 @@ def load_layout(root: Path, layout: Pairs | Listed, skipped: set[Path] | None = 
     return images
 
 
-def _image(path: Path, labels: Path, instances: bool) -> MaskImage:
-    return MaskImage(path, labels, *read_size(path, upright=False), instances)
+def _image(path: Path, labels: Path) -> MaskImage:
+    return MaskImage(path, labels, *read_size(path, upright=False))
+
+
+def _with_objects(image: MaskImage) -> MaskImage:
+    areas = np.bincount(read_map(image.labels, (image.height, image.width), True).ravel(), minlength=VOID + 1)
+    return replace(image, areas=tuple((i, int(areas[i])) for i in range(1, VOID) if areas[i]))
 
 
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -228,11 +236,7 @@ def _pairs(images: Path, masks: Path, skipped: set[Path]) -> list[MaskImage]:
             raise HodorError(
                 f"{mine[missing[0]]}: no partner of that name in {folder} ({len(missing)} such); prepare the data set again"
             )
-    return [
-        _image(path, of_masks[".png"][name], False)
-        for name, path in sorted(found[".jpg"].items())
-        if path not in skipped
-    ]
+    return [_image(path, of_masks[".png"][name]) for name, path in sorted(found[".jpg"].items()) if path not in skipped]
 
 
 def _by_ending(folder: Path, skipped: set[Path]) -> dict[str, dict[str, Path]]:

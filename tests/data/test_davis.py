@@ -8,6 +8,7 @@ from hodor.data.davis import check_labels, load_davis, load_davis2016
 from hodor.data.images import write_labels
 from hodor.data.prepare import check_dataset
 from hodor.data.readers import load_videos
+from hodor.data.still_images import known_defects
 from hodor.errors import HodorError
 
 
@@ -190,3 +191,13 @@ def test_faults_of_davis_2016(root_2016, fault, message):
         for video in load_davis2016(root_2016, "val"):
             for frame in video.frames:
                 video.labels(frame)
+
+
+def test_a_mask_with_an_alpha_channel_is_a_known_defect(root_2016):
+    """As in bear/00077.png of the official archive."""
+    path = root_2016 / "DAVIS/Annotations/480p/bear/00001.png"
+    before = load_davis2016(root_2016, "train")[0].labels("00001")
+    assert known_defects(root_2016, "davis2016") == {}
+    Image.open(path).convert("LA").save(path)
+    assert np.array_equal(load_davis2016(root_2016, "train")[0].labels("00001"), before)
+    assert list(known_defects(root_2016, "davis2016")) == ["DAVIS/Annotations/480p/bear/00001.png"]
