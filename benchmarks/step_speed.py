@@ -30,10 +30,10 @@ from hodor.config import loading as config
 from hodor.config.generated import GeneratedOptions
 from hodor.config.packs import packs
 from hodor.config.stages import Packing, StageOptions
-from hodor.data.batches import PlannedClips, clips_from
 from hodor.data.clip import Clip
+from hodor.data.dataset import PlannedClips, clips_from
 from hodor.data.extract import extract_all
-from hodor.data.pack import pack
+from hodor.data.packing import pack
 from hodor.data.synthetic import generate
 from hodor.device import prepare_device
 from hodor.doctor.cost import MEASURED, VIDEO_SIZE, clip_of, step_cost

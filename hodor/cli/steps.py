@@ -182,7 +182,7 @@ def _pack(options: Namespace) -> None:
     _require_data(paths.dataset(scale, stamp["settings"]["dataset"]))
     jobs = options.jobs or len(os.sched_getaffinity(0))
     out, manifest = paths.packed(scale, options.pack), paths.packed_manifest(scale, options.pack)
-    _entry("data.pack", "pack")(stamp, paths.data(scale), out, manifest, jobs=jobs)
+    _entry("data.packing", "pack")(stamp, paths.data(scale), out, manifest, jobs=jobs)
     record_making(manifest.with_suffix(".provenance.json"))
 
 

@@ -14,8 +14,8 @@ import torch
 
 from hodor.config.inference import InferenceOptions
 from hodor.data.images import write_labels
+from hodor.data.readers import load_videos
 from hodor.data.video import Video
-from hodor.data.videos import load_videos
 from hodor.device import mixed, prepare_device
 from hodor.errors import HodorError
 from hodor.inference.weights import load_method

@@ -19,13 +19,11 @@ from torch import Tensor
 
 from hodor.config.execution import Execution
 from hodor.config.stages import StageOptions
-from hodor.data.batches import PlannedClips, clips_from
 from hodor.data.clip import Clip
-from hodor.data.dense_video_clips import DenseVideoClips
-from hodor.data.image_clips import ImageClips
-from hodor.data.static_affine import AffineClips
-from hodor.data.static_stcn import StcnClips
-from hodor.data.video_clips import SparseVideoClips
+from hodor.data.clips_image import ImageClips
+from hodor.data.clips_static import AffineClips, StcnClips
+from hodor.data.clips_video import DenseVideoClips, SparseVideoClips
+from hodor.data.dataset import PlannedClips, clips_from
 from hodor.device import prepare_device
 from hodor.errors import HodorError, Stopped
 from hodor.models.base import Method, build_method, load_weights, read_weights, save_model

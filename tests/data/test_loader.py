@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from hodor.config.stages import StageOptions
-from hodor.data.batches import Plan, PlannedClips, Sample, clips_from
 from hodor.data.clip import Clip
+from hodor.data.dataset import PlannedClips, Sample, clips_from
+from hodor.data.samplers import Plan
 from hodor.errors import HodorError
 from hodor.training.trainer import CLIPS
 

@@ -21,7 +21,7 @@ from hodor.config.methods import METHODS, MethodEntry
 from hodor.config.packs import packs
 from hodor.config.stages import StageOptions
 from hodor.data.images import read_labels, write_labels
-from hodor.data.pack import pack
+from hodor.data.packing import pack
 from hodor.data.synthetic import generate
 from hodor.inference.segment import segment
 from hodor.inference.tracker import Tracker

@@ -1,7 +1,8 @@
-"""Geometric warps as 3x3 homographies, composed first and applied once: one resampling a frame.
+"""Geometric and colour transforms of frames and label maps: each deterministic, `augmentations` draws their parameters.
 
-A homography maps pixel positions (x, y) of the source image to positions of the output; pixel i covers [i, i + 1), its
-centre is at i + 0.5. Sizes are (height, width) in pixels.
+A homography (3, 3) maps pixel positions (x, y) of the source image to positions of the output; pixel i covers [i, i + 1),
+its centre is at i + 0.5. Homographies are composed first and applied once, so a frame is resampled once. Sizes are
+(height, width) in pixels.
 """
 
 import cv2
@@ -74,14 +75,13 @@ def apply(
     """Warp an image (bilinear or `cubic`) and its labels (nearest) by one homography.
 
     Args:
-        image: uint8 (H, W, 3).
-        labels: uint8 (H, W).
+        image, labels: uint8 (H, W, 3) and uint8 (H, W).
         homography: from source to output positions.
         size: of the output.
+        keep_edge: repeat the image's border outside of it and count it as shown.
 
     Returns:
-        Image uint8 (h, w, 3), labels uint8 (h, w), and where the output shows the source, bool (h, w). Outside, image
-        and labels are 0. With `keep_edge` the image's border is repeated there and counts as shown.
+        The frame; image and labels are 0 where it does not show the source.
     """
     moved, valid = apply_labels(labels, homography, size, keep_edge=keep_edge)
     return apply_image(image, homography, valid, cubic=cubic), moved, valid
@@ -90,7 +90,7 @@ def apply(
 def apply_labels(
     labels: np.ndarray, homography: np.ndarray, size: Size, *, keep_edge: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The labels of `apply` and where the output shows the source: one resampling for both."""
+    """Warp the labels of `apply` and find where the output shows the source: one resampling for both."""
     whole = keep_edge or _shows_source_alone(labels.shape, homography, size)
     # What comes from outside gets a label that no pixel of the source has.
     mark = 0 if whole else unused(labels)
@@ -106,17 +106,9 @@ def apply_labels(
 
 
 def apply_image(
-    image: np.ndarray,
-    homography: np.ndarray,
-    valid: np.ndarray,
-    *,
-    cubic: bool = False,
-    out: np.ndarray | None = None,
+    image: np.ndarray, homography: np.ndarray, valid: np.ndarray, *, cubic: bool = False, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """The image of `apply`: 0 where the output does not show the source (`valid` (h, w) is False).
-
-    It is written into `out`, uint8 (h, w, 3), where given.
-    """
+    """Warp the image of `apply`, into `out` where given: 0 where `valid` (h, w) is False."""
     matrix, where = _between_centres(homography), valid.shape[::-1]
     # The border is repeated rather than faded, so that the edge of the source keeps its colour; `valid` cuts it off.
     border = cv2.BORDER_REPLICATE
@@ -130,24 +122,8 @@ def apply_image(
     return black_out(out, valid)
 
 
-def black_out(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Sets the pixels of an image (h, w, 3) to 0 where `valid` (h, w) is False, in place; returns it."""
-    if not valid.all():
-        cv2.copyTo(np.zeros_like(image), np.logical_not(valid).view(np.uint8), image)
-    return image
-
-
 def read_at(image: np.ndarray, labels: np.ndarray, positions: np.ndarray) -> Frame:
-    """Read an image (bicubic) and its labels (nearest) at any positions.
-
-    Args:
-        image: uint8 (H, W, 3).
-        labels: uint8 (H, W).
-        positions: float32 (h, w, 2), x and y in the image.
-
-    Returns:
-        Image, labels and where the positions lie in the image, as `apply` does; outside, image and labels are 0.
-    """
+    """Read an image (bicubic) and its labels (nearest) at positions, float32 (h, w, 2), x and y in the image."""
     # OpenCV puts pixel centres at whole numbers.
     at = cv2.subtract(positions, (0.5, 0.5, 0, 0))
     read = cv2.remap(image, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -157,54 +133,110 @@ def read_at(image: np.ndarray, labels: np.ndarray, positions: np.ndarray) -> Fra
     return black_out(read, valid), moved, valid
 
 
+def black_out(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Set the pixels of an image (h, w, 3) to 0 where `valid` (h, w) is False, in place; return it."""
+    if not valid.all():
+        cv2.copyTo(np.zeros_like(image), np.logical_not(valid).view(np.uint8), image)
+    return image
+
+
 def covers(source: Size, homography: np.ndarray, target: Size) -> np.ndarray:
-    """Which pixels of the target lie in an image of size `source` under the homography: bool (h, w)."""
+    """Return which pixels of the target lie in an image of size `source` under the homography: bool (h, w)."""
     if _shows_source_alone(source, homography, target):
         return np.ones(target, bool)
-    shown = np.ones(source, np.uint8)
-    matrix = _between_centres(homography)
+    shown, matrix = np.ones(source, np.uint8), _between_centres(homography)
     return cv2.warpPerspective(shown, matrix, (target[1], target[0]), flags=cv2.INTER_NEAREST).view(bool)
 
 
 def positions_through(homography: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Where an affine map takes positions, float32 (h, w, 2) as x and y; the last row must be 0, 0, 1."""
+    """Map positions, float32 (h, w, 2) as x and y, by an affine homography (its last row is 0, 0, 1)."""
     return cv2.transform(positions, homography[:2].astype(np.float32))
 
 
 def inside(positions: np.ndarray, size: Size) -> np.ndarray:
-    """Which positions (h, w, 2), x and y, lie in an image of `size`: bool (h, w)."""
-    # The largest numbers below the sides: OpenCV's range includes its ends.
+    """Return which positions (h, w, 2), x and y, lie in an image of `size`: bool (h, w)."""
+    # The greatest numbers below the sides: OpenCV's range includes its ends.
     right, bottom = (float(np.nextafter(np.float32(side), np.float32(0))) for side in (size[1], size[0]))
     return cv2.inRange(positions, (0, 0, 0, 0), (right, bottom, 0, 0)).view(np.uint8).astype(bool)
 
 
-def shrink(image: np.ndarray, labels: np.ndarray, target: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Reduce a picture to about `target` by area averaging where it is far larger, so that a warp does not alias."""
-    return shrink_image(image, target), shrink_labels(labels, target)
+def shrink(image: np.ndarray, target: Size) -> np.ndarray:
+    """Reduce an image (area averaging) or labels (nearest) to `target` if far larger, so that a warp does not alias."""
+    if image.shape[0] < 1.5 * target[0]:
+        return image
+    return cv2.resize(image, target[::-1], interpolation=cv2.INTER_AREA if image.ndim == 3 else cv2.INTER_NEAREST)
 
 
-def shrink_image(image: np.ndarray, target: Size) -> np.ndarray:
-    """The image of `shrink`."""
-    return cv2.resize(image, target[::-1], interpolation=cv2.INTER_AREA) if _far_larger(image, target) else image
+def thin_plate_positions(points: np.ndarray, displacements: np.ndarray, side: int) -> np.ndarray:
+    """Compute where each pixel of a square image warped by a thin-plate spline comes from.
+
+    The content at `points` moves to `points + displacements`; in between runs the spline of least bending energy.
+
+    Args:
+        points, displacements: (N, 2) as x, y in units of the side.
+        side: of the image, in pixels.
+
+    Returns:
+        float32 (side, side, 2): x, y of the source of each output pixel's centre.
+    """
+    # The backward map: a spline over the moved points that leads back to where they were.
+    moved, count = points + displacements, len(points)
+    system = np.zeros((count + 3, count + 3))
+    system[:count, :count] = _radial(((moved[:, None] - moved[None]) ** 2).sum(-1))
+    system[:count, count:] = np.hstack([np.ones((count, 1)), moved])
+    system[count:, :count] = system[:count, count:].T
+    wanted = np.zeros((count + 3, 2))
+    wanted[:count] = -displacements
+    weights = np.linalg.solve(system, wanted).astype(np.float32)
+
+    centres = ((np.arange(side, dtype=np.float32) + 0.5) / side).astype(np.float32)
+    x, y = centres[None, :], centres[:, None]
+    square_x = (x - moved[:, :1].astype(np.float32)) ** 2  # (N, side)
+    square_y = (y.T - moved[:, 1:].astype(np.float32)) ** 2
+    planes = []
+    for axis in (0, 1):
+        constant, by_x, by_y = weights[count:, axis]
+        planes.append((x if axis == 0 else y) + constant + by_x * x + by_y * y)
+    part = np.empty((side, side), np.float32)
+    for i in range(count):
+        bend = _radial(square_y[i][:, None] + square_x[i][None])
+        for axis in (0, 1):
+            planes[axis] += np.multiply(weights[i, axis], bend, out=part)
+    return cv2.merge(planes) * np.float32(side)
 
 
-def shrink_labels(labels: np.ndarray, target: Size) -> np.ndarray:
-    """The labels of `shrink`."""
-    return cv2.resize(labels, target[::-1], interpolation=cv2.INTER_NEAREST) if _far_larger(labels, target) else labels
+def _radial(squares: np.ndarray) -> np.ndarray:
+    """Return r^2 log r of squared distances, up to a factor that the weights take up."""
+    logarithm = squares + np.asarray(1e-12, squares.dtype)
+    np.log(logarithm, out=logarithm)
+    return np.multiply(squares, logarithm, out=logarithm)
 
 
-def _far_larger(image: np.ndarray, target: Size) -> bool:
-    return image.shape[0] >= 1.5 * target[0]
+def turn_hue(image: np.ndarray, wheel: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
+    """Replace hues (0..179) and, where given, saturations of uint8 RGB (H, W, 3) by tables, uint8 (256,)."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    # A table for one channel is far faster than one for all three.
+    hue = cv2.extractChannel(hsv, 0)
+    cv2.insertChannel(cv2.LUT(hue, wheel, dst=hue), hsv, 0)
+    if scale is not None:
+        saturation = cv2.extractChannel(hsv, 1)
+        cv2.insertChannel(cv2.LUT(saturation, scale, dst=saturation), hsv, 1)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=hsv)
+
+
+def greyscale(image: np.ndarray) -> np.ndarray:
+    """Return the grey of uint8 RGB (H, W, 3) in all three channels."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
 def _between_centres(homography: np.ndarray) -> np.ndarray:
-    """The homography between positions as OpenCV counts them: pixel centres at whole numbers."""
+    """Return the homography between positions as OpenCV counts them: pixel centres at whole numbers."""
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     return np.linalg.inv(half) @ homography @ half
 
 
 def _shows_source_alone(source: Size, homography: np.ndarray, target: Size) -> bool:
-    """Whether every pixel of the target lies in the source for certain: the corners do, and so what is between them."""
+    """Return whether every pixel of the target surely lies in the source: its corners do, and so all between them."""
     right, bottom = target[1] - 0.5, target[0] - 0.5
     corners = np.array([[0.5, right, 0.5, right], [0.5, 0.5, bottom, bottom], [1, 1, 1, 1]])
     _, inverse = cv2.invert(homography)  # zeros where there is none

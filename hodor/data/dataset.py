@@ -1,7 +1,4 @@
-"""Which samples make which batch: planned once from the seed, so that the position in training is the step number.
-
-Batches hold clips with the same number of objects and aspect ratios within 0.1 (specification section 5.1).
-"""
+"""Batches of training clips by step number, and the loader that makes them in worker processes."""
 
 import math
 import signal
@@ -14,9 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from hodor.data.clip import Clip
+from hodor.data.samplers import Plan
 from hodor.errors import HodorError
-
-ASPECT_STEP = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,75 +29,15 @@ class Sample:
 
     @classmethod
     def empty(cls, size: tuple[int, int], annotated: tuple[bool, ...]) -> "Sample":
-        """A clip of frames of height and width `size`, to be written into."""
+        """Return a clip of frames of height and width `size`, to be written into."""
         shape = (len(annotated), *size)
         return cls(np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8), np.empty(shape, bool), annotated)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """`items` (steps, batch) indexes what a source lists, `objects` (steps,) is the number of objects of the batch."""
-
-    items: np.ndarray
-    objects: np.ndarray
-
-
-def plan_batches(
-    items: np.ndarray, objects: np.ndarray, aspects: np.ndarray, *, steps: int, batch: int, seed: int
-) -> Plan:
-    """Group samples into batches and shuffle the batches.
-
-    Args:
-        items, objects, aspects: one entry a sample: what it is made of, its number of objects, its height / width.
-        steps, batch: how many batches of how many samples are wanted.
-        seed: decides the order.
-
-    Samples that fill no batch of their kind are topped up by others of the same kind; if the samples do not last for
-    all steps they are used again in another order.
-    """
-    if len(items) == 0:
-        raise HodorError("no training sample is left after filtering: lower `min_area` or `min_side` of the stage")
-    rng = np.random.default_rng([seed, 2202])
-    kinds, kind = np.unique(np.stack([objects, np.floor(aspects / ASPECT_STEP)], 1), axis=0, return_inverse=True)
-    batches, counts = [], []
-    while len(batches) < steps:
-        made = []
-        for k in range(len(kinds)):
-            members = rng.permutation(np.flatnonzero(kind.ravel() == k))
-            members = np.concatenate([members, rng.choice(members, -len(members) % batch)])
-            made += [(items[row], int(kinds[k][0])) for row in members.reshape(-1, batch)]
-        for i in rng.permutation(len(made)):
-            batches.append(made[i][0])
-            counts.append(made[i][1])
-    return Plan(np.stack(batches[:steps]), np.array(counts[:steps]))
-
-
-def in_rounds(members: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` of the members (n,), all of them once a round, each round in another order."""
-    rounds = [rng.permutation(members) for _ in range(-(-count // len(members)))]
-    return np.concatenate([*rounds, members[:0]])[:count]
-
-
-def equal_object_counts(valid_objects: Sequence[int], total: int, maximum: int) -> tuple[np.ndarray, np.ndarray]:
-    """Items and object counts of about `total` samples, shared equally between the counts 1..`maximum`.
-
-    The pool of a count holds the items with at least so many valid objects, cycled in their order. Counts that no item
-    reaches are left out.
-    """
-    numbers = np.asarray(valid_objects)
-    pools = [(n, np.flatnonzero(numbers >= n)) for n in range(maximum, 0, -1)]
-    pools = [(n, pool) for n, pool in pools if len(pool)]
-    if not pools:
-        return np.zeros(0, int), np.zeros(0, int)
-    share = -(-total // len(pools))
-    items = [np.resize(pool, share) for _, pool in pools]
-    return np.concatenate(items), np.repeat([n for n, _ in pools], share)
 
 
 def collate(
     samples: Sequence[Sample], objects: int, multiple: int, sizes: Sequence[tuple[int, int]] | None = None
 ) -> Clip:
-    """Pad samples right and below to the largest size of the batch, rounded up to `multiple`, and stack them.
+    """Pad samples right and below to the greatest size of the batch, rounded up to `multiple`, and stack them.
 
     `sizes`: heights and widths of all samples of the batch, where `samples` are only a part of it.
     """
@@ -122,9 +58,9 @@ def collate(
 
 
 def _zeros(shape: tuple[int, ...]) -> torch.Tensor:
-    """A tensor of uint8 zeros; in a worker of the loader in shared memory, so that handing it over copies nothing."""
+    """Return uint8 zeros; in a worker of the loader in shared memory, so that handing them over copies nothing."""
     if get_worker_info() is None:
-        return torch.from_numpy(np.zeros(shape, np.uint8))  # in large pages, which torch does not ask for
+        return torch.from_numpy(np.zeros(shape, np.uint8))  # in huge pages, which torch does not ask for
     storage = torch.UntypedStorage._new_shared(math.prod(shape))  # as torch's own `default_collate`
     return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)
 
@@ -132,17 +68,17 @@ def _zeros(shape: tuple[int, ...]) -> torch.Tensor:
 class PlannedClips(Dataset):
     """Batches by step number: the clip of step s is the same whoever asks, in whatever order.
 
-    With `world` processes that train together, process `rank` gets its part of each batch: the same samples, in the
-    same size, that it would have in the whole. All parts together are the batch, for any number of processes.
+    Of `world` data-parallel workers, number `rank` gets its part of each batch: the same samples, in the same size, that
+    it would have in the whole. All parts together are the batch, for any number of workers.
 
     Args:
         plan: which samples make which batch.
         make: item, number of objects, random generator and step -> sample.
         size: item, number of objects, random generator -> height and width of that sample; asked for parts alone.
-        seed: of the run. A sample's random numbers depend on it, the step and the place in the batch, on nothing else:
-            not on the process, the worker, or what was made before.
+        seed: of the run. The random numbers of a sample depend on it, the step and the place in the batch, on nothing
+            else: not on the process, the worker, or what was made before.
         multiple: sides are padded to multiples of it.
-        rank, world: this process and the number of processes.
+        rank, world: this data-parallel worker and their number.
 
     Raises:
         HodorError: a batch that `world` does not divide.
@@ -182,14 +118,13 @@ class PlannedClips(Dataset):
         return replace(clip, first=self.places[0], whole=len(items))
 
     def _random(self, step: int, place: int) -> np.random.Generator:
-        """The random numbers of one sample: those of its place in training."""
         return np.random.default_rng([self.seed, step, place])
 
 
 def clips_from(dataset: PlannedClips, start: int, *, workers: int, pinned: bool = False) -> Iterator[Clip]:
-    """The clips of steps `start`, `start` + 1, ...; any number of worker processes gives the same ones.
+    """Yield the clips of steps `start`, `start` + 1, ...; the same for any number of worker processes.
 
-    `pinned`: in memory from which a GPU copies without the processor.
+    `pinned`: in pinned memory.
     """
     yield from DataLoader(
         dataset,
@@ -197,15 +132,15 @@ def clips_from(dataset: PlannedClips, start: int, *, workers: int, pinned: bool 
         sampler=range(start, len(dataset)),
         num_workers=workers,
         pin_memory=pinned,
-        # Its own random numbers: from the global ones it would take some, and a resumed run would go another way.
+        # A generator of its own: the loader would draw from the global one, and a resumed run would differ.
         generator=torch.Generator(),
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=_start_worker if workers else None,
     )
 
 
-def _one_thread(_: int) -> None:
-    # A signal to the whole group means the training, which stops when its checkpoint is written and ends its workers.
+def _start_worker(_: int) -> None:
+    # A signal to the whole group is for the training, which stops after its checkpoint and ends its workers.
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
