@@ -174,7 +174,8 @@ def _tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[Member | None
     """Files as members, folders as None, while the archive is read."""
     for entry in _entries(archive):
         if not (entry.isfile() or entry.isdir()) or entry.issparse():
-            raise HodorError(f"{path}: member {entry.name!r} is a link, a device or sparse; do not use this archive")
+            kind = "sparse" if entry.issparse() else "a link or a device"
+            raise HodorError(f"{path}: member {entry.name!r} is {kind}; do not use this archive")
         yield Member(entry.name.replace("\\", "/"), entry.size, None, entry) if entry.isfile() else None
 
 

@@ -80,7 +80,12 @@ def connect(
     """Sends a request and follows redirects, through the proxy of the environment where there is one."""
     url = urllib3.util.parse_url(address)
     proxy = None if urllib.request.proxy_bypass(url.host or "") else urllib.request.getproxies().get(url.scheme or "")
-    manager = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+    manager = urllib3.PoolManager()
+    if proxy:
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        auth = urllib3.util.parse_url(proxy).auth
+        signed = urllib3.make_headers(proxy_basic_auth=auth) if auth else None
+        manager = urllib3.ProxyManager(proxy, proxy_headers=signed)
     pools = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
     manager.pool_classes_by_scheme = {scheme: watchdog.pool(pool) for scheme, pool in pools.items()}
     with manager:
