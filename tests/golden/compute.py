@@ -282,6 +282,8 @@ class Golden:
                 "trained_on": "nothing",
                 "selected": row != "absent",
                 "present": True,
+                "weights": None,
+                "source": "",
             }
             for row in ("near", "far", "absent")
         }
@@ -334,7 +336,7 @@ class Golden:
             tabulate({"settings": settings | {"table": table}}, runs, runs)
         claims({"settings": settings | {"table": "claims"}}, runs, runs)
         values = {}
-        for path in sorted(runs.glob("*.csv")):
+        for path in sorted(runs.glob("*_table.csv")):
             with open(path, newline="") as file:
                 values[path.name] = [
                     {key: _number(cell) for key, cell in row.items() if cell and key != "manifest"}
