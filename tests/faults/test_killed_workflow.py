@@ -14,7 +14,7 @@ import pytest
 from tests.faults.runs import LIMIT_S, Run, jobs
 
 ROWS = ("hodor-soft-coco", "hodor-soft-cyclic")
-COMMAND = ("snakemake", "--cores", "1", "--config", f"rows={','.join(ROWS)}", "--", "tables", "released")
+COMMAND = ("snakemake", "--cores", "1", "--config", f"rows={','.join(ROWS)}", "--", "tables")
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.long)])
