@@ -283,6 +283,7 @@ class Golden:
                 "selected": row != "absent",
                 "present": True,
                 "weights": None,
+                "source": "",
             }
             for row in ("near", "far", "absent")
         }
