@@ -13,15 +13,7 @@ from hodor.config.benchmarks import get_benchmark
 from hodor.errors import HodorError
 from hodor.provenance import read_json, write_json_atomic, write_text_atomic
 from hodor.reporting import verdicts
-from hodor.reporting.formats import (
-    MISSING,
-    benchmark_title,
-    footnote,
-    markdown,
-    markdown_origin,
-    markdown_text,
-    scale_statement,
-)
+from hodor.reporting.formats import MISSING, benchmark_title, footnote, render_markdown, scale_statement
 from hodor.reporting.runs import Run, provenance, sample, seed_scores
 from hodor.reporting.tables import Runs, collect
 from hodor.reporting.verdicts import NOT_RUN, VERDICTS, Verdict
@@ -154,29 +146,20 @@ def where(claim: Mapping) -> str:
 
 def _page(content: dict) -> str:
     """claims.json as Markdown."""
-    judged = [claim for claim in content["claims"] if claim["verdict"] != NOT_RUN]
     absent: dict[tuple[str, str], list[str]] = {}
     for claim in content["claims"]:
         if claim["verdict"] == NOT_RUN:
             absent.setdefault((claim["claim"], claim["reason"]), []).append(where(claim))
-    rule = content["rule"]
-    parts = [
-        f"# Claims of the poster: {markdown_text(content['title'])}",
-        f"**{markdown_text(content['statement'])}**",
-        "Effect: score of the first row minus that of the second, in points, on the same sequences, with its 95 % interval; "
-        "of alphas, how far they moved from their start, less and plus the spread over seeds. n: seeds. "
-        "A claim is *supported* where the interval lies above 0, "
-        f"*contradicted* where it lies below, *on par* where it lies within {rule['on_par']:g} points of 0; otherwise, "
-        f"with fewer than {rule['fewest_sequences']} sequences, or with a server's one number, it is *undecided*. "
-        "docs/claims.md has the rule in full.",
-        markdown(pd.DataFrame(map(_cells, judged))) if judged else "No claim was tested.",
-        markdown_text(footnote(content["provenance"])),
-    ]
-    if absent:
-        lines = [(claim, "; ".join(places), reason) for (claim, reason), places in absent.items()]
-        parts += ["## Not run", markdown(pd.DataFrame(lines, columns=["claim", "on", "why"]))]
-    manifests = [(row, path) for row, paths in content["manifests"].items() for path in paths]
-    return "\n\n".join([*parts, markdown_origin(content["provenance"], manifests)]) + "\n"
+    lines = [(claim, "; ".join(places), reason) for (claim, reason), places in absent.items()]
+    return render_markdown(
+        "claims.md",
+        content=content,
+        judged=pd.DataFrame(_cells(claim) for claim in content["claims"] if claim["verdict"] != NOT_RUN),
+        absent=pd.DataFrame(lines, columns=["claim", "on", "why"]),
+        foot=footnote(content["provenance"]),
+        origin=content["provenance"],
+        manifests=[(row, path) for row, paths in content["manifests"].items() for path in paths],
+    )
 
 
 def _cells(claim: Mapping) -> dict[str, str]:

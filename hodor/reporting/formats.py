@@ -7,11 +7,15 @@ experiments, and the paper's have a table of their own.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hodor.config.benchmarks import BENCHMARKS, Benchmark, get_benchmark
 
+TEMPLATES = Path(__file__).parent / "templates"
 TITLES = {
     "ablation": "Attention variants and training data",
     "comparison": "Comparison of methods",
@@ -167,7 +171,17 @@ def benchmark_title(id: str) -> str:
 
 def is_number(column: str) -> bool:
     """Whether a column of that heading holds numbers."""
-    return column in ("n", "J", "F", "parameters", "paper's number", "seed") or column.endswith(("J&F", " G"))
+    return column in (
+        "n",
+        "J",
+        "F",
+        "parameters",
+        "paper's number",
+        "seed",
+        "effect",
+        "interval",
+        "sequences",
+    ) or column.endswith(("J&F", " G"))
 
 
 def points(value: str | None) -> str:
@@ -199,6 +213,17 @@ def scale_statement(settings: Mapping) -> str:
     return text
 
 
+def render_markdown(template: str, **context) -> str:
+    """A Markdown page from its template; every value is shown as it is (`markdown_text`)."""
+
+    def escaped(value: object) -> str:
+        return markdown(value) if isinstance(value, pd.DataFrame) else markdown_text(value)
+
+    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), finalize=escaped, **options)
+    return environment.get_template(template).render(**context)
+
+
 def markdown_page(settings: Mapping, table: str, lines: pd.DataFrame, origin: Mapping[str, str]) -> str:
     """The Markdown page of a table: our numbers, what they mean, and the paper's under a heading of their own.
 
@@ -208,27 +233,18 @@ def markdown_page(settings: Mapping, table: str, lines: pd.DataFrame, origin: Ma
         lines: Those of its CSV.
         origin: Of its numbers (`hodor.reporting.runs.provenance`); the table's foot repeats the main part.
     """
-    shown = view(table, lines, beside=settings["scale"] == "paper")
-    parts = [
-        f"# {TITLES[table]}: {markdown_text(settings['title'])}",
-        f"**{markdown_text(scale_statement(settings))}**",
-        shown.about,
-        markdown(shown.measured),
-        markdown_text(footnote(origin)),
-    ]
-    if shown.apart is not None:
-        parts += [f"## {shown.apart_title}", shown.apart_about, markdown(shown.apart), PUBLISHED]
-    return "\n\n".join([*parts, markdown_origin(origin, _manifests(lines))]) + "\n"
-
-
-def markdown_origin(origin: Mapping[str, str], manifests: list[tuple[str, str]]) -> str:
-    """The last section of a Markdown page. manifests: (row, path) of each run."""
-    parts = ["## Where the numbers come from"]
-    parts.append("\n".join(f"- {what}: {markdown_text(value)}" for what, value in origin.items()))
-    if manifests:
-        paths = "\n".join(f"- {markdown_text(row)}: `{path}`" for row, path in manifests)
-        parts += ["Each run's settings, data and cost:", paths]
-    return "\n\n".join(parts)
+    return render_markdown(
+        "table.md",
+        title=f"{TITLES[table]}: {settings['title']}",
+        statement=scale_statement(settings),
+        view=view(table, lines, beside=settings["scale"] == "paper"),
+        foot=footnote(origin),
+        published=PUBLISHED,
+        origin=origin,
+        manifests=dict.fromkeys(
+            (row, path) for row, paths in zip(lines["row"], lines["manifest"]) for path in paths.split()
+        ),
+    )
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -239,7 +255,10 @@ def markdown(frame: pd.DataFrame) -> str:
 
 def markdown_text(text: str) -> str:
     """Text that Markdown shows as it is, in one line: no HTML, no links, no cells of its own."""
-    text = re.sub(r"&(?=#?\w+;)", "&amp;", " ".join(str(text).split()))
+    text = " ".join(str(text).split())
+    text = re.sub(
+        r"&(#?\w+;)", lambda entity: entity[0] if unescape(entity[0]) == entity[0] else f"&amp;{entity[1]}", text
+    )
     return text.replace("<", "&lt;").replace(">", "&gt;").replace("](", "]\\(").replace("|", "\\|")
 
 
@@ -284,11 +303,6 @@ def _latex(frame: pd.DataFrame, caption: str, label: str, foot: str) -> str:
     foot = rf"\par\smallskip\footnotesize {latex_text(foot)}"
     text = text.replace("\\centering\n", "\\centering\\small\n", 1)
     return text.replace("\\end{table*}\n", f"{foot}\n\\end{{table*}}")
-
-
-def _manifests(lines: pd.DataFrame) -> list[tuple[str, str]]:
-    pairs = [(row, path) for row, paths in zip(lines["row"], lines["manifest"], strict=True) for path in paths.split()]
-    return list(dict.fromkeys(pairs))
 
 
 def _about_spread(lines: pd.DataFrame) -> str:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -25,15 +24,14 @@ _COSTS = {
     "segmenting, frames/s": "segmentation_fps",
     "segmenting, MiB": "segmentation_peak_mib",
 }
-_TEMPLATES = Path(__file__).parent / "templates"
 _ENVIRONMENT = Environment(
-    loader=FileSystemLoader(_TEMPLATES),
+    loader=FileSystemLoader(formats.TEMPLATES),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
-SCRIPT = (_TEMPLATES / "script.js").read_text(encoding="utf-8")
+SCRIPT = (formats.TEMPLATES / "script.js").read_text(encoding="utf-8")
 _HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 # Browsers refuse whatever else a page may come to hold: no script but ours, nothing from outside its folder.
 POLICY = f"default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'sha256-{_HASH}'"
@@ -41,7 +39,7 @@ POLICY = f"default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; 
 
 def page(template: str, title: str, css: str = "", **context) -> str:
     """A whole page. css: Appended to the site's own style."""
-    style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8") + css)
+    style = Markup((formats.TEMPLATES / "style.css").read_text(encoding="utf-8") + css)
     return fragment(template, title=title, style=style, script=Markup(SCRIPT), policy=Markup(POLICY), **context)
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 
 import pandas as pd
+import yaml
 from matplotlib.figure import Figure
 
 from hodor.reporting import figures
@@ -15,11 +17,8 @@ from hodor.reporting.formats import COMPARED, TITLES, benchmark_title, heading
 from hodor.reporting.report import STRIPS, Report, System, largest_object
 from hodor.reporting.runs import Run
 
-_VAL = benchmark_title(STRIPS)
-_MASKS = (
-    "Colours are those of the DAVIS palette. The first frame's mask is given to every system; the number beside a row "
-    "is its J&F on the sequence, in points."
-)
+# Kind of figure -> title, caption and alt text, with places for names and numbers.
+_TEXTS = yaml.safe_load((Path(__file__).parent / "templates" / "figures.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,8 @@ def all_figures(report: Report, scale: str) -> Iterator[Shown]:
 def intervals(report: Report, table: str, scale: str) -> Iterator[Shown]:
     """Every cell of a table with its interval; the paper's number beside it at the scale of the paper alone."""
     found, about = cells(table, report.tables[table], report.released() if scale == "paper" else None)
-    yield from _shown(
-        f"intervals_{table}",
-        f"{TITLES[table]}: every cell",
-        f"Points (0 to 100) on the data of scale {scale}. {about}",
-        "The scores of a table as points with their intervals, a panel for each benchmark, a line for each row",
-        figures.intervals(found, about),
-    )
+    figure = figures.intervals(found, about)
+    yield from _shown("intervals", figure, f"intervals_{table}", table=TITLES[table], scale=scale, about=about)
 
 
 def cells(table: str, lines: pd.DataFrame, released: pd.DataFrame | None) -> tuple[list[Cell], str]:
@@ -96,33 +90,28 @@ def cells(table: str, lines: pd.DataFrame, released: pd.DataFrame | None) -> tup
 def strips(report: Report, table: str) -> Iterator[Shown]:
     """Frames across, systems down: the sequence of median score, and the one on which the rows differ most."""
     for strip, kind in zip(report.strips(table), ("median", "differing"), strict=False):
-        what = "; ".join(filter(None, [f"{strip.video.name}: {strip.why}", report.notes(table)]))
-        yield from _shown(
-            f"strip_{table}_{kind}",
-            f"{TITLES[table]}: {strip.why}",
-            f"{what}. {_MASKS}",
-            f"Frames of {strip.video.name} with the masks of the ground truth and of each row",
-            figures.mask_strip(strip.video, {s.row: s.masks(strip.video) for s in strip.systems}, strip.scores),
-            photographs=True,
-        )
+        masks = {system.row: system.masks(strip.video) for system in strip.systems}
+        figure = figures.mask_strip(strip.video, masks, strip.scores)
+        notes = f"; {report.notes(table)}" if report.notes(table) else ""
+        values = {"table": TITLES[table], "video": strip.video.name, "why": strip.why, "notes": notes}
+        yield from _shown("strip", figure, f"strip_{table}_{kind}", **values)
 
 
 def failures(report: Report) -> Iterator[Shown]:
     """The objects on which two rows of the same training differ most."""
     for number, case in enumerate(report.failures(), 1):
-        better, worse = case.better.row, case.worse.row
         masks = {system.row: system.masks(case.video) for system in (case.better, case.worse)}
-        yield from _shown(
-            f"failure_{number}",
-            f"Where {worse} fails and {better} does not",
-            f"{case.video.name}, object {case.object_id}: of all objects and all pairs of rows with the same training "
-            f"data {('the widest', 'the second widest', 'the third widest')[number - 1]} difference, "
-            f"{case.scores[better] - case.scores[worse]:.1f} points (each of another sequence). The marked frame is where "
-            f"their J differs most, by {100 * case.gap:.0f} points. This object alone is shown; the numbers are its J&F.",
-            f"Frames of {case.video.name} with one object's masks: the ground truth, {better} and {worse}",
-            figures.mask_strip(case.video, masks, case.scores, only=case.object_id, mark={case.frame: "widest gap"}),
-            photographs=True,
-        )
+        marked = {case.frame: "widest gap"}
+        figure = figures.mask_strip(case.video, masks, case.scores, only=case.object_id, mark=marked)
+        values = {
+            "video": case.video.name,
+            "object": case.object_id,
+            "better": case.better.row,
+            "worse": case.worse.row,
+        }
+        values |= {"rank": ("", "second ", "third ")[number - 1], "gap": 100 * case.gap}
+        values["points"] = case.scores[case.better.row] - case.scores[case.worse.row]
+        yield from _shown("failure", figure, f"failure_{number}", **values)
 
 
 def vanishing(report: Report) -> Iterator[Shown]:
@@ -136,18 +125,9 @@ def vanishing(report: Report) -> Iterator[Shown]:
     what = (
         f"in {absent} frames an object is out of sight" if absent else "no object of this split ever leaves the frame"
     )
-    yield from _shown(
-        "region_over_time",
-        f"J over time: {video.name}",
-        f"The sequence whose objects are out of sight longest: {what}. Shaded: the ground truth does not show the object; "
-        "an empty mask scores 1 there, any other 0. The first frame is given and the last is not scored.",
-        f"J of each object of {video.name} over its frames, a line for each row, frames without the object shaded",
-        figures.region_over_time(
-            video.frames,
-            present,
-            {data: [(s.row, s.attention, s.region(video.name)) for s in of] for data, of in groups.items()},
-        ),
-    )
+    lines = {data: [(s.row, s.attention, s.region(video.name)) for s in of] for data, of in groups.items()}
+    figure = figures.region_over_time(video.frames, present, lines)
+    yield from _shown("region_over_time", figure, video=video.name, what=what)
 
 
 def objects(report: Report) -> Iterator[Shown]:
@@ -155,14 +135,7 @@ def objects(report: Report) -> Iterator[Shown]:
     pairs = [
         (data, other.row, soft.row, other.objects(), soft.objects()) for data, other, soft in report.soft_against()
     ]
-    yield from _shown(
-        "objects_soft_against",
-        "Object by object: soft masking against none and hard",
-        f"A point is an object of {_VAL}: its J&F in points, the mean over seeds. Above the diagonal soft masking is "
-        "better.",
-        "Scatter of the J&F of each object, soft masking up, no or hard masking across, with the diagonal",
-        figures.object_scatter(pairs),
-    )
+    yield from _shown("objects_soft_against", figures.object_scatter(pairs))
 
 
 def attention(report: Report) -> Iterator[Shown]:
@@ -177,76 +150,34 @@ def attention(report: Report) -> Iterator[Shown]:
         seen = {system.row: _attention(system, video, object_id) for system in systems}
     except TooSmall:
         return  # one figure less, not a report less
-    frame = video.frame(video.frames[1])
-    what = (
-        f"{video.name}, second frame, the largest object of the first ({object_id}): where its descriptor looks, head "
-        "by head, bright for much. Each map is scaled to its own largest weight; orange: where the mask that the "
-        "network predicted crosses one half (nowhere, if it lost the object); above each map, the share of its weight "
-        "inside."
-    )
-    yield from _shown(
-        "attention_rows",
-        "Attention of each head: the last encoder layer of each row",
-        f"{what} {_VAL}, the sequence of median score.",
-        f"Attention maps of the last encoder layer for one object of {video.name}, rows down, heads across",
-        figures.attention_maps(frame, object_id, [replace(layers[-1], label=row) for row, layers in seen.items()]),
-        photographs=True,
-    )
+    frame, values = video.frame(video.frames[1]), {"video": video.name, "object": object_id}
+    last = [replace(layers[-1], label=row) for row, layers in seen.items()]
+    yield from _shown("attention_rows", figures.attention_maps(frame, object_id, last), **values)
     for row in (system.row for system in systems if system.attention == "soft" and len(seen[system.row]) > 1):
-        yield from _shown(
-            "attention_layers",
-            f"Attention of each head: the encoder layers of {row}",
-            f"{what} \N{GREEK SMALL LETTER ALPHA}: what soft masking adds to the logit of a pixel inside.",
-            f"Attention maps of {row} for one object of {video.name}, encoder layers down, heads across",
-            figures.attention_maps(frame, object_id, seen[row]),
-            photographs=True,
-        )
+        yield from _shown("attention_layers", figures.attention_maps(frame, object_id, seen[row]), row=row, **values)
 
 
 def alphas(report: Report) -> Iterator[Shown]:
     """Learned alphas: by layer and head at the end, and over the steps."""
     runs = report.soft_runs()
-    yield from _shown(
-        "alphas",
-        "Learned alphas by layer and head",
-        "The value at the end of training, below it the change from the start value of 32, 16, 8 or 4 (a quarter of "
-        "the heads each). First seed. Rows of the second stage began where their first stage ended.",
-        "Learned alphas of each row with soft masking, layers down, heads across, coloured by their change",
-        figures.alpha_grid(runs),
-    )
+    yield from _shown("alphas", figures.alpha_grid(runs))
     for row, run in runs.items():
-        yield from _shown(
-            f"alphas_over_steps_{row}",
-            f"Alphas over the steps of {row}",
-            "How far each head's alpha moved from its start value.",
-            f"Change of alpha by head and layer over the steps of {row}",
-            figures.learned_alphas(row, run),
-        )
+        yield from _shown("alphas_over_steps", figures.learned_alphas(row, run), f"alphas_over_steps_{row}", row=row)
 
 
 def curves(report: Report, table: str) -> Iterator[Shown]:
     """Losses of the rows of a table."""
-    notes = report.notes(table)
     groups = report.groups(table).items()
-    yield from _shown(
-        f"training_{table}",
-        f"{TITLES[table]}: training curves",
-        "Thin: the logged loss. Thick: its running mean. Losses of different panels, and of different methods, do not "
-        "compare." + (f" {notes}" if notes else ""),
-        "Training loss over steps, one panel for each training set, one line for each row",
-        figures.training_curves(
-            {data: [(s.row, s.attention, run) for s in of for run in s.runs] for data, of in groups}
-        ),
+    figure = figures.training_curves(
+        {data: [(s.row, s.attention, run) for s in of for run in s.runs] for data, of in groups}
     )
+    yield from _shown("training", figure, f"training_{table}", table=TITLES[table], notes=report.notes(table))
 
 
 def run_curves(run: Run) -> Iterator[Shown]:
     """Losses and alphas of one run."""
-    for name, alt, figure in (
-        ("training", "Training loss over steps", figures.training_curves({"training loss": [(run.row, None, run)]})),
-        ("alphas", "Change of alpha by head and layer over the steps", figures.learned_alphas("alphas", run)),
-    ):
-        yield from _shown(name, alt, f"{alt}.", alt, figure)
+    yield from _shown("run_training", figures.training_curves({"training loss": [(run.row, None, run)]}))
+    yield from _shown("run_alphas", figures.learned_alphas("alphas", run))
 
 
 def costs(report: Report) -> Iterator[Shown]:
@@ -259,14 +190,8 @@ def costs(report: Report) -> Iterator[Shown]:
         if not of.isna().any():
             shown.append(Cost(system.label, system.attention, score, *of))
     machines = "; ".join(sorted(set(lines["machine"]) - {""}))
-    yield from _shown(
-        "costs",
-        "Accuracy against speed and memory",
-        f"Segmenting {_VAL}, files read, masks not written. Of one machine ({machines}); these numbers differ from run "
-        "to run.",
-        f"J&F on {_VAL} over frames per second and over peak memory, a numbered point for each row",
-        figures.accuracy_against_cost(shown, f"{_VAL} J&F", machines),
-    )
+    figure = figures.accuracy_against_cost(shown, f"{benchmark_title(STRIPS)} J&F", machines)
+    yield from _shown("costs", figure, machines=machines)
 
 
 def _attention(system: System, video, object_id: int) -> list:
@@ -281,6 +206,11 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _shown(name: str, title: str, caption: str, alt: str, figure: Figure | None, photographs: bool = False):
+def _shown(kind: str, figure: Figure | None, name: str | None = None, **values) -> Iterator[Shown]:
+    """The figure with its texts; nothing where there is no figure."""
     if figure is not None:
-        yield Shown(name, title, caption, alt, figure, photographs)
+        texts = {
+            key: text.format(benchmark=benchmark_title(STRIPS), **values).strip() for key, text in _TEXTS[kind].items()
+        }
+        photographs = kind in ("strip", "failure", "attention_rows", "attention_layers")
+        yield Shown(name or kind, texts["title"], texts["caption"], texts["alt"], figure, photographs)

@@ -77,7 +77,7 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
         return
     lines = make_lines(settings, found)
     if table == "extended":
-        released = csv_text(RELEASED_COLUMNS, _released_lines(settings, found))
+        released = csv_text(RELEASED_COLUMNS, _released_view(settings, lines, found))
         write_text_atomic(out / "released_weights.csv", released)
     origin = provenance(found.values(), settings["seeds"], settings["bootstrap"])
     write_text_atomic(out / f"{TABLES[table]}.csv", csv_text(lines.columns, lines))
@@ -281,39 +281,24 @@ def _how_to_get(entry: Mapping) -> str:
     return f"{NOT_RUN}: get it by: hodor fetch weights, or place {entry['weights']} in data/weights/ (from {entry['source']})"
 
 
-def _released_lines(settings: dict, found: Runs) -> Iterable[dict]:
-    """The rows of released weights of the extended table: a line for each row and benchmark, absent ones included."""
-    released = {row: entry for row, entry in settings["rows"].items() if entry["weights"]}
-    for row, benchmark in ((row, benchmark) for row in released for benchmark in settings["benchmarks"]):
-        entry, run = released[row], found.get((row, 0))
-        line = {
-            "id": row,
-            "row": entry["compare"],
-            "label": entry["label"],
-            "benchmark": benchmark,
-            "scale": settings["scale"],
-            "status": _how_to_get(entry),
-            **{key: entry[key] for key in ("note", "source", "licence")},
-        }
-        metric = get_benchmark(benchmark).metric
-        line["paper_J&F"] = _point(published_value(settings["published"], entry["compare"], benchmark, metric))
-        if run is None:
-            yield line
-        elif benchmark in run.predictions:  # not scored: a hold-out, which they may have been trained on
-            prediction = run.predictions[benchmark]
-            inference = (prediction.segment.get("stamp_content") or {}).get("settings", {}).get("inference", {})
-            scores = {f"released_{name}": _mean([run], benchmark, f"{name}-Mean")[0] for name in ("J&F", "J", "F")}
-            yield (
-                line
-                | {name: value for name, value in scores.items() if value[0].isdigit()}
-                | {
-                    "status": PENDING if prediction.pending else SCORED,
-                    "parameters": str(run.train["parameters"]),
-                    "checkpoint_sha256": run.train["inputs"]["checkpoint"],
-                    "short_side": str(inference.get("short_side", "")),
-                    "manifest": run.manifest.as_posix(),
-                }
-            )
+def _released_view(settings: dict, lines: pd.DataFrame, found: Runs) -> Iterable[dict]:
+    """The rows of released weights of the extended table, absent ones included, with their origin."""
+    for line in lines.to_dict("records"):
+        row, benchmark = line["row"], line["benchmark"]
+        entry, run, scored = settings["rows"][row], found.get((row, 0)), line["J&F"][0].isdigit()
+        if not entry["weights"] or line["J&F"] == TRAINED_ON:
+            continue
+        paper = published_value(settings["published"], entry["compare"], benchmark, get_benchmark(benchmark).metric)
+        view = {key: line[key] for key in ("label", "benchmark", "scale", "parameters", "manifest")}
+        view |= {key: entry[key] for key in ("note", "source", "licence")}
+        view |= {f"released_{name}": line[name] if scored else "" for name in ("J&F", "J", "F")}
+        view |= {"id": row, "row": entry["compare"], "paper_J&F": _point(paper)}
+        view["status"] = SCORED if scored else PENDING if run else _how_to_get(entry)
+        if run:
+            segment = run.predictions[benchmark].segment.get("stamp_content") or {}
+            view["short_side"] = segment.get("settings", {}).get("inference", {}).get("short_side", "")
+            view["checkpoint_sha256"] = run.train["inputs"]["checkpoint"]
+        yield view
 
 
 def _require(folder: Path, benchmarks: Iterable[str], scale: str) -> None:
