@@ -12,8 +12,8 @@ from hodor.config.generated import GeneratedOptions
 from hodor.config.packs import packs
 from hodor.config.stages import StageOptions
 from hodor.data.extract import extract_all
-from hodor.data.generated import generate
 from hodor.data.pack import pack
+from hodor.data.synthetic import generate
 
 ROOT = Path(__file__).resolve().parent.parent
 # Stage of scale paper -> its data set, or the one that it is tried on.

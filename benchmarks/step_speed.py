@@ -33,11 +33,10 @@ from hodor.config.stages import Packing, StageOptions
 from hodor.data.batches import PlannedClips, clips_from
 from hodor.data.clip import Clip
 from hodor.data.extract import extract_all
-from hodor.data.generated import generate
 from hodor.data.pack import pack
+from hodor.data.synthetic import generate
 from hodor.device import prepare_device
 from hodor.doctor.cost import MEASURED, VIDEO_SIZE, clip_of, step_cost
-from hodor.doctor.trial import with_objects
 from hodor.models.base import Method, build_method, without_starting_weights
 from hodor.provenance import commit, peak_memory_mib, write_text_atomic
 from hodor.training.distributed import World
@@ -85,6 +84,17 @@ class Way:
         self.optimiser.step()
         self.taken += 1
         self.losses.append(values["loss"] if self.tuned else values["loss"].item())
+
+
+def with_objects(clip: Clip) -> Clip:
+    """Fill a clip with noise and one rectangle per object, so that every loss has something to count."""
+    clip.frames.copy_(torch.randint(0, 256, clip.frames.shape, dtype=torch.uint8))
+    height, width = clip.labels.shape[-2:]
+    part = width // clip.objects
+    for t, annotated in enumerate(clip.annotated):
+        for i in range(clip.objects if annotated else 0):
+            clip.labels[:, t, height // 4 : 3 * height // 4, i * part + part // 4 : i * part + 3 * part // 4] = i + 1
+    return clip
 
 
 def main() -> None:

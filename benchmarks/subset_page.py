@@ -12,20 +12,17 @@ from pathlib import Path
 
 import harness
 import numpy as np
+import pandas as pd
 import torch
 from subset_phase import BENCHMARK, Phase
 
+from hodor.attention import initial_alpha
 from hodor.config import loading as config
 from hodor.provenance import read_json, write_text_atomic
-from hodor.reporting.alphas import learned_alphas, starting_alphas
-from hodor.reporting.claims import claims
-from hodor.reporting.figures.style import figure_bytes
-from hodor.reporting.figures.training import training_curves
-from hodor.reporting.markdown import markdown_table
-from hodor.reporting.readable import MISSING, Grid
-from hodor.reporting.runs import Run
-from hodor.reporting.samples import bootstrap_line
-from hodor.reporting.words import provenance_lines, scale_statement
+from hodor.reporting.claims import claims, learned_alphas
+from hodor.reporting.figures import figure_bytes, training_curves
+from hodor.reporting.formats import MISSING, markdown, scale_statement
+from hodor.reporting.runs import Run, provenance
 from hodor.scoring.statistics import Comparison, estimate
 from hodor.training.log import duration
 from hodor.training.schedules import learning_rate
@@ -135,7 +132,7 @@ def _scores(phase: Phase) -> str:
         spread = MISSING if found.std is None else f"{found.std:.1f}"
         value = f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
         lines.append([phase.label(row), str(found.seeds), value, spread, *means, *seeds])
-    return markdown_table(Grid(head, lines))
+    return markdown(pd.DataFrame(lines, columns=head))
 
 
 def _differences(phase: Phase, compared: Sequence[tuple[tuple[str, str], Comparison]]) -> str:
@@ -156,7 +153,7 @@ def _differences(phase: Phase, compared: Sequence[tuple[tuple[str, str], Compari
                 *(f"{by_sequence[name]:+.1f}" for name in sequences),
             ]
         )
-    return markdown_table(Grid(head, lines))
+    return markdown(pd.DataFrame(lines, columns=head))
 
 
 def _sentence(phase: Phase, pair: tuple[str, str], found: Comparison) -> str:
@@ -215,7 +212,7 @@ def _verdicts(phase: Phase) -> list[str]:
     ]
     if not lines:
         return []
-    table = markdown_table(Grid(["claim", "verdict", "effect", "95 % interval", "n", "why"], lines))
+    table = markdown(pd.DataFrame(lines, columns=["claim", "verdict", "effect", "95 % interval", "n", "why"]))
     rule = content["rule"]
     return [
         "### Verdicts on the poster's claims",
@@ -234,7 +231,7 @@ def _decay(phase: Phase, seeds: Sequence[int]) -> str:
     if row not in phase.results or not options["decay_alpha"] or stage.optimiser != "adamw":
         return ""
     alphas = learned_alphas([run for run in phase.results[row] if run.seed in seeds])
-    starts = starting_alphas(alphas.shape[-1])
+    starts = np.array(initial_alpha(alphas.shape[-1]))
     # Adam with decoupled decay: each step multiplies by this, whatever the gradient.
     decayed = starts * math.prod(1 - learning_rate(stage, step) * stage.weight_decay for step in range(stage.steps))
     alone, rest = (float(np.sqrt(np.mean(way**2))) for way in (decayed - starts, alphas.mean(0) - decayed))
@@ -261,7 +258,7 @@ def _losses(phase: Phase) -> str:
             seeds = [f"{last[seed]:.3f}" if seed in last else MISSING for seed in phase.seeds]
             lines.append([phase.label(row), *seeds])
     head = ["loss over the last tenth of the steps", *(f"seed {seed}" for seed in phase.seeds)]
-    return markdown_table(Grid(head, lines))
+    return markdown(pd.DataFrame(lines, columns=head))
 
 
 def _origin(phases: Sequence[Phase], plan: dict, wall: float, notes: Sequence[str]) -> str:
@@ -269,8 +266,7 @@ def _origin(phases: Sequence[Phase], plan: dict, wall: float, notes: Sequence[st
     training = sum(run.train["time_s"] for run in runs)
     segmenting = sum(run.predictions[BENCHMARK].segment["time_s"] for run in runs)
     lines = [
-        *provenance_lines(runs, plan["seeds"]),
-        bootstrap_line(phases[0].config.claims.bootstrap.model_dump()),
+        *provenance(runs, plan["seeds"], phases[0].config.claims.bootstrap.model_dump()).items(),
         ("steps", ", ".join(f"{phase.name} {phase.steps}" for phase in phases)),
         (
             "time",

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from hodor import paths
 from hodor.config import loading as config
-from hodor.reporting.runs import Run
-from hodor.reporting.samples import sample
+from hodor.reporting.runs import Run, sample
 from hodor.reporting.tables import collect
 from hodor.scoring.statistics import Bootstrap, Comparison, Sample, compare
 from hodor.stamps import Stamps

@@ -168,6 +168,7 @@ class Stamps:
     def tabulate(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """What one of TABLES shows. Nothing of a row that is not in it counts, unless a row in it starts from that."""
         scale, rows = self.config.scale, [row for row, entry in self.config.rows.items() if table in entry.tables]
+        compared = {self.config.rows[row].compare for row in rows}
         settings = self._tabulated(table, stamps) | {
             "rows": {
                 row: self.config.rows[row].model_dump(mode="json", include=_SHOWN)
@@ -181,7 +182,9 @@ class Stamps:
             "title": scale.title,
             "caption": scale.caption,
             "bootstrap": self.config.claims.bootstrap.model_dump(mode="json"),
-            "published": [line for line in _published(self.config.folder / "published.csv") if line["row"] in rows],
+            "published": [
+                line for line in _published(self.config.folder / "published.csv") if line["row"] in {*rows, *compared}
+            ],
         }
         return self._stamp("tabulate", settings, "tables")
 

@@ -59,7 +59,7 @@ def world(tmp_path_factory) -> Path:
     """Folder with coco/, davis/ and youtube-vos/ and a manifest of each, as a scale's data folder."""
     folder = tmp_path_factory.mktemp("world")
     from hodor.config.generated import GeneratedOptions
-    from hodor.data.generated import generate
+    from hodor.data.synthetic import generate
 
     for dataset in ("coco", "davis", "youtube-vos"):
         archives = generate(dataset, GeneratedOptions(**WORLD), folder / "archives" / dataset)

@@ -47,18 +47,12 @@ def _cost(options: argparse.Namespace) -> None:
 
 
 def _add_doctor(verbs: argparse._SubParsersAction) -> None:
-    about = (
-        "check archives, data sets, weights, GPU, disk, packages; at scale paper try every row and project its costs"
-    )
+    about = "check packages, GPU, disk, data, weights and results, and show how to fix what is wrong"
     parser = verbs.add_parser("doctor", help=about, description=about[0].upper() + about[1:] + ".")
     parser.add_argument("--scale", help="a file of config/scales, without its ending; config.yaml's if absent")
     parser.add_argument("--rows", help="as `rows` of config/config.yaml, separated by commas")
     parser.add_argument("--mirror", help="as `mirror` of config/config.yaml")
-    parser.add_argument("--deep", action="store_true", help="compare every checksum (reads all data)")
-    parser.add_argument("--steps", type=int, help="training steps of each row to try (20 at scale paper, else 0)")
-    parser.add_argument(
-        "--seconds", type=float, default=60.0, help="for each row, after which no further step is begun"
-    )
+    parser.add_argument("--deep", action="store_true", help="compare every checksum, of large data too")
     parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the configuration")
     parser.set_defaults(command=_doctor)
 
@@ -68,7 +62,7 @@ def _doctor(options: argparse.Namespace) -> None:
 
     given = {"scale": options.scale, "rows": options.rows, "mirror": options.mirror}
     overrides = {key: value for key, value in given.items() if value is not None}
-    doctor(options.config, overrides, deep=options.deep, steps=options.steps, seconds=options.seconds)
+    doctor(options.config, overrides, deep=options.deep)
 
 
 def _add_track(verbs: argparse._SubParsersAction) -> None:

@@ -47,7 +47,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     segment.add_argument("--out", type=Path, help="folder for masks/ (default: that of the run and benchmark)")
     score = _add(verbs, _score, "score", "Score masks: J and F by the official protocol.", row=True)
     _add_masks(score)
-    score.add_argument("--jobs", type=int, help="processes (default: all cores)")
+    score.add_argument("--jobs", type=int, help="threads (default: all cores)")
     score.add_argument(
         "--official",
         action=BooleanOptionalAction,
@@ -298,7 +298,7 @@ def _claims(options: Namespace) -> None:
 def _render(options: Namespace) -> None:
     stamp = _settings(options, "render", "render")
     folders = (folder(stamp["scale"]) for folder in (paths.results, paths.runs, paths.data, paths.reports))
-    _entry("reporting.render", "render")(stamp, *folders)
+    _entry("reporting.site", "render")(stamp, *folders)
 
 
 def _require_data(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The benchmarks that a row is scored on. The workflow reads them at every start: no heavy imports here."""
+"""The benchmarks on which rows are scored. The workflow reads them at every start: no heavy imports here."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,15 @@ from hodor.errors import HodorError
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark.
+    """A split of a data set with the protocol of its scores.
 
-    id: name in the configuration and in folder names. dataset, split: what the readers of `hodor.data` are asked for.
-    title: name in tables. metric: the number that stands for it: J&F, the mean over objects, or G, the mean of J and F
-    over seen and unseen categories. frames: which frames a method sees and which of them are scored, in words. secret:
-    whether a server alone has the official truth (config/servers.yaml); generated editions have it all.
+    Attributes:
+        id: name in the configuration and in folder names.
+        dataset, split: arguments for the readers of `hodor.data`.
+        title: name in tables.
+        metric: headline score: J&F, the mean over objects; or G, the mean of J and F over seen and unseen categories.
+        frames: which frames a method sees and which of them are scored, for tables and pages.
+        secret: whether only a server (config/servers.yaml) has the official ground truth; generated editions have all.
     """
 
     id: str
@@ -25,7 +28,7 @@ class Benchmark:
     secret: bool = False
 
 
-_SIX = "6 frames a second seen; those that meta.json lists for an object scored, but for its first"
+_SIX = "6 frames a second seen; those that meta.json lists for an object scored, except its first"
 
 BENCHMARKS = {
     benchmark.id: benchmark
@@ -41,7 +44,7 @@ BENCHMARKS = {
 
 
 def get_benchmark(id: str) -> Benchmark:
-    """The benchmark of that id; HodorError names the known ids."""
+    """Return the benchmark of an id; HodorError lists the known ids."""
     try:
         return BENCHMARKS[id]
     except KeyError:
@@ -49,5 +52,5 @@ def get_benchmark(id: str) -> Benchmark:
 
 
 def is_secret(id: str, edition: str) -> bool:
-    """Whether a server has to score a benchmark of this edition of its data set."""
+    """Return whether a server has to score a benchmark of this edition of its data set."""
     return get_benchmark(id).secret and edition != "generated"

@@ -10,7 +10,7 @@ from hodor.config.methods import METHODS
 
 RECIPES: dict[str, int] = {
     # The generated archives.
-    "generate": 1,
+    "generate": 2,
     # Archives of one layout become a data set.
     "prepare/coco": 1,
     "prepare/davis": 1,

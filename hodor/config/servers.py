@@ -1,4 +1,4 @@
-"""Scores that a benchmark's server gave, typed into config/server_scores.yaml, and the servers of config/servers.yaml.
+"""Evaluation servers of the secret benchmarks (config/servers.yaml) and their answers (config/server_scores.yaml).
 
 The workflow reads both at every start: no heavy imports here.
 """
@@ -15,56 +15,75 @@ from hodor.config.reading import none_of, read_yaml, validate
 from hodor.errors import HodorError
 
 PENDING = "server: pending"
-"""What a cell says until its server's score is typed in."""
 
+# Servers round to one decimal or more: the largest difference, in points, of a mean from that of its rounded parts.
 _ROUNDING = 0.11
-"""Servers round to a decimal or more: a mean may differ so much (points) from that of its rounded parts."""
 
-_COLUMNS = {"J&F": ("J", "F"), "G": ("J_seen", "F_seen", "J_unseen", "F_unseen")}
+_PARTS = {"J&F": ("J", "F"), "G": ("J_seen", "F_seen", "J_unseen", "F_unseen")}
+
+
+def pending_text(closed: datetime.date | str | None = None) -> str:
+    """Return what a table shows for a benchmark without a server score.
+
+    Args:
+        closed: date (ISO text in a stamp) since which the server takes no submissions; None while it does.
+    """
+    return f"server closed since {closed}" if closed else PENDING
 
 
 class ServerScore(BaseModel):
-    """One answer of a server. Scores in points (0..100): J&F, J, F; or G, J_seen, F_seen, J_unseen, F_unseen."""
+    """One answer of a server: J&F, J, F; or G, J_seen, F_seen, J_unseen, F_unseen."""
 
     model_config = ConfigDict(extra="forbid")
 
-    scale: str = Field(description="of the run whose masks were sent")
+    scale: str = Field(description="scale of the run whose masks were sent")
     row: str
     seed: int = Field(0, ge=0)
     benchmark: Literal[tuple(id for id, benchmark in BENCHMARKS.items() if benchmark.secret)]
     submission: str = Field(
-        pattern="^[0-9a-f]{64}$", description="sha256 of the zip that was sent, as score.json names it"
+        pattern="^[0-9a-f]{64}$", description="sha256 of the zip that was sent, as score.json records it"
     )
-    date: datetime.date = Field(description="of the answer")
+    date: datetime.date = Field(description="date of the answer")
+    unit: Literal["points", "fraction"] = Field(
+        "points", description="points: 0..100; fraction: 0..1. A score of at most 1 needs it"
+    )
     scores: dict[str, float]
     note: str = ""
 
     @model_validator(mode="after")
     def _consistent(self) -> "ServerScore":
         metric = get_benchmark(self.benchmark).metric
-        parts = _COLUMNS[metric]
+        parts = _PARTS[metric]
         if metric not in self.scores:
-            raise ValueError(f"scores: {metric} is missing, the number of {self.benchmark}")
+            raise ValueError(f"scores: {metric} is missing, the score of {self.benchmark}")
+        top = 100 if self.unit == "points" else 1
         for name, value in self.scores.items():
             if name not in (metric, *parts):
                 raise ValueError(f"scores: {none_of(name, [metric, *parts])}")
-            if not 0 <= value <= 100:
-                raise ValueError(f"scores.{name}: {value} is not in 0..100 (points)")
+            if not 0 <= value <= top:
+                raise ValueError(f"scores.{name}: {value} is not in 0..{top} ({self.unit})")
+            # Some servers report 0.655 for 65.5: as points it would become a silently wrong 0.655 %.
+            if value <= 1 and "unit" not in self.model_fields_set:
+                raise ValueError(
+                    f"scores.{name}: {value} looks like a fraction; give points (65.5), or state `unit: fraction` "
+                    "or `unit: points`"
+                )
         given = [self.scores[name] for name in parts if name in self.scores]
         if given and len(given) < len(parts):
             raise ValueError(f"scores: give all of {', '.join(parts)}, or {metric} alone")
-        if given and abs(sum(given) / len(given) - self.scores[metric]) > _ROUNDING:
+        if given and abs(sum(given) / len(given) - self.scores[metric]) > _ROUNDING * top / 100:
             raise ValueError(f"scores: {metric} {self.scores[metric]} is not the mean of {', '.join(parts)}: {given}")
         return self
 
     @property
     def key(self) -> tuple[str, int, str]:
-        """Row, seed, benchmark."""
+        """Row, seed and benchmark."""
         return self.row, self.seed, self.benchmark
 
     def overall(self) -> dict[str, float]:
-        """The scores as the columns of global.csv, in 0..1; J and F of G are means over the two kinds of categories."""
-        values = {name: value / 100 for name, value in self.scores.items()}
+        """Return the scores as columns of global.csv (0..1); J and F of G are means over seen and unseen categories."""
+        top = 100 if self.unit == "points" else 1
+        values = {name: value / top for name, value in self.scores.items()}
         if get_benchmark(self.benchmark).metric == "J&F":
             return {f"{name}-Mean": value for name, value in values.items()}
         found = {"G": values["G"], "J&F-Mean": values["G"]}
@@ -91,15 +110,23 @@ class ServerScores(BaseModel):
 
 
 class Server(BaseModel):
-    """Where masks of a benchmark are sent."""
+    """The server that scores a benchmark."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
     address: str = Field(pattern="^https://")
-    form: str = Field(description="what the zip holds")
-    last_checked: datetime.date = Field(description="when the address was last looked up")
-    how: str = Field(description="what that look was")
+    form: str = Field(description="content of the zip")
+    last_checked: datetime.date = Field(description="date of the last check of the address")
+    how: str = Field(description="how the address was checked")
+    closed: datetime.date | None = Field(None, description="date since which it takes no submissions; null: it does")
+    source: str = Field("", description="where the closing was announced; needed with `closed`")
+
+    @model_validator(mode="after")
+    def _sourced(self) -> "Server":
+        if (self.closed is None) != (not self.source):
+            raise ValueError("closed and source: give both, or neither")
+        return self
 
 
 class Servers(BaseModel):
@@ -121,15 +148,21 @@ class Servers(BaseModel):
 
 
 def load_servers(folder: Path) -> dict[str, Server]:
-    """config/servers.yaml; HodorError names every fault."""
+    """Read config/servers.yaml; HodorError names every fault."""
     name = f"{folder.name}/servers.yaml"
     return validate(Servers, read_yaml(folder / "servers.yaml", name), name).servers
 
 
 def load_server_scores(folder: Path, scale: str, scales: Sequence[str]) -> tuple[ServerScore, ...]:
-    """The entries of config/server_scores.yaml for a scale; HodorError names every fault (rows: `hodor.stamps`).
+    """Read the entries of config/server_scores.yaml for a scale.
 
-    `scales`: those that there are. An entry for any other one would fill no cell, and nobody would know why.
+    Args:
+        folder: the configuration folder.
+        scale: whose entries are returned.
+        scales: the existing scales; an entry for any other scale would never fill a cell.
+
+    Raises:
+        HodorError: any fault in the file; `hodor.stamps` checks the rows.
     """
     name = f"{folder.name}/server_scores.yaml"
     entries = validate(ServerScores, read_yaml(folder / "server_scores.yaml", name), name).scores
@@ -140,20 +173,21 @@ def load_server_scores(folder: Path, scale: str, scales: Sequence[str]) -> tuple
 
 
 def server_overall(entry: dict[str, Any], submission: str, where: Path) -> dict[str, float]:
-    """What the server said of a submission, as columns of global.csv.
+    """Return a server's scores of a submission as columns of global.csv.
 
     Args:
         entry: a `ServerScore` as a dict (from a stamp).
-        submission: sha256 of the zip that was made. where: its score.json.
+        submission: sha256 of the present zip.
+        where: the score.json that records it.
 
     Raises:
-        HodorError: the score is of another zip.
+        HodorError: the score belongs to another zip.
     """
     found = ServerScore(**entry)
     if found.submission != submission:
         raise HodorError(
             f"config/server_scores.yaml: {found.row}, seed {found.seed}, {found.benchmark}: the score is of the zip "
-            f"{found.submission[:12]}..., the present one is {submission[:12]}... ({where}); send that and type in its "
+            f"{found.submission[:12]}..., the present one is {submission[:12]}... ({where}); send that and enter its "
             "score, or remove the entry"
         )
     return found.overall()

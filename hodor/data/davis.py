@@ -58,7 +58,7 @@ def sequences(root: Path, split: str) -> list[str]:
 def read_list(path: Path) -> list[str]:
     """The lines of a split's file; HodorError if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8").split("\n")
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file, so split {path.stem} is not there; fetch its archive") from None
     except (OSError, UnicodeDecodeError) as error:

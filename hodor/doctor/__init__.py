@@ -1,1 +1,1 @@
-"""The verb `doctor`: is everything in order on this machine, and what would each row take on it?"""
+"""The verbs `doctor` and `cost`: whether this machine and its files are in order, and what training takes."""

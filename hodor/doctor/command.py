@@ -1,77 +1,84 @@
-"""The verb `doctor`: one line a check, and an error if one of them found something wrong."""
+"""The verb `doctor`: one line per check, and an error if any finds something wrong."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hodor import paths
+from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config, load
-from hodor.doctor.data import check_archives, check_dataset, check_pack, needed_datasets
-from hodor.doctor.environment import check_disk, check_gpu, check_packages
-from hodor.doctor.findings import Finding, Findings
-from hodor.doctor.released import check_released
-from hodor.doctor.rows import count, require_positive, run_bytes, try_row
-from hodor.doctor.runs import check_run
-from hodor.doctor.space import needs
+from hodor.doctor.artefacts import check_dataset, check_pack, check_released, check_run
+from hodor.doctor.cost import archive_bytes, parameters, run_bytes
+from hodor.doctor.environment import Finding, check_disk, check_gpu, check_machine, check_packages
 from hodor.errors import HodorError
-from hodor.records import Records
-from hodor.stamps import Stamps
 
-STEPS = {"paper": 20}
-"""Scale -> training steps of each row that are tried if the command line does not say; 0 where none is named."""
+# Bytes of a packed picture, rather too large than too small: 720p video, and images of COCO's size.
+_PACKED = {True: 3 * 720 * 1280, False: 3 * 480 * 640}
+# Pictures of the splits that rows train on; others are smaller.
+_PICTURES = {"coco": 118_287, "youtube-vos": 94_404}
 
 
-def doctor(
-    config_folder: Path,
-    overrides: dict[str, Any],
-    folder: Path = Path(),
-    *,
-    deep: bool = False,
-    steps: int | None = None,
-    seconds: float = 60.0,
-) -> None:
-    """Prints what it finds, a line a check.
+def doctor(config_folder: Path, overrides: dict[str, Any], folder: Path = Path(), *, deep: bool = False) -> None:
+    """Print a line per check.
 
     Args:
-        config_folder: the folder `config`; the repository is the folder that holds it.
-        overrides: keys of config.yaml, as for the workflow (`scale`, `rows`).
-        folder: working directory, below which data and runs lie.
-        deep: compare every checksum.
-        steps: training steps of each row; None: as `STEPS` says.
-        seconds: for each row, after which no further step is begun.
+        config_folder: the folder `config` of the repository.
+        overrides: keys of config.yaml, as for the workflow (`scale`, `rows`, `mirror`).
+        folder: working directory of the workflow.
+        deep: compare every checksum of archives, data sets and packs, however large.
 
     Raises:
         HodorError: something is wrong (after all checks), or a fault in the configuration.
     """
-    config = load(config_folder, overrides)
-    steps = STEPS.get(config.scale.name, 0) if steps is None else steps
-    require_positive(steps=steps, seconds=seconds)
-    levels = [_show(finding) for finding in _all(config, config_folder, folder, deep, steps, seconds)]
+    config, levels = load(config_folder, overrides, folder), []
+    for finding in _findings(config, config_folder.resolve().parent, folder, deep):
+        print(finding, flush=True)
+        levels.append(finding.level)
     wrong = levels.count("wrong")
     print(f"{len(levels)} checks: {levels.count('ok')} ok, {levels.count('warning')} with a warning, {wrong} wrong")
     if wrong:
-        raise HodorError(f"{wrong} of {len(levels)} checks found something wrong: the lines above say what mends it")
+        raise HodorError(f"{wrong} of {len(levels)} checks found something wrong: the lines above show how to fix it")
 
 
-def _all(config: Config, config_folder: Path, folder: Path, deep: bool, steps: int, seconds: float) -> Findings:
-    stamps = Stamps(config, config_folder.resolve().parent)
-    records = Records(stamps, folder)
-    yield from check_packages(config_folder.resolve().parent)
-    yield from check_gpu(config.scale.device == "cuda")
+def needed_datasets(config: Config) -> list[str]:
+    """Return the data sets that the selected rows and the scale's benchmarks read, in the scale's order."""
+    wanted = {dataset for row in config.needed() for dataset in config.datasets(row)}
+    wanted |= {get_benchmark(benchmark).dataset for benchmark in config.scale.benchmarks}
+    return [dataset for dataset in config.scale.datasets if dataset in wanted]
+
+
+def needed_space(config: Config, folder: Path) -> tuple[dict[str, int], list[str]]:
+    """Return kind of file -> bytes still to be written below `folder`, and files of unknown size."""
+    scale, sizes, unknown = config.scale.name, dict.fromkeys(("archives", "data sets", "packs", "runs"), 0), []
     for dataset in needed_datasets(config):
-        yield from check_archives(config, folder, dataset, deep)
-        yield from check_dataset(config, folder, dataset, deep)
-    for id in config.packs(*config.needed()).values():
-        yield from check_pack(config, records, folder, id, deep)
+        if not (folder / paths.manifest(scale, dataset)).is_file():
+            known, without = archive_bytes(config, dataset)
+            there = (folder / paths.archives(scale, dataset)).glob("*")
+            sizes["archives"] += max(known - sum(path.stat().st_size for path in there), 0)
+            sizes["data sets"] += known  # images hardly compress: extracted they are about as large
+            unknown += without
+    for name, id in config.packs(*config.needed()).items():
+        if not (folder / paths.packed_manifest(scale, name)).is_file() and config.scale.edition == "official":
+            pictures = _PICTURES.get(id.dataset, 0)
+            sizes["packs"] += pictures * _PACKED[id.dataset.startswith("youtube")]
+            unknown += [] if pictures else [f"pack {name}"]
     for row in config.needed():
-        for seed in config.seeds:
-            yield from check_run(stamps, folder, row, seed)
+        left = sum(not (folder / paths.run(scale, row, seed) / "train.json").is_file() for seed in config.seeds_of(row))
+        if left:
+            sizes["runs"] += left * run_bytes(parameters(config, row), config.stage(row) is not None)
+    return sizes, unknown
+
+
+def _findings(config: Config, root: Path, folder: Path, deep: bool) -> Iterator[Finding]:
+    scale = config.scale.name
+    yield from check_packages(root)
+    yield from check_machine()
+    yield from check_gpu(config.scale.device == "cuda")
+    yield from check_disk(folder, *needed_space(config, folder))
+    for dataset in needed_datasets(config):
+        yield from check_dataset(config, folder, dataset, deep)
+    for name in config.packs(*config.needed()):
+        yield from check_pack(config, folder, name, deep)
     yield from check_released(config, folder)
-    counted = {row: count(config, row) for row in config.needed()}
-    sizes = {row: run_bytes(found, config.stage(row) is not None) for row, found in counted.items()}
-    yield from check_disk(folder, *needs(config, records, folder, sizes))
-    for row in config.needed() if steps else ():
-        yield from try_row(config, row, counted[row], folder, steps, seconds)
-
-
-def _show(finding: Finding) -> str:
-    print(finding.line(), flush=True)
-    return finding.level
+    for run in sorted((folder / paths.runs(scale)).glob("*/seed*")):
+        yield from check_run(run, folder / paths.results(scale) / "submissions")

@@ -1,17 +1,15 @@
-"""The verb `cost`: what training and segmenting each row takes, counted without training anything.
+"""The verb `cost`: what training and segmenting each row takes, counted without training.
 
 One training step runs on tensors without content (torch's meta device), so that its operations and what it keeps for
-the backward pass are counted for any size on any machine. A frame, where asked for, is segmented for real. Hours are
-operations divided by an assumed speed: an estimate to plan with, never a measurement.
+the backward pass are counted for any size on any machine. A frame, with `--frames`, is segmented for real. Hours are
+operations divided by an assumed speed: estimates for planning, not measurements.
 """
 
-import ast
 import csv
+import json
 import re
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +18,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from hodor.config.benchmarks import BENCHMARKS
-from hodor.config.datasets import read_table
+from hodor.config.benchmarks import get_benchmark
+from hodor.config.datasets import archives
 from hodor.config.inference import InferenceOptions
 from hodor.config.loading import Config, load
 from hodor.config.stages import StageOptions
@@ -30,37 +28,47 @@ from hodor.data.image_clips import clip_size
 from hodor.errors import HodorError
 from hodor.models.base import build_method, without_starting_weights
 
-# Speeds that trainings reach, in units of 10^12 operations a second (specification section 10: guesses from the
-# share of the peak that networks of this kind reach with TF32).
+# Speeds that trainings reach, in 10^12 operations a second (guesses from the share of the peak that networks of this
+# kind reach with TF32).
 GPUS = {"rtx3090": 12.0, "h200": 60.0}
-# Typical images: COCO for image stages, 720p videos for video stages; objects of a clip and of a video.
+# Typical sizes: COCO for image stages, 720p videos for video stages; objects of a clip and of a video.
 IMAGE_SIZE, VIDEO_SIZE, DAVIS_SIZE = (480, 640), (720, 1280), (480, 854)
 OBJECTS = 2
 GIB, GB, TERA = 2**30, 1e9, 1e12
-# `benchmarks/results/<MEASURED>_<machine>.csv`: what benchmarks/step_speed.py measured on a machine.
+# benchmarks/step_speed.py writes `benchmarks/results/<MEASURED>_<machine>.csv`.
 MEASURED = "step-speed"
 
 
-@dataclass(frozen=True)
-class StepCost:
-    """One clip of one training step: operations (2 for a multiply-add), bytes kept for the backward pass."""
+class StepCost(NamedTuple):
+    """One clip of one training step."""
 
     operations: int
+    """2 for a multiply-add."""
     kept_bytes: int
+    """Kept for the backward pass."""
+
+
+class Measured(NamedTuple):
+    """A measured training step of a row, its counted operations, and the file that records it."""
+
+    seconds: float
+    batch: int
+    tera: float
+    place: str
 
 
 def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None = None, *, frames: bool = False) -> str:
-    """A text table with a line for each selected row.
+    """Return a text table with a line for each selected row.
 
     Args:
         folder: the configuration's.
         overrides: keys of config.yaml, as for the workflow (`scale`, `rows`).
         gpu: a key of `GPUS`.
-        speed: 10^12 operations a second instead of the assumed one.
-        frames: whether one frame is segmented with each network too, which takes seconds for each.
+        speed: 10^12 operations a second instead of the assumed ones.
+        frames: whether to segment one frame with each network too, which takes seconds for each.
 
     Raises:
-        HodorError: a fault in the configuration, an unknown GPU, or a speed that is none.
+        HodorError: a fault in the configuration, an unknown GPU, or a speed that is not positive.
     """
     if gpu not in GPUS and speed is None:
         raise HodorError(f"--gpu {gpu}: known are {', '.join(GPUS)}; for another give its speed with --speed")
@@ -69,36 +77,27 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
     config = load(folder, overrides)
     speed = speed or GPUS[gpu]
     measured = read_measured(folder.resolve().parent / "benchmarks" / "results", config.scale.name, gpu)
-    lines = []
+    lines, counted = [], {}
     for row in config.needed():
         print(f"counting {row}", file=sys.stderr, flush=True)
-        lines.append(_line(config, row, speed, measured, frames=frames))
-    hours = sum(float(line["hours"]) for line in lines)
-    title = f"Scale {config.scale.name}: counted, not measured; hours assume {speed:g} TFLOP/s ({gpu})."
+        lines.append(_line(config, row, speed, measured, counted if frames else None))
+    places = sorted({entry.place for entry in measured.values()})
     notes = [
-        f"{hours:.0f} GPU hours for one seed of all rows above.",
-        "TFLOP/step: forward and backward of a whole batch. GPU GiB: weights, gradients, "
-        "optimiser and what the backward pass keeps of a whole batch (the step's own buffers come on top).",
-        "measured: hours by the seconds of a step that benchmarks/step_speed.py took on a machine with this GPU"
-        + (f": {', '.join(sorted({entry.place for entry in measured.values()}))}." if measured else "; there is none."),
+        f"{sum(float(line['hours']) for line in lines):.0f} GPU hours for one seed of all rows above.",
+        "TFLOP/step: forward and backward of a whole batch. GPU GiB: weights, gradients, optimiser and what the "
+        "backward pass keeps of a whole batch (the step's own buffers come on top).",
+        "measured: hours by the seconds of a step that benchmarks/step_speed.py measured on this GPU: "
+        f"{', '.join(places) or 'none'}.",
         "run GB: weights and two checkpoints."
         + (" GFLOP/frame: one frame of 480x854 with two objects, as on DAVIS." if frames else ""),
         *_data_notes(config),
     ]
+    title = f"Scale {config.scale.name}: counted, not measured; hours assume {speed:g} TFLOP/s ({gpu})."
     return "\n".join([title, "", *_table(lines), "", *notes])
 
 
-class Measured(NamedTuple):
-    """A training step of a row: seconds, clips, counted operations, and the file that says so."""
-
-    seconds: float
-    batch: int
-    tera: float
-    place: str
-
-
 def read_measured(folder: Path, scale: str, gpu: str) -> dict[str, Measured]:
-    """Row -> its tuned step, as measured on machines whose file names hold the GPU's name."""
+    """Return row -> its tuned step, as measured on machines whose file names contain the GPU's name."""
     found: dict[str, Measured] = {}
     plain = re.sub(r"[^a-z0-9]", "", gpu.lower())
     for path in sorted(folder.glob(f"{MEASURED}_*.csv")):
@@ -116,7 +115,7 @@ def read_measured(folder: Path, scale: str, gpu: str) -> dict[str, Measured]:
 
 
 def clip_of(stage: StageOptions, *, batch: int = 1, device: str = "meta") -> Clip:
-    """A clip of the size that the stage makes of a typical image or video; its content is undefined."""
+    """Return a clip of the size that the stage makes of a typical image or video; its content is undefined."""
     if stage.kind.startswith("static"):
         height = width = stage.crop
     else:
@@ -134,9 +133,9 @@ def clip_of(stage: StageOptions, *, batch: int = 1, device: str = "meta") -> Cli
 
 
 class Operations(TorchDispatchMode):
-    """Counts the operations of convolutions, matrix products and attention (2 for a multiply-add) in `total`.
+    """Count the operations of convolutions, matrix products and attention (2 for a multiply-add) in `total`.
 
-    (torch's own FlopCounterMode follows modules by their gradients and fails in inference mode.)
+    torch's own FlopCounterMode follows modules by their gradients and fails in inference mode.
     """
 
     def __init__(self) -> None:
@@ -157,7 +156,7 @@ class Operations(TorchDispatchMode):
 
 
 def step_cost(method: str, options: dict[str, Any], stage: StageOptions) -> StepCost:
-    """Forward and backward of one clip."""
+    """Count forward and backward of one clip."""
     built = build_method(method, without_starting_weights(options)).to("meta").train()
     kept: dict[int, torch.UntypedStorage] = {}
     own = {p.untyped_storage()._cdata for p in (*built.parameters(), *built.buffers())}
@@ -177,7 +176,7 @@ def step_cost(method: str, options: dict[str, Any], stage: StageOptions) -> Step
 
 
 def frame_operations(method: str, options: dict[str, Any], inference: InferenceOptions) -> int:
-    """Operations for the second frame of a video of DAVIS's size with two objects, by the layers that a GPU runs."""
+    """Count the second frame of a video of DAVIS's size with two objects, in the layers that a GPU runs."""
     built = build_method(method, without_starting_weights(options), inference).eval()
     frame = np.zeros((*DAVIS_SIZE, 3), np.uint8)
     masks = {i: np.zeros(DAVIS_SIZE, bool) for i in (1, 2)}
@@ -188,49 +187,60 @@ def frame_operations(method: str, options: dict[str, Any], inference: InferenceO
     return counter.total
 
 
-def _line(config: Config, row: str, speed: float, measured: dict[str, Measured], *, frames: bool) -> dict[str, str]:
-    entry, stage, options = config.rows[row], config.stage(row), config.options[row]
-    parameters = sum(p.numel() for p in build_method(entry.method, without_starting_weights(options)).parameters())
-    line = {
-        "row": row,
-        "params M": f"{parameters / 1e6:.2f}",
-        "steps": "0",
-        "TFLOP/step": "0",
-        "hours": "0",
-        "measured": "0",
-        "GPU GiB": "0",
-    }
-    state = 4 * parameters  # bytes of the weights in float32
+def parameters(config: Config, row: str) -> int:
+    """Count the parameters of a row's network."""
+    method = build_method(config.rows[row].method, without_starting_weights(config.options[row]))
+    return sum(parameter.numel() for parameter in method.parameters())
+
+
+def run_bytes(weights: int, trained: bool) -> int:
+    """Return the disk space of a run: `weights` in float32 and, of a training, two checkpoints with optimiser."""
+    return 4 * weights * (7 if trained else 1)
+
+
+def archive_bytes(config: Config, dataset: str) -> tuple[int, list[str]]:
+    """Return the known size of a data set's archives, and the archives of unknown size."""
+    listed = archives(config.folder / "datasets.csv", dataset, config.scale.edition)
+    unknown = [f"{dataset}/{entry['archive']}" for entry in listed if entry["size"] is None]
+    return sum(entry["size"] or 0 for entry in listed), unknown
+
+
+def _line(
+    config: Config, row: str, speed: float, measured: dict[str, Measured], counted: dict[str, int] | None
+) -> dict[str, str]:
+    """Return the cells of a row; `counted` (None: no frames) keeps counts for rows that differ in training alone."""
+    entry, stage, options, weights = config.rows[row], config.stage(row), config.options[row], parameters(config, row)
+    line = {"row": row, "params M": f"{weights / 1e6:.2f}"}
+    line |= dict.fromkeys(("steps", "TFLOP/step", "hours", "measured", "GPU GiB"), "0")
     if stage is not None:
         one = step_cost(entry.method, options, stage)
+        tera = one.operations * stage.batch / TERA
         line["steps"] = str(stage.steps)
-        line["TFLOP/step"] = f"{one.operations * stage.batch / TERA:.3g}"
-        line["hours"] = f"{one.operations * stage.batch * stage.steps / (speed * TERA) / 3600:.1f}"
-        line["measured"] = _measured_hours(measured.get(row), stage, one.operations * stage.batch / TERA)
-        line["GPU GiB"] = f"{(4 * state + one.kept_bytes * stage.batch) / GIB:.1f}"
-    line["run GB"] = f"{state * (7 if stage else 1) / GB:.2f}"
-    if not frames:
-        return line
-    settings = {config.inference(row, benchmark).model_dump_json() for benchmark in config.scale.benchmarks}
-    counts = [_frame(entry.method, repr(options), text) for text in sorted(settings)]
-    line["GFLOP/frame"] = " ".join(dict.fromkeys(f"{count / 1e9:.3g}" for count in counts))  # benchmarks may differ
+        line["TFLOP/step"] = f"{tera:.3g}"
+        line["hours"] = f"{tera * stage.steps / speed / 3600:.1f}"
+        line["measured"] = _measured_hours(measured.get(row), stage, tera)
+        line["GPU GiB"] = f"{(16 * weights + one.kept_bytes * stage.batch) / GIB:.1f}"
+    line["run GB"] = f"{run_bytes(weights, stage is not None) / GB:.2f}"
+    if counted is not None:
+        found = {}
+        for benchmark in config.scale.benchmarks:  # their settings may differ
+            inference = config.inference(row, benchmark)
+            key = json.dumps([entry.method, options, inference.model_dump(mode="json")])
+            if key not in counted:
+                counted[key] = frame_operations(entry.method, options, inference)
+            found[key] = f"{counted[key] / 1e9:.3g}"
+        line["GFLOP/frame"] = " ".join(dict.fromkeys(found.values()))
     return line
 
 
 def _measured_hours(entry: Measured | None, stage: StageOptions, tera: float) -> str:
-    """Hours of a training by the seconds of its step; a step of another size or network is none of its own."""
+    """Return the hours of a training by its measured step, unless that has another size or network."""
     if entry is None or entry.batch != stage.batch or abs(entry.tera / tera - 1) > 0.01:
         return "not measured"
     return f"{entry.seconds * stage.steps / 3600:.1f}"
 
 
-@cache
-def _frame(method: str, options: str, inference: str) -> int:
-    """`frame_operations` by text, so that rows which differ in their training alone are counted once."""
-    return frame_operations(method, ast.literal_eval(options), InferenceOptions.model_validate_json(inference))
-
-
-def _table(lines: list[dict[str, str]]) -> Iterable[str]:
+def _table(lines: list[dict[str, str]]) -> Iterator[str]:
     columns = list(lines[0])
     widths = {c: max(len(c), *(len(line[c]) for line in lines)) for c in columns}
     for line in [{c: c for c in columns}, *lines]:
@@ -238,18 +248,12 @@ def _table(lines: list[dict[str, str]]) -> Iterable[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _data_notes(config: Config) -> Iterable[str]:
-    """Disk for the data sets that the rows need, as far as the sizes of their archives are known."""
-    if config.scale.edition == "generated":
-        return
-    rows = [s for s in read_table(config.folder / "datasets.csv") if s.edition == config.scale.edition]
+def _data_notes(config: Config) -> Iterator[str]:
+    """Report the disk space of the data sets that the rows need, as far as the sizes of their archives are known."""
     needed = {dataset for row in config.needed() for dataset in config.datasets(row)}
-    needed |= {BENCHMARKS[benchmark].dataset for benchmark in config.scale.benchmarks}
-    for dataset in config.scale.datasets:
-        if dataset not in needed:
-            continue
-        sizes = [source.size for source in rows if source.dataset == dataset]
-        known, unknown = sum(size for size in sizes if size), sum(size is None for size in sizes)
-        told = [f"archives of {known / GB:.1f} GB"] if known else []
-        told += [f"{unknown} archive{'s' * (unknown != 1)} of unknown size"] if unknown else []
-        yield f"data {dataset}: {' and '.join(told)}; extracted about as much again."
+    needed |= {get_benchmark(benchmark).dataset for benchmark in config.scale.benchmarks}
+    for dataset in (name for name in config.scale.datasets if name in needed and config.scale.edition != "generated"):
+        known, unknown = archive_bytes(config, dataset)
+        parts = [f"archives of {known / GB:.1f} GB"] if known else []
+        parts += [f"{len(unknown)} archive{'s' * (len(unknown) != 1)} of unknown size"] if unknown else []
+        yield f"data {dataset}: {' and '.join(parts)}; extracted about as much again."

@@ -2,27 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from html import escape
 
 _TYPES = {"conference-paper": "inproceedings", "article": "article", "software": "software"}
 
 
-def citation_html(citation: Mapping) -> str:
-    """The paper, what it builds on and this software.
-
-    Args:
-        citation: the content of CITATION.cff (Citation File Format 1.2).
-    """
-    works = [citation.get("preferred-citation"), citation, *citation.get("references", [])]
-    works = [work for work in works if work]
-    sentences = "".join(f"<li>{escape(sentence(work))}</li>" for work in works)
-    entries = "\n\n".join(bibtex(work) for work in works)
-    message = f"<p>{escape(citation['message'])}</p>" if citation.get("message") else ""
-    return f"{message}<ul>{sentences}</ul><details><summary>BibTeX</summary><pre>{escape(entries)}</pre></details>"
-
-
 def sentence(work: Mapping) -> str:
-    """A work as a line of a list of references."""
+    """A work of CITATION.cff (Citation File Format 1.2) as a line of a list of references."""
     authors = [_name(author, " ") for author in work.get("authors", [])]
     parts = [", ".join(authors), work.get("title", ""), _venue(work), str(work.get("year", "") or "")]
     if work.get("type") == "software":

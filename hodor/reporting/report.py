@@ -1,21 +1,86 @@
-"""What a report page shows, read from the tables and from the runs that the tables name."""
+"""The results of one scale for its pages, and which sequences and objects they show: chosen by rule, never by eye.
 
-import csv
+Masks are of DAVIS-2017 val and of the first seed of a row; scores of rows are means over seeds.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
-from statistics import fmean
+
+import numpy as np
+import pandas as pd
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.data.davis import load_davis
 from hodor.data.video import Video
 from hodor.errors import HodorError
-from hodor.reporting.readable import Line, benchmark_title
-from hodor.reporting.runs import Run, read_run, run_folder
-from hodor.reporting.words import provenance_lines
+from hodor.reporting.formats import benchmark_title
+from hodor.reporting.runs import Prediction, Run, provenance, read_run, run_folder
 
 STRIPS = "davis2017-val"
-"""The benchmark whose masks are shown: its truth is public, and every scale has it."""
+"""The benchmark whose masks are shown: its ground truth is public, and every scale has it."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A row of a table with its runs, one for each seed; none where it was not run."""
+
+    row: str
+    label: str
+    data: str
+    attention: str | None
+    note: str
+    runs: list[Run]
+
+    @property
+    def shown(self) -> Prediction | None:
+        """The masks of the first seed; None where it was not scored."""
+        return self.runs[0].predictions.get(STRIPS) if self.runs else None
+
+    def masks(self, video: Video) -> Path:
+        return self.shown.folder / "masks" / video.name
+
+    def objects(self) -> pd.Series:
+        """ "<sequence>_<object>" -> J&F in points, the mean over seeds."""
+        return pd.concat([run.predictions[STRIPS].object_scores() for run in self.runs], axis=1).mean(axis=1)
+
+    def region(self, sequence: str) -> dict[tuple[int, str], float]:
+        """(object, frame) -> J in 0..1 of a sequence; the first and the last frame are not scored."""
+        frames = self.shown.frames()
+        frames = frames[frames["sequence"] == sequence]
+        return dict(zip(zip(frames["object"].map(int), frames["frame"]), frames["J"], strict=True))
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A sequence with the systems whose masks of it are shown. why: The rule that chose it."""
+
+    why: str
+    video: Video
+    systems: list[System]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Row -> J&F in points on the sequence."""
+        return {system.row: system.shown.sequence_scores()[self.video.name] for system in self.systems}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An object that one system follows and another loses. frame: Where their J differs most, by `gap` (0..1).
+
+    scores: Row -> J&F in points on the object.
+    """
+
+    video: Video
+    object_id: int
+    better: System
+    worse: System
+    scores: dict[str, float]
+    frame: str
+    gap: float
 
 
 @dataclass(frozen=True)
@@ -26,26 +91,43 @@ class Report:
     runs: Path
     data: Path
 
-    def table(self, name: str) -> list[Line]:
-        """The lines of a CSV: "<table>_table" or "costs"; HodorError if absent."""
+    def table(self, name: str) -> pd.DataFrame:
+        """The lines of a CSV as text ("<table>_table", "costs", "released_weights"); HodorError if absent."""
         path = Path(self.results) / f"{name}.csv"
         try:
-            with open(path, encoding="utf-8", newline="") as file:
-                return list(csv.DictReader(file))
+            return pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
         except FileNotFoundError:
             raise HodorError(f"{path}: no such file; the step tabulate writes it: run that first") from None
+        except ValueError as error:
+            raise HodorError(f"{path}: cannot be read ({error}); delete it and run the workflow again") from None
+
+    def released(self) -> pd.DataFrame:
+        """The lines of released_weights.csv; none where there is no such file."""
+        if not (Path(self.results) / "released_weights.csv").is_file():
+            return pd.DataFrame(columns=["row", "benchmark", "released_J&F"])
+        return self.table("released_weights")
 
     @cached_property
-    def ablation(self) -> list[Line]:
-        return self.table("ablation_table")
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The three tables of scores."""
+        return {table: self.table(f"{table}_table") for table in ("ablation", "comparison", "extended")}
 
     @cached_property
-    def comparison(self) -> list[Line]:
-        return self.table("comparison_table")
+    def systems(self) -> dict[str, list[System]]:
+        """Table -> its rows, each once, in order."""
+        known: dict[str, System] = {}
+        for lines in self.tables.values():
+            for line in lines.drop_duplicates("row").to_dict("records"):
+                if line["row"] not in known:
+                    runs = [read_run(run_folder(self.runs, line["row"], int(seed))) for seed in line["seeds"].split()]
+                    about = (line["row"], line["label"], line["training_data"], line["attention"] or None, line["note"])
+                    known[line["row"]] = System(*about, runs)
+        return {table: [known[row] for row in lines["row"].unique()] for table, lines in self.tables.items()}
 
-    @cached_property
-    def extended(self) -> list[Line]:
-        return self.table("extended_table")
+    def all_systems(self) -> list[System]:
+        """The rows of all tables that were run, each once, in the order of the tables."""
+        found = {system.row: system for systems in self.systems.values() for system in systems if system.runs}
+        return list(found.values())
 
     @cached_property
     def videos(self) -> dict[str, Video]:
@@ -53,107 +135,119 @@ class Report:
         benchmark = get_benchmark(STRIPS)
         return {video.name: video for video in load_davis(Path(self.data) / benchmark.dataset, benchmark.split)}
 
-    def runs_of(self, line: Line) -> list[Run]:
-        """The runs behind a line of a table, one for each seed; empty for a row that was not run."""
-        folders = [run_folder(self.runs, line["row"], int(seed)) for seed in line["seeds"].split()]
-        return [self._run(folder) for folder in folders]
+    def provenance(self, rows: Iterable[str] | None = None) -> dict[str, str]:
+        """Origin of the numbers of some rows, or of all: `hodor.reporting.runs.provenance`, and the data."""
+        systems = self.all_systems() if rows is None else [s for s in self.all_systems() if s.row in set(rows)]
+        runs = [run for system in systems for run in system.runs]
+        scored = {(b, str(p.score.get("truth"))[:12]) for run in runs for b, p in run.predictions.items()}
+        data = [f"{benchmark_title(b)} ({b}, manifest sha256 {digest})" for b, digest in sorted(scored)]
+        trained = dict.fromkeys(system.data for system in systems)
+        return provenance(runs, sorted({run.seed for run in runs})) | {
+            "data": "; ".join(data) or "nothing was scored",
+            "trained on": "; ".join(trained) or "nothing was trained",
+        }
 
-    def all_runs(self) -> list[Run]:
-        """The runs behind all tables, each once, in the order of the tables."""
-        lines = [*self.ablation, *self.comparison, *self.extended]
-        runs = [run for line in lines for run in self.runs_of(line)]
-        return list({run.folder: run for run in runs}.values())
+    def notes(self, table: str) -> str:
+        """The remarks that accompany these rows wherever they are shown; empty where there are none."""
+        return "; ".join(f"{system.row}: {system.note}" for system in self.systems[table] if system.note)
 
-    def provenance(self) -> list[tuple[str, str]]:
-        """(what, value) pairs: seeds, commit, machine, versions, metric, data scored on and trained on."""
-        runs = self.all_runs()
-        pairs = provenance_lines(runs, sorted({run.seed for run in runs}))
-        truths = {(b, str(p.score.get("truth"))[:12]) for run in runs for b, p in run.predictions.items()}
-        scored = [f"{benchmark_title(b)} ({b}, manifest sha256 {digest})" for b, digest in sorted(truths)]
-        lines = [*self.ablation, *self.comparison, *self.extended]
-        trained = dict.fromkeys(line["training_data"] for line in lines if line["seeds"])
-        return [
-            *pairs,
-            ("data", "; ".join(scored) or "nothing was scored"),
-            ("trained on", "; ".join(trained) or "nothing was trained"),
-        ]
-
-    def costs(self, lines: list[Line]) -> list[Line]:
-        """The lines of costs.csv of the rows of a table."""
-        rows = {line["row"] for line in lines}
-        return [line for line in self.table("costs") if line["row"] in rows]
-
-    def notes(self, lines: list[Line]) -> str:
-        """What is to be said wherever these rows are shown, as text; empty where there is nothing."""
-        return "; ".join(f"{line['row']}: {line['note']}" for line in self.once(lines) if line["note"])
-
-    def curves(self, lines: list[Line]) -> dict[str, list[tuple[str, str | None, Run]]]:
-        """Training set -> (row, attention, run) of the rows of a table."""
-        groups: dict[str, list[tuple[str, str | None, Run]]] = {}
-        for line in self.once(lines):
-            entries = [(line["row"], line["attention"] or None, run) for run in self.runs_of(line)]
-            groups.setdefault(line["training_data"], []).extend(entries)
+    def groups(self, table: str) -> dict[str, list[System]]:
+        """Training data -> the rows of a table that were run."""
+        groups: dict[str, list[System]] = {}
+        for system in self.systems[table]:
+            if system.runs:
+                groups.setdefault(system.data, []).append(system)
         return groups
 
-    def soft_runs(self) -> list[tuple[str, Run]]:
-        """(row, run) of the rows with soft masking in the ablation table, the first seed of each."""
-        lines = [line for line in self.once(self.ablation) if line["attention"] == "soft"]
-        return [(line["row"], self.runs_of(line)[0]) for line in lines if line["seeds"]]
+    def scored_groups(self, table: str) -> dict[str, list[System]]:
+        """The same, of rows whose masks can be shown."""
+        groups = {data: [system for system in of if system.shown] for data, of in self.groups(table).items()}
+        return {data: of for data, of in groups.items() if of}
 
-    def strips(self, lines: list[Line]) -> list[tuple[str, Video, dict[str, Path], dict[str, float]]]:
-        """Sequences chosen by rule: (why, video, row -> folder of its masks, row -> J&F in points).
+    def soft_runs(self) -> dict[str, Run]:
+        """Row -> first run, of the rows with soft masking in the ablation table."""
+        return {s.row: s.runs[0] for s in self.systems["ablation"] if s.attention == "soft" and s.runs}
 
-        The sequence of DAVIS-2017 val with the median score, neither the best nor the worst; and the one on which
-        the rows differ most. The rows are those of these lines (of the extended table where none of them was run),
-        the first seed of each.
+    def strips(self, table: str) -> list[Strip]:
+        """The sequence with the median score, neither the best nor the worst; and where the rows differ most.
+
+        The rows are those of the table (of the extended table where none of them was run).
         """
-        benchmark = get_benchmark(STRIPS)
-        runs = {}
-        for line in [line for line in lines if line["seeds"]] or [line for line in self.extended if line["seeds"]]:
-            run = self.runs_of(line)[0]
-            if benchmark.id in run.predictions:
-                runs[line["row"]] = run
-        if not runs:
+        of = [s for s in self.systems[table] if s.runs] or [s for s in self.systems["extended"] if s.runs]
+        of = [system for system in of if system.shown]
+        if not of:
             return []
-        scores = {row: sequence_scores(run, benchmark.id) for row, run in runs.items()}
-        videos = self.videos
-        ranked = sorted(videos, key=lambda name: (fmean(of[name] for of in scores.values()), name))
-        median = ranked[(len(ranked) - 1) // 2]
+        scores = pd.DataFrame({system.row: system.shown.sequence_scores() for system in of}).loc[list(self.videos)]
+        chosen = {median(scores.mean(axis=1)): "the sequence of median score"}
+        if len(of) > 1:
+            spread = scores.max(axis=1) - scores.min(axis=1)
+            chosen.setdefault(spread.idxmax(), "the sequence on which the rows differ most")
+        return [Strip(why, self.videos[name], of) for name, why in chosen.items()]
 
-        def spread(name: str) -> float:
-            return max(of[name] for of in scores.values()) - min(of[name] for of in scores.values())
+    def soft_against(self) -> list[tuple[str, System, System]]:
+        """(training data, a row without soft masking, a row with it), none before hard."""
+        pairs = []
+        for data, systems in self.scored_groups("ablation").items():
+            of = {system.attention: system for system in systems}
+            pairs += [(data, of[other], of["soft"]) for other in ("none", "hard") if other in of and "soft" in of]
+        return pairs
 
-        chosen = {median: "the sequence of median score"}
-        if len(runs) > 1:
-            chosen.setdefault(max(videos, key=spread), "the sequence on which the rows differ most")
-        return [
-            (
-                why,
-                videos[name],
-                {row: run.predictions[benchmark.id].folder / "masks" / name for row, run in runs.items()},
-                {row: of[name] for row, of in scores.items()},
-            )
-            for name, why in chosen.items()
-        ]
+    def failures(self, table: str = "ablation", count: int = 3) -> list[Failure]:
+        """The objects on which two rows of the same training data differ most, each of another sequence, widest first."""
+        found: list[tuple[float, str, str, str]] = []
+        systems: dict[str, System] = {}
+        for group in self.scored_groups(table).values():
+            systems |= {system.row: system for system in group}
+            for pair in combinations(group, 2):
+                ours, theirs = (system.shown.object_scores() for system in pair)
+                for name, difference in (ours - theirs).items():
+                    better, worse = pair if difference >= 0 else pair[::-1]
+                    found.append((-abs(difference), name, better.row, worse.row))
+        chosen: dict[str, Failure] = {}
+        for difference, name, better, worse in sorted(found):
+            sequence, _, object_id = name.rpartition("_")
+            if difference < 0 and sequence not in chosen:
+                chosen[sequence] = _failure(self.videos[sequence], int(object_id), systems[better], systems[worse])
+            if len(chosen) == count:
+                break
+        return list(chosen.values())
 
-    def _run(self, folder: Path) -> Run:
-        if folder not in self._read:
-            self._read[folder] = read_run(folder)
-        return self._read[folder]
-
-    @cached_property
-    def _read(self) -> dict[Path, Run]:
-        return {}
-
-    @staticmethod
-    def once(lines: list[Line]) -> list[Line]:
-        """Each row once, where a table has a line for each benchmark."""
-        return list({line["row"]: line for line in reversed(lines)}.values())[::-1]
+    def most_absent(self) -> tuple[Video, dict[int, list[bool]]] | None:
+        """The sequence whose objects are out of sight in most frames, and their presence; the first of equals."""
+        seen = {name: presence(video) for name, video in self.videos.items()}
+        if not seen:
+            return None
+        name = min(seen, key=lambda name: (-sum(shown.count(False) for shown in seen[name].values()), name))
+        return self.videos[name], seen[name]
 
 
-def sequence_scores(run: Run, benchmark: str) -> dict[str, float]:
-    """J&F of each sequence in points: the mean over its objects."""
-    objects: dict[str, list[float]] = {}
-    for name, scores in run.predictions[benchmark].objects.items():
-        objects.setdefault(name.rpartition("_")[0], []).append(50 * (scores["J-Mean"] + scores["F-Mean"]))
-    return {name: fmean(values) for name, values in objects.items()}
+def median(scores: pd.Series) -> str:
+    """The name with the median score, the lower of two."""
+    ranked = sorted(scores.index, key=lambda name: (scores[name], name))
+    return ranked[(len(ranked) - 1) // 2]
+
+
+def presence(video: Video) -> dict[int, list[bool]]:
+    """Object -> whether the ground truth shows it, for each frame; the objects that the first frame shows."""
+    found: dict[int, list[bool]] = {k: [] for k, first in video.first_seen.items() if first == video.frames[0]}
+    for frame in video.frames:
+        shown = np.bincount(video.labels(frame).ravel(), minlength=256) > 0
+        for k, seen in found.items():
+            seen.append(bool(shown[k]))
+    return found
+
+
+def largest_object(video: Video) -> int | None:
+    """The object with the largest mask on the first frame; None where that shows no object."""
+    first = video.labels(video.frames[0])
+    areas = {k: int(np.count_nonzero(first == k)) for k, frame in video.first_seen.items() if frame == video.frames[0]}
+    return max(areas, key=lambda k: (areas[k], -k)) if areas else None
+
+
+def _failure(video: Video, object_id: int, better: System, worse: System) -> Failure:
+    ours, theirs = (system.region(video.name) for system in (better, worse))
+    gaps = {frame: ours[k, frame] - theirs[k, frame] for k, frame in ours if k == object_id}
+    frame = max(gaps, key=gaps.get)
+    name = f"{video.name}_{object_id}"
+    scores = {system.row: system.shown.object_scores()[name] for system in (better, worse)}
+    return Failure(video, object_id, better, worse, scores, frame, gaps[frame])

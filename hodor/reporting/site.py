@@ -1,128 +1,239 @@
-"""Style and script of the report pages: readable on a phone and on paper; tables sort. Nothing is loaded from elsewhere."""
+"""The verb `render`: tables and runs in, the report pages out."""
 
-STYLE = """
-:root { color-scheme: light; --line: #d5d9de; --soft: #f5f7f9; --ink: #1c2126; --blue: #0060a0; --warn: #fff4d6;
-  --grey: #4a535c; }
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; scroll-padding-top: 0.75rem; }
-body { margin: 0 auto; max-width: 70rem; padding: 1rem 1.25rem 4rem; color: var(--ink); background: #fff;
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 1rem 0 0.25rem; }
-h2 { font-size: 1.3rem; margin: 2.6rem 0 0.5rem; padding-top: 0.4rem; border-top: 1px solid var(--line); }
-h3 { font-size: 1.05rem; margin: 1.4rem 0 0.3rem; }
-a { color: var(--blue); }
-.scale { margin: 1rem 0; padding: 0.8rem 1rem; border-left: 6px solid #e69f00; background: var(--warn);
-  font-size: 1.05rem; font-weight: 600; }
-.facts { margin: 1rem 0; padding: 0.7rem 1rem; background: var(--soft); border-radius: 6px; font-size: 0.95rem; }
-.facts dl { margin: 0; }
-.note, figcaption { color: var(--grey); font-size: 0.92rem; }
-nav ul { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; margin: 0.6rem 0; padding: 0; list-style: none; }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; margin: 0.75rem 0; font-size: 0.93rem; }
-th, td { padding: 0.4rem 0.6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid var(--ink); vertical-align: bottom; }
-li, p, figcaption { overflow-wrap: anywhere; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th.number { white-space: normal; }
-.whole { white-space: nowrap; }
-th button { all: unset; cursor: pointer; font-weight: 600; }
-th button:hover { color: var(--blue); }
-th button:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
-th[aria-sort] button { color: var(--blue); }
-th[aria-sort=ascending] button::after { content: " \\25B2"; font-size: 0.7em; }
-th[aria-sort=descending] button::after { content: " \\25BC"; font-size: 0.7em; }
-label.sort { display: none; color: var(--grey); font-size: 0.92rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.25rem 1rem; }
-dt { font-weight: 600; }
-dd { margin: 0; overflow-wrap: anywhere; }
-figure { margin: 1.2rem 0 1.8rem; }
-figure.wide .picture { overflow-x: auto; }
-img { max-width: 100%; height: auto; display: block; }
-figcaption { margin-top: 0.4rem; }
-pre, code { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: 0.82rem; overflow-wrap: anywhere; }
-pre { background: var(--soft); padding: 0.7rem; overflow-x: auto; white-space: pre-wrap; }
-details { margin: 0.35rem 0; }
-summary { cursor: pointer; }
-details.code > summary { color: var(--grey); font-size: 0.85rem; }
-.claims { list-style: none; margin: 1rem 0; padding: 0; display: grid; gap: 0.7rem; }
-.claims li { border: 1px solid var(--line); border-left: 6px solid #888888; border-radius: 6px; padding: 0.6rem 0.9rem; }
-.claims p { margin: 0.15rem 0; }
-.claims .verdict { font-weight: 700; }
-.claims .claim { font-size: 1.02rem; }
-.claims li.supported { border-left-color: #0072b2; }
-.claims li.contradicted { border-left-color: #d55e00; }
-.claims li.on-par, .claims li.undecided { border-left-color: #e69f00; }
-@media screen and (max-width: 44rem) {
-  body { padding: 0.5rem 0.8rem 3rem; }
-  h1 { font-size: 1.35rem; }
-  .table table, .table tbody, .table tr, .table td { display: block; width: 100%; }
-  .table thead { display: none; }
-  .table tr { border: 1px solid var(--line); border-radius: 6px; margin: 0.6rem 0; padding: 0.3rem 0.6rem; }
-  .table td, .table td.number { display: flex; justify-content: space-between; gap: 1rem; text-align: right; border: 0;
-    padding: 0.15rem 0; white-space: normal; }
-  .table td::before { content: attr(data-label); font-weight: 600; text-align: left; flex: 0 0 auto; max-width: 50%; }
-  .table td.absent { display: none; }
-  /* The first cell names the row: it is the head of the card. */
-  .table td:first-child:not(.number) { display: block; text-align: left; font-weight: 700; }
-  .table td:first-child:not(.number)::before { content: none; }
-  label.sort { display: block; }
-  dl { grid-template-columns: 1fr; }
-  dt { margin-top: 0.4rem; }
-  /* A figure of many panels would be too small to read: it keeps a width and is moved under a finger. */
-  figure.wide img { max-width: none; width: 46rem; }
-}
-@media print {
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  nav, details.code, label.sort { display: none; }
-  th button::after { content: none !important; }
-  .scale { border: 2px solid #000; background: none; }
-  .facts { border: 1px solid #000; background: none; }
-  a { color: inherit; text-decoration: none; }
-  .table { overflow: visible; }
-  table { font-size: 8.5pt; }
-  tr, figure, .claims li { break-inside: avoid; }
-  thead { display: table-header-group; }
-  h2, h3 { break-after: avoid; }
-  img { max-height: 20cm; width: auto; }
-}
-"""
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
 
-# Sorts the rows of a table by the column whose head is pressed, or, where heads are hidden, by the one chosen from a
-# list. Numbers by the first number of the cell; what is no number ("not run", a dash) comes last either way.
-SCRIPT = """
-for (const table of document.querySelectorAll(".table table")) {
-  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
-  if (body.rows.length < 2) continue;
-  const initial = [...body.rows];
-  const number = text => { const found = text.replace(/,/g, "").match(/^[-\\u2212+]?\\d+(\\.\\d+)?/);
-    return found ? parseFloat(found[0].replace("\\u2212", "-")) : null; };
-  const sort = (column, descending) => {
-    const numeric = heads[column].classList.contains("number");
-    const key = row => { const text = row.cells[column].textContent.trim();
-      return numeric ? number(text) : text === "\\u2013" ? null : text.toLowerCase(); };
-    const rows = initial.map(row => [key(row), row]);
-    rows.sort(([a], [b]) => a === null || b === null ? (a === null) - (b === null) :
-      (descending ? -1 : 1) * (numeric ? a - b : a < b ? -1 : a > b ? 1 : 0));
-    body.append(...rows.map(([, row]) => row));
-    heads.forEach(head => head.removeAttribute("aria-sort"));
-    heads[column].setAttribute("aria-sort", descending ? "descending" : "ascending");
-  };
-  const label = document.createElement("label"), select = document.createElement("select");
-  label.className = "sort";
-  label.append("sort by ", select);
-  select.append(new Option("the table's own order", ""));
-  heads.forEach((head, column) => {
-    const button = document.createElement("button"), numeric = head.classList.contains("number");
-    button.type = "button";
-    button.append(...head.childNodes);
-    head.append(button);
-    // Numbers from the largest, words from A; pressed again, the other way round.
-    button.addEventListener("click", () => sort(column, (head.getAttribute("aria-sort") || "none") === "none" ? numeric :
-      head.getAttribute("aria-sort") === "ascending"));
-    select.append(new Option(button.textContent, column));
-  });
-  select.addEventListener("change", () => select.value === "" ? body.append(...initial) :
-    sort(+select.value, heads[select.value].classList.contains("number")));
-  table.before(label);
+import nbformat
+import pandas as pd
+from markupsafe import Markup
+
+from hodor.provenance import read_json
+from hodor.reporting import figures, notebooks
+from hodor.reporting.citation import bibtex, sentence
+from hodor.reporting.claims import read_claims
+from hodor.reporting.formats import MISSING, NOT_RUN, TITLES, benchmark_title, footnote, points, scale_statement
+from hodor.reporting.fragments import address, claims_html, costs_html, grid_html, inline, overview, page, scores_html
+from hodor.reporting.gallery import Shown, all_figures, run_curves
+from hodor.reporting.report import STRIPS, Report, System, median
+from hodor.reporting.runs import Run, machine_line
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "workflow" / "notebooks"
+TITLE = "Differentiable soft-masked attention: reference reproduction"
+# Text notebook -> what its page shows.
+PAGES = {
+    "ablation": "table, curves, alphas, frames",
+    "comparison": "table, curves, frames, speed, memory",
+    "qualitative": "masks, failures, vanishing objects, attention",
 }
-"""
+# Figures shown by their table, not among the others.
+_BY_TABLE = {"intervals_ablation": "ablation", "intervals_comparison": "comparison", "costs": "costs"}
+_RELEASED = {"label": "checkpoint", "row": "compared with", "benchmark": "benchmark", "released_J&F": "J&F"}
+_RELEASED |= {"released_J": "J", "released_F": "F", "status": "status", "note": "note"}
+
+
+def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> None:
+    """Write the site of a scale to `out`; the same inputs give the same bytes.
+
+    index.html, {ablation,comparison,qualitative}.{ipynb,html}, figures/<name>.{pdf,png}, runs/<row>-seed<k>.html. The
+    pages are self-contained: they load nothing from outside, link only to each other, and may be copied together
+    elsewhere. Nothing is written before everything was made.
+
+    Args:
+        stamp: Its settings hold "scale", "title", "caption" and "citation" (the content of CITATION.cff).
+        results: Folder of the scale's tables; claims.json and released_weights.csv are optional.
+        runs: Folder of the scale's runs.
+        data: Folder of the scale's data sets.
+        out: Folder for the pages.
+
+    Raises:
+        HodorError: A table, a run, a mask or a frame is missing or broken.
+    """
+    settings, out = stamp["settings"], Path(out)
+    report = Report(Path(results), Path(runs), Path(data))
+    # The tables first: what is missing for them shows within a second.
+    context = index_context(settings, report)
+    files: dict[str, bytes] = {}
+    shown: dict[str, list[Shown]] = {id: [] for id in context["sections"]}
+    for figure in all_figures(report, settings["scale"]):
+        shown[_BY_TABLE.get(figure.name, "figures")].append(figure)
+        for format in ("pdf", "png"):
+            files[f"figures/{figure.name}.{format}"] = figures.figure_bytes(figure.figure, format)
+    for system in report.all_systems():
+        for run in system.runs:
+            files[address(run)] = run_page(settings, report, system, run).encode()
+    folders = {"results": results, "runs": runs, "data": data}
+    parameters = {key: settings[key] for key in ("scale", "title", "caption")}
+    parameters |= {name: Path(folder).as_posix() for name, folder in folders.items()}
+    for name in PAGES:
+        notebook = notebooks.execute(NOTEBOOKS / f"{name}.py", parameters)
+        body, css = notebooks.to_html(notebook)
+        title = f"{name.title()}: {settings['title']}"
+        files[f"{name}.ipynb"] = nbformat.writes(notebook).encode()
+        files[f"{name}.html"] = page("notebook", title, css, body=Markup(body)).encode()
+    files["index.html"] = page("index", TITLE, **context, figures=shown).encode()
+    _write(out, files)
+
+
+def index_context(settings: Mapping, report: Report) -> dict:
+    """What the start page shows besides figures."""
+    at_paper, released = settings["scale"] == "paper", report.released()
+    citation = settings["citation"]
+    works = [work for work in (citation.get("preferred-citation"), citation, *citation.get("references", [])) if work]
+    # Id -> (name in the navigation, heading).
+    sections = {
+        "claims": ("claims", "The paper's claims"),
+        "ablation": ("table 1 in full", f"Table 1 in full: {TITLES['ablation'].lower()}"),
+        "comparison": ("table 2 in full", f"Table 2 in full: {TITLES['comparison'].lower()}"),
+        "extended": ("baselines", TITLES["extended"]),
+        "runs": ("runs", "Runs"),
+        "costs": ("costs", "Time, memory and speed"),
+        **({"released": ("authors' weights", "The authors' released weights")} if len(released) else {}),
+        "figures": ("figures", "Figures"),
+        "provenance": ("provenance", "Where the numbers come from"),
+        "cite": ("how to cite", "How to cite"),
+    }
+    return {
+        "settings": settings,
+        "statement": scale_statement(settings),
+        "sections": sections,
+        "pages": PAGES,
+        "overview": {table: overview(report, table, at_paper) for table in ("ablation", "comparison")},
+        "foot": f"Tables: {footnote(report.provenance())}",
+        "claims": claims_html(read_claims(report.results), settings["scale"]),
+        "strip": _strip(report),
+        "tables": {table: scores_html(report, table, at_paper, linked=True) for table in TITLES},
+        "runs": _runs(report),
+        "costs": costs_html(report),
+        "released": _released(report, released),
+        "facts": {"scale": settings["title"]} | report.provenance(),
+        "citation": {
+            "message": citation.get("message"),
+            "sentences": [sentence(work) for work in works],
+            "bibtex": "\n\n".join(bibtex(work) for work in works),
+        },
+    }
+
+
+def run_page(settings: Mapping, report: Report, system: System, run: Run) -> str:
+    """The page of a run: scores, curves, masks, and the manifest with everything that it was made of."""
+    manifest, origin = read_json(run.manifest), report.provenance([run.row])
+    facts = {
+        "row": run.row,
+        "scale": str(manifest.get("scale")),
+        "seed": str(run.seed),
+        "trained on": system.data,
+        "attention": system.attention,
+        "parameters": f"{run.train.get('parameters') or 0:,}",
+        "commit": str(manifest.get("commit")),
+        "machine": machine_line(manifest.get("machine")),
+        "note": system.note,
+    }
+    strips = []
+    if STRIPS in run.predictions:
+        prediction = run.predictions[STRIPS]
+        scores = prediction.sequence_scores()
+        chosen = {median(scores): "its sequence of median score"}
+        chosen.setdefault(min(scores.index, key=lambda name: (scores[name], name)), "its sequence of lowest score")
+        for name, why in chosen.items():
+            video = report.videos[name]
+            rows = _mask_rows(video, {"ground truth": video.label_folder, run.row: prediction.folder / "masks" / name})
+            strips.append((rows, f"{name}, {why}: J&F {scores[name]:.1f}."))
+    return page(
+        "run",
+        f"{run.row}, seed {run.seed}",
+        system=system,
+        run=run,
+        statement=scale_statement(settings),
+        others={of.seed: address(of).removeprefix("runs/") for of in system.runs if of.seed != run.seed},
+        facts=facts,
+        foot=footnote(origin),
+        scores=[_run_scores(run, id) for id in run.predictions],
+        curves=[
+            (shown, inline(figures.figure_bytes(shown.figure, "svg"), "image/svg+xml")) for shown in run_curves(run)
+        ],
+        strips=strips,
+        benchmark=benchmark_title(STRIPS),
+        manifest=json.dumps(manifest, indent=1, sort_keys=True),
+    )
+
+
+def _run_scores(run: Run, id: str) -> dict:
+    """The scores of a run on a benchmark: overall and of each object; none where a server has the ground truth."""
+    prediction = run.predictions[id]
+    found = {"id": id, "title": benchmark_title(id), "submission": prediction.submission}
+    if prediction.submission:
+        return found
+    names = {f"{name}-Mean": name for name in ("J&F", "J", "F")} | {"G": "G"}
+    overall = {names[key]: f"{100 * prediction.overall[key]:.1f}" for key in names if key in prediction.overall}
+    j, f = prediction.objects["J-Mean"], prediction.objects["F-Mean"]
+    columns = {"J&F": (j + f) / 2, "J": j, "F": f}
+    objects = pd.DataFrame(
+        {name: (100 * values).map("{:.1f}".format) for name, values in columns.items()}, dtype=object
+    )
+    parts = [name.rpartition("_") for name in prediction.objects.index]
+    objects.insert(0, "sequence", [part[0] for part in parts])
+    objects.insert(1, "object", [part[2] for part in parts])
+    return found | {"overall": pd.DataFrame([overall]), "objects": objects}
+
+
+def _strip(report: Report) -> dict | None:
+    """The sequence of median score: the ground truth, and up to three rows with the same training."""
+    strip = next(iter(report.strips("ablation")), None)
+    if strip is None:
+        return None
+    alike = [system for system in strip.systems if system.data == strip.systems[0].data][:3]
+    rows = _mask_rows(
+        strip.video, {"ground truth": strip.video.label_folder} | {s.label: s.masks(strip.video) for s in alike}, 3
+    )
+    scores = ", ".join(f"{system.label} {strip.scores[system.row]:.1f}" for system in alike)
+    return {"rows": rows, "caption": f"{strip.video.name}, {strip.why}; J&F: {scores}. More below, all chosen by rule."}
+
+
+def _mask_rows(video, folders: Mapping[str, Path], columns: int = 5) -> list[tuple[str, str, str]]:
+    pictures = figures.mask_rows(video, list(folders.values()), columns)
+    return [
+        (label, inline(picture, "image/jpeg"), f"Frames of {video.name} with the masks of {label}")
+        for label, picture in zip(folders, pictures, strict=True)
+    ]
+
+
+def _runs(report: Report) -> pd.DataFrame:
+    """A line for each run, with its page."""
+    rows = []
+    for system in report.all_systems():
+        for run in system.runs:
+            scored = run.predictions.get(STRIPS)
+            rows.append(
+                {
+                    "row": Markup('<a href="{}">{}</a>').format(address(run), run.row),
+                    "seed": str(run.seed),
+                    "trained on": system.data,
+                    f"{benchmark_title(STRIPS)} J&F": f"{100 * scored.overall['J&F-Mean']:.1f}" if scored else NOT_RUN,
+                    "parameters": f"{run.train.get('parameters') or 0:,}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _released(report: Report, lines: pd.DataFrame) -> Markup | None:
+    if lines.empty:
+        return None
+    frame = lines[list(_RELEASED)].rename(columns=_RELEASED)
+    frame["benchmark"] = frame["benchmark"].map(benchmark_title)
+    for column in ("J&F", "J", "F"):
+        frame[column] = frame[column].map(points)
+    return grid_html(frame.replace("", MISSING), footnote(report.provenance()))
+
+
+def _write(out: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files below `out`, each atomically; of earlier figures and run pages none is left over."""
+    for folder in ("figures", "runs"):
+        shutil.rmtree(out / folder, ignore_errors=True)
+        (out / folder).mkdir(parents=True)
+    for name, content in files.items():
+        partial = out / f"{name}.part"
+        partial.write_bytes(content)
+        os.replace(partial, out / name)

@@ -1,91 +1,93 @@
-"""The verb `tabulate`: runs in, a table with what stands behind each number out."""
+"""The verb `tabulate`: runs in, one table out, as CSV, Markdown and LaTeX.
+
+Scores are in points (0..100): means over objects, then over seeds, with the sample standard deviation over seeds where
+there are several and the 95 % interval over sequences and seeds (`hodor.scoring.statistics`). Only costs.csv holds
+numbers that vary from run to run.
+"""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.servers import PENDING, server_overall
 from hodor.errors import HodorError
 from hodor.provenance import write_text_atomic
 from hodor.records import verify_run, verify_same_ground_truth
-from hodor.reporting import comparison
-from hodor.reporting.latex import table_file
-from hodor.reporting.markdown import table_page
-from hodor.reporting.published import published_value
-from hodor.reporting.readable import NOT_RUN, TRAINED_ON
-from hodor.reporting.released import csv_text, how_to_get, released_csv
-from hodor.reporting.runs import Run, read_run, run_folder
-from hodor.reporting.samples import bootstrap_line, interval_cells
-from hodor.reporting.words import machine_line, provenance_lines
-from hodor.scoring.statistics import Bootstrap
+from hodor.reporting.formats import COMPARED, NEW, NOT_RUN, TRAINED_ON, latex_file, markdown_page
+from hodor.reporting.runs import Run, machine_line, provenance, read_run, run_folder, sample
+from hodor.scoring.statistics import Bootstrap, estimate
 
 TABLES = {"ablation": "ablation_table", "comparison": "comparison_table", "extended": "extended_table"}
 ABLATION_BENCHMARK = "davis2017-val"
 COLUMNS = (
     "row", "label", "training_data", "attention", "scale", "benchmark", "seeds", "n", "J&F", "J&F_std",
-    "J&F_low", "J&F_high", "J", "F",
-    "paper_J&F", "parameters", "manifest", "note",
+    "J&F_low", "J&F_high", "J", "F", "paper_J&F", "parameters", "manifest", "note",
+)  # fmt: skip
+COMPARISON_COLUMNS = (
+    "row", "label", "training_data", "attention", "scale", "seeds", "n",
+    *(
+        f"{benchmark.id}_{name}"
+        for benchmark in COMPARED
+        for metric in [benchmark.metric]
+        for name in (metric, f"{metric}_std", f"{metric}_low", f"{metric}_high", f"paper_{metric}", "note")
+    ),
+    "parameters", "manifest", "note",
 )  # fmt: skip
 COST_COLUMNS = (
     "row", "seed", "benchmark", "training_s", "training_peak_mib", "segmentation_fps", "segmentation_peak_mib",
     "machine", "note",
 )  # fmt: skip
+RELEASED_COLUMNS = (
+    "id", "row", "label", "benchmark", "scale", "released_J&F", "released_J", "released_F", "paper_J&F", "status",
+    "parameters", "checkpoint_sha256", "short_side", "manifest", "note", "source", "licence",
+)  # fmt: skip
+SCORED = "scored"
+"""The status of released weights that have a number."""
 
 Runs = dict[tuple[str, int], Run]
 """(row, seed) -> run."""
 
 
 def tabulate(stamp: dict, runs: Path, out: Path) -> None:
-    """Writes a table to `out`, and manifest.json into the folder of every run in it.
-
-    The table is {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv. Scores are in points (0..100): means over
-    objects, then over seeds, with the sample standard deviation over seeds where there are several and the 95 % interval
-    over sequences and seeds (`hodor.scoring.statistics`). Only costs.csv holds numbers that vary from run to run.
+    """Write {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv; with extended, released_weights.csv.
 
     Args:
-        stamp: its settings are {"table": a key of TABLES or `costs`, "rows": {id of each row of the table: "note",
-            "selected" (False: "not run") and, but for the costs, "label", "options" and "trained_on" (its training
-            data in words)}, "scored": {id: the benchmarks that it is scored on}, "server_scores": entries of
-            config/server_scores.yaml for these rows, "init": {id of each run and of what it started from: the row that this started from},
-            "seeds", "benchmarks", "scale", "stamps": see `hodor.records.verify_run`} and, but for the costs,
-            "title", "caption", "bootstrap" ("resamples", "seed") and "published": the lines of config/published.csv for
-            these rows.
-        runs: the scale's folder of runs, for example runs/mini; the tables name manifests below it as given.
-        out: folder for the table.
+        stamp: Its settings are {"table": a key of TABLES or `costs`, "rows": {id of each row of the table: "note",
+            "selected" (False: "not run") and, but for the costs, "label", "options", "trained_on" (its training data)
+            and, of released weights, "weights" (their file, else None), "present", "compare" (the row that they are
+            compared with), "source" and "licence"}, "scored" and "seeds_of": {id: its benchmarks, its seeds},
+            "server_scores": entries of config/server_scores.yaml for these rows, "init": {id of each run and of what it
+            started from: the row that this started from}, "seeds", "benchmarks", "scale", "stamps": see `verify_run`}
+            and, but for the costs, "title", "caption", "bootstrap" ("resamples", "seed") and "published": the lines of
+            config/published.csv for these rows.
+        runs: The scale's folder of runs, for example runs/mini; tables name manifests below it as given.
+        out: Folder for the table.
 
     Raises:
-        HodorError: a result is missing, or was not made from what is current.
+        HodorError: A result is missing, or was not made from what is current.
     """
     settings, out = stamp["settings"], Path(out)
-    found = collect(settings, Path(runs))
-    table, rows = settings["table"], settings["rows"]
+    table, found = settings["table"], collect(settings, Path(runs))
     if table == "costs":
         write_text_atomic(out / "costs.csv", csv_text(COST_COLUMNS, _cost_lines(settings, found)))
         return
-    if table == "comparison":
-        columns, lines = comparison.COLUMNS, [_comparison_line(settings, row, found) for row in rows]
-    else:
-        columns = COLUMNS
-        # Table 1 is about DAVIS-2017 val, whatever else its rows are scored on.
-        shown = [name for name in settings["benchmarks"] if table != "ablation" or name == ABLATION_BENCHMARK]
-        lines = [_line(settings, row, benchmark, found) for row in rows for benchmark in shown]
+    lines = make_lines(settings, found)
     if table == "extended":
-        write_text_atomic(out / "released_weights.csv", released_csv(settings, found))
-    provenance = provenance_lines(list(found.values()), settings["seeds"]) + [bootstrap_line(settings["bootstrap"])]
-    write_text_atomic(out / f"{TABLES[table]}.csv", csv_text(columns, lines))
-    write_text_atomic(out / f"{TABLES[table]}.md", table_page(settings, table, lines, provenance))
-    write_text_atomic(out / f"{TABLES[table]}.tex", table_file(settings, table, lines, provenance))
+        released = csv_text(RELEASED_COLUMNS, _released_view(settings, lines, found))
+        write_text_atomic(out / "released_weights.csv", released)
+    origin = provenance(found.values(), settings["seeds"], settings["bootstrap"])
+    write_text_atomic(out / f"{TABLES[table]}.csv", csv_text(lines.columns, lines))
+    write_text_atomic(out / f"{TABLES[table]}.md", markdown_page(settings, table, lines, origin))
+    write_text_atomic(out / f"{TABLES[table]}.tex", latex_file(settings, table, lines, origin))
 
 
 def collect(settings: dict, runs: Path) -> Runs:
-    """Reads and verifies every run that the settings say was run.
-
-    Raises:
-        HodorError: as `tabulate`.
-    """
-    scored = settings["scored"]
+    """Read and verify every run that the settings select; HodorError as in `tabulate`."""
+    scored, command = settings["scored"], _command(settings)
     shown = [row for row, entry in settings["rows"].items() if entry["selected"]]
     for row in settings["init"]:
         for seed in settings["seeds_of"].get(row, settings["seeds"]):
@@ -95,22 +97,30 @@ def collect(settings: dict, runs: Path) -> Runs:
         for row in shown
         for seed in settings["seeds_of"][row]
     }
+    verified: set[tuple[str, int]] = set()
     for row, seed in found:
-        _verify_lineage(settings, runs, row, seed, found)
+        # A run, then what it started from, and so on.
+        while row is not None and (row, seed) not in verified:
+            run = found.get((row, seed)) or read_run(run_folder(runs, row, seed), ())
+            parent = settings["init"][row]
+            weights = run_folder(runs, parent, seed) / "model.safetensors" if parent else None
+            verify_run(run.folder, list(run.predictions), settings["stamps"], command, weights)
+            verified.add((row, seed))
+            row = parent
     for benchmark in settings["benchmarks"]:
-        verify_same_ground_truth([run.folder for run in found.values()], benchmark, _command(settings))
+        verify_same_ground_truth([run.folder for run in found.values()], benchmark, command)
     answers = {(entry["row"], entry["seed"], entry["benchmark"]): entry for entry in settings["server_scores"]}
     return {key: with_server_scores(run, answers) for key, run in found.items()}
 
 
-def with_server_scores(run: Run, answers: dict[tuple[str, int, str], dict]) -> Run:
-    """The run with what servers said of its masks.
+def with_server_scores(run: Run, answers: Mapping[tuple[str, int, str], dict]) -> Run:
+    """The run with the scores that servers gave its masks.
 
     Args:
         answers: (row, seed, benchmark) -> entry of config/server_scores.yaml.
 
     Raises:
-        HodorError: an entry is of another zip, or its benchmark needs no server here.
+        HodorError: An entry is of another zip, or its benchmark needs no server here.
     """
     predictions = dict(run.predictions)
     for id, prediction in run.predictions.items():
@@ -120,22 +130,175 @@ def with_server_scores(run: Run, answers: dict[tuple[str, int, str], dict]) -> R
         where = prediction.folder / "score.json"
         if prediction.submission is None:
             raise HodorError(
-                f"config/server_scores.yaml: {run.row}, seed {run.seed}, {id}: the truth is here and was scored ({where}); "
-                "remove the entry"
+                f"config/server_scores.yaml: {run.row}, seed {run.seed}, {id}: the ground truth is public and was scored "
+                f"({where}); remove the entry"
             )
         predictions[id] = replace(prediction, overall=server_overall(answer, prediction.submission, where))
     return replace(run, predictions=predictions)
 
 
-def _verify_lineage(settings: dict, runs: Path, row: str, seed: int, found: Runs) -> None:
-    """Verifies a run and, where they are no rows of the table themselves, the runs that it started from."""
-    folder = run_folder(runs, row, seed)
-    run = found.get((row, seed)) or read_run(folder, ())
-    parent = settings["init"][row]
-    weights = run_folder(runs, parent, seed) / "model.safetensors" if parent else None
-    verify_run(folder, list(run.predictions), settings["stamps"], _command(settings), weights)
-    if parent and (parent, seed) not in found:
-        _verify_lineage(settings, runs, parent, seed, found)
+def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
+    """The lines of a table as text, as in its CSV."""
+    table, lines = settings["table"], []
+    for row, entry in settings["rows"].items():
+        runs = [found[row, seed] for seed in settings["seeds_of"].get(row, ()) if (row, seed) in found]
+        system = {
+            "row": row,
+            "label": entry["label"],
+            "training_data": entry["trained_on"],
+            "attention": entry["options"].get("attention", ""),
+            "scale": settings["scale"],
+            "seeds": " ".join(str(run.seed) for run in runs),
+            "n": str(len(runs)),
+            "parameters": " ".join(sorted({str(run.train["parameters"]) for run in runs})),
+            "manifest": " ".join(run.manifest.as_posix() for run in runs),
+            "note": entry["note"] if entry["present"] else _how_to_get(entry),
+        }
+        if table == "comparison":
+            unscored = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
+            bootstrap = Bootstrap(**settings["bootstrap"])
+            lines.append(system | comparison_cells(settings["published"], row, runs, bootstrap, unscored))
+        else:
+            # Table 1 is about DAVIS-2017 val, whatever else its rows are scored on.
+            shown = [id for id in settings["benchmarks"] if table != "ablation" or id == ABLATION_BENCHMARK]
+            lines += [system | {"benchmark": id} | _cells(settings, row, runs, id) for id in shown]
+    return pd.DataFrame(lines, columns=list(COMPARISON_COLUMNS if table == "comparison" else COLUMNS), dtype=str)
+
+
+def comparison_cells(
+    published: Sequence[Mapping],
+    row: str,
+    runs: Sequence[Run],
+    bootstrap: Bootstrap,
+    trained_on: Collection[str] = (),
+) -> dict[str, str]:
+    """The columns of the benchmarks of table 2 for one row.
+
+    Args:
+        published: Lines of config/published.csv.
+        row: Its id.
+        runs: Its runs, one for each seed; empty for a row that was not run.
+        bootstrap: Of the intervals.
+        trained_on: Ids of benchmarks of the scale that are part of its training data.
+
+    Raises:
+        HodorError: A benchmark was scored without the metric of this table, or a published value is broken.
+    """
+    cells: dict[str, str] = {}
+    for id, metric in ((benchmark.id, benchmark.metric) for benchmark in COMPARED):
+        column = "G" if metric == "G" else "J&F-Mean"
+        for prediction in (run.predictions[id] for run in runs if id in run.predictions):
+            if not prediction.pending and column not in prediction.overall:
+                path = prediction.folder / "global.csv"
+                raise HodorError(f"{path}: no column {column}; delete the file and score again")
+        score, std = _mean(runs, id, column, trained_on)
+        low, high = interval_cells(runs, id, bootstrap)
+        paper = published_value(published, row, id, metric)
+        key = ("comparison", row, id, metric)
+        of_paper = [line["note"] for line in published if _published_key(line) == key]
+        notes = [NEW if score[0].isdigit() and paper is None else "", *of_paper]
+        values = (score, std, low, high, _point(paper))
+        names = (metric, f"{metric}_std", f"{metric}_low", f"{metric}_high", f"paper_{metric}")
+        cells |= {f"{id}_{name}": value for name, value in zip(names, values, strict=True)}
+        cells[f"{id}_note"] = "; ".join(filter(None, notes))
+    return cells
+
+
+def interval_cells(runs: Sequence[Run], benchmark: str, bootstrap: Bootstrap) -> tuple[str, str]:
+    """Ends of the 95 % interval of a row's score in points; empty where there is none."""
+    found = sample(runs, benchmark)
+    if found is None:
+        return "", ""
+    result = estimate(found, bootstrap)
+    return f"{result.low:.4f}", f"{result.high:.4f}"
+
+
+def published_value(published: Iterable[Mapping], row: str, benchmark: str, metric: str = "J&F") -> float | None:
+    """The published value of a row on a benchmark, in points (0..100); None where nothing was published.
+
+    Raises:
+        HodorError: A value is no number in 0..100, or two tables disagree.
+    """
+    found = set()
+    for entry in published:
+        if _published_key(entry)[1:] == (row, benchmark, metric):
+            try:
+                value = float(entry["value"])
+            except (TypeError, ValueError):
+                value = -1.0
+            if not 0 <= value <= 100:
+                where = f"config/published.csv: {row}, {benchmark}, {metric}"
+                raise HodorError(f"{where}: '{entry['value']}' is not in 0..100; correct it")
+            found.add(value)
+    if len(found) > 1:
+        raise HodorError(
+            f"config/published.csv: {row}, {benchmark}, {metric}: its tables give {sorted(found)}; correct one"
+        )
+    return found.pop() if found else None
+
+
+def csv_text(columns: Iterable[str], lines: pd.DataFrame | Iterable[dict]) -> str:
+    """CSV with these columns; None becomes an empty field."""
+    return pd.DataFrame(lines, columns=list(columns), dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+def _cells(settings: dict, row: str, runs: list[Run], benchmark: str) -> dict[str, str]:
+    """The scores of a row on one benchmark."""
+    score, std = _mean(runs, benchmark, "J&F-Mean")
+    low, high = interval_cells(runs, benchmark, Bootstrap(**settings["bootstrap"]))
+    cells = {"J&F": score, "J&F_std": std, "J&F_low": low, "J&F_high": high}
+    for name in ("J", "F"):
+        value, _ = _mean(runs, benchmark, f"{name}-Mean")
+        cells[name] = value if value[0].isdigit() else ""
+    paper = published_value(settings["published"], row, benchmark, get_benchmark(benchmark).metric)
+    return cells | {"paper_J&F": _point(paper)}
+
+
+def _mean(
+    runs: Sequence[Run], benchmark: str, column: str, trained_on: Collection[str] | None = None
+) -> tuple[str, str]:
+    """Mean and sample standard deviation over seeds; instead of the mean, why there is none."""
+    scored = [run.predictions[benchmark] for run in runs if benchmark in run.predictions]
+    values = [100 * prediction.overall[column] for prediction in scored if column in prediction.overall]
+    # The mean of some of the seeds would pass for that of all.
+    if scored and len(values) == len(scored):
+        return f"{statistics.fmean(values):.4f}", f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    if scored:
+        return PENDING, ""
+    return (TRAINED_ON if runs and (trained_on is None or benchmark in trained_on) else NOT_RUN), ""
+
+
+def _point(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _published_key(line: Mapping) -> tuple[str, str, str, str]:
+    return line.get("table", ""), line["row"], line["benchmark"], line["metric"]
+
+
+def _how_to_get(entry: Mapping) -> str:
+    """What a table shows for released weights that are absent."""
+    return f"{NOT_RUN}: get it by: hodor fetch weights, or place {entry['weights']} in data/weights/ (from {entry['source']})"
+
+
+def _released_view(settings: dict, lines: pd.DataFrame, found: Runs) -> Iterable[dict]:
+    """The rows of released weights of the extended table, absent ones included, with their origin."""
+    for line in lines.to_dict("records"):
+        row, benchmark = line["row"], line["benchmark"]
+        entry, run, scored = settings["rows"][row], found.get((row, 0)), line["J&F"][0].isdigit()
+        if not entry["weights"] or line["J&F"] == TRAINED_ON:
+            continue
+        paper = published_value(settings["published"], entry["compare"], benchmark, get_benchmark(benchmark).metric)
+        view = {key: line[key] for key in ("label", "benchmark", "scale", "parameters", "manifest")}
+        view |= {key: entry[key] for key in ("note", "source", "licence")}
+        view |= {f"released_{name}": line[name] if scored else "" for name in ("J&F", "J", "F")}
+        view |= {"id": row, "row": entry["compare"], "paper_J&F": _point(paper)}
+        view["status"] = SCORED if scored else PENDING if run else _how_to_get(entry)
+        if run:
+            segment = run.predictions[benchmark].segment.get("stamp_content") or {}
+            view["short_side"] = segment.get("settings", {}).get("inference", {}).get("short_side", "")
+            view["checkpoint_sha256"] = run.train["inputs"]["checkpoint"]
+        yield view
 
 
 def _require(folder: Path, benchmarks: Iterable[str], scale: str) -> None:
@@ -145,7 +308,7 @@ def _require(folder: Path, benchmarks: Iterable[str], scale: str) -> None:
     for name in names:
         if not (folder / name).is_file():
             raise HodorError(
-                f"{folder / name}: missing, though the table is made of it; make it with: snakemake --cores all "
+                f"{folder / name}: missing, though the table needs it; make it with: snakemake --cores all "
                 f"--config scale={scale} -- {folder / name}"
             )
 
@@ -157,76 +320,18 @@ def _command(settings: dict) -> str:
     return f"snakemake --cores all --config scale={settings['scale']} -- results/{name}.{kind}"
 
 
-def _line(settings: dict, row: str, benchmark: str, found: Runs) -> dict[str, str]:
-    """A row on a benchmark as text, as in the CSV."""
-    runs = _runs(settings, row, found)
-    predictions = [run.predictions[benchmark] for run in runs if benchmark in run.predictions]
-    scores = {
-        name: [100 * p.overall[f"{name}-Mean"] for p in predictions if f"{name}-Mean" in p.overall]
-        for name in ("J&F", "J", "F")
-    }
-    # Of some seeds alone a mean would pass for that of all.
-    means = {
-        name: f"{statistics.fmean(values):.4f}" if values and len(values) == len(predictions) else ""
-        for name, values in scores.items()
-    }
-    missing = PENDING if predictions else TRAINED_ON if runs else NOT_RUN
-    paper = published_value(settings["published"], row, benchmark, get_benchmark(benchmark).metric)
-    low, high = interval_cells(runs, benchmark, Bootstrap(**settings["bootstrap"]))
-    return _row_cells(settings, row, runs) | {
-        "benchmark": benchmark,
-        **means,
-        "J&F": means["J&F"] or missing,
-        "J&F_std": f"{statistics.stdev(scores['J&F']):.4f}" if means["J&F"] and len(predictions) > 1 else "",
-        "J&F_low": low,
-        "J&F_high": high,
-        "paper_J&F": "" if paper is None else f"{paper:.1f}",
-    }
-
-
-def _comparison_line(settings: dict, row: str, found: Runs) -> dict[str, str]:
-    """A row on all benchmarks of the comparison as text, as in the CSV."""
-    runs = _runs(settings, row, found)
-    trained_on = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
-    bootstrap = Bootstrap(**settings["bootstrap"])
-    cells = comparison.benchmark_cells(settings["published"], row, runs, bootstrap, trained_on)
-    return _row_cells(settings, row, runs) | cells
-
-
-def _runs(settings: dict, row: str, found: Runs) -> list[Run]:
-    if not settings["rows"][row]["selected"]:
-        return []
-    return [found[row, seed] for seed in settings["seeds_of"][row]]
-
-
-def _row_cells(settings: dict, row: str, runs: list[Run]) -> dict[str, str]:
-    """What a table says of a row apart from its scores."""
-    entry = settings["rows"][row]
-    return {
-        "row": row,
-        "label": entry["label"],
-        "training_data": entry["trained_on"],
-        "attention": entry["options"].get("attention", ""),
-        "scale": settings["scale"],
-        "seeds": " ".join(str(run.seed) for run in runs),
-        "n": str(len(runs)),
-        "parameters": " ".join(sorted({str(run.train["parameters"]) for run in runs})),
-        "manifest": " ".join((run.folder / "manifest.json").as_posix() for run in runs),
-        "note": entry["note"] if entry["present"] else how_to_get(entry["weights"], entry["source"]),
-    }
-
-
 def _cost_lines(settings: dict, found: Runs) -> Iterable[dict]:
     for (row, seed), run in found.items():
         for benchmark, prediction in run.predictions.items():
-            yield {
-                "row": row,
-                "seed": seed,
-                "benchmark": benchmark,
-                "training_s": run.train.get("time_s"),
-                "training_peak_mib": run.train.get("peak_memory_mib"),
-                "segmentation_fps": prediction.segment.get("fps"),
-                "segmentation_peak_mib": prediction.segment.get("peak_memory_mib"),
-                "machine": machine_line(run.train.get("machine")),
-                "note": settings["rows"][row]["note"],
-            }
+            values = (
+                row,
+                seed,
+                benchmark,
+                run.train.get("time_s"),
+                run.train.get("peak_memory_mib"),
+                prediction.segment.get("fps"),
+                prediction.segment.get("peak_memory_mib"),
+                machine_line(run.train.get("machine")),
+                settings["rows"][row]["note"],
+            )
+            yield dict(zip(COST_COLUMNS, values, strict=True))

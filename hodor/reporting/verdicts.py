@@ -17,6 +17,14 @@ import numpy as np
 from hodor.scoring.statistics import Comparison
 
 SUPPORTED, CONTRADICTED, ON_PAR, UNDECIDED, NOT_RUN = "supported", "contradicted", "on par", "undecided", "not run"
+# Verdict -> a sign that needs no colour, and its meaning.
+VERDICTS = {
+    SUPPORTED: ("\N{CHECK MARK}", "the interval of the effect lies on the claim's side"),
+    CONTRADICTED: ("\N{MULTIPLICATION X}", "the interval of the effect lies on the other side"),
+    ON_PAR: ("\N{ALMOST EQUAL TO}", "the interval lies within the margin that counts as equal"),
+    UNDECIDED: ("?", "these runs do not decide it, for the reason given"),
+    NOT_RUN: ("\N{EN DASH}", "this scale's run lacks a row or a benchmark that the claim is about"),
+}
 
 
 @dataclass(frozen=True)

@@ -1,74 +1,65 @@
-"""The official DAVIS toolkit (davis2017-evaluation): the number of record wherever it is installed.
+"""The official DAVIS toolkit (davis2017-evaluation): its numbers are used wherever it is installed.
 
-Its `DAVISEvaluation` runs beside our own scoring; every number of every object must agree, and where it does the tables
-carry the toolkit's. What it is known for is kept out here: every fatal error of it ends with exit status 0, so
-that only a complete result counts; it prefers old CSV files in the results folder to scoring, and rounds the new ones,
-so that it gets a folder of its own and its numbers are taken from memory; its default task is the unsupervised one.
+Its `DAVISEvaluation` runs beside our own scoring, and every number of every object must agree. Known traps are avoided:
+it ends with exit status 0 on every fatal error, so only a complete result counts; it prefers old CSV files in the
+results folder to scoring and rounds new ones, so it works in a fresh folder and its numbers are taken from memory; its
+default task is the unsupervised one.
 
 The package is the extra `official`, which is on no package index. It scores DAVIS-2017 and nothing else.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, sha256_json
-from hodor.scoring.jf import statistics
-from hodor.scoring.sequences import SequenceScores
+from hodor.scoring.sequences import ObjectScores, portable_bytes
 
 PACKAGE = "davis2017"
 
 TOLERANCE = 1e-9
-"""Largest difference of two numbers (0..1) that are taken for the same."""
+"""Largest difference at which two numbers (0..1) agree."""
 
 STATISTICS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
-"""Names of an object's six numbers, in the order in which this module and the CSV files hold them."""
+"""Names of an object's six numbers, in the order of this module and of the CSV files."""
 
 _BENCHMARKS = ("davis2017-val", "davis2017-test-dev")
 # The toolkit's decay is wrong for more scored frames, see `hodor.scoring.jf.statistics`.
 _LONGEST_DECAY = 255
-_MEND = "install it with: pip install '.[official]'"
+_REINSTALL = "install it again at the commit that pyproject.toml names"
 
 
-@dataclass(frozen=True)
-class OfficialScores:
-    """What the toolkit found.
-
-    objects: "<sequence>_<id>" -> STATISTICS of the object, unrounded, in the order of the sequences.
-    toolkit: which toolkit it was and how far it lay from ours, for provenance files.
-    metric: which code computed the numbers, in one line for provenance files and tables.
-    """
+class OfficialScores(NamedTuple):
+    """The toolkit's numbers, and what provenance files say of them."""
 
     objects: dict[str, tuple[float, ...]]
+    """`<sequence>_<id>` -> STATISTICS of the object, unrounded, in the order of the sequences."""
     toolkit: dict[str, Any]
+    """Version, commit and code of the toolkit, and its largest difference from ours."""
     metric: str
+    """Which code computed the scores, in one line."""
 
 
 def installed() -> bool:
-    """Whether the toolkit can be imported; it is not imported."""
+    """Return whether the toolkit can be imported, without importing it."""
     return find_spec(PACKAGE) is not None
 
 
 def use_official(benchmark: str, wanted: bool | None) -> bool:
-    """Whether the toolkit is to score a benchmark.
+    """Return whether the toolkit scores a benchmark (an id).
 
-    Args:
-        benchmark: its id.
-        wanted: True: it must; False: it must not; None: it does where it is installed and knows the benchmark.
-
-    Raises:
-        HodorError: it must, but it is not installed or does not know the benchmark.
+    `wanted`: True requires it (HodorError where it cannot), False forbids it, None uses it where it can.
     """
     known = benchmark in _BENCHMARKS
     if wanted and not known:
@@ -77,49 +68,42 @@ def use_official(benchmark: str, wanted: bool | None) -> bool:
             "leave --official out"
         )
     if wanted and not installed():
-        raise HodorError(f"the official DAVIS toolkit (package {PACKAGE}) is not installed; {_MEND}")
+        raise HodorError(
+            f"the official DAVIS toolkit (package {PACKAGE}) is not installed; install it with: "
+            "pip install '.[official]'"
+        )
     return known and wanted is not False and installed()
 
 
-def official_scores(root: Path, split: str, pred: Path, scores: Sequence[SequenceScores]) -> OfficialScores:
-    """Scores masks with the toolkit and compares with ours.
+def official_scores(root: Path, split: str, pred: Path, scores: Sequence[ObjectScores]) -> OfficialScores:
+    """Score masks with the toolkit and compare its numbers with ours.
 
     Args:
         root: folder that holds DAVIS/.
         split: "val" or "test-dev".
         pred: folder that holds <sequence>/<frame>.png.
-        scores: ours, of all sequences of the split.
+        scores: ours, of all objects of the split.
 
     Raises:
         HodorError: the toolkit failed, left an object out, or differs from ours by more than TOLERANCE.
     """
-    result = _run(root / "DAVIS", split, pred, [sequence.name for sequence in scores])
+    result = _run(root / "DAVIS", split, pred, {found.sequence for found in scores})
     objects = _objects(result["metrics"])
-    ours = {
-        f"{sequence.name}_{found.id}": (*statistics(found.j), *statistics(found.f))
-        for sequence in scores
-        for found in sequence.objects
-    }
-    for problem, names in (("left out", set(ours) - set(objects)), ("scored unasked", set(objects) - set(ours))):
+    ours = {found.name: found.statistics() for found in scores}
+    for problem, names in (("left out", set(ours) - set(objects)), ("added", set(objects) - set(ours))):
         if names:
             raise HodorError(
                 f"{pred}: the official DAVIS toolkit {problem} {len(names)} object(s), {sorted(names)[0]} first; "
-                "its scores are not used: install it anew at the commit that pyproject.toml names"
+                f"its scores are not used: {_REINSTALL}"
             )
-    long = {
-        f"{sequence.name}_{found.id}"
-        for sequence in scores
-        for found in sequence.objects
-        if len(found.frames) > _LONGEST_DECAY
-    }
-    # There ours is the number of record.
-    objects = {name: _with_decay_of(objects[name], ours[name]) if name in long else objects[name] for name in ours}
-    difference = max(_difference(pred, name, objects[name], ours[name]) for name in ours)
-    overall = [tuple(np.mean(list(numbers.values()), axis=0)) for numbers in (objects, ours)]
-    difference = max(difference, _difference(pred, "the mean over objects", *overall))
-    toolkit = _describe(Path(result["package"])) | {"largest_difference": difference}
+    long = sorted(found.name for found in scores if len(found.frames) > _LONGEST_DECAY)
+    for name in long:
+        pairs = zip(STATISTICS, objects[name], ours[name], strict=True)
+        objects[name] = tuple(mine if statistic.endswith("Decay") else theirs for statistic, theirs, mine in pairs)
+    objects = {name: objects[name] for name in ours}
+    toolkit = _describe(Path(result["package"])) | {"largest_difference": _compare(pred, objects, ours)}
     if long:
-        toolkit["decay_of_hodor"] = sorted(long)
+        toolkit["decay_of_hodor"] = long
     name = f"{PACKAGE} {toolkit['version']}, commit {toolkit['commit'] or 'unknown'}"
     return OfficialScores(
         objects,
@@ -128,38 +112,43 @@ def official_scores(root: Path, split: str, pred: Path, scores: Sequence[Sequenc
     )
 
 
-def _run(davis: Path, split: str, pred: Path, sequences: Sequence[str]) -> dict[str, Any]:
-    """The toolkit's answer, from a process of its own that works in a fresh folder."""
+def _run(davis: Path, split: str, pred: Path, sequences: set[str]) -> dict[str, Any]:
+    """Run the toolkit in a process of its own and in a fresh folder; return its numbers."""
     with TemporaryDirectory(prefix="hodor-official-") as temporary:
-        fresh = Path(temporary)
-        masks, answer, words = fresh / "masks", fresh / "answer.json", fresh / "words.txt"
-        masks.mkdir()
+        masks, answer, output = (Path(temporary) / name for name in ("masks", "answer.json", "output.txt"))
         for sequence in sequences:
-            (masks / sequence).symlink_to((pred / sequence).resolve(), target_is_directory=True)
-        # The same modules as here, though the working directory is another.
+            (masks / sequence).mkdir(parents=True)
+            for path in (pred / sequence).glob("*.png"):
+                (masks / sequence / path.name).write_bytes(portable_bytes(path))
+        # The same modules as here, although the working directory differs.
         path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-        with open(words, "wb") as file:
+        with open(output, "wb") as file:
             status = subprocess.run(
                 [sys.executable, "-m", __name__, davis.resolve(), split, masks, answer],
-                cwd=fresh,
+                cwd=temporary,
                 env=os.environ | {"PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
             ).returncode
-        # A fatal error of the toolkit is an exit with status 0 and a remark; the answer is written last.
-        if status or not answer.is_file():
-            said = [line for line in words.read_text(errors="replace").replace("\r", "\n").split("\n") if line.strip()]
+        if status == -signal.SIGKILL:
             raise HodorError(
-                f"{pred}: the official DAVIS toolkit ended without scores (exit status {status}); it said: "
-                f"{' / '.join(said[-3:]) or 'nothing'}. Install it anew at the commit that pyproject.toml names, or score "
-                "with --no-official"
+                f"{pred}: the official DAVIS toolkit was killed (signal 9, most likely out of memory: it holds the masks "
+                "of a whole sequence as float64); give it more memory, or score with --no-official"
+            )
+        # A fatal error of the toolkit is an exit with status 0 and a message; the answer is written last.
+        if status or not answer.is_file():
+            lines = output.read_text(errors="replace").replace("\r", "\n").split("\n")
+            shown = " / ".join([line for line in lines if line.strip()][-3:]) or "nothing"
+            raise HodorError(
+                f"{pred}: the official DAVIS toolkit ended without scores (exit status {status}), its output: {shown}; "
+                f"{_REINSTALL}, or score with --no-official"
             )
         return json.loads(answer.read_text())
 
 
 def _evaluate(davis: str, split: str, masks: str, answer: str) -> None:
-    """What the other process does: calls the toolkit and writes its unrounded numbers."""
+    """Call the toolkit and write its unrounded numbers: the main program of the other process."""
     from davis2017 import evaluation
 
     found = evaluation.DAVISEvaluation(davis_root=davis, task="semi-supervised", gt_set=split).evaluate(masks)
@@ -175,37 +164,35 @@ def _evaluate(davis: str, split: str, masks: str, answer: str) -> None:
 
 
 def _objects(metrics: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-    """STATISTICS of each object. The toolkit names the means alone; the other lists are in the same order."""
+    """Return STATISTICS of each object. The toolkit names only the means; the other lists are in the same order."""
     names = list(metrics["J"]["M_per_object"])
     for metric in ("J", "F"):
         found = metrics[metric]
         lengths = {len(found[letter]) for letter in ("M", "R", "D")}
         if list(found["M_per_object"]) != names or lengths != {len(names)}:
-            raise HodorError("the official DAVIS toolkit names other objects than it scores; install it anew")
+            raise HodorError(f"the official DAVIS toolkit names other objects than it scores; {_REINSTALL}")
         if not np.array_equal(list(found["M_per_object"].values()), found["M"], equal_nan=True):
-            raise HodorError("the official DAVIS toolkit gives two means of one object; install it anew")
+            raise HodorError(f"the official DAVIS toolkit has two means of one object; {_REINSTALL}")
     columns = [metrics[metric][letter] for metric in ("J", "F") for letter in ("M", "R", "D")]
     return dict(zip(names, zip(*columns, strict=True), strict=True))
 
 
-def _with_decay_of(numbers: Sequence[float], other: Sequence[float]) -> tuple[float, ...]:
-    return tuple(other[i] if statistic.endswith("Decay") else numbers[i] for i, statistic in enumerate(STATISTICS))
-
-
-def _difference(pred: Path, what: str, official: Sequence[float], ours: Sequence[float]) -> float:
-    """Largest difference of two times STATISTICS; HodorError where it is too large."""
-    for statistic, theirs, mine in zip(STATISTICS, official, ours, strict=True):
-        if not abs(theirs - mine) <= TOLERANCE:  # a NaN is no agreement
-            raise HodorError(
-                f"{pred}: {statistic} of {what} is {float(theirs)!r} by the official DAVIS toolkit and "
-                f"{float(mine)!r} by hodor.scoring; nothing was scored: one of the two is damaged, or this is an "
-                "error to report; install both anew"
-            )
-    return max(abs(float(theirs) - float(mine)) for theirs, mine in zip(official, ours, strict=True))
+def _compare(pred: Path, official: dict[str, tuple[float, ...]], ours: dict[str, tuple[float, ...]]) -> float:
+    """Return the largest difference in any object or mean; HodorError where it exceeds TOLERANCE."""
+    names = [*ours, "the mean over objects"]
+    theirs, mine = (np.array([*found.values(), np.mean(list(found.values()), axis=0)]) for found in (official, ours))
+    difference = np.abs(theirs - mine)
+    for row, column in np.argwhere(~(difference <= TOLERANCE)):  # NaN never agrees
+        raise HodorError(
+            f"{pred}: {STATISTICS[column]} of {names[row]} is {float(theirs[row, column])!r} by the official DAVIS "
+            f"toolkit and {float(mine[row, column])!r} by hodor.scoring, so nothing was scored: one of the two is "
+            "damaged, or this is an error to report; install both again"
+        )
+    return float(difference.max())
 
 
 def _describe(package: Path) -> dict[str, Any]:
-    """Version and commit as its installer recorded them, where it did, and a digest of the code that ran."""
+    """Return version and commit, where the installer recorded them, and a digest of the code that ran."""
     version = commit = None
     for name in metadata.packages_distributions().get(PACKAGE, ()):
         distribution = metadata.distribution(name)

@@ -1,39 +1,40 @@
-"""Masks of whole sequences against their truth, whatever the benchmark: checks, scores, parallel work.
+"""Predicted masks against the ground truth, for any benchmark: checks, and scores of each object.
 
-What an official toolkit passes over, or dies of with exit status 0, is an error here: sequences or frames too few or
-too many, another size, colours instead of indices, ids that the sequence does not have.
+What an official toolkit ignores, or exits on with status 0, is an error here: missing or extra sequences and frames,
+another size, colours instead of indices, unknown object ids.
 """
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from hodor.data.images import VOID, read_labels
+from hodor.data.images import DAVIS_PALETTE, VOID, encode_labels, read_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
-from hodor.provenance import peak_memory_mib
-from hodor.scoring.jf import frame_scores
+from hodor.scoring.jf import frame_scores, histogram, statistics
 
-# A process takes more than half a second to start; less work than this (pixels of all frames, roughly 1.5 s) is done
-# in place.
-_SMALL_WORK = 200_000_000
+# No mask is larger; special files such as /proc/kcore claim to be.
+_MAX_BYTES = 1 << 28
+# Colour type, byte 25 of a PNG, of images with a palette.
+_PALETTE_PNG = 3
+_LABEL_OF_COLOUR = {tuple(colour): label for label, colour in enumerate(DAVIS_PALETTE.tolist())}
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a benchmark asks of one sequence.
+    """What a benchmark scores in one sequence.
 
-    video: with the true masks of every scored frame, where they are public. demanded: frames that need a predicted
-    mask, in order. scored: object id -> frames in which it is scored, in order; an object without any is in no mean.
-    category: object id -> "seen" or "unseen", for benchmarks that tell them apart. foreground: whether the truth is
-    written in 0 and 255 (DAVIS-2016), so that a prediction may be too.
+    Attributes:
+        video: with the ground truth of every scored frame, where it is public.
+        demanded: frames that need a predicted mask, in order.
+        scored: object id -> its scored frames, in order; an object without any is in no mean.
+        category: object id -> "seen" or "unseen", for benchmarks that distinguish them.
+        foreground: whether the ground truth is written in 0 and 255 (DAVIS-2016), so that predictions may be too.
     """
 
     video: Video
@@ -45,31 +46,32 @@ class Task:
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """One object: its scored frames, `j` and `f` float64 (frames,) in 0..1, "seen" or "unseen" where that is told."""
+    """Scores of one object: `j` and `f`, float64 (frames,) in 0..1, and its category where the benchmark has any."""
 
+    sequence: str
     id: int
     frames: tuple[str, ...]
     j: np.ndarray
     f: np.ndarray
     category: str | None = None
 
+    @property
+    def name(self) -> str:
+        """Name in tables: `<sequence>_<id>`."""
+        return f"{self.sequence}_{self.id}"
 
-@dataclass(frozen=True)
-class SequenceScores:
-    """Scores of one sequence, its objects in the order of their ids."""
-
-    name: str
-    objects: tuple[ObjectScores, ...]
-    peak_memory_mib: float
+    def statistics(self) -> tuple[float, ...]:
+        """Return mean, recall and decay of J, then of F."""
+        return *statistics(self.j), *statistics(self.f)
 
 
-def check_prediction(tasks: Sequence[Task], pred: Path) -> None:
-    """Compares the names in a folder of predicted masks with those demanded; no mask is read yet.
+def check_prediction(tasks: list[Task], pred: Path) -> None:
+    """Compare the files in a folder of predicted masks with those demanded, without reading any.
 
-    Frames that the video has and the benchmark does not demand may have a mask.
+    Masks of frames that the video has and the benchmark does not demand are allowed.
 
     Raises:
-        HodorError: no such folder; a sequence or a frame missing or too many.
+        HodorError: no such folder; a missing or extra sequence or frame; a mask that is no regular file.
     """
     if not pred.is_dir():
         raise HodorError(f"{pred}: no such folder; give the folder that holds <sequence>/<frame>.png")
@@ -92,44 +94,50 @@ def check_prediction(tasks: Sequence[Task], pred: Path) -> None:
             )
         if extra := sorted(found - set(task.video.frames)):
             raise HodorError(f"{folder / extra[0]}.png: the sequence has no such frame{_more(extra)}; remove it")
+        for frame in task.demanded:
+            _check_file(folder / f"{frame}.png")
 
 
 def read_prediction(task: Task, pred: Path, frame: str) -> np.ndarray:
-    """A predicted mask: uint8 (H, W) labels; HodorError if unreadable, of another size or with an id too many.
+    """Read a predicted mask: uint8 (H, W) labels.
 
-    255 is void in a truth alone. In a prediction it is an id like others to the official toolkit and to servers, and as
-    background it would cost a mask of 0 and 255 its whole score.
+    255 is void in ground truth only. In a prediction the official toolkit and the servers take it for an object id;
+    ignoring it would score a mask of 0 and 255 as empty.
+
+    Raises:
+        HodorError: an unreadable mask, another size, an unknown id, or a palette whose colours contradict its indices.
     """
     video, path = task.video, pred / task.video.name / f"{frame}.png"
     try:
         labels = read_labels(path, (video.height, video.width))
     except HodorError as error:
-        # The reader's advice is for data; a mask is not in any archive.
+        # The reader's advice is for data; no archive holds a predicted mask.
         raise HodorError(str(error).replace("take it from its archive again", "segment this sequence again")) from None
-    found = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    found = np.flatnonzero(histogram(labels)).tolist()
+    _check_palette(path, found, {0, *task.scored})
     if task.foreground and set(found) <= {0, VOID}:
         return (labels == VOID).astype(np.uint8)
-    unknown = [int(id) for id in found if id != 0 and id not in task.scored]
-    if unknown:
+    if unknown := [id for id in found if id != 0 and id not in task.scored]:
+        ids = ", ".join(map(str, task.scored))
+        fix = "the ids must be those of the given masks: segment this sequence again"
+        if set(found) <= {0, VOID}:
+            fix = "a mask of 0 and 255 is for DAVIS-2016 only: write the object's id instead of 255"
         raise HodorError(
-            f"{path}: object id {unknown[-1]}, but the truth of this sequence has {_ids(task)}; the ids must be those of "
-            "the given masks: segment this sequence again"
+            f"{path}: object id {unknown[-1]}, but the ground truth of this sequence has {len(task.scored)} object(s), "
+            f"ids {ids}; {fix}"
         )
     return labels
 
 
-def score_sequence(task: Task, pred: Path) -> SequenceScores:
-    """Scores one sequence frame by frame, so that memory does not grow with its length.
+def portable_bytes(path: Path) -> bytes:
+    """Return a mask's PNG as toolkits and servers read it: one with fewer than 8 bits, whose greys Pillow scales, anew."""
+    content = path.read_bytes()
+    # Byte 24 of a PNG is its bit depth.
+    return content if content[24] == 8 else encode_labels(read_labels(path))
 
-    Args:
-        task: its truth public.
-        pred: folder that holds <sequence>/<frame>.png.
 
-    Raises:
-        HodorError: an unreadable mask, another size, an id that the sequence does not have.
-    """
-    # Sequences are the unit of parallel work; OpenCV's own threads would only fight with the other processes.
-    cv2.setNumThreads(1)
+def score_sequence(task: Task, pred: Path) -> list[ObjectScores]:
+    """Score the objects of one sequence, frame by frame, so that memory does not grow with its length."""
     found: dict[int, list[tuple[float, float]]] = {id: [] for id in task.scored}
     by_frame: dict[str, list[int]] = {frame: [] for frame in task.demanded}
     for id, frames in task.scored.items():
@@ -140,50 +148,66 @@ def score_sequence(task: Task, pred: Path) -> SequenceScores:
         if ids:
             for id, scores in zip(ids, frame_scores(task.video.labels(frame), prediction, ids), strict=True):
                 found[id].append(scores)
-    objects = tuple(
-        ObjectScores(id, frames, *np.array(found[id]).T, (task.category or {}).get(id))
+    return [
+        ObjectScores(task.video.name, id, frames, *np.array(found[id]).T, (task.category or {}).get(id))
         for id, frames in task.scored.items()
         if frames
-    )
-    return SequenceScores(task.video.name, objects, peak_memory_mib())
+    ]
 
 
-def score_sequences(tasks: Sequence[Task], pred: Path, jobs: int | None = None) -> list[SequenceScores]:
-    """Scores all sequences, several at a time, and returns them in the order given.
+def score_sequences(tasks: list[Task], pred: Path, jobs: int | None = None) -> list[ObjectScores]:
+    """Score all sequences with `jobs` threads (None: one per core); return their objects in the given order.
 
-    Args:
-        tasks: the benchmark's sequences.
-        pred: folder that holds <sequence>/<frame>.png.
-        jobs: number of processes; the cores available to this process if absent.
-
-    Raises:
-        HodorError: as `score_sequence`, or a process was killed.
+    HodorError as `read_prediction`, or where the ground truth is damaged.
     """
-    jobs = min(jobs or _cores(), len(tasks))
-    pixels = sum(len(task.demanded) * task.video.height * task.video.width for task in tasks)
-    if jobs <= 1 or pixels < _SMALL_WORK:
-        return [score_sequence(task, pred) for task in tasks]
-    # The longest first, so that no process is left alone with it at the end.
-    order = sorted(range(len(tasks)), key=lambda i: -len(tasks[i].demanded))
-    # Spawned, not forked: the caller may hold threads (torch, OpenCV), which a fork would copy half-alive.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Decoders, OpenCV and NumPy release the interpreter's lock; OpenCV's own threads would only compete.
+    cv2.setNumThreads(1)
+    with ThreadPoolExecutor(jobs or cores) as pool:
+        # The longest first, so that no thread works alone at the end.
+        order = sorted(range(len(tasks)), key=lambda i: -len(tasks[i].demanded))
         futures = {i: pool.submit(score_sequence, tasks[i], pred) for i in order}
         try:
-            return [futures[i].result() for i in range(len(tasks))]
-        except BrokenProcessPool as error:
-            raise HodorError("a scoring process was killed (out of memory?); score again with fewer --jobs") from error
+            return [scores for i in range(len(tasks)) for scores in futures[i].result()]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _ids(task: Task) -> str:
-    ids = list(task.scored)
-    return f"{len(ids)} object(s), ids {', '.join(map(str, ids))}"
+def _check_file(path: Path) -> None:
+    """Raise HodorError for what cannot be a mask: reading a pipe or a device would never end."""
+    status = path.stat()
+    fault = None
+    if not stat.S_ISREG(status.st_mode):
+        fault = "not a regular file"
+    elif status.st_size == 0:
+        fault = "an empty file"
+    elif status.st_size > _MAX_BYTES:
+        fault = f"{status.st_size} bytes, too large for a mask"
+    if fault:
+        raise HodorError(f"{path}: {fault}; segment this sequence again")
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _check_palette(path: Path, used: list[int], labels: set[int]) -> None:
+    """Raise HodorError where a palette shows `labels` under other indices (of those `used`), as sorting tools do."""
+    with open(path, "rb") as file:
+        content = file.read(2048)
+        # Nearly always in the head; metadata may precede it.
+        content += file.read() if b"PLTE" not in content else b""
+    at = content.find(b"PLTE")
+    palette = content[at + 4 : at + 4 + int.from_bytes(content[at - 4 : at], "big")] if at > 0 else b""
+    if content[25] != _PALETTE_PNG or palette == DAVIS_PALETTE.tobytes()[: len(palette)]:
+        return
+    colours = [tuple(palette[3 * i : 3 * i + 3]) for i in range(len(palette) // 3)]
+    # Other colours than DAVIS's are the writer's own choice; but black is the background everywhere.
+    shown = {index: _LABEL_OF_COLOUR.get(colours[index]) for index in used if index < len(colours)}
+    known = labels >= set(shown.values())
+    for index, label in shown.items():
+        if label != index and (known or (label == 0 and colours[0] != (0, 0, 0))):
+            raise HodorError(
+                f"{path}: index {index} has the colour of label {label} in DAVIS's palette, so colours and indices "
+                "disagree; save masks with index = object id, 0 background, under DAVIS's palette or as grey values"
+            )
 
 
 def _more(names: list[str]) -> str:

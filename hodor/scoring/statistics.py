@@ -1,17 +1,16 @@
-"""How sure a score is: bootstrap intervals over sequences and seeds, and paired comparison of two rows.
+"""Uncertainty of a score: bootstrap intervals over sequences and seeds, and paired comparison of two rows.
 
-A benchmark's score is, by the official protocol, a mean over objects and not over sequences; YouTube-VOS averages it
-over groups of objects (seen and unseen categories). What varies from one draw of the world to another is not the
-object, though: objects of a video share its camera, light and length. So sequences are resampled, with all their
-objects, and the score of a resample is again the mean over its objects. Training varies too, so seeds are resampled
-within each row; where there is one, the interval is over sequences alone.
+By the official protocol a benchmark's score is a mean over objects; YouTube-VOS averages it over groups of objects (seen
+and unseen categories). But objects of a video share its camera, light and length, so sequences are resampled with all
+their objects, and the score of a resample is again the mean over its objects. Training varies too, so seeds are
+resampled within each row; with a single seed the interval covers sequences alone.
 
-Intervals are percentile intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3). Two
-rows are compared on the same resampled sequences, which takes the sequences' own difficulty out of the difference;
-their seeds are drawn apart, which is the cautious choice where one row starts from the other's weights.
+Intervals are percentile intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3). Two rows
+are compared on the same resampled sequences, which removes the sequences' own difficulty from the difference; their
+seeds are drawn independently, the cautious choice where one row starts from the other's weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +19,15 @@ from hodor.errors import HodorError
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-"""Share of the resamples that an interval holds."""
+"""Share of the resamples inside an interval."""
 
 Objects = Mapping[tuple[str, str], float]
-"""(sequence, object) -> score of that object, such as the mean of its J and F."""
+"""(sequence, object) -> score of the object, such as the mean of its J and F."""
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How often and from which start of the generator (PCG64) is drawn: the same numbers give the same intervals."""
+    """Number of resamples and seed of the generator (PCG64); equal settings give equal intervals."""
 
     resamples: int = RESAMPLES
     seed: int = 0
@@ -39,8 +38,13 @@ DEFAULT = Bootstrap()
 
 @dataclass(frozen=True)
 class Estimate:
-    """A row's score in the unit of its objects: mean over seeds; std: sample standard deviation over seeds, None for
-    one; low, high: 95 % interval over sequences and seeds; seeds, sequences: how many there are."""
+    """Score of a row in the unit of its objects.
+
+    Attributes:
+        mean, std: mean and sample standard deviation over seeds; std is None for one seed.
+        low, high: 95 % interval over sequences and seeds.
+        seeds, sequences: their numbers.
+    """
 
     mean: float
     std: float | None
@@ -52,10 +56,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much better one row is than another on the same sequences, in the unit of their objects.
+    """Advantage of one row over another on the same sequences, in the unit of their objects.
 
-    effect: difference of the means over seeds. low, high: its 95 % interval. probability: share of the resamples in
-    which the first row is better, ties counting half. seeds: the smaller number of the two rows.
+    Attributes:
+        effect: difference of the means over seeds, with its 95 % interval `low`, `high`.
+        probability: share of the resamples in which the first row is better; ties count half.
+        seeds: the smaller number of the two rows.
+        sequences: number of sequences.
     """
 
     effect: float
@@ -67,17 +74,17 @@ class Comparison:
 
 
 class Sample:
-    """The scores of one row on one benchmark: every object of every sequence, for each seed.
+    """Scores of one row on one benchmark: every object of every sequence, for each seed.
 
-    sums (R, S, G): sum over the objects of a sequence in a group, for each seed; counts (S, G): how many these are. R
-    seeds, S sequences, G groups. The order in which seeds, sequences and objects are given changes nothing.
+    `sums` (R, S, G) holds sums over the objects of each sequence and group for R seeds, S sequences and G groups;
+    `counts` (S, G) the numbers of these objects. The order of seeds, sequences and objects does not matter.
 
     Args:
         scores: seed -> scores of the objects; the same objects for every seed.
-        groups: (sequence, object) -> name of the group that the score is averaged over; all one group if absent.
+        groups: (sequence, object) -> group whose mean enters the score; a single group if None.
 
     Raises:
-        HodorError: nothing was scored, an object's score is no number, or seeds or groups with other objects.
+        HodorError: no objects, a score that is not finite, or different objects between seeds or groups.
     """
 
     def __init__(self, scores: Mapping[int, Objects], groups: Mapping[tuple[str, str], str] | None = None) -> None:
@@ -89,63 +96,51 @@ class Sample:
         for seed in seeds:
             _same_objects(self.objects, scores[seed], f"seed {seed} and seed {seeds[0]}")
         _same_objects(self.objects, groups, "the scores and their groups")
-        self.sequences = sorted({sequence for sequence, _ in self.objects})
-        self.groups = sorted({groups[key] for key in self.objects})
         values = np.array([[scores[seed][key] for key in self.objects] for seed in seeds], float)  # (R, objects)
         if not np.isfinite(values).all():
-            raise HodorError("the score of an object is no number: score again")
-        place = {name: i for i, name in enumerate(self.sequences)}
-        rows = np.array([place[sequence] for sequence, _ in self.objects])
-        columns = np.array([self.groups.index(groups[key]) for key in self.objects])
+            raise HodorError("the score of an object is no finite number: score again")
+        self.sequences, rows = np.unique([sequence for sequence, _ in self.objects], return_inverse=True)
+        self.groups, columns = np.unique([groups[key] for key in self.objects], return_inverse=True)
         self.counts = np.zeros((len(self.sequences), len(self.groups)))
         self.sums = np.zeros((len(seeds), *self.counts.shape))
         np.add.at(self.counts, (rows, columns), 1)
         np.add.at(self.sums, (slice(None), rows, columns), values)
 
     def scores(self) -> np.ndarray:
-        """The benchmark's score of each seed, (R,): mean over objects, then over groups."""
+        """Return the benchmark's score of each seed, (R,): mean over objects, then over groups."""
         return (self.sums.sum(1) / self.counts.sum(0)).mean(1)
 
     def resampled(self, sequences: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        """Scores (B,) of B resamples.
+        """Return the scores (B,) of B resamples; one without objects of a group is the mean over the other groups.
 
         Args:
             sequences: how often each is drawn, (B, S).
             seeds: share of each, (B, R), summing to 1.
-
-        A resample that drew no object of a group is the mean over the other groups.
         """
-        # (B, R, G): of each seed on the drawn sequences; the division is the same for every seed.
-        sums = np.stack([sequences @ values for values in self.sums], 1)
-        counts = sequences @ self.counts  # (B, G)
+        sums = np.stack([sequences @ values for values in self.sums], 1)  # (B, R, G)
+        counts = sequences @ self.counts  # (B, G), the same for every seed
         mean = np.einsum("br,brg->bg", seeds, sums) / np.where(counts > 0, counts, 1)
         return mean.sum(1) / (counts > 0).sum(1)
 
 
 def estimate(sample: Sample, bootstrap: Bootstrap = DEFAULT) -> Estimate:
-    """Mean, spread over seeds and interval of a row's score."""
-    generator = np.random.default_rng(bootstrap.seed)
-    sequences = _draw(generator, bootstrap.resamples, len(sample.sequences))
-    low, high = _interval(sample.resampled(sequences, _draw_seeds(generator, bootstrap.resamples, sample)))
+    """Estimate mean, spread over seeds and interval of a row's score."""
+    (values,) = _resample([sample], bootstrap)
     scores = sample.scores()
     std = float(scores.std(ddof=1)) if len(scores) > 1 else None
-    return Estimate(float(scores.mean()), std, low, high, len(scores), len(sample.sequences))
+    return Estimate(float(scores.mean()), std, *_interval(values), len(scores), len(sample.sequences))
 
 
 def compare(first: Sample, second: Sample, bootstrap: Bootstrap = DEFAULT) -> Comparison:
-    """How much better `first` is than `second` on the same sequences and objects.
+    """Compare two rows on the same sequences and objects.
 
     Raises:
-        HodorError: the two were not scored on the same objects in the same groups.
+        HodorError: the rows were not scored on the same objects in the same groups.
     """
     _same_objects(first.objects, second.objects, "the two rows")
-    if first.groups != second.groups or not np.array_equal(first.counts, second.counts):
-        raise HodorError("the two rows have their objects in different groups: they do not compare")
-    generator = np.random.default_rng(bootstrap.seed)
-    sequences = _draw(generator, bootstrap.resamples, len(first.sequences))
-    ours, theirs = (
-        sample.resampled(sequences, _draw_seeds(generator, bootstrap.resamples, sample)) for sample in (first, second)
-    )
+    if not np.array_equal(first.groups, second.groups) or not np.array_equal(first.counts, second.counts):
+        raise HodorError("the two rows have their objects in different groups: they cannot be compared")
+    ours, theirs = _resample([first, second], bootstrap)
     differences = ours - theirs
     low, high = _interval(differences)
     return Comparison(
@@ -158,14 +153,16 @@ def compare(first: Sample, second: Sample, bootstrap: Bootstrap = DEFAULT) -> Co
     )
 
 
-def _draw(generator: np.random.Generator, resamples: int, count: int) -> np.ndarray:
-    """How often each of `count` things comes up in as many draws with replacement: float (resamples, count)."""
-    return generator.multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)
+def _resample(samples: list[Sample], bootstrap: Bootstrap) -> list[np.ndarray]:
+    """Return the resampled scores of rows: the same sequences for all, seeds drawn for each."""
+    generator = np.random.default_rng(bootstrap.seed)
 
+    def draw(count: int) -> np.ndarray:
+        """Return how often each of `count` items is drawn in `count` draws with replacement."""
+        return generator.multinomial(count, np.full(count, 1 / count), size=bootstrap.resamples).astype(float)
 
-def _draw_seeds(generator: np.random.Generator, resamples: int, sample: Sample) -> np.ndarray:
-    count = len(sample.sums)
-    return _draw(generator, resamples, count) / count
+    sequences = draw(len(samples[0].sequences))
+    return [sample.resampled(sequences, draw(len(sample.sums)) / len(sample.sums)) for sample in samples]
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
@@ -174,7 +171,7 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _same_objects(wanted: list[tuple[str, str]], found: Mapping | list, what: str) -> None:
+def _same_objects(wanted: list[tuple[str, str]], found: Iterable[tuple[str, str]], what: str) -> None:
     if different := sorted(set(wanted) ^ set(found)):
         sequence, id = different[0]
         more = f" ({len(different)} differ)" if len(different) > 1 else ""

@@ -8,8 +8,8 @@ from PIL import Image
 
 from hodor.config.generated import GeneratedOptions
 from hodor.data.davis2016 import load_davis2016
-from hodor.data.generated import generate
 from hodor.data.prepare import check_dataset
+from hodor.data.synthetic import generate
 from hodor.data.videos import load_videos
 from hodor.errors import HodorError
 

@@ -1,4 +1,4 @@
-"""A small project with made-up runs: real files in the real places, scored by the real scorer."""
+"""A small project with made-up runs: real files in their places, scored by the real scorer."""
 
 import json
 import shutil
@@ -13,6 +13,7 @@ from PIL import Image
 
 from hodor.data.images import write_labels
 from hodor.provenance import sha256_file, sha256_json
+from hodor.reporting.runs import merge_manifest
 from hodor.reporting.tables import TABLES, tabulate
 from hodor.scoring.score import score
 
@@ -84,8 +85,14 @@ class Project:
         shift=2,
         method=None,
         note="",
+        released=None,
     ):
-        """Adds a row and, where selected, its runs. `shift` (pixels): how far its masks lie off the truth."""
+        """Add a row and, where selected, its runs.
+
+        Args:
+            shift: Distance of its masks from the ground truth in pixels.
+            released: "weights" and "compare" of a row of released weights.
+        """
         method = method or ("hodor" if attention else "copy")
         trained_on = {"hodor": "COCO", "copy": "nothing"}.get(method, "static images")
         self.rows[row] = {
@@ -97,6 +104,9 @@ class Project:
             "note": note,
             "trained_on": "video" if init else trained_on,
             "selected": selected,
+            "present": selected or not released,
+            **dict.fromkeys(("weights", "compare", "source", "licence")),
+            **(released or {}),
         }
         for seed in self.seeds if selected else ():
             self._train(row, seed)
@@ -104,13 +114,14 @@ class Project:
             stamp = self._stamp(row, seed, f"{VAL}/score", "score")
             folder = self.run(row, seed) / VAL
             score(folder / "masks", self.data / "davis", VAL, folder, stamp, official=False)
+            merge_manifest(self.run(row, seed))
 
     @property
     def data(self) -> Path:
         return Path("data") / self.scale
 
     def settings(self, table: str = "ablation", **changed) -> dict:
-        """Those of the stamp of a table, or of the claims as far as they are those of a table."""
+        """Those of the stamp of a table or of the claims."""
         costs = table == "costs"
         rows = {
             row: entry
@@ -123,12 +134,15 @@ class Project:
             while at is not None:
                 init[at] = self.rows[at]["init"]
                 at = init[at]
-        shown = ("note", "selected") if costs else ("label", "options", "note", "selected", "trained_on")
+        shown = ["note", "selected"]
+        if not costs:
+            shown += ["label", "options", "trained_on", "present", "weights", "compare", "source", "licence"]
         return {
             "table": table,
             "rows": {row: {key: entry[key] for key in shown} for row, entry in rows.items()},
             "init": init,
             "seeds": self.seeds,
+            "seeds_of": dict.fromkeys(init, self.seeds),
             "benchmarks": [VAL],
             "scored": dict.fromkeys(init, [VAL]),
             "server_scores": [],
@@ -142,7 +156,7 @@ class Project:
         } | changed
 
     def tabulate(self, out: Path, **changed) -> None:
-        """Makes every table, with the costs."""
+        """Write every table and the costs."""
         for table in (*TABLES, "costs"):
             tabulate({"settings": self.settings(table, **changed)}, self.runs, out)
 
@@ -163,6 +177,8 @@ class Project:
         folder.mkdir(parents=True)
         self._weights(row, seed, folder / "model.safetensors")
         inputs = {"coco": "1" * 64}
+        if self.rows[row]["weights"]:
+            inputs = {"checkpoint": "ab" * 32}
         if init := self.rows[row]["init"]:
             inputs["init"] = sha256_file(self.run(init, seed) / "model.safetensors")
         attention, trains = self.rows[row]["options"].get("attention"), self.rows[row]["method"] != "copy"

@@ -1,4 +1,4 @@
-"""The report in a real browser: nothing fails, nothing leaves its folder, it fits a phone, tables sort, it prints."""
+"""The report in a real browser: no errors, no request outside its folder, it fits a phone, tables sort, it prints."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hodor.reporting.render import render
+from hodor.provenance import write_json_atomic
+from hodor.reporting.site import render
 from tests.reporting.browser import Browser, find_chromium
 
 pytestmark = pytest.mark.long
@@ -23,6 +24,15 @@ def site(made_project, tmp_path_factory) -> Path:
         monkeypatch.chdir(folder)
         made_project.tabulate(Path("results/tiny"))
         settings = {"settings": made_project.settings()}
+        claim = {"claim": "Soft masking is better than none.", "rows": ["a", "b"], "benchmark": "davis2017-val"}
+        claim |= {
+            "verdict": "supported",
+            "metric": "J&F",
+            "effect": 2.5,
+            "interval": [1.0, 4.0],
+            "reason": "it is above 0",
+        }
+        write_json_atomic(Path("results/tiny/claims.json"), {"claims": [claim] * 12 + [claim | {"verdict": "not run"}]})
         render(settings, Path("results/tiny"), made_project.runs, made_project.data, Path("reports"))
     return folder / "reports"
 
@@ -58,13 +68,37 @@ def test_every_page_loads_whole_quietly_and_from_its_folder_alone(browser, site,
             assert len(np.unique(np.asarray(picture.convert("L")))) > 50, "an empty page"
 
 
-def test_what_a_page_must_not_ask_for_is_seen(browser, site, tmp_path):
-    """The test above can fail: a picture from elsewhere is asked for, refused by the page's own policy, and told."""
-    text = (site / "ablation.html").read_text()
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        '<img src="http://elsewhere.example/a.png">',
+        "<script>document.title = 'taken'</script>",
+        "<img src=data: onerror=\"document.title = 'taken'\">",
+    ],
+)
+def test_what_a_page_must_not_do_is_refused_and_reported(browser, site, foreign):
+    """The test above can fail: the page's own policy refuses what is not its own."""
     bad = site.parent / "bad.html"
-    bad.write_text(text.replace("</body>", '<img src="http://elsewhere.example/a.png"></body>'))
+    bad.write_text((site / "ablation.html").read_text().replace("</body>", f"{foreign}</body>"))
     browser.open(bad.as_uri())
     assert any("Content Security Policy" in line for line in browser.console)
+    assert browser.evaluate("document.title") != "taken"
+
+
+def test_the_first_screen_shows_tables_claims_and_masks(browser, site):
+    browser.open((site / "index.html").as_uri(), 1300, 900)
+    bottom = "Math.max(...[...document.querySelectorAll('{}')].map(e => e.getBoundingClientRect().bottom))"
+    for part in ("p.scale", "#table1 table", "#table2 table", "details.claim.supported", "figure.strip"):
+        assert 0 < browser.evaluate(bottom.format(part)) <= 900, part
+    line = "[...document.querySelectorAll('details.claim.supported > summary')].map(e => e.offsetHeight)"
+    assert len(browser.evaluate(line)) == 12 and max(browser.evaluate(line)) < 24, "one line each"
+    # A press unfolds the reason, without a script.
+    reason = "document.querySelector('details.claim > p + p')"
+    assert not browser.evaluate(f"{reason}.checkVisibility()")
+    browser.evaluate("document.querySelector('details.claim').open = true")
+    assert (
+        browser.evaluate(f"{reason}.checkVisibility()") and browser.evaluate(f"{reason}.innerText") == "it is above 0"
+    )
 
 
 def test_tables_sort_by_a_press_on_their_head_or_by_choice(browser, site):
@@ -92,6 +126,15 @@ def test_on_a_phone_tables_are_cards_and_the_choice_of_order_shows(browser, site
     assert browser.evaluate(shown.format("thead")) == "none" and browser.evaluate(shown.format("label.sort")) == "block"
     browser.open((site / "index.html").as_uri(), 1280)
     assert browser.evaluate(shown.format("thead")) != "none" and browser.evaluate(shown.format("label.sort")) == "none"
+
+
+def test_without_scripts_everything_is_there(browser, site):
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    browser.open((site / "index.html").as_uri())
+    browser.call("Emulation.setScriptExecutionDisabled", value=False)
+    assert browser.evaluate("document.querySelectorAll('th button').length") == 0
+    assert browser.evaluate("document.querySelector('#ablation table').innerText.includes('Hodor-Soft-Coco')")
+    assert browser.console == []
 
 
 def test_it_prints(browser, site, tmp_path):

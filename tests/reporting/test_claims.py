@@ -1,4 +1,4 @@
-"""Claims: verdicts from real runs, what was not run, and the refusal of results from elsewhere."""
+"""Claims: the rule case by case, verdicts from real runs, and how pages show them."""
 
 import json
 from dataclasses import replace
@@ -8,21 +8,104 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from hodor import attention
+from hodor.attention import initial_alpha
 from hodor.errors import HodorError
-from hodor.reporting.alphas import learned_alphas, starting_alphas
-from hodor.reporting.claims import claims, judge
-from hodor.reporting.readable import MISSING
-from hodor.reporting.runs import read_run
-from hodor.reporting.samples import sample
-from hodor.scoring.statistics import Bootstrap, compare
+from hodor.provenance import write_json_atomic
+from hodor.reporting.claims import claims, judge, learned_alphas, read_claims
+from hodor.reporting.fragments import claims_html
+from hodor.reporting.runs import read_run, sample
+from hodor.reporting.verdicts import (
+    CONTRADICTED,
+    ON_PAR,
+    SUPPORTED,
+    UNDECIDED,
+    VERDICTS,
+    of_alphas,
+    of_numbers,
+    of_rows,
+)
+from hodor.scoring.statistics import Bootstrap, Comparison, compare
 
 VAL, TEST_DEV, YT19 = "davis2017-val", "davis2017-test-dev", "ytvos2019-val"
 OUT = Path("results/tiny")
-WORLD = "The verdict is about the generated world."
-# What a page may rely on.
+WORLD = "The verdict is about the generated data."
+RULE = {"on_par": 0.5, "fewest_sequences": 10}
+STARTS = np.array([32.0, 16, 8, 4])
+# The keys that pages rely on.
 KEYS = {"id", "claim", "kind", "benchmark", "metric", "rows", "verdict", "effect", "interval", "probability"}
 KEYS |= {"sequences", "seeds", "reason", "evidence", "source", "note"}
+
+
+def found(low: float, high: float, sequences: int = 30, seeds: int = 3) -> Comparison:
+    return Comparison((low + high) / 2, low, high, 0.9, seeds, sequences)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "better", "at_least"),
+    [
+        (0.2, 3.0, SUPPORTED, SUPPORTED),
+        (-3.0, -0.2, CONTRADICTED, CONTRADICTED),
+        (-1.0, 2.0, UNDECIDED, UNDECIDED),
+        (-0.3, 0.6, UNDECIDED, UNDECIDED),
+        (-0.5, 0.5, ON_PAR, ON_PAR),
+        # Too small to matter: above and below 0 all the same, unless on par is what is claimed.
+        (0.1, 0.4, SUPPORTED, ON_PAR),
+        (-0.4, -0.1, CONTRADICTED, ON_PAR),
+        # The ends themselves: 0 is not above 0.
+        (0.0, 3.0, UNDECIDED, UNDECIDED),
+        (-3.0, 0.0, UNDECIDED, UNDECIDED),
+    ],
+)
+def test_the_rule_for_two_rows(low, high, better, at_least):
+    verdicts = [of_rows(kind, found(low, high), RULE).verdict for kind in ("better", "at-least")]
+    assert verdicts == [better, at_least]
+
+
+def test_few_sequences_decide_nothing_and_one_seed_is_marked():
+    verdict = of_rows("better", found(2, 4, sequences=9), RULE)
+    assert (verdict.verdict, verdict.effect, verdict.interval) == (UNDECIDED, 3.0, (2, 4))
+    assert "9 sequences are fewer than 10" in verdict.reason
+    assert of_rows("better", found(2, 4, sequences=10), RULE).verdict == SUPPORTED
+    assert ["n = 1" in of_rows("better", found(2, 4, seeds=n), RULE).reason for n in (1, 2)] == [True, False]
+    fields = of_rows("better", found(0.12345678, 3), RULE).as_json()
+    assert fields["interval"] == [0.1235, 3] and fields["probability"] == 0.9
+
+
+def test_rows_that_decide_nothing_at_this_scale():
+    for verdict in (
+        of_rows("better", found(2, 4), RULE, "trained on other data"),
+        of_numbers([60.0], [50.0], "trained on other data"),
+        of_alphas(np.array([STARTS + 1, STARTS + 1])[:, None], STARTS, "trained on other data"),
+    ):
+        assert verdict.verdict == UNDECIDED and verdict.reason.startswith("trained on other data")
+        assert verdict.effect > 0
+
+
+def test_a_servers_number_has_an_effect_and_no_interval():
+    verdict = of_numbers([60.0, 62.0], [50.0, 51.0])
+    assert (verdict.verdict, verdict.effect, verdict.interval) == (UNDECIDED, 10.5, None)
+    assert (verdict.sequences, verdict.seeds, verdict.probability) == (0, 2, None) and "server" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("shifts", "expected", "effect", "reason"),
+    [
+        ((0.9, 1.0, 1.1), SUPPORTED, 1.0, "8 of 8 alphas"),
+        ((-0.9, -1.0, -1.1), SUPPORTED, 1.0, "8 of 8 alphas"),  # a distance, downwards too
+        ((-1.0, 1.2), UNDECIDED, 0.1, "0 of 8 alphas"),
+        ((5.0,), UNDECIDED, 5.0, "n = 1"),
+    ],
+)
+def test_the_rule_for_alphas(shifts, expected, effect, reason):
+    """Supported: every alpha moved by more than the spread over seeds."""
+    verdict = of_alphas(np.stack([np.tile(STARTS, (2, 1)) + shift for shift in shifts]), STARTS)
+    assert (verdict.verdict, verdict.seeds) == (expected, len(shifts)) and reason in verdict.reason
+    assert verdict.effect == pytest.approx(effect)
+    if len(shifts) == 1:
+        assert verdict.interval is None
+    else:
+        spread = np.std(shifts, ddof=1)
+        assert verdict.interval == pytest.approx((effect - spread, effect + spread))
 
 
 def claim(*rows: str, benchmark: str | None = VAL, kind: str = "better", without: str | None = None) -> dict:
@@ -31,8 +114,8 @@ def claim(*rows: str, benchmark: str | None = VAL, kind: str = "better", without
 
 
 def settings(project, *stated: dict, fewest: int = 3, **changed) -> dict:
-    judgement = {"on_par": 0.5, "fewest_sequences": fewest}
-    return project.settings("claims") | {"claims": stated, "rule": judgement, "evidence": WORLD} | changed
+    rule = {"on_par": 0.5, "fewest_sequences": fewest}
+    return project.settings("claims") | {"claims": stated, "rule": rule, "evidence": WORLD} | changed
 
 
 def make(project, *stated: dict, **changed) -> dict:
@@ -41,7 +124,8 @@ def make(project, *stated: dict, **changed) -> dict:
 
 
 def page() -> str:
-    return (OUT / "claims.md").read_text()
+    """claims.md without the padding of its tables."""
+    return "\n".join(" ".join(line.split()) for line in (OUT / "claims.md").read_text().splitlines())
 
 
 def test_a_claim_about_two_rows(project):
@@ -63,13 +147,11 @@ def test_a_claim_about_two_rows(project):
     assert "abc123" in made["provenance"]["commit"] and "1,000 resamples" in made["provenance"]["intervals"]
 
 
-def test_the_page_says_what_the_verdicts_are_about_before_it_gives_them(project):
-    soft = claim("hodor-soft-coco", "copy-first-mask")
-    made = make(project, soft, claim("hodor-soft-coco", "hodor-hard-coco"))
+def test_the_page_explains_the_verdicts_before_it_gives_them(project):
+    made = make(project, claim("hodor-soft-coco", "copy-first-mask"), claim("hodor-soft-coco", "hodor-hard-coco"))
     text = page()
-    assert (
-        0 < text.index(WORLD) < text.index("**supported**") < text.index("## Not run") < text.index("hodor-hard-coco")
-    )
+    order = (WORLD, "**supported**", "commit abc123", "## Not run", "hodor-hard-coco", "## Where")
+    assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
     (line,) = [line for line in text.splitlines() if "**supported**" in line]
     low, high = made["claims"][0]["interval"]
     assert f"| +{made['claims'][0]['effect']:.1f} | [{low:+.1f}, {high:+.1f}] | 1.00 | 3 | 1 |" in line
@@ -79,16 +161,16 @@ def test_the_page_says_what_the_verdicts_are_about_before_it_gives_them(project)
     assert "No claim was tested." in page()
 
 
-def test_what_was_not_run_says_why(project):
-    made = make(
-        project,
+def test_what_was_not_run_has_a_reason(project):
+    rows = ("hodor-soft-coco", "copy-first-mask")
+    stated = [
         claim("hodor-soft-coco", "hodor-hard-coco"),
-        claim("hodor-soft-coco", "copy-first-mask", benchmark=YT19),
-        claim("hodor-soft-coco", "copy-first-mask", benchmark=TEST_DEV),
-        claim("hodor-hard-coco", benchmark=None, kind="alphas-move"),
-    )
-    hard, youtube, test_dev, alphas = made["claims"]
-    for entry in (hard, youtube, test_dev, alphas):
+        claim(*rows, benchmark=YT19),
+        claim(*rows, benchmark=TEST_DEV),
+    ]
+    made = make(project, *stated, claim("hodor-hard-coco", benchmark=None, kind="alphas-move"))
+    hard, youtube, _, alphas = made["claims"]
+    for entry in made["claims"]:
         assert entry["verdict"] == "not run" and (entry["sequences"], entry["seeds"]) == (0, 0)
         assert [entry[key] for key in ("effect", "interval", "probability")] == [None] * 3
     assert "hodor-hard-coco" in hard["reason"] and "no such benchmark" in youtube["reason"] and youtube["metric"] == "G"
@@ -107,28 +189,23 @@ def test_few_sequences_and_rows_trained_on_other_data_decide_nothing(project):
 
 
 def test_a_servers_number_alone_decides_nothing(project):
-    runs = {row: read_run(project.run(row)) for row in ("hodor-soft-coco", "copy-first-mask")}
-
-    def served(row: str, **overall: float) -> None:
-        (prediction,) = runs[row].predictions.values()
-        prediction = replace(prediction, benchmark=YT19, overall=overall, objects={})
-        runs[row] = replace(runs[row], predictions={YT19: prediction})
-
     stated = claim("hodor-soft-coco", "copy-first-mask", benchmark=YT19)
     given = settings(project, stated, benchmarks=[YT19])
 
-    def found() -> dict:
-        return {(row, 0): run for row, run in runs.items()}
+    def verdict(ours: dict, theirs: dict):
+        runs = {}
+        for row, overall in zip(stated["rows"], (ours, theirs), strict=True):
+            run = read_run(project.run(row))
+            prediction = run.predictions[VAL]
+            prediction = replace(prediction, benchmark=YT19, overall=overall, objects=prediction.objects[:0])
+            runs[row, 0] = replace(run, predictions={YT19: prediction})
+        return judge(given, stated, runs)
 
-    for row, value in (("hodor-soft-coco", 0.7), ("copy-first-mask", 0.5)):
-        served(row, G=value)
-    verdict = judge(given, stated, found())
-    assert (verdict.verdict, verdict.interval) == ("undecided", None) and verdict.effect == pytest.approx(20.0)
-    # A server that has not answered yet.
-    for answer in ({}, {"G": float("nan")}):
-        served("copy-first-mask", **answer)
-        verdict = judge(given, stated, found())
-        assert verdict.verdict == "not run" and "copy-first-mask" in verdict.reason
+    found = verdict({"G": 0.7}, {"G": 0.5})
+    assert (found.verdict, found.interval) == ("undecided", None) and found.effect == pytest.approx(20.0)
+    for unanswered in ({}, {"G": float("nan")}):
+        found = verdict({"G": 0.7}, unanswered)
+        assert found.verdict == "not run" and "copy-first-mask" in found.reason
 
 
 def test_several_seeds(empty_project):
@@ -138,31 +215,25 @@ def test_several_seeds(empty_project):
     alphas = claim("hodor-soft-coco", benchmark=None, kind="alphas-move")
     rows, moved = make(empty_project, claim("hodor-soft-coco", "copy-first-mask"), alphas)["claims"]
     assert (rows["verdict"], rows["seeds"]) == ("supported", 3) and "n = 1" not in rows["reason"]
-    values = np.stack([starting_alphas(4) + [[0.25], [0.5]] + 0.05 * seed for seed in range(3)])
-    effect = np.sqrt(np.mean((values.mean(0) - starting_alphas(4)) ** 2))
+    values = np.stack([STARTS + [[0.25], [0.5]] + 0.05 * seed for seed in range(3)])
+    effect = np.sqrt(np.mean((values.mean(0) - STARTS) ** 2))
     assert (moved["verdict"], moved["metric"], moved["seeds"]) == ("supported", "alpha", 3)
     assert moved["effect"] == pytest.approx(effect, abs=1e-4)
     assert moved["interval"] == pytest.approx([effect - 0.05, effect + 0.05], abs=1e-4)
-    assert f"| weights | **supported** | +{effect:.3f} |" in page() and f"| {MISSING} | {MISSING} | 3 |" in page()
+    assert f"| weights | **supported** | +{effect:.3f} |" in page() and "| – | – | 3 |" in page()
 
 
 def test_alphas_are_those_of_the_layers_in_their_order(project):
-    (found,) = learned_alphas([read_run(project.run("hodor-soft-coco"))])
-    assert found == pytest.approx(np.array([[32.25, 16.25, 8.25, 4.25], [32.5, 16.5, 8.5, 4.5]]))
-    assert starting_alphas(8).tolist() == attention.initial_alpha(8)
-    # Eleven layers: by number, not by text.
     run = read_run(project.run("hodor-soft-coco"))
+    assert learned_alphas([run])[0] == pytest.approx(np.array([[32.25, 16.25, 8.25, 4.25], [32.5, 16.5, 8.5, 4.5]]))
+    assert initial_alpha(4) == STARTS.tolist()
+    # Eleven layers: by number, not by text.
     name = "network.encoder.layers.{}.cross_attention.alpha"
-    save_file(
-        {name.format(layer): np.full(4, layer, np.float32) for layer in range(11)}, run.folder / "model.safetensors"
-    )
+    layers = {name.format(layer): np.full(4, layer, np.float32) for layer in range(11)}
+    save_file(layers, run.folder / "model.safetensors")
     assert learned_alphas([run])[0, :, 0].tolist() == list(range(11))
-
-
-def test_weights_without_alphas_and_broken_weights_are_named(project):
-    run = read_run(project.run("hodor-none-coco"))
     with pytest.raises(HodorError, match="hodor-none-coco/seed0/model.safetensors: holds no alphas"):
-        learned_alphas([run])
+        learned_alphas([read_run(project.run("hodor-none-coco"))])
     (run.folder / "model.safetensors").write_bytes(b"half")
     with pytest.raises(HodorError, match="model.safetensors: broken model file"):
         learned_alphas([run])
@@ -170,7 +241,39 @@ def test_weights_without_alphas_and_broken_weights_are_named(project):
 
 def test_results_of_other_settings_are_refused(project):
     project.stamps[f"hodor-soft-coco/seed0/{VAL}/score"] = "0" * 64
-    with pytest.raises(HodorError, match="other settings or other code") as error:
+    with pytest.raises(HodorError, match="other settings") as error:
         make(project, claim("hodor-soft-coco", "copy-first-mask"))
     assert str(error.value).endswith("snakemake --cores all --config scale=tiny -- results/claims.json")
     assert not OUT.exists()
+
+
+def shown(*judged: dict) -> str:
+    """The HTML of claims, with single spaces."""
+    content = {"statement": "s", "seeds": [0, 1], "resamples": 10_000, "claims": list(judged)}
+    return " ".join(claims_html(content, "mini").split())
+
+
+def test_each_verdict_is_a_line_with_effect_and_interval_that_unfolds_to_the_reason():
+    about = {"claim": "a < b", "benchmark": VAL, "metric": "J&F", "rows": ["a", "b"], "evidence": "made up"}
+    about |= {"effect": -1.25, "interval": [-3.0, 0.5], "probability": 0.125, "sequences": 30, "seeds": 1}
+    judged = [about | {"verdict": verdict, "reason": f"because {verdict}"} for verdict in VERDICTS]
+    nothing = {"effect": None, "interval": None, "probability": None, "sequences": 0, "seeds": 0}
+    html = shown(*judged[:-1], judged[-1] | nothing)
+    for verdict, (sign, _) in VERDICTS.items():
+        name = verdict.replace(" ", "-")
+        (line,) = [part for part in html.split('<details class="claim ') if part.startswith(f'{name}"')]
+        summary, _, details = line.partition("</summary>")
+        assert f"{sign} {verdict}</span>" in summary and "a &lt; b" in summary and "DAVIS-2017 val, J&amp;F" in summary
+        assert ("−1.2 [−3.0, +0.5]" in summary) == (verdict != "not run")
+        assert f"because {verdict}" in details and "made up" in details and "Rows: a, b." in details
+    assert html.count("30 sequences; 1 seed; better in 12 % of the resamples") == 4
+    assert "10,000 bootstrap resamples" in html and "– 1 not run</summary>" in html
+    alphas = shown(about | {"verdict": "supported", "benchmark": None, "metric": "alpha", "effect": 0.1364})
+    assert "weights" in alphas and "+0.136" in alphas
+
+
+def test_broken_and_absent_verdicts(tmp_path):
+    assert read_claims(tmp_path) is None and "results/mini/claims.json" in claims_html(None, "mini")
+    write_json_atomic(tmp_path / "claims.json", {"claims": [{"verdict": "proved"}]})
+    with pytest.raises(HodorError, match="claims.json.*supported"):
+        read_claims(tmp_path)

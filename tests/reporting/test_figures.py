@@ -1,14 +1,24 @@
-"""Figures show the numbers that they were given, also without colour, and come out the same each time."""
+"""Figures show the numbers that they are given, also without colour, and come out the same each time."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from hodor.config.inference import InferenceOptions
 from hodor.data.davis import load_davis
-from hodor.data.images import DAVIS_PALETTE
+from hodor.data.images import DAVIS_PALETTE, read_labels, write_labels
 from hodor.errors import HodorError
-from hodor.reporting import figures
+from hodor.models.base import load_model
+from hodor.reporting import figures, gallery
+from hodor.reporting.figures.attention import encoder_attention
+from hodor.reporting.figures.costs import Cost
+from hodor.reporting.figures.masks import overlay, spread_frames
+from hodor.reporting.figures.scores import Cell, gaps
+from hodor.reporting.figures.training import running_mean
+from hodor.reporting.report import Report, largest_object
 from hodor.reporting.runs import Run, read_run
 
 VAL = "davis2017-val"
@@ -30,10 +40,10 @@ def test_training_curves_show_the_log(project):
     assert list(soft_raw.get_ydata()) == [line["loss"] for line in soft.log]
     labelled = [line for line in figure.axes[0].get_lines() if not line.get_label().startswith("_")]
     assert [line.get_label() for line in labelled] == ["none", "soft"]
-    assert len({line.get_linestyle() for line in labelled}) == 2, "told apart without colour"
+    assert len({line.get_linestyle() for line in labelled}) == 2, "distinct without colour"
 
 
-def test_methods_in_one_panel_are_told_apart_without_colour():
+def test_methods_in_one_panel_are_distinct_without_colour():
     log = [{"step": step, "loss": 1.0 / step} for step in (1, 2, 3)]
     labels = ["hodor", "stm", "kmn", "stcn", "dmn-aoa", "other"]
     entries = [(label, "soft" if label == "hodor" else None, fake_run(log)) for label in labels]
@@ -56,11 +66,11 @@ def test_nothing_trained_means_no_figure():
 def test_running_mean():
     values = np.arange(40, dtype=float)
     values[20] += 50
-    mean = figures.running_mean(values)
+    mean = running_mean(values)
     assert len(mean) == 40
     assert mean[20] == pytest.approx(20 + 50 / 5) and mean[17] == pytest.approx(17)
     assert mean[0] == pytest.approx(1.0)  # of 0, 1, 2
-    assert list(figures.running_mean(np.array([3.0, 1.0]))) == [3.0, 1.0]
+    assert list(running_mean(np.array([3.0, 1.0]))) == [3.0, 1.0]
 
 
 def test_alphas_are_drawn_against_their_own_start_values():
@@ -84,12 +94,12 @@ def test_an_overlay_mixes_objects_and_leaves_the_rest():
     labels = np.zeros((30, 40), np.uint8)
     labels[5:20, 5:20] = 2
     labels[25:, 30:] = 255
-    result = figures.overlay(frame, labels, opacity=0.5)
+    result = overlay(frame, labels, opacity=0.5)
     assert (result[labels != 2] == 100).all()  # background and void
     assert (result[12, 12] == (100 + DAVIS_PALETTE[2].astype(int)) / 2).all()
     assert (result[5, 12] == DAVIS_PALETTE[2]).all()  # the outline
     with pytest.raises(HodorError, match="do not fit"):
-        figures.overlay(frame, labels[:, :-1])
+        overlay(frame, labels[:, :-1])
 
 
 def test_a_strip_shows_truth_and_systems_on_evenly_spread_frames(project):
@@ -101,7 +111,7 @@ def test_a_strip_shows_truth_and_systems_on_evenly_spread_frames(project):
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert texts == ["ground truth", "hodor-none-coco", "hodor-soft-coco\nJ&F 61.2"]
     images = [axes.images[0].get_array() for axes in figure.axes]
-    expected = figures.overlay(video.frame("00002"), video.labels("00002"))
+    expected = overlay(video.frame("00002"), video.labels("00002"))
     assert np.array_equal(images[1], expected)
     assert not np.array_equal(images[4], expected)  # the other system's mask lies elsewhere
     (masks["hodor-soft-coco"] / "00002.png").unlink()
@@ -118,3 +128,136 @@ def test_the_same_figure_has_the_same_bytes(project, format, magic):
     assert first == second and first.startswith(magic)
     assert not [mark for mark in (b"Matplotlib v", b"dc:date", b"CreationDate") if mark in first]
     assert figures.figure_bytes(figures.learned_alphas("other", run), format) != first
+
+
+def test_intervals_show_each_cell_and_say_what_was_not_run():
+    rows = [Cell("a", "val J&F", 50.0, 45.0, 53.0, paper=77.5), Cell("b", "val J&F", None), Cell("a", "G", None)]
+    figure = figures.intervals([*rows, Cell("b", "G", None)], "bootstrap")
+    assert [axes.get_title() for axes in figure.axes] == ["val J&F"], "a column without numbers has no panel"
+    drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].get_lines()]
+    assert drawn == [([45.0, 53.0], [0, 0]), ([50.0], [0]), ([77.5], [0])]
+    assert "not run" in [text.get_text() for text in figure.axes[0].texts]
+    assert figures.intervals([Cell("a", "G", None)], "") is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "beside", "interval", "extra", "about"),
+    [
+        ({}, True, (48, 52), (60, 58), "standard deviation"),
+        ({"J&F_low": "41", "J&F_high": "55"}, False, (41, 55), (None, None), "bootstrap"),
+        ({"J&F": "not run", "J&F_std": ""}, False, (None, None), (None, None), "No intervals"),
+    ],
+)
+def test_cells_have_the_bootstrap_interval_else_the_spread_else_none(changed, beside, interval, extra, about):
+    line = {"row": "r", "label": "R", "benchmark": VAL, "J&F": "50", "J&F_std": "2", "paper_J&F": "60"} | changed
+    released = pd.DataFrame({"row": ["r", "r"], "benchmark": [VAL, "x"], "released_J&F": ["58", ""]})
+    (cell,), sentence = gallery.cells("ablation", pd.DataFrame([line]), released if beside else None)
+    assert (cell.low, cell.high) == interval and (cell.paper, cell.released) == extra and about in sentence
+
+
+def test_a_scatter_counts_both_sides_of_the_diagonal():
+    x, y = {"a": 10.0, "b": 50.0, "c": 60.0, "d": 5.0}, {"a": 20.0, "b": 40.0, "c": 70.0, "d": 5.0}
+    figure = figures.object_scatter([("COCO", "none", "soft", x, y)])
+    points = figure.axes[0].get_lines()[1]
+    assert list(zip(points.get_xdata(), points.get_ydata())) == [(10, 20), (50, 40), (60, 70), (5, 5)]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["soft better: 2", "none better: 1"]
+    with pytest.raises(KeyError):
+        figures.object_scatter([("COCO", "none", "soft", x, {"a": 1.0})])
+    assert figures.object_scatter([]) is None
+
+
+def test_j_over_time_shades_where_the_object_is_gone():
+    frames = ["00000", "00001", "00002", "00003"]
+    j = {(1, "00001"): 0.5, (1, "00002"): 0.25, (2, "00001"): 1.0, (2, "00002"): 0.0}
+    present = {1: [True, False, False, True], 2: [True] * 4}
+    figure = figures.region_over_time(frames, present, {"COCO": [("none", "none", j), ("soft", "soft", j)], "no": []})
+    first, second = figure.axes
+    assert [patch.get_extents().width > 0 for patch in first.patches] == [True] and not second.patches
+    span = first.patches[0]
+    assert (span.get_x(), span.get_x() + span.get_width()) == (0.5, 2.5)
+    assert list(first.get_lines()[0].get_xdata()) == [1, 2] and list(first.get_lines()[1].get_ydata()) == [0.5, 0.25]
+    assert len({str(line.get_linestyle()) for line in first.get_lines()}) == 2, "distinct without colour"
+    names = [text.get_text() for text in second.get_legend().get_texts()]
+    assert names == ["not in the frame", "none", "soft"] and first.get_title() == "COCO"
+    assert gaps([False, True, False, False]) == [(0, 0), (2, 3)] and gaps([True]) == []
+    assert figures.region_over_time(frames, present, {}) is None
+
+
+def test_costs_are_numbered_in_both_panels():
+    shown = [Cost("HODOR", "soft", 60.0, 10.0, 300.0), Cost("STM", None, 50.0, 5.0, 400.0)]
+    figure = figures.accuracy_against_cost(shown, "J&F", "Abacus 9")
+    for axes, expected in zip(figure.axes, ([(10, 60), (5, 50)], [(300, 60), (400, 50)])):
+        lines = axes.get_lines()
+        assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in lines] == expected
+        assert [text.get_text() for text in axes.texts] == ["1", "2"]
+        assert len({line.get_marker() for line in lines}) == 2
+    assert figures.accuracy_against_cost([], "", "") is None
+
+
+def test_a_marked_frame_takes_the_place_of_the_nearest(project):
+    walk = load_davis(project.data / "davis", "val")[0]
+    assert spread_frames(walk, 3) == ["00000", "00002", "00005"]
+    assert spread_frames(walk, 3, through=["00003"]) == ["00000", "00003", "00005"]
+    assert len(spread_frames(walk, 99)) == 6
+
+
+def test_the_weights_of_each_layer_and_head_for_one_object(project):
+    video, inference = load_davis(project.data / "davis", "val")[0], {"short_side": 64}
+    path = project.run("hodor-soft-coco") / "model.safetensors"
+    layers = encoder_attention(path, inference, video, 2)
+    assert [layer.label for layer in layers] == ["layer 1", "layer 2"]
+    _, method = load_model(path, InferenceOptions(**inference))
+    for layer, module in zip(layers, method.network.encoder.layers, strict=True):
+        assert layer.maps.shape == (4, 8, 15) and layer.mask.shape == (8, 15)  # 64 x 114 pixels at stride 8
+        assert list(layer.alphas) == pytest.approx(module.cross_attention.alpha.tolist())
+        # An object's own probabilities are above 0 everywhere; a background descriptor's mask is 0 beyond its patch.
+        assert (layer.mask > 0).all()
+        assert (layer.maps >= 0).all() and (layer.maps.sum((1, 2)) <= 1 + 1e-5).all()
+        assert layer.reach == pytest.approx((54, 15 * 8 * 96 / 114))
+    other = encoder_attention(path, inference, video, 1)
+    assert not np.allclose(other[0].mask, layers[0].mask) and not np.allclose(other[0].maps, layers[0].maps)
+    assert (
+        encoder_attention(project.run("hodor-none-coco") / "model.safetensors", inference, video, 1)[0].alphas is None
+    )
+
+
+def test_what_cannot_be_looked_into_is_one_error(project):
+    video = load_davis(project.data / "davis", "val")[0]
+    path = project.run("hodor-soft-coco") / "model.safetensors"
+    with pytest.raises(HodorError, match="object 7 is too small"):
+        encoder_attention(path, {"short_side": 64}, video, 7)
+    path.unlink()
+    with pytest.raises(HodorError, match="no such model file"):
+        encoder_attention(path, {}, video, 1)
+
+
+def test_an_object_of_a_few_pixels_costs_a_figure_and_not_the_report(project):
+    report = Report(project.folder / "results", project.runs, project.data)
+    project.tabulate(report.results)
+    assert [shown.name for shown in gallery.attention(report)] == ["attention_rows", "attention_layers"]
+    for path in (project.data / "davis" / "DAVIS" / "Annotations" / "480p").glob("*/00000.png"):
+        labels = read_labels(path)
+        small = np.zeros_like(labels)
+        for k in np.unique(labels[labels > 0]):
+            small.flat[np.flatnonzero(labels == k)[0]] = k
+        write_labels(path, small)
+    assert list(gallery.attention(Report(report.results, project.runs, project.data))) == []
+
+
+def test_the_largest_object_of_the_first_frame(project):
+    video = load_davis(project.data / "davis", "val")[0]
+    assert largest_object(video) == 1  # equal areas: the lower id
+    assert largest_object(replace(video, first_seen={2: "00000"})) == 2
+    assert largest_object(replace(video, first_seen={1: "00003"})) is None
+
+
+def test_maps_stand_in_a_line_with_alpha_and_the_share_inside(project):
+    video = load_davis(project.data / "davis", "val")[0]
+    layers = encoder_attention(project.run("hodor-soft-coco") / "model.safetensors", {"short_side": 64}, video, 1)
+    figure = figures.attention_maps(video.frame("00001"), 1, layers)
+    assert len(figure.axes) == 2 * 5
+    titles = [axes.get_title() for axes in figure.axes[:5]]
+    assert titles[0] == "object 1" and titles[1].startswith("head 1, α 32.25\n") and titles[4].endswith("% inside")
+    shown = figure.axes[1].images[1].get_array()
+    assert float(shown.max()) == 1.0 and np.allclose(shown * layers[0].maps[0].max(), layers[0].maps[0])
+    assert figures.attention_maps(video.frame("00001"), 1, []) is None

@@ -1,14 +1,17 @@
-"""What a report picks from tables and runs."""
+"""Sequences, objects and runs of a report: chosen by the rules that the captions state."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hodor.data.images import write_labels
 from hodor.errors import HodorError
-from hodor.reporting.report import Report, sequence_scores
-from hodor.reporting.runs import read_run
+from hodor.reporting.citation import bibtex, sentence
+from hodor.reporting.report import Report
 
 VAL = "davis2017-val"
+ROWS = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic"]
 
 
 @pytest.fixture
@@ -17,73 +20,94 @@ def report(project) -> Report:
     return Report(Path("results/tiny"), project.runs, project.data)
 
 
-def test_sequence_scores_are_means_over_the_objects_of_a_sequence(project):
-    run = read_run(project.run("hodor-soft-coco"))
-    objects, scores = run.predictions[VAL].objects, sequence_scores(run, VAL)
-    assert set(scores) == {"walk", "run", "swim"}
-    two = [objects[f"walk_{k}"][name] for k in (1, 2) for name in ("J-Mean", "F-Mean")]
-    assert scores["walk"] == pytest.approx(100 * sum(two) / 4)
+def groups(report: Report, table: str) -> dict[str, list[tuple]]:
+    return {data: [(of.row, of.attention) for of in systems] for data, systems in report.groups(table).items()}
 
 
 def test_strips_follow_the_rule(report):
-    strips = report.strips(report.ablation)
-    rows = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic"]
-    scores = {row: sequence_scores(read_run(report.runs / row / "seed0"), VAL) for row in rows}
-    means = {name: sum(scores[row][name] for row in rows) for name in ("walk", "run", "swim")}
-    spreads = {n: max(scores[r][n] for r in rows) - min(scores[r][n] for r in rows) for n in means}
+    (first, *rest), videos = report.strips("ablation"), list(report.videos)
+    scores = {of.row: of.shown.sequence_scores() for of in report.all_systems() if of.row in ROWS}
+    means = {name: sum(scores[row][name] for row in ROWS) for name in videos}
     median = sorted(means, key=lambda name: (means[name], name))[1]
-    (why, video, systems, shown), *rest = strips
-    assert (video.name, why) == (median, "the sequence of median score")
-    assert list(systems) == rows and shown == {row: scores[row][median] for row in rows}
-    assert all((folder / "00000.png").is_file() for folder in systems.values())
-    differing = max(spreads, key=spreads.get)
-    assert [strip[1].name for strip in rest] == [differing] * (differing != median)
+    assert (first.video.name, first.why) == (median, "the sequence of median score")
+    assert [of.row for of in first.systems] == ROWS
+    assert first.scores == {row: scores[row][median] for row in ROWS}
+    assert all((of.masks(first.video) / "00000.png").is_file() for of in first.systems)
+    differing = max(videos, key=lambda n: max(scores[r][n] for r in ROWS) - min(scores[r][n] for r in ROWS))
+    assert [strip.video.name for strip in rest] == [differing] * (differing != median)
 
 
-def test_curves_are_grouped_by_training_data(report):
-    groups = report.curves(report.ablation)
-    assert {title: [(row, kind) for row, kind, _ in entries] for title, entries in groups.items()} == {
-        "COCO": [("hodor-none-coco", "none"), ("hodor-soft-coco", "soft")],
-        "video": [("hodor-soft-cyclic", "soft")],
-    }
-    assert [row for row, _ in report.soft_runs()] == ["hodor-soft-coco", "hodor-soft-cyclic"]
-
-
-def test_the_comparison_has_curves_strips_costs_and_notes_of_its_own_rows(report):
-    rows = ["hodor-soft-coco", "dmn-aoa"]
-    groups = report.curves(report.comparison)
-    assert {title: [(row, kind) for row, kind, _ in entries] for title, entries in groups.items()} == {
-        "COCO": [("hodor-soft-coco", "soft")],
-        "static images": [("dmn-aoa", None)],
-    }
-    for _, _, systems, scores in report.strips(report.comparison):
-        assert list(systems) == list(scores) == rows
-    assert [line["row"] for line in report.costs(report.comparison)] == rows
-    assert report.notes(report.comparison) == "dmn-aoa: re-interpretation from the abstract; 67.9 not reproduced"
-    assert report.notes(report.ablation) == ""
+def test_rows_are_grouped_by_training_data(report):
+    images, video = [("hodor-none-coco", "none"), ("hodor-soft-coco", "soft")], [("hodor-soft-cyclic", "soft")]
+    assert groups(report, "ablation") == {"COCO": images, "video": video}
+    assert groups(report, "comparison") == {"COCO": images[1:], "static images": [("dmn-aoa", None)]}
+    assert list(report.soft_runs()) == ["hodor-soft-coco", "hodor-soft-cyclic"]
+    assert report.notes("comparison") == "dmn-aoa: re-interpretation from the abstract; 67.9 not reproduced"
+    assert report.notes("ablation") == ""
 
 
 def test_where_no_row_of_a_table_was_run_the_strips_show_the_extended_rows(report):
-    nothing = [line | {"seeds": ""} for line in report.ablation]
-    assert {tuple(systems) for _, _, systems, _ in report.strips(nothing)} == {("dmn-aoa", "copy-first-mask")}
+    lines = report.tables["ablation"]
+    lines["seeds"] = ""
+    (strip, *_) = Report(report.results, report.runs, report.data).strips("ablation")
+    assert [of.row for of in strip.systems] == ROWS
+    lines.to_csv("results/tiny/ablation_table.csv", index=False)
+    (strip, *_) = Report(report.results, report.runs, report.data).strips("ablation")
+    assert [of.row for of in strip.systems] == ["dmn-aoa", "copy-first-mask"]
 
 
-def test_all_runs_and_their_provenance(report):
-    rows = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic", "dmn-aoa", "copy-first-mask"]
-    assert [run.row for run in report.all_runs()] == rows
-    facts = dict(report.provenance())
-    truth = report.all_runs()[0].predictions[VAL].score["truth"]
-    assert facts["seeds"] == "0" and truth[:12] in facts["data"] and "Abacus 9" in facts["machine"]
-
-
-def test_a_run_of_the_comparison_alone_is_one_of_the_runs(project):
-    project.add("stm", method="stm", tables=["comparison"])
+def test_all_runs_and_their_provenance(project):
+    project.add("stm", method="stm", tables=["comparison"])  # a row of the comparison alone
     project.tabulate(Path("results/tiny"))
     report = Report(Path("results/tiny"), project.runs, project.data)
-    assert [run.row for run in report.all_runs()][-3:] == ["dmn-aoa", "stm", "copy-first-mask"]
+    assert [of.row for of in report.all_systems()] == [*ROWS, "dmn-aoa", "stm", "copy-first-mask"]
+    facts, run = report.provenance(), report.all_systems()[0].runs[0]
+    assert facts["seeds"] == "0" and run.predictions[VAL].score["truth"][:12] in facts["data"]
+    assert "Abacus 9" in facts["machine"] and "static images" in facts["trained on"]
+    assert "static images" not in report.provenance(ROWS)["trained on"]
 
 
-def test_tables_that_are_not_there_are_named(report):
+def test_tables_that_are_absent_are_named(report):
     (Path("results/tiny") / "costs.csv").unlink()
     with pytest.raises(HodorError, match="results/tiny/costs.csv.*tabulate"):
         report.table("costs")
+
+
+def test_failures_are_the_widest_differences_each_of_another_sequence(report):
+    # Hard masking was not run, and the second stage has no other row.
+    ((data, other, soft),) = report.soft_against()
+    assert (data, other.row, soft.row) == ("COCO", "hodor-none-coco", "hodor-soft-coco")
+    differences = (other.objects() - soft.objects()).abs()
+    assert set(differences.index) == {"walk_1", "walk_2", "run_1", "swim_1"}
+    means = soft.shown.objects.loc["run_1"]
+    assert soft.objects()["run_1"] == pytest.approx(50 * (means["J-Mean"] + means["F-Mean"]))
+    cases = report.failures()
+    apart = [case.scores[case.better.row] - case.scores[case.worse.row] for case in cases]
+    assert apart[0] == pytest.approx(differences.max()) and apart == sorted(apart, reverse=True) and min(apart) > 0
+    assert len({case.video.name for case in cases}) == len(cases) == 3
+    for case in cases:
+        better, worse = (of.region(case.video.name) for of in (case.better, case.worse))
+        gaps = {f: better[case.object_id, f] - worse[case.object_id, f] for f in case.video.frames[1:-1]}
+        assert case.gap == pytest.approx(max(gaps.values())) and gaps[case.frame] == pytest.approx(case.gap)
+    assert len(report.failures(count=1)) == 1
+
+
+def test_the_sequence_whose_object_is_out_of_sight_longest(report):
+    video, present = report.most_absent()
+    assert video.name == "run" and present == {1: [True] * 5}  # none ever vanishes: the first by name
+    for name, frames in (("walk", (2, 3)), ("swim", (1,))):
+        for frame in (f"{frame:05d}" for frame in frames):
+            labels = report.videos[name].labels(frame)
+            write_labels(report.videos[name].label_path(frame), np.where(labels == 1, 0, labels).astype(np.uint8))
+    video, present = report.most_absent()
+    assert video.name == "walk"
+    assert present == {1: [True, True, False, False, True, True], 2: [True] * 6}
+
+
+def test_a_work_as_a_sentence_and_as_bibtex():
+    authors = [{"family-names": "Doe", "given-names": "Jane"}, {"name": "The others"}]
+    work = {"type": "article", "title": "On masks", "authors": authors, "year": 2022, "journal": "J. of Masks"}
+    assert sentence(work) == "Jane Doe, The others. On masks. J. of Masks. 2022."
+    assert bibtex(work).startswith(
+        "@article{doe2022on,\n  title = {{On masks}},\n  author = {Doe, Jane and The others}"
+    )

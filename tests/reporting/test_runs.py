@@ -17,13 +17,16 @@ def test_a_run_as_a_dataclass(project):
     assert [line["step"] for line in run.log] == list(range(20, 220, 20))
     assert run.log[-1]["alpha"][1] == [32.5, 16.5, 8.5, 4.5]
     prediction = run.predictions[VAL]
-    assert set(prediction.objects) == {"walk_1", "walk_2", "run_1", "swim_1"}
-    mean = sum(scores["J-Mean"] for scores in prediction.objects.values()) / 4
-    assert prediction.overall["J-Mean"] == pytest.approx(mean)
+    assert set(prediction.objects.index) == {"walk_1", "walk_2", "run_1", "swim_1"}
+    assert prediction.overall["J-Mean"] == pytest.approx(prediction.objects["J-Mean"].mean())
     frames = prediction.frames()
-    assert len(frames) == 2 * 4 + 3 + 3
-    walk = [frame.j for frame in frames if (frame.sequence, frame.object) == ("walk", 2)]
-    assert sum(walk) / len(walk) == pytest.approx(prediction.objects["walk_2"]["J-Mean"])
+    assert len(frames) == 2 * 4 + 3 + 3 and set(frames["frame"]) == {f"{frame:05d}" for frame in range(1, 5)}
+    walk = frames[(frames["sequence"] == "walk") & (frames["object"] == "2")]
+    assert walk["J"].mean() == pytest.approx(prediction.objects.loc["walk_2", "J-Mean"])
+    two = prediction.objects.loc[["walk_1", "walk_2"], ["J-Mean", "F-Mean"]]
+    scores = prediction.sequence_scores()
+    assert set(scores.index) == {"walk", "run", "swim"}
+    assert scores["walk"] == pytest.approx(100 * two.to_numpy().mean())
 
 
 def test_a_log_after_a_kill_and_a_resume(tmp_path):

@@ -1,8 +1,8 @@
-"""The tables: their numbers, what stands beside them, and the refusal of results from elsewhere."""
+"""The tables: their numbers, what accompanies them, and the refusal of results from elsewhere."""
 
 import csv
 import json
-import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +12,27 @@ import pytest
 
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
-from hodor.reporting.published import published_value
-from hodor.reporting.readable import view
-from hodor.reporting.runs import read_run
-from hodor.reporting.samples import interval_cells, sample
-from hodor.reporting.tables import COLUMNS, tabulate
+from hodor.reporting.formats import COMPARED, POSTER, footnote, is_number, latex_text, markdown_text, view
+from hodor.reporting.runs import provenance, read_run, sample
+from hodor.reporting.tables import (
+    COLUMNS,
+    COMPARISON_COLUMNS,
+    RELEASED_COLUMNS,
+    TABLES,
+    comparison_cells,
+    interval_cells,
+    make_lines,
+    published_value,
+    tabulate,
+    with_server_scores,
+)
 from hodor.scoring.score import score
 from hodor.scoring.statistics import Bootstrap, estimate
+from tests.reporting.conftest import NOTE
 
-VAL = "davis2017-val"
+VAL, TEST_DEV, YT18, YT19 = "davis2017-val", "davis2017-test-dev", "ytvos2018-val", "ytvos2019-val"
 OUT = Path("results/tiny")
+FEW = Bootstrap(1000, 0)
 
 
 def make(project, **changed) -> dict[str, list[dict[str, str]]]:
@@ -29,344 +40,238 @@ def make(project, **changed) -> dict[str, list[dict[str, str]]]:
     return {path.stem: read(path) for path in OUT.glob("*.csv")}
 
 
+def make_one(project, table: str) -> None:
+    tabulate({"settings": project.settings(table)}, project.runs, OUT)
+
+
 def read(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
 
 
+def cells(line: str) -> list[str]:
+    """Cells of a line of a Markdown table."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+
+
+def markdown(name: str, part: int = 0) -> list[list[str]]:
+    """The cells of a table of a Markdown page, the head first."""
+    blocks = re.findall(r"(?:^\|.*\|\n)+", (OUT / f"{name}_table.md").read_text(), re.MULTILINE)
+    head, _, *rows = map(cells, blocks[part].splitlines())
+    return [head, *rows]
+
+
+def expect(line: dict, **expected) -> None:
+    assert {key: line[key] for key in expected} == expected
+
+
 def test_the_ablation_table(project):
-    table = make(project)["ablation_table"]
-    assert list(table[0]) == list(COLUMNS)
-    rows = {line["row"]: line for line in table}
+    lines = make(project)["ablation_table"]
+    assert list(lines[0]) == list(COLUMNS)
+    rows = {line["row"]: line for line in lines}
     assert list(rows) == ["hodor-none-coco", "hodor-soft-coco", "hodor-hard-coco", "hodor-soft-cyclic"]
-    overall = read_run(project.run("hodor-soft-coco")).predictions[VAL].overall
-    soft = rows["hodor-soft-coco"]
+    overall, soft = read_run(project.run("hodor-soft-coco")).predictions[VAL].overall, rows["hodor-soft-coco"]
     for column in ("J&F", "J", "F"):
         assert float(soft[column]) == pytest.approx(100 * overall[f"{column}-Mean"], abs=5e-5)
     assert float(soft["J&F"]) > float(rows["hodor-none-coco"]["J&F"])
-    expected = {
-        "training_data": "COCO",
-        "attention": "soft",
-        "scale": "tiny",
-        "benchmark": VAL,
-        "seeds": "0",
-        "n": "1",
-    }
-    expected |= {"J&F_std": "", "paper_J&F": "77.5", "parameters": "123456"}
     assert float(soft["J&F_low"]) < float(soft["J&F"]) < float(soft["J&F_high"])
-    expected |= {"manifest": "runs/tiny/hodor-soft-coco/seed0/manifest.json"}
-    assert {key: soft[key] for key in expected} == expected
+    expect(soft, training_data="COCO", attention="soft", scale="tiny", benchmark=VAL, seeds="0", n="1", note="")
+    expect(soft, **{"J&F_std": "", "paper_J&F": "77.5", "parameters": "123456"})
     assert json.loads(Path(soft["manifest"]).read_text())["row"] == "hodor-soft-coco"
+    # A row that was not run.
+    hard = rows["hodor-hard-coco"]
+    expect(hard, **{"J&F": "not run", "n": "0", "attention": "hard"})
+    empty = ("seeds", "J", "F", "J&F_std", "J&F_low", "J&F_high", "parameters", "manifest")
+    assert {hard[key] for key in empty} == {""}
+    assert ["Hodor-Hard-Coco", "COCO", "hard", "not run", "–"] == markdown("ablation")[3][:5]
 
 
-def test_table_1_is_about_one_benchmark_whatever_else_is_scored(project):
-    benchmarks, out = [VAL, "davis2017-test-dev"], {}
+def test_the_ablation_is_about_davis_2017_val_alone(project):
+    benchmarks = [VAL, YT19]
+    out = {}
     for table in ("ablation", "extended"):
-        settings = project.settings(table, benchmarks=benchmarks)
-        settings["rows"] = {row: entry | {"selected": False} for row, entry in settings["rows"].items()}
+        settings = project.settings(table) | {"benchmarks": benchmarks}
         tabulate({"settings": settings}, project.runs, OUT)
         out[table] = {line["benchmark"] for line in read(OUT / f"{table}_table.csv")}
     assert out == {"ablation": {VAL}, "extended": set(benchmarks)}
 
 
-def test_a_row_that_was_not_run_says_so(project):
-    line = next(line for line in make(project)["ablation_table"] if line["row"] == "hodor-hard-coco")
-    assert (line["J&F"], line["n"], line["attention"]) == ("not run", "0", "hard")
-    assert {line[key] for key in ("seeds", "J", "F", "J&F_std", "J&F_low", "J&F_high", "parameters", "manifest")} == {
-        ""
-    }
-    assert "| Hodor-Hard-Coco | COCO | hard | not run | – |" in (OUT / "ablation_table.md").read_text()
-
-
 def test_the_extended_table_and_the_costs(project):
     tables = make(project)
     dmn, copy = tables["extended_table"]
-    assert (dmn["row"], dmn["attention"], dmn["parameters"]) == ("dmn-aoa", "", "123456")
-    assert (copy["row"], copy["attention"], copy["parameters"]) == ("copy-first-mask", "", "0")
+    expect(dmn, row="dmn-aoa", attention="", parameters="123456")
+    expect(copy, row="copy-first-mask", attention="", parameters="0")
     rows = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic", "dmn-aoa", "copy-first-mask"]
     assert [line["row"] for line in tables["costs"]] == rows
-    assert tables["costs"][0] == {
-        "row": "hodor-none-coco",
-        "seed": "0",
-        "benchmark": VAL,
-        "training_s": "12.5",
-        "training_peak_mib": "300.25",
-        "segmentation_fps": "8.0",
-        "segmentation_peak_mib": "200",
-        "machine": "Abacus 9, 2 cores, 2 GiB, no GPU",
-        "note": "",
-    }
+    machine = "Abacus 9, 2 cores, 2 GiB, no GPU"
+    assert list(tables["costs"][0].values()) == [
+        *("hodor-none-coco", "0", VAL, "12.5", "300.25", "8.0", "200", machine, "")
+    ]
 
 
-def test_two_seeds_give_mean_and_standard_deviation(empty_project):
+def test_a_line_of_the_comparison_has_all_benchmarks(project):
+    project.add("hodor-soft-dense", "soft", tables=["comparison"], selected=False)
+    lines = {line["row"]: line for line in make(project)["comparison_table"]}
+    assert list(lines) == ["hodor-soft-coco", "dmn-aoa", "hodor-soft-dense"]
+    soft = lines["hodor-soft-coco"]
+    assert tuple(soft) == COMPARISON_COLUMNS
+    overall = read_run(project.run("hodor-soft-coco")).predictions[VAL].overall
+    assert float(soft[f"{VAL}_J&F"]) == pytest.approx(100 * overall["J&F-Mean"], abs=5e-5)
+    expect(soft, label="Hodor-Soft-Coco", training_data="COCO", attention="soft", scale="tiny", seeds="0", n="1")
+    expect(soft, parameters="123456", manifest="runs/tiny/hodor-soft-coco/seed0/manifest.json", note="")
+    expect(soft, **{f"{VAL}_J&F_std": "", f"{VAL}_paper_J&F": "77.5", f"{VAL}_note": "", f"{TEST_DEV}_J&F_low": ""})
+    expect(soft, **{f"{TEST_DEV}_J&F": "not run", f"{TEST_DEV}_paper_J&F": "65.0", f"{YT18}_paper_G": ""})
+    expect(soft, **{f"{YT18}_G": "not run", f"{YT19}_G": "not run"})
+    assert lines["dmn-aoa"][f"{VAL}_note"] == "no code released"
+    expect(lines["hodor-soft-dense"], **{f"{VAL}_J&F": "not run", "n": "0", "manifest": ""})
+
+
+def test_a_cell_that_the_paper_leaves_empty_is_a_new_measurement(project):
+    published = [entry for entry in project.settings()["published"] if entry["row"] != "dmn-aoa"]
+    lines = {line["row"]: line for line in make(project, published=published)["comparison_table"]}
+    assert lines["dmn-aoa"][f"{VAL}_note"] == "new measurement"
+    # Neither where the paper has a number, nor where nobody has.
+    assert lines["hodor-soft-coco"][f"{VAL}_note"] == lines["dmn-aoa"][f"{TEST_DEV}_note"] == ""
+    new = [cell for row in markdown("comparison") for cell in row if "(new)" in cell]
+    assert len(new) == 1 and re.fullmatch(r"\d+\.\d \[\d+\.\d, \d+\.\d\] \(new\)", new[0])
+
+
+@pytest.mark.parametrize("table", ["ablation", "comparison"])
+def test_two_seeds_give_mean_and_standard_deviation(empty_project, table):
     empty_project.seeds = [0, 3]
-    empty_project.add("hodor-soft-coco", "soft", shift=1)
-    (line,) = make(empty_project)["ablation_table"]
-    a, b = (
-        100 * read_run(empty_project.run("hodor-soft-coco", seed)).predictions[VAL].overall["J&F-Mean"]
-        for seed in (0, 3)
-    )
-    assert abs(a - b) > 1
-    assert float(line["J&F"]) == pytest.approx((a + b) / 2, abs=5e-5)
-    assert float(line["J&F_std"]) == pytest.approx(abs(a - b) / 2**0.5, abs=5e-5)
+    empty_project.add("hodor-soft-coco", "soft", tables=[table], shift=1)
+    (line,) = make(empty_project)[f"{table}_table"]
+    runs = [read_run(empty_project.run("hodor-soft-coco", seed)) for seed in (0, 3)]
+    a, b = (100 * run.predictions[VAL].overall["J&F-Mean"] for run in runs)
+    key = "J&F" if table == "ablation" else f"{VAL}_J&F"
+    low, high = float(line[f"{key}_low"]), float(line[f"{key}_high"])
+    assert abs(a - b) > 1 and low < min(a, b) and max(a, b) < high  # sequences vary too
+    assert float(line[key]) == pytest.approx((a + b) / 2, abs=5e-5)
+    assert float(line[f"{key}_std"]) == pytest.approx(abs(a - b) / 2**0.5, abs=5e-5)
     assert (line["seeds"], line["n"], len(line["manifest"].split())) == ("0 3", "2", 2)
-    low, high = float(line["J&F_low"]), float(line["J&F_high"])
-    assert low < min(a, b) and max(a, b) < high  # sequences vary too
-    text = (OUT / "ablation_table.md").read_text()
-    assert f"| {(a + b) / 2:.1f} ± {abs(a - b) / 2**0.5:.1f} [{low:.1f}, {high:.1f}] | 2 |" in text
+    assert f"{(a + b) / 2:.1f} ± {abs(a - b) / 2**0.5:.1f} [{low:.1f}, {high:.1f}]" in markdown(table)[1]
+    text = (OUT / f"{table}_table.md").read_text()
     assert "standard deviation over seeds" in text and "n = 1" not in text
 
 
-def test_a_score_of_one_seed_says_so_and_has_an_interval_over_sequences(project):
-    line = next(line for line in make(project)["ablation_table"] if line["row"] == "hodor-soft-coco")
-    expected = estimate(sample([read_run(project.run("hodor-soft-coco"))], VAL), Bootstrap(1000, 0))
+def test_a_score_of_one_seed_has_an_interval_over_sequences_and_is_marked(project):
+    line = make(project)["ablation_table"][1]
+    expected = estimate(sample([read_run(project.run("hodor-soft-coco"))], VAL), FEW)
     assert float(line["J&F"]) == pytest.approx(expected.mean, abs=5e-5)
     assert (line["J&F_low"], line["J&F_high"]) == (f"{expected.low:.4f}", f"{expected.high:.4f}")
-    for name in ("ablation_table", "comparison_table", "extended_table"):
+    for name in TABLES.values():
         text = (OUT / f"{name}.md").read_text()
-        assert "one seed (n = 1): its interval is over sequences alone" in text
-        assert "percentile bootstrap over sequences and seeds, 1,000 resamples, generator seed 0" in text
+        assert "n = 1" in text and "1,000 resamples, generator seed 0" in text
 
 
-def test_a_number_that_a_server_gave_has_no_interval(project):
+def test_a_number_of_a_server_has_no_interval(project):
     run = read_run(project.run("hodor-soft-coco"))
-    run = replace(run, predictions={VAL: replace(run.predictions[VAL], objects={})})
+    run = replace(run, predictions={VAL: replace(run.predictions[VAL], objects=run.predictions[VAL].objects.iloc[:0])})
     assert sample([run], VAL) is None and interval_cells([run], VAL, Bootstrap()) == ("", "")
-    assert sample([run], "ytvos2019-val") is None  # not scored on it
+    assert sample([run], YT19) is None  # not scored on it
 
 
-def test_the_score_of_youtube_vos_averages_over_categories(project):
-    run = read_run(project.run("hodor-soft-coco"))
+def test_youtube_vos_is_measured_by_g_over_categories(project):
+    run = read_run(project.run("dmn-aoa"))
     objects = run.predictions[VAL].objects
-    categories = {name: "unseen" if name == "walk_1" else "seen" for name in objects}
-    run = replace(run, predictions={VAL: replace(run.predictions[VAL], categories=categories)})
-    j_and_f = {name: 50 * (entry["J-Mean"] + entry["F-Mean"]) for name, entry in objects.items()}
-    seen = fmean(value for name, value in j_and_f.items() if name != "walk_1")
-    assert sample([run], VAL).scores() == pytest.approx([(seen + j_and_f["walk_1"]) / 2])
+    objects = objects.assign(category=["unseen" if name == "walk_1" else "seen" for name in objects.index])
+    prediction = replace(run.predictions[VAL], objects=objects, overall={"J&F-Mean": 0.5, "G": 0.625})
+    run = replace(run, predictions={VAL: prediction, YT19: replace(prediction, benchmark=YT19)})
+    values = prediction.object_scores()
+    seen = fmean(value for name, value in values.items() if name != "walk_1")
+    assert sample([run], VAL).scores() == pytest.approx([(seen + values["walk_1"]) / 2])
+    published = [
+        {"table": "comparison", "row": "dmn-aoa", "benchmark": YT19, "metric": "G", "value": "69.4", "note": "?"}
+    ]
+    found = comparison_cells(published, "dmn-aoa", [run], FEW)
+    expect(found, **{f"{YT19}_G": "62.5000", f"{YT19}_paper_G": "69.4", f"{YT19}_note": "?", f"{YT18}_G": "not run"})
+    run = replace(run, predictions={YT19: replace(prediction, overall={"J&F-Mean": 0.5})})
+    with pytest.raises(HodorError, match=r"global\.csv: no column G"):
+        comparison_cells(published, "dmn-aoa", [run], FEW)
+    lines = make_lines(project.settings("ablation"), {("hodor-soft-coco", 0): run})
+    assert "G" not in view("ablation", lines, False).about
+    lines["benchmark"] = YT19
+    assert "J&F is G" in view("ablation", lines, False).about
 
 
-def test_what_a_number_of_youtube_vos_is_stands_below_the_table(project):
+@pytest.mark.parametrize(("table", "numbers"), [("ablation", ("77.5",)), ("comparison", ("77.5", "65.0"))])
+def test_below_scale_paper_its_numbers_have_a_table_of_their_own(project, table, numbers):
     make(project)
-    about = "averaged apart and then the two, so that J&F is G"
-    (line,) = [line for line in read(OUT / "ablation_table.csv") if line["row"] == "hodor-soft-coco"]
-    assert about not in view([line], beside=False).about
-    assert about in view([line, line | {"benchmark": "ytvos2019-val"}], beside=False).about
-
-
-def test_below_the_scale_of_the_paper_its_numbers_stand_apart(project):
-    make(project)
-    text = (OUT / "ablation_table.md").read_text()
+    text = (OUT / f"{table}_table.md").read_text()
     ours, apart = text.split("## The paper's numbers: another experiment")
     assert "Measured at tiny scale. Numbers without meaning, on generated data." in ours
-    assert "These numbers say nothing about the paper's numbers." in ours
-    assert "77.5" not in ours and "77.5" in apart and "not to be compared" in apart
-    for fact in ("seeds: 0", "commit: ", "abc123", "Abacus 9", "torch 2.13.0", "toolkit itself was not used"):
-        assert fact in apart
+    assert "nothing about the paper's numbers" in ours and "not to be compared" in apart
+    for number in numbers:
+        assert number not in ours and number in apart
+    assert not any(column.startswith("paper") for column in markdown(table)[0])
     # A table of rows without published numbers has no such heading.
     make(project, published=[])
-    assert "another experiment" not in (OUT / "ablation_table.md").read_text()
+    assert "another experiment" not in (OUT / f"{table}_table.md").read_text()
 
 
-def test_at_the_scale_of_the_paper_they_stand_side_by_side(empty_project):
+def test_at_scale_paper_its_numbers_are_beside_ours(empty_project):
     project = empty_project
     (project.folder / "data" / "tiny").rename(project.folder / "data" / "paper")
     project.scale = "paper"
-    project.add("hodor-soft-coco", "soft")
+    project.add("hodor-soft-coco", "soft", tables=["ablation", "comparison"])
+    project.add("dmn-aoa", method="dmn-aoa", tables=["comparison"], note=NOTE, selected=False)
     make(project)
-    text = (OUT / "ablation_table.md").read_text()
-    assert "| J&F | paper's J&F |" in text and "another experiment" not in text and "say nothing" not in text
+    head, soft = markdown("ablation")
+    assert soft[head.index("paper's J&F")] == "77.5"
+    head, soft, dmn = markdown("comparison")
+    paper = [number for number, column in enumerate(head) if column.startswith("paper's")]
+    assert head[3] == "paper's DAVIS-2017 val J&F" and re.fullmatch(r"\d+\.\d \[\d+\.\d, \d+\.\d\]", soft[2])
+    assert [[row[number] for number in paper] for row in (soft, dmn)] == [["77.5", "65.0", "–", "–"], ["67.9", *"–––"]]
+    assert dmn[-1] == NOTE and dmn[2] == "not run"
+    text = (OUT / "comparison_table.md").read_text()
+    assert "another experiment" not in text and "say nothing" not in text
+    notes = text.partition("## Notes on the paper's numbers")[2]
+    assert "no code released" in notes and "Hodor-Soft-Coco |" not in notes
 
 
-def test_the_tables_have_no_times_and_do_not_change_when_only_times_do(project):
-    make(project)
-    names = [
-        f"{table}_table.{kind}" for table in ("ablation", "comparison", "extended") for kind in ("csv", "md", "tex")
-    ]
-    before = {name: (OUT / name).read_bytes() for name in names}
-    for row in ("hodor-soft-coco", "copy-first-mask"):
-        for name in ("train.json", f"{VAL}/segment.json", f"{VAL}/score.json"):
-            path = project.run(row) / name
-            content = json.loads(path.read_text())
-            path.write_text(json.dumps(content | {"time_s": 99.0, "peak_memory_mib": 1.0, "fps": 1.0}))
-    costs = (OUT / "costs.csv").read_bytes()
-    make(project)
-    assert {name: (OUT / name).read_bytes() for name in names} == before
-    assert (OUT / "costs.csv").read_bytes() != costs
+def test_the_note_of_a_row_is_in_every_table(project):
+    tables = make(project)
+    for name in ("comparison_table", "extended_table", "costs"):
+        notes = {line["row"]: line["note"] for line in tables[name]}
+        assert notes.pop("dmn-aoa") == NOTE and set(notes.values()) == {""}, name
+    for table in ("comparison", "extended"):
+        # Beside our number and beside the paper's.
+        for part in (0, 1):
+            (row,) = [row for row in markdown(table, part) if row[0] == "Dmn-Aoa"]
+            assert NOTE in row[-1]
+    assert "note" not in markdown("ablation")[0]
 
 
-def make_one(project, table: str) -> None:
-    tabulate({"settings": project.settings(table)}, project.runs, OUT)
-
-
-@pytest.mark.parametrize(
-    ("table", "files"),
-    [
-        ("ablation", {"ablation_table.csv", "ablation_table.md", "ablation_table.tex"}),
-        ("comparison", {"comparison_table.csv", "comparison_table.md", "comparison_table.tex"}),
-        ("extended", {"extended_table.csv", "extended_table.md", "extended_table.tex"}),
-        ("costs", {"costs.csv"}),
-    ],
-)
-def test_a_table_is_made_alone_from_its_own_rows(project, table, files):
-    rows = [row for row, entry in project.rows.items() if table == "costs" or table in entry["tables"]]
-    for row in project.rows.keys() - set(rows):
-        shutil.rmtree(project.run(row).parent, ignore_errors=True)
-    make_one(project, table)
-    assert {path.name for path in OUT.iterdir()} == files
-    selected = {row for row in rows if project.rows[row]["selected"]}
-    assert {path.parts[-3] for path in project.runs.rglob("manifest.json")} == selected
-
-
-def test_a_manifest_that_says_the_same_stays_as_it_is(project):
-    make_one(project, "ablation")
-    manifest = project.run("hodor-soft-coco") / "manifest.json"
-    os.utime(manifest, ns=(1, 1))
-    make_one(project, "comparison")
-    assert manifest.stat().st_mtime_ns == 1
-    manifest.write_text("{}")
-    make_one(project, "costs")
-    assert json.loads(manifest.read_text())["row"] == "hodor-soft-coco"
-
-
-def refused(project, path: Path, message: str, table: str = "ablation", target: object = None) -> None:
-    """Refused with one message that begins with the file and ends with the command that mends it."""
-    with pytest.raises(HodorError, match=message) as error:
-        make_one(project, table)
-    text = str(error.value)
-    assert text.startswith(str(path)) and "\n" not in text
-    target = target or {"costs": "results/costs.csv"}.get(table, f"results/{table}_table.csv")
-    assert text.endswith(f"snakemake --cores all --config scale=tiny -- {target}")
-    assert not OUT.exists(), "no table of mixed origin is written"
-
-
-@pytest.mark.parametrize(
-    "step, name",
-    [("train", "train.json"), (f"{VAL}/segment", f"{VAL}/masks.json"), (f"{VAL}/score", f"{VAL}/score.json")],
-)
-def test_results_of_other_settings_or_code_are_refused(project, step, name):
-    project.stamps[f"hodor-soft-coco/seed0/{step}"] = "0" * 64
-    path = project.run("hodor-soft-coco") / name
-    for table in ("ablation", "comparison", "costs"):
-        refused(project, path, f"other settings or other code.*rm -f {path}", table)
-    make_one(project, "extended")
-
-
-def test_settings_that_are_not_those_of_the_stamp_are_refused(project):
-    path = project.run("hodor-soft-coco") / "train.json"
-    path.write_text(path.read_text().replace('"of": "hodor-soft-coco"', '"of": "something-better"'))
-    refused(project, path, "the settings in it are not those of its stamp")
-
-
-def test_weights_from_elsewhere_are_refused(project):
-    path = project.run("hodor-soft-coco") / "model.safetensors"
-    path.write_bytes(b"other weights")
-    refused(project, path, "not the weights that .*train.json names")
-
-
-def test_masks_of_other_weights_are_refused(project):
-    path = project.run("hodor-none-coco") / VAL / "masks.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": "0" * 64}))
-    refused(project, path, "not made with")
-
-
-def test_scores_of_another_row_are_refused(project):
-    source, target = (project.run(row) / VAL for row in ("hodor-soft-cyclic", "hodor-soft-coco"))
-    for name in ("global.csv", "per_object.csv", "per_frame.csv", "score.json"):
-        shutil.copy(source / name, target / name)
-    project.stamps["hodor-soft-coco/seed0/davis2017-val/score"] = json.loads((target / "score.json").read_text())[
-        "stamp"
-    ]
-    refused(project, target / "score.json", "not the scores of the masks")
-
-
-def test_numbers_edited_by_hand_are_refused(project):
-    path = project.run("hodor-soft-coco") / VAL / "global.csv"
-    head, numbers = path.read_text().splitlines()
-    path.write_text(f"{head}\n{numbers.replace('0.', '0.9', 1)}\n")
-    refused(project, path, "not the numbers that .*score.json records")
-
-
-def test_a_training_that_started_from_other_weights_is_refused(project):
-    parent, child = project.run("hodor-soft-coco"), project.run("hodor-soft-cyclic")
-    # The parent was trained and scored anew, all of it consistent; the child still stems from the old one.
-    project.rows.pop("hodor-soft-coco")
-    shutil.rmtree(parent)
-    stamps = dict(project.stamps)
-    project.add("hodor-soft-coco", "soft")
-    assert project.stamps == stamps
-    make(project)
-    (parent / "model.safetensors").write_bytes(b"new weights")
-    shutil.rmtree(OUT)
-    train = json.loads((parent / "train.json").read_text())
-    (parent / "train.json").write_text(json.dumps(train | {"model": sha256_file(parent / "model.safetensors")}))
-    project.rows["hodor-soft-coco"]["selected"] = False
-    refused(
-        project,
-        child / "train.json",
-        "did not start from the present .*hodor-soft-coco/seed0/model.safetensors",
-    )
-
-
-def test_a_parent_that_is_no_row_of_the_table_is_checked_too(project):
-    project.rows["hodor-soft-coco"]["selected"] = False
-    shutil.rmtree(project.run("hodor-soft-coco") / VAL)  # trained, not scored
-    make(project)
-    shutil.rmtree(OUT)
+def test_commit_machine_versions_and_seeds_are_below_every_table(project):
     train = project.run("hodor-soft-coco") / "train.json"
-    digest = project.stamps["hodor-soft-coco/seed0/train"]
-    project.stamps["hodor-soft-coco/seed0/train"] = "0" * 64
-    refused(project, train, "other settings or other code")
-    project.stamps["hodor-soft-coco/seed0/train"] = digest
-    weights = train.with_name("model.safetensors")
-    weights.unlink()
-    refused(project, weights, "missing", target=weights)
+    train.write_text(train.read_text().replace("abc123", "def456-dirty"))
+    make(project)
+    for table in TABLES.values():
+        settings = project.settings(table.removesuffix("_table"))
+        rows = [row for row in settings["rows"] if settings["rows"][row]["selected"]]
+        foot = footnote(provenance([read_run(project.run(row)) for row in rows], [0]))
+        assert ("def456-dirty" in foot) == ("hodor-soft-coco" in rows)
+        for fact in ("abc123", "Abacus 9", "torch 2.13.0", "seeds 0"):
+            assert fact in foot
+        text = (OUT / f"{table}.md").read_text()
+        assert re.search(rf"\|\n\n{re.escape(foot)}\n", text) and "toolkit itself was not used" in text
+        assert latex_text(foot) in (OUT / f"{table}.tex").read_text().partition(r"\end{tabular}")[2]
 
 
-def test_rows_scored_against_different_data_are_refused(project):
-    Path("data/tiny/davis.json").write_text('{"other": "data"}')
-    folder = project.run("hodor-soft-cyclic") / VAL
-    masks = json.loads((folder / "masks.json").read_text())
-    (folder / "masks.json").write_text(json.dumps(masks | {"data": sha256_file("data/tiny/davis.json")}))
-    stamp = json.loads((folder / "score.json").read_text())
-    score(
-        folder / "masks",
-        Path("data/tiny/davis"),
-        VAL,
-        folder,
-        stamp["stamp_content"] | {"sha256": stamp["stamp"]},
-    )
-    refused(project, folder / "score.json", "other data than .*hodor-none-coco")
+def test_the_benchmarks_are_those_of_the_published_numbers(root):
+    lines = read(root / "config" / "published.csv")
+    compared = {(line["benchmark"], line["metric"]) for line in lines if line["table"] == "comparison"}
+    assert compared == {(benchmark.id, benchmark.metric) for benchmark in COMPARED if benchmark.id in POSTER}
+    stcn = comparison_cells(lines, "stcn", [], FEW)
+    expect(stcn, **{f"{VAL}_paper_J&F": "75.8", f"{TEST_DEV}_paper_J&F": "51.7", f"{YT19}_paper_G": "69.4"})
+    assert "presumably run by the HODOR authors" in stcn[f"{TEST_DEV}_note"]
+    assert is_number("paper's YouTube-VOS 2018 val G") and not is_number("note") and not is_number("benchmark")
 
 
-@pytest.mark.parametrize("name", ["train.json", "model.safetensors", f"{VAL}/masks.json", f"{VAL}/score.json"])
-def test_a_missing_result_is_no_empty_cell(project, name):
-    path = project.run("hodor-soft-coco") / name
-    path.unlink()
-    refused(project, path, "missing", target=path)
-
-
-def test_published_numbers():
-    line = {"row": "a", "benchmark": VAL, "metric": "J&F", "value": "77.5"}
-    assert published_value([line, line | {"metric": "J", "value": "1"}], "a", VAL) == 77.5
-    assert published_value([line], "b", VAL) is None
-    for value in ("", "775", "-1", "n/a"):
-        with pytest.raises(HodorError, match="published.csv.*not in 0..100"):
-            published_value([line | {"value": value}], "a", VAL)
-    with pytest.raises(HodorError, match="77.5, 78.0"):
-        published_value([line, line | {"value": "78"}], "a", VAL)
-
-
-def test_the_published_file_holds_both_tables_of_the_poster():
-    lines = read(Path(__file__).parents[2] / "config" / "published.csv")
-    ablation = {line["row"]: line["value"] for line in lines if line["table"] == "ablation" and line["metric"] == "J&F"}
-    assert ablation == {
-        "hodor-none-coco": "74.4",
-        "hodor-hard-coco": "74.5",
-        "hodor-soft-coco": "77.5",
-        "hodor-none-cyclic": "79.1",
-        "hodor-hard-cyclic": "78.4",
-        "hodor-soft-cyclic": "80.6",
-    }
+def test_the_published_file_holds_both_tables_of_the_poster(root):
+    lines = read(root / "config" / "published.csv")
+    ablation = [line["value"] for line in lines if line["table"] == "ablation" and line["metric"] == "J&F"]
+    assert ablation == ["74.4", "74.5", "77.5", "79.1", "78.4", "80.6"]
     comparison = {}
     for line in lines:
         if line["table"] == "comparison":
@@ -381,3 +286,245 @@ def test_the_published_file_holds_both_tables_of_the_poster():
     }
     assert all(published_value(lines, line["row"], line["benchmark"], line["metric"]) is not None for line in lines)
     assert all(line["source"] for line in lines)
+
+
+def test_broken_published_numbers():
+    line = {"row": "a", "benchmark": VAL, "metric": "J&F", "value": "77.5"}
+    assert published_value([line, line | {"metric": "J", "value": "1"}], "a", VAL) == 77.5
+    assert published_value([line], "b", VAL) is None
+    for value in ("", "775", "-1", "n/a"):
+        with pytest.raises(HodorError, match="published.csv.*not in 0..100"):
+            published_value([line | {"value": value}], "a", VAL)
+    with pytest.raises(HodorError, match="77.5, 78.0"):
+        published_value([line, line | {"value": "78"}], "a", VAL)
+
+
+def secret_run(project, row="hodor-soft-coco"):
+    """A run of a row whose masks were packed for a server on test-dev."""
+    run = read_run(project.run(row))
+    submission = {"submission": {"sha256": "a" * 64}}
+    prediction = run.predictions[VAL]
+    prediction = replace(prediction, benchmark=TEST_DEV, overall={}, objects=prediction.objects[:0], score=submission)
+    return replace(run, predictions=run.predictions | {TEST_DEV: prediction})
+
+
+def test_until_the_server_has_answered_the_cell_is_pending(project):
+    run, row, published = secret_run(project), "hodor-soft-coco", project.settings()["published"]
+    expect(
+        comparison_cells(published, row, [run], FEW),
+        **{f"{TEST_DEV}_J&F": "server: pending", f"{TEST_DEV}_paper_J&F": "65.0"},
+    )
+    answer = {"scale": "tiny", "row": row, "seed": 0, "benchmark": TEST_DEV, "submission": "a" * 64}
+    answer |= {"date": "2027-01-31", "scores": {"J&F": 64.5}}
+    key = (row, 0, TEST_DEV)
+    answered = with_server_scores(run, {key: answer})
+    assert comparison_cells(published, row, [answered], FEW)[f"{TEST_DEV}_J&F"] == "64.5000"
+    # With one of two seeds answered there is no mean yet.
+    assert comparison_cells([], row, [answered, run], FEW)[f"{TEST_DEV}_J&F"] == "server: pending"
+    with pytest.raises(HodorError, match="score.json.*remove the entry|remove the entry"):
+        with_server_scores(run, {key: answer | {"submission": "b" * 64}})
+    with pytest.raises(HodorError, match="ground truth is public"):
+        with_server_scores(run, {(row, 0, VAL): answer | {"benchmark": TEST_DEV}})
+
+
+def test_a_holdout_that_a_row_was_trained_on(project):
+    tables = make(project, benchmarks=[VAL, "ytvos-holdout"])
+    assert tables["comparison_table"][0]["ytvos-holdout_G"] == "trained on it"
+    head, soft, _ = markdown("comparison")
+    assert soft[head.index("YouTube-VOS hold-out G")] == "trained on it"
+    make(project)
+    assert not [column for column in markdown("comparison")[0] if "hold-out" in column or "2016" in column]
+
+
+def test_released_weights_are_rows_of_the_extended_table_with_a_view_of_their_own(project):
+    about = {"source": "https://example.org/w", "licence": "MIT"}
+    here = about | {"weights": "images.pth", "compare": "hodor-soft-coco"}
+    project.add("soft-released", "soft", tables=["extended"], shift=1, released=here)
+    absent = about | {"weights": "stm.pth", "compare": "stm"}
+    project.add("stm-released", method="stm", tables=["extended"], selected=False, released=absent, note="other data")
+    tables = make(project)
+    rows = {line["row"]: line for line in tables["extended_table"]}
+    assert float(rows["soft-released"]["J&F"]) > 0 and rows["stm-released"]["J&F"] == "not run"
+    found, missing = tables["released_weights"]
+    assert tuple(found) == RELEASED_COLUMNS
+    for name in ("J&F", "J", "F"):
+        assert found[f"released_{name}"] == rows["soft-released"][name] and missing[f"released_{name}"] == ""
+    expect(found, row="hodor-soft-coco", status="scored", checkpoint_sha256="ab" * 32, short_side="64", **about)
+    expect(found, **{"paper_J&F": "77.5", "manifest": "runs/tiny/soft-released/seed0/manifest.json"})
+    expect(missing, id="stm-released", row="stm", note="other data", scale="tiny", manifest="", **about)
+    for text in (missing["status"], rows["stm-released"]["note"]):
+        assert text.startswith("not run: ") and "hodor fetch weights" in text and "stm.pth" in text
+
+
+def test_the_tables_do_not_change_when_only_times_do(project):
+    make(project)
+    kept = [path for path in OUT.iterdir() if path.name != "costs.csv"]
+    before, costs = {path: path.read_bytes() for path in kept}, (OUT / "costs.csv").read_bytes()
+    for row in ("hodor-soft-coco", "copy-first-mask"):
+        for name in ("train.json", f"{VAL}/segment.json", f"{VAL}/score.json"):
+            path = project.run(row) / name
+            content = json.loads(path.read_text())
+            path.write_text(json.dumps(content | {"time_s": 99.0, "peak_memory_mib": 1.0, "fps": 1.0}))
+    make(project)
+    assert {path: path.read_bytes() for path in kept} == before and (OUT / "costs.csv").read_bytes() != costs
+
+
+@pytest.mark.parametrize("table", [*TABLES, "costs"])
+def test_a_table_is_made_from_its_own_rows_and_writes_nothing_else(project, table):
+    rows = [row for row, entry in project.rows.items() if table == "costs" or table in entry["tables"]]
+    for row in project.rows.keys() - set(rows):
+        shutil.rmtree(project.run(row).parent, ignore_errors=True)
+    before = {path: path.stat().st_mtime_ns for path in project.runs.rglob("*")}
+    make_one(project, table)
+    files = {"costs.csv"} if table == "costs" else {f"{table}_table.{kind}" for kind in ("csv", "md", "tex")}
+    assert {path.name for path in OUT.iterdir()} == files | ({"released_weights.csv"} if table == "extended" else set())
+    # Only the verb `manifest` writes manifests, which are inputs here.
+    assert {path: path.stat().st_mtime_ns for path in project.runs.rglob("*")} == before
+
+
+def refused(project, path: Path, message: str, table: str = "ablation", target: object = None) -> None:
+    """Refused with one message that begins with the file and ends with the command that fixes it."""
+    with pytest.raises(HodorError, match=message) as error:
+        make_one(project, table)
+    text = str(error.value)
+    assert text.startswith(str(path)) and "\n" not in text
+    target = target or {"costs": "results/costs.csv"}.get(table, f"results/{table}_table.csv")
+    assert text.endswith(f"snakemake --cores all --config scale=tiny -- {target}")
+    assert not OUT.exists(), "no table of mixed origin is written"
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [("train", "train.json"), (f"{VAL}/segment", f"{VAL}/masks.json"), (f"{VAL}/score", f"{VAL}/score.json")],
+)
+def test_results_of_other_settings_are_refused(project, step, name):
+    project.stamps[f"hodor-soft-coco/seed0/{step}"] = "0" * 64
+    path = project.run("hodor-soft-coco") / name
+    for table in ("ablation", "comparison", "costs"):
+        refused(project, path, f"other settings.*rm -f {path}", table)
+    make_one(project, "extended")
+
+
+def edited(path: Path, **changed) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
+def test_results_that_do_not_belong_together_are_refused(project):
+    run = project.run("hodor-soft-coco")
+
+    def damaged(name: str, old: bytes, new: bytes, message: str) -> None:
+        path = run / name
+        content = path.read_bytes()
+        path.write_bytes(content.replace(old, new, 1) if old else new)
+        assert path.read_bytes() != content
+        refused(project, path, message)
+        path.write_bytes(content)
+
+    of = b'"of": "hodor-soft-coco"'
+    damaged("train.json", of, b'"of": "something-better"', "the settings in it are not those of its stamp")
+    damaged("model.safetensors", b"", b"other weights", "not the weights that .*train.json names")
+    damaged(f"{VAL}/masks.json", sha256_file(run / "model.safetensors").encode(), b"0" * 64, "not made with")
+    damaged(f"{VAL}/global.csv", b"0.", b"0.9", "not the numbers that .*score.json records")
+    other = project.run("hodor-soft-cyclic") / VAL
+    for name in ("global.csv", "per_object.csv", "per_frame.csv", "score.json"):
+        shutil.copy(other / name, run / VAL / name)
+    project.stamps[f"hodor-soft-coco/seed0/{VAL}/score"] = json.loads((other / "score.json").read_text())["stamp"]
+    refused(project, run / VAL / "score.json", "not the scores of the masks")
+
+
+def test_a_training_that_started_from_other_weights_is_refused(project):
+    parent, child = project.run("hodor-soft-coco"), project.run("hodor-soft-cyclic")
+    (parent / "model.safetensors").write_bytes(b"new weights")
+    edited(parent / "train.json", model=sha256_file(parent / "model.safetensors"))
+    project.rows["hodor-soft-coco"]["selected"] = False
+    refused(project, child / "train.json", "did not start from the present .*hodor-soft-coco/seed0/model.safetensors")
+
+
+def test_a_parent_that_is_no_row_of_the_table_is_checked_too(project):
+    project.rows["hodor-soft-coco"]["selected"] = False
+    shutil.rmtree(project.run("hodor-soft-coco") / VAL)  # trained, not scored
+    make(project)
+    shutil.rmtree(OUT)
+    train = project.run("hodor-soft-coco") / "train.json"
+    digest = project.stamps["hodor-soft-coco/seed0/train"]
+    project.stamps["hodor-soft-coco/seed0/train"] = "0" * 64
+    refused(project, train, "other settings")
+    project.stamps["hodor-soft-coco/seed0/train"] = digest
+    weights = train.with_name("model.safetensors")
+    weights.unlink()
+    refused(project, weights, "missing", target=weights)
+
+
+def test_rows_scored_against_different_data_are_refused(project):
+    Path("data/tiny/davis.json").write_text('{"other": "data"}')
+    folder = project.run("hodor-soft-cyclic") / VAL
+    edited(folder / "masks.json", data=sha256_file("data/tiny/davis.json"))
+    stamp = json.loads((folder / "score.json").read_text())
+    content = stamp["stamp_content"] | {"sha256": stamp["stamp"]}
+    score(folder / "masks", Path("data/tiny/davis"), VAL, folder, content)
+    refused(project, folder / "score.json", "other data than .*hodor-none-coco")
+
+
+@pytest.mark.parametrize("name", ["train.json", "model.safetensors", f"{VAL}/masks.json", f"{VAL}/score.json"])
+def test_a_missing_result_is_no_empty_cell(project, name):
+    path = project.run("hodor-soft-coco") / name
+    path.unlink()
+    refused(project, path, "missing", target=path)
+
+
+COMMANDS = {
+    *("begin", "end", "centering", "small", "caption", "label", "toprule", "midrule", "bottomrule"),
+    *("pm", "textless", "textgreater", "textbackslash", "textasciitilde", "textasciicircum"),
+    *("par", "smallskip", "footnotesize"),
+}
+
+
+def latex(table: str) -> list[list[list[str]]]:
+    """The cells of every tabular of a file, the head first; fails on what LaTeX would refuse."""
+    text = (OUT / f"{table}_table.tex").read_text()
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    assert set(re.findall(r"\\([a-zA-Z]+)", body)) <= COMMANDS
+    assert set(re.findall(r"\\([^a-zA-Z])", body)) <= set("&%$#_{}\\")
+    opened: list[str] = []
+    for kind, name in re.findall(r"\\(begin|end)\{([^}]+)\}", body):
+        opened.append(name) if kind == "begin" else opened.remove(name)
+    assert not opened
+    bare = re.sub(r"\\[{}]", "", body)
+    assert bare.count("{") == bare.count("}") and not re.search(r"(?<!\\)[%#~^]", body)
+    found = []
+    for columns, rows in re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}\n(.*?)\\end\{tabular\}", body, re.DOTALL):
+        assert re.fullmatch(r"\\toprule\n.*\\\\\n\\midrule\n(.*\\\\\n)+\\bottomrule\n", rows)
+        lines = [line.removesuffix(r"\\").strip() for line in rows.splitlines() if line.endswith(r"\\")]
+        found.append([re.split(r"(?<!\\) & ", line) for line in lines])
+        assert {len(row) for row in found[-1]} == {len(columns)}
+        assert not [line for line in lines if re.match(r"[\[*]", line)]
+    return found
+
+
+@pytest.mark.parametrize("table", list(TABLES))
+def test_latex_is_well_formed_and_holds_what_markdown_holds(project, table):
+    make(project)
+    found = latex(table)
+    assert found == [[[latex_text(cell) for cell in row] for row in markdown(table, part)] for part in (0, 1)]
+    text = (OUT / f"{table}_table.tex").read_text()
+    assert f"\\label{{tab:tiny-{table}}}" in text and text.startswith("% needs: \\usepackage{booktabs}\n")
+    # The meaning of the numbers cannot be cut off from them.
+    caption = re.search(r"\\caption\{(.*)\}", text).group(1)
+    assert "say nothing about the paper's numbers." in caption and "n = 1" in caption
+
+
+def test_special_characters_of_labels_and_notes_are_shown_as_they_are(project):
+    label = r"[A] 100 % of B&C_d #1 {x} $y$ ~z^2 \w <v>"
+    project.rows["hodor-none-coco"] |= {"label": label, "note": "two\nlines* | <script>x</script> [a](http://b) &lt;"}
+    make(project)
+    head, row, *_ = latex("ablation")[0]
+    assert row[0] == (
+        r"{[}A] 100 \% of B\&C\_d \#1 \{x\} \$y\$ \textasciitilde{}z\textasciicircum{}2 \textbackslash{}w "
+        r"\textless{}v\textgreater{}"
+    )
+    assert row[-1].startswith("two lines{*}") and r"J\&F" in head
+    text = (OUT / "ablation_table.md").read_text()
+    assert "<" not in text and "](" not in text
+    assert markdown("ablation")[1][0] == label.replace("<v>", "&lt;v&gt;")
+    assert markdown("ablation")[1][-1] == r"two lines* \| &lt;script&gt;x&lt;/script&gt; [a]\(http://b) &amp;lt;"
+    assert markdown_text("J&F") == "J&F"

@@ -1,5 +1,7 @@
-"""A small DAVIS tree, with predictions, that the scoring tests damage in various ways."""
+"""A small DAVIS tree with predictions, which the scoring tests damage in various ways."""
 
+import csv
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,20 +10,47 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hodor.data.images import write_labels
+from hodor.data.images import read_labels, write_labels
 from hodor.scoring import official
+
+VAL = "davis2017-val"
+CSVS = ("per_frame.csv", "per_object.csv", "global.csv")
 
 
 @pytest.fixture(autouse=True)
 def without_toolkit(request, monkeypatch):
-    """Tests are the same whether the official toolkit is installed or not; those about it ask for `with_toolkit`."""
+    """Make tests the same whether the official toolkit is installed or not; those about it ask for `with_toolkit`."""
     if "with_toolkit" not in request.fixturenames:
         monkeypatch.setattr(official, "installed", lambda: False)
 
 
 @pytest.fixture
 def with_toolkit() -> None:
-    """Lets the official toolkit be found where it is."""
+    """Let the official toolkit be found where it is."""
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_record(out: Path) -> dict:
+    return json.loads((out / "score.json").read_text())
+
+
+def relabel(path: Path, change: Callable[[np.ndarray], np.ndarray | None]) -> None:
+    """Change the labels of a mask file; `change` returns new labels or edits those given."""
+    labels = read_labels(path)
+    changed = change(labels)
+    write_labels(path, labels if changed is None else changed.astype(np.uint8))
+
+
+def set_pixel(value: int) -> Callable[[np.ndarray], None]:
+    return lambda labels: labels.__setitem__((0, 0), value)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
 
 
 @dataclass(frozen=True)
@@ -37,6 +66,9 @@ class Tree:
     def pred_path(self, sequence: str, frame: int) -> Path:
         return self.pred / sequence / f"{frame:05d}.png"
 
+    def split_file(self, split: str = "val") -> Path:
+        return self.root / "DAVIS" / "ImageSets" / "2017" / f"{split}.txt"
+
 
 def boxes(frame: int, objects: int, height: int, width: int) -> np.ndarray:
     """uint8 (height, width): object k is a square that moves right with the frames."""
@@ -48,16 +80,15 @@ def boxes(frame: int, objects: int, height: int, width: int) -> np.ndarray:
 
 @pytest.fixture
 def make_tree(tmp_path: Path) -> Callable[..., Tree]:
-    """Makes a tree from {sequence: (frames, objects)}. The predictions are the truth, one pixel further down."""
+    """Make a tree from {sequence: (frames, objects)}. Predictions are the ground truth, one pixel further down."""
 
     def make(sequences: dict[str, tuple[int, int]], split: str = "val") -> Tree:
         tree = Tree(tmp_path / "davis", tmp_path / "row" / "masks")
-        davis = tree.root / "DAVIS"
-        (davis / "ImageSets" / "2017").mkdir(parents=True)
-        (davis / "ImageSets" / "2017" / f"{split}.txt").write_text("".join(f"{name}\n" for name in sequences))
+        tree.split_file(split).parent.mkdir(parents=True)
+        tree.split_file(split).write_text("".join(f"{name}\n" for name in sequences))
         for number, (name, (frames, objects)) in enumerate(sequences.items()):
             height, width = 48, 64 + 4 * number
-            images = davis / "JPEGImages" / "480p" / name
+            images = tree.root / "DAVIS" / "JPEGImages" / "480p" / name
             images.mkdir(parents=True)
             for frame in range(frames):
                 Image.fromarray(np.full((height, width, 3), 90, np.uint8)).save(images / f"{frame:05d}.jpg")

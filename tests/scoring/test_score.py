@@ -1,12 +1,12 @@
-"""The protocol and the verb: equal to the official toolkit on real masks, strict on bad input."""
+"""The DAVIS protocol and the verb: equal to the official toolkit on real masks, strict on bad input."""
 
-import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tracemalloc
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +14,14 @@ import pytest
 from PIL import Image
 
 from hodor.config.benchmarks import BENCHMARKS, get_benchmark
-from hodor.data.images import read_labels, write_labels
+from hodor.data.images import DAVIS_PALETTE, read_labels
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, sha256_json
-from hodor.scoring import sequences
 from hodor.scoring.davis import davis_tasks
 from hodor.scoring.score import score
+from hodor.scoring.sequences import score_sequence, score_sequences
 
-CSVS = ("per_frame.csv", "per_object.csv", "global.csv")
-VAL = "davis2017-val"
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+from .conftest import CSVS, VAL, cut, read, read_record, relabel, set_pixel
 
 
 def test_equal_to_the_official_toolkit_on_real_masks(shared_data, tmp_path):
@@ -44,19 +38,18 @@ def test_equal_to_the_official_toolkit_on_real_masks(shared_data, tmp_path):
         assert len(ours) == len(official) > 0
         for mine, wanted in zip(ours, official, strict=True):
             assert list(mine) == list(wanted)
-            columns = list(wanted)
-            assert [mine[column] for column in columns[:keys]] == [wanted[column] for column in columns[:keys]]
-            for column in columns[keys:]:
-                assert float(mine[column]) == pytest.approx(float(wanted[column]), abs=1e-12, rel=0), (
-                    name,
-                    wanted,
-                )
+            for column in list(wanted)[:keys]:
+                assert mine[column] == wanted[column]
+            for column in list(wanted)[keys:]:
+                assert float(mine[column]) == pytest.approx(float(wanted[column]), abs=1e-12, rel=0), wanted
 
 
 def test_frames_objects_and_means_of_the_protocol(tree, tmp_path):
+    # An object of a later frame is not scored.
+    relabel(tree.truth_path("run", 2), lambda labels: labels.__setitem__(np.s_[30:40, 30:40], 2))
     score(tree.pred, tree.root, VAL, tmp_path / "out")
     frames = read(tmp_path / "out" / "per_frame.csv")
-    # In the order of the split's list; the first and the last frame of each sequence are absent.
+    # In the order of the split's list, without the first and the last frame of each sequence.
     expected = [("walk", str(k), f"{t:05d}") for k in (1, 2) for t in (1, 2, 3, 4)]
     expected += [("run", "1", f"{t:05d}") for t in (1, 2, 3)]
     assert [(row["sequence"], row["object"], row["frame"]) for row in frames] == expected
@@ -69,210 +62,138 @@ def test_frames_objects_and_means_of_the_protocol(tree, tmp_path):
 
 
 def test_the_mean_is_over_objects_not_sequences(tree, tmp_path):
-    for frame in range(5):  # `run` vanishes: 0 for one object of three, not for one sequence of two
-        write_labels(tree.pred_path("run", frame), np.zeros_like(read_labels(tree.pred_path("run", frame))))
+    for frame in range(5):  # `run` vanishes: one object of three, not one sequence of two
+        relabel(tree.pred_path("run", frame), np.zeros_like)
     score(tree.pred, tree.root, VAL, tmp_path / "out")
     (overall,) = read(tmp_path / "out" / "global.csv")
     assert float(overall["J-Mean"]) == pytest.approx(9 / 11 * 2 / 3)
     assert float(overall["J-Recall"]) == pytest.approx(2 / 3)
 
 
-def test_void_in_the_truth_is_background(tree, tmp_path):
-    score(tree.pred, tree.root, VAL, tmp_path / "plain")
+def test_same_bytes_with_void_other_folders_and_threads(tree, tmp_path, monkeypatch):
+    score(tree.pred, tree.root, VAL, tmp_path / "plain", jobs=1)
+    score(tree.pred, tree.root / "DAVIS", VAL, tmp_path / "davis", jobs=2)
     for sequence, frames in (("walk", 6), ("run", 5)):
         for frame in range(frames):
-            labels = read_labels(tree.truth_path(sequence, frame))
-            labels[40:, :20] = 255
-            write_labels(tree.truth_path(sequence, frame), labels)
-    score(tree.pred, tree.root, VAL, tmp_path / "void")
+            relabel(tree.truth_path(sequence, frame), lambda labels: labels.__setitem__(np.s_[40:, :20], 255))
+    # A list with a byte order mark, as Windows editors write it.
+    tree.split_file().write_text(tree.split_file().read_text(), encoding="utf-8-sig")
+    monkeypatch.chdir(tree.root / "DAVIS")
+    score(tree.pred, Path("."), VAL, tmp_path / "void")
     for name in CSVS:
-        assert (tmp_path / "void" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+        plain = (tmp_path / "plain" / name).read_bytes()
+        assert (tmp_path / "davis" / name).read_bytes() == (tmp_path / "void" / name).read_bytes() == plain
 
 
-def test_a_mask_of_0_and_255_is_no_silent_zero(tree, tmp_path):
-    """The official toolkit takes 255 for an object too many, and dies of it."""
-    path = tree.pred_path("run", 2)
-    write_labels(path, np.where(read_labels(path) == 1, 255, 0).astype(np.uint8))
-    with pytest.raises(HodorError, match=r"run/00002\.png: object id 255, but .* 1 object\(s\), ids 1;"):
-        score(tree.pred, tree.root, VAL, tmp_path / "out")
-
-
-def test_an_object_that_appears_later_in_the_truth_is_not_scored(tree, tmp_path):
-    labels = read_labels(tree.truth_path("run", 2))
-    labels[30:40, 30:40] = 2
-    write_labels(tree.truth_path("run", 2), labels)
-    score(tree.pred, tree.root, VAL, tmp_path / "out")
-    assert [row["object"] for row in read(tmp_path / "out" / "per_object.csv")] == [
-        "walk_1",
-        "walk_2",
-        "run_1",
-    ]
-
-
-def test_the_same_bytes_from_one_process_and_from_two(tree, tmp_path, monkeypatch):
-    tasks = davis_tasks(tree.root, "val")
-    one = sequences.score_sequences(tasks, tree.pred, jobs=2)
-    monkeypatch.setattr(sequences, "_SMALL_WORK", 0)
-    started = []
-    pool = sequences.ProcessPoolExecutor
-    monkeypatch.setattr(sequences, "ProcessPoolExecutor", lambda *a, **k: started.append(a) or pool(*a, **k))
-    two = sequences.score_sequences(tasks, tree.pred, jobs=2)
-    assert started == [(2,)]
-    for a, b in zip(one, two, strict=True):
-        assert a.name == b.name
-        for x, y in zip(a.objects, b.objects, strict=True):
-            assert (x.id, x.frames) == (y.id, y.frames)
-            assert np.array_equal(x.j, y.j) and np.array_equal(x.f, y.f)
-    # An error in another process arrives as what it is.
-    tree.pred_path("walk", 3).write_bytes(tree.pred_path("walk", 3).read_bytes()[:-20])
+def test_an_error_in_a_thread_is_raised(tree):
+    cut(tree.pred_path("walk", 3))
     with pytest.raises(HodorError, match=r"walk/00003\.png"):
-        sequences.score_sequences(tasks, tree.pred, jobs=2)
-
-
-class Deadly:
-    """Ends the process that it is sent to."""
-
-    def __reduce__(self):
-        return os._exit, (9,)
-
-
-def test_a_process_that_is_killed_is_one_line(tree, monkeypatch):
-    monkeypatch.setattr(sequences, "_SMALL_WORK", 0)
-    tasks = [replace(task, category=Deadly()) for task in davis_tasks(tree.root, "val")]
-    with pytest.raises(HodorError, match="a scoring process was killed .* fewer --jobs"):
-        sequences.score_sequences(tasks, tree.pred, jobs=2)
+        score_sequences(davis_tasks(tree.root, "val"), tree.pred, jobs=2)
 
 
 def test_memory_does_not_grow_with_the_length(make_tree):
     tree = make_tree({"short": (6, 1), "long": (90, 1)})
     peaks = {}
     tasks = {task.video.name: task for task in davis_tasks(tree.root, "val")}
-    sequences.score_sequence(tasks["short"], tree.pred)  # imports and caches
+    score_sequence(tasks["short"], tree.pred)  # imports and caches
     for name, task in tasks.items():
         tracemalloc.start()
-        sequences.score_sequence(task, tree.pred)
+        score_sequence(task, tree.pred)
         peaks[name] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    # A mask is 3 KiB: 84 more of them, kept, would be 250 KiB and as booleans per object the same again.
+    # A mask is 3 KiB: 84 more of them, kept, would be 250 KiB.
     assert peaks["long"] < peaks["short"] + 60_000
 
 
-def damage_missing_sequence(tree):
-    shutil.rmtree(tree.pred / "run")
-    return tree.pred / "run"
-
-
-def damage_extra_sequence(tree):
-    shutil.copytree(tree.pred / "run", tree.pred / "swim")
-    return tree.pred / "swim"
-
-
-def damage_missing_frame(tree):
-    tree.pred_path("walk", 2).unlink()
-    return tree.pred_path("walk", 2)
-
-
-def damage_missing_last_frame(tree):
-    tree.pred_path("walk", 5).unlink()
-    return tree.pred_path("walk", 5)
-
-
-def damage_extra_frame(tree):
-    shutil.copy(tree.pred_path("walk", 2), tree.pred_path("walk", 6))
-    return tree.pred_path("walk", 6)
-
-
-def damage_size(tree):
-    write_labels(tree.pred_path("walk", 2), np.zeros((48, 60), np.uint8))
-    return tree.pred_path("walk", 2)
-
-
-def damage_colours(tree):
-    path = tree.pred_path("walk", 2)
+def in_colours(path: Path) -> None:
     Image.open(path).convert("RGB").save(path)
-    return path
 
 
-def damage_sixteen_bits(tree):
-    path = tree.pred_path("walk", 2)
-    Image.fromarray(np.zeros((48, 64), np.uint16)).save(path)
-    return path
+def swap_palette(path: Path) -> None:
+    """Index 0 red and index 1 black, colours right: what a tool that sorts the palette leaves."""
+    image = Image.fromarray(1 - np.minimum(read_labels(path), 1), "P")
+    image.putpalette([128, 0, 0, 0, 0, 0])
+    image.save(path)
 
 
-def damage_size_of_truth(tree):
-    write_labels(tree.truth_path("walk", 2), np.zeros((48, 60), np.uint8))
-    return tree.truth_path("walk", 2)
+def swap_objects(path: Path) -> None:
+    image = Image.fromarray(read_labels(path), "P")
+    image.putpalette(DAVIS_PALETTE[[0, 2, 1]].tobytes())
+    image.save(path)
 
 
-def damage_colours_of_truth(tree):
-    path = tree.truth_path("walk", 2)
-    Image.open(path).convert("RGB").save(path)
-    return path
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
-def damage_id_beyond_the_objects(tree):
-    path = tree.pred_path("run", 2)
-    labels = read_labels(path)
-    labels[0, 0] = 2
-    write_labels(path, labels)
-    return path
+def link_to(target: str):
+    def damage(path: Path) -> None:
+        path.unlink()
+        path.symlink_to(target)
+
+    return damage
 
 
-def damage_id_on_an_unscored_frame(tree):
-    path = tree.pred_path("run", 0)
-    labels = read_labels(path)
-    labels[0, 0] = 7
-    write_labels(path, labels)
-    return path
+# What is damaged: the mask of an even frame of walk (predicted, unless another is named), and a keyword of the message.
+DAMAGES = {
+    "missing frame": (Path.unlink, "frame missing"),
+    "missing last frame": (Path.unlink, "frame missing", ("walk", 5)),
+    "extra frame": (lambda path: shutil.copy(path.with_name("00002.png"), path), "no such frame", ("walk", 6)),
+    "size": (lambda path: relabel(path, lambda labels: labels[:, :60]), "60x48"),
+    "colours": (in_colours, "RGB"),
+    "16 bits": (lambda path: Image.fromarray(np.zeros((48, 64), np.uint16)).save(path), "16"),
+    "id beyond the objects": (lambda path: relabel(path, set_pixel(3)), "object id 3"),
+    "id on an unscored frame": (lambda path: relabel(path, set_pixel(7)), "object id 7", ("walk", 0)),
+    "0 and 255": (lambda path: relabel(path, lambda x: 255 * x), "mask of 0 and 255", ("run", 2)),
+    "palette with another background": (swap_palette, "palette", ("run", 2)),
+    "palette with other objects": (swap_objects, "palette"),
+    "truncated": (cut, "truncated"),
+    "empty file": (lambda path: path.write_bytes(b""), "empty"),
+    "named pipe": (pipe, "regular file"),
+    "device": (link_to("/dev/zero"), "regular file"),
+    "proc": (link_to("/proc/self/maps"), "empty"),
+}
+TRUTH_DAMAGES = {
+    "size": (lambda path: relabel(path, lambda labels: labels[:, :60]), "60x48"),
+    "colours": (in_colours, "RGB"),
+    "truncated": (cut, "truncated"),
+    "missing": (Path.unlink, "missing"),
+}
 
 
-def damage_truncated(tree):
-    path = tree.pred_path("walk", 2)
-    path.write_bytes(path.read_bytes()[:-20])
-    return path
-
-
-def damage_empty_file(tree):
-    tree.pred_path("walk", 2).write_bytes(b"")
-    return tree.pred_path("walk", 2)
-
-
-def damage_truth(tree):
-    path = tree.truth_path("walk", 3)
-    path.write_bytes(path.read_bytes()[:-20])
-    return path
-
-
-def damage_missing_truth(tree):
-    tree.truth_path("walk", 3).unlink()
-    return tree.truth_path("walk", 3)
-
-
-def damage_no_prediction(tree):
-    shutil.rmtree(tree.pred)
-    return tree.pred
-
-
-DAMAGES = [value for name, value in sorted(globals().items()) if name.startswith("damage_")]
-
-
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__.removeprefix("damage_"))
-def test_bad_input_is_refused_and_leaves_no_numbers(tree, tmp_path, damage):
-    out = tmp_path / "out"
-    score(tree.pred, tree.root, VAL, out)  # numbers of an earlier call, which must not be taken for this one's
-    path = damage(tree)
+def refused(tree, path: Path, damage, keyword: str, out: Path, *fixes: str) -> None:
+    score(tree.pred, tree.root, VAL, out)  # results of an earlier call, which must not survive
+    damage(path)
     with pytest.raises(HodorError) as error:
         score(tree.pred, tree.root, VAL, out)
     message = str(error.value)
-    assert message.startswith(str(path)), "the message begins with the file"
-    assert "\n" not in message
-    # The mend: of masks, they are not in any archive; of the truth, it is not segmented.
-    mends = ("prepare", "archive") if str(tree.root) in message else ("segment", "remove", "give the folder")
-    assert any(mend in message for mend in mends), message
+    assert message.startswith(str(path)) and keyword in message and "\n" not in message
+    assert any(fix in message for fix in fixes), message
     assert list(out.iterdir()) == []
 
 
-def test_unknown_benchmark_and_folder_without_data(tree, tmp_path):
+@pytest.mark.parametrize("name", DAMAGES)
+def test_bad_masks_are_refused_and_leave_no_scores(tree, tmp_path, name):
+    damage, keyword, place = (*DAMAGES[name], ("walk", 2))[:3]
+    refused(tree, tree.pred_path(*place), damage, keyword, tmp_path / "out", "segment", "remove", "save", "write")
+
+
+@pytest.mark.parametrize("name", TRUTH_DAMAGES)
+def test_bad_ground_truth_is_refused_with_advice_for_data(tree, tmp_path, name):
+    refused(tree, tree.truth_path("walk", 2), *TRUTH_DAMAGES[name], tmp_path / "out", "prepare", "archive")
+
+
+def test_missing_and_extra_sequences_folders_and_benchmarks(tree, tmp_path):
+    shutil.copytree(tree.pred / "run", tree.pred / "swim")
+    with pytest.raises(HodorError, match="swim: not a sequence"):
+        score(tree.pred, tree.root, VAL, tmp_path / "out")
+    shutil.rmtree(tree.pred / "run")
+    with pytest.raises(HodorError, match="run: sequence missing"):
+        score(tree.pred, tree.root, VAL, tmp_path / "out")
+    for pred in (tmp_path / "none", Path("/dev/zero"), tree.pred_path("walk", 1)):
+        with pytest.raises(HodorError, match="give the folder"):
+            score(pred, tree.root, VAL, tmp_path / "out")
     with pytest.raises(HodorError, match="davis2017-vall.*davis2017-val, davis2017-test-dev, ytvos2018-val"):
         score(tree.pred, tree.root, "davis2017-vall", tmp_path / "out")
     with pytest.raises(HodorError, match="no DAVIS data here"):
@@ -280,20 +201,49 @@ def test_unknown_benchmark_and_folder_without_data(tree, tmp_path):
     assert all(get_benchmark(id).id == id for id in BENCHMARKS)
 
 
-def test_a_sequence_of_two_frames_has_nothing_to_score(make_tree, tmp_path):
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("mode", ["palette", "grey"])
+def test_labels_are_those_stored_at_any_bit_depth(tree, tmp_path, bits, mode):
+    """Never 85, 170 or 255, to which decoders scale greys of 1, 2 and 4 bits."""
+    score(tree.pred, tree.root, VAL, tmp_path / "plain")
+    for path in (tree.pred / "run").iterdir():
+        write_png(path, read_labels(path), bits, mode == "palette")
+    score(tree.pred, tree.root, VAL, tmp_path / "out")
+    for name in CSVS:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+def write_png(path: Path, labels: np.ndarray, bits: int, palette: bool) -> None:
+    """Write labels below 2^bits as they are, with DAVIS's palette or as grey values."""
+    import zlib
+
+    height, width = labels.shape
+    planes = np.unpackbits(labels[..., None], axis=-1)[..., 8 - bits :].reshape(height, width * bits)
+    rows = np.packbits(planes, axis=1)
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([bits, 3 if palette else 0, 0, 0, 0])
+    chunks = [(b"IHDR", head), (b"PLTE", DAVIS_PALETTE[: 2**bits].tobytes())][: 1 + palette]
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in [*chunks, (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]:
+        content += len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+    path.write_bytes(content)
+
+
+def test_other_palettes_are_the_writers_choice(tree, tmp_path):
+    score(tree.pred, tree.root, VAL, tmp_path / "plain")
+    for sequence, colours in (("walk", [0, 0, 0, 0, 255, 0, 255, 0, 0]), ("run", [0, 0, 0, 128, 128, 128])):
+        for path in (tree.pred / sequence).iterdir():
+            image = Image.fromarray(read_labels(path), "P")
+            image.putpalette(colours)
+            image.save(path)
+    score(tree.pred, tree.root, VAL, tmp_path / "out")
+    assert (tmp_path / "out" / "per_frame.csv").read_bytes() == (tmp_path / "plain" / "per_frame.csv").read_bytes()
+
+
+def test_sequences_need_a_frame_to_score(make_tree, tmp_path):
     tree = make_tree({"blink": (2, 1)})
     with pytest.raises(HodorError, match="at least 3"):
         score(tree.pred, tree.root, VAL, tmp_path / "out")
-
-
-def test_the_davis_folder_itself_will_do(tree, tmp_path, monkeypatch):
-    score(tree.pred, tree.root, VAL, tmp_path / "a")
-    score(tree.pred, tree.root / "DAVIS", VAL, tmp_path / "b")
-    monkeypatch.chdir(tree.root / "DAVIS")
-    score(tree.pred, Path("."), VAL, tmp_path / "c")
-    for name in CSVS:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
 
 
 def test_test_dev_is_scored_only_where_its_masks_are_known(make_tree, tmp_path):
@@ -306,21 +256,19 @@ def test_test_dev_is_scored_only_where_its_masks_are_known(make_tree, tmp_path):
         score(tree.pred, tree.root, "davis2017-test-dev", tmp_path / "out")
 
 
-def write_chain(tree) -> dict:
+def write_inputs(tree) -> dict:
+    """Write masks.json and the data manifest; return a stamp."""
     masks = {path.relative_to(tree.pred).as_posix(): sha256_file(path) for path in sorted(tree.pred.glob("*/*.png"))}
-    (tree.pred.parent / "masks.json").write_text(
-        json.dumps({"stamp": "s", "weights": "w", "data": "d", "masks": masks})
-    )
+    (tree.pred.parent / "masks.json").write_text(json.dumps({"stamp": "s", "masks": masks}))
     (tree.root.parent / "davis.json").write_text("{}")
     content = {"step": "score", "scale": "tiny", "settings": {"benchmark": VAL}, "recipes": {}}
-    stamp = content | {"sha256": sha256_json(content)}
-    return stamp
+    return content | {"sha256": sha256_json(content)}
 
 
-def test_provenance_names_stamp_masks_truth_and_metric(tree, tmp_path):
-    stamp = write_chain(tree)
+def test_the_record_names_stamp_masks_ground_truth_and_metric(tree, tmp_path):
+    stamp = write_inputs(tree)
     score(tree.pred, tree.root, VAL, tmp_path / "out", stamp)
-    record = json.loads((tmp_path / "out" / "score.json").read_text())
+    record = read_record(tmp_path / "out")
     assert record["stamp"] == stamp["sha256"] == sha256_json(record["stamp_content"])
     assert record["masks"] == sha256_file(tree.pred.parent / "masks.json")
     assert record["truth"] == sha256_file(tree.root.parent / "davis.json")
@@ -328,36 +276,28 @@ def test_provenance_names_stamp_masks_truth_and_metric(tree, tmp_path):
     assert record["official"] is None
     assert record["files"] == {name: sha256_file(tmp_path / "out" / name) for name in CSVS}
     assert (record["sequences"], record["objects"], record["frames"]) == (2, 3, 7)
-
-
-def test_a_mask_that_segment_did_not_write_is_refused(tree, tmp_path):
-    stamp = write_chain(tree)
     shutil.copy(tree.pred_path("walk", 3), tree.pred_path("walk", 2))
     with pytest.raises(HodorError, match=r"walk/00002\.png.*masks\.json"):
         score(tree.pred, tree.root, VAL, tmp_path / "out", stamp)
 
 
-@pytest.mark.parametrize("name, maker", [("masks.json", "segment"), ("davis.json", "prepare")])
-def test_inside_the_workflow_the_chain_must_be_whole(tree, tmp_path, name, maker):
-    stamp = write_chain(tree)
-    path = {"masks.json": tree.pred.parent, "davis.json": tree.root.parent}[name] / name
-    path.unlink()
-    with pytest.raises(HodorError, match=f"{name}: missing; the step {maker}"):
+@pytest.mark.parametrize("name, step", [("masks.json", "segment"), ("davis.json", "prepare")])
+def test_inside_the_workflow_both_inputs_are_recorded(tree, tmp_path, name, step):
+    stamp = write_inputs(tree)
+    ({"masks.json": tree.pred.parent, "davis.json": tree.root.parent}[name] / name).unlink()
+    with pytest.raises(HodorError, match=f"{name}: missing; the step {step}"):
         score(tree.pred, tree.root, VAL, tmp_path / "out", stamp)
-    score(tree.pred, tree.root, VAL, tmp_path / "out")  # a person's own masks have no chain
+    score(tree.pred, tree.root, VAL, tmp_path / "out")  # a person's own masks have no record
 
 
-def test_scoring_and_the_benchmark_table_start_fast():
-    """Neither torch nor pandas; the benchmarks, which the workflow reads at every start, nothing heavy."""
-    import subprocess
-    import sys
-
-    code = "import sys, hodor.scoring.{}; print([m for m in {} if m in sys.modules])"
-    for module, heavy in (
-        ("score", ["torch", "pandas", "skimage", "segmetric", "davis2017"]),
-        ("benchmarks", ["torch", "pandas", "numpy", "cv2"]),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", code.format(module, heavy)], capture_output=True, text=True, check=True
-        )
-        assert done.stdout.strip() == "[]"
+@pytest.mark.parametrize(
+    "module, heavy",
+    [
+        ("hodor.scoring.score", ["torch", "pandas", "skimage", "segmetric", "davis2017"]),
+        ("hodor.config.benchmarks", ["torch", "pandas", "numpy", "cv2"]),
+    ],
+)
+def test_scoring_and_the_list_of_benchmarks_start_fast(module, heavy):
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

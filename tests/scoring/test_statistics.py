@@ -169,7 +169,7 @@ def test_ten_thousand_resamples_of_val_take_well_under_a_second():
     [
         (lambda: Sample({}), "no object was scored"),
         (lambda: Sample({0: {}}), "no object was scored"),
-        (lambda: Sample({0: {("a", "1"): float("nan")}}), "no number"),
+        (lambda: Sample({0: {("a", "1"): float("nan")}}), "no finite number"),
         (
             lambda: Sample({0: {("a", "1"): 0.5}, 1: {("a", "2"): 0.5}}),
             "seed 1 and seed 0 differ in object 1 of sequence a",

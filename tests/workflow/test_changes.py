@@ -199,7 +199,7 @@ def test_code_of_scoring_scores(checkout):
 
 
 def test_code_of_tables_makes_tables_and_report(checkout):
-    checkout.append("hodor/reporting/markdown.py", "\nANOTHER = 1\n")
+    checkout.append("hodor/reporting/formats.py", "\nANOTHER = 1\n")
     released = {"tabulate_released": 1, "publish_released": 1}
     assert checkout.due() == with_tables(checkout, selected(checkout)) | released
 

@@ -8,14 +8,14 @@ import torch
 
 from hodor.cli.convert import convert
 from hodor.models.base import build_method, save_model
-from hodor.reporting.released import read_released, released_cells
 
 TABLE = "results/released_weights.csv"
 DUE = {"adopt_released": 1, "segment_released": 1, "score_released": 1, "tabulate_released": 1, "publish_released": 1}
 
 
 def lines(checkout) -> dict[str, dict]:
-    return {line["id"]: line for line in read_released(checkout.path / "results")}
+    with open(checkout.path / TABLE, newline="") as file:
+        return {line["id"]: line for line in csv.DictReader(file)}
 
 
 def test_absent_checkpoints_say_how_to_get_them(finished):
@@ -59,13 +59,13 @@ def test_checkpoints_are_scored_like_rows(checkout):
     assert checkout.due("--", *others) == {}, "no table of ours waits for them"
     checkout.snakemake("--", TABLE)
     table = lines(checkout)
-    for id, row, parameters in (("hodor-images", "hodor-soft-coco", 40.84), ("stcn-s0", "stcn", 54.43)):
+    for id, parameters in (("hodor-images", 40.84), ("stcn-s0", 54.43)):
         line = table[id]
         assert line["status"] == "scored" and round(int(line["parameters"]) / 1e6, 2) == parameters
         run = checkout.path / "runs" / "tiny" / f"released-{id}" / "seed0"
         with open(run / "davis2017-val" / "global.csv", newline="") as file:
             score = 100 * float(next(csv.DictReader(file))["J&F-Mean"])
-        assert float(released_cells(table.values())[row, "davis2017-val"]) == pytest.approx(score, abs=1e-4)
+        assert float(line["released_J&F"]) == pytest.approx(score, abs=1e-4)
         manifest = json.loads((checkout.path / line["manifest"]).read_text())
         assert manifest["config"]["davis2017-val/segment"]["settings"]["inference"]["short_side"] == 64
         assert manifest["data"]["checkpoint"] == line["checkpoint_sha256"]

@@ -23,21 +23,20 @@ from pathlib import Path
 from IPython.display import HTML
 
 from hodor.reporting import gallery
-from hodor.reporting.notebook import show_all
-from hodor.reporting.page import facts_html, report_head, table_html
+from hodor.reporting.fragments import facts_html, figures_html, head_html, scores_html
 from hodor.reporting.report import Report
 
 report = Report(Path(results), Path(runs), Path(data))
-HTML(report_head({"scale": scale, "title": title, "caption": caption}, report))
+HTML(head_html({"scale": scale, "title": title, "caption": caption}, report))
 
 # %% [markdown]
 # ## The ablation table
 
 # %%
-HTML(table_html("ablation", report.ablation, at_paper_scale=scale == "paper"))
+HTML(scores_html(report, "ablation", scale == "paper"))
 
 # %%
-show_all(gallery.intervals(report, "ablation", scale), "nothing was run")
+HTML(figures_html(gallery.intervals(report, "ablation", scale), "nothing was run"))
 
 # %% [markdown]
 # ## Baselines and further rows
@@ -45,7 +44,7 @@ show_all(gallery.intervals(report, "ablation", scale), "nothing was run")
 # What a trained row has to beat: a copy of the first mask, and its own network before training.
 
 # %%
-HTML(table_html("extended", report.extended, at_paper_scale=scale == "paper"))
+HTML(scores_html(report, "extended", scale == "paper"))
 
 # %% [markdown]
 # ## Training curves
@@ -54,7 +53,7 @@ HTML(table_html("extended", report.extended, at_paper_scale=scale == "paper"))
 # cross-entropy and dice.
 
 # %%
-show_all(gallery.curves(report, "ablation"))
+HTML(figures_html(gallery.curves(report, "ablation")))
 
 # %% [markdown]
 # ## Learned alphas
@@ -64,7 +63,7 @@ show_all(gallery.curves(report, "ablation"))
 # the second stage begin where their first stage ended.
 
 # %%
-show_all(gallery.alphas(report), "no row with soft masking was trained")
+HTML(figures_html(gallery.alphas(report), "no row with soft masking was trained"))
 
 # %% [markdown]
 # ## Frames with masks
@@ -72,10 +71,10 @@ show_all(gallery.alphas(report), "no row with soft masking was trained")
 # The sequences are chosen by rule, not by eye.
 
 # %%
-show_all(gallery.strips(report, "ablation"), "nothing was run")
+HTML(figures_html(gallery.strips(report, "ablation"), "nothing was run"))
 
 # %% [markdown]
 # ## Where the numbers come from
 
 # %%
-HTML(facts_html(report.provenance()))
+HTML(facts_html(report))

@@ -23,21 +23,20 @@ from pathlib import Path
 from IPython.display import HTML
 
 from hodor.reporting import gallery
-from hodor.reporting.notebook import show_all
-from hodor.reporting.page import costs_html, facts_html, report_head, table_html
+from hodor.reporting.fragments import costs_html, facts_html, figures_html, head_html, scores_html
 from hodor.reporting.report import Report
 
 report = Report(Path(results), Path(runs), Path(data))
-HTML(report_head({"scale": scale, "title": title, "caption": caption}, report))
+HTML(head_html({"scale": scale, "title": title, "caption": caption}, report))
 
 # %% [markdown]
 # ## The comparison table
 
 # %%
-HTML(table_html("comparison", report.comparison, at_paper_scale=scale == "paper"))
+HTML(scores_html(report, "comparison", scale == "paper"))
 
 # %%
-show_all(gallery.intervals(report, "comparison", scale), "nothing was run")
+HTML(figures_html(gallery.intervals(report, "comparison", scale), "nothing was run"))
 
 # %% [markdown]
 # ## Training curves
@@ -46,7 +45,7 @@ show_all(gallery.intervals(report, "comparison", scale), "nothing was run")
 # method with that of another, because each has a loss of its own.
 
 # %%
-show_all(gallery.curves(report, "comparison"))
+HTML(figures_html(gallery.curves(report, "comparison")))
 
 # %% [markdown]
 # ## Frames with masks
@@ -54,7 +53,7 @@ show_all(gallery.curves(report, "comparison"))
 # The sequences are chosen by rule, not by eye.
 
 # %%
-show_all(gallery.strips(report, "comparison"), "nothing was run")
+HTML(figures_html(gallery.strips(report, "comparison"), "nothing was run"))
 
 # %% [markdown]
 # ## Time, memory and speed
@@ -62,13 +61,13 @@ show_all(gallery.strips(report, "comparison"), "nothing was run")
 # Frames per second and memory of one machine: they differ from run to run.
 
 # %%
-HTML(costs_html(report.costs(report.comparison)))
+HTML(costs_html(report, "comparison"))
 
 # %%
-show_all(gallery.costs(report), "nothing was run")
+HTML(figures_html(gallery.costs(report), "nothing was run"))
 
 # %% [markdown]
 # ## Where the numbers come from
 
 # %%
-HTML(facts_html(report.provenance()))
+HTML(facts_html(report))

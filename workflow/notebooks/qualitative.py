@@ -23,12 +23,11 @@ from pathlib import Path
 from IPython.display import HTML
 
 from hodor.reporting import gallery
-from hodor.reporting.notebook import show_all
-from hodor.reporting.page import facts_html, report_head
+from hodor.reporting.fragments import facts_html, figures_html, head_html
 from hodor.reporting.report import Report
 
 report = Report(Path(results), Path(runs), Path(data))
-HTML(report_head({"scale": scale, "title": title, "caption": caption}, report))
+HTML(head_html({"scale": scale, "title": title, "caption": caption}, report))
 
 # %% [markdown]
 # Every sequence, object and frame on this page is chosen by a rule that its caption states, never by eye.
@@ -36,8 +35,11 @@ HTML(report_head({"scale": scale, "title": title, "caption": caption}, report))
 # ## Masks of all systems
 
 # %%
-for table in ("ablation", "comparison"):
-    show_all(gallery.strips(report, table), "nothing was run")
+HTML(
+    figures_html(
+        (shown for table in ("ablation", "comparison") for shown in gallery.strips(report, table)), "nothing was run"
+    )
+)
 
 # %% [markdown]
 # ## Failure cases
@@ -45,19 +47,19 @@ for table in ("ablation", "comparison"):
 # The objects on which two rows with the same training data differ most.
 
 # %%
-show_all(gallery.failures(report), "no two rows with the same training data were run, or they never differ")
+HTML(figures_html(gallery.failures(report), "no two rows with the same training data were run, or they never differ"))
 
 # %% [markdown]
 # ## Objects that vanish
 
 # %%
-show_all(gallery.vanishing(report), "no row of the ablation was run")
+HTML(figures_html(gallery.vanishing(report), "no row of the ablation was run"))
 
 # %% [markdown]
 # ## Soft masking against none and hard, object by object
 
 # %%
-show_all(gallery.objects(report), "soft masking and another masking were not both run")
+HTML(figures_html(gallery.objects(report), "soft masking and another masking were not both run"))
 
 # %% [markdown]
 # ## Where the heads look
@@ -67,10 +69,10 @@ show_all(gallery.objects(report), "soft masking and another masking were not bot
 # one half; without masking nothing but the descriptor's start, the mean feature under the mask, tells objects apart.
 
 # %%
-show_all(gallery.attention(report), "no row with soft masking was run, or its object is too small to be followed")
+HTML(figures_html(gallery.attention(report), "no row with soft masking was run, or its object is too small to be followed"))
 
 # %% [markdown]
 # ## Where the numbers come from
 
 # %%
-HTML(facts_html(report.provenance()))
+HTML(facts_html(report))

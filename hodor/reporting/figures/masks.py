@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -18,6 +18,7 @@ from hodor.reporting.figures.style import STYLE
 _PIXELS = 300  # width of one frame in a strip
 
 
+@rc_context(STYLE)
 def mask_strip(
     video: Video,
     systems: Mapping[str, Path],
@@ -30,61 +31,58 @@ def mask_strip(
     """Frames across, systems down, masks over the frames: the ground truth first.
 
     Args:
-        video: a sequence with all its true masks.
-        systems: label -> folder that holds the system's <frame>.png of this sequence.
-        scores: label -> J&F in points on this sequence (or on the object `only`).
-        columns: number of frames, evenly spread from the first to the last.
-        only: the object to show; all where absent.
-        mark: frame -> what to say of it; the evenly spread frame nearest to it makes room for it.
+        video: A sequence with masks for all frames.
+        systems: Label -> folder that holds the system's <frame>.png of this sequence.
+        scores: Label -> J&F in points on this sequence (or on the object `only`).
+        columns: Number of frames, evenly spread from the first to the last.
+        only: The object to show; all if absent.
+        mark: Frame -> remark; it replaces the evenly spread frame nearest to it.
 
     Raises:
-        HodorError: a frame or a mask cannot be read.
+        HodorError: A frame or a mask cannot be read.
     """
     mark = mark or {}
     chosen = spread_frames(video, columns, through=tuple(mark))
     rows = {"ground truth": video.label_folder} | dict(systems)
     height = 2.0 * video.height / video.width
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.0 * len(chosen) + 1.5, (height + 0.06) * len(rows) + 0.25))
-        left, top = 1.5 / figure.get_figwidth(), 1 - 0.25 / figure.get_figheight()
-        panels = figure.subplots(len(rows), len(chosen), squeeze=False)
-        figure.subplots_adjust(left=left, right=0.998, top=top, bottom=0.002, wspace=0.02, hspace=0.03)
-        for (label, folder), line in zip(rows.items(), panels, strict=True):
-            for frame, axes in zip(chosen, line, strict=True):
-                axes.imshow(_painted(video, folder, frame, only), interpolation="none", aspect="auto")
-                axes.set_axis_off()
-            text = label.replace(", ", ",\n") + (f"\nJ&F {scores[label]:.1f}" if label in scores else "")
-            line[0].text(-0.04, 0.5, text, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
-        for frame, axes in zip(chosen, panels[0], strict=True):
-            said = f" ({mark[frame]})" if frame in mark else ""
-            axes.set_title(f"frame {int(frame)}{said}", fontsize=8, pad=3)
+    figure = Figure(figsize=(2.0 * len(chosen) + 1.5, (height + 0.06) * len(rows) + 0.25))
+    left, top = 1.5 / figure.get_figwidth(), 1 - 0.25 / figure.get_figheight()
+    panels = figure.subplots(len(rows), len(chosen), squeeze=False)
+    figure.subplots_adjust(left=left, right=0.998, top=top, bottom=0.002, wspace=0.02, hspace=0.03)
+    for (label, folder), line in zip(rows.items(), panels, strict=True):
+        for frame, axes in zip(chosen, line, strict=True):
+            axes.imshow(_painted(video, folder, frame, only), interpolation="none", aspect="auto")
+            axes.set_axis_off()
+        text = label.replace(", ", ",\n") + (f"\nJ&F {scores[label]:.1f}" if label in scores else "")
+        line[0].text(-0.04, 0.5, text, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
+    for frame, axes in zip(chosen, panels[0], strict=True):
+        axes.set_title(f"frame {int(frame)}" + (f" ({mark[frame]})" if frame in mark else ""), fontsize=8, pad=3)
     return figure
 
 
-def mosaic(video: Video, folder: Path, columns: int = 5) -> bytes:
-    """A JPEG: frames across, the ground truth above, one system's masks below.
+def mask_rows(video: Video, folders: Sequence[Path], columns: int = 5) -> list[bytes]:
+    """The rows of a strip without labels, each a JPEG: frames across, the masks of a folder over them.
 
     Args:
-        video: a sequence with all its true masks.
-        folder: holds the system's <frame>.png of this sequence.
+        video: A sequence with masks for all frames.
+        folders: Each holds <frame>.png of this sequence.
 
     Raises:
-        HodorError: a frame or a mask cannot be read.
+        HodorError: A frame or a mask cannot be read.
     """
-    chosen = spread_frames(video, columns)
-    lines = []
-    for masks in (video.label_folder, folder):
-        images = [_painted(video, masks, frame) for frame in chosen]
+    found = []
+    for folder in folders:
+        images = [_painted(video, folder, frame) for frame in spread_frames(video, columns)]
         gap = np.full((images[0].shape[0], 4, 3), 255, np.uint8)
-        lines.append(np.hstack([part for image in images for part in (image, gap)][:-1]))
-    gap = np.full((4, lines[0].shape[1], 3), 255, np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(np.vstack([lines[0], gap, lines[1]])).save(buffer, "JPEG", quality=88, subsampling=0)
-    return buffer.getvalue()
+        buffer = io.BytesIO()
+        row = np.hstack([part for image in images for part in (image, gap)][:-1])
+        Image.fromarray(row).save(buffer, "JPEG", quality=88, subsampling=0)
+        found.append(buffer.getvalue())
+    return found
 
 
 def spread_frames(video: Video, columns: int, through: Sequence[str] = ()) -> list[str]:
-    """So many frames, evenly from the first to the last; each of `through` takes the place of the nearest one."""
+    """`columns` frames, evenly from the first to the last; each of `through` replaces the nearest one."""
     columns = min(columns, len(video.frames))
     chosen = [int(i) for i in np.linspace(0, len(video.frames) - 1, columns).round()]
     for frame in through:
@@ -100,7 +98,7 @@ def overlay(frame: np.ndarray, labels: np.ndarray, opacity: float = 0.55) -> np.
     Args:
         frame: uint8 (H, W, 3) RGB.
         labels: uint8 (H, W); 0 and void (255) stay as they are.
-        opacity: of the masks, 0..1; outlines are opaque.
+        opacity: Of the masks, 0..1; outlines are opaque.
 
     Returns:
         uint8 (H, W, 3) RGB.
@@ -111,8 +109,7 @@ def overlay(frame: np.ndarray, labels: np.ndarray, opacity: float = 0.55) -> np.
     colours = DAVIS_PALETTE[labels]
     mixed = (frame * (1 - opacity) + colours * opacity).round().astype(np.uint8)
     result = np.where((labels > 0)[..., None], mixed, frame)
-    # An outline is where a pixel's neighbourhood holds another label; as wide as the strip's reduction can
-    # show.
+    # An outline is where a neighbourhood holds another label; wide enough to survive the strip's reduction.
     kernel = np.ones((3, 3), np.uint8) if labels.shape[1] <= 2 * _PIXELS else np.ones((5, 5), np.uint8)
     edge = (cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)) & (labels > 0)
     result[edge] = colours[edge]

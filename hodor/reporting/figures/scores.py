@@ -1,24 +1,22 @@
-"""Figures of scores: object by object, frame by frame, and every cell of a table with its interval."""
+"""Figures of scores: every cell of a table with its interval, object by object, and frame by frame."""
 
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from hodor.reporting.figures.style import GREY, STYLE, styles
-
-_INK = "#0072B2"
+from hodor.reporting.figures.style import GREY, GRID, INK, STYLE, styles
 
 
 @dataclass(frozen=True)
 class Cell:
     """A number of a table, in points. value: None where it was not run; low, high: its interval, None without one.
 
-    paper, released: the paper's number and that of the authors' released weights, where they may stand beside ours.
+    paper, released: The paper's number and that of the authors' released weights, where they are shown beside ours.
     """
 
     row: str
@@ -30,38 +28,33 @@ class Cell:
     released: float | None = None
 
 
+@rc_context(STYLE | {"axes.spines.left": False})
 def intervals(cells: Sequence[Cell], about: str) -> Figure | None:
     """Every cell of a table as a point with its interval: a panel for each column, a line for each row.
 
     Args:
-        cells: in the order of the table. A column of which nothing was run has no panel.
-        about: what the intervals are.
+        cells: In the order of the table. A column of which nothing was run has no panel.
+        about: What the intervals are.
     """
     rows = list(dict.fromkeys(cell.row for cell in cells))
     columns = list(dict.fromkeys(cell.column for cell in cells if cell.value is not None))
     if not columns:
         return None
-    with matplotlib.rc_context(STYLE | {"axes.spines.left": False}):
-        figure = Figure(figsize=(2.9 * len(columns) + 2.4, 0.34 * len(rows) + 1.25), layout="constrained")
-        panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-        for column, axes in zip(columns, panels, strict=True):
-            for cell in (cell for cell in cells if cell.column == column):
-                _interval(axes, rows.index(cell.row), cell)
-            axes.set(title=column, xlabel="points", ylim=(len(rows) - 0.5, -0.5))
-            axes.margins(x=0.12)
-            axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-            axes.set_axisbelow(True)
-            axes.tick_params(axis="y", length=0)
-        panels[0].set_yticks(range(len(rows)), [textwrap.fill(row, 30) for row in rows])
-        handles, labels = [], []
-        for axes in panels:
-            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-                if label not in labels:
-                    handles.append(handle)
-                    labels.append(label)
-        if len(labels) > 1:
-            figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
-        figure.supxlabel(textwrap.fill(about, 44 * len(columns) + 30), fontsize=8, color="#444444")
+    figure = Figure(figsize=(2.9 * len(columns) + 2.4, 0.34 * len(rows) + 1.25), layout="constrained")
+    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    named = {}
+    for column, axes in zip(columns, panels, strict=True):
+        for cell in (cell for cell in cells if cell.column == column):
+            _interval(axes, rows.index(cell.row), cell)
+        axes.set(title=column, xlabel="points", ylim=(len(rows) - 0.5, -0.5))
+        axes.margins(x=0.12)
+        axes.grid(axis="x", **GRID)
+        axes.tick_params(axis="y", length=0)
+        named |= _legend(axes)
+    panels[0].set_yticks(range(len(rows)), [textwrap.fill(row, 30) for row in rows])
+    if len(named) > 1:
+        figure.legend(named.values(), named, loc="outside upper right", ncols=len(named))
+    figure.supxlabel(textwrap.fill(about, 44 * len(columns) + 30), fontsize=8, color="#444444")
     return figure
 
 
@@ -70,14 +63,15 @@ def _interval(axes, y: int, cell: Cell) -> None:
         axes.text(0.02, y, "not run", transform=axes.get_yaxis_transform(), va="center", color=GREY, fontsize=8)
         return
     if cell.low is not None and cell.high is not None:
-        axes.plot([cell.low, cell.high], [y, y], color=_INK, linewidth=1.6, marker="|", markersize=7)
-    axes.plot([cell.value], [y], "o", color=_INK, markersize=5, linestyle="", label="ours")
+        axes.plot([cell.low, cell.high], [y, y], color=INK, linewidth=1.6, marker="|", markersize=7)
+    axes.plot([cell.value], [y], "o", color=INK, markersize=5, linestyle="", label="ours")
     axes.annotate(f"{cell.value:.1f}", (cell.value, y), (0, 4), textcoords="offset points", ha="center", fontsize=7)
     for value, marker, label in ((cell.paper, "D", "the paper's"), (cell.released, "s", "released weights")):
         if value is not None:
             axes.plot([value], [y], marker, color="#D55E00", markerfacecolor="none", linestyle="", label=label)
 
 
+@rc_context(STYLE)
 def object_scatter(panels: Sequence[tuple[str, str, str, Mapping[str, float], Mapping[str, float]]]) -> Figure | None:
     """Objects as points: one system's score against another's.
 
@@ -87,27 +81,25 @@ def object_scatter(panels: Sequence[tuple[str, str, str, Mapping[str, float], Ma
     """
     if not panels:
         return None
-    with matplotlib.rc_context(STYLE):
-        rows, columns = math.ceil(len(panels) / 2), min(len(panels), 2)
-        figure = Figure(figsize=(3.1 * columns + 0.2, 3.3 * rows), layout="constrained")
-        places = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes in places[len(panels) :]:
-            axes.set_axis_off()
-        for (title, across, up, x, y), axes in zip(panels, places, strict=False):
-            first = np.array([x[name] for name in x])
-            second = np.array([y[name] for name in x])
-            axes.plot([0, 100], [0, 100], color=GREY, linewidth=0.8)
-            axes.plot(first, second, "o", color=_INK, markersize=4, alpha=0.6, markeredgewidth=0)
-            above, below = int((second > first).sum()), int((second < first).sum())
-            box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-            for place, count, name in (((3, 97), above, up), ((97, 3), below, across)):
-                side = {"ha": "left", "va": "top"} if place[0] < 50 else {"ha": "right", "va": "bottom"}
-                axes.text(*place, f"{name} better: {count}", fontsize=8, bbox=box, **side)
-            axes.set(title=textwrap.fill(title, 40), xlabel=f"{across}, J&F", ylabel=f"{up}, J&F")
-            axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    rows, columns = math.ceil(len(panels) / 2), min(len(panels), 2)
+    figure = Figure(figsize=(3.1 * columns + 0.2, 3.3 * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+    for (title, across, up, x, y), axes in zip(panels, places, strict=False):
+        first, second = (np.array([scores[name] for name in x.keys()]) for scores in (x, y))
+        axes.plot([0, 100], [0, 100], color=GREY, linewidth=0.8)
+        axes.plot(first, second, "o", color=INK, markersize=4, alpha=0.6, markeredgewidth=0)
+        above, below = int((second > first).sum()), int((second < first).sum())
+        axes.text(3, 97, f"{up} better: {above}", fontsize=8, bbox=box, ha="left", va="top")
+        axes.text(97, 3, f"{across} better: {below}", fontsize=8, bbox=box, ha="right", va="bottom")
+        axes.set(title=textwrap.fill(title, 40), xlabel=f"{across}, J&F", ylabel=f"{up}, J&F")
+        axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     return figure
 
 
+@rc_context(STYLE)
 def region_over_time(
     frames: Sequence[str],
     present: Mapping[int, Sequence[bool]],
@@ -116,51 +108,39 @@ def region_over_time(
     """J over the frames of a sequence: objects down, groups of systems across; frames without the object are shaded.
 
     Args:
-        frames: their names, in order.
-        present: object -> whether the truth shows it, for each frame.
-        groups: title -> (label, attention or None, (object, frame) -> J in 0..1).
+        frames: Their names, in order.
+        present: Object -> whether the ground truth shows it, for each frame.
+        groups: Title -> (label, attention or None, (object, frame) -> J in 0..1).
     """
     groups = {title: systems for title, systems in groups.items() if systems}
     if not groups or not present:
         return None
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.2 * len(groups) + 0.4, 1.9 * len(present) + 1.1), layout="constrained")
-        panels = figure.subplots(len(present), len(groups), sharex=True, sharey=True, squeeze=False)
-        for (object_id, shown), line in zip(present.items(), panels, strict=True):
-            line[0].set_ylabel(f"object {object_id}: J")
-            for systems, axes in zip(groups.values(), line, strict=True):
-                absent = False
-                for first, last in gaps(shown):
-                    label = None if absent else "not in the frame"
-                    axes.axvspan(first - 0.5, last + 0.5, color="#cccccc", linewidth=0, label=label)
-                    absent = True
-                looks = styles((label, attention) for label, attention, _ in systems)
-                for label, _, scores in systems:
-                    colour, dash, marker = looks[label]
-                    known = [
-                        (i, scores[object_id, name]) for i, name in enumerate(frames) if (object_id, name) in scores
-                    ]
-                    axes.plot(
-                        *zip(*known, strict=True),
-                        color=colour,
-                        linestyle=dash,
-                        marker=marker,
-                        markersize=3,
-                        markevery=max(1, len(known) // 8),
-                        linewidth=1.4,
-                        label=label,
-                    )
-                axes.set(ylim=(-0.03, 1.03), xlim=(-0.5, len(frames) - 0.5))
-                axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-        # One legend for each column, which also names the shade wherever it occurs.
-        for column, title in enumerate(groups):
-            panels[0, column].set_title(textwrap.fill(title, 44))
-            panels[-1, column].set_xlabel("frame")
-            named = {}
-            for axes in panels[:, column]:
-                named |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.3), "ncols": 2}
-            panels[-1, column].legend(named.values(), named, fontsize=7, **below)
+    figure = Figure(figsize=(4.2 * len(groups) + 0.4, 1.9 * len(present) + 1.1), layout="constrained")
+    panels = figure.subplots(len(present), len(groups), sharex=True, sharey=True, squeeze=False)
+    for (object_id, shown), line in zip(present.items(), panels, strict=True):
+        line[0].set_ylabel(f"object {object_id}: J")
+        for systems, axes in zip(groups.values(), line, strict=True):
+            for number, (first, last) in enumerate(gaps(shown)):
+                label = None if number else "not in the frame"
+                axes.axvspan(first - 0.5, last + 0.5, color="#cccccc", linewidth=0, label=label)
+            looks = styles((label, attention) for label, attention, _ in systems)
+            for label, _, scores in systems:
+                colour, dash, marker = looks[label]
+                known = [(i, scores[object_id, name]) for i, name in enumerate(frames) if (object_id, name) in scores]
+                every = max(1, len(known) // 8)
+                look = {"color": colour, "linestyle": dash, "marker": marker, "markevery": every}
+                axes.plot(*zip(*known, strict=True), **look, markersize=3, linewidth=1.4, label=label)
+            axes.set(ylim=(-0.03, 1.03), xlim=(-0.5, len(frames) - 0.5))
+            axes.grid(axis="y", **GRID)
+    # One legend for each column, which also names the shade wherever it occurs.
+    for title, column in zip(groups, panels.T, strict=True):
+        column[0].set_title(textwrap.fill(title, 44))
+        column[-1].set_xlabel("frame")
+        named = {}
+        for axes in column:
+            named |= _legend(axes)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.3), "ncols": 2}
+        column[-1].legend(named.values(), named, fontsize=7, **below)
     return figure
 
 
@@ -168,3 +148,8 @@ def gaps(present: Sequence[bool]) -> list[tuple[int, int]]:
     """First and last index of every stretch that is False."""
     edges = np.flatnonzero(np.diff([0, *(not shown for shown in present), 0]))
     return [(int(first), int(last) - 1) for first, last in edges.reshape(-1, 2)]
+
+
+def _legend(axes) -> dict:
+    handles, labels = axes.get_legend_handles_labels()
+    return dict(zip(labels, handles, strict=True))

@@ -1,4 +1,4 @@
-"""What all figures share: colours that the colour-blind can tell apart, fonts, and files without a date in them."""
+"""What all figures share: colours for any colour vision, fonts, and files without a date."""
 
 import io
 from collections.abc import Iterable
@@ -20,33 +20,39 @@ OTHER_STYLES = (
     ("#56B4E9", (0, (4, 1.5, 1, 1.5, 1, 1.5)), "X"),
     ("#000000", (0, (1, 3)), "*"),
 )
-GREY = "#888888"
+INK, GREY = "#0072B2", "#888888"
+GRID = {"color": "#dddddd", "linewidth": 0.6}
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.axisbelow": True,
     "legend.frameon": False,
-    # The same ids in each SVG; text as paths there, as letters that can be searched in PDF.
+    # A label with dollar signs is a label.
+    "text.parse_math": False,
+    # The same ids in each SVG; text as paths there, as searchable letters in PDF.
     "svg.hashsalt": "hodor",
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
+}
+# Format -> its MIME type, and what keeps a writer from adding date, program and version.
+FORMATS = {
+    "pdf": ("application/pdf", {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}}),
+    "svg": ("image/svg+xml", {"metadata": {"Date": None, "Creator": None}}),
+    "png": ("image/png", {"metadata": {"Software": None}}),
+    "jpeg": ("image/jpeg", {"pil_kwargs": {"quality": 88, "subsampling": 0}}),
 }
 _DPI = 150
 
 
 def styles(systems: Iterable[tuple[str, str | None]]) -> dict[str, tuple]:
     """Label -> (colour, line style, marker) of systems (label, attention or None) that share a panel."""
+    others = iter(OTHER_STYLES * 10)
     chosen: dict[str, tuple] = {}
-    others = 0
     for label, attention in systems:
-        if label in chosen:
-            continue
-        if attention in ATTENTION_STYLE:
-            chosen[label] = ATTENTION_STYLE[attention]
-        else:
-            chosen[label] = OTHER_STYLES[others % len(OTHER_STYLES)]
-            others += 1
+        if label not in chosen:
+            chosen[label] = ATTENTION_STYLE.get(attention) or next(others)
     return chosen
 
 
@@ -54,16 +60,9 @@ def figure_bytes(figure: Figure, format: str) -> bytes:
     """The figure as a file; the same figure gives the same bytes, on any day and in any process.
 
     Args:
-        format: "pdf", "svg", "png" or "jpeg" (for photographs: a tenth of the size).
+        format: A key of `FORMATS`; "jpeg" for photographs, a tenth of the size.
     """
-    # What a writer would add by itself: date, program, version.
-    fixed = {
-        "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
-        "svg": {"metadata": {"Date": None, "Creator": None}},
-        "png": {"metadata": {"Software": None}},
-        "jpeg": {"pil_kwargs": {"quality": 88, "subsampling": 0}},
-    }[format]
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format=format, dpi=_DPI, **fixed)
+        figure.savefig(buffer, format=format, dpi=_DPI, **FORMATS[format][1])
     return buffer.getvalue()

@@ -1,0 +1,210 @@
+"""Pieces of HTML that the pages and the notebooks share: Jinja2 templates (templates/) that escape every value."""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from hodor.reporting import formats
+from hodor.reporting.claims import effect_text, where
+from hodor.reporting.figures import FORMATS, figure_bytes
+from hodor.reporting.formats import COMPARED, MISSING, NOT_RUN, PUBLISHED, benchmark_title, footnote, heading, points
+from hodor.reporting.gallery import Shown
+from hodor.reporting.report import STRIPS, Report
+from hodor.reporting.runs import Run
+from hodor.reporting.verdicts import VERDICTS
+
+# Heading -> column of costs.csv.
+_COSTS = {
+    "training, s": "training_s",
+    "training, MiB": "training_peak_mib",
+    "segmenting, frames/s": "segmentation_fps",
+    "segmenting, MiB": "segmentation_peak_mib",
+}
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(formats.TEMPLATES),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+SCRIPT = (formats.TEMPLATES / "script.js").read_text(encoding="utf-8")
+_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+# Browsers refuse whatever else a page may come to hold: no script but ours, nothing from outside its folder.
+POLICY = f"default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'sha256-{_HASH}'"
+
+
+def page(template: str, title: str, css: str = "", **context) -> str:
+    """A whole page. css: Appended to the site's own style."""
+    style = Markup((formats.TEMPLATES / "style.css").read_text(encoding="utf-8") + css)
+    return fragment(template, title=title, style=style, script=Markup(SCRIPT), policy=Markup(POLICY), **context)
+
+
+def fragment(template: str, **context) -> Markup:
+    """A template with its values."""
+    return Markup(_ENVIRONMENT.get_template(f"{template}.html").render(is_number=_is_number, **context))
+
+
+def address(run: Run) -> str:
+    """The page of a run, seen from the start page."""
+    return f"runs/{run.row}-seed{run.seed}.html"
+
+
+def head_html(settings: Mapping, report: Report) -> Markup:
+    """The head of a notebook: what the numbers mean, and of which scale, seeds, data, code and machine they are."""
+    return fragment(
+        "head", statement=formats.scale_statement(settings), facts={"scale": settings["title"]} | report.provenance()
+    )
+
+
+def overview(report: Report, table: str, at_paper: bool) -> Markup:
+    """A table in short: our score of each row with its interval, and the paper's beside it, marked as another experiment."""
+    lines = report.tables[table]
+    if table == "ablation":
+        columns = [(STRIPS, f"{benchmark_title(STRIPS)} J&F", "J&F", "paper_J&F")]
+    else:
+        shown = formats.compared(lines)
+        columns = [(b.id, heading(b), f"{b.id}_{b.metric}", f"{b.id}_paper_{b.metric}") for b in shown]
+    runs = {system.row: system.runs for system in report.systems[table]}
+    rows = []
+    for line in lines.to_dict("records"):
+        cells = []
+        for benchmark, _, key, paper in columns:
+            ours, low, high = points(line[key]), line[f"{key}_low"], line[f"{key}_high"]
+            if runs[line["row"]] and ours[:1].isdigit():
+                ours = Markup('<a href="{}#{}">{}</a>').format(address(runs[line["row"]][0]), benchmark, ours)
+            if low and high:
+                ours = ours + Markup(" <small>[{}, {}]</small>").format(points(low), points(high))
+            cells.append((ours, points(line[paper])))
+        rows.append((line["label"], cells))
+    paper = "paper's" if at_paper else "paper's, official data"
+    names = [name for _, name, _, _ in columns]
+    return fragment("overview", benchmarks=names, rows=rows, note=report.notes(table), paper=paper)
+
+
+def scores_html(report: Report, table: str, at_paper: bool, linked: bool = False) -> Markup:
+    """One of the tables in full: our numbers, and the paper's apart from them unless at its scale.
+
+    Args:
+        linked: Whether each score links to the page of its run (of several runs: the first).
+    """
+    lines = report.tables[table]
+    if lines.empty:
+        return fragment("scores", lines=0)
+    shown = formats.view(table, lines, at_paper)
+    measured = shown.measured.astype(object)
+    systems = {system.row: system.runs for system in report.systems[table]}
+    if linked:
+        titles = {heading(benchmark): benchmark.id for benchmark in COMPARED}
+        for number, line in enumerate(lines.to_dict("records")):
+            if runs := systems[line["row"]]:
+                for column in measured:
+                    benchmark = (
+                        titles.get(column)
+                        if table == "comparison"
+                        else line["benchmark"]
+                        if column in ("J&F", "J", "F")
+                        else None
+                    )
+                    place = (number, measured.columns.get_loc(column))
+                    text = measured.iat[place]
+                    if benchmark and text[:1].isdigit():
+                        measured.iat[place] = Markup('<a href="{}#{}">{}</a>').format(address(runs[0]), benchmark, text)
+                    elif column == "n" and text[:1].isdigit():
+                        measured.iat[place] = text + _seed_links(runs)
+    foot = footnote(report.provenance(lines["row"]))
+    return fragment("scores", lines=len(lines), measured=measured, view=shown, foot=foot, published=PUBLISHED)
+
+
+def costs_html(report: Report, table: str | None = None) -> Markup:
+    """The table of times, memory and speed, of the rows of one table or of all."""
+    lines = report.table("costs")
+    if table:
+        lines = lines[lines["row"].isin(report.tables[table]["row"])]
+    if lines.empty:
+        return Markup('<p class="note">Nothing was run.</p>')
+    machines = lines["machine"].unique()
+    keys = {"row": "row", "seed": "seed"} | _COSTS
+    keys |= {name: name for name in ("benchmark", "machine") if lines[name].nunique() > 1}
+    keys |= {"note": "note"} if lines["note"].any() else {}
+    frame = pd.DataFrame({name: lines[key].map(_rounded) for name, key in keys.items()})
+    about = f"Measured on: {'; '.join(machines)}. These numbers differ from run to run."
+    return grid_html(frame, footnote(report.provenance(lines["row"]))) + Markup('<p class="note">{}</p>').format(about)
+
+
+def facts_html(report: Report) -> Markup:
+    """Where the numbers come from, as a list."""
+    return Markup(_ENVIRONMENT.get_template("parts.html").module.facts(report.provenance()))
+
+
+def claims_html(content: Mapping | None, scale: str) -> Markup:
+    """A line for each claim and benchmark with verdict, effect and interval, which unfolds to the reasons."""
+    if content is None:
+        return fragment("claims", content=None, scale=scale)
+    lines = [_claim(claim) for claim in content["claims"]]
+    seeds = ", ".join(str(seed) for seed in content.get("seeds", []))
+    drawn = f"{content['resamples']:,} bootstrap resamples" if content.get("resamples") else ""
+    return fragment(
+        "claims",
+        content={"statement": content.get("statement", "")},
+        judged=[line for line in lines if line["verdict"] != NOT_RUN],
+        absent=[line for line in lines if line["verdict"] == NOT_RUN],
+        verdicts=VERDICTS,
+        facts="; ".join(filter(None, [f"seeds {seeds}" if seeds else "", drawn])),
+        foot=footnote(content["provenance"]) if content.get("provenance") else "",
+    )
+
+
+def _claim(claim: Mapping) -> dict:
+    effect, interval = effect_text(claim)
+    counts = [
+        f"{claim[unit]} {unit if claim[unit] > 1 else unit[:-1]}" for unit in ("sequences", "seeds") if claim.get(unit)
+    ]
+    if claim.get("probability") is not None:
+        counts.append(f"better in {100 * claim['probability']:.0f} % of the resamples")
+    texts = {key: claim.get(key, "") for key in ("claim", "verdict", "reason", "note", "evidence")}
+    shown = effect if interval == MISSING else f"{effect} {interval}"
+    return texts | {
+        "rows": claim.get("rows", []),
+        "where": where(claim),
+        "effect_text": shown.replace("-", "\N{MINUS SIGN}"),
+        "counts": counts,
+    }
+
+
+def grid_html(frame: pd.DataFrame, foot: str) -> Markup:
+    parts = _ENVIRONMENT.get_template("parts.html").module
+    return Markup(parts.grid(frame, _is_number)) + Markup(parts.foot(foot))
+
+
+def _seed_links(runs: Sequence[Run]) -> Markup:
+    links = [Markup('<a href="{}" title="seed {}">{}</a>').format(address(run), run.seed, run.seed) for run in runs]
+    return Markup(" (seed{} {})").format("s" * (len(runs) > 1), Markup(" ").join(links))
+
+
+def _is_number(column: str) -> bool:
+    return formats.is_number(column) or column in _COSTS or column == "G"
+
+
+def inline(content: bytes, mime: str) -> str:
+    """A picture as an address that holds it."""
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+def _rounded(value: str) -> str:
+    try:
+        return f"{float(value):,.1f}" if "." in value else value or MISSING
+    except ValueError:
+        return value
+
+
+def figures_html(shown: Iterable[Shown], nothing: str = "nothing was trained") -> Markup:
+    """Figures with their titles and captions; a sentence where there is none."""
+    parts = []
+    for of in shown:
+        format = "jpeg" if of.photographs else "svg"
+        parts.append(fragment("shown", shown=of, address=inline(figure_bytes(of.figure, format), FORMATS[format][0])))
+    return Markup("\n").join(parts) if parts else Markup("<p>Nothing to draw: {}.</p>").format(nothing)
