@@ -5,10 +5,10 @@
 
 Makes masks of the size of DAVIS-2017 val (30 sequences, 61 objects, 1,999 frames, 854 x 480), scores them by both in turn,
 demands equal numbers, and writes the times with their provenance to benchmarks/results/. Both read the same PNG files;
-neither's imports are counted, but starting our processes is. Ours runs in two processes. The toolkit's way is that
-of its `DAVISEvaluation`: the masks of a sequence as float64 arrays, an array (objects, frames, height, width) of one-hot
-masks for the truth and one for the prediction, then J and F of each object over all frames; its functions are those
-that the package esdft-segmetric holds unchanged (OpenCV's threads as they are, for that is how the toolkit runs).
+neither's imports are counted. Ours runs in two threads. The toolkit is called as its `DAVISEvaluation` does: the masks of
+a sequence as float64 arrays, an array (objects, frames, height, width) of one-hot masks for the ground truth and one for
+the prediction, then J and F of each object over all frames. Its functions are those that the package esdft-segmetric
+holds unchanged, with OpenCV's threads as they are.
 """
 
 import argparse
@@ -39,7 +39,7 @@ HEIGHT, WIDTH = 480, 854
 # Objects of the sequences of DAVIS-2017 val, in the order of its list; 61 in all.
 OBJECTS = (2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 3, 1, 1, 1, 5, 2, 3, 2, 3, 5, 1, 3, 2, 2, 3, 1, 3, 2, 3, 3)
 FRAMES = 1999
-PROCESSES = 2
+THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def plan(sequences: int, frames: int | None) -> list[tuple[str, int, int]]:
 
 
 def make_sequence(root: Path, number: int, name: str, frames: int, objects: int) -> None:
-    """Writes truth, prediction and (empty) pictures: ragged blobs that move, grow and cover each other."""
+    """Write ground truth, prediction and empty pictures: ragged blobs that move, grow and cover each other."""
     cv2.setNumThreads(1)
     rng = np.random.default_rng(number)
     angles = np.linspace(0, 2 * np.pi, 180, endpoint=False)
@@ -104,7 +104,7 @@ def _fill(labels: np.ndarray, id: int, centre, shape: dict, angles: np.ndarray, 
 
 def make_set(root: Path, sequences: list[tuple[str, int, int]]) -> None:
     """A tree in the layout of DAVIS-2017 with these sequences as val, and masks beside it."""
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(THREADS, mp_context=get_context("spawn")) as pool:
         for made in [pool.submit(make_sequence, root, number, *entry) for number, entry in enumerate(sequences)]:
             made.result()
     lists = root / "davis" / "DAVIS" / "ImageSets" / "2017"
@@ -113,15 +113,17 @@ def make_set(root: Path, sequences: list[tuple[str, int, int]]) -> None:
 
 
 def time_ours(root: Path) -> Timing:
-    """What `hodor score` does, in two processes, without the official toolkit."""
+    """Time what `hodor score` does, in two threads, without the official toolkit."""
     began = time.perf_counter()
     tasks = davis_tasks(root / "davis", "val")
     check_prediction(tasks, root / "masks")
-    scores = score_sequences(tasks, root / "masks", PROCESSES)
+    scores = score_sequences(tasks, root / "masks", THREADS)
     write_scores(scores, root / "out")
     seconds = time.perf_counter() - began
     objects = {task.video.name: [found for found in scores if found.sequence == task.video.name] for task in tasks}
-    numbers = {name: (np.stack([o.j for o in found]), np.stack([o.f for o in found])) for name, found in objects.items()}
+    numbers = {
+        name: (np.stack([o.j for o in found]), np.stack([o.f for o in found])) for name, found in objects.items()
+    }
     return Timing(seconds, peak_memory_mib(), numbers)
 
 
@@ -195,7 +197,7 @@ def report(sequences: list[tuple[str, int, int]], rounds: list[tuple[Timing, Tim
         "",
         "| | seconds, each run | largest memory of a process |",
         "|---|---|---|",
-        _line(f"hodor.scoring, {PROCESSES} processes", ours),
+        _line(f"hodor.scoring, {THREADS} threads", ours),
         _line("official functions, called as by the official toolkit", theirs),
         "",
         f"- ratio: {statistics.mean(ratios):.1f} (rounds: {', '.join(f'{ratio:.1f}' for ratio in ratios)})",

@@ -9,12 +9,20 @@ PLACE_ERRORS = (
 """A full or read-only disk, or a file where a folder is expected; other system errors keep their traceback."""
 
 
+def printable(text: str) -> str:
+    """Escapes control characters, which file names, archives and servers may bring; line ends stay."""
+    return "".join(c if c == "\n" or not (ord(c) < 32 or 127 <= ord(c) < 160) else ascii(c)[1:-1] for c in text)
+
+
 class HodorError(Exception):
     """Bad input, bad settings or a failed run.
 
     The message is `FILE: what is wrong; what to do`. The command line prints it without a traceback and exits with
     status 1.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(str(message)))
 
 
 class Stopped(HodorError):

@@ -10,8 +10,8 @@ from hodor import paths
 from hodor.config.datasets import ARCHIVES, RECORD, RELEASED, SOURCES, WEIGHT_SETS, archives
 from hodor.config.loading import Config, load
 from hodor.config.reading import none_of
+from hodor.data.checksums import LockFile
 from hodor.data.fetch import Missing, Request, fetch_all
-from hodor.data.lock_file import LockFile
 from hodor.data.progress import format_bytes
 from hodor.errors import HodorError
 from hodor.provenance import read_json

@@ -47,7 +47,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     segment.add_argument("--out", type=Path, help="folder for masks/ (default: that of the run and benchmark)")
     score = _add(verbs, _score, "score", "Score masks: J and F by the official protocol.", row=True)
     _add_masks(score)
-    score.add_argument("--jobs", type=int, help="processes (default: all cores)")
+    score.add_argument("--jobs", type=int, help="threads (default: all cores)")
     score.add_argument(
         "--official",
         action=BooleanOptionalAction,

@@ -6,11 +6,11 @@ are in no table. Light on imports, because the workflow reads the table at every
 """
 
 import csv
-import dataclasses
-import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from hodor.errors import HodorError
 
@@ -85,26 +85,25 @@ SOURCES = ARCHIVES | RELEASED | UNREAD
 RECORD = "archives.json"
 """Name of the file beside the archives that lists them: the declared result of `fetch`."""
 
-COLUMNS = (
-    "dataset",
-    "edition",
-    "version",
-    "archive",
-    "address",
-    "size_bytes",
-    "sha256",
-    "md5",
-    "licence",
-    "terms",
-    "log_in",
-    "note",
-    "citation",
-)
+FOLDERS = {
+    "coco": ("train2017", "val2017", "annotations"),
+    "coco-persons-small": ("val2017", "annotations"),
+    "davis": ("DAVIS",),
+    "davis2016": ("DAVIS",),
+    "youtube-vos": ("train", "valid", "valid_truth"),
+    "youtube-vos-2018": ("valid", "valid_truth"),
+    "ecssd": ("images", "ground_truth_mask"),
+    "msra10k": ("MSRA10K_Imgs_GT",),
+    "voc2012": ("VOCdevkit",),
+    "sbd": ("benchmark_RELEASE",),
+    "stcn-static": ("fss", "DUTS-TR", "DUTS-TE", "BIG_small", "HRSOD_small"),
+}
+"""Uppermost folders that the archives of a data set hold."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One archive of one edition.
+    """One archive of one edition: a row of the table.
 
     Attributes:
         dataset, edition, archive: what it is; `archive` is a file name.
@@ -119,10 +118,10 @@ class Source:
     dataset: str
     edition: str
     archive: str
-    address: str | None = None
-    size: int | None = None
-    sha256: str | None = None
-    md5: str | None = None
+    address: Annotated[str, Field(pattern="^https?://")] | None = None
+    size: Annotated[int, Field(ge=0)] | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
     log_in: bool = False
     terms: str = ""
     note: str = ""
@@ -131,26 +130,31 @@ class Source:
     citation: str = ""
 
 
+_SOURCE = TypeAdapter(Source)
+COLUMNS = "dataset,edition,version,archive,address,size_bytes,sha256,md5,licence,terms,log_in,note,citation"
+
+
 def read_table(path: str | Path) -> list[Source]:
     """Reads and checks `config/datasets.csv`; HodorError names the line that is wrong."""
     path = Path(path)
     try:
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise HodorError(f"{path}: the columns must be {','.join(COLUMNS)}")
-            sources = [_row(path, reader.line_num, row) for row in reader]
+            if ",".join(reader.fieldnames or ()) != COLUMNS:
+                raise HodorError(f"{path}: the columns must be {COLUMNS}")
+            sources = [_row(f"{path}, line {reader.line_num}", row) for row in reader]
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file; it lists the sources of the data sets") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise HodorError(f"{path}: cannot be read as CSV ({error})") from error
-    keys = [(source.dataset, source.edition, source.archive) for source in sources]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise HodorError(f"{path}: {' '.join(key)} is listed twice; remove one line")
-    for dataset, edition in sorted({key[:2] for key in keys}):
-        listed = {key[2] for key in keys if key[:2] == (dataset, edition)}
-        if listed != set(SOURCES[dataset]):
+    listed: dict[tuple[str, str], list[str]] = {}
+    for source in sources:
+        names = listed.setdefault((source.dataset, source.edition), [])
+        if source.archive in names:
+            raise HodorError(f"{path}: {source.dataset} {source.edition} {source.archive} is listed twice; remove one")
+        names.append(source.archive)
+    for (dataset, edition), names in listed.items():
+        if set(names) != set(SOURCES[dataset]):
             raise HodorError(f"{path}: {dataset} {edition} must list exactly {', '.join(SOURCES[dataset])}")
     return sources
 
@@ -179,52 +183,32 @@ def from_settings(settings: dict) -> list[Source]:
         )
     if edition == "generated":
         return [Source(dataset, edition, archive) for archive in SOURCES[dataset]]
-    known = {field.name for field in dataclasses.fields(Source)} - {"dataset", "edition"}
     sources = []
     for entry in settings.get("archives") or []:
-        values = {key: value for key, value in entry.items() if key in known and value not in ("", None)}
-        if "archive" not in values:
-            raise HodorError(f"stamp: an archive of {dataset} has no name")
-        sources.append(Source(dataset, edition, **values))
-    missing = sorted(set(SOURCES[dataset]) - {source.archive for source in sources})
+        origin = {"dataset": dataset, "edition": edition}
+        sources.append(_source(f"stamp: an archive of {dataset}", entry | origin))
+    missing = [name for name in SOURCES[dataset] if name not in {source.archive for source in sources}]
     if missing:
         raise HodorError(f"stamp: {dataset} needs {missing[0]}, which the stamp does not list; run the workflow again")
     return sources
 
 
-def _row(path: Path, line: int, row: dict[str, str]) -> Source:
-    def fail(what: str) -> HodorError:
-        return HodorError(f"{path}, line {line}: {what}")
-
+def _row(where: str, row: dict[str, Any]) -> Source:
     if None in row or None in row.values():
-        raise fail(f"{len(COLUMNS)} cells are needed")
-    if row["dataset"] not in SOURCES:
-        raise fail(f"unknown data set {row['dataset']!r}; there are {', '.join(SOURCES)}")
-    if row["edition"] not in ("official", "subset"):
-        raise fail(f"edition {row['edition']!r} must be official or subset")
-    if row["address"] and not row["address"].startswith(("http://", "https://")):
-        raise fail("address must start with http:// or https://")
-    if row["edition"] == "official" and not row["address"]:
-        raise fail("an official archive needs an address")
-    if row["size_bytes"] and not row["size_bytes"].isdecimal():
-        raise fail("size_bytes must be a whole number or empty")
-    for name, digits in (("sha256", 64), ("md5", 32)):
-        if row[name] and not re.fullmatch(f"[0-9a-f]{{{digits}}}", row[name]):
-            raise fail(f"{name} must be {digits} hexadecimal digits in lower case or empty")
-    if row["log_in"] not in ("yes", "no"):
-        raise fail("log_in must be yes or no")
-    return Source(
-        dataset=row["dataset"],
-        edition=row["edition"],
-        archive=row["archive"],
-        address=row["address"] or None,
-        size=int(row["size_bytes"]) if row["size_bytes"] else None,
-        sha256=row["sha256"] or None,
-        md5=row["md5"] or None,
-        log_in=row["log_in"] == "yes",
-        terms=row["terms"],
-        note=row["note"],
-        version=row["version"],
-        licence=row["licence"],
-        citation=row["citation"],
-    )
+        raise HodorError(f"{where}: {COLUMNS.count(',') + 1} cells are needed")
+    source = _source(where, {key.removesuffix("_bytes"): cell for key, cell in row.items()})
+    if source.dataset not in SOURCES:
+        raise HodorError(f"{where}: unknown data set {source.dataset!r}; there are {', '.join(SOURCES)}")
+    if source.edition not in ("official", "subset"):
+        raise HodorError(f"{where}: edition {source.edition!r} must be official or subset")
+    if source.edition == "official" and not source.address:
+        raise HodorError(f"{where}: an official archive needs an address")
+    return source
+
+
+def _source(where: str, values: dict[str, Any]) -> Source:
+    try:
+        return _SOURCE.validate_python({key: value for key, value in values.items() if value not in ("", None)})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise HodorError(f"{where}: {fault['loc'][0]}: {fault['msg']} (given: {fault['input']!r})") from None

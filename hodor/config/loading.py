@@ -306,7 +306,10 @@ def _mirror(mirror: str | None) -> str | None:
     """The mirror as an absolute path, for steps that run elsewhere; URLs are kept."""
     if mirror is None or "://" in mirror:
         return mirror
-    path = Path(mirror).expanduser().resolve()
+    try:
+        path = Path(mirror).expanduser().resolve()
+    except (RuntimeError, ValueError):  # an unknown user, a null byte
+        path = Path("/dev/null")
     if not path.is_dir():
         raise HodorError(f"config/config.yaml: mirror: '{mirror}' is neither a folder nor a URL")
     return str(path)

@@ -8,24 +8,20 @@ archives are in it. A killed extraction leaves the part; the next one clears it.
 import hashlib
 import os
 import shutil
-import stat
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hodor.data import tars
+from hodor.data.archives import Member, list_members, open_archive, read_member
 from hodor.data.progress import Progress, format_bytes
 from hodor.errors import HodorError
+from hodor.provenance import read_json, write_json_atomic
 
-_BLOCK = 1 << 20
 # Notes that come with several archives of one data set in different versions; the first one is kept.
 _NOTES = ("readme", "sources", "license", "licence")
-
-
-Member = zipfile.ZipInfo | tars.TarMember
+_LITTER = (".DS_Store", "Thumbs.db")
+# Number of folders above an expected one in which it is looked for.
+_ABOVE = 3
 
 
 @dataclass(frozen=True)
@@ -42,13 +38,16 @@ class ExtractLimits:
 _LIMITS = ExtractLimits()
 
 
-def extract_all(archives: list[Path], out: Path, limits: ExtractLimits = _LIMITS) -> dict[str, str]:
+def extract_all(
+    archives: list[Path], out: Path, limits: ExtractLimits = _LIMITS, folders: Collection[str] = ()
+) -> dict[str, str]:
     """Extracts zip and tar archives into the folder `out`, replacing it.
 
     Args:
         archives: files whose members together make the data set. The same member in two archives must have the
             same content, notes (README) excepted.
         out: folder to make; an older one is replaced at the end.
+        folders: uppermost folders of the data set; an archive that holds one of them in a folder is refused.
 
     Returns:
         Relative path -> sha256 of every file in `out`.
@@ -56,8 +55,8 @@ def extract_all(archives: list[Path], out: Path, limits: ExtractLimits = _LIMITS
     Raises:
         HodorError: an archive is damaged, unsafe, too large, or disagrees with another. `out` is then as before.
     """
-    plan = _plan(archives, limits)
-    needed = sum(info.file_size for members in plan.values() for info in members.values())
+    plan = _plan(archives, limits, folders)
+    needed = sum(member.size for members in plan.values() for member in members.values())
     out.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(out.parent).free
     if needed > free:
@@ -68,12 +67,41 @@ def extract_all(archives: list[Path], out: Path, limits: ExtractLimits = _LIMITS
     progress = Progress(f"{archives[0].parent.name}: extracted", needed)
     digests = {}
     for path, members in plan.items():
-        with tarfile.open(path) if tars.is_tar(path) else zipfile.ZipFile(path) as archive:
-            for name, info in members.items():
-                digests[name] = _extract_member(archive, info, path, part / name, progress)
+        with open_archive(path) as archive:
+            for name, member in members.items():
+                digests[name] = _write(read_member(archive, member, path), part / name, progress)
     put_in_place(part, out)
     progress.close()
     return digests
+
+
+def extract_once(archives: Mapping[Path, str], out: Path, folders: Collection[str] = ()) -> dict[str, str]:
+    """Extracts archives as `extract_all` does, unless an earlier call finished that.
+
+    `<folder>.json` beside the folder holds the checksums of the archives and, for every file, sha256, size and time of
+    change. It is written last; where archives or files differ from it, they are extracted again.
+
+    Args:
+        archives: file -> its sha256.
+        out, folders: as in `extract_all`.
+    """
+    record, origin = _record(out), {path.name: sha256 for path, sha256 in archives.items()}
+    try:
+        content = read_json(record)
+        files = content["files"] if content["archives"] == origin else None
+        if files and all(_state(out / name) == [size, time] for name, (_, size, time) in files.items()):
+            return {name: sha256 for name, (sha256, _, _) in files.items()}
+    except (HodorError, KeyError, TypeError, ValueError, AttributeError):
+        pass  # absent or broken: nothing is known
+    digests = extract_all(list(archives), out, folders=folders)
+    files = {name: [sha256, *_state(out / name)] for name, sha256 in digests.items()}
+    write_json_atomic(record, {"archives": origin, "files": files})
+    return digests
+
+
+def forget(out: Path) -> None:
+    """Makes the next `extract_once` extract again."""
+    _record(out).unlink(missing_ok=True)
 
 
 def put_in_place(part: Path, out: Path) -> None:
@@ -86,121 +114,98 @@ def put_in_place(part: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _plan(archives: list[Path], limits: ExtractLimits) -> dict[Path, dict[str, Member]]:
+def _plan(archives: list[Path], limits: ExtractLimits, folders: Collection[str]) -> dict[Path, dict[str, Member]]:
     """Archive -> relative path -> member to extract, after all checks that need no decompression."""
-    plan, seen, total = {}, {}, 0
+    plan: dict[Path, dict[str, Member]] = {}
+    seen: dict[str, Member] = {}
+    total = 0
     for path in archives:
-        members = {}
-        for name, info in _members(path, limits).items():
+        plan[path] = {}
+        for name, member in _members(path, limits).items():
+            _refuse_folder_above(path, PurePosixPath(name).parts, folders)
             if name not in seen:
-                members[name] = seen[name] = info
-            elif not _is_note(name) and _checksum(seen[name]) != _checksum(info):
+                plan[path][name] = seen[name] = member
+                total += member.size
+            elif PurePosixPath(name).stem.lower() not in _NOTES and not _same(seen[name], member):
                 raise HodorError(f"{path}: {name} differs from the file of that name in another archive of the set")
-        total += sum(info.file_size for info in members.values())
         if total > limits.total:
             raise HodorError(f"{path}: the archives unpack to more than {format_bytes(limits.total)}; is it a bomb?")
-        plan[path] = members
     return plan
 
 
-def _checksum(member: Member) -> object:
-    """What two members with the same content share; nothing does for those of tars, which have no checksums."""
-    return (member.CRC, member.file_size) if isinstance(member, zipfile.ZipInfo) else member
-
-
-def _listed(path: Path) -> list[Member]:
-    if tars.is_tar(path):
-        return tars.list_members(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.infolist()
-    except FileNotFoundError:
-        raise HodorError(f"{path}: no such archive; fetch it again") from None
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise _damaged(path, error) from error
-
-
 def _members(path: Path, limits: ExtractLimits) -> dict[str, Member]:
-    infos = _listed(path)
-    if len(infos) > limits.members:
-        raise HodorError(f"{path}: {len(infos)} members; is it a bomb?")
-    size = sum(info.file_size for info in infos)
-    if size > max(limits.small, limits.ratio * path.stat().st_size):
-        raise HodorError(
-            f"{path}: unpacks from {format_bytes(path.stat().st_size)} to {format_bytes(size)}; is it a bomb?"
-        )
-    members = {}
-    for info in infos:
-        name = _safe_name(path, info)
-        if name is None:
-            continue
+    listed = list_members(path, limits.members)
+    size, packed = sum(member.size for member in listed), path.stat().st_size
+    if size > max(limits.small, limits.ratio * packed):
+        raise HodorError(f"{path}: unpacks from {format_bytes(packed)} to {format_bytes(size)}; is it a bomb?")
+    members: dict[str, Member] = {}
+    for member in listed:
+        name = _safe_name(path, member.name)
         if name in members:
-            raise HodorError(f"{path}: holds {name} twice; fetch it again or mend the archive")
-        members[name] = info
+            raise HodorError(f"{path}: holds {name} twice; fetch it again or repair the archive")
+        if name is not None:
+            members[name] = member
     for name in members:
         if any(str(parent) in members for parent in PurePosixPath(name).parents):
-            raise HodorError(f"{path}: {name} lies in a folder that is a file; fetch it again or mend the archive")
+            raise HodorError(f"{path}: {name} is in a folder that is a file; fetch it again or repair the archive")
     return members
 
 
-def _safe_name(path: Path, info: Member) -> str | None:
-    """Relative path of a member, None for a folder or a file manager's litter; HodorError if it is unsafe."""
-    name = _name(info)
+def _safe_name(path: Path, name: str) -> str | None:
+    """Relative path of a member, None for a file manager's litter; HodorError if it is unsafe."""
     parts = PurePosixPath(name).parts
-    unsafe = not parts or name.startswith("/") or ".." in parts or any(c in name for c in "\\\0") or ":" in parts[0]
-    if unsafe:
+    if not parts or name.startswith("/") or ".." in parts or ":" in parts[0]:
         raise HodorError(f"{path}: member {name!r} would be written outside the folder; do not use this archive")
-    if isinstance(info, zipfile.ZipInfo):
-        mode = info.external_attr >> 16
-        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise HodorError(f"{path}: member {name!r} is a link or a device; do not use this archive")
-        if info.flag_bits & 0x1:
-            raise HodorError(f"{path}: member {name!r} is encrypted; get the archive without password")
-        if info.is_dir():
-            return None
-    litter = parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db") or parts[-1].startswith("._")
-    return None if litter else str(PurePosixPath(name))
+    try:
+        longest = max(len(part.encode()) for part in parts)
+    except UnicodeEncodeError:
+        longest = 256
+    if longest > 255 or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name):
+        raise HodorError(f"{path}: member {name[:80]!r} has no valid file name (UTF-8, 255 bytes); repair the archive")
+    if parts[0] == "__MACOSX" or parts[-1] in _LITTER or parts[-1].startswith("._"):
+        return None
+    return str(PurePosixPath(name))
 
 
-def _name(info: Member) -> str:
-    return info.filename if isinstance(info, zipfile.ZipInfo) else info.name
+def _refuse_folder_above(path: Path, parts: tuple[str, ...], folders: Collection[str]) -> None:
+    if parts[0] in folders:
+        return
+    for depth in range(1, min(len(parts) - 1, _ABOVE + 1)):
+        if parts[depth] in folders:
+            found, folder = "/".join(parts[: depth + 1]), parts[depth]
+            raise HodorError(
+                f"{path}: holds {found}/ where {folder}/ is expected; pack {folder}/ again without the folder above it, "
+                "or fetch the official archive"
+            )
 
 
-def _extract_member(
-    archive: zipfile.ZipFile | tarfile.TarFile, info: Member, path: Path, target: Path, progress: Progress
-) -> str:
-    """Writes one member; returns its sha256."""
-    digest, written = hashlib.sha256(), 0
+def _same(first: Member, second: Member) -> bool:
+    """Whether checksums show that two members have the same content."""
+    return first.crc is not None and (first.crc, first.size) == (second.crc, second.size)
+
+
+def _write(blocks, target: Path, progress: Progress) -> str:
+    """Writes one file; returns its sha256."""
+    digest = hashlib.sha256()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target, "xb") as writer:
-            source = _blocks if isinstance(info, zipfile.ZipInfo) else tars.blocks
-            for block in source(archive, info, path, _BLOCK):
+            for block in blocks:
                 writer.write(block)
                 digest.update(block)
-                written += len(block)
                 progress.add(len(block))
     except OSError as error:
-        raise HodorError(f"{target}: cannot be written ({error.strerror}); make room or mend the disk") from error
-    if written != info.file_size:
-        raise _damaged(path, f"{written} of {info.file_size} bytes", _name(info))
+        raise HodorError(f"{target}: cannot be written ({error.strerror}); make room or repair the disk") from error
     return digest.hexdigest()
 
 
-def _blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, size: int) -> Iterator[bytes]:
-    """The content of a member; HodorError where the archive is damaged."""
+def _record(out: Path) -> Path:
+    return out.with_name(out.name + ".json")
+
+
+def _state(path: Path) -> list[int]:
     try:
-        with archive.open(info) as reader:
-            while block := reader.read(size):
-                yield block
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise _damaged(path, error, info.filename) from error
-
-
-def _is_note(name: str) -> bool:
-    return PurePosixPath(name).stem.lower() in _NOTES
-
-
-def _damaged(path: Path, error: object, member: str | None = None) -> HodorError:
-    where = f"member {member}: " if member and str(member) not in str(error) else ""
-    return HodorError(f"{path}: damaged archive ({where}{error}); delete it and fetch it again")
+        status = path.lstat()
+    except OSError:
+        return [-1, -1]
+    return [status.st_size, status.st_mtime_ns]

@@ -1,49 +1,56 @@
 """The verb `fetch`: archives of a data set, from a mirror, from their official addresses, or generated.
 
-Every archive arrives as `<name>.part` and gets its name when it is whole. `.fetched.json` beside the archives keeps
-what is known of each (size, sha256, origin), so that a repeated fetch copies nothing that is there unchanged;
-`archives.json`, the declared result, is written last. Several archives come at once.
+Every archive arrives as `<name>.part` and gets its name when it is complete. One that is in place with the published or
+recorded checksum is not fetched again, wherever it came from. `archives.json`, the declared result, is written last.
+Several archives are transferred at once.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import partial
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from hodor.config.datasets import RECORD, Source, from_settings
 from hodor.config.generated import GeneratedOptions
-from hodor.data import transfers
-from hodor.data.download import Limits
-from hodor.data.lock_file import LockFile
-from hodor.data.obtain import Order, obtain
+from hodor.data.checksums import LockFile
+from hodor.data.connection import Limits
+from hodor.data.obtain import Order
+from hodor.data.progress import format_bytes
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic
+
+PER_HOST = 2
+"""Archives at once from one host, or from disk."""
+
+AT_ONCE = 6
+"""Archives at once in all."""
 
 _PATIENCE = Limits()
 
 
 class Missing(HodorError):
-    """All is there but what a person must download. files: where that goes."""
+    """Everything was fetched but what a person must download. files: where that goes."""
 
     def __init__(self, message: str, files: list[Path]):
         super().__init__(message)
         self.files = files
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Request:
     """A data set to fetch.
 
-    settings: as in a stamp of `fetch`. out: folder for its archives. lock: checksums to enforce and to add to, None
-    for none.
+    settings: as in a stamp of `fetch`. out: folder for its archives. lock: checksums to enforce and to add to.
     """
 
     settings: dict
@@ -52,33 +59,30 @@ class Request:
 
 
 def fetch(stamp: dict, out: Path, lock: Path | None = None, *, limits: Limits = _PATIENCE) -> None:
-    """Brings a data set's archives to `out` and writes `out/archives.json` = {archive: {"size", "sha256"}}.
+    """Fetches a data set's archives to `out` and writes `out/archives.json` = {archive: {"size", "sha256"}}.
 
     Args:
         stamp: `settings` holds `dataset`, `edition`, `archives` (list of `archive`, `address`, `size`, `sha256`,
             `md5`, `log_in`, `terms`, `note`; empty for generated data), `mirror` (folder or http(s) address with
             `<dataset>/<archive>`, or None) and `generated` (GeneratedOptions as a dict, or None).
         out: folder for the archives, made where absent.
-        lock: the edition's file of checksums that nobody publishes (`hodor.data.lock_file`).
+        lock: the edition's file of recorded checksums (`hodor.data.checksums`).
         limits: patience with servers.
 
     Raises:
-        HodorError: an archive is nowhere to be had, is damaged, or is behind a log-in and not there yet.
+        HodorError: an archive is not available, is damaged, or is behind a log-in and absent.
     """
     fetch_all([Request(stamp["settings"], Path(out), LockFile(Path(lock)) if lock else None)], limits=limits)
 
 
 def fetch_all(requests: Iterable[Request], *, limits: Limits = _PATIENCE) -> None:
-    """Fetches several data sets, their archives beside each other.
-
-    A data set whose archives are all there has its `archives.json`, whatever became of the others.
+    """Fetches several data sets at once; each whose archives are complete gets its `archives.json`.
 
     Raises:
-        HodorError: what is wrong with any of them, and what is to be downloaded by hand, after all others are there;
-            `Missing` if it is the latter alone.
+        HodorError: every fault, and what is to be downloaded by hand, after all others were fetched; `Missing` if it
+            is the latter alone.
     """
-    orders: list[Order] = []
-    wanted: list[tuple[Request, list[Source]]] = []
+    stop, orders, by_hand, messages = threading.Event(), {}, [], []
     with contextlib.ExitStack() as held:
         for request in requests:
             sources = from_settings(request.settings)
@@ -86,63 +90,88 @@ def fetch_all(requests: Iterable[Request], *, limits: Limits = _PATIENCE) -> Non
             held.enter_context(_only_one(request.out))
             (request.out / RECORD).unlink(missing_ok=True)
             if request.settings["edition"] == "generated":
-                known = _generate(sources, request.settings.get("generated"), request.out)
-                write_json_atomic(request.out / RECORD, known)
+                write_json_atomic(request.out / RECORD, _generate(sources, request))
                 continue
-            wanted.append((request, sources))
-        by_hand = [_absent_by_hand(request, sources) for request, sources in wanted]
-        messages = [_ask_for_log_in(absent, request.out) for (request, _), absent in zip(wanted, by_hand) if absent]
-        stop = threading.Event()
-        for (request, sources), absent in zip(wanted, by_hand):
-            for source in sources:
-                if source not in absent:
-                    mirror = request.settings.get("mirror")
-                    orders.append(Order(source, mirror, request.out, request.lock, limits, stop))
-        if messages and orders:
-            print("\n".join(messages), file=sys.stderr, flush=True)  # known now, needed after the hours that follow
-        _require_room(orders, limits)
-        results = transfers.run([(order.host, partial(obtain, order)) for order in orders], stop)
-        errors = [str(result) for result in results if isinstance(result, HodorError)] + messages
-        known = {(order.out, order.source.archive): result for order, result in zip(orders, results)}
-        for (request, sources), absent in zip(wanted, by_hand):
-            of_request = {source.archive: known.get((request.out, source.archive)) for source in sources}
-            if not absent and all(isinstance(result, dict) for result in of_request.values()):
-                write_json_atomic(request.out / RECORD, of_request)
-    if errors:
-        several = f"{len(errors)} faults, all others are there:\n- " + "\n- ".join(errors)
-        message = errors[0] if len(errors) == 1 else several
-        if len(errors) > len(messages):
-            raise HodorError(message)
-        raise Missing(
-            message, [request.out / s.archive for (request, _), absent in zip(wanted, by_hand) for s in absent]
-        )
+            mirror = request.settings.get("mirror")
+            orders[request.out] = [Order(s, mirror, request.out, request.lock, limits, stop) for s in sources]
+            if absent := [order for order in orders[request.out] if order.by_hand and not order.target.is_file()]:
+                messages.append(_ask_for_log_in([order.source for order in absent], request.out))
+                by_hand += absent
+        wanted = [order for of_request in orders.values() for order in of_request if order not in by_hand]
+        if messages and wanted:
+            print("\n".join(messages), file=sys.stderr, flush=True)  # known now, useful during the hours that follow
+        _require_room(wanted)
+        results = dict(zip(wanted, run([(order.host, order.obtain) for order in wanted], stop), strict=True))
+        for out, of_request in orders.items():
+            records = {order.source.archive: results.get(order) for order in of_request}
+            if all(isinstance(record, dict) for record in records.values()):
+                write_json_atomic(out / RECORD, records)
+    errors = [str(result) for result in results.values() if isinstance(result, HodorError)] + messages
+    if not errors:
+        return
+    several = f"{len(errors)} faults, all other archives were fetched:\n- " + "\n- ".join(errors)
+    message = errors[0] if len(errors) == 1 else several
+    raise HodorError(message) if len(errors) > len(messages) else Missing(message, [o.target for o in by_hand])
 
 
-def _require_room(orders: list[Order], limits: Limits) -> None:
-    """HodorError before the first byte if what is still missing of all archives does not fit on the disk."""
-    absent = [order for order in orders if not order.target.is_file()]
-    sizes = [order.expected_size() for order in absent]
-    unknown = [order for order, size in zip(absent, sizes) if size is None and order.address]
-    told = iter(transfers.remote_sizes([order.address for order in unknown], min(limits.timeout, 10.0)))
-    found = [next(told) if size is None and order.address else size for order, size in zip(absent, sizes)]
-    transfers.require_room(
-        [
-            (order.out, order.source.archive, max(0, size - order.there()))
-            for order, size in zip(absent, found)
-            if size is not None
-        ]
-    )
+def run(tasks: Sequence[tuple[str, Callable[[], Any]]], stop: threading.Event) -> list[Any]:
+    """Runs tasks in threads, `PER_HOST` of a host and `AT_ONCE` in all; one that fails leaves the others running.
+
+    Args:
+        tasks: host and call of each.
+        stop: set when this call is interrupted; the tasks must then end soon.
+
+    Returns:
+        What each task returned, or its HodorError, in the order of the tasks.
+    """
+    slots = threading.BoundedSemaphore(AT_ONCE)
+    hosts = {host: threading.BoundedSemaphore(PER_HOST) for host, _ in tasks}
+
+    def limited(host: str, task: Callable[[], Any]) -> Any:
+        # The host's turn first: tasks that wait for a busy host must not keep others from an idle one.
+        with hosts[host], slots:
+            try:
+                return None if stop.is_set() else task()
+            except HodorError as error:
+                return error
+
+    with ThreadPoolExecutor(max(1, len(tasks))) as pool:
+        futures = [pool.submit(limited, host, task) for host, task in tasks]
+        try:
+            wait(futures)
+        except BaseException:
+            stop.set()
+            raise
+    return [future.result() for future in futures]
 
 
-def _absent_by_hand(request: Request, sources: list[Source]) -> list[Source]:
-    """Archives that a person must download and that are not there."""
-    if request.settings.get("mirror"):
-        return []
-    return [source for source in sources if source.log_in and not (request.out / source.archive).is_file()]
+def _require_room(orders: list[Order]) -> None:
+    """HodorError before the first byte if what is missing of all archives does not fit on the disk."""
+    with ThreadPoolExecutor(8) as pool:
+        missing = list(pool.map(_missing_or_none, orders))
+    by_device: dict[int, list[tuple[Order, int]]] = defaultdict(list)
+    for order, size in zip(orders, missing, strict=True):
+        if size:
+            by_device[os.stat(order.out).st_dev].append((order, size))
+    for absent in by_device.values():
+        total, free = sum(size for _, size in absent), shutil.disk_usage(absent[0][0].out).free
+        if total > free:
+            names = ", ".join(order.source.archive for order, _ in absent)
+            raise HodorError(
+                f"{absent[0][0].out}: {format_bytes(free)} are free, {format_bytes(total)} more are needed for {names}; "
+                "make room"
+            )
+
+
+def _missing_or_none(order: Order) -> int | None:
+    try:
+        return order.missing()
+    except HodorError:
+        return None  # `obtain` reports it
 
 
 def _ask_for_log_in(absent: list[Source], out: Path) -> str:
-    """The whole instruction for the archives of a data set that are behind a log-in and not there."""
+    """The whole instruction for the archives of a data set that are behind a log-in and absent."""
     first = absent[0]
     names = " and ".join(source.archive for source in absent)
     notes = "".join(f"; {source.archive}: {source.note}" for source in absent if source.note)
@@ -153,12 +182,13 @@ def _ask_for_log_in(absent: list[Source], out: Path) -> str:
     )
 
 
-def _generate(sources: list[Source], options: dict | None, out: Path) -> dict[str, dict]:
-    """Generates the archives; the generator may add some that no official edition has (truth of hidden splits)."""
+def _generate(sources: list[Source], request: Request) -> dict[str, dict]:
+    """Generates the archives; the generator may add some that no official edition has (masks of hidden splits)."""
     from hodor.data.synthetic import generate
 
+    out = request.out
     try:
-        generated = GeneratedOptions(**(options or {}))
+        options = GeneratedOptions(**(request.settings.get("generated") or {}))
     except ValidationError as error:
         raise HodorError(f"generated data: wrong options ({error})") from error
     # A killed generator leaves its half archives in a folder that the next one clears.
@@ -166,18 +196,16 @@ def _generate(sources: list[Source], options: dict | None, out: Path) -> dict[st
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     try:
-        generate(sources[0].dataset, generated, fresh)
-        made = {path.name for path in fresh.glob("*.zip")}
-        missing = [source.archive for source in sources if source.archive not in made]
-        if missing:
-            raise HodorError(
-                f"{out / missing[0]}: the generator wrote no such archive; its layout and the table disagree"
-            )
+        generate(sources[0].dataset, options, fresh)
+        made = sorted(path.name for path in fresh.glob("*.zip"))
+        for source in sources:
+            if source.archive not in made:
+                raise HodorError(f"{out / source.archive}: the generator wrote no such archive; report this as a bug")
         for name in made:
             os.replace(fresh / name, out / name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return {name: {"size": (out / name).stat().st_size, "sha256": sha256_file(out / name)} for name in sorted(made)}
+    return {name: {"size": (out / name).stat().st_size, "sha256": sha256_file(out / name)} for name in made}
 
 
 @contextlib.contextmanager

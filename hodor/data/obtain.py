@@ -1,30 +1,24 @@
-"""One archive of a data set: found where it is already, copied from a mirror, or downloaded."""
+"""One archive of a data set: found in place, copied from a mirror, or downloaded."""
 
-import dataclasses
 import hashlib
-import json
 import os
-import shutil
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hodor.config.datasets import Source
-from hodor.data import transfers
-from hodor.data.download import Limits, Stopped, download
-from hodor.data.lock_file import LockFile
-from hodor.data.progress import Progress, format_bytes
-from hodor.data.wholeness import is_whole, md5_file
+from hodor.data.checksums import LockFile, compare
+from hodor.data.connection import Limits, remote_size
+from hodor.data.download import Stopped, download
+from hodor.data.progress import Progress
 from hodor.errors import HodorError
-from hodor.provenance import sha256_file, write_json_atomic
-
-_STATE = ".fetched.json"
-_state_guard = threading.Lock()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Order:
-    """An archive to bring.
+    """An archive to fetch.
 
     source: what it is. mirror: folder or address that replaces every address, or None. out: its folder, which exists.
     lock: checksums to enforce and to add to, or None. limits: patience. stop: ends the transfer when it is set.
@@ -43,174 +37,115 @@ class Order:
 
     @property
     def by_hand(self) -> bool:
-        """Whether a person brings it, so that there is nothing to transfer."""
-        return self.mirror is None and self.source.log_in
+        """Whether a person downloads it, so that there is nothing to transfer."""
+        return not self.mirror and self.source.log_in
 
     @property
     def address(self) -> str | None:
         """Where it is downloaded from; None where it is not."""
-        if self.mirror:
-            return f"{self.mirror.rstrip('/')}/{self._below}" if _is_address(self.mirror) else None
-        return None if self.source.log_in else self.source.address
+        if self.mirror and _is_address(self.mirror):
+            return f"{self.mirror.rstrip('/')}/{self.source.dataset}/{self.source.archive}"
+        return None if self.mirror or self.source.log_in else self.source.address
 
     @property
     def host(self) -> str:
-        return transfers.host(self.address or "")
+        return (self.address or "//").split("/")[2]
 
-    @property
-    def _below(self) -> str:
-        return f"{self.source.dataset}/{self.source.archive}"
-
-    def expected_size(self) -> int | None:
-        """Bytes of the archive by the table, by the lock, or by the file in a mirror folder; None where unknown."""
-        if self.mirror and not self.address:
-            path = Path(self.mirror).expanduser() / self._below
-            return path.stat().st_size if path.is_file() else None
-        return (self.lock.apply(self.source)[0] if self.lock else self.source).size
-
-    def there(self) -> int:
-        """Bytes that an earlier download left."""
+    def missing(self) -> int | None:
+        """Bytes still to be transferred, as far as table, lock, mirror folder or server know."""
+        if self.target.is_file():
+            return 0
+        if not self.address:
+            path = self._in_folder()
+            return path.stat().st_size if path and path.is_file() else 0
+        source = self.lock.apply(self.source)[0] if self.lock else self.source
+        size = remote_size(self.address, self.limits) if source.size is None else source.size
         part = self.target.with_name(self.target.name + ".part")
-        return part.stat().st_size if self.address and part.is_file() else 0
+        return None if size is None else max(0, size - (part.stat().st_size if part.is_file() else 0))
 
-    def origin(self) -> str:
-        """Address or path that the archive comes from; HodorError where there is none."""
-        if self.mirror:
-            if "://" in self.mirror and not _is_address(self.mirror):
-                raise HodorError(f"mirror {self.mirror}: must be a folder or start with http:// or https://")
-            return self.address or str(self._in_folder())
-        if self.source.address is None:
+    def obtain(self) -> dict[str, Any]:
+        """Fetches the archive, or finds it in place; returns its size and sha256.
+
+        Raises:
+            HodorError: it is not available, or is not the archive that table and lock expect.
+            Stopped: `stop` was set.
+        """
+        source, hint = self.lock.apply(self.source) if self.lock else (self.source, "")
+        known = source.sha256 or source.md5
+        record, fault = compare(self.target, source) if self.target.is_file() else ({}, None)
+        if not record or (fault or not known) and not self.by_hand:
+            if known and fault:
+                print(f"{self.target}: {fault}, fetching again", file=sys.stderr)
+            record, fault = self._transfer(source, hint), None
+        if fault:
+            raise HodorError(f"{self.target}: {fault}; replace the file by the {source.edition} archive{hint}")
+        if self.lock:
+            self.lock.record(source, record["size"], record["sha256"])
+        return record
+
+    def _transfer(self, source: Source, hint: str) -> dict[str, Any]:
+        if path := self._in_folder():
+            return self._copy(source, path, hint)
+        if not self.address:
             raise HodorError(
-                f"{self.source.archive} of {self.source.dataset}: edition {self.source.edition} has no address; give "
-                f"mirror=FOLDER with FOLDER/{self._below}"
+                f"{source.archive} of {source.dataset}: edition {source.edition} has no address; give mirror=FOLDER "
+                f"with FOLDER/{source.dataset}/{source.archive}"
             )
-        return self.source.address
+        return download(self.address, self.target, source, hint=hint, limits=self.limits, stop=self.stop)
 
-    def _in_folder(self) -> Path:
-        folder = Path(self.mirror).expanduser()
-        if not folder.is_dir():
-            raise HodorError(f"mirror {self.mirror}: no such folder; give the folder that holds {self._below}")
-        path = folder / self._below
-        if not path.is_file():
-            there = ", ".join(sorted(entry.name for entry in path.parent.iterdir())) if path.parent.is_dir() else ""
+    def _in_folder(self) -> Path | None:
+        """Where the archive is in a mirror folder."""
+        if not self.mirror or _is_address(self.mirror):
+            return None
+        try:
+            if "://" in self.mirror or "\0" in self.mirror:
+                raise RuntimeError("must be a folder or start with http:// or https://")
+            return Path(self.mirror).expanduser() / self.source.dataset / self.source.archive
+        except RuntimeError as error:
+            raise HodorError(f"mirror {self.mirror}: {error}; give another folder") from None
+
+    def _copy(self, source: Source, origin: Path, hint: str) -> dict[str, Any]:
+        """Copies an archive of a mirror; returns its size and sha256, computed from the bytes that were written."""
+        if not origin.is_file():
+            raise _not_in_mirror(self.mirror or "", origin)
+        part = self.target.with_name(self.target.name + ".part")
+        before, digest = _stat(origin), hashlib.sha256()
+        progress = Progress(f"{self.out.name}/{self.target.name}", before[0])
+        try:
+            with open(origin, "rb") as reader, open(part, "wb") as writer:
+                while block := reader.read(1 << 20):
+                    if self.stop.is_set():
+                        raise Stopped
+                    writer.write(block)
+                    digest.update(block)
+                    progress.add(len(block))
+                writer.flush()
+                os.fsync(writer.fileno())
+            if _stat(origin) != before or progress.count != before[0]:
+                raise HodorError(f"{origin}: changed while it was copied; start again when it is complete")
+            record, fault = compare(part, source, digest.hexdigest())
+            if fault:
+                raise HodorError(f"{origin}: {fault}; replace the file by the {source.edition} archive{hint}")
+            os.replace(part, self.target)
+        except OSError as error:
             raise HodorError(
-                f"{path}: the mirror has no such file ({there or 'nothing'} in {path.parent}); put the archive there"
-            )
-        return path
+                f"{self.target}: {origin} cannot be copied there ({error.strerror}); make room or repair the folder, "
+                "and call again"
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+        progress.close()
+        return record
 
 
-def obtain(order: Order) -> dict:
-    """Brings one archive, or finds it there; returns its size and sha256.
-
-    Raises:
-        HodorError: it is nowhere to be had, or is not the archive that table and lock expect.
-        Stopped: `order.stop` was set.
-    """
-    source, hint = order.lock.apply(order.source) if order.lock else (order.source, "")
-    target, before = order.target, _read_state(order.out).get(source.archive, {})
-    there = {"size": target.stat().st_size, "sha256": sha256_file(target)} if target.is_file() else None
-    if there and there["sha256"] == source.sha256:  # wherever it came from
-        _check(source, target, there, hint)
-        return _remember(order, there, before.get("origin"), before.get("seen"))
-    origin = order.origin()
-    local = None if order.by_hand or order.address else Path(origin)
-    seen = _stat(local) if local else None
-    if there:
-        unchanged = (before.get("origin"), before.get("seen")) == (origin, seen)
-        if order.by_hand or (unchanged and {key: before.get(key) for key in there} == there):
-            _check(source, target, there, hint)
-            return _remember(order, there, origin, seen)
-        if unchanged:
-            print(f"{target}: differs from what was fetched, fetching again", file=sys.stderr)
-    if local:
-        record = _copy(source, local, target, hint, order.stop)
-    else:
-        size, sha256 = download(
-            origin,
-            target,
-            size=source.size,
-            sha256=source.sha256,
-            md5=None if source.sha256 else source.md5,
-            hint=hint,
-            limits=order.limits,
-            stop=order.stop,
-        )
-        record = {"size": size, "sha256": sha256}
-    return _remember(order, record, origin, seen)
-
-
-def _copy(source: Source, origin: Path, target: Path, hint: str, stop: threading.Event) -> dict:
-    """Copies an archive of a mirror; returns its size and sha256, taken from the bytes that were written."""
-    part = target.with_name(target.name + ".part")
-    before, digest = _stat(origin), hashlib.sha256()
-    free = shutil.disk_usage(target.parent).free
-    if before[0] > free:
-        raise HodorError(
-            f"{target.parent}: {format_bytes(free)} are free, {format_bytes(before[0])} are needed; make room"
-        )
-    progress = Progress(f"{target.parent.name}/{target.name}", before[0])
-    try:
-        with open(origin, "rb") as reader, open(part, "wb") as writer:
-            while block := reader.read(1 << 20):
-                if stop.is_set():
-                    raise Stopped
-                writer.write(block)
-                digest.update(block)
-                progress.add(len(block))
-            writer.flush()
-            os.fsync(writer.fileno())
-        if _stat(origin) != before or progress.count != before[0]:
-            raise HodorError(f"{origin}: changed while it was copied; start again when it is whole")
-        record = {"size": before[0], "sha256": digest.hexdigest()}
-        _check(source, part, record, hint, name=origin)
-        os.replace(part, target)
-    except OSError as error:
-        raise HodorError(
-            f"{target}: {origin} cannot be copied there ({error.strerror}); make room or mend the folder and call again"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    progress.close()
-    return record
-
-
-def _check(source: Source, path: Path, record: dict, hint: str, name: Path | None = None) -> None:
-    """HodorError if a file that came by hand or from a folder is not the expected archive.
-
-    Args:
-        path: the file, record: its size and sha256.
-        hint: what the message adds about where the expected values come from.
-        name: what the message calls the file, `path` where absent.
-    """
-    found = dict(record)
-    if source.md5 and not source.sha256:
-        found["md5"] = md5_file(path)
-    for what, expected in (("size", source.size), ("sha256", source.sha256), ("md5", source.md5)):
-        if expected is not None and found.get(what, expected) != expected:
-            raise HodorError(
-                f"{name or path}: {what} {found[what]} where {expected} is expected for the {source.edition} "
-                f"archive; replace the file{hint}"
-            )
-    if not source.sha256 and is_whole(path, source.archive) is False:
-        kind = "no zip archive" if source.archive.endswith(".zip") else "damaged"
-        raise HodorError(f"{name or path}: truncated or {kind}; replace it by the whole archive")
-
-
-def _remember(order: Order, record: dict, origin: str | None, seen: list[int] | None) -> dict:
-    with _state_guard:
-        state = _read_state(order.out) | {order.source.archive: record | {"origin": origin, "seen": seen}}
-        write_json_atomic(order.out / _STATE, state)
-        if order.lock:
-            order.lock.record(order.source, record["size"], record["sha256"])
-    return record
-
-
-def _read_state(out: Path) -> dict:
-    try:
-        state = json.loads((out / _STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # nothing known: the archives are fetched again
-    return state if isinstance(state, dict) else {}
+def _not_in_mirror(mirror: str, path: Path) -> HodorError:
+    folder = path.parent
+    if not folder.parent.is_dir():
+        return HodorError(f"mirror {mirror}: no such folder; give the folder that holds {folder.name}/{path.name}")
+    there = ", ".join(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ""
+    return HodorError(
+        f"{path}: the mirror has no such file ({there or 'nothing'} in {folder}); put the archive into that folder"
+    )
 
 
 def _stat(path: Path) -> list[int]:

@@ -1,10 +1,11 @@
-"""The verb `prepare`: archives become a data set that is known to be whole.
+"""The verb `prepare`: archives become a data set that is known to be complete.
 
 All archives are extracted, every split is opened by its strict reader, and every image and mask that the readers
-give is decoded once. What comes out is a folder and a small manifest of counts and checksums; training and scoring
+return is decoded once. The results are a folder and a small manifest of counts and checksums; training and scoring
 depend on the manifest, never on time stamps of a hundred thousand files.
 """
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,10 +16,9 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from hodor.config.datasets import ARCHIVES, RECORD, STILL_IMAGES
+from hodor.config.datasets import ARCHIVES, FOLDERS, RECORD, STILL_IMAGES
 from hodor.data import coco, davis, davis2016, saliency, voc, youtube_vos
-from hodor.data.extract import put_in_place
-from hodor.data.extract_once import extract_once, forget
+from hodor.data.extract import extract_once, forget, put_in_place
 from hodor.data.image_sets import StillImage, load_images
 from hodor.data.progress import Progress
 from hodor.data.video import Video
@@ -27,18 +27,12 @@ from hodor.provenance import read_json, sha256_file, write_json_atomic
 
 # Starting processes costs more than decoding this many files.
 _FEW = 400
-_COCO_CHUNK = 32
+_CHUNK = 32
 
 
 @dataclass(frozen=True)
 class Split:
-    """What `open_split` found: counts from the reader, and tasks that decode everything and return more counts.
-
-    Attributes:
-        counts: name of the count -> number.
-        tasks: calls without arguments that return counts to be added; picklable.
-        files: number of image files that each task decodes.
-    """
+    """An opened split: counts, and tasks (picklable) that decode `files` image files each and return more counts."""
 
     counts: dict[str, int]
     tasks: list[Callable[[], dict[str, int]]]
@@ -99,13 +93,14 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
         raise HodorError(f"stamp: unknown data set {dataset!r}; there are {', '.join(SPLITS)}")
     manifest.unlink(missing_ok=True)
     known = check_archives(dataset, archives)
-    # Undeclared, so that Snakemake deletes nothing of it when the checks are killed: they go on from here.
+    # Undeclared, so that Snakemake deletes nothing of it when the checks are killed: they continue from here.
     extracted = out.with_name(f".{out.name}.extracted")
-    digests = extract_once({archives / name: sha256 for name, sha256 in known.items()}, extracted)
+    origin = {archives / name: sha256 for name, sha256 in known.items()}
+    digests = extract_once(origin, extracted, FOLDERS.get(dataset, ()))
     try:
         splits = check_dataset(dataset, edition, extracted, settings.get("jobs") or 2)
     except HodorError:
-        forget(extracted)  # the archive, or the disk: both are mended by extracting again
+        forget(extracted)  # the archive, or the disk: both are fixed by extracting again
         raise
     put_in_place(extracted, out)
     forget(extracted)
@@ -146,9 +141,7 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
         _no_orphans(root)
     if edition == "official":
         _check_counts(dataset, opened, root)
-    tasks = [task for split in opened.values() for task in split.tasks]
-    files = [number for split in opened.values() for number in split.files]
-    results = iter(_run(tasks, files, jobs, f"{dataset}: decoded"))
+    results = iter(_decode(list(opened.values()), jobs, f"{dataset}: decoded"))
     splits = {}
     for name, split in opened.items():
         counts = Counter(split.counts)
@@ -162,7 +155,6 @@ def open_split(dataset: str, root: Path, split: str) -> Split:
     """Opens one split of any data set with its strict reader."""
     if dataset.startswith("coco"):
         found = coco.load_coco(root, split)
-        chunks = [found.images[i : i + _COCO_CHUNK] for i in range(0, len(found.images), _COCO_CHUNK)]
         objects = [item for image in found.images for item in image.objects]
         counts = {
             "images": len(found.images) + found.skipped_unannotated,
@@ -170,26 +162,30 @@ def open_split(dataset: str, root: Path, split: str) -> Split:
             "objects": len(objects),
             "crowds": sum(item.crowd for item in objects),
         }
-        return Split(counts, [partial(_check_images, chunk) for chunk in chunks], [len(chunk) for chunk in chunks])
+        return _split_of_images(counts, found.images, files=1)
     if not dataset.startswith(("davis", "youtube-vos")):
         images = load_images(root, dataset, split)
-        chunks = [images[i : i + _COCO_CHUNK] for i in range(0, len(images), _COCO_CHUNK)]
         counts = {"images": len(images), "objects": sum(len(image.objects) for image in images)}
-        return Split(counts, [partial(_check_images, chunk) for chunk in chunks], [2 * len(chunk) for chunk in chunks])
+        return _split_of_images(counts, images, files=2)
     if dataset.startswith("davis"):
         load = davis.load_davis if dataset == "davis" else davis2016.load_davis2016
-        videos = load(root, split)
-        tasks = [partial(_check_davis, video) for video in videos]
+        videos, check = load(root, split), _check_davis
     else:
-        videos = youtube_vos.load_youtube_vos(root, split)
-        tasks = [partial(_check_youtube_vos, video, split) for video in videos]
+        videos, check = youtube_vos.load_youtube_vos(root, split), partial(_check_youtube_vos, split)
     counts = {
         "videos": len(videos),
         "frames": sum(len(video.frames) for video in videos),
         "masks": sum(len(video.labelled) for video in videos),
         "objects": sum(len(video.first_seen) for video in videos),
     }
-    return Split(counts, tasks, [len(video.frames) + len(video.labelled) for video in videos])
+    files = [len(video.frames) + len(video.labelled) for video in videos]
+    return Split(counts, [partial(check, video) for video in videos], files)
+
+
+def _split_of_images(counts: dict[str, int], images: list, files: int) -> Split:
+    """`files`: image files that stand for each image."""
+    chunks = [images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK)]
+    return Split(counts, [partial(_check_images, chunk) for chunk in chunks], [files * len(chunk) for chunk in chunks])
 
 
 def _check_images(images: list[StillImage]) -> dict[str, int]:
@@ -208,34 +204,32 @@ def _check_davis(video: Video) -> dict[str, int]:
     return {"objects_not_on_first_frame": len(later)}
 
 
-def _check_youtube_vos(video: Video, split: str) -> dict[str, int]:
+def _check_youtube_vos(split: str, video: Video) -> dict[str, int]:
     for frame in video.frames:
         video.frame(frame)
     ids = {frame: youtube_vos.check_labels(video, frame) for frame in video.labelled}
     return {"objects_not_on_first_frame": youtube_vos.check_objects(video, ids, split)}
 
 
-def _run(
-    tasks: list[Callable[[], dict[str, int]]], files: list[int], jobs: int, label: str
-) -> Iterable[dict[str, int]]:
-    """Results in the order of the tasks; of several errors the first task's is raised."""
-    progress = Progress(label, sum(files), unit="files")
-    results = []
-    if jobs < 2 or sum(files) < _FEW:
-        for task, number in zip(tasks, files, strict=True):
-            results.append(task())
-            progress.add(number)
-    else:
-        # Not fork: a caller may have threads, whose locks a forked child would wait for.
-        pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"))
+def _decode(splits: list[Split], jobs: int, label: str) -> list[dict[str, int]]:
+    """Results of all tasks in their order; of several errors the first task's is raised."""
+    tasks = [task for split in splits for task in split.tasks]
+    files = [number for split in splits for number in split.files]
+    progress, results = Progress(label, sum(files), unit="files"), []
+    with contextlib.ExitStack() as stack:
+        if jobs < 2 or sum(files) < _FEW:
+            found: Iterable[dict[str, int]] = map(_call, tasks)
+        else:
+            # Not fork: a caller may have threads, whose locks a forked child would wait for.
+            pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            found = pool.map(_call, tasks)
         try:
-            for result, number in zip(pool.map(_call, tasks), files, strict=True):
+            for result, number in zip(found, files, strict=True):
                 results.append(result)
                 progress.add(number)
         except BrokenProcessPool as error:
             raise HodorError("a decoding process was killed (out of memory?); give it fewer `jobs`") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
     progress.close()
     return results
 
@@ -252,7 +246,7 @@ def check_archives(dataset: str, archives: Path) -> dict[str, str]:
     known = {}
     for name in [*ARCHIVES[dataset], *sorted(set(recorded) - set(ARCHIVES[dataset]))]:
         path = archives / name
-        if not path.is_file() or name not in recorded:
+        if not path.is_file() or not isinstance(recorded.get(name), dict):
             raise HodorError(f"{path}: missing archive; fetch {dataset} again")
         known[name] = sha256_file(path)
         if known[name] != recorded[name].get("sha256"):

@@ -1,17 +1,17 @@
-"""Progress lines for steps that move bytes or files: a plain line every few seconds, fit for a terminal and a log."""
+"""Progress lines for steps that move bytes or files: a plain line every few seconds, for a terminal and a log."""
 
 import sys
 import time
 
 
 class Progress:
-    """Counts towards a total and prints rate and time left to stderr.
+    """Counts towards a total and prints rate and remaining time to stderr.
 
     Args:
-        label: what is being done, the line's first words.
+        label: what is done, the line's first words.
         total: expected amount, None where unknown.
-        unit: "B" for bytes (printed as kB, MB, GB) or the name of the things counted.
-        done: amount that was there before the start; it is no part of the rate.
+        unit: "B" for bytes (printed as kB, MB, GB) or the name of what is counted.
+        done: amount that existed before the start; the rate leaves it out.
         every: seconds between lines. A step that ends sooner prints its last line alone.
     """
 
@@ -22,30 +22,23 @@ class Progress:
 
     def add(self, amount: int) -> None:
         self.count += amount
-        now = time.monotonic()
-        if now - self.last >= self.every:
-            self.last = now
-            self._print()
+        if time.monotonic() - self.last >= self.every:
+            self.last = time.monotonic()
+            self.close()
 
     def close(self) -> None:
-        self._print()
-
-    def _print(self) -> None:
         # The line in one piece: several steps may print at once.
         print(f"{self.line()}\n", end="", file=sys.stderr, flush=True)
 
     def line(self) -> str:
         seconds = max(time.monotonic() - self.start, 1e-3)
         rate = (self.count - self.first) / seconds
-        text = f"{self.label}: "
+        done = self._amount(self.count)
         if self.total:
-            text += f"{100 * self.count / self.total:.0f} %, {self._amount(self.count)} of {self._amount(self.total)}"
-        else:
-            text += self._amount(self.count)
-        text += f", {self._amount(rate)}/s"
-        if self.total and 0 < self.count < self.total and rate > 0:
-            return text + f", {_duration((self.total - self.count) / rate)} left"
-        return text + f", {_duration(seconds)}"
+            done = f"{100 * self.count / self.total:.0f} %, {done} of {self._amount(self.total)}"
+        left = bool(self.total) and 0 < self.count < self.total and rate > 0
+        time_text = f"{_duration((self.total - self.count) / rate)} left" if left else _duration(seconds)
+        return f"{self.label}: {done}, {self._amount(rate)}/s, {time_text}"
 
     def _amount(self, amount: float) -> str:
         return format_bytes(amount) if self.unit == "B" else f"{amount:.0f} {self.unit}"

@@ -9,7 +9,7 @@ from hodor import paths
 from hodor.config.datasets import RELEASED, WEIGHT_SETS, Source, archives
 from hodor.config.loading import Config
 from hodor.config.recipes import RECIPES
-from hodor.data.lock_file import LockFile
+from hodor.data.checksums import LockFile
 from hodor.data.progress import format_bytes
 from hodor.doctor.environment import Finding
 from hodor.errors import HodorError

@@ -8,7 +8,7 @@ from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config, load
 from hodor.doctor.artefacts import check_dataset, check_pack, check_released, check_run
-from hodor.doctor.cost import archive_bytes, run_bytes
+from hodor.doctor.cost import archive_bytes, parameters, run_bytes
 from hodor.doctor.environment import Finding, check_disk, check_gpu, check_machine, check_packages
 from hodor.errors import HodorError
 
@@ -64,7 +64,8 @@ def needed_space(config: Config, folder: Path) -> tuple[dict[str, int], list[str
             unknown += [] if pictures else [f"pack {name}"]
     for row in config.needed():
         left = sum(not (folder / paths.run(scale, row, seed) / "train.json").is_file() for seed in config.seeds_of(row))
-        sizes["runs"] += left * run_bytes(config, row) if left else 0
+        if left:
+            sizes["runs"] += left * run_bytes(parameters(config, row), config.stage(row) is not None)
     return sizes, unknown
 
 

@@ -193,9 +193,9 @@ def parameters(config: Config, row: str) -> int:
     return sum(parameter.numel() for parameter in method.parameters())
 
 
-def run_bytes(config: Config, row: str) -> int:
-    """Return the disk space of a run: weights in float32 and, of a training, two checkpoints with optimiser."""
-    return 4 * parameters(config, row) * (7 if config.stage(row) else 1)
+def run_bytes(weights: int, trained: bool) -> int:
+    """Return the disk space of a run: `weights` in float32 and, of a training, two checkpoints with optimiser."""
+    return 4 * weights * (7 if trained else 1)
 
 
 def archive_bytes(config: Config, dataset: str) -> tuple[int, list[str]]:
@@ -220,7 +220,7 @@ def _line(
         line["hours"] = f"{tera * stage.steps / speed / 3600:.1f}"
         line["measured"] = _measured_hours(measured.get(row), stage, tera)
         line["GPU GiB"] = f"{(16 * weights + one.kept_bytes * stage.batch) / GIB:.1f}"
-    line["run GB"] = f"{run_bytes(config, row) / GB:.2f}"
+    line["run GB"] = f"{run_bytes(weights, stage is not None) / GB:.2f}"
     if counted is not None:
         found = {}
         for benchmark in config.scale.benchmarks:  # their settings may differ

@@ -2,9 +2,7 @@
 
 import os
 import platform
-import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from hodor.data.progress import format_bytes
 
@@ -48,7 +47,7 @@ def check_packages(root: Path) -> Iterator[Finding]:
             found = metadata.version(requirement.name).partition("+")[0]
         except metadata.PackageNotFoundError:
             found = None
-        pin = pins.get(normal(requirement.name), found)
+        pin = pins.get(canonicalize_name(requirement.name), found)
         if found is None or not requirement.specifier.contains(found, prereleases=True):
             text = f"{found or 'nothing'} is installed, {requirement.specifier} is needed"
             yield Finding("wrong", subject, text, install)
@@ -64,19 +63,14 @@ def check_packages(root: Path) -> Iterator[Finding]:
 
 
 def read_pins(path: Path) -> dict[str, str]:
-    """Return normal name -> version of the lines `name==version`; empty where there is no file."""
+    """Return canonical name -> version of the lines `name==version`; empty where there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    found = (re.match(r"([A-Za-z0-9._-]+)(?:\[.*\])?==([^\s;]+)", line) for line in lines)
-    return {normal(match[1]): match[2] for match in found if match}
-
-
-def normal(name: str) -> str:
-    """Normalise the name of a package as indexes do."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    pins = [Requirement(line) for line in lines if "==" in line and not line.startswith(("#", "-"))]
+    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
 
 
 def check_gpu(wanted: bool) -> Iterator[Finding]:
-    """Report GPUs with memory and driver, and which deformable convolution they run; `wanted`: the scale needs one."""
+    """Report GPUs with their memory, and which deformable convolution they run; `wanted`: the scale needs one."""
     import torch
 
     if not torch.cuda.is_available():
@@ -86,12 +80,12 @@ def check_gpu(wanted: bool) -> Iterator[Finding]:
             text = f"torch {torch.__version__} is built for the CPU, the scale trains on a GPU"
             yield Finding("wrong", "gpu", text, "pip install torch from the default index, or `device: cpu`")
         else:
-            text = f"torch (CUDA {torch.version.cuda}) finds none; driver: {driver() or 'none found'}"
+            text = f"torch (CUDA {torch.version.cuda}) finds none"
             yield Finding("wrong", "gpu", text, "install or update the NVIDIA driver (nvidia-smi must work)")
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         free, total = torch.cuda.mem_get_info(number)
         memory = f"{format_bytes(free)} of {format_bytes(total)} free"
-        text = f"{torch.cuda.get_device_name(number)}, {memory}, CUDA {torch.version.cuda}, driver {driver()}"
+        text = f"{torch.cuda.get_device_name(number)}, {memory}, CUDA {torch.version.cuda}"
         busy = free < 0.9 * total
         fix = "another process uses it: see nvidia-smi" if busy else ""
         yield Finding("warning" if busy else "ok", f"gpu {number}", text, fix)
@@ -104,16 +98,6 @@ def check_gpu(wanted: bool) -> Iterator[Finding]:
     else:
         text = f"{metadata.version('torchvision')}: a GPU runs its deformable convolution"
         yield Finding("ok", "torchvision", text)
-
-
-def driver() -> str:
-    """Return the version of the NVIDIA driver; empty where nvidia-smi does not answer."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.split("\n")[0].strip() if done.returncode == 0 else ""
 
 
 def check_machine() -> Iterator[Finding]:

@@ -1,45 +1,67 @@
+"""The verb `fetch`: from folders, from servers, by hand, generated; `hodor fetch NAME ...`; recorded checksums."""
+
+import csv
 import fcntl
 import hashlib
 import json
 import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
 import zipfile
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from hodor.config import datasets as sources
+from hodor.cli import fetch as command
+from hodor.cli.fetch import fetch_command
+from hodor.cli.main import main
+from hodor.config.datasets import ARCHIVES, RELEASED, SOURCES, Source, archives
+from hodor.config.loading import load
+from hodor.data import fetch as module
 from hodor.data import synthetic
-from hodor.data.download import Limits
+from hodor.data.checksums import LockFile
+from hodor.data.connection import Limits
 from hodor.data.fetch import fetch
+from hodor.data.prepare import prepare
+from hodor.data.progress import Progress
 from hodor.errors import HodorError
+from hodor.stamps import Stamps
+from tests.data.hostile_server import hostile_server, zip_bytes
 
-NAMES = sources.ARCHIVES["coco-persons-small"]
+SET = "coco-persons-small"
+NAMES = ARCHIVES[SET]
 LIMITS = Limits(attempts=2, first_wait=0.01, longest_wait=0.05, timeout=1)
 
 
 def write_zip(path, content=b"content"):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("x.txt", content)
+    path.write_bytes(zip_bytes(("x.txt", content)))
 
 
-def stamp(mirror=None, dataset="coco-persons-small", edition="subset", **changes):
-    archives = [{"archive": name, "address": None, "size": None, "sha256": None} for name in sources.ARCHIVES[dataset]]
-    archives[0] |= changes
-    settings = {
-        "dataset": dataset,
-        "edition": edition,
-        "mirror": mirror and str(mirror),
-        "archives": archives,
-    }
-    return {"step": "fetch", "settings": settings | {"generated": None}}
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def stamp(mirror=None, dataset=SET, edition="subset", **changes):
+    """The stamp of a fetch; `changes` are of its first archive."""
+    entries = [{"archive": name} for name in ARCHIVES[dataset]]
+    entries[0] |= changes
+    mirror = mirror and str(mirror)
+    return {"settings": {"dataset": dataset, "edition": edition, "mirror": mirror, "archives": entries}}
 
 
 @pytest.fixture
 def mirror(tmp_path):
     for name in NAMES:
-        write_zip(tmp_path / "mirror" / "coco-persons-small" / name, name.encode())
+        write_zip(tmp_path / "mirror" / SET / name, name.encode())
     return tmp_path / "mirror"
 
 
@@ -48,216 +70,125 @@ def out(tmp_path):
     return tmp_path / "data" / "archives"
 
 
+@pytest.fixture
+def lock(tmp_path):
+    return tmp_path / "config" / "locks" / "subset.json"
+
+
+@pytest.fixture
+def server():
+    """A mirror with a small archive for every name of the table."""
+    with hostile_server() as state:
+        for dataset, names in SOURCES.items():
+            for name in names:
+                if name.endswith((".zip", ".pth")):
+                    state.files[f"{dataset}/{name}"] = zip_bytes(("x.txt", f"{dataset}/{name}".encode() * 2000))
+        yield state
+
+
+@pytest.fixture
+def place(tmp_path, root, monkeypatch):
+    """A working directory with the configuration in it, the table without sizes and checksums of the real archives."""
+    shutil.copytree(root / "config", tmp_path / "config")
+    path = tmp_path / "config" / "datasets.csv"
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row | {"size_bytes": "", "sha256": "", "md5": ""} for row in rows)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HODOR_MIRROR", raising=False)
+    return tmp_path
+
+
 def visible(folder):
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def test_copies_from_a_folder_and_records(mirror, out):
-    fetch(stamp(mirror), out)
+# From a folder
+
+
+def test_copies_from_a_folder_and_records(mirror, out, lock, monkeypatch):
+    monkeypatch.chdir(mirror.parent)
+    first = mirror / SET / NAMES[0]
+    fetch(stamp("mirror", size=first.stat().st_size, sha256=sha256(first)), out, lock)
     assert visible(out) == sorted([*NAMES, "archives.json"])
     record = json.loads((out / "archives.json").read_text())
-    assert set(record) == set(NAMES)
     for name in NAMES:
-        content = (mirror / "coco-persons-small" / name).read_bytes()
-        assert (out / name).read_bytes() == content
-        assert record[name] == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        path = mirror / SET / name
+        assert (out / name).read_bytes() == path.read_bytes()
+        assert record[name] == {"size": path.stat().st_size, "sha256": sha256(path)}
+    assert json.loads(lock.read_text()) == {f"{SET}/{NAMES[1]}": record[NAMES[1]]}, "published ones are not recorded"
 
 
-def test_relative_mirror_and_official_size_and_checksum(mirror, out, monkeypatch):
-    monkeypatch.chdir(mirror.parent)
-    content = (mirror / "coco-persons-small" / NAMES[0]).read_bytes()
-    fetch(stamp("mirror", size=len(content), sha256=hashlib.sha256(content).hexdigest()), out)
-    assert (out / NAMES[0]).read_bytes() == content
-
-
-def test_second_fetch_copies_nothing(mirror, out):
-    fetch(stamp(mirror), out)
+def test_second_fetch_copies_nothing(mirror, out, lock, capsys):
+    fetch(stamp(mirror), out, lock)
     before = {name: (out / name).stat().st_ino for name in NAMES}
     record = (out / "archives.json").read_bytes()
     (out / "archives.json").unlink()  # the workflow deletes what a rule declares
-    fetch(stamp(mirror), out)
+    fetch(stamp(), out, lock)  # no mirror, no address, and none is needed
     assert {name: (out / name).stat().st_ino for name in NAMES} == before
     assert (out / "archives.json").read_bytes() == record
+    original = (out / NAMES[0]).read_bytes()
+    (out / NAMES[0]).write_bytes(original[:-10] + bytes(10))
+    fetch(stamp(mirror), out, lock)
+    assert (out / NAMES[0]).read_bytes() == original
+    assert f"{NAMES[0]}: sha256" in capsys.readouterr().err
 
 
-def test_changed_mirror_is_fetched_again(mirror, out):
+def test_without_any_checksum_the_mirror_decides(mirror, out):
     fetch(stamp(mirror), out)
-    source = mirror / "coco-persons-small" / NAMES[0]
-    write_zip(source, b"other content")
+    write_zip(mirror / SET / NAMES[0], b"other content")
     fetch(stamp(mirror), out)
-    assert (out / NAMES[0]).read_bytes() == source.read_bytes()
-
-
-def test_corrupted_archive_is_fetched_again(mirror, out, capsys):
-    fetch(stamp(mirror), out)
-    whole = (out / NAMES[0]).read_bytes()
-    (out / NAMES[0]).write_bytes(whole[:-10] + bytes(10))
-    fetch(stamp(mirror), out)
-    assert (out / NAMES[0]).read_bytes() == whole
-    assert f"{NAMES[0]}: differs from what was fetched" in capsys.readouterr().err
+    assert (out / NAMES[0]).read_bytes() == (mirror / SET / NAMES[0]).read_bytes()
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"size": 5}, r"val2017\.zip: size \d+ where 5 is expected"),
-        ({"sha256": "0" * 64}, r"val2017\.zip: sha256 "),
+        ({"size": 5}, r"size \d+ where 5 is expected"),
+        ({"sha256": "0" * 64}, "sha256 [0-9a-f]{64} where"),
+        ({"md5": "0" * 32}, r"md5 [0-9a-f]{32} where 0{32} is expected"),
+        (b"PK\3\4 cut", "truncated or damaged"),
+        (b"<html>", "holds a web page where a .zip file is expected"),
+        (b"", "holds nothing where"),
     ],
 )
-def test_wrong_archive_in_the_mirror_gets_no_name(mirror, out, change, message):
-    with pytest.raises(HodorError, match=message) as caught:
-        fetch(stamp(mirror, **change), out)
-    assert str(mirror) in str(caught.value), "the file to replace is the mirror's"
+def test_wrong_archive_in_the_mirror_gets_no_name(mirror, out, lock, change, message):
+    if isinstance(change, bytes):
+        (mirror / SET / NAMES[0]).write_bytes(change)
+        change = {}
+    with pytest.raises(HodorError, match=f"{mirror}/{SET}/{NAMES[0]}: {message}.*replace the file"):
+        fetch(stamp(mirror, **change), out, lock)
     assert visible(out) == [NAMES[1]], "the other archive came and stays; nothing is listed"
+    assert list(json.loads(lock.read_text())) == [f"{SET}/{NAMES[1]}"], "no wrong file is recorded"
 
 
-def test_truncated_archive_in_the_mirror_is_named(mirror, out):
-    path = mirror / "coco-persons-small" / NAMES[1]
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(HodorError, match=rf"mirror/coco-persons-small/{NAMES[1]}: truncated or no zip"):
-        fetch(stamp(mirror), out)
-    assert "archives.json" not in visible(out) and NAMES[1] not in visible(out)
-
-
-def test_missing_archive_says_what_the_mirror_has(mirror, out):
-    (mirror / "coco-persons-small" / NAMES[0]).rename(mirror / "coco-persons-small" / "val.zip")
-    with pytest.raises(HodorError, match=rf"{NAMES[0]}: the mirror has no such file \({NAMES[1]}, val\.zip in"):
-        fetch(stamp(mirror), out)
-    with pytest.raises(HodorError, match="no such folder; give the folder that holds coco-persons-small/val2017.zip"):
-        fetch(stamp(mirror / "wrong"), out)
-    with pytest.raises(HodorError, match="mirror ftp://x: must be a folder or start with http"):
-        fetch(stamp("ftp://x"), out)
-
-
-def test_edition_without_address_asks_for_a_mirror(out):
-    with pytest.raises(HodorError, match=r"edition subset has no address; give mirror=FOLDER with"):
-        fetch(stamp(), out)
-
-
-def test_failed_fetch_leaves_no_record(mirror, out):
-    fetch(stamp(mirror), out)
-    (mirror / "coco-persons-small" / NAMES[0]).unlink()
-    (out / NAMES[0]).unlink()
-    with pytest.raises(HodorError):
-        fetch(stamp(mirror), out)
-    assert not (out / "archives.json").exists()
-
-
-def test_log_in_tells_what_to_do_and_continues_when_done(out, root):
-    archives = sources.archives(root / "config" / "datasets.csv", "youtube-vos", "official")
-    settings = {"dataset": "youtube-vos", "edition": "official", "mirror": None, "archives": archives}
-    with pytest.raises(HodorError) as caught:
-        fetch({"settings": settings}, out)
-    for part in (
-        "train.zip and valid.zip",
-        "https://youtube-vos.org/",
-        str(out),
-        "FOLDER/youtube-vos/train.zip",
-    ):
-        assert part in str(caught.value)
-    write_zip(out / "train.zip")
-    with pytest.raises(HodorError, match="download valid.zip from"):
-        fetch({"settings": settings}, out)
-    write_zip(out / "valid.zip")
-    fetch({"settings": settings}, out)
-    fetch({"settings": settings}, out)
-    assert set(json.loads((out / "archives.json").read_text())) == {"train.zip", "valid.zip"}
-    (out / "train.zip").write_bytes(b"<html>")
-    with pytest.raises(HodorError, match=r"train\.zip: truncated or no zip archive"):
-        fetch({"settings": settings}, out)
-
-
-def test_official_archive_put_there_by_hand_is_accepted(mirror, out):
-    """No connection is tried for what is there with the right checksum."""
-    write_zip(out / "valid.zip")
-    sha256 = hashlib.sha256((out / "valid.zip").read_bytes()).hexdigest()
-    nowhere = stamp(None, "youtube-vos-2018", "official", address="http://127.0.0.1:9/valid.zip", sha256=sha256)
-    fetch(nowhere, out, limits=LIMITS)
-    assert json.loads((out / "archives.json").read_text())["valid.zip"]["sha256"] == sha256
-
-
-def test_mirror_can_be_an_address(mirror, out):
-    class Quiet(SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=mirror)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        address = f"http://127.0.0.1:{server.server_port}"
-        fetch(stamp(address + "/"), out, limits=LIMITS)
-        with pytest.raises(HodorError, match=rf"{address}/youtube-vos-2018/valid\.zip: the server answered 404"):
-            fetch(stamp(address, "youtube-vos-2018"), out, limits=LIMITS)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-    for name in NAMES:
-        assert (out / name).read_bytes() == (mirror / "coco-persons-small" / name).read_bytes()
-    (out / "archives.json").unlink(missing_ok=True)
-    fetch(stamp(address + "/"), out, limits=LIMITS)  # the server is gone; nothing needs it
-
-
-def test_generated_archives_are_recorded_and_half_ones_are_not(out, monkeypatch):
-    asked = []
-
-    def generate(dataset, options, folder):
-        asked.append((dataset, options.seed))
-        for name in (*sources.ARCHIVES[dataset], "valid_truth.zip"):
-            write_zip(folder / name)
-
-    def fails(dataset, options, folder):
-        write_zip(folder / "train.zip", b"half")
-        raise HodorError("no room")
-
-    settings = {"dataset": "youtube-vos", "edition": "generated", "archives": [], "generated": {"seed": 3}}
-    monkeypatch.setattr(synthetic, "generate", generate)
-    fetch({"settings": settings}, out)
-    assert asked == [("youtube-vos", 3)]
-    record = json.loads((out / "archives.json").read_text())
-    assert set(record) == {"train.zip", "valid.zip", "valid_truth.zip"}
-    content = (out / "train.zip").read_bytes()
-    monkeypatch.setattr(synthetic, "generate", fails)
-    with pytest.raises(HodorError, match="no room"):
-        fetch({"settings": settings}, out)
-    assert (out / "train.zip").read_bytes() == content and not (out / ".generating").exists()
-    monkeypatch.setattr(synthetic, "generate", lambda *_: None)
-    with pytest.raises(HodorError, match=r"train\.zip: the generator wrote no such archive"):
-        fetch({"settings": settings}, out)
-
-
-def test_wrong_generator_options_are_one_error(out):
-    settings = {"dataset": "coco", "edition": "generated", "archives": [], "generated": {"sead": 3}}
-    with pytest.raises(HodorError, match="sead"):
-        fetch({"settings": settings}, out)
-
-
-def test_two_fetches_at_once_are_refused(mirror, out):
-    out.mkdir(parents=True)
-    with open(out / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(HodorError, match="another fetch writes there"):
-            fetch(stamp(mirror), out)
-    fetch(stamp(mirror), out)
-
-
-def test_full_disk_is_noticed_before_the_first_byte(mirror, out, monkeypatch):
-    monkeypatch.setattr("hodor.data.fetch.shutil.disk_usage", lambda _: type("U", (), {"free": 10}))
-    with pytest.raises(HodorError, match="10 B are free"):
-        fetch(stamp(mirror), out)
-    assert visible(out) == []
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ("{mirror}/gone", f"no such folder; give the folder that holds {SET}/{NAMES[0]}"),
+        ("{mirror}/other", rf"{NAMES[0]}: the mirror has no such file \(a\\x1b\[2Jb, val\.zip in"),
+        ("ftp://x", "mirror ftp://x: must be a folder or start with http"),
+        ("a\0b", r"mirror a\\x00b: must be a folder"),
+        ("~nouser/x", "mirror ~nouser/x: "),
+        ("http://a\0b", "not an address|gave up"),
+        (None, "edition subset has no address; give mirror=FOLDER with"),
+    ],
+)
+def test_wrong_mirror_is_one_line_for_each_archive(mirror, out, wrong, message):
+    for name in ("val.zip", "a\x1b[2Jb"):
+        write_zip(mirror / "other" / SET / name)
+    with pytest.raises(HodorError, match=message) as caught:
+        fetch(stamp(wrong and wrong.format(mirror=mirror)), out, limits=LIMITS)
+    assert str(caught.value).replace("\n", "").isprintable() and not visible(out)
 
 
 def test_mirror_that_changes_while_it_is_copied_is_refused(mirror, out, monkeypatch):
-    source = mirror / "coco-persons-small" / NAMES[0]
     original = os.fsync
 
     def grow(descriptor):
-        with open(source, "ab") as file:
+        with open(mirror / SET / NAMES[0], "ab") as file:
             file.write(b"more")
         original(descriptor)
 
@@ -267,6 +198,15 @@ def test_mirror_that_changes_while_it_is_copied_is_refused(mirror, out, monkeypa
     assert NAMES[0] not in visible(out) and "archives.json" not in visible(out)
 
 
+def test_two_fetches_at_once_are_refused(mirror, out):
+    out.mkdir(parents=True)
+    with open(out / ".lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(HodorError, match="another fetch writes there"):
+            fetch(stamp(mirror), out)
+    fetch(stamp(mirror), out)
+
+
 def test_stamp_that_lacks_an_archive(mirror, out):
     broken = stamp(mirror)
     broken["settings"]["archives"].pop()
@@ -274,89 +214,357 @@ def test_stamp_that_lacks_an_archive(mirror, out):
         fetch(broken, out)
 
 
-def test_every_real_archive_is_fetched(shared_data, root, out):
-    archives = sources.archives(root / "config" / "datasets.csv", "davis", "subset")
-    settings = {"dataset": "davis", "edition": "subset", "mirror": str(shared_data), "archives": archives}
-    fetch({"settings": settings}, out)
-    for name in sources.ARCHIVES["davis"]:
-        assert (out / name).stat().st_size == (shared_data / "davis" / name).stat().st_size
-    settings |= {
-        "dataset": "youtube-vos",
-        "archives": sources.archives(root / "config/datasets.csv", "youtube-vos", "subset"),
-    }
-    with pytest.raises(HodorError, match=r"youtube-vos/train\.zip: the mirror has no such file \(train, valid in"):
-        fetch({"settings": settings}, out)
+# By hand, and generated
+
+
+def test_log_in_reports_what_to_do_and_continues_when_done(out, root, lock):
+    entries = archives(root / "config" / "datasets.csv", "youtube-vos", "official")
+    wanted = {"settings": {"dataset": "youtube-vos", "edition": "official", "mirror": None, "archives": entries}}
+    with pytest.raises(HodorError) as caught:
+        fetch(wanted, out, lock)
+    for text in ("train.zip and valid.zip", "https://youtube-vos.org/", str(out), "FOLDER/youtube-vos/train.zip"):
+        assert text in str(caught.value)
+    write_zip(out / "train.zip")
+    with pytest.raises(HodorError, match="download valid.zip from"):
+        fetch(wanted, out, lock)
+    (out / "valid.zip").write_bytes(b'{"error": "log in"}')
+    with pytest.raises(HodorError, match=r"valid\.zip: holds JSON where a \.zip file is expected; replace"):
+        fetch(wanted, out, lock)
+    assert list(json.loads(lock.read_text())) == ["youtube-vos/train.zip"]
+    write_zip(out / "valid.zip")
+    for _ in range(2):
+        fetch(wanted, out, lock)
+    assert set(json.loads((out / "archives.json").read_text())) == {"train.zip", "valid.zip"}
+    write_zip(out / "valid.zip", b"another year")
+    with pytest.raises(HodorError, match=r"valid\.zip: (size|sha256) .* is expected.*subset\.json recorded it"):
+        fetch(wanted, out, lock)
+
+
+def test_official_archive_that_a_person_put_there_is_accepted(out):
+    """No connection is tried for a file with the published checksum."""
+    write_zip(out / "valid.zip")
+    known = {"address": "http://127.0.0.1:9/valid.zip", "sha256": sha256(out / "valid.zip")}
+    fetch(stamp(None, "youtube-vos-2018", "official", **known), out, limits=LIMITS)
+    assert "archives.json" in visible(out)
+
+
+def test_generated_archives_are_recorded_and_half_ones_are_not(out, monkeypatch):
+    asked = []
+
+    def generate(dataset, options, folder):
+        asked.append((dataset, options.seed))
+        for name in (*ARCHIVES[dataset], "valid_truth.zip"):
+            write_zip(folder / name)
+
+    def fails(dataset, options, folder):
+        write_zip(folder / "train.zip", b"half")
+        raise HodorError("no room")
+
+    wanted = {"settings": {"dataset": "youtube-vos", "edition": "generated", "archives": [], "generated": {"seed": 3}}}
+    monkeypatch.setattr(synthetic, "generate", generate)
+    fetch(wanted, out)
+    assert asked == [("youtube-vos", 3)]
+    assert set(json.loads((out / "archives.json").read_text())) == {"train.zip", "valid.zip", "valid_truth.zip"}
+    content = (out / "train.zip").read_bytes()
+    for replacement, message in ((fails, "no room"), (lambda *_: None, r"train\.zip: the generator wrote no such")):
+        monkeypatch.setattr(synthetic, "generate", replacement)
+        with pytest.raises(HodorError, match=message):
+            fetch(wanted, out)
+        assert (out / "train.zip").read_bytes() == content and not (out / ".generating").exists()
+    wanted["settings"]["generated"] = {"sead": 3}
+    with pytest.raises(HodorError, match="sead"):
+        fetch(wanted, out)
 
 
 # Checksums that nobody publishes
-
-
-@pytest.fixture
-def lock(tmp_path):
-    return tmp_path / "config" / "locks" / "subset.json"
 
 
 def test_first_fetch_records_checksums_and_later_ones_enforce_them(mirror, out, lock):
     fetch(stamp(mirror), out, lock=lock)
     first = lock.read_bytes()
     record = json.loads((out / "archives.json").read_text())
-    assert json.loads(first) == {f"coco-persons-small/{name}": record[name] for name in NAMES}
-    fetch(stamp(mirror), out, lock=lock)
-    for name in (*NAMES, ".fetched.json", "archives.json"):  # the lock outlives the archives and all that lies there
-        (out / name).unlink()
+    assert json.loads(first) == {f"{SET}/{name}": record[name] for name in NAMES}
+    shutil.rmtree(out)  # the lock outlives the archives
     fetch(stamp(mirror), out, lock=lock)
     assert lock.read_bytes() == first
-    whole = (out / NAMES[0]).read_bytes()
     (out / NAMES[0]).unlink()
-    write_zip(mirror / "coco-persons-small" / NAMES[0], b"other content")
-    with pytest.raises(HodorError) as caught:
+    write_zip(mirror / SET / NAMES[0], b"other content")
+    with pytest.raises(HodorError, match=f"{NAMES[0]}.*{lock} recorded it.*delete that entry") as caught:
         fetch(stamp(mirror), out, lock=lock)
-    message = str(caught.value)
-    assert "\n" not in message and NAMES[0] in message and str(lock) in message and "delete that entry" in message
-    assert NAMES[0] not in visible(out) and lock.read_bytes() == first
+    assert "\n" not in str(caught.value) and NAMES[0] not in visible(out) and lock.read_bytes() == first
     # As the message says: without its entry the new archive is the right one.
-    entries = json.loads(first)
-    del entries[f"coco-persons-small/{NAMES[0]}"]
-    lock.write_text(json.dumps(entries))
+    lock.write_text(json.dumps({key: value for key, value in json.loads(first).items() if not key.endswith(NAMES[0])}))
     fetch(stamp(mirror), out, lock=lock)
-    assert (out / NAMES[0]).read_bytes() != whole and json.loads(lock.read_text()) != json.loads(first)
+    assert (out / NAMES[0]).read_bytes() == (mirror / SET / NAMES[0]).read_bytes()
 
 
-def test_archive_of_a_lock_is_believed_without_its_origin(mirror, out, lock):
-    fetch(stamp(mirror), out, lock=lock)
-    (out / ".fetched.json").unlink()
-    fetch(stamp(), out, lock=lock)  # no mirror, no address, and none is needed
-    assert "archives.json" in visible(out)
-
-
-def test_archive_brought_by_hand_is_held_to_the_lock(out, lock):
-    write_zip(out / "valid.zip")
-    by_hand = stamp(None, "youtube-vos-2018", "official", address="https://example.org", log_in=True)
-    fetch(by_hand, out, lock=lock)
-    write_zip(out / "valid.zip", b"another year")
-    with pytest.raises(HodorError, match=r"valid\.zip: (size|sha256) .* is expected .*subset\.json recorded it"):
-        fetch(by_hand, out, lock=lock)
-
-
-def test_published_checksums_are_not_recorded(mirror, out, lock):
-    sha256 = hashlib.sha256((mirror / "coco-persons-small" / NAMES[0]).read_bytes()).hexdigest()
-    fetch(stamp(mirror, sha256=sha256), out, lock=lock)
-    assert list(json.loads(lock.read_text())) == [f"coco-persons-small/{NAMES[1]}"]
-
-
-def test_published_md5_is_compared(mirror, out, lock):
-    content = (mirror / "coco-persons-small" / NAMES[0]).read_bytes()
-    with pytest.raises(HodorError, match=r"val2017\.zip: md5 [0-9a-f]{32} where 0{32} is expected"):
-        fetch(stamp(mirror, md5="0" * 32), out, lock=lock)
-    assert NAMES[0] not in visible(out) and f"coco-persons-small/{NAMES[0]}" not in json.loads(lock.read_text())
-    fetch(stamp(mirror, md5=hashlib.md5(content).hexdigest()), out, lock=lock)
-    assert NAMES[0] in visible(out)
-
-
-@pytest.mark.parametrize("content", ["[]", '{"a/b": {"size": 1}}', '{"a/b": {"size": 1, "sha256": "zz"}}', "{", "\0"])
+@pytest.mark.parametrize(
+    "content", ["[]", '{"a/b": {"size": 1}}', '{"a/b": {"size": 1, "sha256": "zz"}}', "{", "\0", "[" * 100_000]
+)
 def test_broken_lock_is_one_error(mirror, out, lock, content):
     lock.parent.mkdir(parents=True)
     lock.write_text(content)
     with pytest.raises(HodorError, match=r"subset\.json: (cannot be read|not a record).*restore it from git"):
         fetch(stamp(mirror), out, lock=lock)
     assert lock.read_text() == content
+
+
+def test_of_two_that_record_the_same_the_first_counts(lock, monkeypatch):
+    file, source = LockFile(lock), Source("davis", "official", "x.zip")
+    for name in ("x.zip", "c.zip", "a.zip"):
+        file.record(Source("davis", "official", name), 5, "a" * 64)
+    assert list(json.loads(lock.read_text())) == ["davis/a.zip", "davis/c.zip", "davis/x.zip"], "sorted"
+    read, looks = LockFile._read, []
+    monkeypatch.setattr(LockFile, "_read", lambda self: looks.append(1) or ({} if len(looks) == 1 else read(self)))
+    file.record(source, 6, "b" * 64)
+    assert file.apply(source)[0].size == 5
+    published = Source("davis", "official", "x.zip", size=7, sha256="c" * 64)
+    assert file.apply(published) == (published, "")
+
+
+def test_processes_that_record_at_once_lose_nothing(lock):
+    script = """
+        import sys
+        from pathlib import Path
+        from hodor.config.datasets import Source
+        from hodor.data.checksums import LockFile
+        for i in range(25):
+            LockFile(Path(sys.argv[1])).record(Source("set" + sys.argv[2], "official", f"{i}.zip"), i, "a" * 64)
+    """
+    running = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(script), lock, str(i)]) for i in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0] and len(json.loads(lock.read_text())) == 75
+
+
+def test_nothing_is_due_when_a_lock_is_written(root, place):
+    """Neither a stamp nor a stage of dvc.yaml, which depends on the folder config, knows the file."""
+    before = Stamps(load(place / "config", {"scale": "paper"}), root).contents
+    source = Source("davis", "official", "DAVIS-2017-test-dev-480p.zip")
+    LockFile(place / "config" / "locks" / "official.json").record(source, 1, "a" * 64)
+    assert Stamps(load(place / "config", {"scale": "paper"}), root).contents == before
+    assert "/config/locks/" in (root / ".dvcignore").read_text().splitlines()
+
+
+# Several at once
+
+
+def test_few_from_one_host_and_some_in_all():
+    guard, running, most = threading.Lock(), Counter(), Counter()
+
+    def task(host):
+        with guard:
+            running.update([host, "all"])
+            for key in (host, "all"):
+                most[key] = max(most[key], running[key])
+        time.sleep(0.05)
+        with guard:
+            running.subtract([host, "all"])
+        return host
+
+    hosts = ["a"] * 12 + [name for name in "bcde" for _ in range(2)]  # those behind a busy one do not wait for it
+    assert module.run([(host, lambda host=host: task(host)) for host in hosts], threading.Event()) == hosts
+    assert all(most[name] == module.PER_HOST for name in "abcde") and most["all"] == module.AT_ONCE
+
+
+def test_a_failure_leaves_the_others_running_and_a_fault_of_the_program_does_not():
+    def fails():
+        raise HodorError("no such file")
+
+    results = module.run([("a", fails), ("a", lambda: 2), ("b", lambda: 3)], threading.Event())
+    assert str(results[0]) == "no such file" and results[1:] == [2, 3]
+    with pytest.raises(ZeroDivisionError):
+        module.run([("a", lambda: 1 / 0)], threading.Event())
+
+
+def test_an_interruption_stops_the_tasks(monkeypatch):
+    stop = threading.Event()
+    monkeypatch.setattr(module, "wait", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        module.run([("a", lambda: stop.wait(10))] * 5, stop)
+    assert stop.is_set()
+
+
+# By name
+
+
+def test_archives_go_where_the_workflow_looks(place, server, capsys, monkeypatch):
+    monkeypatch.setattr(Progress.__init__, "__defaults__", ("B", 0, 0.01))
+    server.pause = 0.02
+    folders = {"davis": "data/paper/archives/davis", "stm-released": "data/weights/stm-released"}
+    assert main(["fetch", *folders, "--scale", "paper", "--mirror", server.address]) == 0
+    lock = json.loads((place / "config/locks/official.json").read_text())
+    for dataset, folder in folders.items():
+        listed = json.loads((place / folder / "archives.json").read_text())
+        assert list(listed) == list(SOURCES[dataset])
+        for name, record in listed.items():
+            content = server.files[f"{dataset}/{name}"]
+            assert (place / folder / name).read_bytes() == content
+            expected = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            assert record == lock[f"{dataset}/{name}"] == expected
+    printed = capsys.readouterr()
+    assert "data/weights/stm-released/STM_weights.pth: " in printed.out and server.most == 2, "two from one host"
+    assert all(f"{name}: 100 %" in printed.err for name in SOURCES["davis"]), "a line for each archive"
+    running = [line for line in printed.err.splitlines() if line.endswith(" left")]
+    assert running and all(line.count("%") == 1 and "/s, " in line for line in running), "whole lines"
+    server.requests.clear()
+    assert main(["fetch", "davis", "--scale", "paper", "--mirror", server.address + "/"]) == 0
+    assert server.requests == [], "nothing is asked of the server"
+
+
+def test_published_checksums_are_enforced(place, root, server):
+    """The small archives are not the official ones, which the table knows by size, sha256 or md5."""
+    shutil.copy(root / "config/datasets.csv", place / "config/datasets.csv")
+    for dataset, message in (("davis2016", "md5 .* where 0cb3cf9c"), ("resnet-imagenet", "has .* bytes where")):
+        with pytest.raises(HodorError, match=message):
+            fetch_command([dataset], scale="paper", mirror=server.address)
+        assert visible(place / "data/paper/archives" / dataset) == []
+    assert not (place / "config/locks").exists()
+
+
+def test_names_and_groups(root):
+    paper, mini = (load(root / "config", {"scale": scale}) for scale in ("paper", "mini"))
+    of_scale = list(paper.scale.datasets)
+    assert command._datasets(paper, []) == of_scale
+    assert set(command._datasets(paper, ["all"])) == {*of_scale, *RELEASED}
+    weights = command._datasets(paper, ["weights"])
+    assert set(weights) == {"swin-tiny-mask-rcnn-3x", "resnet-imagenet", *RELEASED}
+    assert command._datasets(paper, ["duts", "weights", "duts"]) == ["duts", *weights]
+    assert command._datasets(mini, ["weights"]) == list(RELEASED)
+    for names in ([], ["coco"], ["stm-released", "davis"]):
+        with pytest.raises(HodorError, match="scale mini generates its data.*--scale paper"):
+            command._datasets(mini, names)
+    with pytest.raises(HodorError, match="'davos' is none of all, weights, coco,.*nearest: davis"):
+        command._datasets(paper, ["davos"])
+    assert set(ARCHIVES).isdisjoint(RELEASED)
+
+
+def test_everything_available_is_fetched_before_a_person_is_asked(place, server, capsys):
+    table = place / "config/datasets.csv"
+    here = f"{server.address}/davis2016"
+    table.write_text(table.read_text().replace("https://graphics.ethz.ch/Downloads/Data/Davis", here))
+    assert main(["fetch", "youtube-vos", "davis2016", "hodor-released", "--scale", "paper"]) == 1
+    message = capsys.readouterr().err.partition("hodor fetch: error: ")[2]
+    assert "2 faults, all other archives were fetched" in message and message.count("\n- ") == 2
+    for text in ("train.zip and valid.zip", "https://youtube-vos.org/dataset/vos/", "data/paper/archives/youtube-vos/"):
+        assert text in message
+    assert "static_image.pth: static_image/250000.pth there" in message and "data/weights/hodor-released/" in message
+    assert (place / "data/paper/archives/davis2016/archives.json").exists()
+
+
+def test_waiting_for_a_person(place, capsys):
+    folder = place / "data/paper/archives/youtube-vos"
+
+    def bring():
+        while not folder.is_dir():
+            time.sleep(0.01)
+        for name in ("train.zip", "valid.zip"):
+            time.sleep(0.1)
+            write_zip(folder / f"{name}.tmp")
+            (folder / f"{name}.tmp").rename(folder / name)
+
+    person = threading.Thread(target=bring)
+    person.start()
+    fetch_command(["youtube-vos"], scale="paper", wait=True, pause=0.05)
+    person.join()
+    assert (folder / "archives.json").exists() and capsys.readouterr().out.count("waiting for the files") == 1
+
+
+def test_room_for_all_is_asked_before_the_first_byte(place, server, monkeypatch):
+    size = sum(len(content) for name, content in server.files.items() if name.startswith(("coco/", "davis/")))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=size - 1))
+    with pytest.raises(HodorError, match="are free, .* more are needed for train2017.zip, .*DAVIS-2017-test-dev"):
+        fetch_command(["coco", "davis"], scale="paper", mirror=server.address)
+    assert {method for method, _, _ in server.requests} == {"HEAD"} and not list((place / "data").rglob("*.part"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_process_ended_in_the_middle_continues_by_range(place, server, root, number):
+    name = "davis2016/DAVIS-data.zip"
+    server.files[name], server.pause = zip_bytes(("x.bin", bytes(range(256)) * 4000)), 0.02
+    arguments = [sys.executable, "-m", "hodor", "fetch", "davis2016", "--scale", "paper", "--mirror", server.address]
+    process = subprocess.Popen(
+        arguments,
+        cwd=place,
+        env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests themselves run in the background of a shell, SIGINT is ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    part = place / "data/paper/archives/davis2016/DAVIS-data.zip.part"
+    while not (part.exists() and part.stat().st_size > 300_000):
+        time.sleep(0.01)
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert "Traceback" not in errors and ("hodor fetch: interrupted" in errors) == (number == signal.SIGINT)
+    there, server.pause = part.stat().st_size, 0.0
+    fetch_command(["davis2016"], scale="paper", mirror=server.address)
+    assert part.with_suffix("").read_bytes() == server.files[name]
+    assert server.ranges()[-1] == f"bytes={there}-" and there > 0
+
+
+def test_a_failing_archive_does_not_cost_the_others(place, server):
+    del server.files["coco/val2017.zip"]
+    with pytest.raises(HodorError, match=r"coco/val2017\.zip: the server answered 404"):
+        fetch_command(["coco", "davis"], scale="paper", mirror=server.address)
+    folder = place / "data/paper/archives"
+    assert (folder / "davis/archives.json").exists() and (folder / "coco/train2017.zip").exists()
+    assert not (folder / "coco/archives.json").exists()
+
+
+def evil_link():
+    info = zipfile.ZipInfo("DAVIS/link")
+    info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    return info, "/etc/passwd"
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (zip_bytes(("../../evil", b"x")), "would be written outside the folder"),
+        (zip_bytes(evil_link()), "is a link or a device"),
+        (zip_bytes(("x", bytes(80_000_000)), compression=zipfile.ZIP_DEFLATED), "is it a bomb"),
+    ],
+    ids=["path traversal", "link", "bomb"],
+)
+def test_evil_archives_of_a_server_write_nothing(place, server, content, message):
+    """They are archives like others to the download; the extraction refuses them before the first byte."""
+    server.files["davis/DAVIS-2017-trainval-480p.zip"] = content
+    wanted = stamp(server.address, "davis")
+    fetch(wanted, place / "archives")
+    before = sorted(place.rglob("*"))
+    with pytest.raises(HodorError, match=message):
+        prepare(wanted, place / "archives", place / "data" / "davis", place / "data" / "davis.json")
+    assert [path for path in sorted(place.rglob("*")) if path not in before and path.is_file()] == []
+    assert not Path(place.parent / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["davis", "--scale", "paper", "--mirror", "~nouser"], "mirror: '~nouser' is neither a folder nor"),
+        (["davis", "--scale", "paper", "--mirror", "a\0b"], "mirror: 'a\\x00b' is neither a folder nor"),
+        (["data", "--scale", "paper"], "'data' is none of"),
+        (["davis", "--scale", "paper", "--mirror", "config"], "data"),
+    ],
+)
+def test_wrong_calls_are_short(place, capsys, arguments, message):
+    if arguments[-1] == "config":
+        (place / "data").write_text("a file where a folder is wanted")
+    assert main(["fetch", *arguments]) == 1
+    errors = capsys.readouterr().err
+    assert message in errors and all(line.startswith(("hodor fetch: error: ", "- ")) for line in errors.splitlines())
+
+
+def test_real_archives_by_name(place, shared_data):
+    """Everything that the shared mirror holds; it has no frames of YouTube-VOS."""
+    fetch_command(["coco", "coco-persons-small", "davis"], scale="subset", mirror=str(shared_data))
+    lock = json.loads((place / "config/locks/subset.json").read_text())
+    for dataset in ("coco", "coco-persons-small", "davis"):
+        for name in ARCHIVES[dataset]:
+            fetched = place / "data/subset/archives" / dataset / name
+            assert fetched.read_bytes() == (shared_data / dataset / name).read_bytes()
+            assert lock[f"{dataset}/{name}"]["size"] == fetched.stat().st_size
+    with pytest.raises(HodorError, match=r"youtube-vos/train\.zip: the mirror has no such file \(train, valid in"):
+        fetch_command(["youtube-vos"], scale="subset", mirror=str(shared_data))

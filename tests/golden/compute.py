@@ -26,13 +26,15 @@ from hodor.data.synthetic import generate
 from hodor.inference.segment import segment
 from hodor.inference.track import Tracker
 from hodor.models.base import Method, build_method, read_weights, register, save_model
+from hodor.models.checkpoints.convert import convert_to_ours
+from hodor.models.checkpoints.load import FORMATS
 from hodor.provenance import sha256_file, sha256_json
 from hodor.reporting.claims import claims
 from hodor.reporting.tables import tabulate
 from hodor.scoring.score import score
 from hodor.scoring.submit import submit
 from hodor.training.run import train
-from tests.golden.inputs import DAVIS, FRAMES, HOLDOUT, fill, scene, write_data
+from tests.golden.inputs import DAVIS, FRAMES, HOLDOUT, fill, no_random_weights, original_weights, scene, write_data
 from tests.narrow import NARROW
 
 CPU = {"device": "cpu", "threads": 1, "precision": "float32"}
@@ -129,14 +131,18 @@ class Golden:
         masks = sorted((self.data / dataset).rglob("Annotations/**/*.png"))
         values |= {path.name: _sha256(read_labels(path)) for path in masks[-1:]}
         for path in sorted((self.data / dataset).glob("*.safetensors")):
-            weights = read_weights(path)[0]
-            text = "".join(f"{name} {tuple(value.shape)}\n" for name, value in sorted(weights.items()))
-            values[path.name] = {"names": hashlib.sha256(text.encode()).hexdigest(), "count": len(weights)}
-            values[path.name]["means"] = [weights[name].double().mean().item() for name in sorted(weights)[::20]]
+            values[path.name] = _summary_of_weights(read_weights(path)[0])
         if layout in ("coco", "still-images"):  # what the readers make of the annotations
             source = {"dataset": dataset, "split": "all" if dataset == "ecssd" else "train2017"}
             values["clip"] = self._clips_of("images", {"sources": [source]})[0]
         return values
+
+    def _convert(self) -> Any:
+        methods = ("hodor", "stm", "stcn")
+        formats = {name: next(format for format in FORMATS if FORMATS[format].method == name) for name in methods}
+        with no_random_weights():
+            converted = {name: convert_to_ours(FORMATS[of], original_weights(of, {})) for name, of in formats.items()}
+        return {name: _summary_of_weights(found[0]) | {"options": found[1]} for name, found in converted.items()}
 
     def _pack(self) -> Any:
         values = {}
@@ -215,7 +221,7 @@ class Golden:
         return values or self._segment(method)  # nothing is trained: what it predicts
 
     def _segment(self, method: str) -> Any:
-        settings = {"short_side": 64, "temporal_window": 2, "memory_every": 1, "memory_frames": 2, "feature_batch": 2}
+        settings = {"short_side": 64, "temporal_window": 2, "memory_every": 1, "memory_frames": 4, "feature_batch": 2}
         values = {}
         for options in VARIANTS.get(method, [{}]):
             weights = self._filled(method, OPTIONS[method] | options)
@@ -269,8 +275,15 @@ class Golden:
     def _tables(self) -> Any:
         benchmark, runs, digests = "davis2017-val", self._new(), {}
         rows = {
-            row: {"label": row, "options": {}, "note": "", "trained_on": "nothing", "selected": row != "absent"}
-            | {"present": True, "weights": None}
+            row: {
+                "label": row,
+                "options": {},
+                "note": "",
+                "trained_on": "nothing",
+                "selected": row != "absent",
+                "present": True,
+                "weights": None,
+            }
             for row in ("near", "far", "absent")
         }
         for number, (row, seed) in enumerate((row, seed) for row in ("near", "far") for seed in (0, 1)):
@@ -369,6 +382,13 @@ def _summary(values: np.ndarray) -> dict[str, Any]:
     places = (np.arange(5) * flat.size // 5 + flat.size // 7) % flat.size
     shape = {"shape": list(values.shape), "dtype": str(values.dtype)}
     return shape | {"mean": flat.mean(), "std": flat.std(), "at": flat[places].tolist()}
+
+
+def _summary_of_weights(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+    text = "".join(f"{name} {tuple(value.shape)}\n" for name, value in sorted(weights.items()))
+    values = [weights[name].double().ravel() for name in sorted(weights)[::20]]
+    middle = [[value.mean().item(), value[len(value) // 3].item()] for value in values]
+    return {"names": hashlib.sha256(text.encode()).hexdigest(), "count": len(weights), "values": middle}
 
 
 def _sha256(labels: np.ndarray) -> str:

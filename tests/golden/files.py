@@ -17,13 +17,17 @@ TOLERANCES = (
     (r"(labels|valid|\.png)/(mean|std)$", 0, 2e-3),
     (r"/probabilities/", 0, 1e-3),
     (r"/areas/", 0, 2e-3),
-    (r"/(loss|norm)$", 1e-3, 0),
+    (r"/steps/0/(loss|norm)$", 1e-3, 0),
+    (r"/loss$", 2e-3, 0),
+    (r"/norm$", 2e-2, 0),
     (r"", 1e-5, 1e-5),
 )
 """Place of a number -> relative and absolute tolerance; the first that matches. Another processor sums and multiplies in
 another order, with other instructions: that moves a pixel of a warp by a grey level, a pixel of a mask to its neighbour's
-label, a probability in its fifth digit, and losses the more the more steps came before. Everything else is counted, or
-computed in float64 and rounded to six digits here. Text, types and whole numbers must be equal."""
+label, and a probability in its fifth digit. A loss moves little, but Adam takes full steps where a gradient is nearly 0 and
+its sign is chance: gradient norms after the first step move by up to 0.4 % (measured without vector instructions).
+Everything else is counted, or computed in float64 and rounded to six digits here. Text, types and whole numbers must be
+equal."""
 
 
 def path_of(recipe: str) -> Path:

@@ -3,16 +3,20 @@
 import json
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from PIL import Image
 
-from hodor.config.datasets import ARCHIVES
+from hodor.config.datasets import ARCHIVES, WEIGHT_SETS
 from hodor.data.fetch import fetch
 from hodor.data.images import write_labels
 from hodor.data.prepare import prepare
+from hodor.models.checkpoints.load import FORMATS
 from hodor.models.checkpoints.weight_sets import prepare_weights
 
 SIZE = (64, 96)
@@ -41,8 +45,8 @@ def write_data(folder: Path) -> None:
         _prepare(dataset, folder / "raw" / dataset, folder, prepare)
     mirror = folder / "raw" / "resnet-imagenet"
     mirror.mkdir()
-    for archive, depth in zip(ARCHIVES["resnet-imagenet"], (50, 18), strict=True):
-        torch.save(_resnet(depth), mirror / archive)
+    for archive, kind in WEIGHT_SETS["resnet-imagenet"].items():
+        torch.save(original_weights("resnet-imagenet", {"architecture": kind}), mirror / archive)
     _prepare("resnet-imagenet", mirror, folder, prepare_weights)
 
 
@@ -162,34 +166,25 @@ WRITERS = {
 }
 
 
-def _resnet(depth: int) -> dict[str, torch.Tensor]:
-    """A checkpoint with torchvision's names and shapes of a ResNet-18 or -50."""
-    blocks, kernels, expansion = {18: ((2, 2, 2, 2), (3, 3), 1), 50: ((3, 4, 6, 3), (1, 3, 1), 4)}[depth]
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def add(convolution: str, norm: str, outputs: int, inputs: int, kernel: int) -> None:
-        shapes[f"{convolution}.weight"] = (outputs, inputs, kernel, kernel)
-        shapes.update({f"{norm}.{part}": (outputs,) for part in ("weight", "bias", "running_mean", "running_var")})
-
-    add("conv1", "bn1", 64, 3, 7)
-    inputs = 64
-    for stage, count in enumerate(blocks):
-        for block in range(count):
-            place, widths = f"layer{stage + 1}.{block}", [64 * 2**stage] * len(kernels)
-            widths[-1] *= expansion
-            if block == 0 and inputs != widths[-1]:
-                add(f"{place}.downsample.0", f"{place}.downsample.1", widths[-1], inputs, 1)
-            for i, (width, kernel) in enumerate(zip(widths, kernels, strict=True), 1):
-                add(f"{place}.conv{i}", f"{place}.bn{i}", width, inputs, kernel)
-                inputs = width
-    shapes |= {"fc.weight": (1000, inputs), "fc.bias": (1000,)}
-    return {name: numbered(name, shape) for name, shape in shapes.items()}
+@contextmanager
+def no_random_weights() -> Iterator[None]:
+    """Networks of full size are built without drawing their starting weights, which takes most of the time."""
+    with ExitStack() as stack:
+        for name in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "trunc_normal_", "xavier_uniform_"):
+            stack.enter_context(mock.patch.object(torch.nn.init, name, lambda tensor, *_, **__: tensor))
+        yield
 
 
-def numbered(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Rising numbers whose range depends on the name: every place of every entry is different."""
-    count, start = int(np.prod(shape)), zlib.crc32(name.encode()) % 1000
-    return (start + torch.arange(count, dtype=torch.float32) / count).view(shape) / 1000
+def original_weights(name: str, options: dict) -> dict[str, torch.Tensor]:
+    """A checkpoint of a format: rising numbers whose range depends on the entry's name, so that each place differs."""
+    format = FORMATS[name]
+    entries = format.to_original(format.untrained(options))
+    for entry, value in entries.items():
+        if value.is_floating_point() and not entry.endswith(format.constant):
+            start = zlib.crc32(entry.encode()) % 1000
+            ramp = torch.arange(value.numel(), dtype=torch.float32) / max(1, value.numel())
+            entries[entry] = ((start + ramp) / 1000).view(value.shape)
+    return entries
 
 
 def fill(method: torch.nn.Module) -> None:

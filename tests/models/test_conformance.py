@@ -1,6 +1,4 @@
-"""What every method must do. A new method needs one line of `SMALL`; nothing else here knows a method by name."""
-
-import time
+"""Tests of the interface of methods. A new method needs one line of `SMALL`."""
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from hodor.data.images import write_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.inference.segment import segment_video
-from hodor.models.base import build_method
+from hodor.models.base import build_method, load_model, save_model
 
 HODOR = {
     "backbone": "convnet",
@@ -152,6 +150,22 @@ def test_masks_of_another_size(method):
         method.step(state, frame(1), {2: np.ones((32, 96), bool)})
 
 
+def test_object_ids(method):
+    for object_id in (0, 255):
+        with pytest.raises(HodorError, match="ids are 1 to 254"):
+            method.start(frame(0), {object_id: boxes(1)[1]})
+
+
+def test_a_saved_model_loads(method, request, tmp_path):
+    path, name = tmp_path / "model.safetensors", request.node.callspec.params["method"][0]
+    options = method.options.model_dump(mode="json") if METHODS[name].options else {}
+    save_model(path, method, name=name, options=options)
+    loaded_name, loaded = load_model(path, method.inference)
+    assert loaded_name == name and not loaded.training
+    frames, given = [frame(0), frame(1)], {0: boxes(2)}
+    assert torch.equal(run(loaded, frames, given)[0][0], run(method, frames, given)[0][0])
+
+
 def test_determinism(method):
     first, second = (run(method, [frame(t) for t in range(4)], {0: boxes(2)})[0] for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -256,14 +270,3 @@ def test_a_whole_video(method, on_disk):
     assert (labels["00001"][masks[1]] == 1).all() and set(np.unique(labels["00001"])) == {0, 1}
     assert set(np.unique(labels["00002"])) <= {0, 1}
     assert (labels["00003"][masks[2]] == 2).all() and set(np.unique(labels["00004"])) <= {0, 1, 2}
-
-
-def test_frames_per_second(method, request, capsys):
-    frames = [frame(t) for t in range(6)]
-    run(method, frames[:2], {0: boxes(2)})
-    started = time.perf_counter()
-    out, _ = run(method, frames, {0: boxes(2)})
-    seconds = time.perf_counter() - started
-    assert len(out) == 5
-    with capsys.disabled():
-        print(f"\n{request.node.callspec.id}: {len(frames) / seconds:.0f} frames/s (64x96, 2 objects, small network)")

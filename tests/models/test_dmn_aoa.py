@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hodor.config.inference import InferenceOptions
 from hodor.config.methods import DMNAOAOptions
 from hodor.models.backbones.resnet import ResNet
-from hodor.models.base import build_method, load_model, save_model
+from hodor.models.base import build_method
 from hodor.models.dmn_aoa.network import Alignment, ConvGRU
 from hodor.models.dmn_aoa.regions import enlarge, mask_regions, paste, roi_align, tight_boxes
 
@@ -267,25 +267,6 @@ def test_the_loss_depends_on_the_step_alone(dmn_aoa, squares):
     assert first == again != other
 
 
-def test_gradients_reach_every_parameter(dmn_aoa, squares):
-    method = dmn_aoa().train()
-    method.loss(squares(objects=2), 0)["loss"].backward()
-    assert [n for n, p in method.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
-
-
-def test_it_learns_a_clip(dmn_aoa, squares):
-    method, clip = dmn_aoa(training_lost=0.0).train(), squares(objects=2, batch=1)
-    optimiser = torch.optim.Adam(method.parameters(), lr=3e-3)
-    losses = []
-    for step in range(40):
-        loss = method.loss(clip, step)["loss"]
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert sum(losses[-5:]) < 0.3 * sum(losses[:5])
-
-
 # Videos
 
 
@@ -320,15 +301,6 @@ def test_memory_does_not_grow_with_the_video(dmn_aoa, video):
     assert [x.shape for x in state.templates] == before
 
 
-def test_it_is_written_and_read(dmn_aoa, video, tmp_path):
-    method, v = dmn_aoa(), video()
-    save_model(tmp_path / "model.safetensors", method, name="dmn-aoa", options=SMALL)
-    name, read = load_model(tmp_path / "model.safetensors", InferenceOptions(short_side=64))
-    assert name == "dmn-aoa"
-    p, q = (m.step(m.start(v.frame(0), {1: v.box(8, 8)}), v.frame(1)) for m in (method, read))
-    assert torch.equal(p, q)
-
-
 # Sizes and settings
 
 
@@ -338,21 +310,6 @@ def test_published_kind_of_backbone_and_size():
     assert sum(p.numel() for p in method.parameters()) / 1e6 == pytest.approx(32.41, abs=0.005)
     assert isinstance(method.network.encoder, ResNet) and method.network.encoder.kind == "resnet50"
     assert {id(p) for p in method.backbone_parameters()} == {id(p) for p in method.network.encoder.parameters()}
-
-
-def test_starting_weights_are_the_residual_networks(dmn_aoa, tmp_path):
-    from safetensors.torch import save_file
-
-    method = dmn_aoa(backbone="resnet", weights="resnet-imagenet")
-    entries = {
-        name: torch.full_like(value, 0.25)
-        for name, value in method.network.encoder.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    save_file(entries, tmp_path / "resnet50.safetensors")
-    method.load_starting_weights(tmp_path)
-    assert all((value == 0.25).all() for value in method.network.encoder.state_dict().values())
-    assert not (method.network.key.weight == 0.25).any()
 
 
 @pytest.mark.parametrize("backbone", ["efficientnet-lite0", "resnet"])

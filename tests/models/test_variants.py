@@ -12,17 +12,9 @@ from hodor.config import loading as config
 from hodor.config.methods import ATTENTION
 from hodor.errors import HodorError
 from hodor.models.base import build_method
+from tests.narrow import NARROW as NARROWEST
 
-NARROW = {
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": (1, 1, 1, 1),
-    "dim": 32,
-    "encoder_layers": 2,
-    "encoder_hidden": 32,
-    "decoder_layers": 1,
-    "decoder_hidden": 32,
-}
+NARROW = NARROWEST | {"encoder_layers": 2}
 
 
 class Mean(nn.Module):

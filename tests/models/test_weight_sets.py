@@ -21,17 +21,9 @@ from hodor.models.checkpoints.load import FORMATS, recognise
 from hodor.models.checkpoints.weight_sets import prepare_weights, save_weights
 from hodor.models.hodor.network import Network
 from hodor.training.run import train
+from tests.narrow import NARROW as NARROWEST
 
-NARROW = {
-    "backbone": "swin",
-    "backbone_width": 32,
-    "backbone_depths": [1, 1, 1, 1],
-    "dim": 32,
-    "encoder_layers": 1,
-    "encoder_hidden": 32,
-    "decoder_layers": 1,
-    "decoder_hidden": 32,
-}
+NARROW = NARROWEST | {"backbone": "swin", "backbone_width": 32}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The adapter of the official toolkit, against a stand-in that has the toolkit's interface, arithmetic and traps."""
 
-import csv
 import json
 import shutil
 import subprocess
@@ -17,8 +16,7 @@ from hodor.errors import HodorError
 from hodor.scoring import official
 from hodor.scoring.score import score
 
-VAL = "davis2017-val"
-CSVS = ("per_frame.csv", "per_object.csv", "global.csv")
+from .conftest import CSVS, VAL, read, read_record
 
 # Scores whole arrays of one-hot masks, as the toolkit does, with the official functions; `trap` is what goes wrong.
 EVALUATION = """
@@ -93,6 +91,8 @@ class DAVISEvaluation:
                 found[m]["M_per_object"]["swim_1"] = 0.5
         if TRAP == "status":
             os._exit(3)
+        if TRAP == "killed":
+            os.kill(os.getpid(), 9)
         with open(os.path.join(res_path, "global_results-val.csv"), "w") as file:  # rounded, as the toolkit's are
             file.write("J&F-Mean\\n%.3f\\n" % ((np.mean(found["J"]["M"]) + np.mean(found["F"]["M"])) / 2))
         return found
@@ -140,15 +140,6 @@ def rough_tree(make_tree):
     return tree
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def record(out: Path) -> dict:
-    return json.loads((out / "score.json").read_text())
-
-
 def test_the_same_numbers_to_the_last_bit_and_which_toolkit_gave_them(rough_tree, tmp_path, toolkit):
     score(rough_tree.pred, rough_tree.root, VAL, tmp_path / "alone", official=False)
     assert not (toolkit() / "calls").exists()
@@ -158,18 +149,18 @@ def test_the_same_numbers_to_the_last_bit_and_which_toolkit_gave_them(rough_tree
         assert (tmp_path / "both" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     values = {float(row[column]) for row in read(tmp_path / "both" / "per_object.csv") for column in list(row)[1:]}
     assert len(values) > 30, "these masks test little"
-    found = record(tmp_path / "both")
+    found = read_record(tmp_path / "both")
     assert found["official"]["largest_difference"] == 0
     assert (found["official"]["package"], found["official"]["commit"]) == ("davis2017", None)
     assert len(found["official"]["code"]) == 64
     assert found["metric"].startswith("official DAVIS toolkit (davis2017 unknown, commit unknown, code ")
-    alone = record(tmp_path / "alone")
+    alone = read_record(tmp_path / "alone")
     assert alone["official"] is None and "the official toolkit itself was not used" in alone["metric"]
 
 
 def test_where_it_is_installed_it_is_used_without_being_asked_for(tree, tmp_path, toolkit):
     score(tree.pred, tree.root, VAL, tmp_path / "out")
-    assert "official DAVIS toolkit" in record(tmp_path / "out")["metric"]
+    assert "official DAVIS toolkit" in read_record(tmp_path / "out")["metric"]
 
 
 def test_version_and_commit_are_those_that_the_installer_recorded(tree, tmp_path, toolkit):
@@ -179,7 +170,7 @@ def test_version_and_commit_are_those_that_the_installer_recorded(tree, tmp_path
     (info / "top_level.txt").write_text("davis2017\n")
     (info / "direct_url.json").write_text(json.dumps({"url": "x", "vcs_info": {"vcs": "git", "commit_id": "ac7c43f0"}}))
     score(tree.pred, tree.root, VAL, tmp_path / "out", official=True)
-    found = record(tmp_path / "out")
+    found = read_record(tmp_path / "out")
     assert (found["official"]["version"], found["official"]["commit"]) == ("0.0.0", "ac7c43f0")
     assert "davis2017 0.0.0, commit ac7c43f0" in found["metric"]
 
@@ -203,7 +194,7 @@ def test_it_works_in_a_fresh_folder_and_leaves_the_masks_alone(tree, tmp_path, t
 def test_relative_paths(tree, tmp_path, toolkit, monkeypatch):
     monkeypatch.chdir(tree.root / "DAVIS")
     score(Path("../../row/masks"), Path("."), VAL, tmp_path / "out", official=True)
-    assert record(tmp_path / "out")["official"]["largest_difference"] == 0
+    assert read_record(tmp_path / "out")["official"]["largest_difference"] == 0
 
 
 @pytest.mark.parametrize(
@@ -211,10 +202,11 @@ def test_relative_paths(tree, tmp_path, toolkit, monkeypatch):
     [
         ("fatal", r"ended without scores \(exit status 0\).*index higher than the number"),
         ("status", r"ended without scores \(exit status 3\)"),
+        ("killed", r"was killed .*out of memory.*--no-official"),
         ("missing", r"left out 1 object\(s\), walk_2 first"),
-        ("extra", r"scored unasked 1 object\(s\), swim_1 first"),
+        ("extra", r"added 1 object\(s\), swim_1 first"),
         ("names", "names other objects than it scores"),
-        ("means", "gives two means of one object"),
+        ("means", "has two means of one object"),
         ("J walk_2 M 2e-9", "J-Mean of walk_2 is .* by the official DAVIS toolkit and .* by hodor"),
         ("F run_1 R -2e-9", "F-Recall of run_1 is"),
         ("J run_1 D 1e-3", "J-Decay of run_1 is"),
@@ -239,7 +231,7 @@ def test_within_the_tolerance_the_number_of_record_is_the_toolkits(tree, tmp_pat
     assert float(found["J-Mean"]) - float(ours["J-Mean"]) == pytest.approx(5e-10, rel=1e-4)
     (ours,), (found,) = (read(tmp_path / name / "global.csv") for name in ("ours", "out"))
     assert float(found["J-Mean"]) - float(ours["J-Mean"]) == pytest.approx(5e-10 / 3, rel=1e-4)
-    assert record(tmp_path / "out")["official"]["largest_difference"] == pytest.approx(5e-10, rel=1e-4)
+    assert read_record(tmp_path / "out")["official"]["largest_difference"] == pytest.approx(5e-10, rel=1e-4)
 
 
 def test_above_255_frames_the_decay_is_ours(make_tree, tmp_path, toolkit):
@@ -248,7 +240,7 @@ def test_above_255_frames_the_decay_is_ours(make_tree, tmp_path, toolkit):
         write_labels(tree.pred_path("walk", frame), read_labels(tree.truth_path("walk", frame)))
     score(tree.pred, tree.root, VAL, tmp_path / "ours", official=False)
     score(tree.pred, tree.root, VAL, tmp_path / "out", official=True)
-    assert record(tmp_path / "out")["official"]["decay_of_hodor"] == ["walk_1"]
+    assert read_record(tmp_path / "out")["official"]["decay_of_hodor"] == ["walk_1"]
     for name in CSVS:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "ours" / name).read_bytes()
     assert float(read(tmp_path / "out" / "per_object.csv")[0]["J-Decay"]) == pytest.approx(2 / 11)
@@ -261,7 +253,7 @@ def test_what_cannot_be_demanded(tree, tmp_path, with_toolkit, monkeypatch, caps
     assert "not installed; install it with: pip install '.[official]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert cli.main(list(map(str, arguments))) == 0
-    assert record(tmp_path / "out")["official"] is None
+    assert read_record(tmp_path / "out")["official"] is None
     monkeypatch.setattr(official, "installed", lambda: True)
     with pytest.raises(HodorError, match="scores davis2017-val and davis2017-test-dev only"):
         official.use_official("another", True)
@@ -275,7 +267,7 @@ def test_the_step_of_the_workflow_finds_it_by_itself(tree, tmp_path, toolkit):
     root = Path(official.__file__).resolve().parents[2]
     environment = {"PYTHONPATH": f"{toolkit().parent}:{root}", "PATH": "/usr/bin:/bin"}
     subprocess.run([*command, "--out", tmp_path / "out"], check=True, env=environment, cwd=tmp_path)
-    assert record(tmp_path / "out")["official"]["largest_difference"] == 0
+    assert read_record(tmp_path / "out")["official"]["largest_difference"] == 0
     toolkit("fatal")
     done = subprocess.run(
         [*command, "--out", tmp_path / "out"], env=environment, cwd=tmp_path, capture_output=True, text=True
@@ -283,13 +275,13 @@ def test_the_step_of_the_workflow_finds_it_by_itself(tree, tmp_path, toolkit):
     assert done.returncode == 1 and "ended without scores (exit status 0)" in done.stderr
     shutil.rmtree(toolkit())
     subprocess.run([*command, "--out", tmp_path / "out"], check=True, env=environment, cwd=tmp_path)
-    assert "the official toolkit itself was not used" in record(tmp_path / "out")["metric"]
+    assert "the official toolkit itself was not used" in read_record(tmp_path / "out")["metric"]
 
 
 def test_test_dev_where_its_masks_are_known(make_tree, tmp_path, toolkit):
     tree = make_tree({"walk": (6, 2)}, split="test-dev")
     score(tree.pred, tree.root, "davis2017-test-dev", tmp_path / "out", official=True)
-    assert record(tmp_path / "out")["official"]["largest_difference"] == 0
+    assert read_record(tmp_path / "out")["official"]["largest_difference"] == 0
 
 
 @pytest.mark.skipif(
@@ -304,4 +296,4 @@ def test_the_toolkit_itself_agrees_on_real_masks(shared_data, tmp_path, with_too
         with zipfile.ZipFile(source) as zipped:
             zipped.extractall(tmp_path / folder)
     score(tmp_path / "masks", tmp_path / "davis", VAL, tmp_path / "out", official=True)
-    assert record(tmp_path / "out")["official"]["largest_difference"] <= 1e-12
+    assert read_record(tmp_path / "out")["official"]["largest_difference"] <= 1e-12

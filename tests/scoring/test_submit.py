@@ -1,6 +1,5 @@
 """Zips for the servers, and the scores that come back."""
 
-import json
 import shutil
 import zipfile
 
@@ -10,13 +9,15 @@ import yaml
 
 from hodor.cli.main import main
 from hodor.config.generated import GeneratedOptions
-from hodor.config.servers import load_server_scores, load_servers, server_overall
-from hodor.data.images import read_labels, write_labels
+from hodor.config.servers import load_server_scores, load_servers, pending_text, server_overall
+from hodor.data.images import write_labels
 from hodor.data.synthetic import generate
 from hodor.data.youtube_vos import load_youtube_vos, read_meta
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
 from hodor.scoring.submit import submit
+
+from .conftest import cut, read_record, relabel, set_pixel
 
 TEST_DEV = "davis2017-test-dev"
 
@@ -40,7 +41,7 @@ def test_the_zip_of_test_dev(secret, tmp_path):
         assert zipped.namelist() == names and zipped.testzip() is None
         for name in names:
             assert zipped.read(name) == (secret.pred / name).read_bytes()
-    record = json.loads((tmp_path / "out" / "score.json").read_text())
+    record = read_record(tmp_path / "out")
     assert record["submission"] == {"sha256": digest, "bytes": archive.stat().st_size}
     assert (record["sequences"], record["objects"], record["frames"]) == (2, 3, 11)
     assert (tmp_path / "out" / "global.csv").read_text() == "J&F-Mean,J-Mean,F-Mean\n"
@@ -60,9 +61,8 @@ def test_the_zip_of_youtube_vos_has_the_listed_frames(tmp_path):
     shutil.copy(first.frame_path("00000"), first.frame_folder / "00999.jpg")
     for video in load_youtube_vos(root, "valid"):
         for frame in video.frames:
-            write_labels(
-                tmp_path / "masks" / video.name / f"{frame}.png", np.zeros((video.height, video.width), np.uint8)
-            )
+            labels = np.zeros((video.height, video.width), np.uint8)
+            write_labels(tmp_path / "masks" / video.name / f"{frame}.png", labels)
     submit(tmp_path / "masks", root, "ytvos2019-val", tmp_path / "a.zip", None)
     listed = {
         f"Annotations/{video}/{frame}.png"
@@ -74,40 +74,27 @@ def test_the_zip_of_youtube_vos_has_the_listed_frames(tmp_path):
     assert not any("00999" in name for name in listed)
 
 
-@pytest.mark.parametrize(
-    "damage, told",
-    [
-        ("missing", r"walk/00003\.png: frame missing"),
-        ("extra", r"walk/00009\.png: the sequence has no such frame"),
-        ("sequence", "run: sequence missing"),
-        ("id", r"walk/00003\.png: object id 3"),
-        ("void", r"walk/00003\.png: object id 255"),
-        ("size", r"walk/00003\.png: 20x20 pixels"),
-        ("truncated", r"walk/00003\.png: truncated"),
-    ],
-)
-def test_masks_that_the_server_would_not_take(secret, tmp_path, damage, told):
-    path = secret.pred_path("walk", 3)
-    labels = read_labels(path)
-    if damage == "missing":
-        path.unlink()
-    elif damage == "extra":
-        shutil.copy(path, secret.pred_path("walk", 9))
-    elif damage == "sequence":
-        shutil.rmtree(secret.pred / "run")
-    elif damage == "id":
-        labels[0, 0] = 3
-        write_labels(path, labels)
-    elif damage == "void":
-        labels[0, 0] = 255
-        write_labels(path, labels)
-    elif damage == "size":
-        write_labels(path, labels[:20, :20])
-    else:
-        path.write_bytes(path.read_bytes()[:-20])
+DAMAGES = {
+    "missing": (lambda path: path.unlink(), r"walk/00003\.png: frame missing"),
+    "extra": (
+        lambda path: shutil.copy(path, path.with_name("00009.png")),
+        r"walk/00009\.png: the sequence has no such",
+    ),
+    "sequence": (lambda path: shutil.rmtree(path.parent.with_name("run")), "run: sequence missing"),
+    "id": (lambda path: relabel(path, set_pixel(3)), r"walk/00003\.png: object id 3"),
+    "void": (lambda path: relabel(path, set_pixel(255)), r"walk/00003\.png: object id 255"),
+    "size": (lambda path: relabel(path, lambda labels: labels[:20, :20]), r"walk/00003\.png: 20x20 pixels"),
+    "truncated": (cut, r"walk/00003\.png: truncated"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_masks_that_the_server_would_not_accept(secret, tmp_path, name):
+    damage, message = DAMAGES[name]
+    damage(secret.pred_path("walk", 3))
     archive = tmp_path / "a.zip"
     archive.write_bytes(b"of an older run")
-    with pytest.raises(HodorError, match=told):
+    with pytest.raises(HodorError, match=message):
         submit(secret.pred, secret.root, TEST_DEV, archive, tmp_path / "out")
     assert not archive.exists() and not list(tmp_path.glob(".*part")), "neither an old zip nor half a new one"
 
@@ -115,7 +102,7 @@ def test_masks_that_the_server_would_not_take(secret, tmp_path, damage, told):
 def test_the_verb(secret, tmp_path, capsys):
     flags = ["--pred", str(secret.pred), "--truth", str(secret.root), "--benchmark", TEST_DEV]
     assert main(["score", *flags, "--out", str(tmp_path / "out")]) == 1
-    assert "`hodor submit` makes what the server takes" in capsys.readouterr().err
+    assert "`hodor submit`" in capsys.readouterr().err
     assert main(["submit", *flags, "--zip", str(tmp_path / "a.zip")]) == 0
     assert sha256_file(tmp_path / "a.zip") in capsys.readouterr().err
 
@@ -149,13 +136,20 @@ def test_scores_become_columns(tmp_path):
     assert (found["J-Mean"], found["F-Mean"], found["J-unseen"]) == pytest.approx((0.685, 0.715, 0.66))
     assert load(tmp_path, SCORE, YOUTUBE, scale="mini") == ()
     assert load(tmp_path, SCORE | {"scores": {"J&F": 51.7}})[0].overall() == {"J&F-Mean": 0.517}
+    fraction = SCORE | {"scores": {"J&F": 0.655, "J": 0.627, "F": 0.683}, "unit": "fraction"}
+    assert load(tmp_path, fraction)[0].overall() == {"J&F-Mean": 0.655, "J-Mean": 0.627, "F-Mean": 0.683}
+    assert load(tmp_path, SCORE | {"scores": {"J&F": 0.5}, "unit": "points"})[0].overall() == {"J&F-Mean": 0.005}
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         ({"scores": {"J&F": 151.7}}, r"J&F: 151.7 is not in 0\.\.100"),
         ({"scores": {"J&F": -1}}, "is not in 0"),
+        ({"scores": {"J&F": 0.655, "J": 0.627, "F": 0.683}}, "looks like a fraction"),
+        ({"scores": {"J&F": 1}}, "looks like a fraction"),
+        ({"scores": {"J&F": 65.5}, "unit": "fraction"}, r"is not in 0\.\.1"),
+        ({"scores": {"J&F": 0.655, "J": 0.627, "F": 0.673}, "unit": "fraction"}, "is not the mean of J, F"),
         ({"scores": {"J": 50.0, "F": 53.4}}, "J&F is missing"),
         ({"scores": {"J&F": 60.0, "J": 50.0, "F": 53.4}}, "is not the mean of J, F"),
         ({"scores": {"J&F": 51.7, "J": 51.7}}, "give all of J, F"),
@@ -168,8 +162,8 @@ def test_scores_become_columns(tmp_path):
         ({"scale": "papr"}, r"scores\.0\.scale: 'papr' is none of mini, paper"),
     ],
 )
-def test_scores_that_are_refused(tmp_path, change, told):
-    with pytest.raises(HodorError, match=told) as error:
+def test_scores_that_are_refused(tmp_path, change, message):
+    with pytest.raises(HodorError, match=message) as error:
         load(tmp_path, SCORE | change)
     assert str(error.value).startswith("config/server_scores.yaml")
 
@@ -190,9 +184,18 @@ def test_a_score_of_another_zip(tmp_path):
 def test_every_secret_benchmark_has_a_server(root, tmp_path):
     servers = load_servers(root / "config")
     assert set(servers) == {"davis2017-test-dev", "ytvos2018-val", "ytvos2019-val"}
-    assert all(server.address.startswith("https://") and server.how for server in servers.values())
+    for server in servers.values():
+        assert server.how and pending_text(server.closed) == f"server closed since {server.closed}"
+    assert pending_text() == "server: pending"
+    content = yaml.safe_load((root / "config" / "servers.yaml").read_text())
     (tmp_path / "config").mkdir()
-    text = (root / "config" / "servers.yaml").read_text()
-    (tmp_path / "config" / "servers.yaml").write_text(text.replace("  ytvos2018-val:", "  ytvos2017-val:"))
+    path = tmp_path / "config" / "servers.yaml"
+    del content["servers"][TEST_DEV]["source"]
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(HodorError, match="closed and source"):
+        load_servers(path.parent)
+    del content["servers"][TEST_DEV]["closed"]
+    content["servers"]["ytvos2017-val"] = content["servers"].pop(TEST_DEV)
+    path.write_text(yaml.safe_dump(content))
     with pytest.raises(HodorError, match="'ytvos2017-val' is none of davis2017-test-dev"):
-        load_servers(tmp_path / "config")
+        load_servers(path.parent)

@@ -1,6 +1,5 @@
 """YouTube-VOS and its hold-out: which frames and objects count, the means of seen and unseen categories, DAVIS-2016."""
 
-import csv
 import json
 import shutil
 import zipfile
@@ -11,12 +10,15 @@ import pytest
 
 from hodor.config.generated import GeneratedOptions
 from hodor.config.holdout import UNSEEN
+from hodor.data.davis2016 import load_davis2016
 from hodor.data.images import read_labels, write_labels
 from hodor.data.synthetic import generate
 from hodor.data.youtube_vos import load_truth, load_youtube_vos, read_categories, read_meta
 from hodor.errors import HodorError
 from hodor.scoring.jf import frame_scores
 from hodor.scoring.score import score
+
+from .conftest import cut, read, read_record, relabel, set_pixel
 
 OPTIONS = GeneratedOptions(
     davis_train=1,
@@ -40,13 +42,8 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def predict(videos, folder: Path, shift: int = 2) -> Path:
-    """Predictions: the truth of every frame, moved to the right."""
+    """Predictions: the ground truth of every frame, moved to the right."""
     for video in videos:
         for frame in video.frames:
             write_labels(folder / video.name / f"{frame}.png", np.roll(video.labels(frame), shift, axis=1))
@@ -65,9 +62,7 @@ def test_valid_scores_seen_and_unseen_categories_apart(data, tmp_path):
     assert set(kinds.values()) == {"seen", "unseen"}
     lost = next(key for key, kind in kinds.items() if kind == "unseen")
     for path in (pred / lost[0]).iterdir():
-        labels = read_labels(path)
-        labels[labels == lost[1]] = 0
-        write_labels(path, labels)
+        relabel(path, lambda labels: np.where(labels == lost[1], 0, labels))
     score(pred, root, "ytvos2019-val", tmp_path / "out")
 
     # Anew, in the plainest way: every listed frame but the given one, means over objects of a kind, then over kinds.
@@ -91,7 +86,7 @@ def test_valid_scores_seen_and_unseen_categories_apart(data, tmp_path):
     assert {name: row["category"] for name, row in objects.items()} == {f"{v}_{i}": k for (v, i), k in kinds.items()}
     frames = {(r["sequence"], int(r["object"]), r["frame"]) for r in read(tmp_path / "out" / "per_frame.csv")}
     assert frames == {(v, i, f) for v, of in listed.items() for i, fs in of.items() for f in fs[1:]}
-    record = json.loads((tmp_path / "out" / "score.json").read_text())
+    record = read_record(tmp_path / "out")
     assert record["protocol"]["frames"].startswith("6 a second") and record["objects"] == len(kinds)
 
 
@@ -140,75 +135,52 @@ def test_frames_that_no_list_names_need_no_mask(data, tmp_path):
         score(pred, root, "ytvos2019-val", tmp_path / "out")
 
 
-@pytest.mark.parametrize(
-    "damage, told",
-    [
-        ("missing", r"00010\.png: frame missing"),
-        ("sequence", "sequence missing"),
-        ("size", r"00010\.png: 8x8 pixels"),
-        ("id", r"00010\.png: object id 77, but the truth of this sequence has"),
-        ("truncated", r"00010\.png: truncated"),
-        ("category", "has no category"),
-        ("true mask", r"missing mask"),
-        ("secret", "are secret and its server scores them"),
-    ],
-)
-def test_what_is_refused(data, tmp_path, damage, told):
+# Name -> damage, given the data set's folder, a mask (frame 00010 of a video) and its ground truth; and the message.
+DAMAGES = {
+    "missing": (lambda root, mask, truth: mask.unlink(), r"00010\.png: frame missing"),
+    "sequence": (lambda root, mask, truth: shutil.rmtree(mask.parent), "sequence missing"),
+    "size": (lambda root, mask, truth: relabel(mask, lambda labels: labels[:8, :8]), r"00010\.png: 8x8 pixels"),
+    "id": (lambda root, mask, truth: relabel(mask, set_pixel(77)), r"00010\.png: object id 77, but"),
+    "truncated": (lambda root, mask, truth: cut(mask), r"00010\.png: truncated"),
+    "category": (
+        lambda root, mask, truth: shutil.copy(root / "valid" / "meta.json", root / "valid_truth" / "meta.json"),
+        "has no category",
+    ),
+    "ground truth": (lambda root, mask, truth: truth.unlink(), "missing mask"),
+    "secret": (lambda root, mask, truth: shutil.rmtree(root / "valid_truth"), "secret"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_bad_input_is_refused(data, tmp_path, name):
+    damage, message = DAMAGES[name]
     root = tmp_path / "youtube-vos"
     shutil.copytree(data / "youtube-vos", root)
     videos = load_truth(root)
     pred = predict(videos, tmp_path / "masks")
-    path = pred / videos[0].name / "00010.png"
-    labels = read_labels(path)
-    if damage == "missing":
-        path.unlink()
-    elif damage == "sequence":
-        shutil.rmtree(path.parent)
-    elif damage == "size":
-        write_labels(path, labels[:8, :8])
-    elif damage == "id":
-        labels[0, 0] = 77
-        write_labels(path, labels)
-    elif damage == "truncated":
-        path.write_bytes(path.read_bytes()[:-30])
-    elif damage == "category":
-        meta = root / "valid_truth" / "meta.json"
-        shutil.copy(root / "valid" / "meta.json", meta)
-    elif damage == "true mask":
-        videos[0].label_path("00010").unlink()
-    else:
-        shutil.rmtree(root / "valid_truth")
-    with pytest.raises(HodorError, match=told):
+    damage(root, pred / videos[0].name / "00010.png", videos[0].label_path("00010"))
+    with pytest.raises(HodorError, match=message):
         score(pred, root, "ytvos2019-val", tmp_path / "out")
     assert not (tmp_path / "out" / "global.csv").exists()
 
 
 def test_davis_2016_is_scored_as_one_object(data, tmp_path):
     root = data / "davis2016"
-    from hodor.data.davis2016 import load_davis2016
-
     videos = load_davis2016(root, "val")
     pred = predict(videos, tmp_path / "masks", shift=1)
     score(pred, root, "davis2016-val", tmp_path / "out")
-    assert [row["object"] for row in read(tmp_path / "out" / "per_object.csv")] == ["val-000_1", "val-001_1"]
-    video = videos[0]
-    found = [
-        frame_scores(video.labels(f), read_labels(pred / video.name / f"{f}.png"), [1])[0] for f in video.frames[1:-1]
-    ]
-    first = read(tmp_path / "out" / "per_object.csv")[0]
+    first, second = read(tmp_path / "out" / "per_object.csv")
+    assert (first["object"], second["object"]) == ("val-000_1", "val-001_1")
+    frames = videos[0].frames[1:-1]
+    masks = [read_labels(pred / videos[0].name / f"{frame}.png") for frame in frames]
+    found = [frame_scores(videos[0].labels(f), mask, [1])[0] for f, mask in zip(frames, masks, strict=True)]
     assert (float(first["J-Mean"]), float(first["F-Mean"])) == pytest.approx(tuple(np.mean(found, axis=0)), abs=1e-12)
-    labels = read_labels(pred / "val-000" / "00002.png")
-    labels[0, 0] = 2
-    write_labels(pred / "val-000" / "00002.png", labels)
-    with pytest.raises(
-        HodorError, match=r"val-000/00002\.png: object id 2, but the truth of this sequence has 1 object"
-    ):
+    relabel(pred / "val-000" / "00002.png", set_pixel(2))
+    with pytest.raises(HodorError, match=r"val-000/00002\.png: object id 2, but .* 1 object"):
         score(pred, root, "davis2016-val", tmp_path / "out")
 
 
-def test_davis_2016_takes_masks_of_0_and_255_as_its_truth_has_them(data, tmp_path):
-    from hodor.data.davis2016 import load_davis2016
-
+def test_davis_2016_accepts_masks_of_0_and_255(data, tmp_path):
     root, pred = data / "davis2016", tmp_path / "masks"
     for video in load_davis2016(root, "val"):
         for frame in video.frames:
@@ -216,8 +188,6 @@ def test_davis_2016_takes_masks_of_0_and_255_as_its_truth_has_them(data, tmp_pat
     score(pred, root, "davis2016-val", tmp_path / "out")
     (overall,) = read(tmp_path / "out" / "global.csv")
     assert float(overall["J&F-Mean"]) == 1
-    labels = read_labels(pred / "val-000" / "00002.png")
-    labels[labels == 0] = 1
-    write_labels(pred / "val-000" / "00002.png", labels)
+    relabel(pred / "val-000" / "00002.png", lambda labels: np.where(labels == 0, 1, labels))
     with pytest.raises(HodorError, match=r"val-000/00002\.png: object id 255, but"):
         score(pred, root, "davis2016-val", tmp_path / "out")

@@ -35,24 +35,14 @@ from hodor.models.losses import cross_entropy_and_dice
 
 @dataclass
 class Entry:
-    """Descriptors of one frame: backgrounds (1, G, C) and objects (1, K, C), and their validity, bool (G) and (K).
+    """Descriptors of one frame: backgrounds (1, G, C) and objects (1, n, C), those of number `first` to `first` + n - 1.
 
-    `complete`: all are valid; a flag on the host, because reading the masks would synchronise with a GPU.
+    The backgrounds of an entry with `first` > 0, which describes new objects only, are not used.
     """
 
     backgrounds: Tensor
     objects: Tensor
-    objects_valid: Tensor
-    backgrounds_valid: Tensor
-    complete: bool
-
-    def extended(self, count: int) -> "Entry":
-        """Add `count` objects without descriptors."""
-        if count == 0:
-            return self
-        objects = functional.pad(self.objects, (0, 0, 0, count))
-        valid = functional.pad(self.objects_valid, (0, count))
-        return Entry(self.backgrounds, objects, valid, self.backgrounds_valid, complete=False)
+    first: int = 0
 
 
 @dataclass
@@ -65,10 +55,10 @@ class State:
     # Objects too small for stride 8, which are not segmented.
     ignored: set[int] = field(default_factory=set)
 
-    def remember(self, history: list[Entry], new: Entry, options: InferenceOptions) -> None:
+    def remember(self, new: Entry, options: InferenceOptions) -> None:
         """Append a frame and drop those outside the temporal window."""
         kept = 1 if options.keep_first else 0
-        history = [*history, new]
+        history = [*self.history, new]
         self.history = history[:kept] + history[kept:][-options.temporal_window :]
 
 
@@ -158,29 +148,28 @@ class Hodor(Method):
             raise HodorError(
                 f"objects {sorted(masks)}: none is large enough in the first frame; use a larger short_side"
             )
-        entry = self._entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)))
-        state.remember([], entry, self.inference)
+        state.remember(self._encode_reference(features, reference), self.inference)
         return state
 
     @torch.inference_mode()
     def step(self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
         features = self.features([frame])[0] if features is None else features
-        history, new, reference, old = state.history, [], None, len(state.ids)
+        history, reference, known = state.history, None, len(state.ids)
         if new_masks:
             check_masks(frame, new_masks)
             reference = self._new_objects(state, new_masks)
-        if reference is not None:
-            history = [entry.extended(reference.shape[1]) for entry in history]
-            new = [self._new_entry(features, reference, old)]
-        logits = self._decode(features, self._history(history + new))
+        given = []
+        if reference is not None:  # new objects are encoded alone first; old ones are background there
+            given = [self._encode_reference(features, reference, first=known)]
+        logits = self._decode(features, self._history(history + given, len(state.ids)))
         backgrounds = self.network.backgrounds
         objects = resize(object_probabilities(logits, backgrounds), 1 / 2)
         if reference is not None:
             # As released: stride 4 to full size, paste, stride 8. Without a paste this equals the line above.
             coarse = resize(functional.softmax(logits, dim=1), 4)
             objects = resize(paste(coarse, reference)[:, 1 + backgrounds :], 1 / 8)
-        entry = self._entry(*self.network.encode(features, *predicted_masks(objects, self.network.grid)))
-        state.remember(history, entry, self.inference)
+        entry = Entry(*self.network.encode(features, *predicted_masks(objects, self.network.grid)))
+        state.remember(entry, self.inference)
         return state.geometry.restore(full_probabilities(logits, backgrounds, reference))[0]
 
     def _decode(self, features: Features, history: History) -> Tensor:
@@ -203,28 +192,22 @@ class Hodor(Method):
         state.ids += [i for i, keep in zip(ids, seen.tolist(), strict=True) if keep]
         return fitted[:, seen] if seen.any() else None
 
-    def _entry(self, backgrounds: Tensor, objects: Tensor) -> Entry:
-        every = torch.ones(objects.shape[1] + backgrounds.shape[1], dtype=torch.bool, device=objects.device)
-        return Entry(backgrounds, objects, every[: objects.shape[1]], every[objects.shape[1] :], complete=True)
-
-    def _new_entry(self, features: Features, reference: Tensor, old: int) -> Entry:
-        """Encode new objects in their first frame; old objects are background there, whose descriptors are dropped."""
-        entry = self._entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)))
-        objects = functional.pad(entry.objects, (0, 0, old, 0))
-        valid = functional.pad(entry.objects_valid, (old, 0))
-        return Entry(entry.backgrounds, objects, valid, torch.zeros_like(entry.backgrounds_valid), complete=False)
+    def _encode_reference(self, features: Features, reference: Tensor, first: int = 0) -> Entry:
+        return Entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)), first)
 
     @staticmethod
-    def _history(entries: list[Entry]) -> History:
-        objects, backgrounds = (torch.stack([getattr(e, of) for e in entries], 2) for of in ("objects", "backgrounds"))
-        if all(entry.complete for entry in entries):
-            return History(objects, backgrounds)
-        return History(
-            objects,
-            backgrounds,
-            torch.stack([e.objects_valid for e in entries], 1),
-            torch.stack([e.backgrounds_valid for e in entries], 1),
-        )
+    def _history(entries: list[Entry], objects: int) -> History:
+        """Stack entries, with invalid descriptors for objects that an entry does not describe."""
+        after = [objects - e.first - e.objects.shape[1] for e in entries]
+        padded = [functional.pad(e.objects, (0, 0, e.first, n)) for e, n in zip(entries, after, strict=True)]
+        history = History(torch.stack(padded, 2), torch.stack([e.backgrounds for e in entries], 2))
+        if any(after) or any(e.first for e in entries):
+            device, patches = history.objects.device, history.backgrounds.shape[1]
+            first, last = (torch.tensor(x, device=device) for x in ([e.first for e in entries], after))
+            number = torch.arange(objects, device=device).unsqueeze(1)
+            history.objects_valid = (number >= first) & (number < objects - last)
+            history.backgrounds_valid = (first == 0).expand(patches, -1)
+        return history
 
 
 def present_labels(labels: Tensor, present: Tensor) -> Tensor:

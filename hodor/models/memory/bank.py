@@ -69,7 +69,7 @@ class Bank:
         if self.limit is not None and sum(remaining) >= self.limit:
             old = [i for i, slot in enumerate(self._slots) if remaining[i] and not slot.kept]
             if old:
-                remaining[old[0]] = False
+                remaining[min(old)] = False
         self._slots = [slot for slot, stays in zip(self._slots, remaining, strict=True) if stays]
         self._slots.append(Slot(frame, kept, temporary))
         for store, new in ((self._keys, key), (self._values, value)):

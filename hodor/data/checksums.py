@@ -1,0 +1,119 @@
+"""Checksums of archives: published ones, and ones recorded at the first fetch and enforced at every later one.
+
+`config/locks/<edition>.json` = {"<data set>/<archive>": {"size", "sha256"}} holds the recorded ones. It is a file of the
+project, not of the data: it outlives the archives, and committing it shares their checksums. No stamp depends on it, so
+writing it reruns nothing.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from hodor.config.datasets import Source
+from hodor.data.archives import find_damage
+from hodor.errors import HodorError
+from hodor.provenance import sha256_file, write_json_atomic
+
+
+def compare(
+    path: Path, source: Source, sha256: str | None = None, *, thorough: bool = False
+) -> tuple[dict[str, Any], str | None]:
+    """Compares a file with what is known of an archive: size and checksum, else its format.
+
+    Args:
+        path: the file.
+        source: the archive, with size and checksums where they are known.
+        sha256: of the file, if the caller has it.
+        thorough: as in `hodor.data.archives.find_damage`.
+
+    Returns:
+        Size and sha256 of the file, and what is wrong with it (None: nothing).
+    """
+    record = {"size": path.stat().st_size, "sha256": sha256 or sha256_file(path)}
+    found = record | ({"md5": _md5(path)} if source.md5 and not source.sha256 else {})
+    for what in ("size", "sha256", "md5"):
+        expected = getattr(source, what)
+        if expected is not None and found.get(what, expected) != expected:
+            return record, f"{what} {found[what]} where {expected} is expected"
+    return record, None if source.sha256 else find_damage(path, source.archive, thorough=thorough)
+
+
+@dataclasses.dataclass(frozen=True)
+class LockFile:
+    """The recorded checksums of one edition. path: the JSON file, which need not exist yet."""
+
+    path: Path
+
+    def apply(self, source: Source) -> tuple[Source, str]:
+        """Returns the source with size and sha256 as recorded, and what an error must add about their origin.
+
+        A source with a published sha256, or without a record, is returned unchanged.
+
+        Raises:
+            HodorError: the file is no such record.
+        """
+        entry = self._read().get(_key(source))
+        if source.sha256 or entry is None:
+            return source, ""
+        hint = (
+            f"; {self.path} recorded it when {_key(source)} was first fetched: if the archive was changed on purpose, "
+            "delete that entry, fetch again, and train again what was trained on the old one"
+        )
+        return dataclasses.replace(source, size=entry["size"], sha256=entry["sha256"]), hint
+
+    def record(self, source: Source, size: int, sha256: str) -> None:
+        """Records an archive without a published sha256; safe against other processes that do the same."""
+        if source.sha256 or _key(source) in self._read():
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(self.path.parent):
+            entries = self._read()
+            # Another process may have been first: then its entry counts.
+            entries.setdefault(_key(source), {"size": size, "sha256": sha256})
+            write_json_atomic(self.path, dict(sorted(entries.items())))
+
+    def _read(self) -> dict[str, dict]:
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise HodorError(f"{self.path}: cannot be read ({error}); restore it from git, or delete it") from error
+        if not isinstance(content, dict) or not all(map(_is_entry, content.values())):
+            raise HodorError(f"{self.path}: not a record of sizes and checksums; restore it from git, or delete it")
+        return content
+
+
+def _is_entry(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("size"), int)
+        and isinstance(entry.get("sha256"), str)
+        and re.fullmatch("[0-9a-f]{64}", entry["sha256"]) is not None
+    )
+
+
+def _key(source: Source) -> str:
+    return f"{source.dataset}/{source.archive}"
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path):
+    """Waits for other processes that write there; the lock dies with its process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

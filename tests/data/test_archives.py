@@ -1,0 +1,349 @@
+"""Archives that are truncated, damaged or hostile, and what becomes of whole ones: `archives` and `extract`."""
+
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import random
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hodor.data import extract as module
+from hodor.data.archives import find_damage, wrong_head
+from hodor.data.extract import ExtractLimits, extract_all, extract_once
+from hodor.errors import HodorError
+
+TWO = [("d/x.jpg", b"A" * 1000), ("d/y.jpg", b"B" * 1000)]
+
+
+def make_zip(path, members=TWO, **options):
+    """members: (name or ZipInfo, content) pairs."""
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def make_tar(path, members=TWO):
+    """members: (name or TarInfo, content) pairs; the size of a TarInfo stays as it is."""
+    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as archive:
+        for name, content in members:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size = info.size or len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def packed(path, members=TWO):
+    if path.suffix == ".pth":
+        torch.save({"weight": torch.zeros(100)}, path)
+        return path
+    return (make_zip if path.suffix == ".zip" else make_tar)(path, members)
+
+
+def everything_below(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# Whole or not
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tgz", "pth"])
+def test_truncated_files_of_each_kind(tmp_path, ending):
+    path = packed(tmp_path / f"a.{ending}", [("d/x.jpg", random.Random(0).randbytes(20_000))])
+    assert find_damage(path, path.name) is None and find_damage(path, path.name, thorough=True) is None
+    content = path.read_bytes()
+    for kept in (0, 3, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:kept])
+        assert find_damage(path, path.name), kept
+        if ending != "pth" and not (ending == "tar" and kept == len(content) - 1):  # that one is in the padding
+            with pytest.raises(HodorError, match=rf"a\.{ending}: damaged archive .*delete it and fetch it again"):
+                extract_all([path], tmp_path / "out")
+
+
+def test_members_are_read_only_when_asked(tmp_path):
+    path = make_zip(tmp_path / "a.zip")
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    assert find_damage(path, "a.zip") is None and "d/x.jpg" in find_damage(path, "a.zip", thorough=True)
+
+
+@pytest.mark.parametrize(
+    "head, name, kind",
+    [
+        (b"\r\n <!DOCTYPE html>", "a.zip", "a web page"),
+        (b"<HTML lang", "a.pth", "a web page"),
+        (b"PK\3\4", "a.zip", None),
+        (b"PK\3\4", "a.tgz", "a zip archive"),
+        (pickle.dumps({"weight": 1}), "a.pth", None),
+        (b"\x80\x09", "a.pth", "another kind of file"),
+        (b"", "a.tar", "nothing"),
+        (bytes(512), "a.tar", "another kind of file"),
+        (b"anything", "notes.txt", None),
+    ],
+)
+def test_first_bytes(head, name, kind):
+    assert wrong_head(head, name) == (kind and f"holds {kind} where a {name[1:]} file is expected")
+
+
+# What is extracted
+
+
+def test_archives_are_joined_and_every_file_is_hashed(tmp_path):
+    first = make_zip(tmp_path / "a.zip", [("d/", b""), ("d/x.jpg", b"one"), ("d/README.md", b"first")])
+    other = [("d/y.png", b"two" * 100_000), ("d/x.jpg", b"one"), ("d/README.md", b"other"), ("__MACOSX/._x", b"?")]
+    second = make_zip(tmp_path / "b.zip", other, compression=zipfile.ZIP_DEFLATED)
+    digests = extract_all([first, second], tmp_path / "out", ExtractLimits(ratio=1e6))
+    expected = {"d/x.jpg": b"one", "d/y.png": b"two" * 100_000, "d/README.md": b"first"}
+    assert everything_below(tmp_path / "out") == expected
+    assert digests == {name: hashlib.sha256(content).hexdigest() for name, content in expected.items()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "b.zip", "out"]
+    extract_all([make_tar(tmp_path / "c.tgz", [("./d\\new.jpg", b"new")])], tmp_path / "out")
+    assert everything_below(tmp_path / "out") == {"d/new.jpg": b"new"}, "an older folder is replaced whole"
+
+
+def test_backslashes_are_taken_for_folders(tmp_path):
+    path = make_zip(tmp_path / "a.zip", [("d/x/", b""), ("d/x/a.jpg", b"one")])
+    path.write_bytes(path.read_bytes().replace(b"d/x/", b"d\\x\\"))
+    assert list(extract_all([path], tmp_path / "out")) == ["d/x/a.jpg"]
+
+
+def info(kind, name, mode=0, **fields):
+    made = kind(name)
+    if kind is zipfile.ZipInfo:
+        made.create_system, made.external_attr = 3, mode << 16
+    for key, value in fields.items():
+        setattr(made, key, value)
+    return made
+
+
+def tar_link(kind):
+    return info(tarfile.TarInfo, "d/l", type=kind, linkname="/etc/passwd")
+
+
+UNSAFE = {
+    **{name: ("zip", name) for name in ("../evil", "d/../../evil", "/evil", "..\\evil", "c:/evil", "C:\\evil")},
+    **{f"tar {name}": ("tar", name) for name in ("../evil", "/evil", "..\\evil")},
+    "control": ("zip", "d/\x1b[2Jx"),
+    "line": ("tar", "d/a\nb"),
+    "long": ("zip", "d/" + "x" * 300),
+    "not UTF-8": ("tar", b"d/\xff".decode(errors="surrogateescape")),
+    "link": ("zip", info(zipfile.ZipInfo, "d/link", stat.S_IFLNK | 0o777)),
+    "device": ("zip", info(zipfile.ZipInfo, "d/device", stat.S_IFCHR | 0o777)),
+    "symbolic link": ("tar", tar_link(tarfile.SYMTYPE)),
+    "hard link": ("tgz", tar_link(tarfile.LNKTYPE)),
+    "fifo": ("tar", tar_link(tarfile.FIFOTYPE)),
+}
+
+
+@pytest.mark.parametrize("ending, member", UNSAFE.values(), ids=list(UNSAFE))
+def test_unsafe_member_is_refused_before_anything_is_written(tmp_path, ending, member):
+    archive = packed(tmp_path / f"evil.{ending}", [("d/x.jpg", b"fine"), (member, b"" if ending == "tgz" else b"x")])
+    with pytest.raises(HodorError, match=rf"evil\.{ending}: member") as caught:
+        extract_all([archive], tmp_path / "deep" / "out")
+    assert [path.name for path in tmp_path.rglob("*")] == [archive.name] and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "offset, value, message",
+    [
+        (8, 1, "encrypted"),
+        (10, 9, "Deflate64.*7z x"),
+        (10, 99, "method 99"),
+        (6, 255, "damaged archive"),  # needs version 25.5
+        (24, 0x7F, "damaged archive|bomb"),  # size
+    ],
+)
+def test_members_that_cannot_be_read_say_why(tmp_path, offset, value, message):
+    archive = make_zip(tmp_path / "a.zip", [("x.jpg", b"fine")])
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"PK\1\2") + offset] = value
+    archive.write_bytes(content)
+    with pytest.raises(HodorError, match=rf"a\.zip: .*({message})") as caught:
+        extract_all([archive], tmp_path / "out")
+    assert str(caught.value).isprintable()
+
+
+def numbered(size):
+    """A size in base 256, as GNU tar writes large and (here) negative ones."""
+    return size.to_bytes(12, "big", signed=True) if size < 0 else b"\x80" + size.to_bytes(11, "big")
+
+
+def header(type, size, name=b"d/x"):
+    fields = struct.pack("100s8s8s8s12s12s8s1s", name, b"0644", b"0", b"0", b"", b"0", b" " * 8, type)
+    block = bytearray(fields.ljust(257, b"\0") + b"ustar\00000").ljust(512, b"\0")
+    block[124:136] = numbered(size)
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def pax(text):
+    record = b"%d %s\n" % (len(text) + 4, text)
+    return header(b"x", len(record)) + record.ljust(512, b"\0")
+
+
+HOSTILE = {
+    "negative size": header(b"0", -512) * 3,
+    "negative size of a long name": header(b"L", -512) * 3,
+    "negative size by pax": pax(b"size=-1024") + header(b"0", 0) * 3,
+    "huge pax record": header(b"x", 1 << 33) + bytes(2048),
+    "huge long name": header(b"L", 1 << 33) + bytes(2048),
+    "long names without end": (header(b"L", 5) + b"name\0".ljust(512, b"\0")) * 3000,
+    "global headers without end": (header(b"g", 8) + b"8 a=bcd\n".ljust(512, b"\0")) * 3000,
+    "number of 5000 digits": header(b"x", 5020) + (b"9" * 5000 + b" size=1\n").ljust(5120, b"\0"),
+    "broken header between members": header(b"0", 0) + b"\1" * 512 + header(b"0", 0, b"d/lost"),
+    "sparse": header(b"S", 0),
+}
+
+
+@pytest.mark.parametrize("ending", ["tar", "tgz"])
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_tars_are_one_error(tmp_path, ending, case):
+    path = tmp_path / f"a.{ending}"
+    content = HOSTILE[case] + bytes(1024)
+    path.write_bytes(gzip.compress(content) if ending == "tgz" else content)
+    with pytest.raises(HodorError, match=rf"a\.{ending}: (damaged archive|member)") as caught:
+        extract_all([path], tmp_path / "out")
+    assert str(caught.value).isprintable() and not (tmp_path / "out").exists()
+    assert case == "sparse" or find_damage(path, path.name)
+
+
+@pytest.mark.parametrize("ending", ["zip", "tgz"])
+def test_bombs_are_refused(tmp_path, ending):
+    bomb = tmp_path / f"bomb.{ending}"
+    zeros = [("x", bytes(3_000_000))]
+    make_zip(bomb, zeros, compression=zipfile.ZIP_DEFLATED) if ending == "zip" else make_tar(bomb, zeros)
+    for limits, message in (
+        (ExtractLimits(small=1_000_000), r"unpacks from .* to 3\.0 MB; is it a bomb"),
+        (ExtractLimits(total=2_000_000), r"the archives unpack to more than 2\.0 MB"),
+    ):
+        with pytest.raises(HodorError, match=rf"bomb\.{ending}: {message}"):
+            extract_all([bomb], tmp_path / "out", limits)
+    many = packed(tmp_path / f"many.{ending}", [(str(i), b"") for i in range(20)])
+    with pytest.raises(HodorError, match=rf"many\.{ending}: more than 10 members"):
+        extract_all([many], tmp_path / "out", ExtractLimits(members=10))
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.part").exists()
+
+
+def test_bomb_that_lies_about_its_size_writes_no_more_than_it_states(tmp_path):
+    bomb = make_zip(tmp_path / "liar.zip", [("x", bytes(3_000_000))], compression=zipfile.ZIP_DEFLATED)
+    content = bytearray(bomb.read_bytes())
+    for mark, offset in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):
+        start = content.index(mark) + offset
+        content[start : start + 4] = (100).to_bytes(4, "little")
+    bomb.write_bytes(content)
+    with pytest.raises(HodorError, match=r"liar\.zip: damaged archive"):
+        extract_all([bomb], tmp_path / "out")
+    assert (tmp_path / "out.part" / "x").stat().st_size <= 100 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_damage_inside_names_archive_and_member(tmp_path, method):
+    archive = make_zip(tmp_path / "bad.zip", compression=method)
+    content = bytearray(archive.read_bytes())
+    start = content.index(b"PK\3\4", 4) + 30 + len("d/y.jpg")
+    content[start : start + 4] = b"\xff" * 4
+    archive.write_bytes(content)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old.txt").write_bytes(b"old")
+    with pytest.raises(HodorError, match=r"bad\.zip: damaged archive \(.*d/y\.jpg"):
+        extract_all([archive], tmp_path / "out")
+    assert everything_below(tmp_path / "out") == {"old.txt": b"old"}, "the folder must be as before"
+
+
+def test_contradicting_members_are_named(tmp_path):
+    first = make_zip(tmp_path / "a.zip", [("d/x.jpg", b"one")])
+    second = make_zip(tmp_path / "b.zip", [("d/x.jpg", b"two")])
+    with pytest.raises(HodorError, match=r"b\.zip: d/x\.jpg differs"):
+        extract_all([first, second], tmp_path / "out")
+    with pytest.raises(HodorError, match=r"c\.tar: holds d/x\.jpg twice"):
+        extract_all([make_tar(tmp_path / "c.tar", [TWO[0], TWO[0]])], tmp_path / "out")
+    with pytest.raises(HodorError, match=r"e\.zip: d/x\.jpg is in a folder that is a file"):
+        extract_all([make_zip(tmp_path / "e.zip", [("d", b"file"), ("d/x.jpg", b"one")])], tmp_path / "out")
+    with pytest.raises(HodorError, match=r"gone\.zip: no such archive"):
+        extract_all([tmp_path / "gone.zip"], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "name, found", [("D-2017/D/x.jpg", "D-2017/D/ where D/"), ("a/b/D/x/y.jpg", "a/b/D/ where D/"), ("E/D", None)]
+)
+def test_a_folder_above_is_named(tmp_path, name, found):
+    archive = make_zip(tmp_path / "a.zip", [("D/D/x.jpg", b"fine"), (name, b"x")])
+    if found is None:
+        assert name in extract_all([archive], tmp_path / "out", folders=["D"])
+        return
+    with pytest.raises(HodorError, match=rf"a\.zip: holds {found} is expected"):
+        extract_all([archive], tmp_path / "out", folders=["D"])
+
+
+def test_full_disk_is_noticed_before_the_first_byte(tmp_path, monkeypatch):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1999))
+    with pytest.raises(HodorError, match=r"2\.0 kB are free, 2\.0 kB are needed"):
+        extract_all([make_zip(tmp_path / "a.zip")], tmp_path / "out")
+    assert not (tmp_path / "out.part").exists()
+
+
+# Extractions that end early, and those that need not be repeated
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tgz"])
+def test_extraction_killed_with_sigkill_is_redone(tmp_path, ending):
+    members = [(f"d/{i}.jpg", bytes([i]) * 300_000) for i in range(5)]
+    path = packed(tmp_path / f"a.{ending}", members)
+    # The process stops in the middle of the fourth member, and is killed there.
+    script = (
+        "import sys, time; from pathlib import Path; from hodor.data import archives, extract\n"
+        "from hodor.data.progress import Progress\n"
+        "add = Progress.add\n"
+        "def slow(self, amount):\n"
+        "    add(self, amount)\n"
+        "    if self.count > 1_000_000: print('here', flush=True); time.sleep(60)\n"
+        "Progress.add, archives._BLOCK = slow, 100_000\n"
+        "extract.extract_all([Path(sys.argv[1])], Path(sys.argv[2]))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, path, tmp_path / "out"], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"here\n"
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(10) == -signal.SIGKILL
+    assert not (tmp_path / "out").exists() and (tmp_path / "out.part" / "d" / "3.jpg").exists()
+    (tmp_path / "out.part" / "d" / "rest.jpg").write_bytes(b"of the killed one")
+    extract_all([path], tmp_path / "out")
+    assert everything_below(tmp_path / "out") == dict(members) and not (tmp_path / "out.part").exists()
+
+
+@pytest.mark.parametrize("change", ["nothing", "archive", "content", "missing", "touched", "record", "damage"])
+def test_extraction_is_repeated_only_when_anything_differs(tmp_path, monkeypatch, change):
+    calls, out, archives = [], tmp_path / "out", {make_zip(tmp_path / "a.zip"): "1" * 64}
+    monkeypatch.setattr(module, "extract_all", lambda *a, **k: calls.append(a) or extract_all(*a, **k))
+    digests = extract_once(archives, out)
+    file, (path,) = out / "d" / "x.jpg", archives
+    if change == "content":
+        file.write_bytes(b"C" * 999)
+    elif change == "missing":
+        file.unlink()
+    elif change == "touched":
+        os.utime(file, ns=(0, time.time_ns() - 5_000_000_000))
+    elif change == "record":
+        (tmp_path / "out.json").write_text("{}")
+    elif change in ("archive", "damage"):
+        archives = {path: "2" * 64}
+    if change == "damage":
+        path.write_bytes(path.read_bytes()[:-30])
+        for _ in range(2):  # one that failed does not count as finished
+            with pytest.raises(HodorError, match="damaged"):
+                extract_once(archives, out)
+        return
+    assert extract_once(archives, out) == digests and len(calls) == (1 if change == "nothing" else 2)
+    assert everything_below(out) == dict(TWO)
