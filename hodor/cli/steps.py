@@ -39,7 +39,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     train.add_argument("--data", type=Path, help="folder of the prepared data sets (default: data/<scale>)")
     train.add_argument("--init", type=Path, help="weights to start from (default: those of the row that `init` names)")
     train.add_argument("--out", type=Path, help="run folder (default: runs/<scale>/<row>/seed<k>)")
-    _add_execution(train)
+    add_execution(train)
     segment = _add(verbs, _segment, "segment", "Segment the sequences of a benchmark with a trained row.", row=True)
     segment.add_argument("benchmark", nargs="?", metavar="BENCHMARK", help="a benchmark of the scale")
     segment.add_argument("--weights", type=Path, help="model.safetensors (default: that of the run)")
@@ -92,7 +92,7 @@ def _add_masks(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="with --pred: folder for the scores")
 
 
-def _add_execution(parser: ArgumentParser) -> None:
+def add_execution(parser: ArgumentParser) -> None:
     """Fields of `hodor.config.execution.Execution`: how a training is executed, which changes no result."""
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="data-parallel workers, on a GPU each")
     parser.add_argument(

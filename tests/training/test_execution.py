@@ -5,7 +5,7 @@ import argparse
 import pytest
 import torch
 
-from hodor.cli.commands import add_execution_arguments
+from hodor.cli.steps import add_execution
 from hodor.config.execution import Execution, place
 from hodor.errors import HodorError
 from hodor.training.distributed import World
@@ -13,7 +13,7 @@ from hodor.training.distributed import World
 
 def parse(text: str) -> Execution:
     parser = argparse.ArgumentParser()
-    add_execution_arguments(parser)
+    add_execution(parser)
     return Execution.of_arguments(parser.parse_args(text.split()))
 
 
