@@ -20,7 +20,7 @@ EDITIONS = ("generated", "subset", "official")
 class StillImages(NamedTuple):
     """A further data set of still images with masks.
 
-    module: whose `load(root, split)` returns its `hodor.data.image_sets.StillImage`s. archives: in every edition.
+    module: whose `load(root, split)` returns its `hodor.data.readers.StillImage`s. archives: in every edition.
     splits: all of them are checked by `prepare`. instances: whether an image holds several distinguished objects.
     """
 

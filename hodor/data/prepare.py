@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hodor.config.datasets import ARCHIVES, FOLDERS, RECORD, STILL_IMAGES
-from hodor.data import coco, davis, davis2016, saliency, voc, youtube_vos
+from hodor.data import coco, davis, still_images, youtube_vos
 from hodor.data.extract import extract_once, forget, put_in_place
-from hodor.data.image_sets import StillImage, load_images
 from hodor.data.progress import Progress
+from hodor.data.readers import StillImage, is_video, load_images
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_file, write_json_atomic
@@ -60,12 +60,11 @@ SPLITS = {
     "coco": coco.SPLITS,
     "coco-persons-small": ("val2017",),
     "davis": davis.SPLITS,
-    "davis2016": davis2016.SPLITS,
+    "davis2016": davis.SPLITS_2016,
     "youtube-vos": youtube_vos.SPLITS,
     "youtube-vos-2018": ("valid",),
     "voc2012": ("trainval",),  # train and val are parts of it
-    "sbd": voc.SBD_SPLITS,
-    **{name: tuple(splits) for name, splits in saliency.LAYOUTS.items()},
+    **{name: tuple(splits) for name, splits in still_images.LAYOUTS.items() if name != "voc2012"},
     **{name: entry.splits for name, entry in STILL_IMAGES.items()},
 }
 
@@ -78,8 +77,8 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
         archives: folder with the archives and the `archives.json` of `fetch`.
         out: folder of the data set, replaced; it is `.<name>.extracted` beside it until all of it is checked.
         manifest: JSON file, written last: `dataset`, `edition`, `splits` (counts), `files`, `sha256` (over the sorted
-            lines "<sha256>  <relative path>" of all files), `archives` (name -> sha256). The same archives give the
-            same bytes.
+            lines "<sha256>  <relative path>" of all files), `archives` (name -> sha256) and, where there are some, `known_defects` of the
+            published archive (file -> fault and how it is handled). The same archives give the same bytes.
 
     Raises:
         HodorError: an archive or a file of the data set is missing, damaged or disagrees with another, or counts of
@@ -102,7 +101,7 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
         raise
     put_in_place(extracted, out)
     forget(extracted)
-    write_manifest(manifest, dataset, edition, splits, digests, known)
+    write_manifest(manifest, dataset, edition, splits, digests, known, still_images.known_defects(out, dataset))
 
 
 def write_manifest(
@@ -112,8 +111,12 @@ def write_manifest(
     splits: dict[str, dict[str, int]],
     digests: dict[str, str],
     archives: dict[str, str],
+    defects: dict[str, str] | None = None,
 ) -> None:
-    """Writes a manifest as `prepare` describes it; `digests` maps each file of the data set to its sha256."""
+    """Write a manifest as `prepare` describes it.
+
+    `digests` maps each file of the data set to its sha256, `defects` files with known defects to how they are handled.
+    """
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     content = {
         "dataset": dataset,
@@ -122,7 +125,7 @@ def write_manifest(
         "files": len(digests),
         "sha256": hashlib.sha256(lines.encode()).hexdigest(),
         "archives": archives,
-    }
+    } | ({"known_defects": defects} if defects else {})
     write_json_atomic(manifest, content)
 
 
@@ -172,12 +175,18 @@ def open_split(dataset: str, root: Path, split: str) -> Split:
             "crowds": sum(item.crowd for item in objects),
         }
         return _split_of_images(counts, found.images, files=1)
-    if not dataset.startswith(("davis", "youtube-vos")):
+    if not is_video(dataset):
         images = load_images(root, dataset, split)
-        counts = {"images": len(images), "objects": sum(len(image.objects) for image in images)}
+        left_out = [
+            file
+            for file, handling in still_images.known_defects(root, dataset).items()
+            if file.startswith(f"{split}/") and handling.endswith("left out")
+        ]
+        counts = {"images": len(images) + len(left_out), "objects": sum(len(image.objects) for image in images)}
+        counts |= {"left_out": len(left_out)} if left_out else {}
         return _split_of_images(counts, images, files=2)
     if dataset.startswith("davis"):
-        load = davis.load_davis if dataset == "davis" else davis2016.load_davis2016
+        load = davis.load_davis if dataset == "davis" else davis.load_davis2016
         videos, check = load(root, split), _check_davis
     else:
         videos, check = youtube_vos.load_youtube_vos(root, split), partial(_check_youtube_vos, split)
