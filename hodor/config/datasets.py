@@ -77,7 +77,7 @@ UNREAD = {
     "big": ("BIG.zip",),
 }
 """Sources that no step reads: what `stcn-static` was made from, and other versions of YouTube-VOS. They are in the table
-for their terms and citations, and `hodor fetch` brings them."""
+for their terms and citations, and `hodor fetch` downloads them."""
 
 SOURCES = ARCHIVES | RELEASED | UNREAD
 """Every data set of the table and its archives."""

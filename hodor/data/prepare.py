@@ -8,13 +8,13 @@ depend on the manifest, never on time stamps of a hundred thousand files.
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 from hodor.config.datasets import ARCHIVES, FOLDERS, RECORD, STILL_IMAGES
 from hodor.data import coco, davis, still_images, youtube_vos
@@ -30,13 +30,11 @@ _FEW = 400
 _CHUNK = 32
 
 
-@dataclass(frozen=True)
-class Split:
-    """An opened split: counts, and tasks (picklable) that decode `files` image files each and return more counts."""
+class Split(NamedTuple):
+    """An opened split: counts, and tasks (picklable) that decode that many image files and return more counts."""
 
     counts: dict[str, int]
-    tasks: list[Callable[[], dict[str, int]]]
-    files: list[int]
+    tasks: list[tuple[Callable[[], dict[str, int]], int]]
 
 
 OFFICIAL_COUNTS = {
@@ -144,14 +142,25 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
         _no_orphans(root)
     if edition == "official":
         _check_counts(dataset, opened, root)
-    results = iter(_decode(list(opened.values()), jobs, f"{dataset}: decoded"))
-    splits = {}
-    for name, split in opened.items():
-        counts = Counter(split.counts)
-        for _ in split.tasks:
-            counts.update(next(results))
-        splits[name] = dict(sorted(counts.items()))
-    return splits
+    counts = {name: Counter(split.counts) for name, split in opened.items()}
+    tasks = [(name, *task) for name, split in opened.items() for task in split.tasks]
+    total = sum(files for _, _, files in tasks)
+    progress = Progress(f"{dataset}: decoded", total, unit="files")
+    with contextlib.ExitStack() as stack:
+        run = map
+        if jobs > 1 and total >= _FEW:
+            # Not fork: a caller may have threads, whose locks a forked child would wait for.
+            pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            run = pool.map
+        try:
+            for (name, _, files), found in zip(tasks, run(_call, [task for _, task, _ in tasks]), strict=True):
+                counts[name].update(found)
+                progress.add(files)
+        except BrokenProcessPool as error:
+            raise HodorError("a decoding process was killed (out of memory?); give it fewer `jobs`") from error
+    progress.close()
+    return {name: dict(sorted(found.items())) for name, found in counts.items()}
 
 
 def open_split(dataset: str, root: Path, split: str) -> Split:
@@ -187,14 +196,13 @@ def open_split(dataset: str, root: Path, split: str) -> Split:
         "masks": sum(len(video.labelled) for video in videos),
         "objects": sum(len(video.first_seen) for video in videos),
     }
-    files = [len(video.frames) + len(video.labelled) for video in videos]
-    return Split(counts, [partial(check, video) for video in videos], files)
+    return Split(counts, [(partial(check, video), len(video.frames) + len(video.labelled)) for video in videos])
 
 
 def _split_of_images(counts: dict[str, int], images: list, files: int) -> Split:
-    """`files`: image files that stand for each image."""
+    """`files`: number of files of each image."""
     chunks = [images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK)]
-    return Split(counts, [partial(_check_images, chunk) for chunk in chunks], [files * len(chunk) for chunk in chunks])
+    return Split(counts, [(partial(_check_images, chunk), files * len(chunk)) for chunk in chunks])
 
 
 def _check_images(images: list[StillImage]) -> dict[str, int]:
@@ -218,29 +226,6 @@ def _check_youtube_vos(split: str, video: Video) -> dict[str, int]:
         video.frame(frame)
     ids = {frame: youtube_vos.check_labels(video, frame) for frame in video.labelled}
     return {"objects_not_on_first_frame": youtube_vos.check_objects(video, ids, split)}
-
-
-def _decode(splits: list[Split], jobs: int, label: str) -> list[dict[str, int]]:
-    """Results of all tasks in their order; of several errors the first task's is raised."""
-    tasks = [task for split in splits for task in split.tasks]
-    files = [number for split in splits for number in split.files]
-    progress, results = Progress(label, sum(files), unit="files"), []
-    with contextlib.ExitStack() as stack:
-        if jobs < 2 or sum(files) < _FEW:
-            found: Iterable[dict[str, int]] = map(_call, tasks)
-        else:
-            # Not fork: a caller may have threads, whose locks a forked child would wait for.
-            pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"))
-            stack.callback(pool.shutdown, cancel_futures=True)
-            found = pool.map(_call, tasks)
-        try:
-            for result, number in zip(found, files, strict=True):
-                results.append(result)
-                progress.add(number)
-        except BrokenProcessPool as error:
-            raise HodorError("a decoding process was killed (out of memory?); give it fewer `jobs`") from error
-    progress.close()
-    return results
 
 
 def _call(task: Callable[[], dict[str, int]]) -> dict[str, int]:

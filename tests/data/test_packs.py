@@ -20,7 +20,7 @@ from hodor.data.readers import load_images, load_videos
 from hodor.data.scratch import FOLDER, staged
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
-from hodor.training.run import CLIPS
+from hodor.training.trainer import CLIPS
 
 IMAGES = [{"dataset": "coco", "split": "train2017"}]
 VIDEOS = [

@@ -65,7 +65,7 @@ def test_an_attention_variant_and_a_method_are_one_file_one_entry_and_one_row_ea
     add(checkout, recipes, "hodor/models/prototypes.py", rows[1])
     enter(checkout, recipes, "METHODS")
     table, both = "results/extended_table.csv", f"rows=main,{','.join(rows)}"
-    steps = {"train": 2, "segment": 2, "score": 2, "manifest": 2, "tabulate": 1, "publish": 1}
+    steps = {"train": 2, "segment": 2, "score": 2, "manifest": 2, "tabulate_extended": 1, "publish_extended": 1}
     assert checkout.due("--config", both, "--", table) == steps
     checkout.snakemake("--config", both, "--", table)
     with open(checkout.path / table, newline="") as file:

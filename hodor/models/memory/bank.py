@@ -1,4 +1,4 @@
-"""The memory bank of a video: keys and values of the memorised frames, one row per cell, oldest frame first."""
+"""The memory bank of a video: float32 keys and values of the memorised frames, one row per cell, oldest frame first."""
 
 from dataclasses import dataclass
 
@@ -73,7 +73,7 @@ class Bank:
         self._slots = [slot for slot, stays in zip(self._slots, remaining, strict=True) if stays]
         self._slots.append(Slot(frame, kept, temporary))
         for store, new in ((self._keys, key), (self._values, value)):
-            for i, x in enumerate(new.flatten(2).transpose(1, 2)):
+            for i, x in enumerate(new.float().flatten(2).transpose(1, 2)):
                 rows = list(store[i].split(len(x))) if i < len(store) else []
                 flags = remaining[len(remaining) - len(rows) :]
                 cells = torch.cat([*(part for part, stays in zip(rows, flags, strict=True) if stays), x])

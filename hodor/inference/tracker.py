@@ -4,7 +4,7 @@
     for frame in frames:
         labels = tracker.step(frame)
 
-The command `hodor track` (hodor/inference/track_video.py) does it with files.
+`hodor track` (hodor/inference/track_video.py) does the same with files.
 """
 
 from collections.abc import Mapping
@@ -22,29 +22,29 @@ from hodor.inference.weights import open_weights
 from hodor.models.base import Masks, check_masks
 
 MEMORY_FRAMES = 64
-"""Frames that a memory method remembers where its settings name no limit, so that a video may be of any length. With
-one in five remembered, nothing is forgotten in the first 320 frames: no benchmark video of DAVIS is that long."""
+"""Memory frames of a memory method whose settings name no limit, so that a video may be of any length. With one frame in
+five remembered, nothing is forgotten in the first 320 frames: no benchmark video of DAVIS is that long."""
 
 
 class Tracker:
-    """One video at a time: `start` with the frame on which the first objects are given, then `step` frame by frame.
+    """Follow objects through one video at a time: `start` with the first frame, then `step` frame by frame.
 
-    Only what the method keeps is held, never the frames: memory does not grow with the video.
+    Frames are not kept: memory does not grow with the video.
 
     Args:
         weights: a run folder, a .safetensors of this project, or an original checkpoint of HODOR, STM or STCN.
-        device: `cpu` or `cuda`; None takes the GPU where torch sees one.
-        threads: torch's threads on the CPU; None leaves them as they are.
-        precision: `float32`, `tf32` or `bfloat16`; None takes the run's own.
+        device: `cpu` or `cuda`; None: the GPU if there is one.
+        threads: torch's threads on the CPU; None leaves them unchanged.
+        precision: `float32`, `tf32` or `bfloat16`; None: that of the run.
         settings: inference settings instead of the weights' own, such as `short_side=480` (`InferenceOptions`).
 
     Attributes:
-        ids: the objects that are followed, in the order in which they were given.
-        lost: objects that were given and are too small to be followed; they show on the frame of their mask alone.
+        ids: objects that are followed, in the order in which they were given.
+        lost: objects that were given and are too small to be followed; they appear on the frame of their mask only.
         labels: of the last frame, uint8 (H, W): object ids, 0 background.
 
     Raises:
-        HodorError: weights that cannot be used, unknown settings, a GPU that is not there.
+        HodorError: weights that cannot be used, unknown settings, a missing GPU.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Tracker:
         **settings: Any,
     ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
-            raise HodorError("--device cuda: torch sees no GPU; mend the driver, or --device cpu")
+            raise HodorError("--device cuda: torch sees no GPU; fix the driver, or use --device cpu")
         loaded = open_weights(weights, settings)
         self.loaded, self.method = loaded, loaded.method
         self.precision = precision or loaded.precision
@@ -81,11 +81,11 @@ class Tracker:
         return sorted(self._given - set(self.ids))
 
     def start(self, frame: np.ndarray, masks: Masks | np.ndarray) -> "Tracker":
-        """Begins a video, whatever was followed before; returns itself.
+        """Begin a video, whatever was followed before; returns itself.
 
         Args:
             frame: uint8 RGB (H, W, 3).
-            masks: object id (1..254) -> bool (H, W), or labels, uint8 (H, W), as a palette PNG holds them.
+            masks: object id (1..254) -> bool (H, W), or labels, uint8 (H, W), as in a palette PNG.
 
         Raises:
             HodorError: no object, a mask of another size than the frame, or no object large enough to be followed.
@@ -93,7 +93,7 @@ class Tracker:
         _check_frame(frame)
         given = _as_masks(masks)
         if not given or not any(mask.any() for mask in given.values()):
-            raise HodorError("the first mask holds no object: give each a number from 1 to 254 (0 is background)")
+            raise HodorError("the first mask holds no object; give each a number from 1 to 254 (0 is background)")
         check_masks(frame, given)
         with mixed(self.device, self.precision):
             self._state = self.method.start(frame, given)
@@ -102,14 +102,20 @@ class Tracker:
         return self
 
     def step(
-        self, frame: np.ndarray, new_masks: Masks | np.ndarray | None = None, *, probabilities: bool = False
+        self,
+        frame: np.ndarray,
+        new_masks: Masks | np.ndarray | None = None,
+        *,
+        ignore_followed: bool = False,
+        probabilities: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, Tensor]:
-        """Segments the next frame.
+        """Segment the next frame.
 
         Args:
             frame: as in `start`, of the same size.
-            new_masks: objects that are first given on this frame, as in `start`; ids that are followed already are
-                passed over.
+            new_masks: objects that first appear in this frame, as in `start`.
+            ignore_followed: whether `new_masks` may contain objects that are followed already, and leaves them out
+                (masks of DAVIS show all objects in every frame).
             probabilities: whether to return them too.
 
         Returns:
@@ -117,14 +123,21 @@ class Tracker:
             then the objects in the order of `ids`.
 
         Raises:
-            HodorError: before `start`, or a frame or mask of another size.
+            HodorError: before `start`, a frame or mask of another size, or a second mask of an object.
         """
         if self._state is None:
-            raise HodorError("Tracker.step before Tracker.start: give the first frame and its masks to `start`")
+            raise HodorError("Tracker.step before Tracker.start; pass the first frame and its masks to `start`")
         _check_frame(frame)
         if frame.shape[:2] != self.labels.shape:
-            raise HodorError(f"a frame of size {frame.shape[:2]} where the first has {self.labels.shape}")
-        new = {id: mask for id, mask in _as_masks(new_masks).items() if id not in self._given}
+            raise HodorError(f"a frame of size {frame.shape[:2]}, but the first has {self.labels.shape}")
+        new = _as_masks(new_masks)
+        if again := sorted(set(new) & set(self.ids)):
+            if not ignore_followed:
+                raise HodorError(
+                    f"a second mask of object {again[0]}, which is followed already; leave it out, or pass "
+                    "ignore_followed=True"
+                )
+            new = {id: mask for id, mask in new.items() if id not in again}
         check_masks(frame, new)
         with mixed(self.device, self.precision):
             found = self.method.step(self._state, frame, new or None)
@@ -135,7 +148,7 @@ class Tracker:
 
 
 def _as_masks(masks: Masks | np.ndarray | None) -> dict[int, np.ndarray]:
-    """Object id -> bool (H, W), of a mapping or of labels (void, 255, is no object)."""
+    """Return object id -> bool (H, W), from a mapping or from labels (void, 255, is no object)."""
     if masks is None:
         return {}
     if isinstance(masks, Mapping):
@@ -147,7 +160,7 @@ def _as_masks(masks: Masks | np.ndarray | None) -> dict[int, np.ndarray]:
 
 
 def _paint(labels: np.ndarray, masks: Mapping[int, np.ndarray]) -> np.ndarray:
-    """Labels with masks taken as given; where they overlap, the later one counts."""
+    """Write masks into labels unchanged; where they overlap, the later one counts."""
     for id, mask in masks.items():
         labels[mask] = id
     return labels

@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from hodor.cli.convert import convert
 from hodor.config.inference import InferenceOptions
@@ -13,7 +15,7 @@ from hodor.data.images import write_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.inference.segment import segment_video
-from hodor.inference.track import MEMORY_FRAMES, Tracker
+from hodor.inference.tracker import MEMORY_FRAMES, Tracker
 from hodor.inference.weights import open_weights
 from hodor.models.base import build_method, save_model
 from tests.narrow import NARROW
@@ -97,8 +99,10 @@ def test_masks_may_be_labels(weights):
     labels[60:] = 255  # void is no object
     tracker = Tracker(weights(), device="cpu", short_side=64).start(image, labels)
     assert tracker.ids == [3] and set(np.unique(tracker.labels)) == {0, 3}
-    # An id that is followed already is passed over, as in DAVIS's masks of every frame.
-    assert tracker.step(image, box(40, 40).astype(np.uint8) * 3) is tracker.labels and tracker.ids == [3]
+    again = box(40, 40).astype(np.uint8) * 3
+    with pytest.raises(HodorError, match="a second mask of object 3"):
+        tracker.step(image, again)
+    assert tracker.step(image, again, ignore_followed=True) is tracker.labels and tracker.ids == [3]
 
 
 def test_an_object_too_small_is_named(weights):
@@ -118,7 +122,7 @@ def test_a_new_start_forgets_the_last_video(weights):
     assert np.array_equal(again.step(video[1]), once[0]) and again.ids == [1]
 
 
-def test_bad_calls_say_what_is_wrong(weights):
+def test_bad_calls_are_refused(weights):
     tracker, image = Tracker(weights(), device="cpu", short_side=64), frames(1)[0]
     with pytest.raises(HodorError, match=r"before Tracker\.start"):
         tracker.step(image)
@@ -129,7 +133,7 @@ def test_bad_calls_say_what_is_wrong(weights):
     with pytest.raises(HodorError, match="must be uint8 RGB"):
         tracker.start(image.astype(float), {1: box(8, 8)})
     tracker.start(image, {1: box(8, 8)})
-    with pytest.raises(HodorError, match=r"size \(64, 95\) where the first has \(64, 96\)"):
+    with pytest.raises(HodorError, match=r"size \(64, 95\), but the first has \(64, 96\)"):
         tracker.step(image[:, :-1])
     if not torch.cuda.is_available():
         with pytest.raises(HodorError, match="torch sees no GPU"):
@@ -137,7 +141,7 @@ def test_bad_calls_say_what_is_wrong(weights):
 
 
 def test_a_memory_method_remembers_a_bounded_number_of_frames(weights):
-    """STM remembers a frame in five for ever; a tracker does not, unless it is told to."""
+    """STM remembers a frame in five for ever; a tracker does not, unless its settings say so."""
     tracker = Tracker(weights("stm"), device="cpu", short_side=64)
     assert tracker.method.inference.memory_frames == MEMORY_FRAMES
     small = Tracker(weights_path := tracker.loaded.file, device="cpu", short_side=64, memory_every=1, memory_frames=3)
@@ -207,7 +211,7 @@ def test_weights_without_a_run_take_the_published_settings(weights, tmp_path):
 
 
 def test_an_authors_checkpoint_is_converted_on_the_fly(tmp_path):
-    """STCN at its published size: the same weights by both ways."""
+    """STCN at its published size."""
     torch.manual_seed(1)
     method = build_method("stcn", {})
     save_model(tmp_path / "ours.safetensors", method, name="stcn", options=method.options.model_dump(mode="json"))
@@ -219,22 +223,74 @@ def test_an_authors_checkpoint_is_converted_on_the_fly(tmp_path):
     assert loaded.method.inference == open_weights(tmp_path / "ours.safetensors").method.inference
 
 
-def test_weights_that_are_none(weights, tmp_path):
+def test_files_that_are_no_weights(weights, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("x")
     torch.save({"conv.weight": torch.ones(1)}, tmp_path / "x.pth")
-    for given, told in (
-        (tmp_path / "empty", "no run folder, it holds no model.safetensors"),
+    for given, message in (
+        (tmp_path / "empty", "not a run folder, it has no model.safetensors"),
         (tmp_path / "none.pth", "no such weights"),
         (tmp_path / "notes.txt", "unknown kind of weights"),
         (tmp_path / "x.pth", "of no known format"),
     ):
-        with pytest.raises(HodorError, match=told):
+        with pytest.raises(HodorError, match=message):
             open_weights(given)
     with pytest.raises(HodorError, match="short_sid: unknown key"):
         open_weights(weights(), {"short_sid": 3})
     with pytest.raises(HodorError, match="temporal_window: .*greater than or equal to 1"):
         Tracker(weights("copy"), temporal_window=0)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"options": {"dims": 32}}, "dims: Extra inputs are not permitted"),
+        ({"options": {"dim": "wide"}}, "dim: Input should be a valid integer"),
+        ({"options": {"dim": -8}}, "x.safetensors: "),
+        ({"options": [1]}, "x.safetensors: "),
+        ({"method": "another"}, "'another' is none of"),
+        ({"method": None}, "x.safetensors: "),
+        ("no json", "x.safetensors: "),
+        ("{}", "x.safetensors: "),
+    ],
+)
+def test_a_model_file_with_malformed_options_is_one_line(metadata, message, weights, tmp_path):
+    state = load_file(weights() / "model.safetensors")
+    if isinstance(metadata, dict):
+        metadata = json.dumps({"method": "hodor", "options": {}} | metadata)
+    save_file(state, tmp_path / "x.safetensors", metadata={"model": metadata})
+    with pytest.raises(HodorError, match=message) as error:
+        open_weights(tmp_path / "x.safetensors")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value, weights, tmp_path):
+    file = weights() / "model.safetensors"
+    with safe_open(file, "pt") as content:
+        metadata = content.metadata()
+    state = load_file(file)
+    key = next(name for name in state if name.endswith("q_proj.weight"))
+    state[key][0, 0] = value
+    save_file(state, file, metadata=metadata)
+    with pytest.raises(HodorError, match=f"{key} holds NaN or infinity"):
+        open_weights(file)
+
+
+@pytest.mark.parametrize("kind", ["meta", "sparse", "complex"])
+def test_tensors_that_hold_no_plain_numbers_are_one_line(kind, tmp_path):
+    torch.manual_seed(1)
+    method = build_method("stcn", {})
+    save_model(tmp_path / "ours.safetensors", method, name="stcn", options=method.options.model_dump(mode="json"))
+    convert(tmp_path / "ours.safetensors", tmp_path / "stcn_s0.pth")
+    entries = torch.load(tmp_path / "stcn_s0.pth")
+    change = {"meta": lambda t: t.to("meta"), "sparse": torch.Tensor.to_sparse, "complex": lambda t: t.to(torch.cfloat)}
+    key = next(name for name, value in entries.items() if value.ndim == 4)
+    entries[key] = change[kind](entries[key])
+    torch.save(entries, tmp_path / "stcn_s0.pth")
+    with pytest.raises(HodorError, match="stcn_s0.pth: ") as error:
+        open_weights(tmp_path / "stcn_s0.pth")
+    assert "\n" not in str(error.value)
 
 
 def test_the_defaults_where_there_is_no_scale_paper(weights, tmp_path, monkeypatch):

@@ -1,8 +1,8 @@
-"""Train one row with one seed; a killed run continues where its last checkpoint was.
+"""Train one row with one seed; an interrupted run resumes from its last checkpoint.
 
-On a CPU the weights at the end are bit for bit the same whether or not the run was broken off in between: batches and
-random numbers follow from the step, and a checkpoint holds weights, optimiser and step. Several processes, or parts of
-a batch, give the same training but for rounding (docs/distributed.md).
+On a CPU the final weights are bit for bit the same whether or not the run was interrupted: clips and random numbers
+follow from the step, and a checkpoint holds weights, optimiser and step. Data-parallel workers and micro-batches give
+the same training up to rounding (docs/distributed.md).
 """
 
 import math
@@ -13,6 +13,7 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,15 +37,11 @@ from hodor.provenance import (
     write_json_atomic,
     write_text_atomic,
 )
-from hodor.training.checkpoints import Checkpoints
-from hodor.training.determinism import demand_determinism
-from hodor.training.distributed import World
+from hodor.training.checkpoint import Checkpoints
+from hodor.training.distributed import StopRequest, World
+from hodor.training.gradients import Gradients
 from hodor.training.log import TrainingLog
-from hodor.training.micro_batches import Gradients
-from hodor.training.optimisers import build_optimiser, set_learning_rate
-from hodor.training.schedules import learning_rate
-from hodor.training.signals import StopRequest
-from hodor.training.transfer import on_device
+from hodor.training.optim import build_optimiser, learning_rate, set_learning_rate, use_deterministic_algorithms
 
 CLIPS = {
     "images": ImageClips,
@@ -54,36 +51,39 @@ CLIPS = {
     "static-stcn": StcnClips,
 }
 
+# Batches whose size is computed to find the largest one.
+_SAMPLED = 200
+
 
 def train(
     stamp: dict[str, Any], data: Path, out: Path, init: Path | None = None, execution: Execution | None = None
 ) -> None:
-    """Train a row and write its weights, log and provenance; one of the processes where `torchrun` started several.
+    """Train a row and write its weights, log and record; one of several workers under `torchrun`.
 
     Args:
         stamp: the step's settings (`read_stamp`): method, options, stage (None: untrained), seed, device, threads,
             precision.
-        data: folder of the prepared data sets of the scale, packs in its folder `packed`.
-        out: run folder; gets model.safetensors, train.jsonl and train.json. Until then the state of the run lies in
-            `out/checkpoints`.
+        data: folder of the scale's prepared data sets, with packs in its folder `packed`.
+        out: run folder; receives model.safetensors, train.jsonl and train.json. Until the end, the state of the run is
+            in `out/checkpoints`.
         init: weights to start from (the row's COCO checkpoint), or None.
-        execution: how it is executed; no part of what the run is.
+        execution: how the training is executed, which does not change what it computes.
 
     Raises:
-        HodorError: bad data or settings, a device that is not there, a loss that is not finite, a full disk.
+        HodorError: bad data or settings, a missing device, a loss that is not finite, a full disk, too little memory.
         Stopped: a signal asked to stop, and a checkpoint was written.
     """
     settings, row, world = stamp["settings"], stamp["row"], World.of_environment()
     execution = execution or Execution()
     seed = int(settings["seed"])
     device = world.device(prepare_device(settings["device"], settings["threads"], settings["precision"]))
-    demand_determinism(execution.deterministic)
+    use_deterministic_algorithms(execution.deterministic)
     names = [*settings["datasets"], *(f"packed/{name}" for name in settings.get("packs", ()))]
     inputs = {f"{name}.json": sha256_file(data / f"{name}.json") for name in names}
     if init is not None:
         inputs["init"] = sha256_file(init)
     elif settings["init"] is not None:
-        raise HodorError(f"{row} starts from the weights of {settings['init']['row']}: give them with --init")
+        raise HodorError(f"{row} starts from the weights of {settings['init']['row']}; pass them with --init")
     torch.manual_seed(seed)
     method = build_method(settings["method"], settings["options"])
     if init is not None:
@@ -92,7 +92,7 @@ def train(
         method.load_starting_weights(data / weight_set)
     method.to(device).train()
 
-    run = Run(
+    trainer = Trainer(
         method,
         StageOptions(**settings["stage"]) if settings["stage"] else None,
         data,
@@ -105,14 +105,14 @@ def train(
         execution=execution,
         world=world,
     )
-    # Also while the results are written: a run that is told to stop then is done.
-    with world.joined(device), run.stop.listening():
-        seconds = run.run()
+    # A signal that arrives while the results are written changes nothing: the run is done.
+    with world.joined(device), trainer.stop.listening():
+        seconds = trainer.run()
         if not world.leads:
             return
         out.mkdir(parents=True, exist_ok=True)
         save_model(out / "model.safetensors", method, name=settings["method"], options=settings["options"])
-        log = run.checkpoints.folder / "train.jsonl"
+        log = trainer.checkpoints.folder / "train.jsonl"
         write_text_atomic(out / "train.jsonl", log.read_text() if log.exists() else "")
         write_json_atomic(
             out / "train.json",
@@ -122,20 +122,24 @@ def train(
                 "inputs": inputs,
                 "model": sha256_file(out / "model.safetensors"),
                 "parameters": sum(parameter.numel() for parameter in method.parameters()),
-                "steps": run.options.steps if run.options else 0,
+                "steps": trainer.options.steps if trainer.options else 0,
                 "time_s": round(seconds, 2),
                 "peak_memory_mib": round(peak_memory_mib(), 1),
-                "execution": run.executed(),
+                "execution": execution.model_dump() | {"processes": world.size, "micro_batch": trainer.micro_batch},
                 "machine": machine(),
                 "versions": versions(),
                 "commit": commit(),
             },
         )
-        shutil.rmtree(run.checkpoints.folder, ignore_errors=True)
+        shutil.rmtree(trainer.checkpoints.folder, ignore_errors=True)
 
 
-class Run:
-    """The loop of one stage. `run()` returns the seconds it took, those before an interruption included."""
+class Trainer:
+    """The training loop of one stage; arguments as in `train`.
+
+    Attributes:
+        micro_batch: clips that a worker computes at a time, None for all; on a GPU lowered to what fits.
+    """
 
     def __init__(
         self,
@@ -153,45 +157,60 @@ class Run:
         world: World | None = None,
     ) -> None:
         self.method, self.options, self.data = method, options, data
-        self.title, self.seed, self.device = title, seed, device
+        self.title, self.seed, self.device, self.precision = title, seed, device, precision
         self.execution, self.world, self.stop = execution or Execution(), world or World(), StopRequest()
+        self.micro_batch = self.execution.micro_batch
         self.checkpoints = Checkpoints(out / "checkpoints", identity)
-        self.gradients = Gradients(
-            method,
-            self.world,
-            micro_batch=self.execution.micro_batch,
-            seed=seed,
-            device=device,
-            precision=precision,
-            title=title,
-        )
 
     def run(self) -> float:
+        """Train to the end of the stage; return the seconds that it took, those before an interruption included."""
         if self.options is None or self.options.steps == 0:
             return 0.0
-        options, method, world = self.options, self.method, self.world
+        options, world = self.options, self.world
         if options.batch % world.size:
-            error = f"{self.title}: {world.size} processes cannot share a batch of {options.batch} clips: take as many"
-            world.fail(HodorError(f"{error} as divide it (`processes`)"))
+            error = f"{self.title}: {world.size} processes cannot share a batch of {options.batch} clips"
+            world.fail(HodorError(f"{error}; set `processes` to a divisor of {options.batch}"))
+        try:
+            return self._run(options)
+        except (RuntimeError, MemoryError) as error:
+            if fault := _memory_fault(error):
+                raise HodorError(f"{self.title}: {fault}; the same command resumes from the last checkpoint") from error
+            raise
+
+    def _run(self, options: StageOptions) -> float:
+        method, world = self.method, self.world
         if self.execution.compile:
             for module in method.compilable():
                 module.compile()
         optimiser = build_optimiser(method, options, self.device)
         step, before = self._resume(optimiser)
+        gradients = Gradients(
+            method,
+            world,
+            micro_batch=self.micro_batch,
+            seed=self.seed,
+            device=self.device,
+            precision=self.precision,
+        )
+        if self.device.type == "cuda":
+            # The last two steps: losses may depend on whether a step is even, and on how far training has come.
+            gradients.fit(self._largest().to(self.device), (options.steps - 2, options.steps - 1))
+            self.micro_batch = gradients.micro_batch
         started = time.monotonic()
         log = None
         if world.leads:
-            place = self.checkpoints.folder / "train.jsonl"
-            log = TrainingLog(place, title=self.title, first=step, steps=options.steps)
+            path = self.checkpoints.folder / "train.jsonl"
+            log = TrainingLog(path, title=self.title, first=step, steps=options.steps)
         window: list[dict[str, Tensor]] = []
-        for clip in on_device(self._clips(step), self.device):
+        for clip in self._clips(step):
+            clip = clip.to(self.device)  # from pinned memory, which nothing waits for
             rate = learning_rate(options, step)
             set_learning_rate(optimiser, rate)
-            values, signal = self.gradients.compute(clip, step, self.stop)
+            window.append(gradients.compute(clip, step))
+            signal = world.largest(self.stop.number)
             if options.gradient_clip is not None:
                 torch.nn.utils.clip_grad_norm_(method.parameters(), options.gradient_clip)
             optimiser.step()
-            window.append(values)
             step += 1
             due = (signal or step % options.checkpoint_every == 0) and step < options.steps
             # Reading a loss waits for the GPU: several steps are read together, always before a checkpoint.
@@ -207,14 +226,9 @@ class Run:
                 self._end(signal, step)
         return before + time.monotonic() - started
 
-    def executed(self) -> dict[str, Any]:
-        """How the run was executed in the end, for its record."""
-        micro_batch = self.gradients.micro_batch  # smaller than asked for where the GPU's memory did not last
-        return self.execution.model_dump() | {"processes": self.world.size, "micro_batch": micro_batch}
-
-    def _clips(self, step: int) -> Iterator[Clip]:
+    def _planned(self) -> PlannedClips:
         source = CLIPS[self.options.kind](self.options, self.data)
-        clips = PlannedClips(
+        return PlannedClips(
             source.plan(self.seed),
             source.make,
             source.size,
@@ -223,13 +237,29 @@ class Run:
             rank=self.world.rank,
             world=self.world.size,
         )
-        return clips_from(clips, step, workers=self.options.workers, pinned=self.device.type == "cuda")
+
+    def _clips(self, step: int) -> Iterator[Clip]:
+        workers, pinned = self.options.workers, self.device.type == "cuda"
+        return clips_from(self._planned(), step, workers=workers, pinned=pinned)
+
+    def _largest(self) -> Clip:
+        """Return this worker's part of the largest batch: the most objects, then the largest frames of a sample."""
+        clips = self._planned()
+        items, objects = clips.plan.items, clips.plan.objects
+        steps = np.flatnonzero(objects == objects.max())
+
+        def pixels(step: int) -> int:
+            draws = [np.random.default_rng([self.seed, step, place]) for place in range(len(items[step]))]
+            sizes = [clips.size(int(i), int(objects[step]), draw) for i, draw in zip(items[step], draws, strict=True)]
+            return max(height for height, _ in sizes) * max(width for _, width in sizes)
+
+        return clips[int(max(steps[:: -(-len(steps) // _SAMPLED)], key=pixels))]
 
     def _means(self, window: list[dict[str, Tensor]], step: int) -> dict[str, float]:
-        """Mean of each logged value over the last steps.
+        """Return the mean of each logged value over the last steps.
 
         Raises:
-            HodorError: a loss that is not finite, with its step and the checkpoint to look at.
+            HodorError: a loss that is not finite, with its step and the last good checkpoint.
         """
         names = list(window[0])
         sums = self.world.sum(torch.stack([torch.stack([v[name].float() for name in names]) for v in window]))
@@ -251,7 +281,7 @@ class Run:
             self.checkpoints.save(step, {"weights": weights, "optimiser": state, "seconds": seconds})
 
     def _resume(self, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
-        """Continue from the newest checkpoint: its step and the seconds spent so far; (0, 0) without one."""
+        """Load the newest checkpoint; return its step and the seconds spent before it, (0, 0) without one."""
         state = self.world.share(self.checkpoints.load() if self.world.leads else None)
         if state is None:
             if self.world.leads:
@@ -264,14 +294,27 @@ class Run:
         return state["step"], state["seconds"]
 
     def _end(self, signal: int, step: int) -> None:
-        """Ends a run that was asked to stop, once its checkpoint lies there.
+        """End a run that was asked to stop, once its checkpoint is written.
 
         Raises:
-            Stopped: always, in the leading process; the others exit silently with the same status.
+            Stopped: always, in the first worker; the others exit silently with the same status.
         """
-        self.world.agree([0])  # none is gone, which would end all, before the leading one has written
+        self.world.largest(0)  # nobody leaves, which would end all, before the first worker has written
         name = Signals(signal).name
-        message = (
-            f"{self.title}: stopped by {name} after step {step}, its checkpoint is written: the same command goes on"
-        )
+        message = f"{self.title}: stopped by {name} after step {step}, checkpoint written; the same command resumes"
         self.world.fail(Stopped(message, 128 + signal))
+
+
+def _memory_fault(error: Exception) -> str | None:
+    """Return cause and remedy if an error of torch means that memory ran out."""
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of GPU memory; set a smaller `micro_batch` (--micro-batch)"
+    if "DataLoader worker" in text:
+        return (
+            "a process that loads data was killed, usually because the machine's memory ran out; run fewer jobs at once "
+            "or lower the stage's `workers`"
+        )
+    if isinstance(error, MemoryError) or "allocate memory" in text or "not enough memory" in text:
+        return "out of memory; run fewer jobs at once or set a smaller `micro_batch` (--micro-batch)"
+    return None
