@@ -5,7 +5,6 @@ written.
 """
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from hodor.data.images import DAVIS_PALETTE, read_rgb, read_size
 from hodor.errors import HodorError
@@ -24,12 +22,6 @@ FOLDER_RATE = Fraction(24)
 
 # Files that operating systems put into folders of images.
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
-
-# EXIF orientation -> whether to swap the axes, then to flip left-right, then to flip upside down.
-_EXIF = {
-    **{1: (False, False, False), 2: (False, True, False), 3: (False, True, True), 4: (False, False, True)},
-    **{5: (True, False, False), 6: (True, True, False), 7: (True, True, True), 8: (True, False, True)},
-}
 
 
 class FrameSource:
@@ -105,7 +97,7 @@ class ImageFolder(FrameSource):
         self._require_alike(lambda file: re.sub(r"\d+", "0", file.stem), always=False)
         self.path, self.rate, self.count = path, rate or FOLDER_RATE, len(files)
         self.names = tuple(file.stem for file in self.files)
-        self.size = self._size(self.files[0])
+        self.size = read_size(self.files[0])
 
     def _require_alike(self, form, *, always: bool) -> None:
         """Refuse files whose form is not the most common one; without `always` only where that is the form of several."""
@@ -119,27 +111,7 @@ class ImageFolder(FrameSource):
 
     def frames(self) -> Iterator[tuple[str, np.ndarray]]:
         for name, file in zip(self.names, self.files, strict=True):
-            turn = _EXIF[_orientation(file)]
-            yield name, _turned(read_rgb(file, self.size[::-1] if turn[0] else self.size), *turn)
-
-    @staticmethod
-    def _size(file: Path) -> tuple[int, int]:
-        swapped = _EXIF[_orientation(file)][0]
-        return read_size(file)[:: -1 if swapped else 1]
-
-
-def _orientation(file: Path) -> int:
-    """Return the EXIF orientation of an image, 1 (upright) where it has none; HodorError for one of too many pixels."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                found = image.getexif().get(0x0112, 1)
-    except Image.DecompressionBombError:
-        raise HodorError(f"{file}: too many pixels for a frame of a video; make the image smaller") from None
-    except Exception:  # the reader reports what is wrong with the image
-        return 1
-    return found if found in _EXIF else 1
+            yield name, read_rgb(file, self.size)
 
 
 class VideoFile(FrameSource):
