@@ -122,8 +122,7 @@ def test_run_lengths(pixels):
 
 def test_youtube_objects_appear_late_and_valid_shows_the_new_ones_alone(data):
     root = data / "youtube-vos"
-    known, given = load_truth(root), load_youtube_vos(root, "valid")
-    late = 0
+    known, given, late = load_truth(root), load_youtube_vos(root, "valid"), 0
     for video, masks in [(v, v) for v in load_youtube_vos(root, "train")] + list(zip(given, known, strict=True)):
         for i, first in video.first_seen.items():
             shown = [(masks.labels(frame) == i).sum() for frame in masks.frames]
