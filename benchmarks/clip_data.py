@@ -12,7 +12,7 @@ from hodor.config.generated import GeneratedOptions
 from hodor.config.packs import packs
 from hodor.config.stages import StageOptions
 from hodor.data.extract import extract_all
-from hodor.data.pack import pack
+from hodor.data.packing import pack
 from hodor.data.synthetic import generate
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -25,9 +25,9 @@ from harness import RESULTS, alternate, spread, write_result
 from stepwise_clips import stepwise
 
 from hodor.config.stages import StageOptions
-from hodor.data.batches import PlannedClips, clips_from
 from hodor.data.clip import Clip
-from hodor.training.run import CLIPS
+from hodor.data.dataset import PlannedClips, clips_from
+from hodor.training.trainer import CLIPS
 
 # Least part of the pixels of a kind that must have the same label both ways, and largest mean difference of grey levels.
 SAME_LABELS = 0.97

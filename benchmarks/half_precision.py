@@ -17,8 +17,8 @@ import torch
 from harness import RESULTS, write_result
 
 from hodor.config import loading as config
+from hodor.data.readers import load_videos
 from hodor.data.video import Video
-from hodor.data.videos import load_videos
 from hodor.device import mixed, prepare_device
 from hodor.inference.segment import segment_video
 from hodor.models.base import Method, load_model

@@ -26,9 +26,9 @@ from clip_data import described, stage_at_hand, write_data_sets, write_packs
 from harness import RESULTS, spread, write_result
 
 from hodor.config.stages import Packing, StageOptions
-from hodor.data.batches import PlannedClips, clips_from
+from hodor.data.dataset import PlannedClips, clips_from
 from hodor.data.packs import training_images, training_videos
-from hodor.training.run import CLIPS
+from hodor.training.trainer import CLIPS
 
 STAGES = ("images", "cyclic", "static-stm", "static-stcn")
 # Batches that the loader's workers have made before the first is taken, and one more.

@@ -30,21 +30,19 @@ from hodor.config import loading as config
 from hodor.config.generated import GeneratedOptions
 from hodor.config.packs import packs
 from hodor.config.stages import Packing, StageOptions
-from hodor.data.batches import PlannedClips, clips_from
 from hodor.data.clip import Clip
+from hodor.data.dataset import PlannedClips, clips_from
 from hodor.data.extract import extract_all
-from hodor.data.pack import pack
+from hodor.data.packing import pack
 from hodor.data.synthetic import generate
 from hodor.device import prepare_device
 from hodor.doctor.cost import MEASURED, VIDEO_SIZE, clip_of, step_cost
 from hodor.models.base import Method, build_method, without_starting_weights
 from hodor.provenance import commit, peak_memory_mib, write_text_atomic
 from hodor.training.distributed import World
-from hodor.training.micro_batches import Gradients
-from hodor.training.optimisers import build_optimiser, set_learning_rate
-from hodor.training.run import CLIPS
-from hodor.training.signals import StopRequest
-from hodor.training.transfer import on_device
+from hodor.training.gradients import Gradients
+from hodor.training.optim import build_optimiser, set_learning_rate
+from hodor.training.trainer import CLIPS
 
 # 10^12 operations a second, dense, as the makers' data sheets give them: bfloat16, TF32, float32.
 PEAKS = {
@@ -64,21 +62,19 @@ class Way:
         self, method: Method, stage: StageOptions, device: torch.device, precision: str, *, tuned: bool
     ) -> None:
         self.method, self.stage, self.device, self.precision, self.tuned = method, stage, device, precision, tuned
-        self.gradients = Gradients(
-            method, World(), micro_batch=None, seed=0, device=device, precision=precision, title="step speed"
-        )
+        self.gradients = Gradients(method, World(), micro_batch=None, seed=0, device=device, precision=precision)
         self.optimiser = build_optimiser(method, stage, device if tuned else torch.device("cpu"))
         self.taken, self.losses = 0, []
 
     def steps(self, clips: list[Clip]) -> None:
         """A step on each clip."""
         prepare_device(self.device.type, torch.get_num_threads(), self.precision)
-        for clip in on_device(clips, self.device) if self.tuned else clips:
-            self.step(clip if self.tuned else clip.to(self.device))
+        for clip in clips:
+            self.step(clip.to(self.device))
 
     def step(self, clip: Clip) -> None:
         set_learning_rate(self.optimiser, 1e-5)
-        values, _ = self.gradients.compute(clip, self.taken, StopRequest())
+        values = self.gradients.compute(clip, self.taken)
         if self.stage.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.stage.gradient_clip)
         self.optimiser.step()
@@ -238,10 +234,8 @@ def shares(way: Way, stage: StageOptions, data: Path, steps: int) -> list[float]
             yield clip
 
     found, began = [], time.perf_counter()
-    for i, clip in enumerate(
-        on_device(timed(clips_from(plan, 0, workers=stage.workers, pinned=on_gpu)), way.device), 1
-    ):
-        way.step(clip)
+    for i, clip in enumerate(timed(clips_from(plan, 0, workers=stage.workers, pinned=on_gpu)), 1):
+        way.step(clip.to(way.device))
         if i % steps == 0:
             if on_gpu:
                 torch.cuda.synchronize()

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import torch
 
-from hodor.data import augment, batches, static_affine, static_stcn, warps
+from hodor.data import augmentations, clips_static, dataset, transforms
+from hodor.data.augmentations import Strength
 from hodor.data.clip import Clip
-from hodor.data.jitter import Strength
-from hodor.data.thin_plate import source_positions
+from hodor.data.transforms import thin_plate_positions
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -59,22 +59,21 @@ def stepwise() -> Iterator[None]:
     """Within it clips are made step by step."""
     with ExitStack() as stack:
         for name in ("flip", "crop", "zoom", "move", "affine", "perspective"):
-            stack.enter_context(patch.object(warps, name, _recorded(getattr(warps, name))))
-        scaling = warps.scaling
+            stack.enter_context(patch.object(transforms, name, _recorded(getattr(transforms, name))))
+        scaling = transforms.scaling
 
         def recorded_scaling(source: tuple[int, int], target: tuple[int, int]) -> Steps:
             matrix = scaling(source, target)
             return _steps(matrix, () if tuple(source) == tuple(target) else ((matrix, tuple(target)),))
 
         for owner, name, mine in (
-            (warps, "scaling", recorded_scaling),
-            (warps, "apply_labels", _apply_labels),
-            (warps, "apply_image", _apply_image),
-            (static_stcn.StcnClips, "_read", _read_stcn),
-            (augment, "colour", _colour),
-            (static_affine, "jitter", _jitter),
-            (static_stcn, "jitter", _jitter),
-            (batches, "collate", _collate),
+            (transforms, "scaling", recorded_scaling),
+            (transforms, "apply_labels", _apply_labels),
+            (transforms, "apply_image", _apply_image),
+            (clips_static.StcnClips, "read", _read_stcn),
+            (augmentations, "colour", _colour),
+            (clips_static, "jitter", _jitter),
+            (dataset, "collate", _collate),
         ):
             stack.enter_context(patch.object(owner, name, mine))
         yield
@@ -121,10 +120,10 @@ def _apply_image(image, homography, valid, *, cubic=False, out=None):
 def _read_stcn(self, camera, clip, frame, spline):
     size = (self.options.crop, self.options.crop)
     homography = frame @ clip @ camera.onto
-    image, labels, valid = warps.apply(camera.image, camera.labels, homography, size, cubic=True)
+    image, labels, valid = transforms.apply(camera.image, camera.labels, homography, size, cubic=True)
     if spline is None:
         return image, labels, valid
-    at = source_positions(*spline, size[0]) - 0.5
+    at = thin_plate_positions(*spline, size[0]) - 0.5
     image = cv2.remap(image.astype(np.float32), at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     labels = cv2.remap(labels.astype(np.float32), at, None, cv2.INTER_NEAREST).astype(np.uint8)
     valid = cv2.remap(valid.astype(np.float32), at, None, cv2.INTER_NEAREST) > 0.5
@@ -169,7 +168,7 @@ def _to_bytes(picture: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
 
 
-def _collate(samples: Sequence[batches.Sample], objects: int, multiple: int, sizes=None) -> Clip:
+def _collate(samples: Sequence[dataset.Sample], objects: int, multiple: int, sizes=None) -> Clip:
     sizes = sizes or [sample.labels.shape[1:] for sample in samples]
     sides = [max(size[axis] for size in sizes) for axis in (0, 1)]
     height, width = (side + -side % multiple for side in sides)

@@ -24,7 +24,7 @@ from pycocotools import mask as coco_mask
 from hodor.config.datasets import ARCHIVES
 from hodor.config.packs import Rule, stored_size
 from hodor.data.images import encode_labels
-from hodor.data.pack import shrunk
+from hodor.data.packing import shrunk
 from hodor.errors import HodorError
 from hodor.provenance import json_text, sha256_file
 

@@ -25,7 +25,7 @@ from hodor.reporting.formats import MISSING, markdown, scale_statement
 from hodor.reporting.runs import Run, provenance
 from hodor.scoring.statistics import Comparison, estimate
 from hodor.training.log import duration
-from hodor.training.schedules import learning_rate
+from hodor.training.optim import learning_rate
 
 PAIRS = (
     ("hodor-soft-coco", "hodor-none-coco"),

@@ -1,8 +1,8 @@
-"""Telling a workflow that runs from one that was killed.
+"""Distinguish a running workflow from one that was killed.
 
 Snakemake marks a folder as in use by files, which a killed Snakemake leaves behind: the next call stops and asks for
-`--unlock`. Here every Snakemake and every step that works in a folder holds a lock of the operating system, which
-dies with its process. Where none is held the files are left over, and are removed.
+`--unlock`. Here every Snakemake and every step in a folder holds a lock of the operating system, which ends with its
+process. If nobody holds one, the files are stale and are removed.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ _held: list[int] = []
 
 
 def hold() -> None:
-    """Holds the lock of the working directory, beside others, until this process ends."""
+    """Hold a shared lock of the working directory until this process ends."""
     if not _held:
         _FILE.parent.mkdir(exist_ok=True)
         _held.append(os.open(_FILE, os.O_RDWR | os.O_CREAT, 0o666))
@@ -22,7 +22,7 @@ def hold() -> None:
 
 
 def remove_left_over(folder: Path = Path(".snakemake") / "locks") -> int:
-    """Removes Snakemake's marks if no other process holds the lock, which this one must; returns how many."""
+    """Remove Snakemake's marks if no process but this one holds the lock; return the number of removed files."""
     try:
         fcntl.flock(_held[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
         marks = list(folder.glob("*.lock"))
@@ -30,7 +30,7 @@ def remove_left_over(folder: Path = Path(".snakemake") / "locks") -> int:
             mark.unlink(missing_ok=True)
         return len(marks)
     except BlockingIOError:
-        return 0  # somebody works here
+        return 0  # another process works here
     finally:
-        # Also after a failure: an attempt to get more loses what was held.
+        # Also after a failure: the attempt to upgrade a lock releases it.
         fcntl.flock(_held[0], fcntl.LOCK_SH)

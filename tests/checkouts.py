@@ -3,6 +3,7 @@
 Fixtures for tests/workflow, tests/faults and tests/cluster (a plugin of tests/conftest.py).
 """
 
+import fcntl
 import json
 import os
 import re
@@ -81,7 +82,7 @@ class Checkout:
         table = output.rpartition("Job stats:")[2].partition("\n\n")[0]
         counts = {name: int(count) for name, count in re.findall(r"^(\S+)\s+(\d+)$", table, re.MULTILINE)}
         assert counts.pop("total", None), output[-4000:]
-        return {rule: count for rule, count in counts.items() if rule not in ("all", "tables", "released", "pages")}
+        return {rule: count for rule, count in counts.items() if rule not in ("all", "tables", "pages")}
 
     def edit(self, file: str, old: str, new: str) -> None:
         """Replaces a text that must occur in a file exactly once."""
@@ -151,14 +152,35 @@ def _copy_repository(root: Path, target: Path) -> None:
             shutil.copy2(source, target / part)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that one process of a session makes (pytest-xdist runs several); the others wait for it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = factory.mktemp(name)
+        make(folder)
+        return folder
+    folder = factory.getbasetemp().parent / name
+    with open(folder.with_name(f"{name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            part = folder.with_name(f"{name}.part")
+            shutil.rmtree(part, ignore_errors=True)  # of a process that failed
+            part.mkdir()
+            make(part)
+            part.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout, configured for scale tiny, in which everything was made. Read it only."""
-    checkout = Checkout(tmp_path_factory.mktemp("finished"))
-    _copy_repository(root, checkout.path)
-    checkout.edit("config/config.yaml", "\nscale: mini\n", "\nscale: tiny\n")
-    (checkout.path / "output.txt").write_text(checkout.snakemake())
-    return checkout
+
+    def make(folder: Path) -> None:
+        checkout = Checkout(folder)
+        _copy_repository(root, checkout.path)
+        checkout.edit("config/config.yaml", "\nscale: mini\n", "\nscale: tiny\n")
+        (checkout.path / "output.txt").write_text(checkout.snakemake())
+
+    return Checkout(made_once(tmp_path_factory, "finished", make))
 
 
 @pytest.fixture

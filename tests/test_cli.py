@@ -116,7 +116,7 @@ def here(root, tmp_path, monkeypatch) -> Path:
 
 STEPS = [
     ("prepare coco", "prepare-coco", "data.prepare.prepare"),
-    ("train hodor-soft-coco --seed 3", "train-hodor-soft-coco-seed3", "training.run.train"),
+    ("train hodor-soft-coco --seed 3", "train-hodor-soft-coco-seed3", "training.trainer.train"),
     (
         "segment hodor-soft-coco davis2017-val",
         "segment-hodor-soft-coco-seed0-davis2017-val",
@@ -144,7 +144,7 @@ def test_a_step_resolves_the_settings_that_the_workflow_uses(here, entry, comman
 
 
 def test_files_are_those_of_the_workflow(here, entry):
-    train, segment = entry("training.run", "train"), entry("inference.segment", "segment")
+    train, segment = entry("training.trainer", "train"), entry("inference.segment", "segment")
     score, prepare = entry("scoring.score", "score"), entry("data.prepare", "prepare")
     run("train", "hodor-soft-coco", "--seed", 2, "--scale", "tiny")
     run("segment", "hodor-soft-coco", "davis2017-val", "--scale", "tiny")
@@ -163,7 +163,7 @@ def test_files_are_those_of_the_workflow(here, entry):
 
 
 def test_a_cyclic_row_starts_from_the_weights_of_its_parent(here, entry):
-    calls = entry("training.run", "train")
+    calls = entry("training.trainer", "train")
     for dataset in ("youtube-vos", "davis"):
         paths.dataset("tiny", dataset).mkdir(exist_ok=True)
     run("train", "hodor-soft-cyclic", "--seed", 1, "--scale", "tiny")
@@ -190,7 +190,7 @@ def test_fetch_gets_the_mirror_from_the_environment(here, stamp, entry, monkeypa
 
 
 def test_train_sets_the_threads_of_its_stamp(here, stamp, entry):
-    calls = entry("training.run", "train")
+    calls = entry("training.trainer", "train")
     path = stamp("train", datasets=["coco"], threads=3)
     assert run("train", "r", "--stamp", path) == 0
     assert run("train", "r", "--stamp", path, "--micro-batch", "2", "--compile") == 0
@@ -201,7 +201,7 @@ def test_train_sets_the_threads_of_its_stamp(here, stamp, entry):
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_a_gpu_is_taken_before_torch_looks_for_one(here, device, stamp, entry):
-    entry("training.run", "train")
+    entry("training.trainer", "train")
     entry("inference.segment", "segment")
     taken = entry("gpus", "take")
     assert run("train", "r", "--stamp", stamp("train", datasets=["coco"], threads=1, device=device)) == 0

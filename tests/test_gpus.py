@@ -64,7 +64,7 @@ def test_jobs_get_distinct_gpus_and_the_third_waits_for_a_killed_one(start):
     first, second = start(), start()
     assert {first.stdout.readline(), second.stdout.readline()} == {"a\n", "b\n"}
     third = start()
-    assert third.stderr.readline() == "waiting for 1 of 2 GPUs: other jobs hold them\n"
+    assert third.stderr.readline() == "waiting for 1 of 2 GPUs: other jobs use them\n"
     time.sleep(1)
     os.set_blocking(third.stdout.fileno(), False)
     assert not third.stdout.readline()
@@ -83,7 +83,7 @@ def test_only_visible_gpus_are_taken(start):
     assert start(CUDA_VISIBLE_DEVICES="1").stdout.readline() == "b\n"
     assert start().stdout.readline() == "a\n"
     waiting = start(CUDA_VISIBLE_DEVICES="1")
-    assert waiting.stderr.readline() == "waiting for the GPU: other jobs hold them\n"
+    assert waiting.stderr.readline() == "waiting for the GPU: other jobs use them\n"
     # Another number for the same GPU, as in a cluster's job, that sees only one.
     assert start(CUDA_VISIBLE_DEVICES="0", devices="b").stderr.readline().startswith("waiting")
 
@@ -118,7 +118,8 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(gpus, "_taken", [])
     monkeypatch.setattr(gpus, "_descriptors", held := [])
     monkeypatch.delenv(gpus.VISIBLE, raising=False)
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    for name in ("LOCAL_WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
     yield monkeypatch
     for descriptor in held:
         os.close(descriptor)
@@ -154,7 +155,7 @@ def test_without_gpus_nothing_is_taken(machine):
 
 def test_more_processes_than_gpus(machine):
     machine.setenv("LOCAL_WORLD_SIZE", "4")
-    with pytest.raises(HodorError, match="4 processes want a GPU each, and 3 can be seen"):
+    with pytest.raises(HodorError, match="4 workers need a GPU each, and 3 are visible"):
         gpus.take()
 
 

@@ -77,6 +77,9 @@ def _add_track(verbs: argparse._SubParsersAction) -> None:
         help="palette or grey PNG, pixel = object number: of the first frame, or of FRAME (a name, or a number from 0)",
     )
     parser.add_argument(
+        "--ignore-followed", action="store_true", help="leave out objects of later masks that are followed already"
+    )
+    parser.add_argument(
         "--weights",
         type=Path,
         required=True,
@@ -111,10 +114,8 @@ def _track(options: argparse.Namespace) -> None:
         settings[key] = None if value.lower() in ("none", "null") else value
     if options.short_side is not None:
         settings["short_side"] = options.short_side
-    if options.fps is not None and options.fps <= 0:
-        raise HodorError(f"--fps {options.fps:g}: must be above 0")
     if options.device != "cpu":
-        take(mend="; --device cpu needs none")
+        take(advice="; --device cpu needs none")
     track_video(
         options.video,
         options.mask,
@@ -124,6 +125,7 @@ def _track(options: argparse.Namespace) -> None:
         threads=options.threads,
         precision=options.precision,
         rate=options.fps,
+        ignore_followed=options.ignore_followed,
         settings=settings,
     )
     print(f"{options.out}: masks/, overlay.mp4, track.json")

@@ -28,17 +28,17 @@ def fetch_command(
     wait: bool = False,
     pause: float = 15.0,
 ) -> None:
-    """Fetches data sets and weights, several archives at once, and prints what is there.
+    """Fetches data sets and weights, several archives at once, and prints their sizes and checksums.
 
     Args:
         names: ids of config/datasets.csv; `weights`: the scale's starting weights and the authors' checkpoints; `all`:
             everything of the scale, and `weights`; none: everything of the scale.
         folder: the folder `config`.
         scale, mirror: instead of those of config.yaml and of the environment (HODOR_MIRROR).
-        wait: look every `pause` seconds whether what must be downloaded by hand is there, instead of ending.
+        wait: check every `pause` seconds for archives that must be downloaded by hand, instead of ending.
 
     Raises:
-        HodorError: an unknown name, or what `hodor.data.fetch.fetch_all` says.
+        HodorError: an unknown name, or a fault that `hodor.data.fetch.fetch_all` reports.
     """
     chosen: dict[str, Any] = {"scale": scale} if scale else {}
     if mirror := mirror or os.environ.get("HODOR_MIRROR"):

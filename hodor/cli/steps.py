@@ -39,7 +39,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     train.add_argument("--data", type=Path, help="folder of the prepared data sets (default: data/<scale>)")
     train.add_argument("--init", type=Path, help="weights to start from (default: those of the row that `init` names)")
     train.add_argument("--out", type=Path, help="run folder (default: runs/<scale>/<row>/seed<k>)")
-    _add_execution(train)
+    add_execution(train)
     segment = _add(verbs, _segment, "segment", "Segment the sequences of a benchmark with a trained row.", row=True)
     segment.add_argument("benchmark", nargs="?", metavar="BENCHMARK", help="a benchmark of the scale")
     segment.add_argument("--weights", type=Path, help="model.safetensors (default: that of the run)")
@@ -92,7 +92,7 @@ def _add_masks(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="with --pred: folder for the scores")
 
 
-def _add_execution(parser: ArgumentParser) -> None:
+def add_execution(parser: ArgumentParser) -> None:
     """Fields of `hodor.config.execution.Execution`: how a training is executed, which changes no result."""
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="data-parallel workers, on a GPU each")
     parser.add_argument(
@@ -182,7 +182,7 @@ def _pack(options: Namespace) -> None:
     _require_data(paths.dataset(scale, stamp["settings"]["dataset"]))
     jobs = options.jobs or len(os.sched_getaffinity(0))
     out, manifest = paths.packed(scale, options.pack), paths.packed_manifest(scale, options.pack)
-    _entry("data.pack", "pack")(stamp, paths.data(scale), out, manifest, jobs=jobs)
+    _entry("data.packing", "pack")(stamp, paths.data(scale), out, manifest, jobs=jobs)
     record_making(manifest.with_suffix(".provenance.json"))
 
 
@@ -201,14 +201,14 @@ def _train(options: Namespace) -> None:
     _limit_threads(stamp)
     execution = _entry("config.execution", "Execution").of_arguments(options)
     if execution.processes > 1 and "RANK" not in os.environ:  # torchrun sets it in the processes that it starts
-        sys.exit(_entry("training.launch", "launch")(execution.processes, options.given))
+        sys.exit(_entry("training.distributed", "launch")(execution.processes, options.given))
     _choose_gpu(stamp)
     if scratch := os.environ.get("HODOR_SCRATCH"):  # where to read from, not what is read: in no stamp
         data = _entry("data.scratch", "staged")(data, settings.get("packs", ()), scratch)
     init = options.init
     if init is None and settings.get("init"):
         init = paths.run(scale, settings["init"]["row"], options.seed) / "model.safetensors"
-    _entry("training.run", "train")(stamp, data, out, init, execution)
+    _entry("training.trainer", "train")(stamp, data, out, init, execution)
 
 
 def _adopt(stamp: dict[str, Any], out: Path, config: Path) -> None:

@@ -20,7 +20,7 @@ EDITIONS = ("generated", "subset", "official")
 class StillImages(NamedTuple):
     """A further data set of still images with masks.
 
-    module: whose `load(root, split)` returns its `hodor.data.image_sets.StillImage`s. archives: in every edition.
+    module: whose `load(root, split)` returns its `hodor.data.readers.StillImage`s. archives: in every edition.
     splits: all of them are checked by `prepare`. instances: whether an image holds several distinguished objects.
     """
 
@@ -77,7 +77,7 @@ UNREAD = {
     "big": ("BIG.zip",),
 }
 """Sources that no step reads: what `stcn-static` was made from, and other versions of YouTube-VOS. They are in the table
-for their terms and citations, and `hodor fetch` brings them."""
+for their terms and citations, and `hodor fetch` downloads them."""
 
 SOURCES = ARCHIVES | RELEASED | UNREAD
 """Every data set of the table and its archives."""

@@ -1,7 +1,7 @@
-"""How a training is executed: settings that are no part of what it computes (no torch here).
+"""How a training is executed: settings that do not change what it computes.
 
-The same global batch in other parts, on other processes or compiled gives the same training but for rounding. So these
-settings are in no stamp: a run may be broken off and go on under others. `train.json` records them.
+The same global batch on more workers, in micro-batches or compiled gives the same training up to rounding. So these
+settings are in no stamp: a run may stop and resume under others. `train.json` records them.
 """
 
 import argparse
@@ -18,16 +18,16 @@ class Execution(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    processes: int = Field(1, ge=1, description="of one training, on a GPU each where there are any; divides the batch")
+    processes: int = Field(1, ge=1, description="data-parallel workers of one training, a GPU each; divides the batch")
     micro_batch: int | None = Field(
-        None, ge=1, description="clips that a process computes at a time, gradients are summed; null: all of its part"
+        None, ge=1, description="clips that a worker computes at a time; null: all of its part, on a GPU as many as fit"
     )
     compile: bool = Field(False, description="torch.compile for the layers that gain by it (GPU)")
-    deterministic: bool = Field(False, description="deterministic operators alone, on a GPU (docs/determinism.md)")
+    deterministic: bool = Field(False, description="deterministic operators only, on a GPU (docs/determinism.md)")
 
     @classmethod
     def of_arguments(cls, options: argparse.Namespace) -> Self:
-        """What the command line says.
+        """Return what the command line sets.
 
         Raises:
             HodorError: a number below 1.
@@ -40,7 +40,7 @@ class Execution(BaseModel):
             raise HodorError(f"--{flag} {fault['input']}: must be at least 1") from None
 
     def arguments(self) -> str:
-        """The flags of `hodor train` that say the same; begins with a space unless empty."""
+        """Return the equivalent flags of `hodor train`; begins with a space unless empty."""
         flags = [f"--processes {self.processes}"] if self.processes > 1 else []
         flags += [f"--micro-batch {self.micro_batch}"] if self.micro_batch else []
         flags += [f"--{name}" for name in ("compile", "deterministic") if getattr(self, name)]
@@ -48,7 +48,7 @@ class Execution(BaseModel):
 
 
 def place(environment: dict[str, str] | Any = os.environ) -> tuple[int, int, int]:
-    """Rank, number of processes and rank on this machine, as `torchrun` tells them; 0, 1, 0 without it.
+    """Return rank, number of workers and rank on this machine as `torchrun` sets them; 0, 1, 0 without it.
 
     Raises:
         HodorError: some of the variables are set and others not, or they contradict each other.
@@ -57,14 +57,14 @@ def place(environment: dict[str, str] | Any = os.environ) -> tuple[int, int, int
     given = [name for name in names if environment.get(name)]
     if not given:
         return 0, 1, 0
-    told = ", ".join(f"{name}={environment.get(name, '')}" for name in names)
-    mend = "start the training with torchrun, or unset these variables"
+    shown = ", ".join(f"{name}={environment.get(name, '')}" for name in names)
+    remedy = "start the training with torchrun, or unset these variables"
     if len(given) < len(names):
-        raise HodorError(f"environment: {told}: all three or none must be set; {mend}")
+        raise HodorError(f"environment: {shown}: all three or none must be set; {remedy}")
     try:
         rank, size, local = (int(environment[name]) for name in names)
     except ValueError:
-        raise HodorError(f"environment: {told}: must be numbers; {mend}") from None
+        raise HodorError(f"environment: {shown}: must be numbers; {remedy}") from None
     if not (0 <= rank < size and local >= 0):
-        raise HodorError(f"environment: {told}: a rank must be below the number of processes; {mend}")
+        raise HodorError(f"environment: {shown}: a rank must be below the number of processes; {remedy}")
     return rank, size, local

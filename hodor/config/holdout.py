@@ -1,7 +1,7 @@
-"""A hold-out of YouTube-VOS train, as a stand-in for valid, whose truth only a server has.
+"""A hold-out of YouTube-VOS train, in place of valid, whose ground truth only a server has.
 
-A video of train is held out when it shows an object of a category of `UNSEEN`, or when a hash of its name says so: no
-training on the rest ever sees those categories, as none on train sees the unseen ones of valid. The rule needs nothing
+A video of train is held out when it shows an object of a category of `UNSEEN`, or by a hash of its name: no training on
+the rest ever sees those categories, as none on train sees the unseen ones of valid. The rule needs nothing
 but a video's own name and objects, so that it is the same wherever it is applied; `config/ytvos_holdout.csv` lists what
 it gives on the official train (2018 and 2019 have the same train videos), and a test compares.
 """

@@ -1,4 +1,4 @@
-"""Settings of inference (no torch here: the workflow reads them at every start)."""
+"""Settings of inference."""
 
 from typing import Literal
 
@@ -21,12 +21,12 @@ class InferenceOptions(BaseModel):
     # HODOR decodes with compiled code (a CUDA graph on a GPU): worth it from a few hundred frames of one size on.
     compile: bool = False
 
-    # Memory methods (STM, KMN, STCN). Every so many frames one is remembered.
+    # Memory methods (STM, KMN, STCN). One frame in `memory_every` is remembered.
     memory_every: int = Field(5, ge=1)
-    # At most so many frames are remembered, the oldest forgotten first, those on which an object appears never.
+    # Number of remembered frames, at most; the oldest is forgotten first, frames on which an object appears never.
     memory_frames: int | None = Field(None, ge=2)
-    # At most so many cells of a frame are compared with the memory at a time (on a CPU fewer: their scores stay in its
-    # cache): memory use grows with it, results change by rounding alone.
+    # Cells of a frame that are compared with the memory at a time, at most: memory use grows with it, results change by
+    # rounding only.
     readout_chunk: int = Field(256, ge=1)
     # None: as the method's own options of the same names say.
     memory_previous: bool | None = None

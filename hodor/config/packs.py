@@ -1,4 +1,4 @@
-"""Which packs a training stage reads, and at what size they store a picture (light: the workflow asks at every start).
+"""Which packs a training stage reads, and at what size they store an image (light: the workflow reads it at every start).
 
 A pack is one split of one data set at one rule of sizes. Stages with the same rule share it.
 """
@@ -8,9 +8,9 @@ from typing import NamedTuple
 from hodor.config.stages import StageOptions
 
 Rule = dict[str, int]
-"""Largest size of a stored picture: {} (its own), {"pixels": n} or {"short_side": n}, the latter with "long_side"."""
+"""Greatest size of a stored image: {} (its own), {"pixels": n} or {"short_side": n}, the latter with "long_side"."""
 
-# STCN's clips enlarge the crop by up to this factor before they look at the picture (hodor.data.static_stcn.SCALE).
+# STCN's clips enlarge the crop by up to this factor (hodor.data.clips_static.SCALE).
 STCN_ENLARGES = 1.5
 
 
@@ -29,7 +29,7 @@ class PackId(NamedTuple):
 
 
 def packs(stage: StageOptions | None) -> tuple[PackId, ...]:
-    """The packs that a stage reads, one for each of its sources; none where it reads plain data."""
+    """Return the packs that a stage reads, one for each of its sources; none where it reads plain data."""
     if stage is None or stage.packed is None:
         return ()
     rule = size_rule(stage)
@@ -37,7 +37,7 @@ def packs(stage: StageOptions | None) -> tuple[PackId, ...]:
 
 
 def size_rule(stage: StageOptions) -> Rule:
-    """What a packed stage stores of a picture."""
+    """Return the size rule of a packed stage."""
     margin = stage.packed.margin if stage.packed else None
     if margin is None or stage.kind == "static-affine":
         return {}
@@ -52,7 +52,7 @@ def size_rule(stage: StageOptions) -> Rule:
 
 
 def stored_size(size: tuple[int, int], rule: Rule) -> tuple[int, int]:
-    """Height and width at which a picture of `size` is stored: never larger than it is."""
+    """Return height and width at which an image of `size` is stored: never larger than it is."""
     scale = 1.0
     if "pixels" in rule:
         scale = min(scale, (rule["pixels"] / (size[0] * size[1])) ** 0.5)

@@ -14,10 +14,10 @@ class Source(BaseModel):
     split: str
     # Video stages alone: images of all sources are one pool.
     share: float = Field(1.0, gt=0, le=1)
-    # Image stages alone: an image stands so many times in the pool, and at most so many images of this source do.
+    # Image stages alone: how often an image is in the pool, and the most images of this source that are.
     repeat: int = Field(1, ge=1)
     limit: int | None = Field(None, ge=1)
-    # Largest distance in frames between the annotated frame and another frame of the clip (video stages).
+    # Greatest distance in frames between the annotated frame and another frame of the clip (video stages).
     max_distance: int = Field(6, ge=1)
 
 
@@ -36,20 +36,20 @@ class HideAndSeek(BaseModel):
     ramp: float = Field(0.5, ge=0, le=1)
     # Whether cells of the reference frame are hidden too.
     reference: bool = True
-    # What the labels say in hidden cells.
+    # Labels in hidden cells.
     labels: Literal["background", "keep"] = "background"
 
 
 class Packing(BaseModel):
-    """Training data packed into few files of decoded pixels (`hodor.data.pack`).
+    """Training data packed into few files of decoded pixels (`hodor.data.packing`).
 
-    Without `margin` pictures keep their size, and clips are those of the plain data set to the last bit. With it a
-    picture is stored at no more than `margin` times the size of its clip: fewer bytes, nearly the same clips.
+    Without `margin` images keep their size, and clips are bit-identical to those of the plain data set. With it an image
+    is stored at no more than `margin` times the size of its clip: fewer bytes, nearly the same clips.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    # Factor on both sides; `static-affine` shows pictures up to their own size, which therefore stays.
+    # Factor on both sides; `static-affine` shows images up to their own size, which therefore stays.
     margin: float | None = Field(None, ge=1)
 
 
@@ -82,7 +82,7 @@ class StageOptions(BaseModel):
     gradient_clip: float | None = Field(None, gt=0)
 
     # Clips. Areas and sides are in pixels of the original image; with `filter_pixels` they are those of an image of
-    # so many pixels and scale with the image (subset and mini images are smaller than COCO's).
+    # that many pixels and scale with the image (subset and mini images are smaller than COCO's).
     filter_pixels: int | None = Field(None, ge=1024)
     frames: int = Field(3, ge=2)
     max_objects: int = Field(4, ge=1)
@@ -105,7 +105,7 @@ class StageOptions(BaseModel):
     # Annotations of groups of objects, and which of two overlapping objects covers the other (images).
     crowds: Literal["drop", "keep"] = "drop"
     overlap: Literal["file-order", "smaller-on-top"] = "file-order"
-    # How warped images are read, and what stands where a warp shows no image: the mean colour or the image's edge.
+    # Interpolation of warped images, and the pixels where a warp shows no image: the mean colour or the image's edge.
     resampling: Literal["linear", "cubic"] = "linear"
     exposed: Literal["mean", "edge"] = "mean"
 
@@ -125,7 +125,7 @@ class StageOptions(BaseModel):
         elif self.crop is not None or self.hide_and_seek is not None:
             raise ValueError("`crop` and `hide_and_seek` are for the kinds static-affine and static-stcn")
         elif (self.pixels is None) == (self.short_side is None):
-            raise ValueError("give exactly one of `pixels` and `short_side`")
+            raise ValueError("set exactly one of `pixels` and `short_side`")
         video = self.kind.endswith("video")
         if not video and any(source.share != 1 for source in self.sources):
             raise ValueError("`share` is for video stages: the images of all sources are one pool")

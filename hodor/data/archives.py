@@ -62,16 +62,16 @@ def wrong_head(head: bytes, name: str) -> str | None:
 
 
 def find_damage(path: Path, name: str, *, thorough: bool = False) -> str | None:
-    """Checks by its content alone whether a file is the whole archive that its name says.
+    """Checks by its content alone whether a file is the complete archive that its name implies.
 
     Args:
         path: the file.
-        name: the archive's name, whose ending says what it must be.
+        name: the archive's name, whose ending determines the format.
         thorough: read all members of a zip archive and compare their checksums; without it the list of members at its
             end, which a truncated one lost, is enough. A tar has no checksums; a gzip is always read to its end.
 
     Returns:
-        What is wrong; None if nothing is found, which for a checkpoint that is no zip says little (`shows_its_end`).
+        What is wrong; None if nothing is found, which proves little for a checkpoint that is no zip (`shows_its_end`).
     """
     with open(path, "rb") as file:
         head = file.read(HEAD)
@@ -87,7 +87,7 @@ def find_damage(path: Path, name: str, *, thorough: bool = False) -> str | None:
             elif archive is not None:
                 for _ in _entries(archive):
                     pass
-    except Exception as error:  # there are as many kinds of errors as of damage
+    except Exception as error:  # every kind of damage raises another kind of error
         return f"truncated or damaged ({_summary(error)})"
     if _ending(name) == ".tar" and path.stat().st_size % tarfile.BLOCKSIZE:
         return "truncated or damaged (a tar is made of blocks of 512 bytes)"
@@ -118,7 +118,7 @@ def list_members(path: Path, most: int) -> list[Member]:
 
     Args:
         path: the archive.
-        most: largest number of members, folders counted.
+        most: maximum number of members, folders counted.
 
     Raises:
         HodorError: it is missing, damaged, holds too many members, or one that is no plain file.
@@ -174,7 +174,8 @@ def _tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[Member | None
     """Files as members, folders as None, while the archive is read."""
     for entry in _entries(archive):
         if not (entry.isfile() or entry.isdir()) or entry.issparse():
-            raise HodorError(f"{path}: member {entry.name!r} is a link, a device or sparse; do not use this archive")
+            kind = "sparse" if entry.issparse() else "a link or a device"
+            raise HodorError(f"{path}: member {entry.name!r} is {kind}; do not use this archive")
         yield Member(entry.name.replace("\\", "/"), entry.size, None, entry) if entry.isfile() else None
 
 
@@ -220,7 +221,7 @@ def _naming(path: Path, member: str = "") -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise HodorError(f"{path}: no such archive; fetch it again") from None
-    except Exception as error:  # there are as many kinds of errors as of damage
+    except Exception as error:  # every kind of damage raises another kind of error
         where = f"member {member}: " if member and member not in str(error) else ""
         raise HodorError(f"{path}: damaged archive ({where}{_summary(error)}); delete it and fetch it again") from error
 

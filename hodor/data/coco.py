@@ -2,9 +2,9 @@
 
     train2017/<12 digits>.jpg   val2017/<12 digits>.jpg   annotations/instances_{train,val}2017.json
 
-Segmentations are lists of polygons or, for crowds, uncompressed run lengths (compressed ones are read too). Facts of
-the official files: some JPEGs are grayscale (they become RGB), some images have no annotation (skipped and counted),
-crowd entries cover groups (flagged, never dropped here).
+Segmentations are lists of polygons or, for crowds, uncompressed run lengths; compressed ones are read too. Facts of the
+official files: some JPEGs are grayscale (they become RGB), some images have no annotation (skipped and counted), crowd
+entries cover groups (flagged, never dropped here). `iscrowd` may be absent, as in LVIS; it is then 0.
 """
 
 import json
@@ -27,7 +27,7 @@ class CocoObject:
     Attributes:
         id: annotation id, unique in the file.
         category: name of the category, for example "person".
-        area: pixels (of the segmentation, as COCO states it).
+        area: pixels of the segmentation, as COCO states it.
         bbox: x, y, width, height in pixels.
         crowd: covers a group of objects.
         segmentation: polygons, each float64 (2 * points,) as x, y, x, y, ..., or run lengths
@@ -42,7 +42,7 @@ class CocoObject:
     segmentation: tuple[np.ndarray, ...] | dict
 
     def mask(self, height: int, width: int) -> np.ndarray:
-        """bool (H, W), drawn by COCO's own code; a tiny object may cover no pixel."""
+        """Return bool (H, W), drawn by COCO's own code; a tiny object may cover no pixel."""
         from pycocotools import mask as coco_mask
 
         if isinstance(self.segmentation, dict):
@@ -66,11 +66,11 @@ class CocoImage:
     objects: tuple[CocoObject, ...]
 
     def read(self) -> np.ndarray:
-        """uint8 (H, W, 3) RGB; HodorError if the file is damaged or has another size than the JSON states."""
-        return read_rgb(self.path, size=(self.height, self.width))
+        """Return uint8 (H, W, 3) RGB; HodorError if the file is damaged or has another size than the JSON states."""
+        return read_rgb(self.path, size=(self.height, self.width), upright=False)
 
     def void(self) -> None:
-        """COCO has no pixels without a decision."""
+        """COCO has no void pixels."""
 
 
 @dataclass(frozen=True)
@@ -81,51 +81,50 @@ class CocoSet:
     skipped_unannotated: int
 
 
-def annotation_file(root: Path, split: str) -> Path:
-    """The JSON file of a split."""
-    return Path(root) / "annotations" / f"instances_{split}.json"
-
-
 def load_coco(root: Path, split: str) -> CocoSet:
-    """Opens a split: reads its JSON and lists its folder; decodes no image.
+    """Open a split: read its JSON and list its folder; no image is decoded.
 
     Args:
         root: folder that holds `annotations/` and `<split>/`.
         split: "train2017" or "val2017".
 
     Raises:
-        HodorError: the JSON is broken or incomplete, an annotation is for an unknown image, an image file is absent,
-            or a file is in no entry.
+        HodorError: the JSON is broken or incomplete, a segmentation is no mask of its image, an annotation is for an
+            unknown image, an image file is absent, or a file is in no entry.
     """
     if split not in SPLITS:
         raise HodorError(f"COCO has no split {split!r}; there are {', '.join(SPLITS)}")
-    path, folder = annotation_file(root, split), Path(root) / split
+    path, folder = Path(root) / "annotations" / f"instances_{split}.json", Path(root) / split
     content = _read(path)
     if not folder.is_dir():
         raise HodorError(f"{folder}: no such folder; the images come in {split}.zip: fetch and prepare it")
     try:
         categories = {entry["id"]: entry["name"] for entry in content["categories"]}
-        images = {entry["id"]: _image(entry, folder) for entry in content["images"]}
-        paths = {image.path for image in images.values()}
-        if not len(paths) == len(images) == len(content["images"]):
+        images = [_image(entry, folder) for entry in content["images"]]
+        by_id = {image.id: image for image in images}
+        if not len({image.path for image in images}) == len(by_id) == len(images):
             raise ValueError("two images have the same id or file_name")
-        _compare_files(images, folder, path)
-        objects: dict[int, list[CocoObject]] = {key: [] for key in images}
+        _compare_files({image.path.name for image in images}, folder, path)
+        objects: dict[int, list[CocoObject]] = {key: [] for key in by_id}
         seen = set()
         for entry in content["annotations"]:
+            name = f"annotation {entry['id']}"
             if entry["id"] in seen:
                 raise ValueError(f"two annotations have the id {entry['id']}")
             seen.add(entry["id"])
-            if entry["image_id"] not in images:
-                raise ValueError(f"annotation {entry['id']} is for image {entry['image_id']}, which is not listed")
-            objects[entry["image_id"]].append(_object(entry, categories, images[entry["image_id"]]))
+            image = by_id.get(_whole(f"{name}: image_id", entry["image_id"]))
+            if image is None:
+                raise ValueError(f"{name} is for image {entry['image_id']}, which is not listed")
+            objects[image.id].append(_object(name, entry, categories, image))
     except KeyError as error:
-        raise HodorError(f"{path}: incomplete, key {error} is missing; prepare the data set again") from error
+        raise HodorError(
+            f"{path}: incomplete, key {error} is missing; add it, or prepare the data set again"
+        ) from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise HodorError(f"{path}: broken ({error}); prepare the data set again") from error
+        raise HodorError(f"{path}: broken ({error}); correct the file, or prepare the data set again") from error
     annotated = [
         CocoImage(image.id, image.path, image.height, image.width, tuple(objects[key]))
-        for key, image in sorted(images.items())
+        for key, image in sorted(by_id.items())
         if objects[key]
     ]
     return CocoSet(annotated, skipped_unannotated=len(images) - len(annotated))
@@ -133,7 +132,7 @@ def load_coco(root: Path, split: str) -> CocoSet:
 
 def _read(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file; fetch and prepare the data set again") from None
     except (OSError, ValueError) as error:
@@ -143,63 +142,94 @@ def _read(path: Path) -> dict:
     return content
 
 
+def _whole(name: str, value: object) -> int:
+    """Return a whole number; ValueError names what is another type, most often a string."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        kind = {str: "a string", float: "a decimal number"}.get(type(value), type(value).__name__)
+        raise ValueError(f"{name} {value!r} is {kind}, it must be a whole number")
+    return value
+
+
 def _image(entry: dict, folder: Path) -> CocoImage:
+    id = _whole("image id", entry["id"])
     name, height, width = entry["file_name"], entry["height"], entry["width"]
-    if not isinstance(entry["id"], int) or not isinstance(name, str) or Path(name).name != name:
-        raise ValueError(f"image {entry['id']!r}: file_name {name!r} is no plain file name")
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"image {id}: file_name {name!r} is no plain file name")
     if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
-        raise ValueError(f"image {entry['id']}: height and width must be positive whole numbers")
-    return CocoImage(entry["id"], folder / name, height, width, ())
+        raise ValueError(f"image {id}: height and width must be positive whole numbers")
+    return CocoImage(id, folder / name, height, width, ())
 
 
-def _compare_files(images: dict[int, CocoImage], folder: Path, path: Path) -> None:
-    listed = {image.path.name for image in images.values()}
+def _compare_files(listed: set[str], folder: Path, path: Path) -> None:
     files = {file.name for file in folder.iterdir()}
-    if listed - files:
-        name = min(listed - files)
-        raise HodorError(
-            f"{folder / name}: missing image, {path.name} lists it ({len(listed - files)} such); "
-            "prepare the data set again"
-        )
-    if files - listed:
-        name = min(files - listed)
-        raise HodorError(
-            f"{folder / name}: not listed in {path.name} ({len(files - listed)} such); prepare the data set again"
-        )
+    for odd, fault in (
+        (listed - files, f"missing image, {path.name} lists it"),
+        (files - listed, f"not listed in {path.name}"),
+    ):
+        if odd:
+            raise HodorError(f"{folder / min(odd)}: {fault} ({len(odd)} such); prepare the data set again")
 
 
-def _object(entry: dict, categories: dict[int, str], image: CocoImage) -> CocoObject:
-    name = f"annotation {entry['id']}"
+def _object(name: str, entry: dict, categories: dict[int, str], image: CocoImage) -> CocoObject:
     if entry["category_id"] not in categories:
-        raise ValueError(f"{name}: category {entry['category_id']} is not listed")
-    bbox, area = tuple(map(float, entry["bbox"])), float(entry["area"])
+        raise ValueError(f"{name}: category {entry['category_id']!r} is not listed")
+    bbox, area, crowd = tuple(map(float, entry["bbox"])), float(entry["area"]), entry.get("iscrowd", 0)
     if len(bbox) != 4 or not all(map(math.isfinite, (*bbox, area))):
         raise ValueError(f"{name}: bbox must be four finite numbers and area one")
-    if entry["iscrowd"] not in (0, 1):
+    if crowd not in (0, 1):
         raise ValueError(f"{name}: iscrowd must be 0 or 1")
-    return CocoObject(
-        id=entry["id"],
-        category=categories[entry["category_id"]],
-        area=area,
-        bbox=bbox,
-        crowd=bool(entry["iscrowd"]),
-        segmentation=_segmentation(name, entry["segmentation"], image),
-    )
+    segmentation = _segmentation(name, entry["segmentation"], image)
+    return CocoObject(entry["id"], categories[entry["category_id"]], area, bbox, bool(crowd), segmentation)
 
 
 def _segmentation(name: str, segmentation: list | dict, image: CocoImage) -> tuple[np.ndarray, ...] | dict:
+    size = [image.height, image.width]
     if isinstance(segmentation, dict):
-        size, counts = list(segmentation["size"]), segmentation["counts"]
-        if size != [image.height, image.width]:
-            raise ValueError(f"{name}: run lengths of size {size} on an image of {[image.height, image.width]}")
-        if isinstance(counts, list) and sum(counts) != image.height * image.width:
-            raise ValueError(f"{name}: run lengths do not sum to the image's pixels")
+        if segmentation["size"] != size:
+            raise ValueError(f"{name}: run lengths of size {segmentation['size']} on an image of {size}")
+        counts = segmentation["counts"]
+        runs = _decompressed(counts) if isinstance(counts, str) else counts
+        if not isinstance(runs, list) or any(type(run) is not int or run < 0 for run in runs):
+            raise ValueError(f"{name}: run lengths must be whole numbers from 0, as a list or as COCO's string")
+        if sum(runs) != image.height * image.width:
+            raise ValueError(
+                f"{name}: run lengths sum to {sum(runs)} of the image's {image.height * image.width} pixels"
+            )
         return {"size": size, "counts": counts}
+    if not isinstance(segmentation, list) or not segmentation:
+        raise ValueError(f"{name}: empty segmentation")
     # Arrays, not lists: the 860,000 objects of train2017 would fill gigabytes as Python floats.
     polygons = tuple(np.asarray(polygon, dtype=np.float64) for polygon in segmentation)
-    if not polygons:
-        raise ValueError(f"{name}: empty segmentation")
+    limit = max(size)
     for polygon in polygons:
         if polygon.ndim != 1 or len(polygon) < 6 or len(polygon) % 2 or not np.isfinite(polygon).all():
             raise ValueError(f"{name}: a polygon needs three points or more, as x, y, x, y, ...")
+        # Drawing takes memory in proportion to the outline, inside and outside the image.
+        if (
+            polygon.min() < -limit
+            or (polygon.reshape(-1, 2).max(0) > [image.width + limit, image.height + limit]).any()
+        ):
+            raise ValueError(f"{name}: a polygon reaches {np.abs(polygon).max():.0f}, far outside the image of {size}")
     return polygons
+
+
+def _decompressed(text: str) -> list[int] | None:
+    """Decode COCO's compressed run lengths: 5 bits a character, from the third on as a difference to the last but one.
+
+    COCO's own decoder checks nothing and leaves the pixels of missing runs undefined. None where the text is none.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            return None
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    return None if shift else runs

@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError
 class Limits:
     """Patience with a server. Times in seconds, amounts in bytes."""
 
-    # Tries in a row that bring less than `progress` new bytes each; a try that brings more starts the count anew.
+    # Tries in a row with less than `progress` new bytes each; a try with more resets the count.
     attempts: int = 6
     progress: int = 1 << 20
     # Waits between tries double from `first_wait`; a server's Retry-After is obeyed up to `longest_wait`.
@@ -32,7 +32,7 @@ class Limits:
 
 
 class Watchdog(threading.Thread):
-    """Shuts the connections of a try that brings too little of the content, whatever else the server sends.
+    """Shuts the connections of a try that receives too little content, whatever else the server sends.
 
     Timeouts of sockets start anew with every byte: they end neither headers that trickle, nor answers 1xx without end,
     nor a slow drip of content.
@@ -77,10 +77,15 @@ class Watchdog(threading.Thread):
 def connect(
     address: str, headers: dict[str, str], watchdog: Watchdog, limits: Limits, method: str = "GET"
 ) -> Iterator[urllib3.BaseHTTPResponse]:
-    """Sends a request and follows redirects, through the proxy of the environment where there is one."""
+    """Sends a request and follows redirects, through the proxy of the environment if it names one."""
     url = urllib3.util.parse_url(address)
     proxy = None if urllib.request.proxy_bypass(url.host or "") else urllib.request.getproxies().get(url.scheme or "")
-    manager = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+    manager = urllib3.PoolManager()
+    if proxy:
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        auth = urllib3.util.parse_url(proxy).auth
+        signed = urllib3.make_headers(proxy_basic_auth=auth) if auth else None
+        manager = urllib3.ProxyManager(proxy, proxy_headers=signed)
     pools = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
     manager.pool_classes_by_scheme = {scheme: watchdog.pool(pool) for scheme, pool in pools.items()}
     with manager:
@@ -111,7 +116,7 @@ def remote_size(address: str, limits: Limits) -> int | None:
 
 
 def get_validator(response: urllib3.BaseHTTPResponse) -> str | None:
-    """Returns the header that identifies the bytes of a file, for `If-Range`; None where there is none."""
+    """Returns the header that identifies the bytes of a file, for `If-Range`; None if there is none."""
     tag, changed = response.headers.get("ETag"), response.headers.get("Last-Modified")
     # Weak tags promise the same meaning, not the same bytes. A date is exact to a second, in which a file that was changed
     # just now may change again: it must be a minute old (RFC 9110, 8.8.2.2; RFC 7232 has the minute).

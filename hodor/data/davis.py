@@ -1,30 +1,33 @@
-"""DAVIS-2017 in its official layout (480p).
+"""DAVIS-2017 and DAVIS-2016 in their official layouts (480p).
 
     DAVIS/JPEGImages/480p/<sequence>/00000.jpg ...   DAVIS/Annotations/480p/<sequence>/00000.png ...
-    DAVIS/ImageSets/2017/{train,val,test-dev}.txt    one sequence a line
+    2017: DAVIS/ImageSets/2017/{train,val,test-dev}.txt    one sequence a line
+    2016: DAVIS/ImageSets/480p/{train,val}.txt             /JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png
 
-Frames are numbered from 00000 without gap. Every frame of train and val has a mask; test-dev must have the first
-frame's and may have more (generated data give them all). Label 255 is void. Objects are those of the first frame, as
-the official protocol counts them; ids that appear only later stay in the masks and are nobody's task. Widths differ
-between sequences.
+2017: frames are numbered from 00000 without gap. Every frame of train and val has a mask; test-dev must have the first
+frame's and may have more (generated data have them all). Label 255 is void. Objects are those of the first frame, as the
+official protocol counts them; ids that appear only later stay in the masks and are in no benchmark.
+
+2016: masks hold 0 and 255. The foreground is the object with id 1 here; there is no void. In kite-surf and
+paragliding-launch it is not the union of the objects of DAVIS-2017.
 """
 
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from hodor.data.images import read_labels, read_size
-from hodor.data.video import Video, list_frames, object_ids, require_frames_of_masks
+import numpy as np
+
+from hodor.data.images import read_labels
+from hodor.data.video import Video, object_ids, open_video, read_list, require_files
 from hodor.errors import HodorError
 
 SPLITS = ("train", "val", "test-dev")
-
-
-def split_file(root: Path, split: str) -> Path:
-    """The list of a split's sequences."""
-    return Path(root) / "DAVIS" / "ImageSets" / "2017" / f"{split}.txt"
+SPLITS_2016 = ("train", "val")
+FOREGROUND = 255
 
 
 def load_davis(root: Path, split: str) -> list[Video]:
-    """Opens a split: lists folders, reads one header and decodes the first mask of each sequence.
+    """Open a split of DAVIS-2017: list folders, read one header and decode the first mask of each sequence.
 
     Args:
         root: folder that holds `DAVIS/`.
@@ -42,11 +45,9 @@ def load_davis(root: Path, split: str) -> list[Video]:
 
 
 def sequences(root: Path, split: str) -> list[str]:
-    """Names in a split's file; HodorError if it is missing, empty or names a sequence twice."""
-    path = split_file(root, split)
-    names = [name.strip() for name in read_list(path) if name.strip()]
-    if not names:
-        raise HodorError(f"{path}: an empty list of sequences; prepare the data set again")
+    """Return the names in a split's file; HodorError if it is missing, empty or names a sequence twice."""
+    path = Path(root) / "DAVIS" / "ImageSets" / "2017" / f"{split}.txt"
+    names = [line.strip() for line in read_list(path)]
     for name in names:
         if names.count(name) > 1:
             raise HodorError(f"{path}: names sequence {name} twice; remove one line")
@@ -55,52 +56,90 @@ def sequences(root: Path, split: str) -> list[str]:
     return names
 
 
-def read_list(path: Path) -> list[str]:
-    """The lines of a split's file; HodorError if it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError:
-        raise HodorError(f"{path}: no such file, so split {path.stem} is not there; fetch its archive") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise HodorError(f"{path}: cannot be read ({error}); prepare the data set again") from error
-
-
 def check_labels(video: Video, frame: str) -> tuple[int, ...]:
-    """Decodes the mask of a frame; returns the ids in it that the first frame does not have."""
+    """Decode the mask of a frame; return the ids in it that the first frame does not have."""
     return tuple(i for i in object_ids(video.labels(frame)) if i not in video.first_seen)
 
 
 def _open(root: Path, name: str, every_mask: bool) -> Video:
-    frame_folder = root / "DAVIS" / "JPEGImages" / "480p" / name
-    label_folder = root / "DAVIS" / "Annotations" / "480p" / name
-    frames = list_frames(frame_folder, ".jpg", f"frames of DAVIS sequence {name}")
-    labelled = list_frames(label_folder, ".png", f"masks of DAVIS sequence {name}")
-    for number, frame in enumerate(frames):
+    video = _folders(root, name)
+    for number, frame in enumerate(video.frames):
         if int(frame) != number:
             raise HodorError(
-                f"{frame_folder}/{number:05d}.jpg: missing frame (the next one is {frame}); prepare the data set again"
+                f"{video.frame_folder}/{number:05d}.jpg: missing frame (the next one is {frame}); prepare the data set again"
             )
-    require_frames_of_masks(frames, labelled, label_folder)
-    demanded = frames if every_mask else frames[:1]
-    missing = sorted(set(demanded) - set(labelled))
-    if missing:
-        raise HodorError(
-            f"{label_folder}/{missing[0]}.png: missing mask ({len(missing)} such), its frame is there; "
-            "prepare the data set again"
-        )
-    size = read_size(frame_folder / f"{frames[0]}.jpg")
-    first_mask = label_folder / f"{frames[0]}.png"
-    ids = object_ids(read_labels(first_mask, size=size))
+    demanded = set(video.frames if every_mask else video.frames[:1])
+    require_files(video.label_folder, ".png", demanded, video.labelled, "missing mask, its frame is there")
+    first = video.frames[0]
+    ids = object_ids(video.labels(first))
     if ids != tuple(range(1, len(ids) + 1)) or not ids:
         found = ", ".join(map(str, ids)) or "none"
-        raise HodorError(f"{first_mask}: object ids {found}, expected 1 to the number of objects without gap")
-    return Video(
-        name=name,
-        frames=frames,
-        frame_folder=frame_folder,
-        label_folder=label_folder,
-        height=size[0],
-        width=size[1],
-        labelled=labelled,
-        first_seen=dict.fromkeys(ids, frames[0]),
+        raise HodorError(
+            f"{video.label_path(first)}: object ids {found}, expected 1 to the number of objects without gap; "
+            "prepare the data set again"
+        )
+    return replace(video, first_seen=dict.fromkeys(ids, first))
+
+
+def _folders(root: Path, name: str) -> Video:
+    base = root / "DAVIS"
+    return open_video(
+        base / "JPEGImages" / "480p" / name, base / "Annotations" / "480p" / name, f"DAVIS sequence {name}"
     )
+
+
+@dataclass(frozen=True)
+class ForegroundVideo(Video):
+    """A sequence whose masks are 0 and 255; `labels` returns 0 and 1."""
+
+    def labels(self, frame: str) -> np.ndarray:
+        """Return uint8 (H, W): 1 foreground, 0 background; HodorError for any other value and as in `Video.labels`."""
+        path = self.label_path(frame)
+        mask = read_labels(path, size=(self.height, self.width))
+        other = mask[(mask != 0) & (mask != FOREGROUND)]
+        if other.size:
+            raise HodorError(
+                f"{path}: value {other[0]} where DAVIS-2016 has 0 and {FOREGROUND}; is it a mask of DAVIS-2017? "
+                "prepare the data set again"
+            )
+        return (mask == FOREGROUND).astype(np.uint8)
+
+
+def load_davis2016(root: Path, split: str) -> list[Video]:
+    """Open a split of DAVIS-2016, "train" or "val", as `load_davis` does."""
+    if split not in SPLITS_2016:
+        raise HodorError(f"DAVIS-2016 has no split {split!r}; there are {', '.join(SPLITS_2016)}")
+    return [_open_2016(Path(root), name, frames) for name, frames in listed(root, split).items()]
+
+
+def listed(root: Path, split: str) -> dict[str, tuple[str, ...]]:
+    """Return sequence -> frames, as a split's file of DAVIS-2016 lists them; HodorError if it is missing or broken."""
+    path = Path(root) / "DAVIS" / "ImageSets" / "480p" / f"{split}.txt"
+    found: dict[str, list[str]] = {}
+    for line in read_list(path):
+        image, mask = ([*line.split(), "", ""])[:2]
+        sequence, frame = Path(image).parent.name, Path(image).stem
+        if (image, mask) != (f"/JPEGImages/480p/{sequence}/{frame}.jpg", f"/Annotations/480p/{sequence}/{frame}.png"):
+            raise HodorError(
+                f"{path}: the line '{line}' is not `/JPEGImages/480p/SEQUENCE/FRAME.jpg "
+                "/Annotations/480p/SEQUENCE/FRAME.png`; prepare the data set again"
+            )
+        found.setdefault(sequence, []).append(frame)
+    return {sequence: tuple(frames) for sequence, frames in found.items()}
+
+
+def _open_2016(root: Path, name: str, frames: tuple[str, ...]) -> Video:
+    opened = _folders(root, name)
+    for path, found in ((opened.frame_path, opened.frames), (opened.label_path, opened.labelled)):
+        if found != frames:
+            odd = sorted(set(found) ^ set(frames)) or ["(their order)"]
+            raise HodorError(
+                f"{path(odd[0])}: in the folder or in the split's list, not in both ({len(odd)} such); "
+                "prepare the data set again"
+            )
+    video = ForegroundVideo(
+        **{field.name: getattr(opened, field.name) for field in fields(Video)} | {"first_seen": {1: frames[0]}}
+    )
+    if not video.labels(frames[0]).any():
+        raise HodorError(f"{video.label_path(frames[0])}: no foreground in the first mask; prepare the data set again")
+    return video

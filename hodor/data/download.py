@@ -1,9 +1,9 @@
-"""Download of one file over HTTP, whole or not at all.
+"""Download of one file over HTTP, complete or not at all.
 
 urllib3 opens connections, follows redirects and enforces lengths. What no library does is here: a broken transfer goes to
 `<name>.part` and continues by range with `If-Range`, so that a file that changed meanwhile starts anew; a server that is
-too slow, or sends without end, is left; only a file with the expected checksum, or of the format that its name says, gets
-its name. `<name>.part.json` holds what identifies the remote file (ETag or Last-Modified).
+too slow, or sends without end, is left; only a file with the expected checksum, or of the format that its name implies,
+gets its name. `<name>.part.json` holds what identifies the remote file (ETag or Last-Modified).
 """
 
 import json
@@ -70,7 +70,7 @@ def download(
         `size` (bytes) and `sha256` (hexadecimal) of the file.
 
     Raises:
-        HodorError: the file is absent, is not what its name says, has another size or checksum, does not fit on the
+        HodorError: the file is absent, has another format, has another size or checksum, does not fit on the
             disk, cannot be checked, or the server failed too often (then the part stays and the next call continues).
         Stopped: `stop` was set.
     """
@@ -84,7 +84,7 @@ def download(
 
 @dataclass(frozen=True)
 class _Transfer:
-    """A download to a part, until it is whole."""
+    """A download to a part, until it is complete."""
 
     address: str
     part: Path
@@ -103,7 +103,7 @@ class _Transfer:
         return f"{self.part.parent.name}/{self.part.stem}"
 
     def run(self) -> dict[str, Any]:
-        """Tries until the part is whole; returns its size and sha256."""
+        """Tries until the part is complete; returns its size and sha256."""
         failures, best = 0, self.length()
         # The part may be wrong though the remote file is right: it was put together from several tries (joined), or the
         # server announced no length, so that a broken connection looked like the end (open_ended).
@@ -138,7 +138,7 @@ class _Transfer:
         if open_ended and not (known or shows_its_end(self.part, self.source.archive)):
             raise HodorError(
                 f"{self.part}: the server announced no length and no checksum is known, so that nothing shows whether "
-                f"the file is whole; compare it with its source and rename it to {self.part.stem}, or give a mirror"
+                f"the file is complete; compare it with its source and rename it to {self.part.stem}, or give a mirror"
             )
         return record
 
@@ -178,7 +178,7 @@ class _Transfer:
         return offset > 0, total is None
 
     def start(self, response: urllib3.BaseHTTPResponse, note: dict, offset: int) -> tuple[int, int | None]:
-        """First byte that the response brings and length of the whole file (None: not announced)."""
+        """First byte that the response brings and length of the complete file (None: not announced)."""
         status, headers = response.status, response.headers
         if status == 416:  # the part is longer than the remote file, so it is of another file
             self.discard()

@@ -1,4 +1,4 @@
-"""Safe extraction of zip and tar archives into one folder that appears whole or not at all.
+"""Safe extraction of zip and tar archives into one folder that appears complete or not at all.
 
 Nothing is written outside the folder; links, devices, encrypted members and bombs are refused before the first byte.
 Members are extracted as a stream, with their checksums compared, to `<folder>.part`, which is renamed when all

@@ -171,7 +171,7 @@ def _missing_or_none(order: Order) -> int | None:
 
 
 def _ask_for_log_in(absent: list[Source], out: Path) -> str:
-    """The whole instruction for the archives of a data set that are behind a log-in and absent."""
+    """The instruction for the archives of a data set that are behind a log-in and absent."""
     first = absent[0]
     names = " and ".join(source.archive for source in absent)
     notes = "".join(f"; {source.archive}: {source.note}" for source in absent if source.note)

@@ -1,11 +1,8 @@
-"""Strict reading and writing of frames (JPEG, PNG) and label masks (8-bit palette PNG).
+"""Strict reading and writing of frames (JPEG, PNG) and label maps (PNG).
 
-Common decoders are lenient: OpenCV returns the decoded upper part of a truncated JPEG with grey below and prints a
-warning; Pillow does not notice a lost end marker. A wrong frame then trains and scores silently. Here a file decodes
-completely or raises `HodorError` with its name: JPEGs must carry their end marker and decode to the last row, PNGs
-must be whole, every chunk agreeing with its checksum.
-
-EXIF orientation is not applied: COCO's annotations and sizes refer to the stored pixels.
+Common decoders are lenient: OpenCV returns a truncated JPEG with grey below, Pillow ignores a missing end marker, and
+neither doubts a mask that an editor has smoothed or recoloured. Here a file decodes completely and means what it says,
+or raises `HodorError` with its name.
 """
 
 import io
@@ -14,19 +11,20 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from hodor.errors import HodorError
 
 VOID = 255
-"""Label of pixels without a decision (DAVIS). Readers keep it; losses and scores decide what it means."""
+"""Label of void (ignored) pixels in DAVIS and PASCAL VOC. Readers keep it; losses and scores decide what it means."""
 
 _AGAIN = "take it from its archive again"
 _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+_ORIENTATION = 0x0112
 
 
 def _davis_palette() -> np.ndarray:
-    """Bit-interleaved colour map of PASCAL VOC, which DAVIS-2017's masks carry."""
+    """Return the bit-interleaved colour map of PASCAL VOC, which the masks of DAVIS-2017 carry."""
     index = np.arange(256)
     palette = np.zeros((256, 3), dtype=np.uint8)
     for bit in range(8):
@@ -37,59 +35,80 @@ def _davis_palette() -> np.ndarray:
 
 
 DAVIS_PALETTE = _davis_palette()
-"""uint8 (256, 3), read-only: RGB colour of each label in DAVIS's masks (488 of 533 official masks seen carry it)."""
+"""uint8 (256, 3), read-only: RGB colour of each label in the masks of DAVIS."""
+
+_DAVIS_LABELS = {tuple(colour): label for label, colour in enumerate(DAVIS_PALETTE.tolist())}
 
 
-def read_rgb(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Decodes an image. Grayscale, palette and CMYK images become RGB.
+def read_rgb(path: str | os.PathLike, size: tuple[int, int] | None = None, *, upright: bool = True) -> np.ndarray:
+    """Decode an image. Grayscale, palette and CMYK images become RGB.
 
     Args:
         path: JPEG or PNG file.
-        size: expected (height, width) in pixels; no check where absent.
+        size: expected (height, width) in pixels; not checked if None.
+        upright: apply the EXIF orientation, as viewers do. The annotations of COCO and of other still images refer to
+            the stored pixels instead.
 
     Returns:
-        uint8 (H, W, 3), RGB, 0..255, owned by the caller.
+        uint8 (H, W, 3), RGB, owned by the caller.
 
     Raises:
         HodorError: absent, truncated or corrupt file, more than 8 bits a channel, or another size.
     """
-    image = _decode(path, formats=("JPEG", "PNG"))
+    image, _ = _decode(path, ("JPEG", "PNG"), upright)
     if image.mode not in _COLOUR_MODES:
-        raise HodorError(f"{path}: pixel format {image.mode} is not supported; give an 8-bit JPEG or PNG")
+        raise HodorError(f"{path}: pixel format {image.mode} is not supported; convert it to an 8-bit JPEG or PNG")
     pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
     _check_size(path, pixels.shape[:2], size)
     return pixels
 
 
 def read_labels(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Decodes a label mask: the palette index (or the grey value) is the object id, 0 background, 255 void.
+    """Decode a label map: the palette index or the stored grey level is the object id, 0 background, 255 void.
+
+    Palette and grey PNGs of 1, 2, 4 and 8 bits are read as stored: a 1-bit mask holds 0 and 1. An opaque alpha channel
+    beside the grey one is ignored. EXIF orientation is applied, as to frames.
 
     Args:
-        path: PNG file with one 8-bit channel (palette or grey).
-        size: expected (height, width) in pixels; no check where absent.
+        path: PNG file with one channel.
+        size: expected (height, width) in pixels; not checked if None.
 
     Returns:
-        uint8 (H, W), owned by the caller; void 255 is kept.
+        uint8 (H, W), owned by the caller.
 
     Raises:
-        HodorError: absent, truncated or corrupt file, colours instead of indices, or another size.
+        HodorError: absent, truncated or corrupt file, colours instead of indices, a palette that contradicts the
+            indices, anti-aliased edges, or another size.
     """
-    image = _decode(path, formats=("PNG",))
-    if image.mode not in ("P", "L"):
+    image, content = _decode(path, ("PNG",), upright=True)
+    depth = content[24]
+    if image.mode == "LA" and depth == 8 and image.getextrema()[1] == (255, 255):
+        image = image.getchannel(0)
+    if image.mode not in ("1", "L", "P"):
         raise HodorError(
             f"{path}: a {image.mode} image where a palette PNG is needed (index = object id, 0 background); "
-            "a tool may have saved it anew in colours: " + _AGAIN
+            f"save the mask with indices, or {_AGAIN}"
         )
-    labels = np.array(image)
+    labels = np.array(image, np.uint8)
+    if image.mode == "L" and depth < 8:
+        labels //= 255 // (2**depth - 1)  # Pillow stretches grey levels to 0..255
     _check_size(path, labels.shape, size)
+    # Pillow counts several times faster than numpy, but in stretched levels.
+    counts = np.bincount(labels.ravel(), minlength=256) if depth < 8 else np.array(image.histogram())
+    palette = None if image.mode != "P" else np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    if palette is not None:
+        _check_palette(path, counts, palette)
+    if palette is None or (palette == palette[:, :1]).all():
+        _check_edges(path, labels, counts)
     return labels
 
 
-def read_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(height, width) in pixels from the header alone; the pixels are not decoded and not checked."""
+def read_size(path: str | os.PathLike, *, upright: bool = True) -> tuple[int, int]:
+    """Return (height, width) in pixels from the header alone, turned as `read_rgb` turns the pixels."""
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
-            return image.height, image.width
+            turned = upright and _orientation(image) >= 5
+            return (image.width, image.height) if turned else (image.height, image.width)
     except MemoryError:
         raise
     except Exception as error:
@@ -97,7 +116,7 @@ def read_size(path: str | os.PathLike) -> tuple[int, int]:
 
 
 def encode_labels(labels: np.ndarray) -> bytes:
-    """Encodes labels, uint8 (H, W), as an 8-bit palette PNG with the DAVIS palette. Same labels, same bytes."""
+    """Encode labels, uint8 (H, W), as an 8-bit palette PNG with the DAVIS palette. Same labels, same bytes."""
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise ValueError(f"labels must be uint8 (H, W), got {labels.dtype} {labels.shape}")
     image = Image.fromarray(np.ascontiguousarray(labels), mode="L")
@@ -108,7 +127,7 @@ def encode_labels(labels: np.ndarray) -> bytes:
 
 
 def write_labels(path: str | os.PathLike, labels: np.ndarray) -> None:
-    """Writes labels, uint8 (H, W), as a palette PNG; whole or not at all (a killed writer leaves no half mask)."""
+    """Write labels, uint8 (H, W), as a palette PNG, atomically: a killed writer leaves no half mask."""
     path = Path(path)
     content = encode_labels(labels)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +139,7 @@ def write_labels(path: str | os.PathLike, labels: np.ndarray) -> None:
         part.unlink(missing_ok=True)
 
 
-def _decode(path: str | os.PathLike, formats: tuple[str, ...]) -> Image.Image:
+def _decode(path: str | os.PathLike, formats: tuple[str, ...], upright: bool) -> tuple[Image.Image, bytes]:
     try:
         content = Path(path).read_bytes()
         image = Image.open(io.BytesIO(content), formats=formats)
@@ -132,15 +151,54 @@ def _decode(path: str | os.PathLike, formats: tuple[str, ...]) -> Image.Image:
     damage = _png_damage(content) if image.format == "PNG" else _jpeg_damage(content)
     if damage:
         raise HodorError(f"{path}: {damage}; {_AGAIN}")
-    return image
+    return (ImageOps.exif_transpose(image) if upright and _orientation(image) > 1 else image), content
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 (upright) where none is stored or the metadata are broken."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _check_palette(path: str | os.PathLike, counts: np.ndarray, palette: np.ndarray) -> None:
+    """Refuse a mask whose colours contradict its indices: an editor has reordered the palette."""
+    used = np.flatnonzero(counts[: len(palette)])
+    colours = [tuple(colour) for colour in palette[used].tolist()]
+    meant = [_DAVIS_LABELS.get(colour) for colour in colours]
+    advice = "a tool has reordered the palette: save the mask with index = object id and black as index 0"
+    if used.size and used[0] == 0 and any(colours[0]):
+        raise HodorError(f"{path}: index 0 is the background, but its colour {colours[0]} is not black; {advice}")
+    if None not in meant and meant != used.tolist():
+        index, label = next((i, m) for i, m in zip(used, meant, strict=True) if i != m)
+        raise HodorError(f"{path}: index {index} has the DAVIS colour of label {label}; {advice}")
+
+
+def _check_edges(path: str | os.PathLike, labels: np.ndarray, counts: np.ndarray) -> None:
+    """Refuse an anti-aliased grey mask: its levels between 0 and the maximum exist along edges alone."""
+    top = int(np.flatnonzero(counts).max(initial=0))
+    between = np.flatnonzero(counts[1:top]) + 1
+    if top < 100 or len(between) < 2:
+        return
+    corner = labels[:-1, :-1]
+    block = (corner == labels[1:, 1:]) & (corner == labels[1:, :-1]) & (corner == labels[:-1, 1:])
+    thin = np.setdiff1d(between, corner[block])
+    ramp = len(between) > 16 and counts[between].sum() < counts[top]
+    if len(thin) == len(between) or (len(thin) >= 3 and 2 * len(thin) > len(between)) or ramp:
+        raise HodorError(
+            f"{path}: {len(between)} grey levels between 0 and {top}: an anti-aliased mask, not object ids; threshold it "
+            "(for one object: 255 where the level is above 127, 0 elsewhere)"
+        )
 
 
 def _jpeg_damage(content: bytes) -> str | None:
-    """Says what is wrong with a JPEG that decoded, or None.
+    """Return what is wrong with a JPEG that decoded, or None.
 
-    A decoder accepts a file that lost its tail when the lost bytes were few, or when they were replaced by zeros
-    (a disk that filled up). Within compressed data 0xFF is always followed by 0x00 or a restart marker, so the end
-    marker found behind the start of the scan is the real one.
+    A decoder accepts a file that lost its tail when the lost bytes were few or became zeros (a disk that filled up).
+    Within compressed data 0xFF is always followed by 0x00 or a restart marker, so the end marker found behind the start
+    of the scan is the real one.
     """
     position = 2
     while position + 4 <= len(content):
@@ -157,11 +215,10 @@ def _jpeg_damage(content: bytes) -> str | None:
 
 
 def _png_damage(content: bytes) -> str | None:
-    """Says what is wrong with a PNG that decoded (checksum of any chunk, lost end), or None."""
+    """Return what is wrong with a PNG that decoded (checksum of any chunk, lost end), or None."""
     position = 8
     while position + 12 <= len(content):
-        length = int.from_bytes(content[position : position + 4], "big")
-        end = position + 8 + length
+        end = position + 8 + int.from_bytes(content[position : position + 4], "big")
         if end + 4 > len(content):
             break
         if zlib.crc32(content[position + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
@@ -175,8 +232,7 @@ def _png_damage(content: bytes) -> str | None:
 def _check_size(path: str | os.PathLike, found: tuple[int, int], expected: tuple[int, int] | None) -> None:
     if expected is not None and tuple(found) != tuple(expected):
         raise HodorError(
-            f"{path}: {found[1]}x{found[0]} pixels (width x height) where {expected[1]}x{expected[0]} are expected; "
-            + _AGAIN
+            f"{path}: {found[1]}x{found[0]} pixels (width x height) where {expected[1]}x{expected[0]} are expected; {_AGAIN}"
         )
 
 
@@ -184,7 +240,7 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> HodorError:
     if isinstance(error, FileNotFoundError):
         return HodorError(f"{path}: no such file; {_AGAIN}")
     if isinstance(error, OSError) and error.errno is not None:
-        return HodorError(f"{path}: cannot be read ({error.strerror})")
+        return HodorError(f"{path}: cannot be read ({error.strerror}); check its permissions and the disk")
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     if "cannot identify image file" in reason:
         reason = "not an image of the expected format, or its first bytes are lost"

@@ -8,19 +8,19 @@ depend on the manifest, never on time stamps of a hundred thousand files.
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 from hodor.config.datasets import ARCHIVES, FOLDERS, RECORD, STILL_IMAGES
-from hodor.data import coco, davis, davis2016, saliency, voc, youtube_vos
+from hodor.data import coco, davis, still_images, youtube_vos
 from hodor.data.extract import extract_once, forget, put_in_place
-from hodor.data.image_sets import StillImage, load_images
 from hodor.data.progress import Progress
+from hodor.data.readers import StillImage, is_video, load_images
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_file, write_json_atomic
@@ -30,13 +30,11 @@ _FEW = 400
 _CHUNK = 32
 
 
-@dataclass(frozen=True)
-class Split:
-    """An opened split: counts, and tasks (picklable) that decode `files` image files each and return more counts."""
+class Split(NamedTuple):
+    """An opened split: counts, and tasks (picklable) that decode that many image files and return more counts."""
 
     counts: dict[str, int]
-    tasks: list[Callable[[], dict[str, int]]]
-    files: list[int]
+    tasks: list[tuple[Callable[[], dict[str, int]], int]]
 
 
 OFFICIAL_COUNTS = {
@@ -62,12 +60,11 @@ SPLITS = {
     "coco": coco.SPLITS,
     "coco-persons-small": ("val2017",),
     "davis": davis.SPLITS,
-    "davis2016": davis2016.SPLITS,
+    "davis2016": davis.SPLITS_2016,
     "youtube-vos": youtube_vos.SPLITS,
     "youtube-vos-2018": ("valid",),
     "voc2012": ("trainval",),  # train and val are parts of it
-    "sbd": voc.SBD_SPLITS,
-    **{name: tuple(splits) for name, splits in saliency.LAYOUTS.items()},
+    **{name: tuple(splits) for name, splits in still_images.LAYOUTS.items() if name != "voc2012"},
     **{name: entry.splits for name, entry in STILL_IMAGES.items()},
 }
 
@@ -80,8 +77,8 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
         archives: folder with the archives and the `archives.json` of `fetch`.
         out: folder of the data set, replaced; it is `.<name>.extracted` beside it until all of it is checked.
         manifest: JSON file, written last: `dataset`, `edition`, `splits` (counts), `files`, `sha256` (over the sorted
-            lines "<sha256>  <relative path>" of all files), `archives` (name -> sha256). The same archives give the
-            same bytes.
+            lines "<sha256>  <relative path>" of all files), `archives` (name -> sha256) and, where there are some, `known_defects` of the
+            published archive (file -> fault and how it is handled). The same archives give the same bytes.
 
     Raises:
         HodorError: an archive or a file of the data set is missing, damaged or disagrees with another, or counts of
@@ -104,7 +101,7 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
         raise
     put_in_place(extracted, out)
     forget(extracted)
-    write_manifest(manifest, dataset, edition, splits, digests, known)
+    write_manifest(manifest, dataset, edition, splits, digests, known, still_images.known_defects(out, dataset))
 
 
 def write_manifest(
@@ -114,8 +111,12 @@ def write_manifest(
     splits: dict[str, dict[str, int]],
     digests: dict[str, str],
     archives: dict[str, str],
+    defects: dict[str, str] | None = None,
 ) -> None:
-    """Writes a manifest as `prepare` describes it; `digests` maps each file of the data set to its sha256."""
+    """Write a manifest as `prepare` describes it.
+
+    `digests` maps each file of the data set to its sha256, `defects` files with known defects to how they are handled.
+    """
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     content = {
         "dataset": dataset,
@@ -124,7 +125,7 @@ def write_manifest(
         "files": len(digests),
         "sha256": hashlib.sha256(lines.encode()).hexdigest(),
         "archives": archives,
-    }
+    } | ({"known_defects": defects} if defects else {})
     write_json_atomic(manifest, content)
 
 
@@ -141,14 +142,25 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
         _no_orphans(root)
     if edition == "official":
         _check_counts(dataset, opened, root)
-    results = iter(_decode(list(opened.values()), jobs, f"{dataset}: decoded"))
-    splits = {}
-    for name, split in opened.items():
-        counts = Counter(split.counts)
-        for _ in split.tasks:
-            counts.update(next(results))
-        splits[name] = dict(sorted(counts.items()))
-    return splits
+    counts = {name: Counter(split.counts) for name, split in opened.items()}
+    tasks = [(name, *task) for name, split in opened.items() for task in split.tasks]
+    total = sum(files for _, _, files in tasks)
+    progress = Progress(f"{dataset}: decoded", total, unit="files")
+    with contextlib.ExitStack() as stack:
+        run = map
+        if jobs > 1 and total >= _FEW:
+            # Not fork: a caller may have threads, whose locks a forked child would wait for.
+            pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            run = pool.map
+        try:
+            for (name, _, files), found in zip(tasks, run(_call, [task for _, task, _ in tasks]), strict=True):
+                counts[name].update(found)
+                progress.add(files)
+        except BrokenProcessPool as error:
+            raise HodorError("a decoding process was killed (out of memory?); give it fewer `jobs`") from error
+    progress.close()
+    return {name: dict(sorted(found.items())) for name, found in counts.items()}
 
 
 def open_split(dataset: str, root: Path, split: str) -> Split:
@@ -163,12 +175,18 @@ def open_split(dataset: str, root: Path, split: str) -> Split:
             "crowds": sum(item.crowd for item in objects),
         }
         return _split_of_images(counts, found.images, files=1)
-    if not dataset.startswith(("davis", "youtube-vos")):
+    if not is_video(dataset):
         images = load_images(root, dataset, split)
-        counts = {"images": len(images), "objects": sum(len(image.objects) for image in images)}
+        left_out = [
+            file
+            for file, handling in still_images.known_defects(root, dataset).items()
+            if file.startswith(f"{split}/") and handling.endswith("left out")
+        ]
+        counts = {"images": len(images) + len(left_out), "objects": sum(len(image.objects) for image in images)}
+        counts |= {"left_out": len(left_out)} if left_out else {}
         return _split_of_images(counts, images, files=2)
     if dataset.startswith("davis"):
-        load = davis.load_davis if dataset == "davis" else davis2016.load_davis2016
+        load = davis.load_davis if dataset == "davis" else davis.load_davis2016
         videos, check = load(root, split), _check_davis
     else:
         videos, check = youtube_vos.load_youtube_vos(root, split), partial(_check_youtube_vos, split)
@@ -178,14 +196,13 @@ def open_split(dataset: str, root: Path, split: str) -> Split:
         "masks": sum(len(video.labelled) for video in videos),
         "objects": sum(len(video.first_seen) for video in videos),
     }
-    files = [len(video.frames) + len(video.labelled) for video in videos]
-    return Split(counts, [partial(check, video) for video in videos], files)
+    return Split(counts, [(partial(check, video), len(video.frames) + len(video.labelled)) for video in videos])
 
 
 def _split_of_images(counts: dict[str, int], images: list, files: int) -> Split:
-    """`files`: image files that stand for each image."""
+    """`files`: number of files of each image."""
     chunks = [images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK)]
-    return Split(counts, [partial(_check_images, chunk) for chunk in chunks], [files * len(chunk) for chunk in chunks])
+    return Split(counts, [(partial(_check_images, chunk), files * len(chunk)) for chunk in chunks])
 
 
 def _check_images(images: list[StillImage]) -> dict[str, int]:
@@ -209,29 +226,6 @@ def _check_youtube_vos(split: str, video: Video) -> dict[str, int]:
         video.frame(frame)
     ids = {frame: youtube_vos.check_labels(video, frame) for frame in video.labelled}
     return {"objects_not_on_first_frame": youtube_vos.check_objects(video, ids, split)}
-
-
-def _decode(splits: list[Split], jobs: int, label: str) -> list[dict[str, int]]:
-    """Results of all tasks in their order; of several errors the first task's is raised."""
-    tasks = [task for split in splits for task in split.tasks]
-    files = [number for split in splits for number in split.files]
-    progress, results = Progress(label, sum(files), unit="files"), []
-    with contextlib.ExitStack() as stack:
-        if jobs < 2 or sum(files) < _FEW:
-            found: Iterable[dict[str, int]] = map(_call, tasks)
-        else:
-            # Not fork: a caller may have threads, whose locks a forked child would wait for.
-            pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"))
-            stack.callback(pool.shutdown, cancel_futures=True)
-            found = pool.map(_call, tasks)
-        try:
-            for result, number in zip(found, files, strict=True):
-                results.append(result)
-                progress.add(number)
-        except BrokenProcessPool as error:
-            raise HodorError("a decoding process was killed (out of memory?); give it fewer `jobs`") from error
-    progress.close()
-    return results
 
 
 def _call(task: Callable[[], dict[str, int]]) -> dict[str, int]:

@@ -1,9 +1,8 @@
-"""Packs of training data on the disk of the machine that trains: copied once, checked, and used again.
+"""Packs on the local disk of the machine that trains: copied once, checked, and used again.
 
-A training reads its packs many times over and in random order, which a shared disk of a cluster bears badly. Where the
-setting `scratch` names a folder, a training copies its packs there first. Jobs on one machine share a copy; one that is
-whole is used again by the next job, however it ended. Nothing depends on it: without room the packs are read where
-they lie.
+A training reads its packs many times over and in random order, which is slow on the shared disk of a cluster. Where the
+setting `scratch` names a folder, a training copies its packs there first. Jobs on one machine share a copy; a complete one
+is used again by the next job, however it ended. Without room the packs are read from their own folder.
 """
 
 import contextlib
@@ -19,17 +18,16 @@ from hodor.data.progress import Progress, format_bytes
 from hodor.errors import PLACE_ERRORS, HodorError
 from hodor.provenance import read_json, sha256_file, sha256_json
 
-_BLOCK = 1 << 22
 FOLDER = "hodor-packs"
 
 
 def staged(data: Path, packs: Sequence[str], scratch: str) -> Path:
-    """A folder that holds what `data` does, its packs of these names as copies in `scratch`.
+    """Copy packs to a local disk and return a folder that holds what `data` does, with those copies.
 
     Args:
         data: folder of the data sets, packs in its folder `packed`.
         packs: names of packs.
-        scratch: a folder, made where absent; environment variables in it (`$SLURM_TMPDIR`) are filled in here.
+        scratch: a folder, made where absent; environment variables in it (`$SLURM_TMPDIR`) are expanded here.
 
     Returns:
         A folder of links in `scratch`; `data` itself where there is no pack, or no room.
@@ -44,37 +42,35 @@ def staged(data: Path, packs: Sequence[str], scratch: str) -> Path:
         raise HodorError(
             f"scratch: '{scratch}' holds a variable that is not set on this machine; set it or name a folder"
         )
-    folder = folder.absolute() / FOLDER
-    digests = {name: sha256_file(data / "packed" / f"{name}.json") for name in packs}
+    folder, packed = folder.absolute() / FOLDER, data.absolute() / "packed"
+    digests = {name: sha256_file(packed / f"{name}.json") for name in packs}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        copies = {}
+        links = {Path(path.name): path for path in data.absolute().iterdir() if path.name != "packed"}
+        links |= {Path("packed") / path.name: path for path in packed.iterdir()}
         for name, digest in digests.items():
             with _alone(folder / f"{digest}.lock", name):
-                copies[name] = _copy(data / "packed" / name, data / "packed" / f"{name}.json", folder / digest)
-            if copies[name] is None:
-                return data
-        return _links(data, copies, folder / f"data-{sha256_json([str(data.absolute()), digests])[:16]}")
+                if not _copy(packed / name, packed / f"{name}.json", folder / digest):
+                    return data
+            links[Path("packed") / name] = folder / digest
+        view = folder / f"data-{sha256_json([str(data.absolute()), digests])[:16]}"
+        for name, target in links.items():
+            _link(view / name, target)
+        return view
     except OSError as error:
         where = error.filename or folder
         raise HodorError(f"scratch: {where}: {error.strerror}; name another folder, or none (scratch=null)") from error
 
 
-def _copy(pack: Path, manifest: Path, target: Path) -> Path | None:
-    """The copy of a pack, made or found; None, and nothing left, where the disk has no room."""
+def _copy(pack: Path, manifest: Path, target: Path) -> bool:
+    """Copy a pack unless a complete copy exists; return False, and leave nothing, where the disk has no room."""
     files = read_json(manifest)["files"]
-    if target.is_dir() and all(_size(target / name) == entry["size"] for name, entry in files.items()):
-        return target
-    total = sum(entry["size"] for entry in files.values())
-    free = shutil.disk_usage(target.parent).free
+    with contextlib.suppress(OSError):
+        if all((target / name).stat().st_size == entry["size"] for name, entry in files.items()):
+            return True
+    total, free = sum(entry["size"] for entry in files.values()), shutil.disk_usage(target.parent).free
     if total > free:
-        print(
-            f"scratch: {target.parent}: {format_bytes(free)} are free, {pack.name} takes {format_bytes(total)}: it is read "
-            f"where it lies, {pack}",
-            file=sys.stderr,
-            flush=True,
-        )
-        return None
+        return _no_room(target, f"{format_bytes(free)} are free, {pack.name} takes {format_bytes(total)}", pack)
     part = target.with_name(target.name + ".part")
     for left in (part, target):
         shutil.rmtree(left, ignore_errors=True)
@@ -91,53 +87,43 @@ def _copy(pack: Path, manifest: Path, target: Path) -> Path | None:
     except OSError as error:
         if error.errno not in PLACE_ERRORS[:2]:
             raise
-        print(f"scratch: {target.parent}: {error.strerror}: {pack} is read where it lies", file=sys.stderr, flush=True)
-        return None
+        return _no_room(target, error.strerror, pack)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     progress.close()
-    return target
+    return True
+
+
+def _no_room(target: Path, reason: str, pack: Path) -> bool:
+    print(f"scratch: {target.parent}: {reason}; it is read from {pack}", file=sys.stderr, flush=True)
+    return False
 
 
 def _copy_file(source: Path, target: Path, progress: Progress) -> str:
-    """Copies a file; sha256 of what was written."""
+    """Copy a file; return the sha256 of what was written."""
     digest = hashlib.sha256()
     with open(source, "rb") as reader, open(target, "wb") as writer:
-        while block := reader.read(_BLOCK):
+        while block := reader.read(1 << 22):
             writer.write(block)
             digest.update(block)
             progress.add(len(block))
     return digest.hexdigest()
 
 
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
-
-
-def _links(data: Path, copies: dict[str, Path], view: Path) -> Path:
-    """A folder of links: to what `data` holds, and to the copies."""
-    wanted = {Path(path.name): path for path in data.absolute().iterdir() if path.name != "packed"}
-    wanted |= {Path("packed") / path.name: path for path in (data.absolute() / "packed").iterdir()}
-    wanted |= {Path("packed") / name: copy for name, copy in copies.items()}
-    for name, path in wanted.items():
-        link = view / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            if os.readlink(link) == str(path):
-                continue
-        # Renamed into its place: another job may read there.
-        fresh = link.with_name(f".{link.name}.{os.getpid()}")
-        fresh.symlink_to(path)
-        fresh.replace(link)
-    return view
+def _link(link: Path, target: Path) -> None:
+    """Make a link, or correct it; renamed into its place, because another job may read there."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.readlink(link) == str(target):
+            return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.symlink_to(target)
+    fresh.replace(link)
 
 
 @contextlib.contextmanager
 def _alone(path: Path, name: str) -> Iterator[None]:
-    """Only one process of this machine copies a pack; others wait for its copy."""
+    """Hold a lock, so that one process of this machine copies a pack and others wait for its copy."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:

@@ -1,6 +1,6 @@
 """A video as a folder of frames and a folder of label masks, whatever data set it comes from.
 
-Opening a video lists its folders and reads one header; frames and masks are decoded when asked for.
+Opening a video lists its folders and reads one header; frames and masks are decoded when they are asked for.
 """
 
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hodor.data.images import VOID, read_labels, read_rgb
+from hodor.data.images import VOID, read_labels, read_rgb, read_size
 from hodor.errors import HodorError
 
 _FRAME_NAME = re.compile(r"\d{5}")
@@ -17,12 +17,12 @@ _FRAME_NAME = re.compile(r"\d{5}")
 
 @dataclass(frozen=True)
 class Video:
-    """One video with the masks that its data set gives.
+    """One video with the masks that its data set has.
 
     Attributes:
         name: folder name, unique within a split.
         frames: names of all frames in order of time, for example "00000".
-        frame_folder, label_folder: where `<frame>.jpg` and `<frame>.png` lie.
+        frame_folder, label_folder: folders of `<frame>.jpg` and `<frame>.png`.
         height, width: size of every frame and mask in pixels.
         labelled: the frames that have a mask file, in order of time.
         first_seen: object id (1..254) -> frame on which its mask is first given; a method starts the object there.
@@ -45,30 +45,40 @@ class Video:
         return self.label_folder / f"{frame}.png"
 
     def frame(self, frame: str) -> np.ndarray:
-        """uint8 (H, W, 3) RGB; HodorError if the file is damaged or has another size than the video."""
+        """Return uint8 (H, W, 3) RGB; HodorError if the file is damaged or has another size than the video."""
         return read_rgb(self.frame_path(frame), size=(self.height, self.width))
 
     def labels(self, frame: str) -> np.ndarray:
-        """uint8 (H, W) object ids, 0 background, 255 void (kept); HodorError as in `frame`."""
+        """Return uint8 (H, W) object ids, 0 background, 255 void (kept); HodorError as in `frame`."""
         return read_labels(self.label_path(frame), size=(self.height, self.width))
 
 
 def object_ids(labels: np.ndarray) -> tuple[int, ...]:
-    """Ids of the objects in labels, uint8 (H, W), rising; background and void are no objects."""
+    """Return the ids of the objects in labels, uint8 (H, W), rising; background and void are no objects."""
     present = np.bincount(labels.ravel(), minlength=256) > 0
     return tuple(int(i) for i in np.flatnonzero(present) if i not in (0, VOID))
 
 
-def list_frames(folder: Path, suffix: str, what: str) -> tuple[str, ...]:
-    """Frame names in a folder, in order.
-
-    Args:
-        folder: holds `<five digits><suffix>` files and nothing else.
-        suffix: ".jpg" or ".png".
-        what: what the folder holds, for messages ("frames of ...").
+def open_video(frame_folder: Path, label_folder: Path, what: str) -> Video:
+    """Open a video: list both folders and read the header of the first frame; `first_seen` is still empty.
 
     Raises:
-        HodorError: the folder is absent or empty, or holds a file with another name.
+        HodorError: a folder is absent, empty or holds a file with another name, or a mask has no frame.
+    """
+    frames, labelled = (
+        list_frames(frame_folder, ".jpg", f"frames of {what}"),
+        list_frames(label_folder, ".png", f"masks of {what}"),
+    )
+    require_frames_of_masks(frames, labelled, label_folder)
+    height, width = read_size(frame_folder / f"{frames[0]}.jpg")
+    return Video(frame_folder.name, frames, frame_folder, label_folder, height, width, labelled, {})
+
+
+def list_frames(folder: Path, suffix: str, what: str) -> tuple[str, ...]:
+    """Return the frame names in a folder that holds `<five digits><suffix>` files and nothing else, in order.
+
+    Raises:
+        HodorError: the folder is absent or empty, or holds a file with another name; `what` says what it holds.
     """
     if not folder.is_dir():
         raise HodorError(f"{folder}: no such folder ({what}); prepare the data set again")
@@ -82,11 +92,30 @@ def list_frames(folder: Path, suffix: str, what: str) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def require_files(folder: Path, suffix: str, wanted: set[str], found: tuple[str, ...], fault: str) -> None:
+    """Raise HodorError for the first wanted frame or mask that is not there."""
+    if missing := sorted(wanted - set(found)):
+        raise HodorError(f"{folder}/{missing[0]}{suffix}: {fault} ({len(missing)} such); prepare the data set again")
+
+
 def require_frames_of_masks(frames: tuple[str, ...], labelled: tuple[str, ...], label_folder: Path) -> None:
-    """HodorError where a mask has no frame."""
-    orphans = sorted(set(labelled) - set(frames))
-    if orphans:
-        raise HodorError(
-            f"{label_folder / orphans[0]}.png: a mask without frame ({len(orphans)} such); the frame is lost or the "
-            "mask belongs elsewhere: prepare the data set again"
-        )
+    """Raise HodorError where a mask has no frame."""
+    fault = "a mask without frame; the frame is lost or the mask belongs elsewhere"
+    require_files(label_folder, ".png", set(labelled), frames, fault)
+
+
+def read_list(path: Path) -> list[str]:
+    """Return the lines of a split's file that are not blank; a byte order mark is skipped.
+
+    Raises:
+        HodorError: the file cannot be read or is empty.
+    """
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise HodorError(f"{path}: no such file, so split {path.stem} is not there; fetch its archive") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise HodorError(f"{path}: cannot be read ({error}); prepare the data set again") from error
+    if not lines:
+        raise HodorError(f"{path}: an empty list; prepare the data set again")
+    return lines

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from hodor.config.holdout import HOLDOUT, REST, held_out
-from hodor.data.images import VOID, read_size
-from hodor.data.video import Video, list_frames, object_ids, require_frames_of_masks
+from hodor.data.images import VOID
+from hodor.data.video import Video, list_frames, object_ids, open_video, require_files, require_frames_of_masks
 from hodor.errors import HodorError
 
 SPLITS = ("train", "valid")
@@ -33,7 +33,7 @@ TRUTH = "valid_truth"
 
 
 def load_youtube_vos(root: Path, split: str) -> list[Video]:
-    """Opens a split: reads meta.json, lists folders and reads one header of each video; decodes no image.
+    """Open a split: read meta.json, list folders and read one header of each video; no image is decoded.
 
     Args:
         root: folder that holds `train/` and `valid/`.
@@ -41,7 +41,7 @@ def load_youtube_vos(root: Path, split: str) -> list[Video]:
 
     Returns:
         The videos in the order of their names; `first_seen` comes from meta.json. In `holdout` it is the first of an
-        object's frames whose mask shows the object, for there a method gets its mask; these masks are decoded.
+        object's frames whose mask shows the object, where a method gets its mask; these masks are decoded.
 
     Raises:
         HodorError: a file or folder is missing, superfluous, damaged or disagrees with another; a part is empty.
@@ -62,46 +62,44 @@ def load_youtube_vos(root: Path, split: str) -> list[Video]:
 
 
 def load_truth(root: Path) -> list[Video]:
-    """The videos of `valid` with the masks of every listed frame, from the folder TRUTH; HodorError where it is absent.
+    """Open the videos of `valid` with the masks of every listed frame, from the folder TRUTH.
 
-    `first_seen` is that of `valid`. As `load_youtube_vos` otherwise.
+    `first_seen` is that of `valid`. HodorError where the folder is absent, and as in `load_youtube_vos`.
     """
-    truth = Path(root) / TRUTH
-    if not truth.is_dir():
+    folder = Path(root) / TRUTH
+    if not folder.is_dir():
         raise HodorError(
             f"{Path(root) / 'valid'}: the masks of YouTube-VOS valid are secret and its server scores them; nothing can "
             "be scored here"
         )
-    videos, meta = load_youtube_vos(root, "valid"), read_meta(truth / "meta.json")
+    videos, meta = load_youtube_vos(root, "valid"), read_meta(folder / "meta.json")
     if [video.name for video in videos] != sorted(meta):
         raise HodorError(
-            f"{truth / 'meta.json'}: other videos than in {Path(root) / 'valid'}; prepare the data set again"
+            f"{folder / 'meta.json'}: other videos than in {Path(root) / 'valid'}; prepare the data set again"
         )
     found = []
     for video in videos:
-        folder = truth / "Annotations" / video.name
-        labelled = list_frames(folder, ".png", f"true masks of video {video.name}")
-        listed = {frame for of_object in meta[video.name].values() for frame in of_object}
-        if missing := sorted(listed - set(labelled)):
-            raise HodorError(f"{folder}/{missing[0]}.png: missing mask; prepare the data set again")
-        require_frames_of_masks(video.frames, labelled, folder)
-        found.append(replace(video, label_folder=folder, labelled=labelled))
+        masks = folder / "Annotations" / video.name
+        labelled = list_frames(masks, ".png", f"ground truth of video {video.name}")
+        require_files(masks, ".png", _listed(meta[video.name]), labelled, "missing mask")
+        require_frames_of_masks(video.frames, labelled, masks)
+        found.append(replace(video, label_folder=masks, labelled=labelled))
     return found
 
 
 def read_meta(path: Path) -> dict[str, dict[int, tuple[str, ...]]]:
-    """Video -> object id -> frames of the object, in order; HodorError if the file is broken or incomplete."""
+    """Return video -> object id -> frames of the object, in order; HodorError if the file is broken or incomplete."""
     return _read(path, _objects)
 
 
 def read_categories(path: Path) -> dict[str, dict[int, str | None]]:
-    """Video -> object id -> category, None where it is secret; HodorError as `read_meta`."""
+    """Return video -> object id -> category, None where it is secret; HodorError as in `read_meta`."""
     return _read(path, lambda _, objects: {int(key): entry["category"] for key, entry in objects.items()})
 
 
 def _read(path: Path, read: Callable[[str, dict], Any]) -> dict[str, Any]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys)
         videos = content["videos"]
         if not videos:
             raise ValueError("no video")
@@ -115,7 +113,7 @@ def _read(path: Path, read: Callable[[str, dict], Any]) -> dict[str, Any]:
 
 
 def check_labels(video: Video, frame: str) -> tuple[int, ...]:
-    """Decodes the mask of a frame; returns the ids in it. HodorError if one of them is not in meta.json."""
+    """Decode the mask of a frame; return the ids in it. HodorError if one of them is not in meta.json."""
     ids = object_ids(video.labels(frame))
     unknown = [i for i in ids if i not in video.first_seen]
     if unknown:
@@ -128,13 +126,13 @@ def check_labels(video: Video, frame: str) -> tuple[int, ...]:
 
 
 def check_objects(video: Video, ids: dict[str, tuple[int, ...]], split: str) -> int:
-    """Compares the objects of meta.json with those of all masks.
+    """Compare the objects of meta.json with those of all masks.
 
     Args:
         video: an opened video.
         ids: labelled frame -> ids in its mask (`check_labels`).
-        split: "valid" demands each object on the frame that meta.json names first, for there a method gets its mask;
-            in "train" an object may be too small there, but must be in some mask.
+        split: "valid" demands each object on the frame that meta.json names first, where a method gets its mask; in
+            "train" an object may be too small there, but must be in some mask.
 
     Returns:
         Number of objects that are not in the mask of their first frame (train alone).
@@ -156,7 +154,7 @@ def check_objects(video: Video, ids: dict[str, tuple[int, ...]], split: str) -> 
 
 
 def _part(root: Path, split: str) -> list[Video]:
-    """A part of `train`."""
+    """Open a part of `train`."""
     categories = read_categories(root / "train" / "meta.json")
     videos = [
         video
@@ -169,52 +167,30 @@ def _part(root: Path, split: str) -> list[Video]:
 
 
 def _shown(video: Video) -> Video:
-    """The video with the objects that some mask shows, each first seen where a mask shows it first."""
+    """Return the video with the objects that some mask shows, each first seen where a mask shows it first."""
     waiting, shown = dict(video.first_seen), {}
     for frame in video.labelled:
-        if not waiting:
-            break
-        if any(frame >= first for first in waiting.values()):
-            for i in object_ids(video.labels(frame)):
-                if i in waiting and frame >= waiting[i]:
-                    shown[i] = frame
-                    del waiting[i]
+        due = {i for i, first in waiting.items() if frame >= first}
+        for i in due.intersection(object_ids(video.labels(frame)) if due else ()):
+            shown[i] = frame
+            del waiting[i]
     if not shown:
         raise HodorError(f"{video.label_folder}: no mask shows an object of meta.json; prepare the data set again")
     return replace(video, first_seen=dict(sorted(shown.items())))
 
 
 def _open(folder: Path, name: str, objects: dict[int, tuple[str, ...]], every_mask: bool) -> Video:
-    frame_folder, label_folder = folder / "JPEGImages" / name, folder / "Annotations" / name
-    frames = list_frames(frame_folder, ".jpg", f"frames of video {name}, which meta.json lists")
-    labelled = list_frames(label_folder, ".png", f"masks of video {name}, which meta.json lists")
-    listed = sorted({frame for of_object in objects.values() for frame in of_object})
+    frames, masks = folder / "JPEGImages" / name, folder / "Annotations" / name
+    video = open_video(frames, masks, f"video {name}, which meta.json lists")
     first_seen = {i: of_object[0] for i, of_object in objects.items()}
-    missing = sorted(set(listed) - set(frames))
-    if missing:
-        raise HodorError(
-            f"{frame_folder}/{missing[0]}.jpg: missing frame, meta.json lists it ({len(missing)} such); "
-            "prepare the data set again"
-        )
-    require_frames_of_masks(frames, labelled, label_folder)
-    demanded = listed if every_mask else first_seen.values()
-    missing = sorted(set(demanded) - set(labelled))
-    if missing:
-        raise HodorError(
-            f"{label_folder}/{missing[0]}.png: missing mask, meta.json lists an object there ({len(missing)} such); "
-            "prepare the data set again"
-        )
-    height, width = read_size(frame_folder / f"{frames[0]}.jpg")
-    return Video(
-        name=name,
-        frames=frames,
-        frame_folder=frame_folder,
-        label_folder=label_folder,
-        height=height,
-        width=width,
-        labelled=labelled,
-        first_seen=first_seen,
-    )
+    require_files(frames, ".jpg", _listed(objects), video.frames, "missing frame, meta.json lists it")
+    demanded = _listed(objects) if every_mask else set(first_seen.values())
+    require_files(masks, ".png", demanded, video.labelled, "missing mask, meta.json lists an object there")
+    return replace(video, first_seen=first_seen)
+
+
+def _listed(objects: dict[int, tuple[str, ...]]) -> set[str]:
+    return {frame for of_object in objects.values() for frame in of_object}
 
 
 def _objects(video: str, objects: dict) -> dict[int, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from hodor import paths
@@ -17,7 +18,8 @@ from hodor.provenance import read_json, sha256_file
 
 # Archives, data sets and packs up to this size (bytes) are always read whole.
 QUICK = 1 << 30
-_AGAIN = "the workflow makes it again"
+# How to fix damage of an artefact that a record names.
+_DELETE = "rm -rf {path} {record}; the workflow makes it again"
 
 
 def check_dataset(config: Config, folder: Path, dataset: str, deep: bool) -> Iterator[Finding]:
@@ -68,7 +70,8 @@ def check_released(config: Config, folder: Path) -> Iterator[Finding]:
             yield Finding("ok", f"released weights {row}", f"{file}, no checksum is recorded")
         else:
             digests = {folder / file: recorded.sha256}
-            yield from check_files(f"released weights {row}", lock.path, lambda _, of=digests: of, True)
+            fix = "rm {path} && hodor fetch weights; or remove its entry from {record} if the file is right"
+            yield from check_files(f"released weights {row}", lock.path, lambda _, of=digests: of, True, fix)
     if absent := [e.weights for row, e in config.rows.items() if e.weights and row not in config.checkpoints]:
         text = f"absent: {', '.join(absent)}; `hodor fetch weights`, or by hand into {paths.weights()}"
         yield Finding("ok", "released weights", text)
@@ -86,7 +89,8 @@ def check_run(run: Path, submissions: Path) -> Iterator[Finding]:
         yield Finding("warning", subject, f"not trained to the end; {kept[-1]} is kept", "the workflow continues there")
     for record in sorted([*run.glob("*.json"), *run.glob("*/*.json")]):
         archive = submissions / run.parent.name / run.name / f"{record.parent.name}.zip"
-        for finding in check_files(subject, record, lambda content, r=record, a=archive: _of_run(r, content, a), True):
+        files = partial(_of_run, record, archive)
+        for finding in check_files(subject, record, files, True, f"{_DELETE} (or get it back: dvc checkout)"):
             if finding.level == "ok":
                 ok.append(finding)
             else:
@@ -100,21 +104,21 @@ def check_run(run: Path, submissions: Path) -> Iterator[Finding]:
 
 
 def check_files(
-    subject: str, record: Path, recorded: Callable[[dict], dict[Path, str]], deep: bool
+    subject: str, record: Path, recorded: Callable[[dict], dict[Path, str]], deep: bool, fix: str = _DELETE
 ) -> Iterator[Finding]:
     """Compare files with a record: their digests, or, where they are large and not `deep`, their presence.
 
-    `recorded` returns the files and digests of the record's content. A folder stands for all files in it.
+    `recorded` returns the files and digests of the record's content; a folder stands for all files in it. `fix` may
+    hold {path} and {record}.
     """
     try:
         digests = recorded(read_json(record))
     except HodorError as error:
-        yield Finding("wrong", subject, str(error), f"rm {record}; {_AGAIN}")
+        yield Finding("wrong", subject, str(error), _DELETE.format(path="", record=record))
         return
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        yield Finding(
-            "wrong", subject, f"{record}: not as the workflow writes it ({error!r})", f"rm {record}; {_AGAIN}"
-        )
+        text = f"{record}: not as the workflow writes it ({error!r})"
+        yield Finding("wrong", subject, text, _DELETE.format(path="", record=record))
         return
     files = {path: _files(path) if path.is_dir() else [path] for path in digests if path.exists()}
     size = sum(file.stat().st_size for found in files.values() for file in found)
@@ -123,7 +127,7 @@ def check_files(
     bad = [path for path, digest in digests.items() if found.get(path) != digest]
     for path in bad:
         text = f"{path} is missing" if path not in files else f"{path} is not what {record} records (sha256)"
-        yield Finding("wrong", subject, text, f"rm -rf {path} {record}; {_AGAIN}")
+        yield Finding("wrong", subject, text, fix.format(path=path, record=record))
     if digests and not bad:
         checked = "as recorded" if whole else "present (--deep: compares checksums)"
         yield Finding("ok", subject, f"{sum(map(len, files.values()))} files of {format_bytes(size)}, {checked}")
@@ -135,7 +139,7 @@ def _tree(root: Path, content: dict) -> dict[Path, str]:
     return {root: content["sha256"]}
 
 
-def _of_run(record: Path, content: dict, archive: Path) -> dict[Path, str]:
+def _of_run(record: Path, archive: Path, content: dict) -> dict[Path, str]:
     """Return the files that a record of a run names; outputs that were deleted as a whole are no damage."""
     folder, weights = record.parent, record.parent / "model.safetensors"
     if record.name == "train.json" and weights.is_file():

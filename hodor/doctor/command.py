@@ -1,5 +1,6 @@
 """The verb `doctor`: one line per check, and an error if any finds something wrong."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,18 @@ from typing import Any
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config, load
+from hodor.config.packs import stored_size
 from hodor.doctor.artefacts import check_dataset, check_pack, check_released, check_run
 from hodor.doctor.cost import archive_bytes, parameters, run_bytes
 from hodor.doctor.environment import Finding, check_disk, check_gpu, check_machine, check_packages
 from hodor.errors import HodorError
 
-# Bytes of a packed picture, rather too large than too small: 720p video, and images of COCO's size.
-_PACKED = {True: 3 * 720 * 1280, False: 3 * 480 * 640}
-# Pictures of the splits that rows train on; others are smaller.
-_PICTURES = {"coco": 118_287, "youtube-vos": 94_404}
+# Number and typical size of the pictures of official training splits, whose packs take most space.
+_PICTURES = {
+    "coco": (118_287, (480, 640)),
+    "youtube-vos": (94_404, (720, 1280)),
+    "davis": (4_219, (480, 854)),
+}
 
 
 def doctor(config_folder: Path, overrides: dict[str, Any], folder: Path = Path(), *, deep: bool = False) -> None:
@@ -58,10 +62,13 @@ def needed_space(config: Config, folder: Path) -> tuple[dict[str, int], list[str
             sizes["data sets"] += known  # images hardly compress: extracted they are about as large
             unknown += without
     for name, id in config.packs(*config.needed()).items():
-        if not (folder / paths.packed_manifest(scale, name)).is_file() and config.scale.edition == "official":
-            pictures = _PICTURES.get(id.dataset, 0)
-            sizes["packs"] += pictures * _PACKED[id.dataset.startswith("youtube")]
-            unknown += [] if pictures else [f"pack {name}"]
+        if (folder / paths.packed_manifest(scale, name)).is_file() or config.scale.edition == "generated":
+            continue
+        if id.dataset in _PICTURES and config.scale.edition == "official":
+            number, size = _PICTURES[id.dataset]
+            sizes["packs"] += 3 * number * math.prod(stored_size(size, id.rule))
+        else:
+            unknown.append(f"pack {name}")
     for row in config.needed():
         left = sum(not (folder / paths.run(scale, row, seed) / "train.json").is_file() for seed in config.seeds_of(row))
         if left:

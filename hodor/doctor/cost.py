@@ -25,7 +25,7 @@ from hodor.config.inference import InferenceOptions
 from hodor.config.loading import Config, load
 from hodor.config.stages import StageOptions
 from hodor.data.clip import Clip
-from hodor.data.image_clips import clip_size
+from hodor.data.clips_image import clip_size
 from hodor.errors import HodorError
 from hodor.models.base import build_method, without_starting_weights
 

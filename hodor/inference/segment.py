@@ -14,31 +14,32 @@ import torch
 
 from hodor.config.inference import InferenceOptions
 from hodor.data.images import write_labels
+from hodor.data.readers import load_videos
 from hodor.data.video import Video
-from hodor.data.videos import load_videos
 from hodor.device import mixed, prepare_device
 from hodor.errors import HodorError
-from hodor.models.base import Frame, Method, check_masks, load_model
+from hodor.inference.weights import load_method
+from hodor.models.base import Frame, Method, check_masks
 from hodor.provenance import commit, machine, peak_memory_mib, sha256_file, versions, write_json_atomic
 
 
 def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None:
-    """Write palette masks of every frame of a benchmark, their checksums and what it cost.
+    """Write palette masks of every frame of a benchmark, their checksums, and time and memory.
 
     Args:
         stamp: the step's settings (`read_stamp`): benchmark, inference, device, threads, precision.
         weights: model.safetensors of a run.
         data: folder of the prepared data sets of the scale.
-        out: gets masks/<video>/<frame>.png, masks.json and segment.json.
+        out: receives masks/<video>/<frame>.png, masks.json and segment.json.
     """
     settings = stamp["settings"]
     benchmark = settings["benchmark"]
     device = prepare_device(settings["device"], settings["threads"], settings["precision"])
-    _, method = load_model(weights, InferenceOptions(**settings["inference"]))
+    _, method = load_method(weights, InferenceOptions(**settings["inference"]))
     method.to(device)
     videos = load_videos(data, benchmark["dataset"], benchmark["split"])
     masks = out / "masks"
-    shutil.rmtree(masks, ignore_errors=True)  # a killed run's
+    shutil.rmtree(masks, ignore_errors=True)  # of a killed run
     checksums: dict[str, str] = {}
     frames, seconds = 0, 0.0
     for number, video in enumerate(videos, 1):
@@ -72,7 +73,7 @@ def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None
         {
             "stamp_content": {key: value for key, value in stamp.items() if key != "sha256"},
             "frames": frames,
-            # Waiting for frames to be read is in it, waiting for masks to be written is not.
+            # Includes waiting for frames to be read, not waiting for masks to be written.
             "time_s": round(seconds, 3),
             "fps": round(frames / seconds, 3),
             "peak_memory_mib": round(peak_memory_mib(), 1),
@@ -84,13 +85,13 @@ def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None
 
 
 class MaskWriter:
-    """Writes the masks of a video in a thread of its own while the next frames are segmented.
+    """Write the masks of a video in a thread while the next frames are segmented.
 
     Attributes:
-        checksums: file name -> sha256 of the masks that are written for sure (all of them after `finish`).
+        checksums: file name -> sha256 of the masks written so far (all of them after `finish`).
     """
 
-    WAITING = 16  # masks that wait to be written at most
+    WAITING = 16  # masks that wait to be written, at most
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.checksums, self.waited = folder, {}, 0.0
@@ -98,14 +99,14 @@ class MaskWriter:
         self._under_way: deque[tuple[str, Future]] = deque()
 
     def write(self, frame: str, labels: np.ndarray) -> None:
-        """Write `<frame>.png`, soon; `labels` belongs to the writer from now on. Raises what an earlier mask met."""
+        """Queue `<frame>.png`; the caller must not change `labels` any more. Raises errors of earlier masks."""
         name = f"{frame}.png"
         self._under_way.append((name, self._thread.submit(_write, self.folder / name, labels)))
         while len(self._under_way) > self.WAITING:
             self._take()
 
     def finish(self) -> float:
-        """Wait for all masks; returns the seconds that segmenting ever waited for masks."""
+        """Wait for all masks; return the seconds that segmentation waited for masks in total."""
         while self._under_way:
             self._take()
         return self.waited
@@ -131,17 +132,15 @@ def _write(path: Path, labels: np.ndarray) -> str:
 def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarray]]:
     """Segment one video: yields (frame, labels) in order, labels uint8 (H, W) with the video's object ids.
 
-    Frames before the first object are all background; on the frame where an object is first given its mask is taken as
-    given. An object that is too small for the network is on that frame alone. Only `feature_batch` frames, the next
-    ones and the features of the first are held at a time.
+    Frames before the first object are background; where an object first appears, its mask is used unchanged. An object
+    too small for the network appears on that frame only. At most two batches of `feature_batch` frames are in memory.
 
     Raises:
         HodorError: a video without any object.
     """
     given: dict[str, dict[int, np.ndarray]] = {}
     for object_id, frame in video.first_seen.items():
-        truth = video.labels(frame)
-        given.setdefault(frame, {})[object_id] = truth == object_id
+        given.setdefault(frame, {})[object_id] = video.labels(frame) == object_id
     if not given:
         raise HodorError(f"{video.label_folder}: no mask holds an object, nothing to follow in video {video.name!r}")
     state, last = None, None
@@ -154,7 +153,7 @@ def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarra
         else:
             found = _fetch(method.step(state, image, new, feature).argmax(0).to(torch.uint8))
             ids = np.array([0, *state.ids], np.uint8)
-        # A GPU works on this frame while the labels of the last one are used.
+        # A GPU computes this frame while the labels of the last one are used.
         if last is not None:
             yield _labels(*last)
         last = name, image.shape[:2], found, ids, new or {}
@@ -163,7 +162,7 @@ def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarra
 
 
 def _fetch(found: torch.Tensor) -> Callable[[], np.ndarray]:
-    """Starts to bring a tensor to the host; what is returned waits for it alone, not for what a GPU got to do since."""
+    """Start to copy a tensor to the host; the returned function waits for the copy only, not for later work of the GPU."""
     copied = found.to("cpu", non_blocking=True)
     if not found.is_cuda:
         return copied.numpy
@@ -184,7 +183,7 @@ def _labels(
     ids: np.ndarray | None,
     new: dict[int, np.ndarray],
 ) -> tuple[str, np.ndarray]:
-    """A frame and its labels: `found` gives places in `ids`, None where nothing is followed yet; `new` are pasted."""
+    """Return a frame and its labels: `found` indexes `ids`, None before the first object; `new` masks are pasted."""
     labels = np.zeros(size, np.uint8) if found is None else ids[found()]
     for object_id, mask in new.items():
         labels[mask] = object_id
@@ -192,7 +191,7 @@ def _labels(
 
 
 def _featured(method: Method, video: Video) -> Iterator[tuple[str, np.ndarray, Any]]:
-    """Frames with their features, `feature_batch` at a time; the next ones are read meanwhile."""
+    """Yield frames with their features, `feature_batch` at a time, while the next ones are read."""
     batch = method.inference.feature_batch
     batches = [video.frames[first : first + batch] for first in range(0, len(video.frames), batch)]
     with ThreadPoolExecutor(1) as reader:
@@ -208,12 +207,12 @@ def _featured(method: Method, video: Video) -> Iterator[tuple[str, np.ndarray, A
 
 
 def _start(method: Method, video: Video, frame: str, image: Frame, masks: dict[int, np.ndarray]) -> Any:
-    """State of a video, or None where none of its first objects is large enough to be followed.
+    """Return the state of a video, or None if none of its first objects is large enough to be followed.
 
-    One such object among hundreds of videos (those of YouTube-VOS begin with a few pixels now and then) must not cost the
-    benchmark its other masks: its own score says what became of it.
+    One such object among hundreds of videos (some of YouTube-VOS begin with a few pixels) must not stop the benchmark;
+    its score shows that it was lost.
     """
-    check_masks(image, masks)  # so that nothing but their extent can be refused below
+    check_masks(image, masks)  # below, only their size can be refused
     try:
         return method.start(image, masks)
     except HodorError as error:

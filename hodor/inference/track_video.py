@@ -1,15 +1,16 @@
-"""The command `hodor track`: objects of a user's own video, given by masks, followed to its end.
+"""The command `hodor track`: follow objects, given by masks, through a video of the user's own.
 
     hodor track VIDEO --mask FIRST.png [--mask FRAME=LATER.png ...] --weights RUN_OR_FILE --out DIR
 
-DIR gets masks/<frame>.png (palette PNG of the video's size), overlay.mp4 and track.json (what was done with what). It
-must be empty: nothing that is there is ever written over. What was done when something breaks is kept.
+DIR receives masks/<frame>.png (palette PNGs of the video's size), overlay.mp4 and track.json (settings and provenance).
+It must be empty: no file is overwritten. After an error, the frames that were done are kept.
 """
 
 import contextlib
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -22,9 +23,8 @@ from hodor.data.images import VOID, read_labels, write_labels
 from hodor.data.progress import Progress
 from hodor.data.video import object_ids
 from hodor.errors import HodorError, system_error
-from hodor.inference.overlay import overlay
-from hodor.inference.track import Tracker
-from hodor.inference.video_files import FrameSource, VideoWriter, open_frames
+from hodor.inference.tracker import Tracker
+from hodor.inference.video_io import FrameSource, VideoWriter, open_frames, overlay
 from hodor.inference.weights import describe
 from hodor.provenance import commit, machine, peak_memory_mib, sha256_file, versions, write_json_atomic
 
@@ -39,35 +39,40 @@ def track_video(
     threads: int | None = None,
     precision: str | None = None,
     rate: float | None = None,
+    ignore_followed: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Segments a video and writes masks, overlay and record; returns the record.
+    """Segment a video and write masks, overlay and record; return the record.
 
     Args:
         video: a video file, or a folder of images.
-        masks: `FILE` (of the first frame) or `FRAME=FILE`, a frame's name or its number from 0.
-        weights, device, threads, precision, settings: as `Tracker` takes them.
+        masks: `FILE` (of the first frame) or `FRAME=FILE`, with a frame's name or its number from 0.
+        weights, device, threads, precision, settings: see `Tracker`.
         out: folder that is absent or empty.
-        rate: frames a second of the overlay; the video's own where absent.
+        rate: frames per second of the overlay; None: those of the video.
+        ignore_followed: whether later masks may contain objects that are followed already, which are left out.
 
     Raises:
-        HodorError: anything that a user can mend; before the first frame nothing is written.
+        HodorError: bad input; nothing is written before the first frame.
     """
     out = Path(out)
     if rate is not None and not 0.01 <= rate <= 1000:  # NaN is refused too
         raise HodorError(f"--fps {rate:g}: must be from 0.01 to 1000")
     if threads is not None and threads < 1:
         raise HodorError(f"--threads {threads}: must be 1 or more")
-    _require_empty(out)
+    if out.exists() and not out.is_dir():
+        raise HodorError(f"{out}: is a file; give a folder that is absent or empty")
+    if out.is_dir() and any(out.iterdir()):
+        raise HodorError(f"{out}: not empty; give another folder, or delete it")
     source = open_frames(video, Fraction(rate).limit_denominator(1001) if rate else None)
-    given = read_masks(masks, source)
+    given = read_masks(masks, source, ignore_followed=ignore_followed)
     tracker = Tracker(weights, device=device, threads=threads, precision=precision, **(settings or {}))
     print(f"{describe(tracker.loaded)}, on {tracker.device}", file=sys.stderr, flush=True)
     return _Tracking(source, given, tracker, out).run()
 
 
 class _Tracking:
-    """One call under way."""
+    """The state of one call of `track_video`."""
 
     def __init__(self, source: FrameSource, given: dict[int, np.ndarray], tracker: Tracker, out: Path) -> None:
         self.source, self.given, self.tracker, self.out = source, given, tracker, out
@@ -87,7 +92,9 @@ class _Tracking:
                     bar.add(1)
         except (HodorError, OSError) as error:
             bar.close()
-            raise HodorError(f"{_told(error)}; {self._keep()}") from error
+            remedy = "free space or make the folder writable, and start with another one"
+            message = str(error) if isinstance(error, HodorError) else system_error(error, remedy)
+            raise HodorError(f"{message}; {self._keep()}") from error
         bar.close()
         late = sorted(index for index in self.given if index >= self.done)
         record = self._record(complete=not late)
@@ -99,15 +106,15 @@ class _Tracking:
         return record
 
     def _keep(self) -> str:
-        """Records what was done when something broke; says it."""
+        """Record what was done before an error, and describe it."""
         if not self.done:
-            # Only an empty folder is taken the next time.
+            # So that the next call accepts the folder.
             shutil.rmtree(self.out / "masks", ignore_errors=True)
             with contextlib.suppress(OSError):
                 (self.out / "overlay.mp4").unlink(missing_ok=True)
                 self.out.rmdir()
             return "no frame was done"
-        with contextlib.suppress(OSError):  # a full disk takes no record either
+        with contextlib.suppress(OSError):  # a full disk has no room for a record either
             self._record(complete=False)
         return f"the {self.done} frames before it are done, in {self.out}"
 
@@ -116,10 +123,10 @@ class _Tracking:
         if new is not None:
             self.objects |= {id: name for id in object_ids(new) if id not in self.objects}
         if self.tracker.ids:
-            labels = self.tracker.step(frame, new)
+            labels = self.tracker.step(frame, new, ignore_followed=True)
         elif new is not None:
             labels = self.tracker.start(frame, new).labels
-        else:  # nothing has appeared yet
+        else:  # before the first object
             return np.zeros(frame.shape[:2], np.uint8)
         for id in sorted(set(self.tracker.lost) - set(self.lost)):
             self.lost.append(id)
@@ -127,7 +134,7 @@ class _Tracking:
         return labels
 
     def _record(self, *, complete: bool) -> dict[str, Any]:
-        """Writes track.json."""
+        """Write track.json."""
         tracker, seconds = self.tracker, time.monotonic() - self.began
         record = {
             "video": str(self.source.path),
@@ -154,15 +161,8 @@ class _Tracking:
         return record
 
 
-def _told(error: Exception) -> str:
-    """What an error says; the system's, such as a full disk, with their file and the mend."""
-    if isinstance(error, HodorError):
-        return str(error)
-    return system_error(error, "free space or mend the folder, and start with another one")
-
-
 class Bar(Progress):
-    """A progress bar that redraws its line on a terminal; elsewhere plain lines, as every other step prints."""
+    """A progress bar that redraws its line on a terminal, and prints plain lines elsewhere."""
 
     WIDTH = 24
 
@@ -170,39 +170,29 @@ class Bar(Progress):
         self.terminal = sys.stderr.isatty()
         super().__init__(label, total, unit, every=0.1 if self.terminal else 5.0)
 
-    def add(self, amount: int) -> None:
+    def _print(self, end: str = "") -> None:
         if not self.terminal:
-            super().add(amount)
-            return
-        self.count += amount
-        now = time.monotonic()
-        if now - self.last >= self.every:
-            self.last = now
-            self._draw("")
+            return super()._print()
+        filled = round(self.WIDTH * min(self.count / self.total, 1)) if self.total else 0
+        bar = f"[{'#' * filled}{'.' * (self.WIDTH - filled)}] " if self.total else ""
+        print(f"\r\033[K{bar}{self.line()}", end=end, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        if self.terminal:
-            self._draw("\n")
-        else:
-            super().close()
+        self._print("\n") if self.terminal else super().close()
 
     def _amount(self, amount: float) -> str:
         slow = isinstance(amount, float) and amount < 10
         return f"{amount:.2g} {self.unit}" if slow else super()._amount(amount)
 
-    def _draw(self, end: str) -> None:
-        filled = round(self.WIDTH * min(self.count / self.total, 1)) if self.total else 0
-        bar = f"[{'#' * filled}{'.' * (self.WIDTH - filled)}] " if self.total else ""
-        print(f"\r\033[K{bar}{self.line()}", end=end, file=sys.stderr, flush=True)
 
+def read_masks(masks: Sequence[str], source: FrameSource, *, ignore_followed: bool = False) -> dict[int, np.ndarray]:
+    """Read `FILE` or `FRAME=FILE` each; return frame number -> labels, uint8 (H, W), 0 background.
 
-def read_masks(masks: Sequence[str], source: FrameSource) -> dict[int, np.ndarray]:
-    """Frame number -> labels, uint8 (H, W), of `FILE` or `FRAME=FILE` each; objects that are there already are 0.
-
-    A mask that holds 255 and no id, as many tools write, is one object, number 1.
+    A mask that contains 255 and no id, as many tools write, is one object, number 1.
 
     Raises:
-        HodorError: no mask, one that is missing, damaged, coloured or of another size, or without a new object.
+        HodorError: no mask; one that is missing, damaged, coloured, anti-aliased, of another size, among the frames or
+            without an object; or a second mask of an object without `ignore_followed`.
     """
     files: dict[int, Path] = {}
     for entry in masks:
@@ -211,28 +201,31 @@ def read_masks(masks: Sequence[str], source: FrameSource) -> dict[int, np.ndarra
         index, file = (source.index(key), Path(rest)) if equals and not whole.is_file() else (0, whole)
         if index in files:
             raise HodorError(
-                f"--mask {entry}: {files[index]} is a mask of the same frame; put all its objects into one"
+                f"--mask {entry}: {files[index]} is a mask of the same frame; put all objects into one mask"
             )
         files[index] = file
     if not files:
-        raise HodorError("no mask: give the objects of the first frame with --mask FIRST.png")
+        raise HodorError("no mask; give the objects of the first frame with --mask FIRST.png")
     out: dict[int, np.ndarray] = {}
     known: set[int] = set()
     for index, file in sorted(files.items()):
+        if source.names and file.stem in source.names and file.absolute().parent == source.path.absolute():
+            raise HodorError(f"{file}: is among the frames of the video; move the mask to another folder")
         labels = _read_mask(file, source.size)
         if set(np.unique(labels)) == {0, VOID}:
             if known:
-                raise HodorError(f"{file}: holds 255 alone; give the new object a number that no other object has")
+                raise HodorError(f"{file}: contains 255 only; give the new object a number that no other object has")
             labels[labels == VOID] = 1
         labels[labels == VOID] = 0
-        new = set(object_ids(labels)) - known
-        if not new:
-            what = f"no new object, {', '.join(map(str, sorted(known)))} are followed already" if known else "no object"
+        ids = set(object_ids(labels))
+        if not ids:
+            raise HodorError(f"{file}: holds no object; give each object a number from 1 to 254 (0: background)")
+        if (again := sorted(ids & known)) and not ignore_followed:
             raise HodorError(
-                f"{file}: holds {what}; give each object a number of its own from 1 to 254 (0: background)"
+                f"{file}: a second mask of object {again[0]}, which is followed already; give a new object a number of "
+                "its own, or leave followed objects out with --ignore-followed"
             )
-        labels[~np.isin(labels, list(new))] = 0
-        known |= new
+        known |= ids
         out[index] = labels
     return out
 
@@ -241,14 +234,19 @@ def _read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
     if not file.is_file():
         raise HodorError(f"{file}: no such mask; give a PNG whose pixels are object numbers (0: background)")
     try:
-        with Image.open(file) as image:
+        with warnings.catch_warnings(), file.open("rb") as content:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            bits = content.read(25)[-1]  # of a sample, in a PNG
+            image = Image.open(content)
             form, mode, found = image.format, image.mode, (image.height, image.width)
-    except OSError as error:
-        raise HodorError(f"{file}: no image, or a damaged one; save the mask again as a palette PNG") from error
-    if form != "PNG" or mode not in ("P", "L"):
+    except Image.DecompressionBombError:
+        raise HodorError(f"{file}: more pixels than a video has; make the mask on a frame of the video") from None
+    except Exception as error:  # decoders answer damaged input with any exception
+        raise HodorError(f"{file}: not an image, or a damaged one; save the mask again as a palette PNG") from error
+    if form != "PNG" or mode not in ("P", "L") or (mode == "L" and bits != 8):
         raise HodorError(
-            f"{file}: a {mode} {form} where a palette or grey PNG of 8 bits is needed, whose pixels are object numbers "
-            "(0: background); save it with a palette"
+            f"{file}: a {mode} {form}{f' of {bits} bits' if form == 'PNG' else ''}, but the pixels of a mask are object numbers (0: "
+            "background); save it as a palette PNG or as a grey PNG of 8 bits"
         )
     if found != size:
         raise HodorError(
@@ -256,14 +254,21 @@ def _read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
             "frame of the video at its own size"
         )
     try:
-        return read_labels(file, size)
+        labels = read_labels(file, size)
     except HodorError as error:
-        # The reader's advice is for data; a mask is not in any archive.
+        # The reader's advice is about archives of data sets.
         raise HodorError(str(error).replace("take it from its archive again", "save the mask again")) from None
+    if mode == "L":
+        _require_numbers(file, labels)
+    return labels
 
 
-def _require_empty(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise HodorError(f"{out}: a file; give a folder that is absent or empty")
-    if out.is_dir() and any(out.iterdir()):
-        raise HodorError(f"{out}: not empty; give another folder, or delete it: nothing is written over")
+def _require_numbers(file: Path, labels: np.ndarray) -> None:
+    """Refuse an anti-aliased mask: one grey level for the object, and many for its edge."""
+    counts = np.bincount(labels.ravel(), minlength=256)[1:]
+    levels, brightest = int((counts > 0).sum()), int(counts.argmax()) + 1
+    if levels > 1 and brightest == VOID or levels >= 8 and 2 * counts.max() > counts.sum():
+        raise HodorError(
+            f"{file}: {levels} grey levels, of which {brightest} has the most pixels: an anti-aliased mask, not object "
+            "numbers; threshold it (0 and 255), or save it as a palette PNG"
+        )

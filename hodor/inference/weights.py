@@ -1,7 +1,7 @@
-"""Weights that a user names, whatever they are: a run folder, a model file of ours, an authors' checkpoint.
+"""Weights of any kind: a run folder, a model file of this project, an authors' checkpoint.
 
-The inference settings belong to the weights: a run's are those that its benchmark was segmented with (its record or
-its stamp); weights without a record take the published ones of their method (scale `paper`).
+Inference settings belong to the weights: a run has those with which its benchmark was segmented (from its record or
+its stamp), weights without a record have the published ones of their method (scale `paper`).
 """
 
 import json
@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from pydantic import ValidationError
 
 from hodor.config.inference import InferenceOptions
 from hodor.config.loading import load, scale_names
@@ -21,15 +24,18 @@ from hodor.provenance import read_json
 
 MODEL = "model.safetensors"
 FIRST_BENCHMARK = "davis2017-val"
-"""The benchmark whose settings a run of several benchmarks lends."""
+"""The benchmark whose settings count where a run has several."""
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A method ready to segment (evaluation mode, on the CPU).
 
-    name: its id. file: what was read. settings_from: where its inference settings are from, for a person. precision:
-    that of the run, `float32` where none is recorded.
+    Attributes:
+        name: id of the method.
+        file: the file that was read.
+        settings_from: where its inference settings come from, for people.
+        precision: that of the run, `float32` where none is recorded.
     """
 
     name: str
@@ -39,8 +45,40 @@ class Loaded:
     precision: str
 
 
+def load_method(file: Path, inference: InferenceOptions | None = None) -> tuple[str, Method]:
+    """Load a model file of this project (.safetensors) or an authors' checkpoint (.pth, .pt, .pkl, .bin).
+
+    Returns:
+        Id of the method, and the method in evaluation mode.
+
+    Raises:
+        HodorError: a file that is missing, damaged, of no known network or of another version of this project, or
+            weights that are not finite.
+    """
+    try:
+        if file.suffix in ENDINGS:
+            name, method, _ = load_original(file)
+        else:
+            name, method = load_model(file, inference)
+        state = method.state_dict()
+    except (HodorError, MemoryError):
+        raise
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise HodorError(f"{file}: options of the network do not fit this version ({faults}); train its row") from error
+    except Exception as error:  # malformed metadata, options of impossible sizes, sparse tensors or such without data
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise HodorError(
+            f"{file}: not a model that can be built ({reason}); train its row or take another file"
+        ) from error
+    for key, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise HodorError(f"{file}: {key} holds NaN or infinity; train its row again or take another file")
+    return name, method
+
+
 def open_weights(weights: str | Path, overrides: Mapping[str, Any] | None = None) -> Loaded:
-    """Loads a method with its weights.
+    """Load a method with its weights and its inference settings.
 
     Args:
         weights: a run folder (`runs/mini/hodor-soft-coco/seed0`), a .safetensors of this project, or an original
@@ -48,34 +86,31 @@ def open_weights(weights: str | Path, overrides: Mapping[str, Any] | None = None
         overrides: inference settings (fields of `InferenceOptions`) that replace the weights' own.
 
     Raises:
-        HodorError: nothing there, a file of another kind, broken or not of a network known here, or unknown settings.
+        HodorError: see `load_method`; or unknown settings.
     """
     given = Path(weights)
     file = given / MODEL if given.is_dir() else given
     if given.is_dir() and not file.is_file():
         raise HodorError(
-            f"{given}: no run folder, it holds no {MODEL}; give runs/<scale>/<row>/seed<k> of a trained row, or a file"
+            f"{given}: not a run folder, it has no {MODEL}; give runs/<scale>/<row>/seed<k> of a trained row"
         )
     if not file.is_file():
         raise HodorError(f"{file}: no such weights; give a run folder, a .safetensors, or a checkpoint of the authors")
-    if file.suffix in ENDINGS:
-        name, method, _ = load_original(file)
-    elif file.suffix == ".safetensors":
-        name, method = load_model(file)
-    else:
+    if file.suffix not in (*ENDINGS, ".safetensors"):
         raise HodorError(
             f"{file}: unknown kind of weights; give a run folder, a .safetensors, or an original checkpoint "
             f"({', '.join(ENDINGS)})"
         )
-    settings, precision, told = _recorded(file.parent) if file.name == MODEL else ({}, None, "")
-    if not told:
-        settings, told = _published(name)
+    name, method = load_method(file)
+    settings, precision, source = _recorded(file.parent) if file.name == MODEL else ({}, None, "")
+    if not source:
+        settings, source = _published(name)
     method.inference = _merge(settings, dict(overrides or {}))
-    return Loaded(name, method.eval(), file, told, precision or "float32")
+    return Loaded(name, method.eval(), file, source, precision or "float32")
 
 
 def _recorded(run: Path) -> tuple[dict[str, Any], str | None, str]:
-    """Inference settings and precision that a run's benchmark was segmented with, and where they stand; or nothing."""
+    """Return inference settings and precision with which a run's benchmark was segmented, and their file; or nothing."""
     records = {path.parent.name: path for path in run.glob("*/segment.json")}
     stamps = run.parent.parent / "stamps"
     prefix = f"segment-{run.parent.name}-{run.name}-"
@@ -90,7 +125,7 @@ def _recorded(run: Path) -> tuple[dict[str, Any], str | None, str]:
 
 
 def _published(name: str) -> tuple[dict[str, Any], str]:
-    """The published inference settings of a method: those of its first trained row at scale `paper`."""
+    """Return the published inference settings of a method: those of its first trained row at scale `paper`."""
     folder = Path(__file__).resolve().parents[2] / "config"
     if "paper" in scale_names(folder):
         config = load(folder, {"scale": "paper", "rows": "all", "overrides": {}})
@@ -101,7 +136,7 @@ def _published(name: str) -> tuple[dict[str, Any], str]:
 
 
 def _merge(settings: dict[str, Any], overrides: dict[str, Any]) -> InferenceOptions:
-    """The settings with those that a person gave; the long side keeps its ratio to another short side."""
+    """Return the settings with those that the user gave; the long side keeps its ratio to another short side."""
     merged = validate(InferenceOptions, settings | overrides, "inference settings")
     before = InferenceOptions(**settings)
     if "short_side" in overrides and "long_side" not in overrides:
@@ -111,11 +146,10 @@ def _merge(settings: dict[str, Any], overrides: dict[str, Any]) -> InferenceOpti
 
 
 def describe(loaded: Loaded) -> str:
-    """One line for a person: what was loaded and how it will segment."""
+    """Return one line for people: what was loaded, and its inference settings."""
     method = loaded.method
     parameters = sum(parameter.numel() for parameter in method.parameters())
-    settings = json.loads(method.inference.model_dump_json(exclude_defaults=True))
-    shown = ", ".join(
-        f"{key} {value}" for key, value in ({"short_side": method.inference.short_side} | settings).items()
-    )
+    settings = {"short_side": method.inference.short_side}
+    settings |= json.loads(method.inference.model_dump_json(exclude_defaults=True))
+    shown = ", ".join(f"{key} {value}" for key, value in settings.items())
     return f"{loaded.file}: {loaded.name}, {parameters / 1e6:.1f} M parameters; {shown} (from {loaded.settings_from})"

@@ -97,24 +97,17 @@ def scores_html(report: Report, table: str, at_paper: bool, linked: bool = False
     shown = formats.view(table, lines, at_paper)
     measured = shown.measured.astype(object)
     systems = {system.row: system.runs for system in report.systems[table]}
-    if linked:
-        titles = {heading(benchmark): benchmark.id for benchmark in COMPARED}
-        for number, line in enumerate(lines.to_dict("records")):
-            if runs := systems[line["row"]]:
-                for column in measured:
-                    benchmark = (
-                        titles.get(column)
-                        if table == "comparison"
-                        else line["benchmark"]
-                        if column in ("J&F", "J", "F")
-                        else None
-                    )
-                    place = (number, measured.columns.get_loc(column))
-                    text = measured.iat[place]
-                    if benchmark and text[:1].isdigit():
-                        measured.iat[place] = Markup('<a href="{}#{}">{}</a>').format(address(runs[0]), benchmark, text)
-                    elif column == "n" and text[:1].isdigit():
-                        measured.iat[place] = text + _seed_links(runs)
+    for number, line in enumerate(lines.to_dict("records") if linked else ()):
+        runs = systems[line["row"]]
+        benchmarks = {heading(benchmark): benchmark.id for benchmark in COMPARED}
+        if table != "comparison":
+            benchmarks = dict.fromkeys(("J&F", "J", "F"), line["benchmark"])
+        for place, (column, text) in enumerate(measured.iloc[number].items()):
+            if runs and text[:1].isdigit() and column in benchmarks:
+                link = Markup('<a href="{}#{}">{}</a>').format(address(runs[0]), benchmarks[column], text)
+                measured.iat[number, place] = link
+            elif runs and column == "n":
+                measured.iat[number, place] = text + _seed_links(runs)
     foot = footnote(report.provenance(lines["row"]))
     return fragment("scores", lines=len(lines), measured=measured, view=shown, foot=foot, published=PUBLISHED)
 

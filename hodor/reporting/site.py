@@ -101,7 +101,7 @@ def index_context(settings: Mapping, report: Report) -> dict:
         "sections": sections,
         "pages": PAGES,
         "overview": {table: overview(report, table, at_paper) for table in ("ablation", "comparison")},
-        "foot": f"Tables: {footnote(report.provenance())}",
+        "foot": footnote(report.provenance()),
         "claims": claims_html(read_claims(report.results), settings["scale"]),
         "strip": _strip(report),
         "tables": {table: scores_html(report, table, at_paper, linked=True) for table in TITLES},

@@ -8,8 +8,7 @@ same with one object, the foreground, which predictions may write as 1 or, like 
 from dataclasses import replace
 from pathlib import Path
 
-from hodor.data.davis import load_davis
-from hodor.data.davis2016 import load_davis2016
+from hodor.data.davis import load_davis, load_davis2016
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.scoring.sequences import Task

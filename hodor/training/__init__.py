@@ -1,1 +1,1 @@
-"""Training: losses, schedule, checkpoints, the loop."""
+"""Training: the loop, its data-parallel workers, gradients, optimiser, checkpoints and log."""

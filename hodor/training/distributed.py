@@ -1,27 +1,34 @@
-"""The processes that train together: each computes its part of every batch, then gradients are summed over all.
+"""Data-parallel workers as `torchrun` starts them: their place, what they exchange, how they start and stop."""
 
-Not torch's DistributedDataParallel, whose collectives run inside the backward pass: where one process runs out of
-memory there, the others wait for it until their time is over. Here a step is computed first, then all processes agree
-(through the processors, no GPU is waited for) on whether it succeeded and which parameters have a gradient at all, and
-then one sum goes over the network.
-"""
-
+import logging
+import os
+import re
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from hodor.config.execution import place
 from hodor.errors import HodorError
 
+# Seconds that workers have, after SIGTERM, to finish their step and save.
+GRACE = 120
+
+# A preempted machine sends SIGTERM (Slurm also SIGUSR1) some time before it kills.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
 
 @dataclass(frozen=True)
 class World:
-    """This process (`rank`, from 0) among `size`, and its place on its machine (`local_rank`). Alone by default."""
+    """This worker (`rank`, from 0) among `size`, and its rank on its machine (`local_rank`). Alone by default."""
 
     rank: int = 0
     size: int = 1
@@ -29,11 +36,7 @@ class World:
 
     @staticmethod
     def of_environment() -> "World":
-        """What `torchrun` set up.
-
-        Raises:
-            HodorError: variables that contradict each other.
-        """
+        """Return what `torchrun` set up; HodorError if its variables contradict each other."""
         return World(*place())
 
     @property
@@ -42,85 +45,59 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process logs, saves and writes results."""
+        """Whether this worker logs, saves and writes results."""
         return self.rank == 0
 
     def device(self, device: torch.device) -> torch.device:
-        """The GPU of this process, where the training runs on GPUs.
-
-        Raises:
-            HodorError: fewer GPUs than processes.
-        """
+        """Return this worker's GPU, or `device` on a CPU; HodorError if there are fewer GPUs than workers."""
         if self.alone or device.type != "cuda":
             return device
         count = torch.cuda.device_count()
         if self.local_rank >= count:
-            raise HodorError(
-                f"{self.local_rank + 1} or more processes on this machine and {count} GPUs: start fewer (processes)"
-            )
+            raise HodorError(f"{self.local_rank + 1} or more workers and {count} GPUs; lower `processes` to {count}")
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """Within it, processes can reach each other: through gloo, and for tensors on GPUs through NCCL."""
+        """Connect the workers: through gloo, and for tensors on GPUs through NCCL."""
         if self.alone:
             yield
             return
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         try:
-            yield
+            with others_alive():
+                yield
         finally:
             dist.destroy_process_group()
 
-    def agree(self, flags: Sequence[int]) -> list[int]:
-        """The largest of each flag (0..255) over all processes."""
+    def largest(self, number: int) -> int:
+        """Return the largest of a number over all workers; no GPU is waited for."""
         if self.alone:
-            return list(flags)
-        tensor = torch.tensor(flags, dtype=torch.uint8)
-        with _others_alive():
-            dist.all_reduce(tensor, dist.ReduceOp.MAX)
-        return tensor.tolist()
-
-    def share(self, thing: Any) -> Any:
-        """What the leading process gives; the others' argument is ignored."""
-        if self.alone:
-            return thing
-        box = [thing]
-        with _others_alive():
-            dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-        return box[0]
+            return number
+        tensor = torch.tensor(number)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes; changes the tensor."""
+        """Replace a tensor by its sum over all workers."""
         if not self.alone:
-            with _others_alive():
-                dist.all_reduce(tensor)
+            dist.all_reduce(tensor)
         return tensor
 
-    def sum_gradients(self, parameters: Sequence[nn.Parameter], used: Sequence[int]) -> None:
-        """Make each gradient the sum over all processes.
-
-        `used` says which parameters have a gradient in any process (`agree`). One that a process lacks counts as 0; one
-        that all lack stays absent, as it does in a process alone, where the optimiser passes over it.
-        """
+    def share(self, value: Any) -> Any:
+        """Return the first worker's value; that of the others is ignored."""
         if self.alone:
-            return
-        taking_part = [p for p, flag in zip(parameters, used, strict=True) if flag]
-        for parameter in taking_part:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in taking_part]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        self.sum(flat)
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        return box[0]
 
     def fail(self, error: HodorError) -> NoReturn:
-        """Ends all processes for a reason that all of them have: one tells it.
+        """End all workers for a reason that all of them have.
 
         Raises:
-            HodorError: in the leading process; the others exit silently with the same status.
+            HodorError: in the first worker; the others exit silently with the same status.
         """
         if self.leads:
             raise error
@@ -128,9 +105,72 @@ class World:
 
 
 @contextmanager
-def _others_alive() -> Iterator[None]:
-    """Around what all processes do together: where one of them has ended, it has said why, and this one just ends too."""
+def others_alive() -> Iterator[None]:
+    """End this worker silently when the connection to another one is lost: that one has reported why."""
     try:
         yield
-    except RuntimeError:  # gloo and NCCL tell a lost connection so
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or not re.search(r"gloo|NCCL|[Cc]onnection", str(error)):
+            raise
         raise SystemExit(1) from None
+
+
+class StopRequest:
+    """Record a signal that asks to stop, instead of ending the process; the training loop reads `number` at every step.
+
+    A second signal changes nothing, so that no write is interrupted.
+    """
+
+    number: int = 0
+
+    @contextmanager
+    def listening(self) -> Iterator["StopRequest"]:
+        """Install the handlers (in the main thread only), and restore the former ones at the end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = self.number or number
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run `hodor` with the arguments in `processes` connected workers on this machine, as `torchrun --standalone` does.
+
+    Unlike torchrun, it adds no traceback to the one-line error of a worker.
+
+    Returns:
+        The exit status of the first worker that failed; 128 + its number for a signal, which is passed on to all.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the workers report what is wrong
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a warning where, in one step, no parameter is unused
+    settings = ["--standalone", "--nproc-per-node", str(processes), "--shutdown-timeout", str(GRACE)]
+    settings += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]
+    try:
+        run(parse_args([*settings, "-m", "hodor", *arguments]))
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        # After the first failure torchrun ends the others with SIGTERM.
+        killed = {rank: -code for rank, code in codes.items() if code < 0 and -code != signal.SIGTERM}
+        for rank, number in killed.items():
+            cause = ""
+            if number == signal.SIGKILL:
+                cause = ", usually because the machine's memory ran out: free memory or lower `processes`"
+            name = signal.Signals(number).name
+            print(f"worker {rank} of {processes} was ended by {name}{cause}; the same command resumes", file=sys.stderr)
+        if killed:
+            return 128 + min(killed.values())
+        return max([code for code in codes.values() if code > 0], default=128 + signal.SIGTERM)
+    return 0

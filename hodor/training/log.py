@@ -1,4 +1,4 @@
-"""The training log: one JSON line each few steps, and a line that a person can follow."""
+"""The training log: one JSON line every few steps, and a progress line on stderr."""
 
 import json
 import sys
@@ -10,7 +10,13 @@ from hodor.provenance import write_text_atomic
 
 
 class TrainingLog:
-    """Appends to `path`; after a resume it drops the lines behind the checkpoint, so no step appears twice."""
+    """Append lines to `path`; after a resume, lines later than the checkpoint are dropped, so that no step is there twice.
+
+    Args:
+        title: of the run, for the progress line.
+        first: step from which the training starts.
+        steps: number of steps of the stage.
+    """
 
     def __init__(self, path: Path, *, title: str, first: int, steps: int) -> None:
         self.path, self.title, self.steps = path, title, steps
@@ -22,9 +28,9 @@ class TrainingLog:
         self.rate = 0.0
 
     def write(self, step: int, examples: int, values: dict[str, Any]) -> None:
-        """Log `values` after `step` steps; `examples` clips were trained on since the last line."""
+        """Log `values` after `step` steps; `examples` is the number of clips since the last line."""
         now = time.monotonic()
-        speed = (now - self.time) / (step - self.step)  # seconds a step
+        speed = (now - self.time) / (step - self.step)  # seconds per step
         self.rate = speed if self.rate == 0 else 0.7 * self.rate + 0.3 * speed
         per_second = examples / (now - self.time)
         self.step, self.time = step, now
@@ -41,7 +47,7 @@ class TrainingLog:
 
 
 def duration(seconds: float) -> str:
-    """`1 h 02 min`, `3 min 20 s`, `45 s`."""
+    """Format a duration: `1 h 02 min`, `3 min 20 s`, `45 s`."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -47,7 +47,7 @@ def test_straightforward_clips_take_each_warp_by_itself(stepwise):
     """The factors of a composed homography are kept in their order, and applied one by one they give the same labels."""
     import numpy as np
 
-    from hodor.data import warps
+    from hodor.data import transforms as warps
 
     labels = np.zeros((60, 80), np.uint8)
     labels[10:40, 20:50] = 1

@@ -98,9 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
         return {"ETag": f'"{tag}"'} if self.state.validators is None else self.state.validators
 
     def reply(self, status, headers=(), body=b""):
-        self.send_response(status, dict(headers).pop("reason", None))
+        self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **dict(headers)}.items():
-            if name != "reason" and value is not None:
+            if value is not None:
                 self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -227,6 +227,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def bad_reason(self):
         self.wfile.write(b"HTTP/1.1 404 \x1b[2JGone\x07\r\nContent-Length: 0\r\n\r\n")
+
+    def redirect(self):
+        self.reply(302, self.state.answer[0])
 
     def answer(self):
         headers, body = self.state.answer

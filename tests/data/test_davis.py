@@ -1,189 +1,203 @@
+"""The readers of DAVIS-2017 and DAVIS-2016: what they return, and every fault named with its file."""
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from hodor.data.davis import check_labels, load_davis
+from hodor.data.davis import check_labels, load_davis, load_davis2016
 from hodor.data.images import write_labels
+from hodor.data.prepare import check_dataset
+from hodor.data.readers import load_videos
+from hodor.data.still_images import known_defects
 from hodor.errors import HodorError
 
 
-def frames(root, name="swan"):
-    return root / "DAVIS" / "JPEGImages" / "480p" / name
+@pytest.fixture
+def swan(davis_root):
+    """Paths of sequence swan by name: `swan("frames/00001")`, `swan("masks/00001")`, `swan("list")`."""
 
+    def path(name):
+        if name == "list":
+            return davis_root / "DAVIS/ImageSets/2017/val.txt"
+        kind, _, file = name.partition("/")
+        folder = davis_root / "DAVIS" / {"frames": "JPEGImages", "masks": "Annotations"}[kind] / "480p/swan"
+        return folder / file if not file or "." in file else folder / f"{file}.{'jpg' if kind == 'frames' else 'png'}"
 
-def masks(root, name="swan"):
-    return root / "DAVIS" / "Annotations" / "480p" / name
+    return path
 
 
 def test_opens_every_split(davis_root, draw):
     (swan,) = load_davis(davis_root, "val")
     assert swan.name == "swan" and swan.frames == swan.labelled == ("00000", "00001", "00002")
-    assert (swan.height, swan.width) == draw.size
+    assert (swan.height, swan.width) == draw.size and swan.frame("00001").shape == (*draw.size, 3)
     assert swan.first_seen == {1: "00000", 2: "00000"}
-    assert swan.frame("00001").shape == (*draw.size, 3)
+    # Void is kept and is no object.
+    assert np.unique(swan.labels("00002")).tolist() == [0, 1, 2, 255] and check_labels(swan, "00002") == ()
     (plane,) = load_davis(davis_root, "test-dev")
     assert plane.labelled == ("00000",) and len(plane.frames) == 3
-    (bear,) = load_davis(davis_root, "train")
-    assert bear.first_seen == {1: "00000"}
+    assert load_davis(davis_root, "train")[0].first_seen == {1: "00000"}
+    with pytest.raises(HodorError, match="no split 'test'; there are train, val, test-dev"):
+        load_davis(davis_root, "test")
 
 
-def test_void_is_kept_and_is_no_object(davis_root):
-    (swan,) = load_davis(davis_root, "val")
-    assert np.unique(swan.labels("00002")).tolist() == [0, 1, 2, 255]
-    assert check_labels(swan, "00002") == ()
+def test_object_that_appears_later_is_kept_but_belongs_to_no_benchmark(davis_root, draw, swan):
+    write_labels(swan("masks/00001"), draw.labels(1, 2, 3))
+    (found,) = load_davis(davis_root, "val")
+    assert found.first_seen == {1: "00000", 2: "00000"}
+    assert 3 in found.labels("00001") and check_labels(found, "00001") == (3,)
 
 
-def test_object_that_appears_later_is_kept_but_belongs_to_no_benchmark(davis_root, draw):
-    write_labels(masks(davis_root) / "00001.png", draw.labels(1, 2, 3))
-    (swan,) = load_davis(davis_root, "val")
-    assert swan.first_seen == {1: "00000", 2: "00000"}
-    assert 3 in swan.labels("00001") and check_labels(swan, "00001") == (3,)
-
-
-def test_order_is_that_of_the_split_file(davis_root, draw):
-    (davis_root / "DAVIS/ImageSets/2017/val.txt").write_text("swan\r\nbear\n\n")
+@pytest.mark.parametrize("text", ["swan\r\nbear\n\n", "\ufeffswan\nbear"], ids=["blank lines", "byte order mark"])
+def test_order_is_that_of_the_split_file(davis_root, swan, text):
+    swan("list").write_text(text, encoding="utf-8")
     assert [video.name for video in load_davis(davis_root, "val")] == ["swan", "bear"]
 
 
-def test_opening_decodes_first_masks_alone(davis_root):
+def test_opening_decodes_first_masks_alone(davis_root, draw, swan):
     """Headers and first masks must do: real sets have thousands of files."""
-    for path in [*frames(davis_root).iterdir(), masks(davis_root) / "00001.png"]:
+    for path in [*swan("frames").iterdir(), swan("masks/00001")]:
         path.write_bytes(path.read_bytes()[:-20])
-    (swan,) = load_davis(davis_root, "val")
-    with pytest.raises(HodorError, match=r"swan/00001\.jpg"):
-        swan.frame("00001")
-    with pytest.raises(HodorError, match=r"swan/00001\.png"):
-        swan.labels("00001")
+    (found,) = load_davis(davis_root, "val")
+    for read in (found.frame, found.labels):
+        with pytest.raises(HodorError, match=r"swan/00001\.(jpg|png)"):
+            read("00001")
+    draw.frame(swan("frames/00002"), size=(20, 40))
+    with pytest.raises(HodorError, match=r"00002\.jpg: 40x20 pixels .* where 40x24"):
+        found.frame("00002")
 
 
-def break_frame_gap(root, draw):
-    (frames(root) / "00001.jpg").unlink()
-    return r"JPEGImages/480p/swan/00001\.jpg: missing frame"
+FAULTS = [
+    ("frames/00002", None, r"masks? without frame"),
+    ("masks/00001", None, r"swan/00001\.png: missing mask"),
+    ("masks/00007", lambda draw: draw.labels(1), r"swan/00007\.png: a mask without frame"),
+    ("frames", None, r"JPEGImages/480p/swan: no such folder"),
+    ("frames/frame_1.jpg", b"", r"swan/frame_1\.jpg: not a frame name"),
+    ("frames/00001.png", b"", r"swan/00001\.png: not a frame name"),
+    ("masks/00000", lambda draw: draw.labels(1, 3), r"swan/00000\.png: object ids 1, 3, expected 1 to"),
+    ("masks/00000", lambda draw: draw.labels(255), r"swan/00000\.png: object ids none"),
+    ("masks/00000", lambda draw: draw.labels(1, 2, size=(24, 41)), r"swan/00000\.png: 41x24 pixels .* where 40x24"),
+    ("frames/00000", b"\xff\xd8\xff", r"swan/00000\.jpg: truncated or damaged"),
+    ("list", None, r"2017/val\.txt: no such file"),
+    ("list", b"\n \n", r"val\.txt: an empty list"),
+    ("list", b"swan\nbear\nswan\n", r"val\.txt: names sequence swan twice"),
+    ("list", b"swan\nghost\n", r"480p/ghost: no such folder"),
+    ("list", b"../480p/swan\n", r"val\.txt: '\.\./480p/swan' is no sequence name"),
+    ("list", b"\xff\xfe\x00sw\x80", r"val\.txt: cannot be read"),
+]
 
 
-def break_last_frame(root, draw):
-    (frames(root) / "00002.jpg").unlink()
-    return r"Annotations/480p/swan/00002\.png: a mask without frame"
-
-
-def break_first_frame_name(root, draw):
-    (frames(root) / "00000.jpg").rename(frames(root) / "00003.jpg")
-    return r"swan/00000\.jpg: missing frame"
-
-
-def break_mask_missing(root, draw):
-    (masks(root) / "00001.png").unlink()
-    return r"swan/00001\.png: missing mask"
-
-
-def break_mask_extra(root, draw):
-    write_labels(masks(root) / "00007.png", draw.labels(1))
-    return r"swan/00007\.png: a mask without frame"
-
-
-def break_no_frames(root, draw):
-    frames(root).rename(root / "elsewhere")
-    return r"JPEGImages/480p/swan: no such folder"
-
-
-def break_no_masks(root, draw):
-    for path in masks(root).iterdir():
-        path.unlink()
-    return r"Annotations/480p/swan: empty folder"
-
-
-def break_unknown_file(root, draw):
-    (frames(root) / "frame_1.jpg").write_bytes(b"")
-    return r"swan/frame_1\.jpg: not a frame name"
-
-
-def break_frame_as_png(root, draw):
-    (frames(root) / "00001.jpg").rename(frames(root) / "00001.png")
-    return r"swan/00001\.png: not a frame name"
-
-
-def break_ids(root, draw):
-    write_labels(masks(root) / "00000.png", draw.labels(1, 3))
-    return r"swan/00000\.png: object ids 1, 3, expected 1 to"
-
-
-def break_no_object(root, draw):
-    write_labels(masks(root) / "00000.png", draw.labels(255))
-    return r"swan/00000\.png: object ids none"
-
-
-def break_mask_size(root, draw):
-    write_labels(masks(root) / "00000.png", draw.labels(1, 2, size=(24, 41)))
-    return r"swan/00000\.png: 41x24 pixels .* where 40x24"
-
-
-def break_mask_colours(root, draw):
-    path = masks(root) / "00000.png"
-    Image.open(path).convert("RGB").save(path)
-    return r"swan/00000\.png: a RGB image"
-
-
-def break_header(root, draw):
-    (frames(root) / "00000.jpg").write_bytes(b"\xff\xd8\xff")
-    return r"swan/00000\.jpg: truncated or damaged"
-
-
-def break_split_missing(root, draw):
-    (root / "DAVIS/ImageSets/2017/val.txt").unlink()
-    return r"2017/val\.txt: no such file"
-
-
-def break_split_empty(root, draw):
-    (root / "DAVIS/ImageSets/2017/val.txt").write_text("\n \n")
-    return r"val\.txt: an empty list"
-
-
-def break_split_twice(root, draw):
-    (root / "DAVIS/ImageSets/2017/val.txt").write_text("swan\nbear\nswan\n")
-    return r"val\.txt: names sequence swan twice"
-
-
-def break_split_unknown(root, draw):
-    (root / "DAVIS/ImageSets/2017/val.txt").write_text("swan\nghost\n")
-    return r"480p/ghost: no such folder"
-
-
-def break_split_escape(root, draw):
-    (root / "DAVIS/ImageSets/2017/val.txt").write_text("../480p/swan\n")
-    return r"val\.txt: '\.\./480p/swan' is no sequence name"
-
-
-def break_split_binary(root, draw):
-    (root / "DAVIS/ImageSets/2017/val.txt").write_bytes(b"\xff\xfe\x00sw\x80")
-    return r"val\.txt: cannot be read"
-
-
-BREAKS = [value for name, value in list(globals().items()) if name.startswith("break_")]
-
-
-@pytest.mark.parametrize("break_it", BREAKS, ids=lambda f: f.__name__)
-def test_each_fault_names_its_file(davis_root, draw, break_it):
+@pytest.mark.parametrize("name, content, message", FAULTS)
+def test_each_fault_names_its_file(davis_root, draw, swan, name, content, message):
     load_davis(davis_root, "val")
-    message = break_it(davis_root, draw)
+    path = swan(name)
+    if content is None:
+        path.rename(davis_root / "elsewhere")
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        write_labels(path, content(draw))
     with pytest.raises(HodorError, match=message):
         load_davis(davis_root, "val")
 
 
+def test_frames_have_no_gap_and_folders_are_not_empty(davis_root, swan):
+    for kind in ("frames", "masks"):
+        swan(f"{kind}/00001").unlink()
+    with pytest.raises(HodorError, match=r"swan/00001\.jpg: missing frame \(the next one is 00002\)"):
+        load_davis(davis_root, "val")
+    for path in swan("masks").iterdir():
+        path.unlink()
+    with pytest.raises(HodorError, match=r"Annotations/480p/swan: empty folder"):
+        load_davis(davis_root, "val")
+
+
 def test_test_dev_needs_its_first_mask(davis_root, draw):
-    write_labels(masks(davis_root, "plane") / "00001.png", draw.labels(1))
+    masks = davis_root / "DAVIS/Annotations/480p/plane"
+    write_labels(masks / "00001.png", draw.labels(1))
     assert load_davis(davis_root, "test-dev")[0].labelled == ("00000", "00001")
-    (masks(davis_root, "plane") / "00000.png").unlink()
+    (masks / "00000.png").unlink()
     with pytest.raises(HodorError, match=r"plane/00000\.png: missing mask"):
         load_davis(davis_root, "test-dev")
 
 
-def test_frames_of_another_size_are_found_when_read(davis_root, draw):
-    draw.frame(frames(davis_root) / "00002.jpg", size=(20, 40))
-    (swan,) = load_davis(davis_root, "val")
-    with pytest.raises(HodorError, match=r"00002\.jpg: 40x20 pixels .* where 40x24"):
-        swan.frame("00002")
+# DAVIS-2016
 
 
-def test_unknown_split(davis_root):
-    with pytest.raises(HodorError, match="no split 'test'; there are train, val, test-dev"):
-        load_davis(davis_root, "test")
+@pytest.fixture
+def root_2016(davis_root):
+    """The frames of `davis_root` in the layout of DAVIS-2016: sequence swan in val, bear in train."""
+    base = davis_root / "DAVIS"
+    (base / "ImageSets" / "480p").mkdir()
+    for split, name in (("train", "bear"), ("val", "swan")):
+        lines = []
+        for number in range(3):
+            path = base / "Annotations" / "480p" / name / f"{number:05d}.png"
+            mask = np.array(Image.open(path))
+            Image.fromarray(np.where((mask > 0) & (mask < 255), 255, 0).astype(np.uint8)).save(path)
+            lines.append(f"/JPEGImages/480p/{name}/{number:05d}.jpg /Annotations/480p/{name}/{number:05d}.png\n")
+        (base / "ImageSets" / "480p" / f"{split}.txt").write_text("\ufeff" + "".join(lines), encoding="utf-8")
+    return davis_root.rename(davis_root.with_name("davis2016"))
+
+
+def test_the_foreground_is_one_object(root_2016, draw):
+    (swan,) = load_videos(root_2016.parent, "davis2016", "val")
+    assert (
+        swan.name == "swan"
+        and swan.first_seen == {1: "00000"}
+        and swan.labelled == swan.frames
+        and len(swan.frames) == 3
+    )
+    assert np.array_equal(swan.labels("00001"), draw.labels(1, 2) > 0) and swan.frame("00001").shape == (*draw.size, 3)
+    assert check_dataset("davis2016", "subset", root_2016)["val"]["objects"] == 1
+    with pytest.raises(HodorError, match="no split 'test-dev'"):
+        load_davis2016(root_2016, "test-dev")
+
+
+@pytest.mark.parametrize(
+    "fault, message",
+    [
+        ("value", r"swan/00002\.png: value 7 where DAVIS-2016 has 0 and 255"),
+        ("frame", r"swan/00001\.png: a mask without frame"),
+        ("both", r"swan/00001\.jpg: in the folder or in the split's list, not in both"),
+        ("mask", r"swan/00001\.png: in the folder or in the split's list"),
+        ("colours", r"swan/00002\.png: a RGB image"),
+        ("empty", r"swan/00000\.png: no foreground"),
+        ("list", r"val\.txt: the line '/JPEGImages/480p/swan/00001\.jpg' is not"),
+        ("no list", r"val\.txt: no such file"),
+        ("empty list", r"val\.txt: an empty list"),
+    ],
+)
+def test_faults_of_davis_2016(root_2016, fault, message):
+    masks, frames = (root_2016 / "DAVIS" / kind / "480p" / "swan" for kind in ("Annotations", "JPEGImages"))
+    listing = root_2016 / "DAVIS/ImageSets/480p/val.txt"
+    mask = np.array(Image.open(masks / "00002.png"))
+    if fault == "value":
+        mask[:4, :4] = 7
+        Image.fromarray(mask).save(masks / "00002.png")
+    elif fault in ("frame", "both", "mask"):
+        for folder, kind in ((frames, "frame"), (masks, "mask")):
+            if fault in (kind, "both"):
+                next(folder.glob("00001.*")).unlink()
+    elif fault == "colours":
+        Image.fromarray(mask).convert("RGB").save(masks / "00002.png")
+    elif fault == "empty":
+        Image.fromarray(np.zeros_like(mask)).save(masks / "00000.png")
+    elif fault == "no list":
+        listing.unlink()
+    else:
+        text = listing.read_text(encoding="utf-8").replace(" /Annotations/480p/swan/00001.png", "")
+        listing.write_text(text if fault == "list" else "\n", encoding="utf-8")
+    with pytest.raises(HodorError, match=message):
+        for video in load_davis2016(root_2016, "val"):
+            for frame in video.frames:
+                video.labels(frame)
+
+
+def test_a_mask_with_an_alpha_channel_is_a_known_defect(root_2016):
+    """As in bear/00077.png of the official archive."""
+    path = root_2016 / "DAVIS/Annotations/480p/bear/00001.png"
+    before = load_davis2016(root_2016, "train")[0].labels("00001")
+    assert known_defects(root_2016, "davis2016") == {}
+    Image.open(path).convert("LA").save(path)
+    assert np.array_equal(load_davis2016(root_2016, "train")[0].labels("00001"), before)
+    assert list(known_defects(root_2016, "davis2016")) == ["DAVIS/Annotations/480p/bear/00001.png"]

@@ -250,12 +250,27 @@ def test_nobody_listens(get, address, message):
     assert str(caught.value).isprintable()
 
 
-def test_a_redirect_does_not_leave_http(get, server):
-    server.script = ["answer"]
-    server.answer = ({"Location": "file:///etc/passwd", "reason": "x"}, b"")
-    server.files[NAME] = CONTENT
-    with pytest.raises(HodorError):
+@pytest.mark.parametrize(
+    "to, times, message",
+    [("/coco/train.zip", 1, None), ("/coco/train.zip", 99, "gave up"), ("file:///etc/passwd", 1, "not an address")],
+)
+def test_redirects(get, server, to, times, message):
+    server.script, server.answer = ["redirect"] * times, ({"Location": to}, b"")
+    if message is None:
+        assert get() == CONTENT
+        return
+    with pytest.raises(HodorError, match=message):
         get()
+    assert len(server.requests) <= 4 * 11
+
+
+def test_proxy_of_the_environment(get, server, monkeypatch):
+    address = "http://example.invalid/train.zip"
+    server.files = {address: CONTENT}
+    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.setenv("http_proxy", server.address.replace("http://", "name:word@"))
+    assert get(address=address) == CONTENT
+    assert server.requests[0][2]["proxy-authorization"].startswith("Basic ")
 
 
 def test_stop_ends_a_download_and_keeps_the_part(get, tmp_path):
@@ -269,7 +284,7 @@ def test_stop_ends_a_download_and_keeps_the_part(get, tmp_path):
 def test_sizes_of_servers(server):
     server.files["x.zip"] = CONTENT
     assert remote_size(f"{server.address}/{NAME}", LIMITS) == len(CONTENT)
-    for address in (f"{server.address}/gone.zip", "http://127.0.0.1:9/x", "nonsense", "http://["):
+    for address in (f"{server.address}/gone.zip", "http://127.0.0.1:9/x", "http://["):
         assert remote_size(address, LIMITS) is None
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert remote_size(f"http://127.0.0.1:{silent.getsockname()[1]}/x", LIMITS) is None

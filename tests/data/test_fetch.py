@@ -7,15 +7,12 @@ import json
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-import zipfile
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -30,7 +27,6 @@ from hodor.data import synthetic
 from hodor.data.checksums import LockFile
 from hodor.data.connection import Limits
 from hodor.data.fetch import fetch
-from hodor.data.prepare import prepare
 from hodor.data.progress import Progress
 from hodor.errors import HodorError
 from hodor.stamps import Stamps
@@ -511,33 +507,6 @@ def test_a_failing_archive_does_not_cost_the_others(place, server):
     folder = place / "data/paper/archives"
     assert (folder / "davis/archives.json").exists() and (folder / "coco/train2017.zip").exists()
     assert not (folder / "coco/archives.json").exists()
-
-
-def evil_link():
-    info = zipfile.ZipInfo("DAVIS/link")
-    info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
-    return info, "/etc/passwd"
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (zip_bytes(("../../evil", b"x")), "would be written outside the folder"),
-        (zip_bytes(evil_link()), "is a link or a device"),
-        (zip_bytes(("x", bytes(80_000_000)), compression=zipfile.ZIP_DEFLATED), "is it a bomb"),
-    ],
-    ids=["path traversal", "link", "bomb"],
-)
-def test_evil_archives_of_a_server_write_nothing(place, server, content, message):
-    """They are archives like others to the download; the extraction refuses them before the first byte."""
-    server.files["davis/DAVIS-2017-trainval-480p.zip"] = content
-    wanted = stamp(server.address, "davis")
-    fetch(wanted, place / "archives")
-    before = sorted(place.rglob("*"))
-    with pytest.raises(HodorError, match=message):
-        prepare(wanted, place / "archives", place / "data" / "davis", place / "data" / "davis.json")
-    assert [path for path in sorted(place.rglob("*")) if path not in before and path.is_file()] == []
-    assert not Path(place.parent / "evil").exists()
 
 
 @pytest.mark.parametrize(

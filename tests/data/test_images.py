@@ -1,10 +1,12 @@
+"""Frames and label maps are decoded completely and as a person means them, or refused with the file's name."""
+
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from hodor.data import images
+from hodor.data import images, label_maps
 from hodor.data.images import DAVIS_PALETTE, encode_labels, read_labels, read_rgb, read_size, write_labels
 from hodor.errors import HodorError
 
@@ -21,66 +23,87 @@ def encoded(pixels: np.ndarray, **options) -> bytes:
     return buffer.getvalue()
 
 
-def test_reads_rgb_in_rgb_order(tmp_path):
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+LABELS = np.random.default_rng(0).integers(0, 4, (50, 70)).astype(np.uint8)
+
+
+def cut(whole: bytes, kept: float) -> bytes:
+    return whole[: int(len(whole) * kept) if isinstance(kept, float) else kept]
+
+
+@pytest.mark.parametrize("pixels, error", [(smooth(), 6), (smooth()[..., 0], 3)], ids=["colour", "grey"])
+def test_jpegs_become_rgb(tmp_path, pixels, error):
     path = tmp_path / "a.jpg"
-    path.write_bytes(encoded(smooth(), format="JPEG", quality=98, subsampling=0))
-    pixels = read_rgb(path, size=(60, 90))
-    assert pixels.dtype == np.uint8 and pixels.shape == (60, 90, 3)
-    assert np.abs(pixels.astype(int) - smooth()).max() <= 6
-    pixels[0, 0] = 0  # writable: augmentation works in place
+    path.write_bytes(encoded(pixels, format="JPEG", quality=98, subsampling=0))
+    found = read_rgb(path, size=(60, 90))
+    wanted = pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, -1)
+    assert found.dtype == np.uint8 and np.abs(found.astype(int) - wanted).max() <= error
+    found[0, 0] = 0  # writable: augmentation works in place
 
 
-def test_grayscale_jpeg_becomes_rgb(tmp_path):
-    gray = smooth()[..., 0]
-    path = tmp_path / "gray.jpg"
-    path.write_bytes(encoded(gray, format="JPEG", quality=98))
-    pixels = read_rgb(path)
-    assert pixels.shape == (60, 90, 3)
-    assert (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all()
-    assert np.abs(pixels[..., 0].astype(int) - gray).max() <= 3
-
-
-def test_exif_orientation_is_not_applied(tmp_path):
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_to_frames_and_masks_alike(tmp_path, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees
-    path = tmp_path / "turned.jpg"
-    path.write_bytes(encoded(smooth(), format="JPEG", exif=exif))
-    assert read_rgb(path).shape == (60, 90, 3) and read_size(path) == (60, 90)
+    exif[0x0112] = orientation
+    turn = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.swapaxes(0, 1)}
+    turn |= {6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: np.rot90}
+    frame, mask = tmp_path / "a.jpg", tmp_path / "a.png"
+    frame.write_bytes(encoded(smooth(), format="JPEG", quality=98, subsampling=0, exif=exif))
+    Image.open(io.BytesIO(encode_labels(LABELS))).save(mask, exif=exif)
+    upright = turn[orientation](smooth())
+    assert np.abs(read_rgb(frame).astype(int) - upright).max() <= 6 and read_size(frame) == upright.shape[:2]
+    assert np.array_equal(read_labels(mask), turn[orientation](LABELS)) and read_size(mask) == read_labels(mask).shape
+    # COCO's annotations refer to the stored pixels.
+    assert read_rgb(frame, upright=False).shape == (60, 90, 3) and read_size(frame, upright=False) == (60, 90)
 
 
 # What a JPEG loses at these points: everything, the header's end, half the scan, the last rows, the end marker.
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
-@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.9, 0.99, -40, -3, -2, -1])
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99, -40, -2, -1])
 def test_truncated_jpeg_is_refused(tmp_path, kept, options):
-    whole = encoded(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8), format="JPEG", **options)
-    path = tmp_path / "cut.jpg"
+    whole, path = encoded(NOISE, format="JPEG", **options), tmp_path / "cut.jpg"
     path.write_bytes(whole)
     read_rgb(path)
-    path.write_bytes(whole[: int(len(whole) * kept) if isinstance(kept, float) else kept])
+    path.write_bytes(cut(whole, kept))
     with pytest.raises(HodorError, match="cut.jpg"):
         read_rgb(path)
 
 
-def test_jpeg_whose_tail_became_zeros_is_refused(tmp_path):
-    """A disk that filled up; the decoder takes the zeros for picture data and is content."""
-    whole = encoded(np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8), format="JPEG")
-    path = tmp_path / "zeros.jpg"
+def test_truncation_that_decoders_miss_is_refused(tmp_path):
+    """Lost bytes became zeros (a full disk), or the end marker of a thumbnail hides that the image has none."""
+    path, whole = tmp_path / "a.jpg", encoded(NOISE, format="JPEG")
     path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
-    with pytest.raises(HodorError, match=r"zeros\.jpg: truncated JPEG"):
+    with pytest.raises(HodorError, match=r"a\.jpg: truncated JPEG"):
         read_rgb(path)
-
-
-def test_thumbnail_end_marker_does_not_hide_truncation(tmp_path):
-    """An EXIF thumbnail is a JPEG inside the JPEG, with an end marker of its own."""
-    whole = encoded(smooth(), format="JPEG")
     thumbnail = b"Exif\0\0" + encoded(smooth(8, 8), format="JPEG")
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
-    path = tmp_path / "thumb.jpg"
     path.write_bytes(whole[:2] + segment + whole[2:])
     read_rgb(path)
     path.write_bytes(whole[:2] + segment + whole[2:-2])
-    with pytest.raises(HodorError, match="thumb.jpg"):
+    with pytest.raises(HodorError, match="a.jpg"):
         read_rgb(path)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 20, 0.5, -13, -12, -4, -1])
+def test_truncated_mask_is_refused(tmp_path, kept):
+    path = tmp_path / "cut.png"
+    path.write_bytes(cut(encode_labels(LABELS), kept))
+    with pytest.raises(HodorError, match="cut.png"):
+        read_labels(path)
+
+
+def test_flipped_bit_in_a_mask_is_refused(tmp_path):
+    whole, path = encode_labels(LABELS), tmp_path / "flipped.png"
+    # The palette, the pixels, the checksum behind them (which decoders skip), the end chunk's checksum.
+    for place in (50, len(whole) // 2 + 400, len(whole) - 30, len(whole) - 13, len(whole) - 1):
+        broken = bytearray(whole)
+        broken[place] ^= 1
+        path.write_bytes(broken)
+        with pytest.raises(HodorError, match="flipped.png"):
+            read_labels(path)
+
+
+# Writing
 
 
 def test_labels_survive_writing(tmp_path):
@@ -91,14 +114,15 @@ def test_labels_survive_writing(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["a.png"]
 
 
-def test_written_mask_is_an_eight_bit_palette_png_with_davis_colours(tmp_path):
-    content = encode_labels(np.array([[0, 1], [2, 1]], np.uint8))
-    assert content[24] == 8 and content[25] == 3, "bit depth 8 and colour type palette in the PNG header"
+def test_written_mask_is_an_eight_bit_palette_png_with_davis_colours():
+    content = encode_labels(LABELS)
+    assert content[24] == 8 and content[25] == 3 and encode_labels(LABELS) == content
     image = Image.open(io.BytesIO(content))
     assert image.mode == "P" and image.getpalette() == DAVIS_PALETTE.ravel().tolist()
-    assert DAVIS_PALETTE[:4].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
-    assert DAVIS_PALETTE[[22, 255]].tolist() == [[0, 192, 128], [224, 224, 192]]
-    assert encode_labels(np.array([[0, 1], [2, 1]], np.uint8)) == content
+    assert DAVIS_PALETTE[[0, 1, 2, 22, 255]].tolist() == [
+        *([0, 0, 0], [128, 0, 0], [0, 128, 0]),
+        *([0, 192, 128], [224, 224, 192]),
+    ]
 
 
 def test_killed_writer_leaves_the_old_mask(tmp_path, monkeypatch):
@@ -116,58 +140,137 @@ def test_only_uint8_planes_can_be_written(labels):
         encode_labels(labels)
 
 
-@pytest.mark.parametrize("kept", [0, 7, 20, 0.5, 0.95, -13, -12, -4, -1])
-def test_truncated_mask_is_refused(tmp_path, kept):
-    whole = encode_labels(np.random.default_rng(0).integers(0, 4, (50, 70)).astype(np.uint8))
-    path = tmp_path / "cut.png"
-    path.write_bytes(whole[: int(len(whole) * kept) if isinstance(kept, float) else kept])
-    with pytest.raises(HodorError, match="cut.png"):
-        read_labels(path)
+# What a mask means
 
 
-def test_flipped_bit_in_a_mask_is_refused(tmp_path):
-    whole = bytearray(encode_labels(np.random.default_rng(0).integers(0, 4, (50, 70)).astype(np.uint8)))
-    # The palette, the picture data, the checksum behind them (which decoders skip), the end chunk's checksum.
-    for place in (50, len(whole) // 2 + 400, len(whole) - 30, len(whole) - 13, len(whole) - 1):
-        broken = bytearray(whole)
-        broken[place] ^= 1
-        path = tmp_path / "flipped.png"
-        path.write_bytes(broken)
-        with pytest.raises(HodorError, match="flipped.png"):
-            read_labels(path)
+def save(path, labels: np.ndarray, kind: str, bits: int, palette: np.ndarray = DAVIS_PALETTE) -> None:
+    """Write a grey or palette PNG of 1, 2, 4 or 8 bits, which Pillow does not do for grey."""
+    import struct
+    import zlib
+
+    weights = 2 ** np.arange(bits)[::-1]
+    rows = np.packbits(((labels[..., None] & weights) > 0).reshape(len(labels), -1), axis=1)
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", *labels.shape[::-1], bits, {"grey": 0, "palette": 3}[kind], 0, 0, 0))]
+    if kind == "palette":
+        chunks.append((b"PLTE", palette[: 2**bits].tobytes()))
+    chunks += [(b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
-def test_coloured_mask_is_refused(tmp_path):
-    path = tmp_path / "rgb.png"
-    Image.open(io.BytesIO(encode_labels(np.ones((4, 4), np.uint8)))).convert("RGB").save(path)
+@pytest.mark.parametrize("kind", ["grey", "palette"])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_labels_are_as_stored_at_every_depth(tmp_path, kind, bits):
+    labels = np.repeat(np.repeat(np.arange(min(2**bits, 12), dtype=np.uint8)[None], 6, 1), 6, 0)
+    save(tmp_path / "a.png", labels, kind, bits)
+    assert np.array_equal(read_labels(tmp_path / "a.png"), labels)
+
+
+def test_an_opaque_alpha_channel_is_ignored_and_another_is_not(tmp_path):
+    """The official DAVIS-2016 archive holds one such mask."""
+    grey = np.where(LABELS > 1, 255, 0).astype(np.uint8)
+    for alpha in (np.full_like(grey, 255), grey):
+        Image.fromarray(np.stack([grey, alpha], -1), "LA").save(tmp_path / "a.png")
+        if alpha is grey:
+            with pytest.raises(HodorError, match="a LA image"):
+                read_labels(tmp_path / "a.png")
+        else:
+            assert np.array_equal(read_labels(tmp_path / "a.png"), grey)
+
+
+@pytest.mark.parametrize(
+    "order, message",
+    [
+        ([1, 0], r"index 0 is the background, but its colour \(128, 0, 0\)"),
+        ([0, 2, 1], "index 1 has the DAVIS colour of label 2"),
+    ],
+)
+def test_a_palette_that_contradicts_the_indices_is_refused(tmp_path, order, message):
+    palette = DAVIS_PALETTE.copy()
+    palette[: len(order)] = DAVIS_PALETTE[order]
+    labels = np.repeat(np.arange(len(order), dtype=np.uint8)[None], 6, 1).repeat(6, 0)
+    save(tmp_path / "a.png", labels, "palette", 8, palette)
+    with pytest.raises(HodorError, match=rf"a\.png: {message}"):
+        read_labels(tmp_path / "a.png")
+    # Colours of another map say nothing about the indices: YouTube-VOS has its own.
+    palette[1:] = np.random.default_rng(0).integers(1, 60, (255, 3))
+    palette[0] = 0
+    save(tmp_path / "a.png", labels, "palette", 8, palette)
+    assert np.array_equal(read_labels(tmp_path / "a.png"), labels)
+
+
+@pytest.mark.parametrize("smoothing", [2, 4, 16])
+@pytest.mark.parametrize("form", ["L", "P"])
+def test_an_anti_aliased_mask_is_refused(tmp_path, smoothing, form):
+    y, x = np.mgrid[: 60 * smoothing, : 60 * smoothing] / smoothing
+    disk = (np.hypot(y - 30, x - 28) < 17.3) * 255
+    soft = disk.reshape(60, smoothing, 60, smoothing).mean((1, 3)).astype(np.uint8)
+    Image.fromarray(soft).convert(form).save(tmp_path / "soft.png")
+    with pytest.raises(HodorError, match=r"soft\.png: .*anti-aliased.*threshold"):
+        read_labels(tmp_path / "soft.png")
+    Image.fromarray(np.where(soft > 127, 255, 0).astype(np.uint8)).convert(form).save(tmp_path / "hard.png")
+    assert set(np.unique(read_labels(tmp_path / "hard.png"))) == {0, 255}
+
+
+def test_grey_ids_with_void_are_no_anti_aliasing(tmp_path):
+    labels = np.zeros((40, 60), np.uint8)
+    for i in range(1, 6):
+        labels[5:15, 10 * i : 10 * i + 6] = i
+    labels[4, 9:], labels[0, 0] = 255, 6
+    Image.fromarray(labels).save(tmp_path / "a.png")
+    assert np.array_equal(read_labels(tmp_path / "a.png"), labels)
+
+
+def test_colours_and_jpegs_are_no_masks(tmp_path):
+    Image.open(io.BytesIO(encode_labels(LABELS))).convert("RGB").save(tmp_path / "rgb.png")
     with pytest.raises(HodorError, match=r"rgb\.png: a RGB image where a palette PNG is needed"):
-        read_labels(path)
-
-
-def test_grey_mask_is_read_as_ids(tmp_path):
-    path = tmp_path / "grey.png"
-    Image.fromarray(np.full((4, 4), 3, np.uint8)).save(path)
-    assert (read_labels(path) == 3).all()
-
-
-def test_jpeg_is_no_mask(tmp_path):
-    path = tmp_path / "lossy.png"
-    path.write_bytes(encoded(smooth()[..., 0], format="JPEG"))
+        read_labels(tmp_path / "rgb.png")
+    (tmp_path / "lossy.png").write_bytes(encoded(LABELS, format="JPEG"))
     with pytest.raises(HodorError, match="lossy.png"):
-        read_labels(path)
+        read_labels(tmp_path / "lossy.png")
 
 
 def test_wrong_size_names_both_sizes(tmp_path):
-    path = tmp_path / "a.png"
-    write_labels(path, np.zeros((4, 6), np.uint8))
-    with pytest.raises(HodorError, match=r"a\.png: 6x4 pixels \(width x height\) where 5x4 are expected"):
-        read_labels(path, size=(4, 5))
-    Image.fromarray(smooth()).save(tmp_path / "b.jpg")
-    with pytest.raises(HodorError, match=r"b\.jpg: 90x60 pixels .* where 60x90"):
-        read_rgb(tmp_path / "b.jpg", size=(90, 60))
+    write_labels(tmp_path / "a.png", np.zeros((4, 6), np.uint8))
+    for read in (read_labels, read_rgb):
+        with pytest.raises(HodorError, match=r"a\.png: 6x4 pixels \(width x height\) where 5x4 are expected"):
+            read(tmp_path / "a.png", size=(4, 5))
 
 
 @pytest.mark.parametrize("read", [read_rgb, read_labels, read_size])
 def test_missing_file_is_named(tmp_path, read):
     with pytest.raises(HodorError, match=r"gone\.png: no such file"):
         read(tmp_path / "gone.png")
+
+
+# Operations on label maps
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_later_masks_cover_earlier_ones(order):
+    masks = [np.asarray(np.random.default_rng(i).random((20, 30)) < 0.3, order=order) for i in range(5)]
+    before = [mask.copy() for mask in masks]
+    wanted = np.max([np.where(mask, i + 1, 0) for i, mask in enumerate(masks)], axis=0)
+    found = label_maps.draw(iter(masks), (20, 30))
+    assert np.array_equal(found, wanted) and found.dtype == np.uint8 and found.flags.c_contiguous
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(masks, before, strict=True))
+    assert label_maps.draw(iter([]), (4, 6)).shape == (4, 6) and not label_maps.draw(iter([]), (4, 6)).any()
+
+
+def test_labels_are_counted_renamed_and_a_free_value_found():
+    labels = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
+    where = labels % 3 == 0
+    for found, wanted in (
+        (label_maps.counts(labels[5:9, 7:31]), labels[5:9, 7:31]),
+        (label_maps.counts(labels, where), labels[where]),
+    ):
+        assert np.array_equal(found, np.bincount(wanted.ravel(), minlength=256))
+    few = np.array([[0, 3, 7, 9, 255]], np.uint8)
+    assert label_maps.chosen_labels(few, np.array([7, 3])).tolist() == [[0, 2, 1, 0, 0]]
+    assert label_maps.chosen_labels(few, np.array([9]), keep=255).tolist() == [[0, 0, 0, 1, 255]]
+    assert [label_maps.unused(np.array([row], np.uint8)) for row in ([0, 254], [0, 1, 255], range(256))] == [
+        255,
+        2,
+        None,
+    ]

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from hodor.config.stages import StageOptions
-from hodor.data.batches import Plan, PlannedClips, Sample, clips_from
 from hodor.data.clip import Clip
+from hodor.data.dataset import PlannedClips, Sample, clips_from
+from hodor.data.samplers import Plan
 from hodor.errors import HodorError
-from hodor.training.run import CLIPS
+from hodor.training.trainer import CLIPS
 
 COCO = [{"dataset": "coco", "split": "train2017"}]
 VIDEOS = [

@@ -1,7 +1,11 @@
-"""Packed training data: the same pictures, masks and clips as the plain data set, or nearly where they are smaller."""
+"""Packed training data: the same images, masks and clips as the plain data set, or nearly where they are smaller."""
 
 import json
+import os
 import shutil
+import types
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -9,29 +13,29 @@ import pytest
 
 from hodor.config.packs import PackId, packs, size_rule, stored_size
 from hodor.config.stages import StageOptions
-from hodor.data import pack as packing
-from hodor.data.image_sets import load_images
-from hodor.data.pack import pack
-from hodor.data.packed_images import ImagePack
-from hodor.data.packed_videos import VideoPack
-from hodor.data.packs import open_pack
-from hodor.data.shards import ShardReader, ShardWriter
-from hodor.data.videos import load_videos
+from hodor.data import packing
+from hodor.data.packing import ShardWriter, pack
+from hodor.data.packs import ImagePack, Pack, VideoPack, open_pack
+from hodor.data.readers import load_images, load_videos
+from hodor.data.scratch import FOLDER, staged
 from hodor.errors import HodorError
-from hodor.training.run import CLIPS
+from hodor.provenance import sha256_file
+from hodor.training.trainer import CLIPS
 
-VIDEO_SOURCES = [
+IMAGES = [{"dataset": "coco", "split": "train2017"}]
+VIDEOS = [
     {"dataset": "youtube-vos", "split": "train", "share": 0.5, "max_distance": 4},
     {"dataset": "davis", "split": "train", "share": 0.5, "max_distance": 3},
 ]
 COMMON = {"steps": 6, "batch": 2, "learning_rate": 1e-3, "min_area": 40, "min_side": 3, "max_objects": 2}
 STAGES = {
-    "images": {"sources": [{"dataset": "coco", "split": "train2017"}], "pixels": 4096},
-    "sparse-video": {"sources": VIDEO_SOURCES, "short_side": 48, "long_side": 80},
-    "dense-video": {"sources": VIDEO_SOURCES, "short_side": 48, "long_side": 80},
-    "static-affine": {"sources": [{"dataset": "coco", "split": "train2017"}], "crop": 64},
-    "static-stcn": {"sources": [{"dataset": "coco", "split": "train2017"}], "crop": 32},
+    "images": {"sources": IMAGES, "pixels": 4096},
+    "sparse-video": {"sources": VIDEOS, "short_side": 48, "long_side": 80},
+    "dense-video": {"sources": VIDEOS, "short_side": 48, "long_side": 80},
+    "static-affine": {"sources": IMAGES, "crop": 64},
+    "static-stcn": {"sources": IMAGES, "crop": 32},
 }
+COCO = PackId("coco", "train2017", {})
 
 
 def stage(kind: str, margin: float | None = None, packed: bool = True, **changes) -> StageOptions:
@@ -40,10 +44,9 @@ def stage(kind: str, margin: float | None = None, packed: bool = True, **changes
 
 
 def make(data: Path, id: PackId, **arguments) -> Path:
-    """Packs; returns the folder."""
+    """Pack; return the folder."""
     out = data / "packed" / id.name
-    stamp = {"settings": id._asdict(), "sha256": "s"}
-    pack(stamp, data, out, out.with_name(f"{id.name}.json"), **arguments)
+    pack({"settings": id._asdict(), "sha256": "s"}, data, out, out.with_name(f"{id.name}.json"), **arguments)
     return out
 
 
@@ -57,21 +60,20 @@ def data(world, tmp_path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("dataset", ["coco", "ecssd", "msra10k", "stcn-static", "voc2012", "sbd"])
-def test_a_pack_of_images_holds_what_the_files_hold(dataset, coco_root, files, tmp_path):
-    root, split = tmp_path / dataset, {"coco": "train2017", "stcn-static": "fss", "voc2012": "trainval", "sbd": "train"}
+@pytest.mark.parametrize(
+    "dataset, split", [("coco", "train2017"), ("ecssd", "all"), ("voc2012", "trainval"), ("sbd", "train")]
+)
+def test_a_pack_of_images_holds_what_the_files_hold(dataset, split, coco_root, files, tmp_path):
+    root = tmp_path / dataset
     if dataset != "coco":
         files.WRITERS[dataset](root)
-    id = PackId(dataset, split.get(dataset, "all"), {})
+    id = PackId(dataset, split, {})
     plain, packed = load_images(root, dataset, id.split), ImagePack(make(tmp_path, id)).images()
-    assert len(plain) == len(packed) > 0
     for ours, theirs in zip(packed, plain, strict=True):
         assert (ours.height, ours.width) == ours.stored == (theirs.height, theirs.width)
-        assert root / ours.path == theirs.path
-        assert np.array_equal(ours.read(), theirs.read())
+        assert root / ours.path == theirs.path and np.array_equal(ours.read(), theirs.read())
         void = theirs.void()
-        assert (ours.void() is None) == (void is None) and (void is None or np.array_equal(ours.void(), void))
-        assert len(ours.objects) == len(theirs.objects)
+        assert ours.void() is None if void is None else np.array_equal(ours.void(), void)
         for one, other in zip(ours.objects, theirs.objects, strict=True):
             assert (one.area, one.bbox, one.crowd) == (other.area, tuple(other.bbox), other.crowd)
             mask = one.mask(ours.height, ours.width)
@@ -91,32 +93,21 @@ def test_a_pack_of_videos_holds_what_the_files_hold(data):
 
 
 def test_shards_are_bounded_and_the_bytes_do_not_depend_on_the_processes(data):
-    id = PackId("coco", "train2017", {})
-    folder = make(data, id, shard_bytes=50_000)
-    manifest = folder.with_name(f"{id.name}.json")
+    manifest = make(data, COCO, shard_bytes=50_000).with_name(f"{COCO.name}.json")
     first = json.loads(manifest.read_text())
     shards = [entry["size"] for name, entry in first["files"].items() if name.startswith("shard")]
     assert len(shards) > 2 and max(shards) <= 50_000
-    make(data, id, shard_bytes=50_000, jobs=2)
+    make(data, COCO, shard_bytes=50_000, jobs=2)
     assert json.loads(manifest.read_text()) == first
     annotated = load_images(data / "coco", "coco", "train2017")
     assert first["counts"] == {"images": len(annotated), "objects": sum(len(image.objects) for image in annotated)}
-
-
-def test_a_record_larger_than_a_shard_has_one_of_its_own(tmp_path):
-    writer = ShardWriter(tmp_path, limit=10)
-    places = [writer.add(bytes([i]) * size) for i, size in enumerate((4, 30, 6, 3))]
-    writer.close()
-    assert [place[0] for place in places] == [0, 1, 2, 2] and writer.total == 43
-    reader = ShardReader(tmp_path)
-    assert [reader.read(place).tolist() for place in places] == [[i] * n for i, n in enumerate((4, 30, 6, 3))]
 
 
 # Clips
 
 
 def clips(data: Path, options: StageOptions, every: int = 1) -> list:
-    """Clips of every so many steps."""
+    """Clips of each `every`th step."""
     source = CLIPS[options.kind](options, data)
     plan = source.plan(0)
     return [
@@ -132,17 +123,15 @@ def test_clips_of_a_whole_pack_are_those_of_the_plain_data_set(data, kind):
         make(data, id)
     for ours, theirs in zip(clips(data, stage(kind)), clips(data, stage(kind, packed=False)), strict=True):
         assert ours.annotated == theirs.annotated
-        for name in ("frames", "labels", "valid"):
-            assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
+        assert all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in ("frames", "labels", "valid"))
 
 
 @pytest.mark.parametrize("kind", ["images", "sparse-video", "dense-video", "static-stcn"])
 def test_clips_of_a_smaller_pack_are_nearly_those_of_the_plain_data_set(data, kind):
-    """The same places in the same pictures: only pixels at edges and fine texture differ."""
+    """The same places in the same images: only pixels at edges and fine texture differ."""
     chosen = stage(kind, margin=1.0)
     for id in packs(chosen):
         make(data, id)
-        assert id.rule
         if id.dataset == "coco":
             images = ImagePack(open_pack(data, id)).images()
             assert all(image.stored == stored_size((image.height, image.width), id.rule) for image in images)
@@ -157,10 +146,9 @@ def test_clips_of_a_smaller_pack_are_nearly_those_of_the_plain_data_set(data, ki
 
 
 def test_sizes_that_a_stage_stores():
-    assert size_rule(stage("images")) == {}
+    assert size_rule(stage("images")) == size_rule(stage("static-affine", 1.0)) == {}
     assert size_rule(stage("images", 2.0)) == {"pixels": 4 * 4096}
     assert size_rule(stage("sparse-video", 1.25)) == {"short_side": 60, "long_side": 100}
-    assert size_rule(stage("static-affine", 1.0)) == {}
     assert size_rule(stage("static-stcn", 1.0)) == {"short_side": 48}
     assert stored_size((480, 640), {"pixels": 300_000}) == (474, 632)
     assert stored_size((480, 640), {"pixels": 310_000}) == (480, 640)
@@ -171,100 +159,24 @@ def test_sizes_that_a_stage_stores():
     assert packs(stage("images", packed=False)) == () == packs(None)
 
 
-def test_the_size_of_a_clip_is_that_of_the_original_picture(draw, tmp_path):
+def test_sizes_areas_and_filters_are_those_of_the_original(data, draw, tmp_path):
     """At 1,024 pixels a clip of 30 x 51 has 25 x 42 pixels when that is rounded once, 25 x 41 when twice."""
-    entry = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 225.0, "bbox": [5, 5, 15, 15]}
-    content = {
-        "images": [{"id": 1, "file_name": "000000000001.jpg", "height": 30, "width": 51}],
-        "annotations": [entry | {"segmentation": [[5.0, 5, 20, 5, 20, 20, 5, 20]]}],
-        "categories": [{"id": 1, "name": "cat"}],
-    }
-    (tmp_path / "coco" / "annotations").mkdir(parents=True)
+    draw.frame(tmp_path / "coco" / "train2017" / "1.jpg", size=(30, 51))
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "area": 225.0, "bbox": [5, 5, 15, 15]}
+    entry |= {"segmentation": [[5.0, 5, 20, 5, 20, 20, 5, 20]]}
+    image = {"id": 1, "file_name": "1.jpg", "height": 30, "width": 51}
+    content = {"images": [image], "annotations": [entry], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "coco" / "annotations").mkdir()
     (tmp_path / "coco" / "annotations" / "instances_train2017.json").write_text(json.dumps(content))
-    draw.frame(tmp_path / "coco" / "train2017" / "000000000001.jpg", size=(30, 51))
-    chosen = stage("images", margin=1.0, pixels=1024)
-    for id in packs(chosen):
-        make(tmp_path, id)
-    sizes = []
-    for options in (chosen, stage("images", packed=False, pixels=1024)):
-        source, rng = CLIPS["images"](options, tmp_path), np.random.default_rng(0)
-        sizes.append(source.make(0, 1, rng).labels.shape[1:])
-        assert source.size(0, 1, rng) == sizes[-1]
-    assert sizes[0] == sizes[1]
-
-
-def test_areas_and_sides_of_a_smaller_pack_are_those_of_the_original(data):
-    """What passes the filters does not depend on the size that pictures are stored at."""
-    chosen = stage("images", margin=1.0, pixels=1024)
-    for id in packs(chosen):
-        make(data, id)
-    ours, theirs = (CLIPS["images"](s, data) for s in (chosen, stage("images", packed=False, pixels=1024)))
-    assert [len(c.objects) for c in ours.candidates] == [len(c.objects) for c in theirs.candidates]
-    assert np.array_equal(ours.plan(0).items, theirs.plan(0).items)
-
-
-# Faults
-
-
-def test_a_pack_that_is_not_whole_is_refused(data):
-    id = PackId("coco", "train2017", {})
-    with pytest.raises(HodorError, match="coco-train2017-whole.json"):
-        CLIPS["images"](stage("images"), data)
-    folder = make(data, id)
-    shard = folder / "shard-00000.bin"
-    content = bytearray(shard.read_bytes())
-    content[1000] ^= 1
-    shard.write_bytes(content)
-    source = CLIPS["images"](stage("images"), data)
-    with pytest.raises(HodorError, match="shard-00000.bin: damaged at byte 0"):
-        source.candidates[0].image.read()
-    shard.write_bytes(content[:-1])
-    with pytest.raises(HodorError, match="shard-00000.bin: missing or of another size"):
-        CLIPS["images"](stage("images"), data)
-    (folder / "index.npz").write_bytes(b"no index")
-    with pytest.raises(HodorError, match="index.npz: damaged"):
-        ImagePack(folder).images()
-
-
-def test_a_shard_that_became_shorter_under_a_reader_is_an_error(tmp_path):
-    writer = ShardWriter(tmp_path)
-    place = writer.add(b"abcdef")
-    writer.close()
-    reader = ShardReader(tmp_path)
-    reader.read(place)
-    with open(tmp_path / "shard-00000.bin", "r+b") as file:
-        file.truncate(3)
-    with pytest.raises(HodorError, match="ends before byte 6"):
-        reader.read(place)
-
-
-def test_without_room_nothing_is_written(data, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))
-    with pytest.raises(HodorError, match="are free"):
-        make(data, PackId("coco", "train2017", {}))
-    assert not (data / "packed" / "coco-train2017-whole").exists()
-
-
-def test_packing_that_broke_off_leaves_no_pack(data, monkeypatch):
-    id, encode = PackId("davis", "train", {}), packing.encode_frames
-    calls = []
-
-    def fail(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise HodorError("a damaged frame")
-        return encode(*arguments)
-
-    monkeypatch.setattr(packing, "encode_frames", fail)
-    with pytest.raises(HodorError, match="a damaged frame"):
-        make(data, id)
-    assert not list((data / "packed").glob("davis-train-whole*.json")) and not (data / "packed" / id.name).exists()
-    monkeypatch.undo()
-    assert VideoPack(make(data, id)).videos()
-    assert not list((data / "packed").glob("*.part"))
-
-
-# Several sources of one layout
+    for folder in (tmp_path, data):
+        chosen = stage("images", margin=1.0, pixels=1024)
+        (id,) = packs(chosen)
+        make(folder, id)
+        ours, theirs = (CLIPS["images"](s, folder) for s in (chosen, stage("images", packed=False, pixels=1024)))
+        assert [len(c.objects) for c in ours.candidates] == [len(c.objects) for c in theirs.candidates]
+        assert np.array_equal(ours.plan(0).items, theirs.plan(0).items)
+        sizes = {source.make(0, 1, np.random.default_rng(0)).labels.shape[1:] for source in (ours, theirs)}
+        assert sizes == {ours.size(0, 1, None)}
 
 
 def test_two_coco_folders_make_one_pool(shared_data, tmp_path):
@@ -279,18 +191,163 @@ def test_two_coco_folders_make_one_pool(shared_data, tmp_path):
         {"dataset": "coco-persons-small", "split": "val2017", "limit": 80},
     ]
     mixed = {"sources": sources, "filter_pixels": 307200, "pixels": 40960, "steps": 400, "min_area": 2000}
-    plain = stage("images", packed=False, **mixed)
+    plain, chosen = stage("images", packed=False, **mixed), stage("images", **mixed)
     source = CLIPS["images"](plain, tmp_path)
     first = source.counts[0]
     assert first > 40 and source.counts[1] > 700
     shown = source.plan(0).items.ravel()
-    # Clips of one object come from all images, twice from those of the first (two rounds in 400 steps); of two objects
-    # from the first alone.
-    expected = (2 * first / (2 * first + 80) + 1) / 2
-    assert (shown < first).mean() == pytest.approx(expected, abs=0.03)
+    # Clips of one object come from all images, twice from those of the first; of two objects from the first alone.
+    assert (shown < first).mean() == pytest.approx((2 * first / (2 * first + 80) + 1) / 2, abs=0.03)
     assert 60 < len(set(shown[shown >= first])) <= 80 and len(set(shown[shown < first])) == first
-    chosen = stage("images", **mixed)
     for id in packs(chosen):
         make(tmp_path, id)
-    for ours, theirs in zip(clips(tmp_path, chosen, every=30), clips(tmp_path, plain, every=30), strict=True):
+    for ours, theirs in zip(clips(tmp_path, chosen, every=60), clips(tmp_path, plain, every=60), strict=True):
         assert np.array_equal(ours.frames, theirs.frames) and np.array_equal(ours.labels, theirs.labels)
+
+
+# Faults
+
+
+def test_an_incomplete_pack_is_refused(data):
+    with pytest.raises(HodorError, match="coco-train2017-whole.json"):
+        CLIPS["images"](stage("images"), data)
+    folder = make(data, COCO)
+    shard = folder / "shard-00000.bin"
+    content = bytearray(shard.read_bytes())
+    content[1000] ^= 1
+    shard.write_bytes(content)
+    source = CLIPS["images"](stage("images"), data)
+    with pytest.raises(HodorError, match="shard-00000.bin: damaged at byte 0"):
+        source.candidates[0].image.read()
+    shard.write_bytes(content[:-1])
+    with pytest.raises(HodorError, match="shard-00000.bin: missing, or its size differs"):
+        CLIPS["images"](stage("images"), data)
+    (folder / "index.npz").write_bytes(b"no index")
+    with pytest.raises(HodorError, match="index.npz: damaged"):
+        ImagePack(folder).images()
+
+
+def test_records_are_where_they_were_written(tmp_path):
+    writer = ShardWriter(tmp_path, limit=10)
+    places = [writer.add(bytes([i]) * size) for i, size in enumerate((4, 30, 6, 3))]
+    writer.close()
+    assert [place[0] for place in places] == [0, 1, 2, 2]  # a record larger than a shard has one of its own
+    reader = Pack(tmp_path)
+    assert [reader.record(place).tolist() for place in places] == [[i] * n for i, n in enumerate((4, 30, 6, 3))]
+    os.truncate(tmp_path / "shard-00001.bin", 3)  # under a reader
+    with pytest.raises(HodorError, match="ends before byte 30"):
+        reader.record(places[1])
+
+
+def test_packing_that_fails_leaves_no_pack(data, monkeypatch):
+    id, calls = PackId("davis", "train", {}), []
+
+    def fail(*arguments, encode=packing.encode_frames):
+        calls.append(1)
+        if len(calls) == 2:
+            raise HodorError("a damaged frame")
+        return encode(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1000))
+        with pytest.raises(HodorError, match="are free"):
+            make(data, id)
+    with monkeypatch.context() as patched:
+        patched.setattr(packing, "encode_frames", fail)
+        with pytest.raises(HodorError, match="a damaged frame"):
+            make(data, id)
+    assert not list((data / "packed").glob("davis-train-whole*.json")) and not (data / "packed" / id.name).exists()
+    assert VideoPack(make(data, id)).videos() and not list((data / "packed").glob("*.part"))
+
+
+# Copies on a local disk
+
+NAME = "coco-train2017-whole"
+
+
+@pytest.fixture
+def shared_disk(tmp_path) -> Path:
+    """A folder of data sets with two packs."""
+    data = tmp_path / "data"
+    (data / "coco").mkdir(parents=True)
+    (data / "coco.json").write_text("{}")
+    for name in (NAME, "other"):
+        (data / "packed" / name).mkdir(parents=True)
+        for number in range(3):
+            (data / "packed" / name / f"{number}.bin").write_bytes(f"{name} {number}".encode() * 1000)
+        write_manifest(data, name)
+    return data
+
+
+def write_manifest(data: Path, name: str) -> None:
+    paths = sorted((data / "packed" / name).iterdir())
+    files = {path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)} for path in paths}
+    (data / "packed" / f"{name}.json").write_text(json.dumps({"files": files, "name": name}))
+
+
+@pytest.fixture
+def scratch(tmp_path) -> Path:
+    return tmp_path / "disk" / "scratch"
+
+
+def copies(scratch: Path) -> list[Path]:
+    return [path for path in (scratch / FOLDER).iterdir() if len(path.name) == 64]
+
+
+def test_a_pack_is_copied_once_and_a_cut_copy_again(shared_disk, scratch):
+    view = staged(shared_disk, [NAME], str(scratch))
+    (copy,) = copies(scratch)
+    assert scratch in view.parents and (view / "packed" / NAME).resolve() == copy
+    for path in shared_disk.rglob("*"):
+        other = view / path.relative_to(shared_disk)
+        assert other.is_dir() if path.is_dir() else other.read_bytes() == path.read_bytes()
+    assert (view / "packed" / "other").resolve() == shared_disk / "packed" / "other"
+    file, original = copy / "1.bin", shared_disk / "packed" / NAME / "1.bin"
+    before = file.stat().st_ino
+    assert not file.samefile(original)
+    assert staged(shared_disk, [NAME], str(scratch)) == view and file.stat().st_ino == before
+    os.truncate(file, 5)
+    assert staged(shared_disk, [NAME], str(scratch)) == view and file.read_bytes() == original.read_bytes()
+
+
+def test_another_pack_under_the_same_name_is_another_copy(shared_disk, scratch):
+    view = staged(shared_disk, [NAME], str(scratch))
+    (shared_disk / "packed" / NAME / "0.bin").write_bytes(b"new" * 999)
+    write_manifest(shared_disk, NAME)
+    other = staged(shared_disk, [NAME], str(scratch))
+    assert other != view and (other / "packed" / NAME / "0.bin").read_bytes() == b"new" * 999
+    assert len(copies(scratch)) == 2, "a job that is under way keeps what it reads"
+
+
+def test_a_damaged_pack_is_named_and_leaves_nothing(shared_disk, scratch):
+    path = shared_disk / "packed" / NAME / "2.bin"
+    path.write_bytes(b"x" * path.stat().st_size)
+    with pytest.raises(HodorError, match=rf"{path}: differs from .*{NAME}.json; .*snakemake --cores all --force -- "):
+        staged(shared_disk, [NAME], str(scratch))
+    assert not copies(scratch) and not list((scratch / FOLDER).glob("*.part"))
+
+
+def test_without_room_the_pack_is_read_from_its_own_folder(shared_disk, scratch, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    assert staged(shared_disk, [NAME], str(scratch)) == shared_disk
+    printed = capsys.readouterr().err
+    assert "1.0 kB are free" in printed and f"read from {shared_disk}" in printed
+    assert staged(shared_disk, [], "/nowhere/at/all") == shared_disk, "nothing to copy"
+
+
+def test_the_folder_may_hold_variables_and_is_named_if_it_cannot_be_made(shared_disk, tmp_path, monkeypatch):
+    monkeypatch.setenv("NODE_DISK", str(tmp_path / "disk"))
+    assert tmp_path / "disk" / "s" in staged(shared_disk, [NAME], "$NODE_DISK/s").parents
+    monkeypatch.delenv("NODE_DISK")
+    with pytest.raises(HodorError, match="'.NODE_DISK/s' holds a variable that is not set"):
+        staged(shared_disk, [NAME], "$NODE_DISK/s")
+    (tmp_path / "file").touch()
+    with pytest.raises(HodorError, match=r"scratch: .*file.*; name another folder"):
+        staged(shared_disk, [NAME], str(tmp_path / "file" / "scratch"))
+
+
+def test_jobs_that_start_together_copy_once(shared_disk, scratch):
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as workers:
+        jobs = [workers.submit(staged, shared_disk, [NAME, "other"], str(scratch)) for _ in range(3)]
+        (view,) = {job.result() for job in jobs}
+    assert len(copies(scratch)) == 2 and (view / "packed" / NAME / "0.bin").is_file()

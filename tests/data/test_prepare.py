@@ -227,34 +227,6 @@ def test_official_counts_that_agree_pass(davis_root, monkeypatch):
     assert check_dataset("davis", "official", davis_root)["val"]["videos"] == 1
 
 
-def test_official_counts_are_those_of_the_papers():
-    found = {
-        f"{dataset} {split}": number
-        for dataset, splits in module.OFFICIAL_COUNTS.items()
-        for split, counts in splits.items()
-        for number in counts.values()
-    }
-    assert found == {
-        "coco train2017": 118287,
-        "coco val2017": 5000,
-        "davis train": 60,
-        "davis val": 30,
-        "davis test-dev": 30,
-        "davis2016 train": 30,
-        "davis2016 val": 20,
-        "youtube-vos train": 3471,
-        "youtube-vos valid": 507,
-        "youtube-vos-2018 valid": 474,
-        "ecssd all": 1000,
-        "msra10k all": 10000,
-        "voc2012 trainval": 2913,
-        "stcn-static fss": 10000,
-        "stcn-static DUTS-TR": 10553,
-        "stcn-static DUTS-TE": 5019,
-        "stcn-static ecssd": 1000,
-    }
-
-
 def test_unknown_data_set(tmp_path):
     with pytest.raises(HodorError, match="unknown data set 'cocoa'"):
         prepare(

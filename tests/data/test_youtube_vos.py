@@ -1,10 +1,15 @@
+"""The reader of YouTube-VOS: official facts are no errors, every fault is named, the hold-out is fixed."""
+
+import csv
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from hodor.data.images import write_labels
-from hodor.data.youtube_vos import check_labels, check_objects, load_youtube_vos, read_meta
+from hodor.config.holdout import UNSEEN, held_out
+from hodor.data.images import read_labels, write_labels
+from hodor.data.youtube_vos import check_labels, check_objects, load_youtube_vos, read_categories, read_meta
 from hodor.errors import HodorError
 
 
@@ -59,112 +64,66 @@ def test_sizes_may_differ_between_videos(youtube_root, draw):
     assert sizes == {"aa00": (30, 20), "aa11": draw.size}
 
 
-def break_meta_missing(root, draw):
-    (root / "train/meta.json").unlink()
-    return r"train/meta\.json: no such file"
+META = "train/meta.json"
+FRAMES, MASKS = "train/JPEGImages/aa11", "train/Annotations/aa11"
+OBJECT = json.dumps({"objects": {"2": {"frames": ["00005"]}}})
 
 
-def break_meta_cut(root, draw):
-    path = root / "train/meta.json"
-    path.write_text(path.read_text()[:-5])
-    return r"train/meta\.json: broken"
+def meta(change):
+    return lambda root, draw: change_meta(root, change)
 
 
-def break_meta_binary(root, draw):
-    (root / "train/meta.json").write_bytes(b"\x80\x81")
-    return r"train/meta\.json: broken"
+def text(content):
+    return lambda root, draw: (root / META).write_bytes(content)
 
 
-def break_meta_list(root, draw):
-    (root / "train/meta.json").write_text("[]")
-    return r"train/meta\.json: broken"
+def of_object_3(change):
+    return meta(lambda videos: change(videos["aa11"]["objects"]["3"]))
 
 
-def break_meta_empty(root, draw):
-    change_meta(root, lambda videos: videos.clear())
-    return r"train/meta\.json: broken \(no video\)"
+def new_id(name):
+    return meta(lambda videos: videos["aa11"]["objects"].update({name: {"frames": ["00005"]}}))
 
 
-def break_meta_no_videos(root, draw):
-    (root / "train/meta.json").write_text("{}")
-    return r"train/meta\.json: incomplete, key 'videos' is missing"
+def gone(path):
+    return lambda root, draw: (root / path).rename(root / "gone")
 
 
-def break_meta_no_objects(root, draw):
-    change_meta(root, lambda videos: videos["aa11"].pop("objects"))
-    return r"train/meta\.json: incomplete, key 'objects'"
+FAULTS = [
+    (gone(META), "no such file"),
+    (text(b'{"videos": {"aa11"'), "broken"),
+    (text(b"\x80\x81"), "broken"),
+    (text(b"[]"), "broken"),
+    (text(b"{}"), "incomplete, key 'videos' is missing"),
+    (text(f'{{"videos": {{"aa11": {OBJECT}, "aa11": {OBJECT}}}}}'.encode()), r"broken \(name 'aa11' twice"),
+    (meta(lambda videos: videos.clear()), r"broken \(no video\)"),
+    (meta(lambda videos: videos["aa11"].pop("objects")), "incomplete, key 'objects'"),
+    (of_object_3(lambda entry: entry.pop("frames")), "incomplete, key 'frames'"),
+    (of_object_3(lambda entry: entry["frames"].clear()), r"broken \(video aa11, object 3: `frames`"),
+    (of_object_3(lambda entry: entry["frames"].reverse()), r"broken \(video aa11, object 3: frames out of order"),
+    (new_id("255"), r"broken \(video aa11: object id '255'"),
+    (new_id("x"), r"broken \(video aa11: object id 'x'"),
+    (gone(f"{MASKS}/00010.png"), r"aa11/00010\.png: missing mask"),
+    (gone(f"{FRAMES}/00010.jpg"), r"aa11/00010\.png: a mask without frame"),
+    (lambda root, draw: write_labels(root / MASKS / "00025.png", draw.labels(2)), r"00025\.png: a mask without frame"),
+    (gone(FRAMES), r"JPEGImages/aa11: no such folder"),
+    (lambda root, draw: draw.frame(root / "train/JPEGImages/cc33/00000.jpg"), r"JPEGImages/cc33: not in meta\.json"),
+    # What a folder with meta.json alone looks like.
+    (gone("train/JPEGImages"), r"train/JPEGImages: no such folder; the frames come in train\.zip"),
+]
 
 
-def break_meta_no_frames(root, draw):
-    change_meta(root, lambda videos: videos["aa11"]["objects"]["3"].pop("frames"))
-    return r"train/meta\.json: incomplete, key 'frames'"
+@pytest.mark.parametrize("fault, message", FAULTS, ids=[message for _, message in FAULTS])
+def test_each_fault_names_its_file(youtube_root, draw, fault, message):
+    fault(youtube_root, draw)
+    with pytest.raises(HodorError, match=rf"(meta\.json: )?{message}"):
+        load_youtube_vos(youtube_root, "train")
 
 
-def break_meta_empty_frames(root, draw):
-    change_meta(root, lambda videos: videos["aa11"]["objects"]["3"]["frames"].clear())
-    return r"meta\.json: broken \(video aa11, object 3: `frames`"
-
-
-def break_meta_order(root, draw):
-    change_meta(root, lambda videos: videos["aa11"]["objects"]["3"]["frames"].reverse())
-    return r"meta\.json: broken \(video aa11, object 3: frames out of order"
-
-
-def break_meta_void_id(root, draw):
-    change_meta(root, lambda videos: videos["aa11"]["objects"].update({"255": {"frames": ["00005"]}}))
-    return r"meta\.json: broken \(video aa11: object id '255'"
-
-
-def break_meta_text_id(root, draw):
-    change_meta(root, lambda videos: videos["aa11"]["objects"].update({"x": {"frames": ["00005"]}}))
-    return r"meta\.json: broken \(video aa11: object id 'x'"
-
-
-def break_meta_name_twice(root, draw):
-    entry = json.dumps({"objects": {"2": {"frames": ["00005"]}}})
-    (root / "train/meta.json").write_text(f'{{"videos": {{"aa11": {entry}, "aa11": {entry}}}}}')
-    return r"meta\.json: broken \(name 'aa11' twice"
-
-
-def break_frame_missing(root, draw):
-    (root / "train/JPEGImages/aa11/00010.jpg").unlink()
-    return r"JPEGImages/aa11/00010\.jpg: missing frame, meta\.json lists it"
-
-
-def break_mask_missing(root, draw):
-    (root / "train/Annotations/aa11/00010.png").unlink()
-    return r"Annotations/aa11/00010\.png: missing mask"
-
-
-def break_mask_extra(root, draw):
-    write_labels(root / "train/Annotations/aa11/00025.png", draw.labels(2))
-    return r"Annotations/aa11/00025\.png: a mask without frame"
-
-
-def break_video_missing(root, draw):
-    (root / "train/JPEGImages/aa11").rename(root / "gone")
-    return r"JPEGImages/aa11: no such folder"
-
-
-def break_video_unknown(root, draw):
-    draw.frame(root / "train/JPEGImages/cc33/00000.jpg")
-    return r"JPEGImages/cc33: not in meta\.json"
-
-
-def break_frames_not_there(root, draw):
-    """What a folder with meta.json alone looks like."""
-    (root / "train/JPEGImages").rename(root / "gone")
-    return r"train/JPEGImages: no such folder; the frames come in train\.zip"
-
-
-BREAKS = [value for name, value in list(globals().items()) if name.startswith("break_")]
-
-
-@pytest.mark.parametrize("break_it", BREAKS, ids=lambda f: f.__name__)
-def test_each_fault_names_its_file(youtube_root, draw, break_it):
-    load_youtube_vos(youtube_root, "train")
-    message = break_it(youtube_root, draw)
-    with pytest.raises(HodorError, match=message):
+def test_frames_that_meta_lists_must_be_there(youtube_root):
+    for kind, ending in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        (youtube_root / "train" / kind / "aa11" / f"00010.{ending}").unlink()
+    with pytest.raises(HodorError, match=r"JPEGImages/aa11/00010\.jpg: missing frame, meta\.json lists it"):
         load_youtube_vos(youtube_root, "train")
 
 
@@ -226,3 +185,64 @@ def test_official_lists_are_read(shared_data):
     assert valid["8aa47fac99"][1][:3] == ("00000", "00003", "00006")
     with pytest.raises(HodorError, match=r"train/JPEGImages: no such folder; the frames come in train\.zip"):
         load_youtube_vos(shared_data / "youtube-vos", "train")
+
+
+# The hold-out of train
+
+
+def test_the_committed_list_is_what_the_rule_gives_on_the_official_videos(shared_data, root):
+    meta = shared_data / "youtube-vos" / "train" / "meta.json"
+    with open(root / "config" / "ytvos_holdout.csv", newline="") as file:
+        listed = {row["video"]: (int(row["seen_objects"]), int(row["unseen_objects"])) for row in csv.DictReader(file)}
+    categories = {video: list(of.values()) for video, of in read_categories(meta).items()}
+    assert len(categories) == 3471
+    expected = {}
+    for video, names in categories.items():
+        if held_out(video, names):
+            unseen = sum(name in UNSEEN for name in names)
+            expected[video] = (len(names) - unseen, unseen)
+    assert listed == expected
+    seen, unseen = (sum(column) for column in zip(*listed.values(), strict=True))
+    assert len(listed) == 440 and min(seen, unseen) > 350, "both kinds as large as in valid"
+    # What is left never shows a category of the hold-out.
+    rest = {name for video, names in categories.items() if video not in listed for name in names}
+    assert rest.isdisjoint(UNSEEN) and len(rest) == 65 - (len(UNSEEN) - 1)
+
+
+def test_the_parts_share_no_video_and_make_up_train(world):
+    root = world / "youtube-vos"
+    parts = {split: {v.name for v in load_youtube_vos(root, split)} for split in ("holdout", "train-without-holdout")}
+    whole = {video.name for video in load_youtube_vos(root, "train")}
+    assert parts["holdout"] | parts["train-without-holdout"] == whole
+    assert parts["holdout"].isdisjoint(parts["train-without-holdout"]) and all(parts.values())
+
+
+def test_an_object_is_given_where_a_mask_shows_it_first(world, tmp_path):
+    video = next(v for v in load_youtube_vos(world / "youtube-vos", "train") if held_out_video(world, v.name))
+    folder = tmp_path / "train"
+    for kind in ("JPEGImages", "Annotations"):
+        (folder / kind).mkdir(parents=True)
+        (folder / kind / video.name).symlink_to((world / "youtube-vos" / "train" / kind / video.name).resolve())
+    frames = read_meta(world / "youtube-vos" / "train" / "meta.json")[video.name]
+    names = read_categories(world / "youtube-vos" / "train" / "meta.json")[video.name]
+    objects = {str(i): {"category": names[i], "frames": list(f)} for i, f in frames.items()}
+    (folder / "meta.json").write_text(json.dumps({"videos": {video.name: {"objects": objects}}}))
+    hidden = min(frames)
+    masks = tmp_path / "masks"
+    for frame in video.frames:
+        labels = read_labels(video.label_path(frame))
+        if frame == frames[hidden][0]:
+            labels[labels == hidden] = 0
+        write_labels(masks / f"{frame}.png", labels)
+    (folder / "Annotations" / video.name).unlink()
+    (folder / "Annotations" / video.name).symlink_to(masks.resolve())
+    (found,) = load_youtube_vos(tmp_path, "holdout")
+    assert found.first_seen[hidden] == next(
+        f for f in frames[hidden][1:] if np.any(read_labels(masks / f"{f}.png") == hidden)
+    )
+    with pytest.raises(HodorError, match="no video of it is in split train-without-holdout"):
+        load_youtube_vos(tmp_path, "train-without-holdout")
+
+
+def held_out_video(world, name):
+    return held_out(name, read_categories(world / "youtube-vos" / "train" / "meta.json")[name].values())

@@ -1,4 +1,4 @@
-"""What may happen to a training, by its real command: each time the same command goes on, and nothing is lost.
+"""What may happen to a training, by its real command: each time the same command resumes, and nothing is lost.
 
 Signals, a broken checkpoint, a loss that is not finite, a full disk; on one process and on two.
 """
@@ -104,7 +104,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(training, unbroken):
     line = assert_one_line(run.stopped(signal.SIGTERM, group=True), "a-row seed 0: stopped by SIGTERM after step ")
     step = int(line.partition("after step ")[2].partition(",")[0])
     assert run.checkpoints[-1].name == f"step-{step:08d}.pt" and 5 <= step < LONG["steps"]
-    assert "the same command goes on" in line and not (run.out / "model.safetensors").exists()
+    assert "the same command resumes" in line and not (run.out / "model.safetensors").exists()
     assert f"continues after step {step}" in run.run()
     assert_same_weights(run, unbroken)
     assert [entry["step"] for entry in run.log] == list(range(1, LONG["steps"] + 1))
@@ -144,7 +144,7 @@ def test_a_process_that_is_killed_ends_the_others(training):
             break
     rest = process.communicate(timeout=LIMIT_S)[0]
     assert process.returncode == 128 + signal.SIGKILL
-    assert "was ended by SIGKILL: the same command goes on" in rest and "Traceback" not in rest
+    assert "was ended by SIGKILL" in rest and "memory ran out" in rest and "Traceback" not in rest
     assert run.checkpoints
 
 
@@ -164,7 +164,7 @@ def test_a_broken_checkpoint_falls_back_to_the_one_before(training, unbroken):
     before, newest = run.checkpoints
     newest.write_bytes(newest.read_bytes()[:2000])
     output = run.run()
-    assert f"{newest}: broken checkpoint, taking the one before" in output
+    assert f"{newest}: damaged checkpoint (its checksum differs); using the one before" in output
     assert f"continues after step {int(before.stem.partition('-')[2])}" in output
     assert_same_weights(run, unbroken)
 
@@ -190,7 +190,7 @@ def test_a_full_disk_at_a_checkpoint_keeps_the_one_before(training, unbroken, pr
     assert "could not write the checkpoint" in line and "run the same command again" in line
     assert "step 5 of" in run.output and "step 9 of" not in run.output
     kept = Path(f"{run.out}.kept")
-    assert [path.name for path in kept.glob("checkpoints/step-*")] == ["step-00000004.pt"]
+    assert [path.name for path in kept.glob("checkpoints/step-*.pt")] == ["step-00000004.pt"]
     shutil.copytree(kept, run.out, dirs_exist_ok=True)  # there is room again
     assert "continues after step 4" in run.run()
     if processes == "1":

@@ -21,10 +21,10 @@ from hodor.config.methods import METHODS, MethodEntry
 from hodor.config.packs import packs
 from hodor.config.stages import StageOptions
 from hodor.data.images import read_labels, write_labels
-from hodor.data.pack import pack
+from hodor.data.packing import pack
 from hodor.data.synthetic import generate
 from hodor.inference.segment import segment
-from hodor.inference.track import Tracker
+from hodor.inference.tracker import Tracker
 from hodor.models.base import Method, build_method, read_weights, register, save_model
 from hodor.models.checkpoints.convert import convert_to_ours
 from hodor.models.checkpoints.load import FORMATS
@@ -33,7 +33,7 @@ from hodor.reporting.claims import claims
 from hodor.reporting.tables import tabulate
 from hodor.scoring.score import score
 from hodor.scoring.submit import submit
-from hodor.training.run import train
+from hodor.training.trainer import train
 from tests.golden.inputs import DAVIS, FRAMES, HOLDOUT, fill, no_random_weights, original_weights, scene, write_data
 from tests.narrow import NARROW
 
@@ -283,6 +283,7 @@ class Golden:
                 "selected": row != "absent",
                 "present": True,
                 "weights": None,
+                "source": "",
             }
             for row in ("near", "far", "absent")
         }

@@ -82,7 +82,9 @@ def _read(recipe: str) -> dict[str, Any]:
 
 
 def _differences(place: str, old: Any, new: Any) -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+    if isinstance(old, dict) and isinstance(new, dict):
+        if odd := sorted(old.keys() ^ new.keys()):
+            return [f"{place}/{odd[0]}: {'no longer' if odd[0] in old else 'newly'} there"]
         return [line for key in old for line in _differences(f"{place}/{key}", old[key], new[key])]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [

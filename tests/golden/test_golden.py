@@ -1,5 +1,7 @@
 """What every recipe computes is what it computed when its version was last raised."""
 
+from dataclasses import replace
+
 import cv2
 import pytest
 
@@ -36,8 +38,13 @@ def _negative_alpha(monkeypatch) -> None:
     monkeypatch.setattr(hodor.attention.SoftMaskedAttention, "__init__", negative)
 
 
-def _newest_frame_forgotten(monkeypatch) -> None:
-    monkeypatch.setattr(bank, "min", max, raising=False)
+def _keys_of_other_frames(monkeypatch) -> None:
+    readers = bank.Bank.readers
+
+    def reversed_keys(self) -> list:
+        return [replace(reader, keys=reader.keys.flip(0)) for reader in readers(self)]
+
+    monkeypatch.setattr(bank.Bank, "readers", reversed_keys)
 
 
 def _nearest_pixel(monkeypatch) -> None:
@@ -50,7 +57,7 @@ def _wider_boundary(monkeypatch) -> None:
 
 MUTATIONS = {
     _negative_alpha: ("train/hodor", "segment/hodor"),
-    _newest_frame_forgotten: ("segment/stm", "segment/kmn", "segment/stcn"),
+    _keys_of_other_frames: ("segment/stm", "segment/kmn", "segment/stcn"),
     _nearest_pixel: ("clips",),
     _wider_boundary: ("score/davis", "score/davis2016", "score/youtube-vos", "tables"),
 }

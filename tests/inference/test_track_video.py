@@ -3,9 +3,11 @@
 import errno
 import json
 import os
+import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from PIL import Image
 from hodor.cli import main as cli
 from hodor.data.images import DAVIS_PALETTE, read_labels, write_labels
 from hodor.inference import track_video as module
-from hodor.inference.video_files import open_frames
+from hodor.inference.video_io import open_frames
 
 SIZE = (64, 96)
 
@@ -23,6 +25,19 @@ def block(top: int, left: int, id: int, size=SIZE) -> np.ndarray:
     labels = np.zeros(size, np.uint8)
     labels[top : top + 24, left : left + 24] = id
     return labels
+
+
+def write_two_bit_grey(path) -> None:
+    """A grey PNG of the videos' size whose samples have two bits, as Pillow does not write them."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", SIZE[1], SIZE[0], 2, 0, 0, 0, 0)
+    rows = b"".join(b"\0" + b"\x1b" * (SIZE[1] // 4) for _ in range(SIZE[0]))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.fixture
@@ -48,10 +63,13 @@ def track(tmp_path, small_weights, capsys):
 
 def test_a_folder_with_one_object_and_a_later_one(folder, track, tmp_path):
     write_labels(tmp_path / "first.png", block(8, 8, 3))
-    later = block(8, 8, 3)  # as in data sets, the later mask shows the first object too, which is passed over
+    later = block(8, 8, 3)  # as in data sets, the later mask shows the first object too
     later[36:60, 60:84] = 5
     write_labels(tmp_path / "later.png", later)
-    status, told = track(folder, "--mask", tmp_path / "first.png", "--mask", f"10={tmp_path / 'later.png'}")
+    both = ["--mask", tmp_path / "first.png", "--mask", f"10={tmp_path / 'later.png'}"]
+    status, told = track(folder, *both)
+    assert status == 1 and "later.png: a second mask of object 3" in told
+    status, told = track(folder, *both, "--ignore-followed")
     assert status == 0, told
     masks = sorted((tmp_path / "out" / "masks").iterdir(), key=lambda path: int(path.stem))
     assert [path.name for path in masks] == [f"{t}.png" for t in range(8, 14)]
@@ -129,19 +147,35 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
     Image.fromarray(block(8, 8, 255)).save(tmp_path / "white.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:-30])
     (tmp_path / "text.png").write_text("x")
+    soft = block(8, 8, 255)
+    soft[8, 8:32], soft[9, 8:32] = 120, 130
+    Image.fromarray(soft).save(tmp_path / "soft.png")
+    faint = block(8, 8, 200)
+    faint[8, 8:17] = range(100, 190, 10)
+    Image.fromarray(faint).save(tmp_path / "faint.png")
+    write_two_bit_grey(tmp_path / "two-bit.png")
+    Image.new("L", (30000, 30000)).save(tmp_path / "huge.png")
     good = ["--mask", tmp_path / "good.png"]
     for masks, told in (
-        ([], "no mask: give the objects of the first frame with --mask FIRST.png"),
+        ([], "no mask; give the objects of the first frame with --mask FIRST.png"),
         (["--mask", tmp_path / "none.png"], "none.png: no such mask"),
         (["--mask", tmp_path / "other.png"], "other.png: 95x64 pixels (width x height), the video 96x64"),
         (["--mask", tmp_path / "empty.png"], "empty.png: holds no object"),
-        (["--mask", tmp_path / "rgb.png"], "rgb.png: a RGB PNG where a palette or grey PNG"),
-        (["--mask", tmp_path / "m.jpg"], "m.jpg: a L JPEG where a palette or grey PNG"),
+        (["--mask", tmp_path / "rgb.png"], "rgb.png: a RGB PNG of 8 bits, but"),
+        (["--mask", tmp_path / "m.jpg"], "m.jpg: a L JPEG, but"),
         (["--mask", tmp_path / "cut.png"], "image file is truncated); save the mask again"),
-        (["--mask", tmp_path / "text.png"], "text.png: no image, or a damaged one"),
-        ([*good, "--mask", f"9={tmp_path / 'good.png'}"], "good.png: holds no new object, 1 are followed already"),
-        ([*good, "--mask", f"9={tmp_path / 'white.png'}"], "white.png: holds 255 alone; give the new object a number"),
+        (["--mask", tmp_path / "text.png"], "text.png: not an image, or a damaged one"),
+        ([*good, "--mask", f"9={tmp_path / 'good.png'}"], "good.png: a second mask of object 1"),
+        (
+            [*good, "--mask", f"9={tmp_path / 'white.png'}"],
+            "white.png: contains 255 only; give the new object a number",
+        ),
         ([*good, "--mask", f"8={tmp_path / 'white.png'}"], "good.png is a mask of the same frame"),
+        (["--mask", tmp_path / "soft.png"], "soft.png: 3 grey levels, of which 255 has the most pixels"),
+        (["--mask", tmp_path / "faint.png"], "faint.png: 10 grey levels, of which 200 has the most pixels"),
+        (["--mask", tmp_path / "two-bit.png"], "two-bit.png: a L PNG of 2 bits"),
+        (["--mask", tmp_path / "huge.png"], "huge.png: more pixels than a video has"),
+        (["--mask", folder / "8.jpg"], "8.jpg: is among the frames"),
         (["--mask", f"99={tmp_path / 'good.png'}"], "has no frame 99, only 6 frames"),
     ):
         status, said = track(folder, *masks)
@@ -155,7 +189,7 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
         (["--set", "short_sid=3"], "short_sid: unknown key"),
         (["--set", "temporal_window"], "must be KEY=VALUE"),
         (["--set", "temporal_window=many"], "temporal_window: Input should be a valid integer"),
-        (["--fps", "0"], "--fps 0: must be above 0"),
+        (["--fps", "0"], "--fps 0: must be from"),
         (["--fps", "nan"], "--fps nan: must be from"),
         (["--fps", "1e-9"], "--fps 1e-09: must be from"),
         (["--threads", "0"], "--threads 0: must be 1 or more"),
@@ -176,7 +210,7 @@ def test_nothing_is_written_over(folder, track, tmp_path):
     status, told = track(folder, "--mask", tmp_path / "m.png")
     assert status == 1 and "out: not empty; give another folder" in told
     assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert "m.png: a file; give a folder" in track(folder, "--mask", tmp_path / "m.png", out="m.png")[1]
+    assert "m.png: is a file; give a folder" in track(folder, "--mask", tmp_path / "m.png", out="m.png")[1]
 
 
 def test_a_broken_frame_keeps_what_was_done(folder, track, tmp_path):
@@ -278,7 +312,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path, moving, write_video, smal
 
 def test_no_step_of_the_workflow_imports_av():
     """Training, segmenting, scoring and even the tracker's API run where there is no PyAV."""
-    modules = "hodor.training.run, hodor.inference.segment, hodor.scoring.score, hodor.inference.track_video"
+    modules = "hodor.training.trainer, hodor.inference.segment, hodor.scoring.score, hodor.inference.track_video"
     code = f"import sys, {modules}; print('av' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -19,7 +19,7 @@ from hodor.models.checkpoints.convert import convert_to_original, convert_to_our
 from hodor.models.checkpoints.load import FORMATS, recognise
 from hodor.models.checkpoints.weight_sets import prepare_weights, save_weights
 from hodor.models.hodor.network import Network
-from hodor.training.run import train
+from hodor.training.trainer import train
 from tests.narrow import NARROW as NARROWEST
 
 NARROW = NARROWEST | {"backbone": "swin", "backbone_width": 32}

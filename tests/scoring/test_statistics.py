@@ -1,6 +1,5 @@
 """Bootstrap intervals and paired comparison: known answers, and what must not move them."""
 
-import time
 from dataclasses import astuple
 
 import numpy as np
@@ -101,7 +100,7 @@ def test_pairing_takes_the_difficulty_of_the_sequences_out():
     assert found.high - found.low < (row.high - row.low) / 5
 
 
-def test_an_interval_holds_the_truth_as_often_as_it_says():
+def test_an_interval_holds_the_true_mean_as_often_as_it_says():
     """300 worlds with a known mean: 95 % intervals of 30 sequences hold it about that often (percentile: a bit less)."""
     rng = np.random.default_rng(5)
     truth, effect = 0.6, 0.01
@@ -154,14 +153,6 @@ def test_the_order_of_sequences_objects_and_seeds_changes_nothing():
 def test_the_seed_of_the_generator_is_the_callers():
     row = sample(world(np.random.default_rng(7)))
     assert estimate(row, Bootstrap(seed=3)) == estimate(row, Bootstrap(seed=3)) != estimate(row, Bootstrap(seed=4))
-
-
-def test_ten_thousand_resamples_of_val_take_well_under_a_second():
-    rng = np.random.default_rng(8)
-    ours, theirs = (sample(*(world(rng) for _ in range(3))) for _ in range(2))
-    began = time.perf_counter()
-    compare(ours, theirs)
-    assert time.perf_counter() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from hodor.config.generated import GeneratedOptions
 from hodor.config.holdout import UNSEEN
-from hodor.data.davis2016 import load_davis2016
+from hodor.data.davis import load_davis2016
 from hodor.data.images import read_labels, write_labels
 from hodor.data.synthetic import generate
 from hodor.data.youtube_vos import load_truth, load_youtube_vos, read_categories, read_meta

@@ -9,13 +9,12 @@ import torch
 from hodor.data.clip import Clip
 from hodor.models.base import Method, build_method
 from hodor.training.distributed import World
-from hodor.training.micro_batches import Gradients
-from hodor.training.signals import StopRequest
+from hodor.training.gradients import Gradients
 from tests.models.test_conformance import SMALL
 
 LEARNING = [case for case in SMALL if case[0] != "copy"]
 BATCH, OBJECTS, SIZE = 4, 2, (64, 96)
-# A late step: losses that begin with all pixels take the hardest alone by then. Odd: two frames of history in HODOR.
+# A late step: losses that begin with all pixels use the hardest alone by then. Odd: two frames of history in HODOR.
 STEP = 60_001
 
 
@@ -31,7 +30,7 @@ def built(index: int) -> Method:
 
 
 def batch() -> Clip:
-    """Clips with objects of other places and sizes, some of them hidden, and with other parts beside the image."""
+    """Clips with objects of different places and sizes, some of them hidden, and with different invalid borders."""
     rng = np.random.default_rng(7)
     frames = rng.integers(0, 256, (BATCH, 3, 3, *SIZE), dtype=np.uint8)
     labels = np.zeros((BATCH, 3, *SIZE), np.uint8)
@@ -45,20 +44,16 @@ def batch() -> Clip:
     return Clip(torch.from_numpy(frames), torch.from_numpy(labels), torch.from_numpy(valid), OBJECTS, (True,) * 3)
 
 
-def gradients(method: Method, world: World, micro_batch: int | None) -> tuple[dict, dict]:
-    """Gradients by parameter, and the share of this process in each value of the loss."""
-    whole = batch()
+def make_gradients(method: torch.nn.Module, world: World | None = None, micro_batch: int | None = None) -> Gradients:
+    device = torch.device("cpu")
+    return Gradients(method, world or World(), micro_batch=micro_batch, seed=0, device=device, precision="float32")
+
+
+def gradients(method: torch.nn.Module, world: World, micro_batch: int | None) -> tuple[dict, dict]:
+    """Gradients by parameter, and this worker's share of each value of the loss."""
     each = BATCH // world.size
-    computing = Gradients(
-        method,
-        world,
-        micro_batch=micro_batch,
-        seed=0,
-        device=torch.device("cpu"),
-        precision="float32",
-        title="a run",
-    )
-    values, _ = computing.compute(whole.part(world.rank * each, (world.rank + 1) * each), STEP, StopRequest())
+    part = batch().part(world.rank * each, (world.rank + 1) * each)
+    values = make_gradients(method, world, micro_batch).compute(part, STEP)
     return {name: p.grad for name, p in method.named_parameters() if p.grad is not None}, values
 
 
@@ -72,46 +67,48 @@ def sgd_step(method: Method) -> dict[str, torch.Tensor]:
 
 
 class Uneven(torch.nn.Module):
-    """Uses `first` for the first half of a batch and `second` for the other; `neither` for none."""
+    """Uses `first` for the first clip, `second` for the last one, `both` for those between, `neither` for none."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second, self.neither = (torch.nn.Parameter(torch.ones(3)) for _ in range(3))
+        self.first, self.second, self.both, self.neither = (torch.nn.Parameter(torch.ones(3)) for _ in range(4))
 
     def loss(self, clip: Clip, step: int) -> dict[str, torch.Tensor]:
-        halves = [self.first if clip.first + i < clip.total / 2 else self.second for i in range(len(clip))]
+        used = {0: self.first, BATCH - 1: self.second}
+        weights = [used.get(clip.first + i, self.both) for i in range(len(clip))]
         numbers = clip.frames.float().mean((1, 2, 3, 4))
-        terms = [number * half.sum() for number, half in zip(numbers, halves, strict=True)]
-        return {"loss": torch.stack(terms).mean()}
+        return {"loss": torch.stack([n * w.sum() for n, w in zip(numbers, weights, strict=True)]).mean()}
 
 
-def save_where_one_lacks_memory(folder: Path) -> None:
-    """Gradients of the first method, where the second process has room for one clip at a time; then of `Uneven`."""
-    world, method = World.of_environment(), built(0)
-    if world.rank == 1:
-        plain = method.loss
-
-        def loss(clip: Clip, step: int) -> dict[str, torch.Tensor]:
-            if len(clip) > 1:
-                plain(clip, step)["loss"].backward()
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return plain(clip, step)
-
-        method.loss = loss
-    with world.joined(torch.device("cpu")):
-        found, _ = gradients(method, world, None)
-        uneven, _ = gradients(Uneven(), world, None)
-    torch.save([found, uneven], folder / f"{world.rank}.pt")
-
-
-def save_as_one_of_several(folder: Path, micro_batch: int | None) -> None:
-    """What a process that trains with others has after a step, for each method."""
+def save_as_one_of_several(folder: Path) -> None:
+    """Save what a worker has after a step of each method, of `Uneven`, and the micro-batch that fits all workers."""
     torch.use_deterministic_algorithms(True)
     world = World.of_environment()
     with world.joined(torch.device("cpu")):
         for index in range(len(LEARNING)):
             method = built(index)
-            found, values = gradients(method, world, micro_batch)
+            found, values = gradients(method, world, micro_batch=1)
             values = {name: world.sum(value.clone()) for name, value in values.items()}
             content = {"gradients": found, "values": values, "weights": sgd_step(method)}
             torch.save(content, folder / f"{index}-{world.rank}.pt")
+        uneven = [gradients(Uneven(), world, size)[0] for size in (None, 1)]
+        limited = make_gradients(Limited(4 - 3 * world.rank), world)
+        limited.fit(batch(), (0, 1))
+        torch.save({"uneven": uneven, "micro_batch": limited.micro_batch}, folder / f"{world.rank}.pt")
+
+
+class Limited(torch.nn.Module):
+    """A loss on a pretended GPU that has memory for `clips` clips; more, and it fails after the backward pass began."""
+
+    def __init__(self, clips: int) -> None:
+        super().__init__()
+        self.clips, self.seen = clips, []
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def loss(self, clip: Clip, step: int) -> dict[str, torch.Tensor]:
+        self.seen.append(len(clip))
+        loss = clip.frames.float().mean() * self.weight.sum()
+        if len(clip) > self.clips:
+            loss.backward()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"loss": loss}

@@ -27,6 +27,7 @@ def together(function: Callable[..., None], *arguments, size: int = 2) -> None:
 
 def _run(rank: int, size: int, port: int, function: Callable[..., None], arguments: tuple) -> None:
     names = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    names |= {"TORCH_CPP_LOG_LEVEL": "ERROR"}
     os.environ.update({name: str(value) for name, value in names.items()})
     import torch
 

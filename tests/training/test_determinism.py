@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hodor.config.execution import Execution
 from hodor.errors import Stopped
 from hodor.models.base import build_method
-from hodor.training.determinism import demand_determinism
-from hodor.training.run import train
-from hodor.training.signals import StopRequest
+from hodor.training.distributed import StopRequest
+from hodor.training.optim import use_deterministic_algorithms
+from hodor.training.trainer import train
 from tests.models.test_conformance import DMN_AOA, HODOR, MEMORY
 from tests.training import parts
 
@@ -113,7 +112,7 @@ def test_the_same_seed_gives_the_same_checkpoints_and_weights(world, stamp, tmp_
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 @pytest.mark.parametrize("index", range(len(parts.LEARNING)), ids=parts.names())
 def test_on_a_gpu_gradients_are_the_same_bits_where_operators_allow_it(index):
-    demand_determinism(Execution(deterministic=True).deterministic)
+    use_deterministic_algorithms(True)
     try:
         found = []
         for _ in range(2):
@@ -122,6 +121,6 @@ def test_on_a_gpu_gradients_are_the_same_bits_where_operators_allow_it(index):
                 method.loss(parts.batch().to("cuda"), parts.STEP)["loss"].backward()
             found.append([p.grad for p in method.parameters() if p.grad is not None])
     finally:
-        demand_determinism(False)
+        use_deterministic_algorithms(False)
     same = all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert same or run.names & WITHOUT

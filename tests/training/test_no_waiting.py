@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from hodor.config.stages import StageOptions
 from hodor.device import mixed
-from hodor.training.optimisers import build_optimiser
+from hodor.training.optim import build_optimiser
 from tests.training import parts
 from tests.training.small import STAGE
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from hodor.config.stages import StageOptions
-from hodor.training.schedules import learning_rate
+from hodor.training.optim import learning_rate
 
 BASE = {
     "kind": "images",

@@ -52,7 +52,7 @@ def test_a_secret_benchmark_waits_for_its_server(fresh, shared_data):
     answer = {"scale": "subset", "row": "copy-first-mask", "benchmark": "davis2017-test-dev", "date": "2027-01-31"}
     answer |= {"submission": sha256_file(archive), "scores": {"J&F": 12.5, "J": 11.0, "F": 14.0}}
     scores.write_text(yaml.safe_dump({"scores": [answer]}))
-    assert checkout.due(*settings) == {"tabulate": 1, "publish": 1}
+    assert checkout.due(*settings) == {"tabulate_extended": 1, "publish_extended": 1}
     checkout.snakemake(*settings)
     line = comparison(checkout, "copy-first-mask")["davis2017-test-dev"]
     assert [float(line[column]) for column in ("J&F", "J", "F")] == [12.5, 11.0, 14.0]

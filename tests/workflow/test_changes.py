@@ -1,4 +1,4 @@
-"""What runs again after a change: exactly what depends on it. Each test counts the jobs of `snakemake -n`."""
+"""What runs again after a change: exactly what depends on it. Tests count the jobs of `snakemake -n`."""
 
 import re
 import shutil
@@ -14,12 +14,38 @@ COSTS = {"tabulate_costs": 1, "publish_costs": 1}
 CLAIMS = {"claims": 1, "publish_claims": 1}
 
 
+@pytest.fixture(scope="module")
+def one_copy(finished, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("changes") / "checkout"
+    shutil.copytree(finished.path, folder, symlinks=True)
+    return type(finished)(folder)
+
+
+@pytest.fixture
+def edited(one_copy):
+    """A finished checkout whose sources a test may edit; they are restored. It must run and delete nothing."""
+    folders = [one_copy.path / name for name in ("config", "hodor", "workflow")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    sources = {path: path.read_bytes() for path in [*files, one_copy.path / "environment.yml"]}
+    yield one_copy
+    for path, content in sources.items():
+        if path.read_bytes() != content:
+            path.write_bytes(content)
+
+
+def made_tables(tables: Collection[str]) -> dict[str, int]:
+    by_wildcard = len(set(tables) - {"extended"})
+    jobs = {"tabulate": by_wildcard} if by_wildcard else {}
+    jobs |= {"tabulate_extended": 1} if "extended" in tables else {}
+    return jobs | {f"publish_{table}": 1 for table in tables}
+
+
 def with_tables(checkout, rows: Collection[str]) -> dict[str, int]:
     """The tables that show one of these rows, the costs, the claims about one of them, and the report."""
     config = checkout.config()
-    count = len({table for row in rows for table in config.rows[row].tables})
+    tables = {table for row in rows for table in config.rows[row].tables}
     judged = CLAIMS if config.claims.rows() & set(rows) else {}
-    return {"tabulate": count, "publish": count, **COSTS, **judged, **SHOWN}
+    return made_tables(tables) | COSTS | judged | SHOWN
 
 
 def from_training(checkout, rows: Collection[str]) -> dict[str, int]:
@@ -44,36 +70,35 @@ def selected(checkout, *stages: str) -> list[str]:
     return [row for row in config.selected if not stages or trained(row) & set(stages)]
 
 
-def test_settings_of_the_image_stage_train_its_rows_and_their_children(checkout):
-    checkout.set("stages.images.learning_rate", 0.002)
-    rows = selected(checkout, "images")
+def test_settings_of_the_image_stage_train_its_rows_and_their_children(edited):
+    edited.set("stages.images.learning_rate", 0.002)
+    rows = selected(edited, "images")
     assert len(rows) >= 6
-    assert checkout.due() == from_training(checkout, rows)
+    assert edited.due() == from_training(edited, rows)
 
 
-def test_settings_of_the_cyclic_stage_train_the_cyclic_rows(checkout):
-    checkout.set("stages.cyclic.learning_rate", 0.0002)
-    rows = selected(checkout, "cyclic")
-    assert 3 <= len(rows) < len(selected(checkout, "images"))
-    assert checkout.due() == from_training(checkout, rows)
+def test_settings_of_the_cyclic_stage_train_the_cyclic_rows(edited):
+    edited.set("stages.cyclic.learning_rate", 0.0002)
+    rows = selected(edited, "cyclic")
+    assert 3 <= len(rows) < len(selected(edited, "images"))
+    assert edited.due() == from_training(edited, rows)
 
 
-def test_what_is_said_of_a_row_makes_its_tables_alone(checkout):
-    checkout.edit("config/rows.yaml", "    label: HODOR, no masking\n", "    label: HODOR, no masking\n    note: hm\n")
+def test_what_is_said_of_a_row_makes_its_tables_alone(edited):
+    edited.edit("config/rows.yaml", "    label: HODOR, no masking\n", "    label: HODOR, no masking\n    note: hm\n")
     # A verdict names no note.
-    jobs = with_tables(checkout, ["hodor-none-coco"])
-    assert checkout.due() == {rule: count for rule, count in jobs.items() if rule not in CLAIMS}
-    assert planned(checkout, "tabulate", "table") == planned(checkout, "publish", "table") == ["ablation"]
+    jobs = with_tables(edited, ["hodor-none-coco"])
+    assert edited.due() == {rule: count for rule, count in jobs.items() if rule not in CLAIMS}
 
 
-def test_the_label_of_a_row_of_table_2_makes_table_2_alone(checkout):
-    assert checkout.config().rows["stm"].tables == ["comparison"]
-    checkout.edit("config/rows.yaml", "    label: STM\n", "    label: Space-time memory\n")
+def test_the_label_of_a_row_of_table_2_makes_table_2_alone(edited):
+    assert edited.config().rows["stm"].tables == ["comparison"]
+    edited.edit("config/rows.yaml", "    label: STM\n", "    label: Space-time memory\n")
     # The costs name no label.
-    assert checkout.due() == {"tabulate": 1, "publish": 1, **SHOWN}
-    assert planned(checkout, "tabulate", "table") == planned(checkout, "publish", "table") == ["comparison"]
+    assert edited.due() == made_tables(["comparison"]) | SHOWN
+    assert planned(edited, "tabulate", "table") == ["comparison"]
     others = ["results/ablation_table.csv", "results/extended_table.csv", "results/costs.csv"]
-    assert checkout.due("--", *others) == {}
+    assert edited.due("--", *others) == {}
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -94,8 +119,7 @@ def test_a_table_waits_for_its_own_rows_alone(fresh, table):
         "segment": len(shown),
         "score": len(shown),
         "manifest": len(shown),
-        "tabulate": 1,
-        "publish": 1,
+        **made_tables([table]),
     }
     others = {
         "ablation": {"stm", "kmn", "stcn", "copy-first-mask"},
@@ -106,26 +130,26 @@ def test_a_table_waits_for_its_own_rows_alone(fresh, table):
     assert others.get(table, set()) <= set(config.selected)
 
 
-def test_settings_of_inference_train_nothing(checkout):
-    checkout.edit("config/scales/tiny.yaml", "temporal_window: 3", "temporal_window: 2")
-    jobs = from_training(checkout, selected(checkout))
-    assert checkout.due() == {key: count for key, count in jobs.items() if key != "train"}
+def test_settings_of_inference_train_nothing(edited):
+    edited.edit("config/scales/tiny.yaml", "temporal_window: 3", "temporal_window: 2")
+    jobs = from_training(edited, selected(edited))
+    assert edited.due() == {key: count for key, count in jobs.items() if key != "train"}
 
 
-def test_a_changed_value_changed_back_is_no_change(checkout):
-    old = checkout.set("stages.images.learning_rate", 0.002)
-    assert checkout.due()
-    checkout.set("stages.images.learning_rate", old)
-    assert checkout.due() == {}
+def test_a_changed_value_changed_back_is_no_change(edited):
+    old = edited.set("stages.images.learning_rate", 0.002)
+    assert edited.due()
+    edited.set("stages.images.learning_rate", old)
+    assert edited.due() == {}
 
 
-def test_more_seeds_train_only_these(checkout):
-    checkout.edit("config/config.yaml", "\nseeds: null", "\nseeds: [0, 1]")
-    assert checkout.due() == from_training(checkout, selected(checkout))
+def test_more_seeds_train_only_these(edited):
+    edited.edit("config/config.yaml", "\nseeds: null", "\nseeds: [0, 1]")
+    assert edited.due() == from_training(edited, selected(edited))
 
 
-def test_a_new_row_trains_alone(checkout):
-    checkout.append(
+def test_a_new_row_trains_alone(edited):
+    edited.append(
         "config/rows.yaml",
         """
   hodor-soft-also-detached:
@@ -137,19 +161,19 @@ def test_a_new_row_trains_alone(checkout):
     init: hodor-soft-coco
 """,
     )
-    assert checkout.due() == from_training(checkout, ["hodor-soft-also-detached"])
+    assert edited.due() == from_training(edited, ["hodor-soft-also-detached"])
 
 
 @pytest.mark.parametrize("table", ["ablation", "comparison"])
 def test_selected_rows_come_with_their_beginning_and_nothing_else(fresh, table):
     due = fresh().due("--config", "rows=hodor-soft-cyclic", "--", f"results/{table}_table.csv")
     expected = {"fetch": 3, "prepare": 3, "train": 2, "segment": 1, "score": 1, "manifest": 1}
-    assert due == expected | {"tabulate": 1, "publish": 1}
+    assert due == expected | made_tables([table])
 
 
 def test_a_table_without_a_selected_row_trains_nothing(fresh):
     due = fresh().due("--config", "rows=hodor-soft-cyclic", "--", "results/extended_table.csv")
-    assert due == {"tabulate": 1, "publish": 1}
+    assert due == made_tables(["extended"])
 
 
 def test_rows_left_out_are_not_run_in_the_table(checkout):
@@ -163,65 +187,92 @@ def test_rows_left_out_are_not_run_in_the_table(checkout):
     assert [line.count("not run") for line in table[1:3]] == [5, 6]
 
 
-@pytest.mark.parametrize(
-    "file",
-    ["hodor/reporting/figures/training.py", "workflow/notebooks/ablation.py", "workflow/notebooks/qualitative.py"],
-    ids=["figures", "ablation", "qualitative"],
-)
-def test_a_plot_makes_the_report_alone(checkout, file):
-    checkout.append(file, "\nanother_style = 1\n")
-    assert checkout.due() == SHOWN
+def test_text_of_code_is_no_change(edited):
+    """Error messages, log lines, comments, private names, plots and the version."""
+    files = sorted((edited.path / "hodor").rglob("*.py"))
+    assert len(files) > 50
+    for path in files:
+        text = path.read_text().replace('Error(f"', 'Error(f"sorry: ').replace('print(f"', 'print(f"so: ')
+        path.write_text(text + "\n\n_another_name = 1  # A comment.\n")
+    package = edited.path / "hodor" / "__init__.py"
+    package.write_text(re.sub(r'__version__ = ".*"', '__version__ = "9.9"', package.read_text()))
+    assert "sorry: " in (edited.path / "hodor/training/run.py").read_text()
+    assert edited.due() == {}
 
 
-def test_comments_docstrings_and_layout_of_code_are_no_change(checkout):
-    for file in ("hodor/training/run.py", "hodor/models/hodor/method.py", "hodor/data/images.py"):
-        text = (checkout.path / file).read_text()
-        assert text.startswith('"""')
-        (checkout.path / file).write_text('"""Another docstring.' + text[3:] + "\n\n# A comment.\n")
-    checkout.edit("hodor/__init__.py", '__version__ = "0.1.0"', '__version__ = "0.1.1"')
-    assert checkout.due() == {}
+@pytest.mark.parametrize("notebook", ["ablation", "qualitative"])
+def test_a_notebook_makes_the_report_alone(edited, notebook):
+    edited.append(f"workflow/notebooks/{notebook}.py", "\nanother_style = 1\n")
+    assert edited.due() == SHOWN
 
 
-def test_code_of_training_trains(checkout):
-    checkout.append("hodor/training/run.py", "\nANOTHER = 1\n")
-    assert checkout.due() == from_training(checkout, selected(checkout))
+def raise_version(checkout, recipe: str) -> None:
+    checkout.append("hodor/config/recipes.py", f"\nRECIPES[{recipe!r}] += 1\n")
 
 
-def test_code_of_a_method_trains_its_rows_alone(checkout):
-    checkout.append("hodor/models/copy/method.py", "\nANOTHER = 1\n")
-    assert checkout.due() == from_training(checkout, ["copy-first-mask"])
+@pytest.mark.parametrize("method", ["stm", "copy", "hodor"])
+def test_a_raised_version_of_training_trains_the_rows_of_its_method(edited, method):
+    config = edited.config()
+    rows = [row for row in config.selected if any(config.rows[of].method == method for of in config.lineage(row))]
+    assert 0 < len(rows) < len(config.selected)
+    raise_version(edited, f"train/{method}")
+    assert edited.due() == from_training(edited, rows)
+    assert set(planned(edited, "train", "row")) == set(rows)
 
 
-def test_code_of_scoring_scores(checkout):
-    checkout.append("hodor/scoring/jf.py", "\nANOTHER = 1\n")
-    due = checkout.due()
-    assert due["score"] == len(selected(checkout)) and not {"train", "segment"} & due.keys()
+def test_a_raised_version_of_clips_trains_every_row(edited):
+    raise_version(edited, "clips")
+    assert edited.due() == from_training(edited, selected(edited))
 
 
-def test_code_of_tables_makes_tables_and_report(checkout):
-    checkout.append("hodor/reporting/formats.py", "\nANOTHER = 1\n")
-    released = {"tabulate_released": 1, "publish_released": 1}
-    assert checkout.due() == with_tables(checkout, selected(checkout)) | released
+def test_a_raised_version_of_segmenting_trains_nothing(edited):
+    config = edited.config()
+    rows = [row for row in config.selected if config.rows[row].method == "stcn"]
+    raise_version(edited, "segment/stcn")
+    assert edited.due() == {rule: count for rule, count in from_training(edited, rows).items() if rule != "train"}
+    assert set(planned(edited, "segment", "row")) == set(rows)
 
 
-def test_code_of_downloads_trains_nothing(checkout):
-    checkout.append("hodor/data/download.py", "\nANOTHER = 1\n")
-    assert not {"train", "segment", "score", "tabulate", "tabulate_costs", "claims"} & checkout.due().keys()
+def test_a_raised_version_of_scoring_scores(edited):
+    raise_version(edited, "score/davis")
+    jobs = from_training(edited, selected(edited))
+    assert edited.due() == {rule: count for rule, count in jobs.items() if rule not in ("train", "segment")}
 
 
-def test_another_claim_or_rule_makes_the_verdicts_alone(checkout):
-    checkout.edit("config/claims.yaml", "on_par: 0.5", "on_par: 1")
-    assert checkout.due() == CLAIMS | SHOWN
-    checkout.edit("config/claims.yaml", "on_par: 1", "on_par: 0.5")
-    assert checkout.due() == {}
-    checkout.append("hodor/reporting/verdicts.py", "\nANOTHER = 1\n")
-    assert checkout.due() == CLAIMS | SHOWN
+def test_a_raised_version_of_tables_makes_tables_and_report(edited):
+    raise_version(edited, "tables")
+    assert edited.due() == made_tables(TABLES) | COSTS | CLAIMS | SHOWN
 
 
-def test_other_resamples_make_tables_and_verdicts(checkout):
-    checkout.edit("config/claims.yaml", "resamples: 10000", "resamples: 1000")
-    jobs = with_tables(checkout, selected(checkout))
-    assert checkout.due() == {rule: count for rule, count in jobs.items() if rule not in COSTS}
+def test_a_raised_version_of_preparing_reaches_what_reads_the_data(edited):
+    config = edited.config()
+    raise_version(edited, "prepare/youtube-vos")
+    readers = [
+        row for row in config.selected if any("youtube-vos" in config.datasets(of) for of in config.lineage(row))
+    ]
+    assert 0 < len(readers) < len(config.selected)
+    due = edited.due()
+    assert (due["train"], due["segment"], due["prepare"]) == (len(readers), len(readers), 1) and "fetch" not in due
+
+
+def test_versions_of_what_no_row_uses_make_nothing(edited):
+    for recipe in ("convert", "pack", "prepare/weights", "score/youtube-vos", "segment/dmn-aoa"):
+        if not any(edited.config().rows[row].method == recipe.partition("/")[2] for row in edited.config().selected):
+            raise_version(edited, recipe)
+    assert edited.due() == {}
+
+
+def test_another_claim_or_rule_makes_the_verdicts_alone(edited):
+    edited.edit("config/claims.yaml", "on_par: 0.5", "on_par: 1")
+    assert edited.due() == CLAIMS | SHOWN
+    edited.edit("config/claims.yaml", "on_par: 1", "on_par: 0.5")
+    assert edited.due() == {}
+
+
+def test_other_resamples_make_tables_and_verdicts(edited):
+    edited.edit("config/claims.yaml", "resamples: 10000", "resamples: 1000")
+    jobs = with_tables(edited, selected(edited))
+    assert edited.due() == {rule: count for rule, count in jobs.items() if rule not in COSTS}
 
 
 def test_a_claim_waits_for_its_own_rows_alone(fresh):
@@ -234,11 +285,11 @@ def test_a_claim_waits_for_its_own_rows_alone(fresh):
     assert checkout.due("--config", "rows=copy-first-mask", "--", "results/claims.json") == CLAIMS
 
 
-def test_a_space_in_a_rule_or_another_mirror_is_no_change(checkout):
-    checkout.edit("workflow/rules/train.smk", '" python -m hodor train ', '" python  -m hodor train ')
-    checkout.append("environment.yml", "\n# Another environment.\n")
-    checkout.edit("config/config.yaml", "\nmirror: null", f"\nmirror: {checkout.path}")
-    assert checkout.due() == {}
+def test_a_space_in_a_rule_or_another_mirror_is_no_change(edited):
+    edited.edit("workflow/rules/train.smk", '" python -m hodor train ', '" python  -m hodor train ')
+    edited.append("environment.yml", "\n# Another environment.\n")
+    edited.edit("config/config.yaml", "\nmirror: null", f"\nmirror: {edited.path}")
+    assert edited.due() == {}
 
 
 def test_what_is_done_needs_no_data(checkout):
@@ -255,7 +306,7 @@ def test_deleted_masks_are_made_again_when_they_are_asked_for(checkout):
     shutil.rmtree(checkout.path / masks)
     assert checkout.due() == {}
     assert checkout.due("--", masks) == {"segment": 1}
-    checkout.append("hodor/reporting/figures/training.py", "\nanother_style = 1\n")
+    checkout.append("workflow/notebooks/ablation.py", "\nanother_style = 1\n")
     jobs = from_training(checkout, ["hodor-soft-coco"])
     assert checkout.due() == {key: count for key, count in jobs.items() if key != "train"}
 
@@ -277,7 +328,7 @@ def test_the_tables_follow_the_configured_scale(checkout):
     assert table.read_text() == (checkout.path / "results/tiny-two/extended_table.csv").read_text() != before
     assert checkout.due(*two) == {}
     # Back again: only copying.
-    assert checkout.due() == {"publish": 1}
+    assert checkout.due() == {"publish_extended": 1}
     checkout.snakemake("--", "results/extended_table.csv")
     assert table.read_text() == before
-    assert checkout.due(*two) == {"publish": 1}
+    assert checkout.due(*two) == {"publish_extended": 1}

@@ -85,7 +85,7 @@ def test_three_seeds_give_intervals_over_seeds(checkout):
 def test_two_checkouts_make_the_same_bytes(finished, fresh):
     """All rows; with other cores, so that the jobs come in another order. (Two rows by default: tests/faults.)"""
     other = fresh()
-    other.run("snakemake", "--cores", "1", "--", "tables", "released")
+    other.run("snakemake", "--cores", "1", "--", "tables")
     rows = finished.config().selected
     made, expected = other.results(*rows), finished.results(*rows)
     assert made.keys() == expected.keys() and sum(path.endswith("model.safetensors") for path in made) == len(rows)
@@ -115,7 +115,7 @@ def test_every_job_has_a_log_and_a_benchmark(finished):
     steps = len(re.findall(r"^    log: ", (finished.path / "output.txt").read_text(), re.MULTILINE))
     assert logs == benchmarks
     config = finished.config()
-    made = (*TABLES, "costs", "claims", "released")  # each tabulated and published; then the pages
+    made = (*TABLES, "costs", "claims")  # each tabulated and published; then the pages
     # Rows that are only another's beginning are trained, not scored.
     datasets = {benchmark.dataset for benchmark in map(get_benchmark, config.scale.benchmarks)}
     datasets |= {dataset for row in config.needed() for dataset in config.datasets(row)}

@@ -49,7 +49,8 @@ def test_the_page_holds_the_recipes(recipes):
         f"{REGISTRY}, ATTENTION",
         "hodor/models/prototypes.py",
         f"{REGISTRY}, METHODS",
-        "hodor/data/sets/blobs.py",
+        "hodor/data/blobs.py",
+        "hodor/config/datasets.py",
         "config/rows.yaml",
         "config/scales/<scale>.yaml",
     }
@@ -64,7 +65,7 @@ def test_an_attention_variant_and_a_method_are_one_file_one_entry_and_one_row_ea
     add(checkout, recipes, "hodor/models/prototypes.py", rows[1])
     enter(checkout, recipes, "METHODS")
     table, both = "results/extended_table.csv", f"rows=main,{','.join(rows)}"
-    steps = {"train": 2, "segment": 2, "score": 2, "manifest": 2, "tabulate": 1, "publish": 1}
+    steps = {"train": 2, "segment": 2, "score": 2, "manifest": 2, "tabulate_extended": 1, "publish_extended": 1}
     assert checkout.due("--config", both, "--", table) == steps
     checkout.snakemake("--config", both, "--", table)
     with open(checkout.path / table, newline="") as file:
@@ -97,9 +98,11 @@ def test_the_method_of_the_page_passes_the_conformance_test(checkout, recipes, r
 
 
 @pytest.mark.long
-def test_a_data_set_is_one_file_and_its_lines(checkout, recipes):
+def test_a_data_set_is_one_module_one_entry_and_its_lines(checkout, recipes):
     """A row trains on it alone; the archives of scale tiny serve as the mirror of all other data sets."""
-    add(checkout, recipes, "hodor/data/sets/blobs.py")
+    add(checkout, recipes, "hodor/data/blobs.py")
+    entry = recipes["hodor/config/datasets.py"].rstrip()
+    checkout.edit("hodor/config/datasets.py", "STILL_IMAGES: dict[str, StillImages] = {}", entry)
     mirror = checkout.path / "mirror"
     (checkout.path / "data" / "tiny" / "archives").rename(mirror)
     (mirror / "blobs").mkdir()
@@ -134,7 +137,5 @@ def test_a_data_set_is_one_file_and_its_lines(checkout, recipes):
     assert (checkout.path / target).is_file(), output[-2000:]
     manifest = yaml.safe_load((checkout.path / "data" / "blobs" / "blobs.json").read_text())
     assert manifest["splits"] == {"all": {"empty_masks": 0, "images": 8, "objects": 8}}
-    # Its reader is part of what it is: another reader trains this row again. Rows on other data do not ask for it.
-    checkout.edit("hodor/data/sets/blobs.py", 'masks="masks")', 'masks="masks", nested=False)')
-    assert checkout.due(*settings, "--", target)["train"] == 1
+    # Rows on other data do not ask for it.
     assert "train" not in checkout.due("--", "results/ablation_table.csv")

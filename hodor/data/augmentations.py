@@ -1,0 +1,228 @@
+"""Random geometry and colour of training clips (hodor specification 5.3 and 5.4, baselines 1.7, 2.7 and 3.2).
+
+Everything is drawn from the generator given, so a clip depends on its seed alone.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from hodor.config.stages import HideAndSeek
+from hodor.data import label_maps, transforms
+from hodor.data.transforms import Size, turn_hue
+
+# Factors of the side of a crop.
+CROP_FACTORS = (0.6, 0.7, 0.8)
+PRESERVING_FACTORS = (0.6, 0.7, 0.8, 0.9)
+# An object counts as kept if at least this part of its area stays.
+KEPT_PART = 0.5
+# Control points of a thin-plate spline, and the deviation of their displacements in units of the side.
+SPLINE_POINTS, SPLINE_SIGMA = 12, 0.02
+# Weights of red, green and blue in grey (ITU-R BT.601).
+_GREY = np.array([0.299, 0.587, 0.114])
+
+
+def random_affine(size: Size, rng: np.random.Generator, *, shift: float, rotation: float, shear: float) -> np.ndarray:
+    """Draw an affine warp, each part uniform up to the given bound (fractions, degrees)."""
+    return transforms.affine(
+        size,
+        shift=tuple(rng.uniform(-shift, shift, 2)),
+        rotation=rng.uniform(-rotation, rotation),
+        shear=rng.uniform(-shear, shear),
+    )
+
+
+def random_perspective(size: Size, rng: np.random.Generator, scale: tuple[float, float]) -> np.ndarray:
+    """Draw a perspective warp; corners move inwards by normal distances of a deviation drawn from `scale`."""
+    deviation = rng.uniform(*scale)
+    return transforms.perspective(size, np.abs(rng.normal(0, deviation, (4, 2))) % 0.5)
+
+
+def random_crop(size: Size, rng: np.random.Generator, factor: float) -> np.ndarray:
+    """Draw a box of `factor` times both sides, uniformly placed, stretched over the image."""
+    height, width = size[0] * factor, size[1] * factor
+    top, left = rng.uniform(0, size[0] - height), rng.uniform(0, size[1] - width)
+    return transforms.crop(size, top, left, height, width)
+
+
+def preserving_crop(size: Size, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
+    """Draw a crop that holds the bounding box of all objects; None where no factor leaves room for it."""
+    left, top, across, down = (int(value) for value in label_maps.box_of(labels))
+    if not across:
+        return None
+    bottom, right = top + down, left + across
+    fitting = [f for f in PRESERVING_FACTORS if size[0] * f >= down and size[1] * f >= across]
+    if not fitting:
+        return None
+    factor = fitting[rng.integers(len(fitting))]
+    height, width = size[0] * factor, size[1] * factor
+    y = rng.uniform(max(0, bottom - height), min(top, size[0] - height))
+    x = rng.uniform(max(0, right - width), min(left, size[1] - width))
+    return transforms.crop(size, y, x, height, width)
+
+
+def keeps_objects(labels: np.ndarray, homography: np.ndarray, objects: int, min_area: float) -> bool:
+    """Return whether every object keeps half of its area and at least `min_area` pixels inside the frame.
+
+    Areas are counted in pixels of the source image `labels` (H, W): a stretched crop gains none.
+    """
+    ids = slice(1, objects + 1)
+    before, after = label_maps.counts(labels)[ids], counts_inside(labels, homography)[ids]
+    return bool(np.all(after >= np.maximum(KEPT_PART * before, min_area)))
+
+
+def counts_inside(labels: np.ndarray, homography: np.ndarray) -> np.ndarray:
+    """Count the pixels of each value of labels (H, W) that a warp leaves inside the frame: int (256,).
+
+    Under rotation, shear and perspective a pixel at the very edge may count either way (OpenCV rounds positions).
+    """
+    if homography[[0, 1, 2, 2], [1, 0, 0, 1]].any():
+        return label_maps.counts(labels, transforms.covers(labels.shape, np.linalg.inv(homography), labels.shape))
+    # Stretched and moved alone: what stays is a box.
+    box = []
+    for side, scale, offset in zip(labels.shape, homography[[1, 0], [1, 0]], homography[[1, 0], [2, 2]], strict=True):
+        position = scale * (np.arange(side) + 0.5) + offset
+        inside = np.flatnonzero((position >= 0) & (position < side))
+        box.append(slice(inside[0], inside[-1] + 1) if len(inside) else slice(0))
+    part = labels[tuple(box)]
+    return label_maps.counts(part) if part.size else np.zeros(label_maps.VALUES, int)
+
+
+def object_crop(size: Size, labels: np.ndarray, objects: int, min_area: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a crop that keeps every object by half, else one that holds them all, else the full image."""
+    for factor in CROP_FACTORS:
+        candidate = random_crop(size, rng, factor)
+        if keeps_objects(labels, candidate, objects, min_area):
+            return candidate
+    candidate = preserving_crop(size, rng, labels)
+    return np.eye(3) if candidate is None else candidate
+
+
+def image_warps(labels: np.ndarray, objects: int, frames: int, min_area: float, rng: np.random.Generator) -> list:
+    """Draw homographies that make a pseudo-video of `frames` frames of one image; half basic, half crop-based clips.
+
+    `labels` (H, W) holds the objects 1..`objects` of the image; `min_area` is in its pixels.
+    """
+    size = labels.shape
+    if rng.random() < 0.5:
+        return [np.eye(3)] + [_basic_warp(size, rng) for _ in range(frames - 1)]
+    out = [object_crop(size, labels, objects, min_area, rng)]
+    factor = CROP_FACTORS[rng.integers(len(CROP_FACTORS))]
+    for _ in range(frames - 1):
+        cut = random_crop(size, rng, factor)
+        turn = random_affine(size, rng, shift=0, rotation=10, shear=5) if rng.random() < 0.5 else np.eye(3)
+        out.append(turn @ cut)
+    return out
+
+
+def _basic_warp(size: Size, rng: np.random.Generator) -> np.ndarray:
+    kind = rng.integers(3)
+    if kind == 0:
+        return random_affine(size, rng, shift=0.25, rotation=20, shear=10)
+    if kind == 1:
+        return random_perspective(size, rng, (0.10, 0.12))
+    margin = rng.uniform(0.10, 0.25)
+    height, width = size
+    return transforms.crop(size, height * margin, width * margin, height * (1 - 2 * margin), width * (1 - 2 * margin))
+
+
+def video_warp(labels: np.ndarray, objects: int, min_area: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw one homography for all frames of a real clip: a crop, or another warp that keeps the objects.
+
+    `labels` (H, W) are those of the reference frame.
+    """
+    size = labels.shape
+    if rng.random() < 0.5:
+        return object_crop(size, labels, objects, min_area, rng)
+    for _ in range(3):
+        if rng.random() < 0.5:
+            candidate = random_affine(size, rng, shift=0, rotation=20, shear=10)
+        else:
+            candidate = random_perspective(size, rng, (0.08, 0.10))
+        if keeps_objects(labels, candidate, objects, min_area):
+            return candidate
+    return np.eye(3)
+
+
+def random_spline(rng: np.random.Generator, sigma: float = SPLINE_SIGMA) -> tuple[np.ndarray, np.ndarray]:
+    """Draw control points (12, 2) as x, y in the unit square, uniform, and their displacements (12, 2), normal."""
+    return rng.random((SPLINE_POINTS, 2)), rng.normal(0, 1, (SPLINE_POINTS, 2)) * sigma
+
+
+def colour(image: np.ndarray, rng: np.random.Generator, *, brightness: float) -> np.ndarray:
+    """Change hue and saturation by up to 12 of 255, contrast by 5 %, brightness by up to `brightness` of 255.
+
+    `image` is uint8 RGB (H, W, 3), unchanged; so is the result.
+    """
+    hue, saturation = rng.uniform(-12, 12, 2)
+    contrast, light = rng.uniform(0.95, 1.05), rng.uniform(-brightness, brightness)
+    # OpenCV's hue has 180 steps.
+    wheel = ((np.arange(256) + hue * 180 / 255) % 180).astype(np.uint8)
+    scale = np.clip(np.arange(256) + saturation, 0, 255).astype(np.uint8)
+    levels = np.clip((np.arange(256) - 127.5) * contrast + 127.5 + light, 0, 255).astype(np.uint8)
+    changed = turn_hue(image, wheel, scale)
+    return cv2.LUT(changed, levels, dst=changed)
+
+
+class Strength(NamedTuple):
+    """The greatest change of each factor from 1, and the greatest turn of the hue in parts of the circle."""
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+
+
+def jitter(
+    image: np.ndarray, strength: Strength, rng: np.random.Generator, valid: np.ndarray | None = None
+) -> np.ndarray:
+    """Change brightness, contrast, saturation and hue, in random order, each uniformly up to its strength.
+
+    Brightness multiplies; contrast moves away from the mean grey, saturation away from a pixel's grey. `image` is uint8
+    RGB (H, W, 3), unchanged. The mean grey is taken over the pixels `valid`, bool (H, W), over all where None.
+    """
+    factors = rng.uniform(-1, 1, 4) * strength
+    for kind in rng.permutation(4):
+        change = factors[kind]
+        if change == 0:
+            continue
+        if kind == 0:
+            image = _levels(image, 1 + change, 0.0)
+        elif kind == 1:
+            mean = float(np.dot(cv2.mean(image, None if valid is None else valid.view(np.uint8))[:3], _GREY))
+            image = _levels(image, 1 + change, -change * mean)
+        elif kind == 2:
+            image = cv2.transform(image, (1 + change) * np.eye(3) - change * _GREY[None].repeat(3, 0))
+        else:
+            image = turn_hue(image, np.rint((np.arange(256) + change * 180) % 180).astype(np.uint8) % 180)
+    return image
+
+
+def _levels(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
+    return cv2.LUT(image, np.clip(np.rint(np.arange(256) * factor + offset), 0, 255).astype(np.uint8))
+
+
+def hiding_probability(options: HideAndSeek, step: int, steps: int) -> float:
+    """Return the probability that a cell is hidden at `step` of `steps`: a line from 0, then `options.probability`."""
+    ramp = options.ramp * steps
+    return options.probability * (min(1.0, step / ramp) if ramp else 1.0)
+
+
+def hide(
+    frames: np.ndarray,
+    labels: np.ndarray,
+    valid: np.ndarray,
+    options: HideAndSeek,
+    probability: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hide grid cells of frames (T, H, W, 3): no image is valid there, their labels become background or stay."""
+    count, height, width = labels.shape
+    cells = rng.random((count, options.grid, options.grid)) < probability
+    if not options.reference:
+        cells[0] = False
+    rows, columns = np.arange(height) * options.grid // height, np.arange(width) * options.grid // width
+    shown = ~cells.take(rows, axis=1).take(columns, axis=2)
+    frames = np.stack([transforms.black_out(frame.copy(), where) for frame, where in zip(frames, shown, strict=True)])
+    return frames, labels if options.labels == "keep" else labels * shown.view(np.uint8), valid & shown

@@ -1,0 +1,297 @@
+"""Clips of videos in which one frame is annotated, and of videos in which every frame is (hodor specification 5.4, 5.5)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hodor.config.stages import Source, StageOptions
+from hodor.data import augmentations, label_maps, transforms
+from hodor.data.clips_image import ATTEMPTS, clip_image, clip_labels, clip_size, scaled_area, visible_at_stride_8
+from hodor.data.dataset import Sample
+from hodor.data.images import VOID
+from hodor.data.label_maps import chosen_labels
+from hodor.data.packs import PackedVideo, training_videos
+from hodor.data.samplers import Plan, in_rounds, plan_batches
+from hodor.data.transforms import Size
+from hodor.data.video import Video
+from hodor.errors import HodorError
+
+BRIGHTNESS = 20
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A video with the positions in `video.frames` of its possible reference frames, and the ids of their objects.
+
+    With one annotated frame there is one position, and the objects are those that are large enough there.
+    """
+
+    video: Video | PackedVideo
+    references: tuple[int, ...]
+    objects: tuple[int, ...]
+    source: Source
+
+    @property
+    def size(self) -> Size:
+        return self.video.height, self.video.width
+
+
+class VideoClips:
+    """What the clips of both kinds share: the candidates of all sources, and plans of them."""
+
+    def __init__(self, options: StageOptions, data: Path) -> None:
+        self.options = options
+        self.candidates: list[Candidate] = []
+        for source in options.sources:
+            found = [self.candidate(video, source) for video in training_videos(data, source, options)]
+            if not any(found):
+                raise HodorError(
+                    f"{data / source.dataset}: no video of split {source.split!r} has {self.demand(source)}"
+                )
+            self.candidates += [candidate for candidate in found if candidate is not None]
+
+    def demand(self, source: Source) -> str:
+        """Return what a video must have, and which setting of the stage to change, for an error message."""
+        raise NotImplementedError
+
+    def candidate(self, video: Video | PackedVideo, source: Source) -> Candidate | None:
+        """Return the video if clips can be made of it, else None."""
+        raise NotImplementedError
+
+    def of_source(self, source: Source, objects: int = 0) -> np.ndarray:
+        """Return the numbers of the candidates of a source that have at least `objects` objects."""
+        of = enumerate(self.candidates)
+        return np.array([i for i, c in of if c.source == source and len(c.objects) >= objects], int)
+
+    def batches(self, items: np.ndarray, objects: np.ndarray, seed: int) -> Plan:
+        """Plan batches of candidates with their numbers of objects."""
+        aspects = np.array([c.video.height / c.video.width for c in self.candidates])[items]
+        return plan_batches(items, objects, aspects, steps=self.options.steps, batch=self.options.batch, seed=seed)
+
+
+class SparseVideoClips(VideoClips):
+    """Makes clips of an annotated reference frame and other frames near it, which have no label."""
+
+    def demand(self, source: Source) -> str:
+        return (
+            "an annotated frame with a large enough object and enough frames beside it: lower `min_area` or `min_side` of "
+            "the stage"
+        )
+
+    def candidate(self, video: Video | PackedVideo, source: Source) -> Candidate | None:
+        return usable(video, source, self.options)
+
+    def plan(self, seed: int) -> Plan:
+        """Plan the batches of all steps: each source by its share, its videos uniformly."""
+        options, rng = self.options, np.random.default_rng([seed, 5])
+        shares = np.array([source.share for source in options.sources])
+        counts = np.ceil(options.steps * options.batch * shares / shares.sum()).astype(int)
+        pairs = zip(options.sources, counts, strict=True)
+        items = np.concatenate([in_rounds(self.of_source(source), count, rng) for source, count in pairs])
+        objects = np.array([min(len(c.objects), options.max_objects) for c in self.candidates])[items]
+        return self.batches(items, objects, seed)
+
+    def size(self, item: int, objects: int, rng: np.random.Generator) -> Size:
+        """Return height and width of the clip that `make` returns for the same arguments."""
+        return clip_size(self.candidates[item].size, self.options)
+
+    def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
+        """Make one clip of video `item`; `objects` of the annotated frame's objects, at random where it has more."""
+        candidate, options = self.candidates[item], self.options
+        video, (annotated,) = candidate.video, candidate.references
+        chosen = np.sort(rng.choice(candidate.objects, objects, replace=False))
+        labels = chosen_labels(video.labels(video.frames[annotated]), chosen)
+        others = other_frames(len(video.frames), annotated, options.frames - 1, candidate.source, rng)
+        images = []
+        for position in (annotated, *others):
+            image = video.frame(video.frames[position])
+            images.append(augmentations.colour(image, rng, brightness=BRIGHTNESS) if options.colour else image)
+        return warp_together(images, [labels] + [None] * len(others), candidate.size, options, rng)
+
+
+class DenseVideoClips(VideoClips):
+    """Makes clips of a reference frame and later frames near it, in order of time, all with their labels.
+
+    Which objects of which frames are large enough is only known once a mask is decoded. So a batch is planned by a
+    video's list of objects; a clip looks for a frame that shows that many, in the planned video and, where that has
+    none, in others of the same source.
+    """
+
+    def demand(self, source: Source) -> str:
+        return (
+            f"{self.options.frames} labelled frames within {source.max_distance}: raise `max_distance` of the stage or train "
+            "another stage"
+        )
+
+    def candidate(self, video: Video | PackedVideo, source: Source) -> Candidate | None:
+        references = possible_references(video, source, self.options.frames - 1)
+        return (
+            Candidate(video, references, tuple(video.first_seen), source) if references and video.first_seen else None
+        )
+
+    def plan(self, seed: int) -> Plan:
+        """Plan the batches of all steps: each source by its share, object counts in equal shares, videos uniformly."""
+        options, rng = self.options, np.random.default_rng([seed, 7])
+        shares = sum(source.share for source in options.sources)
+        items, objects = [], []
+        for source in options.sources:
+            pools = {n: self.of_source(source, n) for n in range(options.max_objects, 0, -1)}
+            pools = {n: pool for n, pool in pools.items() if len(pool)}
+            wanted = -(-round(options.steps * options.batch * source.share / shares) // len(pools))
+            items += [in_rounds(pool, wanted, rng) for pool in pools.values()]
+            objects += [np.full(wanted, n) for n in pools]
+        return self.batches(np.concatenate(items), np.concatenate(objects), seed)
+
+    def size(self, item: int, objects: int, rng: np.random.Generator) -> Size:
+        """Return height and width of the clip that `make` returns for the same arguments; decodes masks to find its video."""
+        return clip_size(self._chosen(item, objects, rng)[0].size, self.options)
+
+    def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
+        """Make one clip of video `item` with `objects` of its objects.
+
+        Raises:
+            HodorError: no frame of the source shows that many large enough objects.
+        """
+        options = self.options
+        candidate, reference, ids = self._chosen(item, objects, rng)
+        video = candidate.video
+        chosen = np.sort(rng.choice(ids, objects, replace=False))
+        later = following(video, reference, candidate.source)
+        others = np.sort(rng.choice(later, options.frames - 1, replace=False))
+        names = [video.frames[position] for position in (reference, *others)]
+        images, tint = [video.frame(name) for name in names], int(rng.integers(2**32))
+        if options.colour:  # the same for all frames
+            images = [
+                augmentations.colour(image, np.random.default_rng(tint), brightness=BRIGHTNESS) for image in images
+            ]
+        labels = [chosen_labels(video.labels(name), chosen) for name in names]
+        return warp_together(images, labels, candidate.size, options, rng)
+
+    def _chosen(self, item: int, objects: int, rng: np.random.Generator) -> tuple[Candidate, int, tuple[int, ...]]:
+        """Return the video of a clip, the position of its reference frame, and the ids of the objects large enough there."""
+        for candidate in self._tried(item, rng):
+            if len(candidate.objects) < objects:
+                continue
+            video = candidate.video
+            for position in rng.permutation(candidate.references):
+                ids = large_objects(video.labels(video.frames[position]), self.options, candidate.size)
+                if len(ids) >= objects:
+                    return candidate, int(position), ids
+        source = self.candidates[item].source
+        raise HodorError(
+            f"{source.dataset}, split {source.split!r}: no frame shows {objects} objects that are large enough: "
+            "lower `min_area`, `min_side` or `max_objects` of the stage"
+        )
+
+    def _tried(self, item: int, rng: np.random.Generator) -> Iterator[Candidate]:
+        """Yield the planned video, then the others of its source in random order."""
+        planned = self.candidates[item]
+        yield planned
+        others = [c for c in self.candidates if c.source == planned.source and c is not planned]
+        for i in rng.permutation(len(others)):
+            yield others[i]
+
+
+def warp_together(
+    images: list[np.ndarray],
+    labels: list[np.ndarray | None],
+    original: Size,
+    options: StageOptions,
+    rng: np.random.Generator,
+) -> Sample:
+    """Make a clip of frames that all get the same flip and the same warp, which keeps the objects of the first frame.
+
+    `labels`: None for a frame without annotation. `original`: height and width of the video, which may be stored
+    smaller.
+    """
+    reference = labels[0]
+    size, objects = reference.shape, np.count_nonzero(label_maps.counts(reference)[1:])
+    target = clip_size(original, options)
+    least = scaled_area(options.min_area, original, options, size)
+    flipped = transforms.flip(size) if rng.random() < 0.5 else np.eye(3)
+    outer = transforms.scaling(size, target) @ flipped
+    images = [transforms.shrink(image, target) for image in images]
+    labels = [None if each is None else transforms.shrink(each, target) for each in labels]
+    inner = transforms.scaling(images[0].shape[:2], size)
+    for attempt in range(ATTEMPTS):
+        inside = augmentations.video_warp(reference, objects, least, rng) if attempt + 1 < ATTEMPTS else np.eye(3)
+        homography = outer @ inside @ inner
+        first, valid = clip_labels(labels[0], homography, target, options)
+        if visible_at_stride_8(first, objects):
+            break
+    sample = Sample.empty(target, tuple(each is not None for each in labels))
+    sample.valid[:] = valid  # what one warp shows of frames of one size is the same in all
+    sample.labels[0] = first
+    for i, (image, of_frame) in enumerate(zip(images, labels, strict=True)):
+        clip_image(image, homography, valid, options, out=sample.frames[i])
+        if i:
+            sample.labels[i] = 0 if of_frame is None else clip_labels(of_frame, homography, target, options)[0]
+    return sample
+
+
+def usable(video: Video | PackedVideo, source: Source, options: StageOptions) -> Candidate | None:
+    """Return the video with its annotated frame: the middle-most, or the last, labelled frame with a large enough object.
+
+    None where no frame has one or where the frame has too few others near it.
+    """
+    order = list(video.labelled)
+    if options.annotated_frame == "last":
+        order.reverse()
+    else:
+        middle = (len(order) - 1) / 2
+        order.sort(key=lambda frame: abs(video.labelled.index(frame) - middle))
+    for frame in order:
+        objects = large_objects(video.labels(frame), options, (video.height, video.width))
+        if objects:
+            position = video.frames.index(frame)
+            near = sides(len(video.frames), position, source.max_distance)
+            if max(len(side) for side in near) < options.frames - 1:
+                return None
+            return Candidate(video, (position,), objects, source)
+    return None
+
+
+def large_objects(labels: np.ndarray, options: StageOptions, original: Size) -> tuple[int, ...]:
+    """Return the ids in `labels` (H, W) whose area and box sides reach the least; `original`: the video's own size."""
+    area = scaled_area(options.min_area, original, options, labels.shape)
+    side = options.min_side * np.sqrt(scaled_area(1.0, original, options, labels.shape))
+    out = []
+    areas = label_maps.counts(labels)
+    for object_id in np.flatnonzero(areas[:VOID]):
+        if object_id == 0 or areas[object_id] < area:
+            continue
+        _, _, *box = cv2.boundingRect(cv2.compare(labels, int(object_id), cv2.CMP_EQ))
+        if min(box) >= side:
+            out.append(int(object_id))
+    return tuple(out)
+
+
+def sides(frames: int, position: int, distance: int) -> tuple[range, range]:
+    """Return the positions before and after `position` within `distance`."""
+    return range(max(0, position - distance), position), range(position + 1, min(frames, position + distance + 1))
+
+
+def other_frames(frames: int, position: int, count: int, source: Source, rng: np.random.Generator) -> list[int]:
+    """Draw `count` frames on one side of the annotated one, without replacement and left unsorted."""
+    possible = [side for side in sides(frames, position, source.max_distance) if len(side) >= count]
+    side = possible[rng.integers(len(possible))]
+    return [int(i) for i in rng.choice(np.array(side), count, replace=False)]
+
+
+def following(video: Video | PackedVideo, reference: int, source: Source) -> list[int]:
+    """Return the positions of the labelled frames after `reference` within the source's distance."""
+    labelled, later = set(video.labelled), sides(len(video.frames), reference, source.max_distance)[1]
+    return [position for position in later if video.frames[position] in labelled]
+
+
+def possible_references(video: Video | PackedVideo, source: Source, others: int) -> tuple[int, ...]:
+    """Return the positions of the labelled frames that at least `others` labelled frames follow."""
+    labelled = set(video.labelled)
+    return tuple(
+        position
+        for position, frame in enumerate(video.frames)
+        if frame in labelled and len(following(video, position, source)) >= others
+    )

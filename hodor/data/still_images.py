@@ -1,0 +1,293 @@
+"""Still images with masks: PASCAL VOC, SBD, salient objects (ECSSD, MSRA10K) and the static images of STCN.
+
+| data set | split | images | masks |
+|---|---|---|---|
+| ecssd | all | `images/*.jpg` | `ground_truth_mask/*.png` |
+| msra10k | all | `MSRA10K_Imgs_GT/Imgs/*.jpg` | beside them, `*.png` |
+| stcn-static | fss | `fss/<class>/*.jpg` | beside them |
+| stcn-static | DUTS-TR, DUTS-TE, ecssd, BIG_small, HRSOD_small | `<split>/*.jpg` | beside them |
+| voc2012 | train, val, trainval | `VOCdevkit/VOC2012/JPEGImages/*.jpg` | `SegmentationObject/*.png` |
+| sbd | train, val | `benchmark_RELEASE/dataset/img/*.jpg` | `inst/*.mat` (GTinst.Segmentation) |
+
+In pairs of a JPEG and a grey PNG an image is one object: where the mask, which may be soft, is above one half. In VOC and
+SBD, which list their images, the objects are the ids of one label map, 255 void; images of VOC's own splits are in both.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hodor.data.images import VOID, read_labels, read_rgb, read_size
+from hodor.data.label_maps import box_of
+from hodor.data.video import read_list
+from hodor.errors import HodorError
+
+
+class Pairs(NamedTuple):
+    """Folders of images and grey masks below the data set's; `nested`: both lie in folders of these, one a class."""
+
+    images: str
+    masks: str
+    nested: bool = False
+
+
+class Listed(NamedTuple):
+    """The list of a split and the folders of images and label maps, with the ending of the latter."""
+
+    list: str
+    images: str
+    maps: str
+    ending: str
+
+
+_VOC, _SBD = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"
+LAYOUTS: dict[str, dict[str, Pairs | Listed]] = {
+    "ecssd": {"all": Pairs("images", "ground_truth_mask")},
+    "msra10k": {"all": Pairs("MSRA10K_Imgs_GT/Imgs", "MSRA10K_Imgs_GT/Imgs")},
+    "stcn-static": {
+        "fss": Pairs("fss", "fss", nested=True),
+        **{name: Pairs(name, name) for name in ("DUTS-TR", "DUTS-TE", "ecssd", "BIG_small", "HRSOD_small")},
+    },
+    "voc2012": {
+        name: Listed(
+            f"{_VOC}/ImageSets/Segmentation/{name}.txt", f"{_VOC}/JPEGImages", f"{_VOC}/SegmentationObject", ".png"
+        )
+        for name in ("train", "val", "trainval")
+    },
+    "sbd": {name: Listed(f"{_SBD}/{name}.txt", f"{_SBD}/img", f"{_SBD}/inst", ".mat") for name in ("train", "val")},
+}
+"""Data set -> split -> where its files lie."""
+
+INSTANCES = ("voc2012", "sbd")
+"""Data sets of `LAYOUTS` that distinguish the instances of an image."""
+
+
+class Defect(NamedTuple):
+    """A known defect of a published archive: files below the data set's folder, what is wrong, how it is handled."""
+
+    dataset: str
+    files: str
+    fault: str
+    handling: str
+    is_defective: Callable[[Path], bool]
+
+
+def _has_alpha(mask: Path) -> bool:
+    from PIL import Image
+
+    with Image.open(mask) as image:
+        return image.mode == "LA"
+
+
+DEFECTS = (
+    # The official archive has it in bear/00077.png.
+    Defect(
+        "davis2016",
+        "DAVIS/Annotations/480p/bear/*.png",
+        "a mask with an alpha channel",
+        "its grey channel is read",
+        _has_alpha,
+    ),
+    Defect(
+        "stcn-static",
+        "fss/peregine_falcon/8.jpg",
+        "its mask has another size",
+        "left out",
+        lambda path: read_size(path, upright=False) != read_size(path.with_suffix(".png"), upright=False),
+    ),
+    Defect(
+        "stcn-static",
+        "fss/*/*.jpeg",
+        "a stray file: the images of this data set end in .jpg",
+        "ignored",
+        lambda path: True,
+    ),
+)
+
+
+def known_defects(root: Path, dataset: str) -> dict[str, str]:
+    """Return the files of a data set that have a known defect -> the fault and how it is handled."""
+    return {
+        path.relative_to(root).as_posix(): f"{defect.fault}: {defect.handling}"
+        for defect in DEFECTS
+        if defect.dataset == dataset
+        for path in sorted(Path(root).glob(defect.files))
+        if defect.is_defective(path)
+    }
+
+
+@dataclass(frozen=True)
+class MaskObject:
+    """One object of an image: the pixels of `id` in its label map. `area` in pixels; `bbox` is x, y, width, height."""
+
+    image: "MaskImage"
+    id: int
+    crowd: bool = False
+
+    @property
+    def area(self) -> float:
+        known = dict(self.image.areas or ()).get(self.id)
+        return float(self.mask(self.image.height, self.image.width).sum() if known is None else known)
+
+    @property
+    def bbox(self) -> tuple[float, float, float, float]:
+        return box_of(self.mask(self.image.height, self.image.width))
+
+    def mask(self, height: int, width: int) -> np.ndarray:
+        """Return bool (H, W); HodorError if the file is damaged or has another size than the image."""
+        return read_map(self.image.labels, (height, width), self.image.instances) == self.id
+
+
+@dataclass(frozen=True)
+class MaskImage:
+    """One image of `height` x `width` pixels and the file of its label map, or of its one grey mask.
+
+    `areas`: ids and areas of the objects of a label map, which are known once it is decoded; None for a grey mask.
+    """
+
+    path: Path
+    labels: Path
+    height: int
+    width: int
+    areas: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def instances(self) -> bool:
+        return self.areas is not None
+
+    @property
+    def objects(self) -> tuple[MaskObject, ...]:
+        return tuple(MaskObject(self, i) for i, _ in ([(1, None)] if self.areas is None else self.areas))
+
+    def read(self) -> np.ndarray:
+        """Return uint8 (H, W, 3) RGB; HodorError if the file is damaged."""
+        return read_rgb(self.path, size=(self.height, self.width), upright=False)
+
+    def void(self) -> np.ndarray | None:
+        """Return bool (H, W): outlines and difficult places, which the annotation leaves open; None for grey masks."""
+        return read_map(self.labels, (self.height, self.width), True) == VOID if self.instances else None
+
+
+def load_still_images(root: Path, dataset: str, split: str) -> list[MaskImage]:
+    """Open a split of a data set of `LAYOUTS`.
+
+    Raises:
+        HodorError: no such split, and as in `load_layout`.
+    """
+    splits = LAYOUTS[dataset]
+    if split not in splits:
+        raise HodorError(f"{dataset} has no split {split!r}; there are {', '.join(splits)}")
+    return load_layout(root, splits[split], {Path(root) / file for file in known_defects(root, dataset)})
+
+
+def load_layout(root: Path, layout: Pairs | Listed, skipped: set[Path] | None = None) -> list[MaskImage]:
+    """Open the images of a layout below `root`: list folders, read headers; of `Listed` ones decode the label maps.
+
+    Raises:
+        HodorError: no such folder or list, an image without mask or a mask without image, no image at all, or a label
+            map that is damaged or has another size than its image.
+    """
+    root, skipped = Path(root), skipped or set()
+    if isinstance(layout, Listed):
+        names = " ".join(read_list(root / layout.list)).split()
+        if len(set(names)) != len(names) or any(Path(name).name != name for name in names):
+            raise HodorError(
+                f"{root / layout.list}: must list each image once, by its name; prepare the data set again"
+            )
+        pairs = [
+            (root / layout.images / f"{name}.jpg", root / layout.maps / f"{name}{layout.ending}") for name in names
+        ]
+        images = [_with_objects(_image(*pair)) for pair in pairs]
+        return images
+    folders = [root / layout.images]
+    if layout.nested:
+        folders = sorted(path for path in _entries(folders[0]) if path.is_dir())
+    images = [
+        image
+        for folder in folders
+        for image in _pairs(folder, folder if layout.nested else root / layout.masks, skipped)
+    ]
+    if not images:
+        raise HodorError(f"{root / layout.images}: no image; prepare the data set again")
+    return images
+
+
+def _image(path: Path, labels: Path) -> MaskImage:
+    return MaskImage(path, labels, *read_size(path, upright=False))
+
+
+def _with_objects(image: MaskImage) -> MaskImage:
+    areas = np.bincount(read_map(image.labels, (image.height, image.width), True).ravel(), minlength=VOID + 1)
+    return replace(image, areas=tuple((i, int(areas[i])) for i in range(1, VOID) if areas[i]))
+
+
+_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+def _pairs(images: Path, masks: Path, skipped: set[Path]) -> list[MaskImage]:
+    found = _by_ending(images, skipped)
+    of_masks = found if masks == images else _by_ending(masks, skipped)
+    for mine, others, folder in ((found[".jpg"], of_masks[".png"], masks), (of_masks[".png"], found[".jpg"], images)):
+        if missing := sorted(set(mine) - set(others)):
+            raise HodorError(
+                f"{mine[missing[0]]}: no partner of that name in {folder} ({len(missing)} such); prepare the data set again"
+            )
+    return [_image(path, of_masks[".png"][name]) for name, path in sorted(found[".jpg"].items()) if path not in skipped]
+
+
+def _by_ending(folder: Path, skipped: set[Path]) -> dict[str, dict[str, Path]]:
+    """Return ending -> name -> path of the images in a folder; notes among them (other endings) are ignored."""
+    out: dict[str, dict[str, Path]] = {".jpg": {}, ".png": {}}
+    for path in _entries(folder):
+        if path.suffix in out:
+            out[path.suffix][path.stem] = path
+        elif path.suffix.lower() in _IMAGE_ENDINGS and path not in skipped:
+            raise HodorError(f"{path}: neither .jpg nor .png; remove it, or convert it with its partner")
+    return out
+
+
+def _entries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise HodorError(
+            f"{folder}: no such folder; fetch and prepare the data set, or its archive is laid out otherwise"
+        )
+    return list(folder.iterdir())
+
+
+@lru_cache(maxsize=4)  # the objects of an image are asked for one after the other
+def read_map(path: Path, size: tuple[int, int], instances: bool) -> np.ndarray:
+    """Return labels, uint8 (H, W), read-only; HodorError if the file is damaged, coloured or of another size."""
+    if not instances:
+        pixels = read_rgb(path, size=size, upright=False)
+        if (pixels != pixels[..., :1]).any():
+            raise HodorError(f"{path}: a coloured image where a grey mask is needed; take it from its archive again")
+        labels = (pixels[..., 0] > 127).astype(np.uint8)
+    else:
+        labels = _read_mat(path, size) if path.suffix == ".mat" else read_labels(path, size)
+    labels.setflags(write=False)
+    return labels
+
+
+def _read_mat(path: Path, size: tuple[int, int]) -> np.ndarray:
+    import scipy.io
+
+    try:
+        with open(path, "rb") as file:
+            content = scipy.io.loadmat(file, variable_names=["GTinst"], struct_as_record=False, squeeze_me=True)
+        labels = np.asarray(content["GTinst"].Segmentation)
+    except FileNotFoundError:
+        raise HodorError(f"{path}: no such file; take it from its archive again") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a decoder answers damaged input with any exception
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise HodorError(
+            f"{path}: truncated or damaged label map ({reason}); take it from its archive again"
+        ) from error
+    if labels.dtype != np.uint8 or labels.shape != tuple(size):
+        raise HodorError(f"{path}: a label map {labels.dtype} {labels.shape} where uint8 {tuple(size)} is expected")
+    return np.array(labels)

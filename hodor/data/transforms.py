@@ -1,0 +1,247 @@
+"""Geometric and colour transforms of frames and label maps: each deterministic, `augmentations` draws their parameters.
+
+A homography (3, 3) maps pixel positions (x, y) of the source image to positions of the output; pixel i covers [i, i + 1),
+its centre is at i + 0.5. Homographies are composed first and applied once, so a frame is resampled once. Sizes are
+(height, width) in pixels.
+"""
+
+import cv2
+import numpy as np
+
+from hodor.data.label_maps import unused
+
+Size = tuple[int, int]
+
+Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""uint8 (h, w, 3), uint8 (h, w), bool (h, w): image, labels, where the image is shown."""
+
+
+def scaling(source: Size, target: Size) -> np.ndarray:
+    """Map the whole source image onto the whole target."""
+    return np.diag([target[1] / source[1], target[0] / source[0], 1.0])
+
+
+def flip(size: Size) -> np.ndarray:
+    """Mirror left and right."""
+    return np.array([[-1.0, 0, size[1]], [0, 1, 0], [0, 0, 1]])
+
+
+def crop(size: Size, top: float, left: float, height: float, width: float) -> np.ndarray:
+    """Cut a box and stretch it over the whole image."""
+    scale_x, scale_y = size[1] / width, size[0] / height
+    return np.array([[scale_x, 0, -left * scale_x], [0, scale_y, -top * scale_y], [0, 0, 1.0]])
+
+
+def zoom(size: Size, across: float, down: float) -> np.ndarray:
+    """Scale about the centre by a factor for the width and one for the height; the canvas keeps its size."""
+    height, width = size
+    return np.array([[across, 0, width * (1 - across) / 2], [0, down, height * (1 - down) / 2], [0, 0, 1.0]])
+
+
+def move(across: float, down: float) -> np.ndarray:
+    """Move right and down, in pixels."""
+    return np.array([[1, 0, across], [0, 1, down], [0, 0, 1.0]])
+
+
+def affine(size: Size, *, shift: tuple[float, float], rotation: float, shear: float) -> np.ndarray:
+    """Shear, rotate (degrees, about the centre), then shift (fractions of width and height)."""
+    angle, slant = np.deg2rad(rotation), np.tan(np.deg2rad(shear))
+    cos, sin = np.cos(angle), np.sin(angle)
+    height, width = size
+    centre = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1.0]])
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ np.array([[1, slant, 0], [0, 1, 0], [0, 0, 1]])
+    back = np.array([[1, 0, width * (0.5 + shift[0])], [0, 1, height * (0.5 + shift[1])], [0, 0, 1]])
+    return back @ turn @ centre
+
+
+def perspective(size: Size, corners: np.ndarray) -> np.ndarray:
+    """Stretch the quadrilateral whose corners lie `corners` (4, 2) inside the image's (fractions) over the image."""
+    height, width = size
+    signs = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)  # top left, top right, bottom right, bottom left
+    full = signs * [width, height]
+    inner = (signs + corners * (1 - 2 * signs)) * [width, height]
+    return cv2.getPerspectiveTransform(inner.astype(np.float32), full.astype(np.float32)).astype(np.float64)
+
+
+def apply(
+    image: np.ndarray,
+    labels: np.ndarray,
+    homography: np.ndarray,
+    size: Size,
+    *,
+    cubic: bool = False,
+    keep_edge: bool = False,
+) -> Frame:
+    """Warp an image (bilinear or `cubic`) and its labels (nearest) by one homography.
+
+    Args:
+        image, labels: uint8 (H, W, 3) and uint8 (H, W).
+        homography: from source to output positions.
+        size: of the output.
+        keep_edge: repeat the image's border outside of it and count it as shown.
+
+    Returns:
+        The frame; image and labels are 0 where it does not show the source.
+    """
+    moved, valid = apply_labels(labels, homography, size, keep_edge=keep_edge)
+    return apply_image(image, homography, valid, cubic=cubic), moved, valid
+
+
+def apply_labels(
+    labels: np.ndarray, homography: np.ndarray, size: Size, *, keep_edge: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Warp the labels of `apply` and find where the output shows the source: one resampling for both."""
+    whole = keep_edge or _shows_source_alone(labels.shape, homography, size)
+    # What comes from outside gets a label that no pixel of the source has.
+    mark = 0 if whole else unused(labels)
+    matrix, where = _between_centres(homography), (size[1], size[0])
+    moved = cv2.warpPerspective(labels, matrix, where, flags=cv2.INTER_NEAREST, borderValue=mark or 0)
+    if whole:
+        return moved, np.ones(size, bool)
+    if mark is None:
+        return moved, covers(labels.shape, homography, size)
+    valid = moved != mark
+    moved *= valid.view(np.uint8)
+    return moved, valid
+
+
+def apply_image(
+    image: np.ndarray, homography: np.ndarray, valid: np.ndarray, *, cubic: bool = False, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Warp the image of `apply`, into `out` where given: 0 where `valid` (h, w) is False."""
+    matrix, where = _between_centres(homography), valid.shape[::-1]
+    # The border is repeated rather than faded, so that the edge of the source keeps its colour; `valid` cuts it off.
+    border = cv2.BORDER_REPLICATE
+    if cubic:
+        out = cv2.warpPerspective(image, matrix, where, dst=out, flags=cv2.INTER_CUBIC, borderMode=border)
+    else:
+        # OpenCV reads four channels at once: the same pixels in half of the time.
+        four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+        four = cv2.warpPerspective(four, matrix, where, flags=cv2.INTER_LINEAR, borderMode=border)
+        out = cv2.cvtColor(four, cv2.COLOR_RGBA2RGB, dst=out)
+    return black_out(out, valid)
+
+
+def read_at(image: np.ndarray, labels: np.ndarray, positions: np.ndarray) -> Frame:
+    """Read an image (bicubic) and its labels (nearest) at positions, float32 (h, w, 2), x and y in the image."""
+    # OpenCV puts pixel centres at whole numbers.
+    at = cv2.subtract(positions, (0.5, 0.5, 0, 0))
+    read = cv2.remap(image, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.remap(labels, at, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    valid = inside(positions, labels.shape)
+    moved *= valid.view(np.uint8)
+    return black_out(read, valid), moved, valid
+
+
+def black_out(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Set the pixels of an image (h, w, 3) to 0 where `valid` (h, w) is False, in place; return it."""
+    if not valid.all():
+        cv2.copyTo(np.zeros_like(image), np.logical_not(valid).view(np.uint8), image)
+    return image
+
+
+def covers(source: Size, homography: np.ndarray, target: Size) -> np.ndarray:
+    """Return which pixels of the target lie in an image of size `source` under the homography: bool (h, w)."""
+    if _shows_source_alone(source, homography, target):
+        return np.ones(target, bool)
+    shown, matrix = np.ones(source, np.uint8), _between_centres(homography)
+    return cv2.warpPerspective(shown, matrix, (target[1], target[0]), flags=cv2.INTER_NEAREST).view(bool)
+
+
+def positions_through(homography: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Map positions, float32 (h, w, 2) as x and y, by an affine homography (its last row is 0, 0, 1)."""
+    return cv2.transform(positions, homography[:2].astype(np.float32))
+
+
+def inside(positions: np.ndarray, size: Size) -> np.ndarray:
+    """Return which positions (h, w, 2), x and y, lie in an image of `size`: bool (h, w)."""
+    # The greatest numbers below the sides: OpenCV's range includes its ends.
+    right, bottom = (float(np.nextafter(np.float32(side), np.float32(0))) for side in (size[1], size[0]))
+    return cv2.inRange(positions, (0, 0, 0, 0), (right, bottom, 0, 0)).view(np.uint8).astype(bool)
+
+
+def shrink(image: np.ndarray, target: Size) -> np.ndarray:
+    """Reduce an image (area averaging) or labels (nearest) to `target` if far larger, so that a warp does not alias."""
+    if image.shape[0] < 1.5 * target[0]:
+        return image
+    return cv2.resize(image, target[::-1], interpolation=cv2.INTER_AREA if image.ndim == 3 else cv2.INTER_NEAREST)
+
+
+def thin_plate_positions(points: np.ndarray, displacements: np.ndarray, side: int) -> np.ndarray:
+    """Compute where each pixel of a square image warped by a thin-plate spline comes from.
+
+    The content at `points` moves to `points + displacements`; in between runs the spline of least bending energy.
+
+    Args:
+        points, displacements: (N, 2) as x, y in units of the side.
+        side: of the image, in pixels.
+
+    Returns:
+        float32 (side, side, 2): x, y of the source of each output pixel's centre.
+    """
+    # The backward map: a spline over the moved points that leads back to where they were.
+    moved, count = points + displacements, len(points)
+    system = np.zeros((count + 3, count + 3))
+    system[:count, :count] = _radial(((moved[:, None] - moved[None]) ** 2).sum(-1))
+    system[:count, count:] = np.hstack([np.ones((count, 1)), moved])
+    system[count:, :count] = system[:count, count:].T
+    wanted = np.zeros((count + 3, 2))
+    wanted[:count] = -displacements
+    weights = np.linalg.solve(system, wanted).astype(np.float32)
+
+    centres = ((np.arange(side, dtype=np.float32) + 0.5) / side).astype(np.float32)
+    x, y = centres[None, :], centres[:, None]
+    square_x = (x - moved[:, :1].astype(np.float32)) ** 2  # (N, side)
+    square_y = (y.T - moved[:, 1:].astype(np.float32)) ** 2
+    planes = []
+    for axis in (0, 1):
+        constant, by_x, by_y = weights[count:, axis]
+        planes.append((x if axis == 0 else y) + constant + by_x * x + by_y * y)
+    part = np.empty((side, side), np.float32)
+    for i in range(count):
+        bend = _radial(square_y[i][:, None] + square_x[i][None])
+        for axis in (0, 1):
+            planes[axis] += np.multiply(weights[i, axis], bend, out=part)
+    return cv2.merge(planes) * np.float32(side)
+
+
+def _radial(squares: np.ndarray) -> np.ndarray:
+    """Return r^2 log r of squared distances, up to a factor that the weights take up."""
+    logarithm = squares + np.asarray(1e-12, squares.dtype)
+    np.log(logarithm, out=logarithm)
+    return np.multiply(squares, logarithm, out=logarithm)
+
+
+def turn_hue(image: np.ndarray, wheel: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
+    """Replace hues (0..179) and, where given, saturations of uint8 RGB (H, W, 3) by tables, uint8 (256,)."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    # A table for one channel is far faster than one for all three.
+    hue = cv2.extractChannel(hsv, 0)
+    cv2.insertChannel(cv2.LUT(hue, wheel, dst=hue), hsv, 0)
+    if scale is not None:
+        saturation = cv2.extractChannel(hsv, 1)
+        cv2.insertChannel(cv2.LUT(saturation, scale, dst=saturation), hsv, 1)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=hsv)
+
+
+def greyscale(image: np.ndarray) -> np.ndarray:
+    """Return the grey of uint8 RGB (H, W, 3) in all three channels."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def _between_centres(homography: np.ndarray) -> np.ndarray:
+    """Return the homography between positions as OpenCV counts them: pixel centres at whole numbers."""
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    return np.linalg.inv(half) @ homography @ half
+
+
+def _shows_source_alone(source: Size, homography: np.ndarray, target: Size) -> bool:
+    """Return whether every pixel of the target surely lies in the source: its corners do, and so all between them."""
+    right, bottom = target[1] - 0.5, target[0] - 0.5
+    corners = np.array([[0.5, right, 0.5, right], [0.5, 0.5, bottom, bottom], [1, 1, 1, 1]])
+    _, inverse = cv2.invert(homography)  # zeros where there is none
+    x, y, w = inverse @ corners
+    if not (w > 0).all():
+        return False
+    x, y, edge = x / w, y / w, 0.01  # OpenCV rounds to parts of a pixel
+    return bool(x.min() > edge and x.max() < source[1] - edge and y.min() > edge and y.max() < source[0] - edge)

@@ -1,0 +1,299 @@
+"""The Python API of tracking: the same labels as a benchmark's, objects at any frame, weights of every kind."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from hodor.cli.convert import convert
+from hodor.config.inference import InferenceOptions
+from hodor.data.images import write_labels
+from hodor.data.video import Video
+from hodor.errors import HodorError
+from hodor.inference.segment import segment_video
+from hodor.inference.tracker import MEMORY_FRAMES, Tracker
+from hodor.inference.weights import open_weights
+from hodor.models.base import build_method, save_model
+from tests.narrow import NARROW
+
+SIZE = (64, 96)
+STM = {
+    "backbone": "convnet",
+    "backbone_width": 8,
+    "backbone_depths": (1, 1, 1),
+    "memory_width": 8,
+    "memory_depths": (1, 1, 1),
+    "key_dim": 16,
+    "value_dim": 16,
+    "decoder_dim": 16,
+}
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Writes a small network's file: a run folder `small/row/seed0` below tmp_path."""
+
+    def write(name: str = "hodor"):
+        torch.manual_seed(0)
+        method = build_method(name, {"hodor": NARROW, "stm": STM, "copy": {}}[name])
+        run = tmp_path / "small" / name / "seed0"
+        run.mkdir(parents=True)
+        options = method.options.model_dump(mode="json") if name != "copy" else {}
+        save_model(run / "model.safetensors", method, name=name, options=options)
+        return run
+
+    return write
+
+
+def frames(count: int) -> list[np.ndarray]:
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    return [np.ascontiguousarray(np.roll(coarse, 2 * t, axis=1)) for t in range(count)]
+
+
+def box(top: int, left: int, side: int = 24) -> np.ndarray:
+    mask = np.zeros(SIZE, bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+@pytest.mark.parametrize("name", ["hodor", "stm", "copy"])
+def test_labels_are_those_of_a_benchmark(name, weights, tmp_path):
+    """One object from the start, one from frame 2; ids with gaps."""
+    from PIL import Image
+
+    video, given = frames(6), {0: (4, box(8, 8)), 2: (9, box(30, 60))}
+    for t, image in enumerate(video):
+        Image.fromarray(image).save(tmp_path / f"{t:05d}.jpg", quality=95)
+    for t, (id, mask) in given.items():
+        write_labels(tmp_path / f"{t:05d}.png", mask.astype(np.uint8) * id)
+    names = tuple(f"{t:05d}" for t in range(6))
+    disk = Video("v", names, tmp_path, tmp_path, *SIZE, ("00000", "00002"), {4: "00000", 9: "00002"})
+    tracker = Tracker(weights(name), device="cpu", short_side=64)
+    method = tracker.method
+    method.inference = method.inference.model_copy(update={"feature_batch": 1})
+    expected = dict(segment_video(method, disk))
+
+    tracker.start(disk.frame("00000"), {4: box(8, 8)})
+    ours = {"00000": tracker.labels}
+    for t in range(1, 6):
+        new = {9: given[2][1]} if t == 2 else None
+        ours[names[t]] = tracker.step(disk.frame(names[t]), new)
+    assert tracker.ids == [4, 9] and tracker.lost == []
+    assert all(np.array_equal(ours[frame], expected[frame]) for frame in names)
+    assert (ours["00002"][box(30, 60)] == 9).all()
+
+
+def test_probabilities_on_request(weights):
+    tracker = Tracker(weights(), device="cpu", short_side=64).start(frames(1)[0], {1: box(8, 8), 7: box(30, 60)})
+    labels, probabilities = tracker.step(frames(2)[1], probabilities=True)
+    assert probabilities.shape == (3, *SIZE) and probabilities.dtype == torch.float32
+    assert np.array_equal(labels, np.array([0, 1, 7], np.uint8)[probabilities.argmax(0).numpy()])
+
+
+def test_masks_may_be_labels(weights):
+    image, labels = frames(1)[0], box(8, 8).astype(np.uint8) * 3
+    labels[60:] = 255  # void is no object
+    tracker = Tracker(weights(), device="cpu", short_side=64).start(image, labels)
+    assert tracker.ids == [3] and set(np.unique(tracker.labels)) == {0, 3}
+    again = box(40, 40).astype(np.uint8) * 3
+    with pytest.raises(HodorError, match="a second mask of object 3"):
+        tracker.step(image, again)
+    assert tracker.step(image, again, ignore_followed=True) is tracker.labels and tracker.ids == [3]
+
+
+def test_an_object_too_small_is_named(weights):
+    tracker = Tracker(weights(), device="cpu", short_side=64).start(frames(1)[0], {1: box(8, 8), 2: box(50, 50, 1)})
+    assert tracker.ids == [1] and tracker.lost == [2] and tracker.labels[50, 50] == 2
+    labels = tracker.step(frames(2)[1], {3: box(40, 70, 1)})
+    assert tracker.ids == [1] and tracker.lost == [2, 3]
+    assert labels[40, 70] == 3 and labels[50, 50] != 2, "it shows on the frame of its mask alone"
+
+
+def test_a_new_start_forgets_the_last_video(weights):
+    tracker = Tracker(weights(), device="cpu", short_side=64)
+    video = frames(4)
+    once = [tracker.start(video[0], {1: box(8, 8)}).step(frame) for frame in video[1:]]
+    tracker.start(video[2], {5: box(20, 20)}).step(video[3])
+    again = tracker.start(video[0], {1: box(8, 8)})
+    assert np.array_equal(again.step(video[1]), once[0]) and again.ids == [1]
+
+
+def test_bad_calls_are_refused(weights):
+    tracker, image = Tracker(weights(), device="cpu", short_side=64), frames(1)[0]
+    with pytest.raises(HodorError, match=r"before Tracker\.start"):
+        tracker.step(image)
+    with pytest.raises(HodorError, match="holds no object"):
+        tracker.start(image, np.zeros(SIZE, np.uint8))
+    with pytest.raises(HodorError, match="the mask of object 1 has size"):
+        tracker.start(image, {1: np.ones((3, 4), bool)})
+    with pytest.raises(HodorError, match="must be uint8 RGB"):
+        tracker.start(image.astype(float), {1: box(8, 8)})
+    tracker.start(image, {1: box(8, 8)})
+    with pytest.raises(HodorError, match=r"size \(64, 95\), but the first has \(64, 96\)"):
+        tracker.step(image[:, :-1])
+    if not torch.cuda.is_available():
+        with pytest.raises(HodorError, match="torch sees no GPU"):
+            Tracker(weights("copy"), device="cuda")
+
+
+def test_a_memory_method_remembers_a_bounded_number_of_frames(weights):
+    """STM remembers a frame in five for ever; a tracker does not, unless its settings say so."""
+    tracker = Tracker(weights("stm"), device="cpu", short_side=64)
+    assert tracker.method.inference.memory_frames == MEMORY_FRAMES
+    small = Tracker(weights_path := tracker.loaded.file, device="cpu", short_side=64, memory_every=1, memory_frames=3)
+    assert weights_path.is_file()
+    small.start(frames(1)[0], {1: box(8, 8)})
+    sizes = []
+    for frame in frames(12)[1:]:
+        small.step(frame)
+        sizes.append(sum(t.numel() for t in _tensors(small._state)))
+    assert sizes[-1] == sizes[4] > 0
+
+
+def _tensors(value, seen=None):
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for entry in value.values():
+            yield from _tensors(entry, seen)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _tensors(entry, seen)
+    elif hasattr(value, "__dict__"):
+        yield from _tensors(vars(value), seen)
+
+
+# Weights
+
+
+def test_settings_come_from_the_runs_record_then_from_its_stamp(weights, tmp_path):
+    run = weights()
+    stamp = {"settings": {"inference": {"short_side": 96, "long_side": 200}, "precision": "bfloat16"}}
+    (tmp_path / "small" / "stamps").mkdir()
+    planned = tmp_path / "small" / "stamps" / "segment-hodor-seed0-davis2017-val.json"
+    planned.write_text(json.dumps(stamp))
+    loaded = open_weights(run)
+    assert loaded.method.inference.short_side == 96 and loaded.precision == "bfloat16"
+    for benchmark, side in (("a-first", 48), ("davis2017-val", 80)):
+        (run / benchmark).mkdir()
+        content = {"stamp_content": {"settings": {"inference": {"short_side": side}, "precision": "float32"}}}
+        (run / benchmark / "segment.json").write_text(json.dumps(content))
+    for given in (run, run / "model.safetensors"):
+        loaded = open_weights(given)
+        assert loaded.method.inference.short_side == 80 and loaded.precision == "float32"
+        assert loaded.settings_from.endswith("davis2017-val/segment.json")
+
+
+def test_a_given_short_side_keeps_the_ratio_of_the_long_one(weights, tmp_path):
+    run = weights()
+    (run / "davis2017-val").mkdir()
+    record = {"stamp_content": {"settings": {"inference": {"short_side": 100, "long_side": 200}}}}
+    (run / "davis2017-val" / "segment.json").write_text(json.dumps(record))
+    assert open_weights(run, {"short_side": 150}).method.inference.long_side == 300
+    assert open_weights(run, {"short_side": 150, "long_side": 160}).method.inference.long_side == 160
+
+
+def test_weights_without_a_run_take_the_published_settings(weights, tmp_path):
+    shutil.copy(weights() / "model.safetensors", tmp_path / "alone.safetensors")
+    loaded = open_weights(tmp_path / "alone.safetensors")
+    assert (loaded.method.inference.short_side, loaded.method.inference.long_side) == (512, 987)
+    shutil.copy(weights("stm") / "model.safetensors", tmp_path / "alone.safetensors")
+    loaded = open_weights(tmp_path / "alone.safetensors")
+    assert loaded.method.inference.short_side == 480 and "paper" in loaded.settings_from
+
+
+def test_an_authors_checkpoint_is_converted_on_the_fly(tmp_path):
+    """STCN at its published size."""
+    torch.manual_seed(1)
+    method = build_method("stcn", {})
+    save_model(tmp_path / "ours.safetensors", method, name="stcn", options=method.options.model_dump(mode="json"))
+    convert(tmp_path / "ours.safetensors", tmp_path / "stcn_s0.pth")
+    loaded = open_weights(tmp_path / "stcn_s0.pth")
+    assert loaded.name == "stcn" and not loaded.method.training
+    theirs = loaded.method.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in method.state_dict().items())
+    assert loaded.method.inference == open_weights(tmp_path / "ours.safetensors").method.inference
+
+
+def test_files_that_are_no_weights(weights, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    torch.save({"conv.weight": torch.ones(1)}, tmp_path / "x.pth")
+    for given, message in (
+        (tmp_path / "empty", "not a run folder, it has no model.safetensors"),
+        (tmp_path / "none.pth", "no such weights"),
+        (tmp_path / "notes.txt", "unknown kind of weights"),
+        (tmp_path / "x.pth", "of no known format"),
+    ):
+        with pytest.raises(HodorError, match=message):
+            open_weights(given)
+    with pytest.raises(HodorError, match="short_sid: unknown key"):
+        open_weights(weights(), {"short_sid": 3})
+    with pytest.raises(HodorError, match="temporal_window: .*greater than or equal to 1"):
+        Tracker(weights("copy"), temporal_window=0)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"options": {"dims": 32}}, "dims: Extra inputs are not permitted"),
+        ({"options": {"dim": "wide"}}, "dim: Input should be a valid integer"),
+        ({"options": {"dim": -8}}, "x.safetensors: "),
+        ({"options": [1]}, "x.safetensors: "),
+        ({"method": "another"}, "'another' is none of"),
+        ({"method": None}, "x.safetensors: "),
+        ("no json", "x.safetensors: "),
+        ("{}", "x.safetensors: "),
+    ],
+)
+def test_a_model_file_with_malformed_options_is_one_line(metadata, message, weights, tmp_path):
+    state = load_file(weights() / "model.safetensors")
+    if isinstance(metadata, dict):
+        metadata = json.dumps({"method": "hodor", "options": {}} | metadata)
+    save_file(state, tmp_path / "x.safetensors", metadata={"model": metadata})
+    with pytest.raises(HodorError, match=message) as error:
+        open_weights(tmp_path / "x.safetensors")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value, weights, tmp_path):
+    file = weights() / "model.safetensors"
+    with safe_open(file, "pt") as content:
+        metadata = content.metadata()
+    state = load_file(file)
+    key = next(name for name in state if name.endswith("q_proj.weight"))
+    state[key][0, 0] = value
+    save_file(state, file, metadata=metadata)
+    with pytest.raises(HodorError, match=f"{key} holds NaN or infinity"):
+        open_weights(file)
+
+
+@pytest.mark.parametrize("kind", ["meta", "sparse", "complex"])
+def test_tensors_that_hold_no_plain_numbers_are_one_line(kind, tmp_path):
+    torch.manual_seed(1)
+    method = build_method("stcn", {})
+    save_model(tmp_path / "ours.safetensors", method, name="stcn", options=method.options.model_dump(mode="json"))
+    convert(tmp_path / "ours.safetensors", tmp_path / "stcn_s0.pth")
+    entries = torch.load(tmp_path / "stcn_s0.pth")
+    change = {"meta": lambda t: t.to("meta"), "sparse": torch.Tensor.to_sparse, "complex": lambda t: t.to(torch.cfloat)}
+    key = next(name for name, value in entries.items() if value.ndim == 4)
+    entries[key] = change[kind](entries[key])
+    torch.save(entries, tmp_path / "stcn_s0.pth")
+    with pytest.raises(HodorError, match="stcn_s0.pth: ") as error:
+        open_weights(tmp_path / "stcn_s0.pth")
+    assert "\n" not in str(error.value)
+
+
+def test_the_defaults_where_there_is_no_scale_paper(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("hodor.inference.weights.scale_names", lambda folder: ["mini"])
+    loaded = open_weights(weights())
+    assert loaded.method.inference == InferenceOptions() and loaded.settings_from == "the defaults"

@@ -1,0 +1,225 @@
+"""Training: resumption bit for bit, bad losses, full disks, starting weights."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from hodor.config.stages import StageOptions
+from hodor.errors import HodorError, Stopped
+from hodor.models.base import build_method, load_model, read_weights
+from hodor.models.hodor.method import Hodor
+from hodor.training.distributed import StopRequest
+from hodor.training.trainer import Trainer, train
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return read_weights(folder / "model.safetensors")[0]
+
+
+def assert_same_weights(ours: Path, theirs: Path) -> None:
+    ours, theirs = weights_of(ours), weights_of(theirs)
+    assert ours.keys() == theirs.keys()
+    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+
+
+def log_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+
+
+def stop_after_a_step(stamp: dict, data: Path, out: Path, monkeypatch) -> None:
+    monkeypatch.setattr(StopRequest, "number", signal.SIGTERM)
+    with pytest.raises(Stopped):
+        train(stamp, data, out)
+    monkeypatch.undo()
+
+
+def test_a_run_that_was_stopped_ends_like_an_unbroken_one(world, stamp, tmp_path, monkeypatch, capsys):
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    for _ in range(2):
+        stop_after_a_step(stamp(), world, broken, monkeypatch)
+    assert not (broken / "model.safetensors").exists()
+    (broken / "checkpoints" / "train.jsonl").open("a").write('{"step": 3, "lo')  # half a line, as after a kill
+    train(stamp(), world, broken)
+    assert "continues after step 2" in capsys.readouterr().out
+    train(stamp(), world, unbroken)
+    assert_same_weights(broken, unbroken)
+    steps = [line["step"] for line in log_of(broken)]
+    assert steps == sorted(set(steps)) and set(steps) >= {line["step"] for line in log_of(unbroken)}
+    losses = [{line["step"]: line["alpha"] for line in log_of(folder)} for folder in (broken, unbroken)]
+    assert losses[0].items() >= losses[1].items()
+    assert not (broken / "checkpoints").exists()
+
+
+def test_seeds_and_workers(world, stamp, tmp_path):
+    """The number of workers changes nothing, the seed everything."""
+    for name, made in {
+        "a": stamp(),
+        "workers": stamp(stage={"workers": 2}),
+        "seed": stamp(seed=1),
+    }.items():
+        train(made, world, tmp_path / name)
+    assert_same_weights(tmp_path / "a", tmp_path / "workers")
+    ours, theirs = weights_of(tmp_path / "a"), weights_of(tmp_path / "seed")
+    assert all(not torch.equal(ours[k], theirs[k]) for k in ours if k.endswith("conv1.weight"))
+
+
+def test_record_names_settings_inputs_and_cost(world, stamp, tmp_path):
+    made = stamp()
+    train(made, world, tmp_path)
+    record = json.loads((tmp_path / "train.json").read_text())
+    assert record["stamp"] == made["sha256"] and "sha256" not in record["stamp_content"]
+    assert set(record["inputs"]) == {"coco.json"} and record["steps"] == 12
+    _, method = load_model(tmp_path / "model.safetensors")
+    assert record["parameters"] == sum(p.numel() for p in method.parameters())
+    assert record["time_s"] > 0 and record["peak_memory_mib"] > 50 and record["machine"]["cores"] >= 1
+    log = log_of(tmp_path)
+    assert log[-1]["step"] == log[-1]["steps"] == 12
+    assert len(log[0]["alpha"]) == 1 and len(log[0]["alpha"][0]) == 8
+    assert log[-1]["alpha"] != log[0]["alpha"]  # they learn
+
+
+def test_other_settings_or_recipes_never_continue_old_weights(world, stamp, tmp_path, monkeypatch, capsys):
+    changed = stamp(stage={"learning_rate": 0.002})
+    train(changed, world, tmp_path / "fresh")
+    stop_after_a_step(stamp(), world, tmp_path / "changed", monkeypatch)
+    capsys.readouterr()
+    train(changed, world, tmp_path / "changed")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "checkpoint" in line]
+    assert len(lines) == 1 and "other settings, recipe versions or data" in lines[0]
+    assert_same_weights(tmp_path / "changed", tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(world, stamp, tmp_path, monkeypatch, value):
+    loss = Hodor.loss
+
+    def poisoned(self, clip, step):
+        values = loss(self, clip, step)
+        return {**values, "loss": values["loss"] * (value if step == 6 else 1)}
+
+    monkeypatch.setattr(Hodor, "loss", poisoned)
+    with pytest.raises(HodorError) as error:
+        train(stamp(), world, tmp_path)
+    message = str(error.value)
+    assert "a-row seed 0" in message and "step 7" in message and "step-00000006.pt" in message
+    assert (tmp_path / "checkpoints" / "step-00000006.pt").exists() and not (tmp_path / "model.safetensors").exists()
+    monkeypatch.setattr(Hodor, "loss", loss)
+    train(stamp(), world, tmp_path)  # nothing is lost: it goes on
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_cyclic_stage_starts_from_the_weights_of_its_row(world, stamp, tmp_path):
+    train(stamp(), world, tmp_path / "coco")
+    stage = {
+        "kind": "sparse-video",
+        "sources": [
+            {"dataset": "youtube-vos", "split": "train", "share": 0.75, "max_distance": 2},
+            {"dataset": "davis", "split": "train", "share": 0.25, "max_distance": 2},
+        ],
+        "steps": 2,
+        "pixels": None,
+        "short_side": 64,
+    }
+    cyclic = stamp(stage=stage, datasets=["youtube-vos", "davis"], init={"row": "hodor-soft-coco"})
+    weights = tmp_path / "coco" / "model.safetensors"
+    with pytest.raises(HodorError, match="starts from the weights of hodor-soft-coco"):
+        train(cyclic, world, tmp_path / "without")
+    still = stamp(stage=stage | {"steps": 0}, datasets=["youtube-vos", "davis"], init={"row": "hodor-soft-coco"})
+    train(still, world, tmp_path / "still", init=weights)
+    assert_same_weights(tmp_path / "still", tmp_path / "coco")
+    train(cyclic, world, tmp_path / "cyclic", init=weights)
+    assert set(json.loads((tmp_path / "cyclic" / "train.json").read_text())["inputs"]) == {
+        "davis.json",
+        "youtube-vos.json",
+        "init",
+    }
+    ours, theirs = weights_of(tmp_path / "cyclic"), weights_of(tmp_path / "coco")
+    assert all(not torch.equal(ours[k], theirs[k]) for k in ours if k.endswith("q_proj.weight"))
+
+
+def test_starting_weights_of_another_network_are_refused(world, stamp, tmp_path):
+    train(stamp(stage=None) | {}, world, tmp_path / "coco")
+    wide = stamp(options={**stamp()["settings"]["options"], "dim": 64}, init={"row": "a"})
+    with pytest.raises(HodorError, match="do not fit"):
+        train(wide, world, tmp_path / "wide", init=tmp_path / "coco" / "model.safetensors")
+
+
+def test_untrained_rows_are_the_network_as_it_starts(world, stamp, tmp_path):
+    made = stamp()
+    made["settings"]["stage"] = None
+    made["settings"]["datasets"] = []
+    train(made, world, tmp_path)
+    torch.manual_seed(0)
+    fresh = build_method("hodor", made["settings"]["options"]).state_dict()
+    assert all(torch.equal(fresh[key], value) for key, value in weights_of(tmp_path).items())
+    assert json.loads((tmp_path / "train.json").read_text())["steps"] == 0
+    assert (tmp_path / "train.jsonl").read_text() == ""
+
+
+def test_no_gpu_is_one_clear_error(world, stamp, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(HodorError, match="torch sees none"):
+        train(stamp(device="cuda"), world, tmp_path)
+
+
+def test_alpha_decays_unless_it_is_exempt(world, stamp, tmp_path):
+    """With a tiny learning rate and a huge decay, only decay moves a weight noticeably."""
+    stage = {"steps": 1, "learning_rate": 1e-4, "warmup_steps": 0, "weight_decay": 1000.0}
+    key = "network.encoder.layers.0.cross_attention.alpha"
+    for decay, expected in ((True, 0.9), (False, 1.0)):
+        out = tmp_path / str(decay)
+        options = stamp()["settings"]["options"] | {"decay_alpha": decay}
+        train(stamp(stage=stage, options=options), world, out)
+        assert weights_of(out)[key][0].item() == pytest.approx(32.0 * expected, rel=1e-3)
+
+
+def test_adam_takes_decay_into_the_gradient(world, stamp, tmp_path):
+    """AdamW's decay shrinks a weight in proportion; Adam's only turns the step, which keeps its size."""
+    stage = {"steps": 1, "learning_rate": 1e-4, "warmup_steps": 0, "weight_decay": 1000.0, "optimiser": "adam"}
+    train(stamp(stage=stage), world, tmp_path)
+    alpha = weights_of(tmp_path)["network.encoder.layers.0.cross_attention.alpha"]
+    assert alpha[0].item() == pytest.approx(32.0 - 1e-4, abs=2e-5)
+
+
+def test_bfloat16_trains_close_to_float32(world, stamp, tmp_path):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        train(stamp(stage={"steps": 6}, precision=precision), world, tmp_path / precision)
+        losses[precision] = [line["loss"] for line in log_of(tmp_path / precision)]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05) and losses["bfloat16"] != losses["float32"]
+
+
+def test_learning_lowers_the_loss(world, stamp, tmp_path):
+    train(stamp(stage={"steps": 60, "learning_rate": 0.003, "checkpoint_every": 100}), world, tmp_path)
+    losses = [line["loss"] for line in log_of(tmp_path)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of GPU memory; set a smaller `micro_batch`"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "loads data was killed.*`workers`"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory"), "out of memory; run fewer jobs"),
+        (MemoryError(), "out of memory; run fewer jobs"),
+    ],
+)
+def test_a_training_without_memory_names_the_remedy(fault, message, world, stamp, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise fault
+
+    monkeypatch.setattr(Hodor, "loss", fail)
+    with pytest.raises(HodorError, match=f"a-row seed 0: .*{message}"):
+        train(stamp(), world, tmp_path)
+
+
+def test_the_micro_batch_is_tried_with_the_largest_clips(world, stamp, tmp_path):
+    options = StageOptions(**stamp()["settings"]["stage"])
+    trainer = Trainer(None, options, world, tmp_path, title="a run", identity="", seed=0, device=torch.device("cpu"))
+    largest, clips = trainer._largest(), list(trainer._clips(0))
+    most = max(clip.objects for clip in clips)
+    assert largest.objects == most and len(largest) == options.batch
+    assert largest.frames.numel() == max(clip.frames.numel() for clip in clips if clip.objects == most)
