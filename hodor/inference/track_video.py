@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hodor.data.images import VOID, read_labels, write_labels
+from hodor.data.images import VOID, read_labels, read_size, write_labels
 from hodor.data.progress import Progress
 from hodor.data.video import object_ids
 from hodor.errors import HodorError, system_error
@@ -238,7 +238,7 @@ def _read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             bits = content.read(25)[-1]  # of a sample, in a PNG
             image = Image.open(content)
-            form, mode, found = image.format, image.mode, (image.height, image.width)
+            form, mode = image.format, image.mode
     except Image.DecompressionBombError:
         raise HodorError(f"{file}: more pixels than a video has; make the mask on a frame of the video") from None
     except Exception as error:  # decoders answer damaged input with any exception
@@ -248,6 +248,7 @@ def _read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
             f"{file}: a {mode} {form}{f' of {bits} bits' if form == 'PNG' else ''}, but the pixels of a mask are object numbers (0: "
             "background); save it as a palette PNG or as a grey PNG of 8 bits"
         )
+    found = read_size(file)
     if found != size:
         raise HodorError(
             f"{file}: {found[1]}x{found[0]} pixels (width x height), the video {size[1]}x{size[0]}; make the mask on a "
