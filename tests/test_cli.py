@@ -125,7 +125,7 @@ STEPS = [
     ("score hodor-soft-coco davis2017-val", "score-davis2017-val", "scoring.score.score"),
     ("tabulate ablation", "tabulate-ablation", "reporting.tables.tabulate"),
     ("claims", "claims", "reporting.claims.claims"),
-    ("render", "render", "reporting.render.render"),
+    ("render", "render", "reporting.site.render"),
 ]
 
 

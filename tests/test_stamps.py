@@ -173,7 +173,8 @@ def test_a_table_knows_its_rows_and_the_stamps_of_the_selected(root, table):
         if in_it
     }
     published = {line["row"] for line in settings["published"]}
-    assert published <= settings["rows"].keys()
+    compared = {entry["compare"] for entry in settings["rows"].values()} - {None}
+    assert published <= settings["rows"].keys() | compared
     assert ("stcn" in published, "hodor-none-coco" in published) == (table == "comparison", table == "ablation")
 
 

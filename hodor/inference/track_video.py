@@ -10,16 +10,14 @@ import contextlib
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from hodor.data.images import VOID, read_labels, read_size, write_labels
+from hodor.data.images import VOID, read_labels, write_labels
 from hodor.data.progress import Progress
 from hodor.data.video import object_ids
 from hodor.errors import HodorError, system_error
@@ -234,42 +232,8 @@ def _read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
     if not file.is_file():
         raise HodorError(f"{file}: no such mask; give a PNG whose pixels are object numbers (0: background)")
     try:
-        with warnings.catch_warnings(), file.open("rb") as content:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            bits = content.read(25)[-1]  # of a sample, in a PNG
-            image = Image.open(content)
-            form, mode = image.format, image.mode
-    except Image.DecompressionBombError:
-        raise HodorError(f"{file}: more pixels than a video has; make the mask on a frame of the video") from None
-    except Exception as error:  # decoders answer damaged input with any exception
-        raise HodorError(f"{file}: not an image, or a damaged one; save the mask again as a palette PNG") from error
-    if form != "PNG" or mode not in ("P", "L") or (mode == "L" and bits != 8):
-        raise HodorError(
-            f"{file}: a {mode} {form}{f' of {bits} bits' if form == 'PNG' else ''}, but the pixels of a mask are object numbers (0: "
-            "background); save it as a palette PNG or as a grey PNG of 8 bits"
-        )
-    found = read_size(file)
-    if found != size:
-        raise HodorError(
-            f"{file}: {found[1]}x{found[0]} pixels (width x height), the video {size[1]}x{size[0]}; make the mask on a "
-            "frame of the video at its own size"
-        )
-    try:
-        labels = read_labels(file, size)
+        return read_labels(file, size)
     except HodorError as error:
         # The reader's advice is about archives of data sets.
-        raise HodorError(str(error).replace("take it from its archive again", "save the mask again")) from None
-    if mode == "L":
-        _require_numbers(file, labels)
-    return labels
-
-
-def _require_numbers(file: Path, labels: np.ndarray) -> None:
-    """Refuse an anti-aliased mask: one grey level for the object, and many for its edge."""
-    counts = np.bincount(labels.ravel(), minlength=256)[1:]
-    levels, brightest = int((counts > 0).sum()), int(counts.argmax()) + 1
-    if levels > 1 and brightest == VOID or levels >= 8 and 2 * counts.max() > counts.sum():
-        raise HodorError(
-            f"{file}: {levels} grey levels, of which {brightest} has the most pixels: an anti-aliased mask, not object "
-            "numbers; threshold it (0 and 255), or save it as a palette PNG"
-        )
+        advice = "save the mask again, at the size of the video"
+        raise HodorError(str(error).replace("take it from its archive again", advice)) from None

@@ -5,7 +5,6 @@ written.
 """
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from hodor.data.images import DAVIS_PALETTE, read_rgb, read_size
 from hodor.errors import HodorError
@@ -99,7 +97,6 @@ class ImageFolder(FrameSource):
         self._require_alike(lambda file: re.sub(r"\d+", "0", file.stem), always=False)
         self.path, self.rate, self.count = path, rate or FOLDER_RATE, len(files)
         self.names = tuple(file.stem for file in self.files)
-        _require_few_pixels(self.files[0])
         self.size = read_size(self.files[0])
 
     def _require_alike(self, form, *, always: bool) -> None:
@@ -114,20 +111,7 @@ class ImageFolder(FrameSource):
 
     def frames(self) -> Iterator[tuple[str, np.ndarray]]:
         for name, file in zip(self.names, self.files, strict=True):
-            _require_few_pixels(file)
             yield name, read_rgb(file, self.size)
-
-
-def _require_few_pixels(file: Path) -> None:
-    """Raise HodorError for an image of too many pixels."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            Image.open(file).close()
-    except Image.DecompressionBombError:
-        raise HodorError(f"{file}: too many pixels for a frame of a video; make the image smaller") from None
-    except Exception:  # the reader reports what is wrong with the image
-        return
 
 
 class VideoFile(FrameSource):

@@ -13,16 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hodor.data.images import DAVIS_PALETTE, VOID, encode_labels, read_labels
+from hodor.data.images import VOID, encode_labels, read_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.scoring.jf import frame_scores, histogram, statistics
 
 # No mask is larger; special files such as /proc/kcore claim to be.
 _MAX_BYTES = 1 << 28
-# Colour type, byte 25 of a PNG, of images with a palette.
-_PALETTE_PNG = 3
-_LABEL_OF_COLOUR = {tuple(colour): label for label, colour in enumerate(DAVIS_PALETTE.tolist())}
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ def read_prediction(task: Task, pred: Path, frame: str) -> np.ndarray:
     ignoring it would score a mask of 0 and 255 as empty.
 
     Raises:
-        HodorError: an unreadable mask, another size, an unknown id, or a palette whose colours contradict its indices.
+        HodorError: an unreadable mask, another size, or an unknown id.
     """
     video, path = task.video, pred / task.video.name / f"{frame}.png"
     try:
@@ -114,7 +111,6 @@ def read_prediction(task: Task, pred: Path, frame: str) -> np.ndarray:
         # The reader's advice is for data; no archive holds a predicted mask.
         raise HodorError(str(error).replace("take it from its archive again", "segment this sequence again")) from None
     found = np.flatnonzero(histogram(labels)).tolist()
-    _check_palette(path, found, {0, *task.scored})
     if task.foreground and set(found) <= {0, VOID}:
         return (labels == VOID).astype(np.uint8)
     if unknown := [id for id in found if id != 0 and id not in task.scored]:
@@ -186,28 +182,6 @@ def _check_file(path: Path) -> None:
         fault = f"{status.st_size} bytes, too large for a mask"
     if fault:
         raise HodorError(f"{path}: {fault}; segment this sequence again")
-
-
-def _check_palette(path: Path, used: list[int], labels: set[int]) -> None:
-    """Raise HodorError where a palette shows `labels` under other indices (of those `used`), as sorting tools do."""
-    with open(path, "rb") as file:
-        content = file.read(2048)
-        # Nearly always in the head; metadata may precede it.
-        content += file.read() if b"PLTE" not in content else b""
-    at = content.find(b"PLTE")
-    palette = content[at + 4 : at + 4 + int.from_bytes(content[at - 4 : at], "big")] if at > 0 else b""
-    if content[25] != _PALETTE_PNG or palette == DAVIS_PALETTE.tobytes()[: len(palette)]:
-        return
-    colours = [tuple(palette[3 * i : 3 * i + 3]) for i in range(len(palette) // 3)]
-    # Other colours than DAVIS's are the writer's own choice; but black is the background everywhere.
-    shown = {index: _LABEL_OF_COLOUR.get(colours[index]) for index in used if index < len(colours)}
-    known = labels >= set(shown.values())
-    for index, label in shown.items():
-        if label != index and (known or (label == 0 and colours[0] != (0, 0, 0))):
-            raise HodorError(
-                f"{path}: index {index} has the colour of label {label} in DAVIS's palette, so colours and indices "
-                "disagree; save masks with index = object id, 0 background, under DAVIS's palette or as grey values"
-            )
 
 
 def _more(names: list[str]) -> str:

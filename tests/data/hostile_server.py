@@ -69,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self):
         self.record()
-        if self.name in self.state.files:
+        if self.name in self.state.files and self.state.script[:1] != ["unannounced"]:
             self.head()
         else:
             self.reply(404)
@@ -206,12 +206,16 @@ class _Handler(BaseHTTPRequestHandler):
             while True:
                 self.wfile.write(bytes(100_000))
 
+    def unannounced(self, repeat=False):
+        """Continues by range, but never states a length."""
+        first, content = int(self.headers.get("Range", "bytes=0-")[6:-1]), self.state.files[self.name]
+        span = {"Content-Range": f"bytes {first}-{len(content) - 1}/*"} if first else {}
+        body = content if repeat else content[first:]
+        self.reply(206 if first else 200, {**span, **self.tags(), "Content-Length": None}, body)
+
     def endless_206(self):
         """Repeats the file behind any range."""
-        first = int(self.headers.get("Range", "bytes=0-")[6:-1])
-        span = {"Content-Range": f"bytes {first}-/*"} if first else {}
-        content = self.state.files[self.name]
-        self.reply(206 if first else 200, {**span, **self.tags(), "Content-Length": None}, content)
+        self.unannounced(repeat=True)
 
     def endless_100(self):
         with contextlib.suppress(OSError):

@@ -7,12 +7,10 @@ import hashlib
 import json
 import re
 import subprocess
-import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
 
 import pytest
+
+from tests.data.hostile_server import hostile_server, noise_zip
 
 ROWS = "rows=hodor-soft-coco,hodor-none-coco"
 TABLE = f"snakemake --cores 1 --config {ROWS} -- results/ablation_table.csv"
@@ -117,79 +115,37 @@ def test_a_read_only_folder_for_results(checkout):
     assert steps[3][1].count("rule train:") == 2
 
 
-class _Archives(BaseHTTPRequestHandler):
-    """Serves `content` without its length, as some hosts do, and goes on where a client asks for it."""
-
-    content = b""
-    asked: list[str | None] = []
-
-    def do_GET(self) -> None:
-        span = self.headers.get("Range")
-        type(self).asked.append(span)
-        first = int(re.fullmatch(r"bytes=(\d+)-", span)[1]) if span else 0
-        self.send_response(206 if span else 200)
-        self.send_header("ETag", '"one"')
-        if span:
-            self.send_header("Content-Range", f"bytes {first}-{len(self.content) - 1}/*")
-        self.end_headers()
-        try:
-            self.wfile.write(self.content[first:])
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def archive(tmp_path: Path):
-    """Path and address of an archive of a megabyte."""
-    path = tmp_path / "DAVIS-data.zip"
-    with zipfile.ZipFile(path, "w") as made:
-        made.writestr("noise", b"".join(hashlib.sha256(bytes([i % 256, i // 256])).digest() for i in range(1 << 15)))
-    handler = type("Handler", (_Archives,), {"content": path.read_bytes(), "asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield path, f"http://127.0.0.1:{server.server_port}/{path.name}", handler
-    server.shutdown()
-
-
 @pytest.mark.parametrize("kind", ["download", "copy"])
-def test_a_full_disk_while_an_archive_arrives(fresh, archive, kind):
-    checkout = fresh()
-    path, address, handler = archive
-    entry = {
-        "archive": path.name,
-        "address": address,
-        "size": None,
-        "md5": None,
-        "log_in": None,
-        "terms": None,
-        "note": "",
-    }
-    entry |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "log_in": False}
-    settings = {"dataset": "davis2016", "edition": "official", "archives": [entry], "generated": None}
-    stamp = {"step": "fetch", "scale": "tiny", "settings": settings, "recipes": {}}
-    (checkout.path / "stamp.json").write_text(json.dumps(stamp))
-    mirror = ""
-    if kind == "copy":
-        (checkout.path / "mirror" / "davis2016").mkdir(parents=True)
-        (checkout.path / "mirror" / "davis2016" / path.name).write_bytes(path.read_bytes())
-        mirror = "HODOR_MIRROR=mirror "
-    fetch = f"{mirror}python -m hodor fetch --stamp stamp.json --out full"
-    steps = with_mounts(
-        checkout,
-        "mkdir full kept && mount -t tmpfs -o size=512k tmpfs full",
-        fetch,
-        "ls -A full",
-        "mount -o remount,size=10m full",
-        fetch,
-        "cp -r full kept",
-    )
+def test_a_full_disk_while_an_archive_arrives(fresh, kind):
+    checkout, out = fresh(), "data/tiny/archives/davis2016"
+    content = noise_zip(0, size=1 << 20)
+    with hostile_server() as server:
+        server.files, server.script = {"DAVIS-data.zip": content}, ["unannounced"] * 9
+        entry = {"archive": "DAVIS-data.zip", "address": f"{server.address}/DAVIS-data.zip"}
+        entry |= {"sha256": hashlib.sha256(content).hexdigest()}
+        settings = {"dataset": "davis2016", "edition": "official", "archives": [entry], "generated": None}
+        stamp = {"step": "fetch", "scale": "tiny", "settings": settings, "recipes": {}}
+        (checkout.path / "stamp.json").write_text(json.dumps(stamp))
+        mirror = ""
+        if kind == "copy":
+            (checkout.path / "mirror" / "davis2016").mkdir(parents=True)
+            (checkout.path / "mirror" / "davis2016" / "DAVIS-data.zip").write_bytes(content)
+            mirror = "HODOR_MIRROR=mirror "
+        fetch = f"{mirror}python -m hodor fetch --stamp stamp.json"
+        steps = with_mounts(
+            checkout,
+            f"mkdir -p {out} kept && mount -t tmpfs -o size=512k tmpfs {out}",
+            fetch,
+            f"ls -A {out}",
+            f"mount -o remount,size=10m {out}",
+            fetch,
+            f"cp {out}/DAVIS-data.zip kept",
+        )
     assert [status for status, _ in steps] == [0, 1, 0, 0, 0, 0], steps
-    assert steps[1][1].count("\n") == 1 and steps[1][1].startswith("hodor fetch: error: full"), steps[1][1]
+    assert steps[1][1].count("\n") == 1 and steps[1][1].startswith(f"hodor fetch: error: {out}"), steps[1][1]
     assert "make room" in steps[1][1]
-    assert (checkout.path / "kept" / "full" / path.name).read_bytes() == path.read_bytes()
+    assert (checkout.path / "kept" / "DAVIS-data.zip").read_bytes() == content
     if kind == "download":  # what had arrived is kept: the second call asks for the rest
-        assert f"{path.name}.part" in steps[2][1]
-        assert handler.asked[0] is None and re.fullmatch(r"bytes=[1-9]\d{4,}-", handler.asked[-1])
+        assert "DAVIS-data.zip.part" in steps[2][1]
+        ranges = server.ranges()
+        assert ranges[0] is None and re.fullmatch(r"bytes=[1-9]\d{4,}-", ranges[-1])

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from hodor.cli import main as cli
 from hodor.config import datasets as sources
 from hodor.config.methods import HODOROptions
 from hodor.data.fetch import fetch
@@ -131,13 +130,10 @@ def fetched(tmp_path: Path, name: str, archives: dict[str, tuple[dict, str | Non
     return tmp_path / "archives"
 
 
-def prepared(tmp_path: Path, name: str, archives: Path, edition: str = "subset") -> dict:
-    """Prepares by the command line, as the workflow does; returns the manifest."""
-    stamp = {"step": "prepare", "scale": "t", "settings": {"dataset": name, "edition": edition}, "recipes": {}}
-    (tmp_path / "stamp.json").write_text(json.dumps(stamp))
+def prepared(tmp_path: Path, name: str, archives: Path) -> dict:
+    """Prepares a weight set and returns its manifest."""
     out, manifest = tmp_path / "data" / name, tmp_path / "data" / f"{name}.json"
-    flags = ("--stamp", tmp_path / "stamp.json", "--archives", archives, "--out", out, "--manifest", manifest)
-    assert cli.main(["prepare", *map(str, flags)]) == 0
+    prepare_weights({"settings": {"dataset": name, "edition": "subset"}}, archives, out, manifest)
     return json.loads(manifest.read_text())
 
 

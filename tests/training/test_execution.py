@@ -1,20 +1,16 @@
 """How a training is executed: flags, the environment of torchrun, several processes."""
 
-import argparse
-
 import pytest
 import torch
 
-from hodor.cli.steps import add_execution
+from hodor.cli.main import _parser
 from hodor.config.execution import Execution, place
 from hodor.errors import HodorError
 from hodor.training.distributed import World
 
 
 def parse(text: str) -> Execution:
-    parser = argparse.ArgumentParser()
-    add_execution(parser)
-    return Execution.of_arguments(parser.parse_args(text.split()))
+    return Execution.of_arguments(_parser().parse_args(["train", "hodor-soft-coco", *text.split()]))
 
 
 @pytest.mark.parametrize(
