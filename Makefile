@@ -33,10 +33,10 @@ reproduce: $(BIN)/.installed  ## tables 1 and 2 and the report at the configured
 	@snakemake --cores all $(TABLES)
 
 test: $(BIN)/.installed  ## all tests but the long ones
-	@python -m pytest
+	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
 
 test-long: $(BIN)/.installed .venv/cluster/.installed  ## all tests
-	@python -m pytest -m "long or not long"
+	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "long or not long"
 
 golden: $(BIN)/.installed  ## write golden values anew after a recipe's version was raised
 	@python -m tests.golden

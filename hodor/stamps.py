@@ -24,6 +24,7 @@ from hodor.config.loading import Config
 from hodor.config.packs import PackId
 from hodor.config.recipes import layout_of, versions
 from hodor.config.schema import TABLES
+from hodor.config.servers import pending_text
 from hodor.errors import HodorError
 from hodor.provenance import json_text, read_json, sha256_file, sha256_json, write_json_atomic, write_text_atomic
 
@@ -240,6 +241,7 @@ class Stamps:
                 for entry in self.config.server_scores
                 if entry.row in self.config.tabulated(table)
             ],
+            "pending": {id: pending_text(self.config.servers[id].closed) for id in self.config.secret()},
             "scale": self.scale,
             "init": init,
             "stamps": digests,

@@ -14,9 +14,10 @@ import yaml
 from hodor.config import loading as config
 from hodor.config.benchmarks import BENCHMARKS
 from hodor.config.claims import BENCHMARKS as CLAIM_BENCHMARKS
-from hodor.config.datasets import ARCHIVES, EDITIONS
+from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS, WEIGHT_SETS
 from hodor.config.json_schema import schema
 from hodor.config.schema import RULES
+from hodor.data import coco, davis, still_images, youtube_vos
 from hodor.errors import HodorError
 
 SCALES = ["mini", "paper", "subset", "tiny"]
@@ -81,6 +82,14 @@ def test_paper_numbers_say_where_they_come_from(root):
             assert covered or comment, line
         elif content.endswith(":") or not content:
             covered = "[" in comment or (covered and bool(comment))
+
+
+def test_the_splits_are_those_that_the_readers_open():
+    found = {"coco": coco.SPLITS, "davis": davis.SPLITS, "davis2016": davis.SPLITS_2016}
+    found |= {"youtube-vos": (*youtube_vos.SPLITS, *youtube_vos.PARTS)}
+    found |= {name: tuple(splits) for name, splits in still_images.LAYOUTS.items()}
+    assert {name: SPLITS[name] for name in found} == found
+    assert SPLITS.keys() == ARCHIVES.keys() - WEIGHT_SETS.keys()
 
 
 def test_no_row_trains_on_val_videos(root):
@@ -186,6 +195,8 @@ def test_a_faulty_row(folder, old, new, expected):
             "benchmarks.0: 'davis2017-vla' is none of",
         ),
         ("davis2017-test-dev, ytvos2019-val]", "davis2017-val]", "given twice"),
+        ("split: train2017", "split: trian2017", "stages.images.sources: coco: 'trian2017' is none of train2017"),
+        ("learning_rate: ", "learning_rate: .inf  # ", "learning_rate"),
         ("name: mini", "name: maxi", "must be that of the file, `mini`"),
         ("name: mini", "name: [mini", "config/scales/mini.yaml, line"),
     ],

@@ -4,20 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from hodor.config.benchmarks import BENCHMARKS
 from hodor.config.datasets import EDITIONS
-from hodor.config.reading import none_of, read_yaml, validate
+from hodor.config.reading import Strict, none_of, read_yaml, validate
 from hodor.errors import HodorError
 
 KINDS = ("better", "at-least", "alphas-move")
 
 
-class Claim(BaseModel):
+class Claim(Strict):
     """One claim. On each of its benchmarks it has a verdict of its own."""
-
-    model_config = ConfigDict(extra="forbid")
 
     claim: str = Field(min_length=1, description="a sentence that is true or not")
     kind: Literal[KINDS] = Field(
@@ -41,38 +39,30 @@ class Claim(BaseModel):
         return self
 
 
-class WithoutVerdict(BaseModel):
+class WithoutVerdict(Strict):
     """Rows that decide no claim in an edition of the data, because they train on other data there."""
-
-    model_config = ConfigDict(extra="forbid")
 
     edition: Literal[EDITIONS]
     stages: list[str] = Field(min_length=1, description="rows that train in one of these stages, or start from such")
     reason: str = Field(min_length=1)
 
 
-class BootstrapSettings(BaseModel):
+class BootstrapSettings(Strict):
     """Bootstrap of the intervals in tables and claims."""
-
-    model_config = ConfigDict(extra="forbid")
 
     resamples: int = Field(10_000, ge=100, le=1_000_000)
     seed: int = Field(0, ge=0, description="start of the random generator")
 
 
-class Rule(BaseModel):
+class Rule(Strict):
     """Numbers in the rule of a verdict."""
-
-    model_config = ConfigDict(extra="forbid")
 
     on_par: float = Field(0.5, gt=0, lt=100, description="points within which two rows are on par")
     fewest_sequences: int = Field(10, ge=2, description="with fewer sequences nothing is decided")
 
 
-class Claims(BaseModel):
+class Claims(Strict):
     """config/claims.yaml."""
-
-    model_config = ConfigDict(extra="forbid")
 
     bootstrap: BootstrapSettings = BootstrapSettings()
     rule: Rule = Rule()

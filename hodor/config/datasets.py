@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from hodor.config.holdout import HOLDOUT, REST
 from hodor.errors import HodorError
 
 EDITIONS = ("generated", "subset", "official")
@@ -59,6 +60,22 @@ file that it becomes, without its ending. They exist in no generated edition."""
 
 ARCHIVES |= {name: tuple(files) for name, files in WEIGHT_SETS.items()}
 ARCHIVES |= {name: entry.archives for name, entry in STILL_IMAGES.items()}
+
+SPLITS: dict[str, tuple[str, ...]] = {
+    "coco": ("train2017", "val2017"),
+    "coco-persons-small": ("val2017",),
+    "davis": ("train", "val", "test-dev"),
+    "davis2016": ("train", "val"),
+    "youtube-vos": ("train", "valid", HOLDOUT, REST),
+    "youtube-vos-2018": ("valid",),
+    "ecssd": ("all",),
+    "msra10k": ("all",),
+    "voc2012": ("train", "val", "trainval"),
+    "sbd": ("train", "val"),
+    "stcn-static": ("fss", "DUTS-TR", "DUTS-TE", "ecssd", "BIG_small", "HRSOD_small"),
+    **{name: entry.splits for name, entry in STILL_IMAGES.items()},
+}
+"""Data set -> the splits that its reader opens."""
 
 RELEASED = {
     "hodor-released": ("static_image.pth", "video_sparse.pth", "video_dense.pth"),

@@ -8,15 +8,14 @@ import argparse
 import os
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from hodor.config.reading import Strict
 from hodor.errors import HodorError
 
 
-class Execution(BaseModel):
+class Execution(Strict):
     """Key `execution` of config/config.yaml, and flags of `hodor train`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     processes: int = Field(1, ge=1, description="data-parallel workers of one training, a GPU each; divides the batch")
     micro_batch: int | None = Field(

@@ -2,7 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from hodor.config.reading import Strict
 
 _Count = Annotated[int, Field(ge=1, le=100_000)]
 _Length = Annotated[int, Field(ge=2, le=1000)]
@@ -12,10 +14,8 @@ _Sizes = Annotated[list[_Size], Field(min_length=1)]
 _Objects = Annotated[int, Field(ge=1, le=8)]
 
 
-class GeneratedOptions(BaseModel):
+class GeneratedOptions(Strict):
     """Sizes of the synthetic data sets; the defaults are those of scale mini."""
-
-    model_config = ConfigDict(extra="forbid")
 
     seed: int = Field(0, ge=0, description="seed of all random numbers; the same seed gives the same bytes")
     coco_train: _Count = Field(500, description="images of COCO train2017")

@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from hodor.config.reading import Strict
 
 
-class InferenceOptions(BaseModel):
+class InferenceOptions(Strict):
     """How a video is segmented. Sizes in pixels, windows in frames (HODOR, section "Inference")."""
-
-    model_config = ConfigDict(extra="forbid")
 
     short_side: int = Field(512, ge=32)
     long_side: int = Field(100_000, ge=32)

@@ -6,9 +6,9 @@ variant is one module and one entry of `ATTENTION`.
 
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
-from hodor.config.reading import none_of
+from hodor.config.reading import Strict, none_of
 
 ATTENTION: dict[str, str | None] = {
     "none": None,
@@ -22,10 +22,8 @@ None: a mode of `hodor.attention.SoftMaskedAttention`, the variants of the paper
 """
 
 
-class HODOROptions(BaseModel):
+class HODOROptions(Strict):
     """One instance of HODOR; the defaults are the published network (specification sections 1 to 5)."""
-
-    model_config = ConfigDict(extra="forbid")
 
     attention: str = Field("soft", description="a key of ATTENTION")
     backbone: Literal["swin", "convnet", "efficientnet-lite0"] = "swin"
@@ -97,10 +95,8 @@ class HODOROptions(BaseModel):
         return self
 
 
-class LossOptions(BaseModel):
+class LossOptions(Strict):
     """What a training step averages over (baselines specification, sections 1.2 and 3.2)."""
-
-    model_config = ConfigDict(extra="forbid")
 
     # bootstrapped: from step `bootstrap_start` on, the mean over the hardest pixels, whose part falls in a line to
     # `bootstrap_part` at step `bootstrap_end`.
@@ -116,10 +112,8 @@ class LossOptions(BaseModel):
         return self
 
 
-class EncoderOptions(BaseModel):
+class EncoderOptions(Strict):
     """The network that encodes frames."""
-
-    model_config = ConfigDict(extra="forbid")
 
     backbone: Literal["resnet", "convnet", "efficientnet-lite0"] = "resnet"
     # Width of the first stage; the EfficientNet has fixed widths and ignores it, its depths and `stride`.

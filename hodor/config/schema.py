@@ -3,14 +3,14 @@
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hodor.config.benchmarks import BENCHMARKS
-from hodor.config.datasets import ARCHIVES, EDITIONS
+from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS
 from hodor.config.execution import Execution
 from hodor.config.generated import GeneratedOptions
 from hodor.config.inference import InferenceOptions
-from hodor.config.reading import none_of
+from hodor.config.reading import Strict, none_of
 from hodor.config.stages import StageOptions
 
 TABLES = ("ablation", "comparison", "extended")
@@ -21,10 +21,8 @@ RULES = (
 """Names of the rules in workflow/rules: targets on the command line, which no row may be called by."""
 
 
-class Settings(BaseModel):
+class Settings(Strict):
     """config/config.yaml and `snakemake --config`: which scale, and which part of it."""
-
-    model_config = ConfigDict(extra="forbid")
 
     scale: str = Field("mini", description="a file of config/scales, without its ending")
     rows: list[str] = Field(
@@ -63,10 +61,8 @@ class Settings(BaseModel):
         return None if isinstance(value, str) and value.lower() in ("", "null", "none") else value
 
 
-class InferenceRule(BaseModel):
+class InferenceRule(Strict):
     """Inference settings for some rows or benchmarks; a key that is absent applies to all."""
-
-    model_config = ConfigDict(extra="forbid")
 
     methods: list[str] | None = None
     stages: list[str] | None = Field(None, description="rows whose last training stage is one of these")
@@ -80,10 +76,8 @@ class InferenceRule(BaseModel):
         return all(allowed is None or value in allowed for allowed, value in chosen)
 
 
-class Row(BaseModel):
+class Row(Strict):
     """One system that is scored: an entry of config/rows.yaml."""
-
-    model_config = ConfigDict(extra="forbid")
 
     tables: list[Literal[TABLES]] = Field(min_length=1)
     label: str = Field(description="its name in tables")
@@ -120,18 +114,14 @@ class Row(BaseModel):
 RowId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
 
-class Rows(BaseModel):
+class Rows(Strict):
     """config/rows.yaml. The key `systems` is what dvc.yaml loops over."""
-
-    model_config = ConfigDict(extra="forbid")
 
     systems: dict[RowId, Row]
 
 
-class Scale(BaseModel):
+class Scale(Strict):
     """config/scales/<name>.yaml: one size of the whole experiment."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="that of the file")
     title: str = Field(description="name of the scale in tables and pages")
@@ -159,6 +149,8 @@ class Scale(BaseModel):
             for source in options.sources:
                 if source.dataset not in self.datasets:
                     raise ValueError(f"stages.{stage}.sources: {none_of(source.dataset, self.datasets)}")
+                if source.split not in (known := SPLITS.get(source.dataset, ())):
+                    raise ValueError(f"stages.{stage}.sources: {source.dataset}: {none_of(source.split, known)}")
         for benchmark in self.benchmarks:
             if BENCHMARKS[benchmark].dataset not in self.datasets:
                 raise ValueError(f"benchmarks: {benchmark} needs `{BENCHMARKS[benchmark].dataset}` among `datasets`")

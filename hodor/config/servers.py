@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from hodor.config.benchmarks import BENCHMARKS, get_benchmark
-from hodor.config.reading import none_of, read_yaml, validate
+from hodor.config.reading import Strict, none_of, read_yaml, validate
 from hodor.errors import HodorError
 
 PENDING = "server: pending"
@@ -31,10 +31,8 @@ def pending_text(closed: datetime.date | str | None = None) -> str:
     return f"server closed since {closed}" if closed else PENDING
 
 
-class ServerScore(BaseModel):
+class ServerScore(Strict):
     """One answer of a server: J&F, J, F; or G, J_seen, F_seen, J_unseen, F_unseen."""
-
-    model_config = ConfigDict(extra="forbid")
 
     scale: str = Field(description="scale of the run whose masks were sent")
     row: str
@@ -93,10 +91,8 @@ class ServerScore(BaseModel):
         return found
 
 
-class ServerScores(BaseModel):
+class ServerScores(Strict):
     """config/server_scores.yaml."""
-
-    model_config = ConfigDict(extra="forbid")
 
     scores: list[ServerScore] = []
 
@@ -109,10 +105,8 @@ class ServerScores(BaseModel):
         return self
 
 
-class Server(BaseModel):
+class Server(Strict):
     """The server that scores a benchmark."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     address: str = Field(pattern="^https://")
@@ -129,10 +123,8 @@ class Server(BaseModel):
         return self
 
 
-class Servers(BaseModel):
+class Servers(Strict):
     """config/servers.yaml: benchmark id -> server."""
-
-    model_config = ConfigDict(extra="forbid")
 
     servers: dict[str, Server]
 

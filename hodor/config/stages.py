@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from hodor.config.reading import Strict
 
 
-class Source(BaseModel):
+class Source(Strict):
     """One data set split that a stage draws from, with its share of the samples."""
-
-    model_config = ConfigDict(extra="forbid")
 
     dataset: str
     split: str
@@ -21,14 +21,12 @@ class Source(BaseModel):
     max_distance: int = Field(6, ge=1)
 
 
-class HideAndSeek(BaseModel):
+class HideAndSeek(Strict):
     """Hide-and-Seek in training (KMN; baselines specification, section 2.7): grid cells show the mean colour instead.
 
     A cell is hidden with a probability that rises in a line from 0 to `probability` over the first `ramp` (a part) of
     the steps, independently of other cells and frames.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     # Cells a side: 24 at a crop of 384 gives cells of 16 pixels, those of the stride-16 map.
     grid: int = Field(24, ge=1)
@@ -40,20 +38,18 @@ class HideAndSeek(BaseModel):
     labels: Literal["background", "keep"] = "background"
 
 
-class Packing(BaseModel):
+class Packing(Strict):
     """Training data packed into few files of decoded pixels (`hodor.data.packing`).
 
     Without `margin` images keep their size, and clips are bit-identical to those of the plain data set. With it an image
     is stored at no more than `margin` times the size of its clip: fewer bytes, nearly the same clips.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     # Factor on both sides; `static-affine` shows images up to their own size, which therefore stays.
     margin: float | None = Field(None, ge=1)
 
 
-class StageOptions(BaseModel):
+class StageOptions(Strict):
     """What one training stage does.
 
     `images`: pseudo-video clips from single images (HODOR, stage 1). `sparse-video`: clips from videos in which one
@@ -61,8 +57,6 @@ class StageOptions(BaseModel):
     (stage 2b, in no table of the paper). `static-affine`, `static-stcn`: square pseudo-video clips as STM and STCN
     make them.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: Literal["images", "sparse-video", "dense-video", "static-affine", "static-stcn"]
     sources: list[Source] = Field(min_length=1)

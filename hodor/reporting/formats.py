@@ -39,8 +39,8 @@ _ANOTHER_ABOUT = (
 _ABOUT_COMPARISON = (
     "In points (0 to 100) on this scale's data: J&F is the mean over objects, G the mean of J and F over seen and "
     "unseen categories (YouTube-VOS, 6 frames a second); then the mean over seeds. not run: the row or the benchmark is "
-    "not part of this scale's run. server: pending: the ground truth is secret, and the score of the zip in "
-    "results/submissions is not in config/server_scores.yaml yet. trained on it: the hold-out is part of the row's "
+    "not part of this scale's run. server: pending, or closed since a date (config/servers.yaml): the "
+    "ground truth is secret, and the score of the zip in results/submissions is not in config/server_scores.yaml. trained on it: the hold-out is part of the row's "
     "training data. (new): a new measurement, the paper leaves that cell empty. The hold-out replaces YouTube-VOS val by "
     "videos of its train split; it is no number of the server."
 )

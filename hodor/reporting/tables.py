@@ -157,7 +157,10 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
         if table == "comparison":
             unscored = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
             bootstrap = Bootstrap(**settings["bootstrap"])
-            lines.append(system | comparison_cells(settings["published"], row, runs, bootstrap, unscored))
+            lines.append(
+                system
+                | comparison_cells(settings["published"], row, runs, bootstrap, unscored, settings.get("pending"))
+            )
         else:
             # Table 1 is about DAVIS-2017 val, whatever else its rows are scored on.
             shown = [id for id in settings["benchmarks"] if table != "ablation" or id == ABLATION_BENCHMARK]
@@ -171,6 +174,7 @@ def comparison_cells(
     runs: Sequence[Run],
     bootstrap: Bootstrap,
     trained_on: Collection[str] = (),
+    pending: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The columns of the benchmarks of table 2 for one row.
 
@@ -180,6 +184,7 @@ def comparison_cells(
         runs: Its runs, one for each seed; empty for a row that was not run.
         bootstrap: Of the intervals.
         trained_on: Ids of benchmarks of the scale that are part of its training data.
+        pending: What a cell shows until its server's score is entered, for benchmarks with a server.
 
     Raises:
         HodorError: A benchmark was scored without the metric of this table, or a published value is broken.
@@ -191,7 +196,7 @@ def comparison_cells(
             if not prediction.pending and column not in prediction.overall:
                 path = prediction.folder / "global.csv"
                 raise HodorError(f"{path}: no column {column}; delete the file and score again")
-        score, std = _mean(runs, id, column, trained_on)
+        score, std = _mean(runs, id, column, trained_on, (pending or {}).get(id, PENDING))
         low, high = interval_cells(runs, id, bootstrap)
         paper = published_value(published, row, id, metric)
         key = ("comparison", row, id, metric)
@@ -244,7 +249,8 @@ def csv_text(columns: Iterable[str], lines: pd.DataFrame | Iterable[dict]) -> st
 
 def _cells(settings: dict, row: str, runs: list[Run], benchmark: str) -> dict[str, str]:
     """The scores of a row on one benchmark."""
-    score, std = _mean(runs, benchmark, "J&F-Mean")
+    pending = settings.get("pending", {}).get(benchmark, PENDING)
+    score, std = _mean(runs, benchmark, "J&F-Mean", pending=pending)
     low, high = interval_cells(runs, benchmark, Bootstrap(**settings["bootstrap"]))
     cells = {"J&F": score, "J&F_std": std, "J&F_low": low, "J&F_high": high}
     for name in ("J", "F"):
@@ -255,7 +261,11 @@ def _cells(settings: dict, row: str, runs: list[Run], benchmark: str) -> dict[st
 
 
 def _mean(
-    runs: Sequence[Run], benchmark: str, column: str, trained_on: Collection[str] | None = None
+    runs: Sequence[Run],
+    benchmark: str,
+    column: str,
+    trained_on: Collection[str] | None = None,
+    pending: str = PENDING,
 ) -> tuple[str, str]:
     """Mean and sample standard deviation over seeds; instead of the mean, why there is none."""
     scored = [run.predictions[benchmark] for run in runs if benchmark in run.predictions]
@@ -264,7 +274,7 @@ def _mean(
     if scored and len(values) == len(scored):
         return f"{statistics.fmean(values):.4f}", f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
     if scored:
-        return PENDING, ""
+        return pending, ""
     return (TRAINED_ON if runs and (trained_on is None or benchmark in trained_on) else NOT_RUN), ""
 
 
@@ -293,7 +303,7 @@ def _released_view(settings: dict, lines: pd.DataFrame, found: Runs) -> Iterable
         view |= {key: entry[key] for key in ("note", "source", "licence")}
         view |= {f"released_{name}": line[name] if scored else "" for name in ("J&F", "J", "F")}
         view |= {"id": row, "row": entry["compare"], "paper_J&F": _point(paper)}
-        view["status"] = SCORED if scored else PENDING if run else _how_to_get(entry)
+        view["status"] = SCORED if scored else line["J&F"] if run else _how_to_get(entry)
         if run:
             segment = run.predictions[benchmark].segment.get("stamp_content") or {}
             view["short_side"] = segment.get("settings", {}).get("inference", {}).get("short_side", "")

@@ -113,8 +113,8 @@ def test_transient_answers_are_waited_for(get, server, monkeypatch):
 @pytest.mark.parametrize(
     "value, least, most",
     [
-        (email.utils.formatdate(time.time() + 60, usegmt=True), 50, 60),
-        (email.utils.formatdate(time.time() - 60, usegmt=True), 0, 0),
+        pytest.param(email.utils.formatdate(time.time() + 60, usegmt=True), 50, 60, id="future"),
+        pytest.param(email.utils.formatdate(time.time() - 60, usegmt=True), 0, 0, id="past"),
         ("12", 12, 12),
         *((value, None, None) for value in ("soon", "9" * 5000, None)),
     ],

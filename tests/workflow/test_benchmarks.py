@@ -40,7 +40,7 @@ def test_a_secret_benchmark_waits_for_its_server(fresh, shared_data):
     settings += ['overrides={"benchmarks": ["davis2017-test-dev"]}', "--", "results/extended_table.csv", "submissions"]
     checkout.snakemake(*settings)
     line = comparison(checkout, "copy-first-mask")["davis2017-test-dev"]
-    assert (line["J&F"], line["n"]) == ("server: pending", "1")
+    assert (line["J&F"], line["n"]) == ("server closed since 2026-01-20", "1")
     archive = checkout.path / "results/submissions/copy-first-mask/davis2017-test-dev.zip"
     record = checkout.path / "runs/subset/copy-first-mask/seed0/davis2017-test-dev/score.json"
     assert json.loads(record.read_text())["submission"]["sha256"] == sha256_file(archive)
