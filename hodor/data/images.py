@@ -114,13 +114,19 @@ def read_size(path: str | os.PathLike, *, upright: bool = True) -> tuple[int, in
     """Return (height, width) in pixels from the header alone, turned as `read_rgb` turns the pixels."""
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
-            _check_pixels(path, image)
+            check_pixels(path, *image.size)
             turned = upright and _orientation(image) >= 5
             return (image.width, image.height) if turned else (image.height, image.width)
     except (HodorError, MemoryError):
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def check_pixels(path: str | os.PathLike, width: int, height: int) -> None:
+    """Raise HodorError for a frame or mask of more than `MOST_PIXELS`."""
+    if width * height > MOST_PIXELS:
+        raise _too_large(path, f"{width}x{height}")
 
 
 def encode_labels(labels: np.ndarray) -> bytes:
@@ -151,7 +157,7 @@ def _decode(path: str | os.PathLike, formats: tuple[str, ...], upright: bool) ->
     try:
         content = Path(path).read_bytes()
         image = Image.open(io.BytesIO(content), formats=formats)
-        _check_pixels(path, image)
+        check_pixels(path, *image.size)
         image.load()
     except (HodorError, MemoryError):
         raise
@@ -244,11 +250,6 @@ def _png_damage(content: bytes) -> str | None:
             return None
         position = end + 4
     return "truncated PNG (no end chunk)"
-
-
-def _check_pixels(path: str | os.PathLike, image: Image.Image) -> None:
-    if image.width * image.height > MOST_PIXELS:
-        raise _too_large(path, f"{image.width}x{image.height}")
 
 
 def _too_large(path: str | os.PathLike, size: str) -> HodorError:
