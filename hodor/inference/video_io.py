@@ -170,7 +170,10 @@ class VideoFile(FrameSource):
     def _stream(self, container):
         if not container.streams.video:
             raise HodorError(f"{self.path}: has no video stream")
-        return container.streams.video[0]
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise HodorError(f"{self.path}: of a codec that FFmpeg does not know, or damaged; convert or copy it again")
+        return stream
 
     def _first_size(self, container, stream) -> tuple[int, int]:
         import av

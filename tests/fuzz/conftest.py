@@ -12,8 +12,8 @@ from hodor.errors import HodorError
 # HYPOTHESIS_PROFILE=long searches longer; both sizes try the same cases in every run.
 # Without a deadline of its own: `bounded` has one that also ends what hangs.
 COMMON = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
-settings.register_profile("short", max_examples=60, **COMMON)
-settings.register_profile("long", max_examples=int(os.environ.get("N", 2000)), **COMMON)
+settings.register_profile("short", max_examples=200, **COMMON)
+settings.register_profile("long", max_examples=3000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 SECONDS = 10
