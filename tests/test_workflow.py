@@ -14,7 +14,7 @@ def test_the_mark_changes_when_a_copy_differs(tmp_path, monkeypatch):
     marker = mark_published("mini", "pages", pairs)
     first = marker.read_text()
     assert mark_published("mini", "pages", pairs) == marker and marker.read_text() == first
-    for name in ("table.csv", "figures/a.png"):
+    for name in ("table.csv", "figures/a.png", "table.csv"):  # the same edit again is a change too
         (copies / name).write_text("edited")
         mark_published("mini", "pages", pairs)
         edited = marker.read_text()
@@ -22,3 +22,12 @@ def test_the_mark_changes_when_a_copy_differs(tmp_path, monkeypatch):
         (copies / name).write_text((sources / name).read_text())
         mark_published("mini", "pages", pairs)
         assert marker.read_text() == edited, "equal copies need no change"
+        first = edited
+    (copies / "figures" / "a.png").unlink()
+    mark_published("mini", "pages", pairs)
+    assert marker.read_text() != edited
+    edited = marker.read_text()
+    monkeypatch.setattr("sys.argv", ["snakemake", "--mode", "subprocess"])
+    (copies / "table.csv").write_text("half a")
+    mark_published("mini", "pages", pairs)
+    assert marker.read_text() == edited, "a job sees what another one is copying"

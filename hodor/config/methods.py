@@ -4,7 +4,7 @@ A new method is one module of `hodor.models` that registers a class, and one ent
 variant is one module and one entry of `ATTENTION`.
 """
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
@@ -22,6 +22,10 @@ None: a mode of `hodor.attention.SoftMaskedAttention`, the variants of the paper
 """
 
 
+_Depth = Annotated[int, Field(ge=1, le=1000)]
+"""Number of blocks, layers or cells in a row."""
+
+
 class HODOROptions(Strict):
     """One instance of HODOR; the defaults are the published network (specification sections 1 to 5)."""
 
@@ -29,7 +33,7 @@ class HODOROptions(Strict):
     backbone: Literal["swin", "convnet", "efficientnet-lite0"] = "swin"
     # Width of the first backbone stage (Swin-T: 96); the EfficientNet has fixed widths and ignores it.
     backbone_width: int = Field(96, ge=8, multiple_of=8)
-    backbone_depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+    backbone_depths: tuple[_Depth, _Depth, _Depth, _Depth] = (2, 2, 6, 2)
     drop_path: float = Field(0.2, ge=0, lt=1)
     pretrained: bool = False
     # The weight set (hodor/config/datasets.py) that training starts from, unless it starts from another row. ImageNet's is
@@ -40,11 +44,11 @@ class HODOROptions(Strict):
     # Group norms of 16 and 8 groups stand on it and on a quarter of it.
     dim: int = Field(256, multiple_of=32, gt=0)
     heads: int = Field(8, ge=1)
-    encoder_layers: int = Field(5, ge=1)
+    encoder_layers: _Depth = 5
     encoder_hidden: int = Field(1024, ge=16)
-    decoder_layers: int = Field(5, ge=1)
+    decoder_layers: _Depth = 5
     decoder_hidden: int = Field(256, ge=16)
-    background_grid: tuple[int, int] = (3, 3)
+    background_grid: tuple[_Depth, _Depth] = (3, 3)
     dropout: float = Field(0.1, ge=0, lt=1)
     # True: predicted masks are detached before they are encoded again (the released configs); False: the gradient
     # flows through the soft mask (the poster's claim). Only soft masking feels the difference.
@@ -118,7 +122,7 @@ class EncoderOptions(Strict):
     backbone: Literal["resnet", "convnet", "efficientnet-lite0"] = "resnet"
     # Width of the first stage; the EfficientNet has fixed widths and ignores it, its depths and `stride`.
     backbone_width: int = Field(64, ge=8, multiple_of=8)
-    backbone_depths: tuple[int, int, int] = (3, 4, 6)
+    backbone_depths: tuple[_Depth, _Depth, _Depth] = (3, 4, 6)
     # Stride of the finest map; the coarsest is four times coarser. 2 is for small frames (convnet).
     stride: Literal[2, 4] = 4
     # ImageNet weights of the EfficientNet; so many first blocks of the frames' encoder then keep them.
@@ -175,7 +179,7 @@ class MemoryOptions(EncoderOptions, LossOptions):
     # The memory encoder's: bottleneck blocks where it is separate, basic blocks where it is fused.
     memory_backbone: Literal["same", "resnet", "convnet", "efficientnet-lite0"] = "same"
     memory_width: int = Field(64, ge=8, multiple_of=8)
-    memory_depths: tuple[int, int, int] = (3, 4, 6)
+    memory_depths: tuple[_Depth, _Depth, _Depth] = (3, 4, 6)
 
     @model_validator(mode="after")
     def _one_encoder_fits(self) -> "MemoryOptions":
@@ -216,7 +220,7 @@ class STCNOptions(MemoryOptions):
     decoder: Literal["stm", "stcn"] = "stcn"
     top_k: int = Field(20, ge=0)
     memory_previous: bool = False
-    memory_depths: tuple[int, int, int] = (2, 2, 2)
+    memory_depths: tuple[_Depth, _Depth, _Depth] = (2, 2, 2)
     loss: Literal["cross-entropy", "bootstrapped"] = "bootstrapped"
 
 
