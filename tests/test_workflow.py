@@ -1,5 +1,8 @@
-"""What the Snakefile calls besides rules: marks of published copies."""
+"""What the Snakefile calls besides rules: marks of published copies; and how rules call the shell."""
 
+import re
+
+from hodor.config.execution import Execution
 from hodor.workflow import mark_published
 
 
@@ -31,3 +34,13 @@ def test_the_mark_changes_when_a_copy_differs(tmp_path, monkeypatch):
     (copies / "table.csv").write_text("half a")
     mark_published("mini", "pages", pairs)
     assert marker.read_text() == edited, "a job sees what another one is copying"
+
+
+def test_values_in_shell_commands_are_quoted(root):
+    rules = "".join(path.read_text() for path in (root / "workflow/rules").glob("*.smk"))
+    unquoted = set(re.findall(r"\{((?:wildcards|input|output|params|log)\b[^{}:]*)\}", rules))
+    assert unquoted == {"params.execution"}  # several words
+    given = Execution(processes=2, micro_batch=3, compile=True, deterministic=True).arguments()
+    assert re.fullmatch("( --[a-z-]+( [0-9]+)?)+", given)
+    commands = re.findall(r"\$\{key\}.?", (root / "dvc.yaml").read_text().partition("cmd: >-")[2].partition("deps:")[0])
+    assert set(commands) == {"${key}'"}
