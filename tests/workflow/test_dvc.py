@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 WEIGHTS = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
+ARCHIVE = "data/tiny/archives/coco/train2017.zip"
 SCORES = "runs/tiny/copy-first-mask/seed0/davis2017-val/per_frame.csv"
 MAKE_RESTORE = re.compile(r"^restore:.*\n((?:\t.*\n)+)", re.MULTILINE)
 
@@ -170,19 +171,19 @@ def test_restore_refuses_settings_that_are_not_the_recorded_ones(clone):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("file", [WEIGHTS, SCORES, "results/tiny/ablation_table.csv", "data/tiny/archives/coco/*.zip"])
-def test_restore_refuses_what_a_damaged_remote_holds(published, clone, tmp_path, file):
-    (file,) = published.path.glob(file)
-    digest, store = hashlib.md5(file.read_bytes()).hexdigest(), tmp_path / "store"
+def test_restore_refuses_what_a_damaged_remote_holds(published, clone, tmp_path):
+    store, files = tmp_path / "store", [WEIGHTS, SCORES, "results/tiny/ablation_table.csv", ARCHIVE]
     shutil.copytree(published.path.parent / "store", store)
     clone.run("dvc", "remote", "modify", "--local", "store", "url", str(store))
-    (damaged,) = store.glob(f"**/{digest[:2]}/{digest[2:]}")
-    content = bytearray(damaged.read_bytes())
-    content[len(content) // 2] ^= 1
-    damaged.chmod(0o644)
-    damaged.write_bytes(content)
-    said = restore(clone, check=False)
-    assert re.search(rf"^make restore: {file.relative_to(published.path)} .*dvc.lock", said, re.MULTILINE)
+    for file in files:
+        content = bytearray((published.path / file).read_bytes())
+        digest = hashlib.md5(content).hexdigest()
+        (damaged,) = store.glob(f"**/{digest[:2]}/{digest[2:]}")
+        content[len(content) // 2] ^= 1
+        damaged.chmod(0o644)
+        damaged.write_bytes(content)
+    (line,) = [line for line in restore(clone, check=False).splitlines() if line.startswith("make restore: ")]
+    assert set(files) <= set(line.split()) and "dvc.lock" in line
     assert not (clone.path / "runs/tiny/stamps").exists(), "nothing was declared up to date"
 
 
