@@ -168,15 +168,15 @@ class Bar(Progress):
         self.terminal = sys.stderr.isatty()
         super().__init__(label, total, unit, every=0.1 if self.terminal else 5.0)
 
-    def _print(self, end: str = "") -> None:
+    def show(self, end: str = "") -> None:
         if not self.terminal:
-            return super()._print()
+            return super().show()
         filled = round(self.WIDTH * min(self.count / self.total, 1)) if self.total else 0
         bar = f"[{'#' * filled}{'.' * (self.WIDTH - filled)}] " if self.total else ""
         print(f"\r\033[K{bar}{self.line()}", end=end, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        self._print("\n") if self.terminal else super().close()
+        self.show("\n") if self.terminal else super().close()
 
     def _amount(self, amount: float) -> str:
         slow = isinstance(amount, float) and amount < 10

@@ -158,6 +158,8 @@ def load_model(path: Path, inference: InferenceOptions | None = None) -> tuple[s
         )
     recorded = json.loads(metadata["model"])
     name, options = recorded["method"], recorded["options"]
+    if name not in METHODS:
+        raise HodorError(f"{path}: method: {none_of(name, list(METHODS))}")
     method = build_method(name, without_starting_weights(options), inference)
     load_weights(method, weights, path)
     return name, method.eval()

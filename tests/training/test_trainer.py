@@ -161,7 +161,7 @@ def test_untrained_rows_are_the_network_as_it_starts(world, stamp, tmp_path):
 
 def test_no_gpu_is_one_clear_error(world, stamp, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(HodorError, match="torch sees none"):
+    with pytest.raises(HodorError, match="no GPU"):
         train(stamp(device="cuda"), world, tmp_path)
 
 

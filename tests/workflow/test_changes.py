@@ -196,7 +196,7 @@ def test_text_of_code_is_no_change(edited):
         path.write_text(text + "\n\n_another_name = 1  # A comment.\n")
     package = edited.path / "hodor" / "__init__.py"
     package.write_text(re.sub(r'__version__ = ".*"', '__version__ = "9.9"', package.read_text()))
-    assert "sorry: " in (edited.path / "hodor/training/run.py").read_text()
+    assert "sorry: " in (edited.path / "hodor/training/trainer.py").read_text()
     assert edited.due() == {}
 
 

@@ -71,7 +71,7 @@ def test_three_seeds_give_intervals_over_seeds(checkout):
         # After three steps of training, seeds may still score the same.
         assert float(line["J&F_std"]) >= 0 and float(line["J&F_low"]) <= float(line["J&F"]) <= float(line["J&F_high"])
     page = (checkout.path / "results" / "ablation_table.md").read_text()
-    assert re.search(r"\| \d+\.\d ± \d+\.\d \[\d+\.\d, \d+\.\d\] \| 3 \|", page) and "n = 1" not in page
+    assert re.search(r"\| +\d+\.\d ± \d+\.\d \[\d+\.\d, \d+\.\d\] \| +3 \|", page) and "n = 1" not in page
     made = json.loads((checkout.path / "results" / "claims.json").read_text())
     claims = {claim["id"]: claim for claim in made["claims"]}
     assert made["seeds"] == [0, 1, 2] and claims["soft-over-none-coco"]["seeds"] == 3
@@ -108,15 +108,13 @@ def test_nothing_is_done_twice(finished):
     assert finished.due() == {}
 
 
-def test_every_job_has_a_log_and_a_benchmark(finished):
+def test_every_job_has_a_log(finished):
     runs = finished.path / "runs" / "tiny"
     logs = {path.stem for path in (runs / "logs").iterdir()}
-    benchmarks = {path.stem for path in (runs / "benchmarks").iterdir()}
     steps = len(re.findall(r"^    log: ", (finished.path / "output.txt").read_text(), re.MULTILINE))
-    assert logs == benchmarks
     config = finished.config()
     made = (*TABLES, "costs", "claims")  # each tabulated and published; then the pages
-    # Rows that are only another's beginning are trained, not scored.
+    # Rows that only others start from are trained, not scored.
     datasets = {benchmark.dataset for benchmark in map(get_benchmark, config.scale.benchmarks)}
     datasets |= {dataset for row in config.needed() for dataset in config.datasets(row)}
     per_row = len(config.needed()) + len(config.selected) * (1 + 2 * len(config.scale.benchmarks))
