@@ -47,10 +47,19 @@ golden: $(BIN)/.installed  ## write golden values anew after a recipe's version 
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target .venv/cluster --requirement $<
 	touch $@
 
-# `--touch` declares every file up to date, so dvc must first find all of them as recorded.
+# `--touch` declares every file up to date, so dvc must first find all of them as recorded. What it has pulled it takes
+# for right without reading it; with an empty memory (DVC_SITE_CACHE_DIR) it reads every file.
 restore: $(BIN)/.installed  ## download archives, checkpoints and tables from the dvc remote
 	@dvc pull
-	dvc status --quiet || { dvc status; echo "make restore: these files are not those that dvc.lock records" >&2; exit 1; }
+	export DVC_SITE_CACHE_DIR=$$(mktemp -d)
+	trap 'rm -rf "$$DVC_SITE_CACHE_DIR"' EXIT
+	if ! dvc status --quiet; then
+	  dvc status
+	  files=$$(dvc data status --granular | sed -n 's/^ *modified: \(.*[^/]\)$$/\1/p' | paste --serial --delimiters ' ')
+	  echo "make restore: $${files:-what is listed above} is not what dvc.lock records; where the remote is damaged, delete" \
+	    "its copy, the file here and .dvc/cache, and push again from where it was made" >&2
+	  exit 1
+	fi
 	snakemake --cores 1 --touch --quiet rules
 	snakemake --cores 1 --quiet rules --allowed-rules publish_ablation publish_comparison publish_extended publish_costs \
 	  publish_claims publish_submissions publish_pages submissions tables pages -- tables pages

@@ -11,7 +11,8 @@ from hodor.workflow import check_triggers, mark_published, requested, set_up
 
 CONFIG, RECORDS = set_up(Path(workflow.basedir), config)
 SCALE = CONFIG.scale.name
-ENVIRONMENT = f"{workflow.basedir}/environment.yml"
+# Braces in the path of the checkout are no wildcards.
+ENVIRONMENT = f"{workflow.basedir}/environment.yml".replace("{", "{{").replace("}", "}}")
 
 
 wildcard_constraints:

@@ -13,6 +13,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -159,12 +160,19 @@ def commit() -> str:
     return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
 
 
-def record_making(path: str | Path) -> None:
+def record_making(path: Path, files: Iterable[Path] = ()) -> None:
     """Write what made an artefact whose own bytes must not depend on it: commit, versions, machine.
 
-    Data sets, packs and archives are equal wherever they are made, so their makers are recorded in a file beside them.
+    Data sets, packs, archives, tables and pages are equal wherever they are made, so their makers are recorded in a file
+    beside them.
+
+    Args:
+        path: the record.
+        files: below its folder, whose digests no other record has (tables, pages).
     """
-    write_json_atomic(path, {"commit": commit(), "versions": versions(), "machine": machine()})
+    making = {"commit": commit(), "versions": versions(), "machine": machine()}
+    digests = {file.relative_to(path.parent).as_posix(): sha256_file(file) for file in files}
+    write_json_atomic(path, making | ({"files": digests} if digests else {}))
 
 
 def _git(root: Path, *arguments: str) -> str | None:

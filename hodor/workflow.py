@@ -15,7 +15,7 @@ from hodor import paths
 from hodor.config.loading import Config, load
 from hodor.errors import HodorError, place_error
 from hodor.locks import hold, remove_left_over
-from hodor.provenance import json_text, sha256_file
+from hodor.provenance import json_text
 from hodor.records import Records
 from hodor.stamps import Stamps, write_if_changed
 
@@ -35,7 +35,10 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
     _prepend("PATH", str(Path(sys.executable).parent))
     _prepend("PYTHONPATH", str(root))
     try:
+        _refuse_second_config(sys.argv)
         config = load(root / "config", dict(overrides))
+        if "DVC_STAGE" in os.environ:  # set by `dvc repro`
+            _refuse_links(config.scale.name)
         stamps = Stamps(config, root)
         records = Records(stamps)
     except HodorError as error:
@@ -65,21 +68,23 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
 def mark_published(scale: str, name: str, copies: Mapping[Path, Path]) -> Path:
     """File that changes when published copies differ from their sources, so that they are copied again.
 
-    They differ after another scale was published, or where somebody edited them.
+    They differ after another scale was published, or where somebody edited or deleted them. The file holds the times of
+    such copies: the same edit made twice is another content, which Snakemake compares.
 
     Args:
         name: of the set of copies.
         copies: source -> copy; files, or folders of files.
     """
-    other: dict[str, str] = {}
+    other: dict[str, int] = {}
     for source, copy in copies.items():
         inside = [file for file in sorted(source.rglob("*")) if file.is_file()]
         pairs = [(file, copy / file.relative_to(source)) for file in inside] or [(source, copy)]
         for file, of in pairs:
-            if file.is_file() and of.is_file() and not filecmp.cmp(file, of, shallow=False):
-                other[str(of)] = sha256_file(of)
+            if file.is_file() and copy.exists() and not (of.is_file() and filecmp.cmp(file, of, shallow=False)):
+                other[str(of)] = of.stat().st_mtime_ns if of.is_file() else 0
     marker = paths.published(scale, name)
-    if other or not marker.is_file():
+    # A job reads the Snakefile while others copy.
+    if not marker.is_file() or other and "--mode" not in sys.argv:
         write_if_changed(marker, json_text(other))
     return marker
 
@@ -96,6 +101,24 @@ def check_triggers(triggers: Iterable[Any]) -> None:
             "these settings of Snakemake would train everything again: use profiles/default, or a workflow profile "
             "that has `rerun-triggers: [mtime]` too"
         )
+
+
+def _refuse_second_config(arguments: list[str]) -> None:
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if sum(re.fullmatch(r"--config(=.*)?|-C.*", argument) is not None for argument in options) > 1:
+        raise HodorError(
+            "--config is given twice, and Snakemake keeps the last alone: write all keys after one --config"
+        )
+
+
+def _refuse_links(scale: str) -> None:
+    """Raise HodorError if DVC would refuse to record what its stages made: now, not after the first stage."""
+    for folder in (paths.data(scale) / "archives", paths.runs(scale), paths.results(scale), paths.reports(scale)):
+        if not folder.resolve().is_relative_to(Path.cwd().resolve()):
+            raise HodorError(
+                f"{folder.parts[0]}: {folder} leads out of the repository by a link, and DVC records no such file; clone "
+                f"onto the disk that has room, or keep a folder here and move DVC's cache (dvc cache dir FOLDER)"
+            )
 
 
 def _is_dry_run(arguments: Iterable[str]) -> bool:

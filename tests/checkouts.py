@@ -40,8 +40,8 @@ PARTS = [
     "workflow",
 ]
 LIMIT_S = 1800
-MEASURED = ("time_s", "fps", "peak_memory_mib", "examples_per_second")
-"""Keys of the records that differ from run to run: how long it took and how much memory."""
+MEASURED = ("time_s", "fps", "peak_memory_mib", "examples_per_second", "log")
+"""Keys of the records that differ from run to run: how long it took and how much memory, and the digest of such a log."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Checkout:
         folders = [self.path / "data", *(self.path / "runs" / "tiny" / row for row in wanted), self.path / "results"]
         found = {}
         for path in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
-            if path.name not in (".lock", ".snakemake_timestamp", "costs.csv"):
+            if path.name not in (".lock", ".snakemake_timestamp", "costs.csv", "costs.provenance.json"):
                 found[str(path.relative_to(self.path))] = _without_measured(path)
         return found
 

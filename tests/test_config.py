@@ -287,7 +287,7 @@ def test_seeds(root, given, expected):
     assert config.load(root / "config", {"scale": "tiny", "seeds": given}).seeds == expected
 
 
-@pytest.mark.parametrize("given", [[], [0, 0], [-1], "a"])
+@pytest.mark.parametrize("given", [[], [0, 0], [-1], "a", [2**64]])
 def test_wrong_seeds(root, given):
     assert "config/config.yaml: seeds" in message(root / "config", {"seeds": given})
 
@@ -299,6 +299,27 @@ def test_overrides_change_the_scale_and_are_checked(root):
     assert "overrides.stages.image.steps" in text and "'image' is none of images, cyclic" in text
     text = message(root / "config", {"overrides": {"stages.images.step": 7}})
     assert "config/scales/mini.yaml (with the overrides): stages.images.step: unknown key" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("methods.hodor.backbone_depths", value) for value in ([0, 1, 1, 1], [-1, 1, 1, 1], [10**9, 1, 1, 1])),
+        *(("methods.hodor.encoder_layers", value) for value in (0, 10**6)),
+        ("methods.hodor.background_grid", [0, 3]),
+        ("methods.stm.memory_depths", [3, -4, 6]),
+        *(("stages.images.learning_rate", value) for value in (-1, 0, 1e30, "inf", "nan")),
+        *(("stages.images.batch", value) for value in (0, -2, 10**12)),
+        ("stages.images.decay_steps", [-5]),
+        ("stages.images.steps", 10**12),
+        ("inference.short_side", 10**10),
+        ("threads", 10**6),
+        ("generated.seed", 2**64),
+    ],
+)
+def test_absurd_numbers_are_refused(root, key, value):
+    given = {"scale": "tiny", "rows": "all", "overrides": {key: value}}
+    assert key.rpartition(".")[2] in message(root / "config", given)
 
 
 def test_null_on_the_command_line_is_null(root):

@@ -1,5 +1,8 @@
-"""What the Snakefile calls besides rules: marks of published copies."""
+"""What the Snakefile calls besides rules: marks of published copies; and how rules call the shell."""
 
+import re
+
+from hodor.config.execution import Execution
 from hodor.workflow import mark_published
 
 
@@ -14,7 +17,7 @@ def test_the_mark_changes_when_a_copy_differs(tmp_path, monkeypatch):
     marker = mark_published("mini", "pages", pairs)
     first = marker.read_text()
     assert mark_published("mini", "pages", pairs) == marker and marker.read_text() == first
-    for name in ("table.csv", "figures/a.png"):
+    for name in ("table.csv", "figures/a.png", "table.csv"):  # the same edit again is a change too
         (copies / name).write_text("edited")
         mark_published("mini", "pages", pairs)
         edited = marker.read_text()
@@ -22,3 +25,22 @@ def test_the_mark_changes_when_a_copy_differs(tmp_path, monkeypatch):
         (copies / name).write_text((sources / name).read_text())
         mark_published("mini", "pages", pairs)
         assert marker.read_text() == edited, "equal copies need no change"
+        first = edited
+    (copies / "figures" / "a.png").unlink()
+    mark_published("mini", "pages", pairs)
+    assert marker.read_text() != edited
+    edited = marker.read_text()
+    monkeypatch.setattr("sys.argv", ["snakemake", "--mode", "subprocess"])
+    (copies / "table.csv").write_text("half a")
+    mark_published("mini", "pages", pairs)
+    assert marker.read_text() == edited, "a job sees what another one is copying"
+
+
+def test_values_in_shell_commands_are_quoted(root):
+    rules = "".join(path.read_text() for path in (root / "workflow/rules").glob("*.smk"))
+    unquoted = set(re.findall(r"\{((?:wildcards|input|output|params|log)\b[^{}:]*)\}", rules))
+    assert unquoted == {"params.execution"}  # several words
+    given = Execution(processes=2, micro_batch=3, compile=True, deterministic=True).arguments()
+    assert re.fullmatch("( --[a-z-]+( [0-9]+)?)+", given)
+    commands = re.findall(r"\$\{key\}.?", (root / "dvc.yaml").read_text().partition("cmd: >-")[2].partition("deps:")[0])
+    assert set(commands) == {"${key}'"}

@@ -296,18 +296,23 @@ def _manifest(options: Namespace) -> None:
 
 def _tabulate(options: Namespace) -> None:
     stamp = _settings(options, "tabulate", f"tabulate-{options.table}")
-    _entry("reporting.tables", "tabulate")(stamp, paths.runs(stamp["scale"]), paths.results(stamp["scale"]))
+    results, table = paths.results(stamp["scale"]), stamp["settings"]["table"]
+    files = _entry("reporting.tables", "tabulate")(stamp, paths.runs(stamp["scale"]), results)
+    record_making(results / f"{table}.provenance.json", files)
 
 
 def _claims(options: Namespace) -> None:
     stamp = _settings(options, "claims", "claims")
-    _entry("reporting.claims", "claims")(stamp, paths.runs(stamp["scale"]), paths.results(stamp["scale"]))
+    results = paths.results(stamp["scale"])
+    files = _entry("reporting.claims", "claims")(stamp, paths.runs(stamp["scale"]), results)
+    record_making(results / "claims.provenance.json", files)
 
 
 def _render(options: Namespace) -> None:
     stamp = _settings(options, "render", "render")
     folders = (folder(stamp["scale"]) for folder in (paths.results, paths.runs, paths.data, paths.reports))
-    _entry("reporting.site", "render")(stamp, *folders)
+    files = _entry("reporting.site", "render")(stamp, *folders)
+    record_making(paths.reports(stamp["scale"]) / "pages.provenance.json", files)
 
 
 def _require_data(folder: Path) -> None:

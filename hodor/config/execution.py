@@ -17,7 +17,9 @@ from hodor.errors import HodorError
 class Execution(Strict):
     """Key `execution` of config/config.yaml, and flags of `hodor train`."""
 
-    processes: int = Field(1, ge=1, description="data-parallel workers of one training, a GPU each; divides the batch")
+    processes: int = Field(
+        1, ge=1, le=1024, description="data-parallel workers of one training, a GPU each; divides the batch"
+    )
     micro_batch: int | None = Field(
         None, ge=1, description="clips that a worker computes at a time; null: all of its part, on a GPU as many as fit"
     )
@@ -29,14 +31,14 @@ class Execution(Strict):
         """Return what the command line sets.
 
         Raises:
-            HodorError: a number below 1.
+            HodorError: a number out of range.
         """
         try:
             return cls(**{name: getattr(options, name) for name in cls.model_fields})
         except ValidationError as error:
             fault = error.errors()[0]
             flag = str(fault["loc"][0]).replace("_", "-")
-            raise HodorError(f"--{flag} {fault['input']}: must be at least 1") from None
+            raise HodorError(f"--{flag} {fault['input']}: {fault['msg']}") from None
 
     def arguments(self) -> str:
         """Return the equivalent flags of `hodor train`; begins with a space unless empty."""

@@ -12,6 +12,8 @@ from hodor.config.reading import Strict, none_of
 
 # Upper limits here and below: a damaged model file builds no network that fills the memory.
 Depth = Annotated[int, Field(ge=1, le=64)]
+"""Number of blocks or layers in a row."""
+
 GridSide = Annotated[int, Field(ge=1, le=32)]
 
 ATTENTION: dict[str, str | None] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from hodor.errors import HodorError
 
@@ -14,9 +14,17 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """Base of every model of a settings file: no unknown keys, no infinite and no undefined numbers."""
+    """Base of every model of a settings file: no unknown keys, and no infinite, undefined, negative or huge numbers."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _plausible(cls, value: Any) -> Any:
+        for number in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(number, (int, float)) and not 0 <= number < 2**31:
+                raise ValueError("must be at least 0 and below 2^31")
+        return value
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):

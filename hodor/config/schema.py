@@ -131,7 +131,9 @@ class Scale(Strict):
     datasets: list[Literal[tuple(ARCHIVES)]] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)
     device: Literal["cpu", "cuda"] = "cpu"
-    threads: int = Field(1, ge=1, description="torch threads of one training or segmenting job; numbers depend on it")
+    threads: int = Field(
+        1, ge=1, le=1024, description="torch threads of one training or segmenting job; numbers depend on it"
+    )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="of matrix products and convolutions; tf32 makes a difference on GPUs alone"
     )

@@ -62,11 +62,11 @@ class StageOptions(Strict):
     sources: list[Source] = Field(min_length=1)
     steps: int = Field(ge=0)
     batch: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, le=100)
     # The backbone's learning rate is this multiple of `learning_rate`; the release uses one group (1.0).
     backbone_factor: float = Field(1.0, ge=0)
     warmup_steps: int = Field(0, ge=0)
-    warmup_start: float = Field(1e-7, ge=0)
+    warmup_start: float = Field(1e-7, ge=0, le=100)
     schedule: Literal["constant", "step", "cosine"] = "constant"
     decay_steps: list[int] = []
     decay_factor: float = Field(0.1, gt=0, le=1)
@@ -105,7 +105,7 @@ class StageOptions(Strict):
 
     # null: from the data set's own files.
     packed: Packing | None = None
-    workers: int = Field(1, ge=0)
+    workers: int = Field(1, ge=0, le=1024)
     checkpoint_every: int = Field(200, ge=1)
     log_every: int = Field(20, ge=1)
 

@@ -103,6 +103,13 @@ def check_run(run: Path, submissions: Path) -> Iterator[Finding]:
         yield Finding("ok", subject, f"files as in its {len(ok)} records, recipes current")
 
 
+def check_published(folder: Path) -> Iterator[Finding]:
+    """Check the tables or the pages of a scale against the records beside them."""
+    for record in sorted(folder.glob("*.provenance.json")):
+        subject = f"{folder.parent.name} {record.name.removesuffix('.provenance.json')}"
+        yield from check_files(subject, record, lambda content: _present(folder, content["files"]), True)
+
+
 def check_files(
     subject: str, record: Path, recorded: Callable[[dict], dict[Path, str]], deep: bool, fix: str = _DELETE
 ) -> Iterator[Finding]:
@@ -141,15 +148,21 @@ def _tree(root: Path, content: dict) -> dict[Path, str]:
 
 def _of_run(record: Path, archive: Path, content: dict) -> dict[Path, str]:
     """Return the files that a record of a run names; outputs that were deleted as a whole are no damage."""
-    folder, weights = record.parent, record.parent / "model.safetensors"
-    if record.name == "train.json" and weights.is_file():
-        return {weights: content["model"]}
+    folder = record.parent
+    if record.name == "train.json":  # results of earlier versions have no `log`
+        return _present(folder, {"model.safetensors": content["model"], "train.jsonl": content.get("log")})
     if record.name == "masks.json" and (folder / "masks").is_dir():
         return {folder / "masks" / name: digest for name, digest in content["masks"].items()}
     if record.name == "score.json":
         scores = {folder / name: digest for name, digest in content["files"].items()}
+        scores |= _present(folder, {"masks.json": content["masks"]})
         return scores | ({archive: content["submission"]["sha256"]} if archive.is_file() else {})
     return {}
+
+
+def _present(folder: Path, named: dict[str, str | None]) -> dict[Path, str]:
+    """Return those of the named files that are there and have a digest."""
+    return {folder / name: digest for name, digest in named.items() if digest and (folder / name).is_file()}
 
 
 def _stale(record: Path) -> list[str]:

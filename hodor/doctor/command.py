@@ -9,7 +9,7 @@ from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config, load
 from hodor.config.packs import stored_size
-from hodor.doctor.artefacts import check_dataset, check_pack, check_released, check_run
+from hodor.doctor.artefacts import check_dataset, check_pack, check_published, check_released, check_run
 from hodor.doctor.cost import archive_bytes, parameters, run_bytes
 from hodor.doctor.environment import Finding, check_disk, check_gpu, check_machine, check_packages
 from hodor.errors import HodorError
@@ -89,3 +89,5 @@ def _findings(config: Config, root: Path, folder: Path, deep: bool) -> Iterator[
     yield from check_released(config, folder)
     for run in sorted((folder / paths.runs(scale)).glob("*/seed*")):
         yield from check_run(run, folder / paths.results(scale) / "submissions")
+    for published in (paths.results(scale), paths.reports(scale)):
+        yield from check_published(folder / published)

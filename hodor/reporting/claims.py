@@ -22,7 +22,7 @@ from hodor.scoring.statistics import Bootstrap, compare
 _ALPHA = re.compile(r"^network\.encoder\.layers\.(\d+)\.cross_attention\.alpha$")
 
 
-def claims(stamp: dict, runs: Path, out: Path) -> None:
+def claims(stamp: dict, runs: Path, out: Path) -> list[Path]:
     """Write claims.json and claims.md to `out`.
 
     claims.json: {"scale", "title", "statement" (what the scale's numbers mean), "seeds", "resamples", "bootstrap_seed",
@@ -37,6 +37,9 @@ def claims(stamp: dict, runs: Path, out: Path) -> None:
             decide nothing here, or None), "evidence", "rule", "bootstrap".
         runs: The scale's folder of runs.
         out: Folder for the files.
+
+    Returns:
+        The files written.
 
     Raises:
         HodorError: A result is missing, or was not made from what is current.
@@ -67,6 +70,7 @@ def claims(stamp: dict, runs: Path, out: Path) -> None:
     }
     write_json_atomic(out / "claims.json", content)
     write_text_atomic(out / "claims.md", _page(content))
+    return [out / "claims.json", out / "claims.md"]
 
 
 def read_claims(results: Path) -> dict | None:

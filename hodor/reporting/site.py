@@ -34,7 +34,7 @@ _RELEASED = {"label": "checkpoint", "row": "compared with", "benchmark": "benchm
 _RELEASED |= {"released_J": "J", "released_F": "F", "status": "status", "note": "note"}
 
 
-def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> None:
+def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> list[Path]:
     """Write the site of a scale to `out`; the same inputs give the same bytes.
 
     index.html, {ablation,comparison,qualitative}.{ipynb,html}, figures/<name>.{pdf,png}, runs/<row>-seed<k>.html. The
@@ -47,6 +47,9 @@ def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> Non
         runs: Folder of the scale's runs.
         data: Folder of the scale's data sets.
         out: Folder for the pages.
+
+    Returns:
+        The files written.
 
     Raises:
         HodorError: A table, a run, a mask or a frame is missing or broken.
@@ -75,6 +78,7 @@ def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> Non
         files[f"{name}.html"] = page("notebook", title, css, body=Markup(body)).encode()
     files["index.html"] = page("index", TITLE, **context, figures=shown).encode()
     _write(out, files)
+    return [out / name for name in files]
 
 
 def index_context(settings: Mapping, report: Report) -> dict:

@@ -52,7 +52,7 @@ Runs = dict[tuple[str, int], Run]
 """(row, seed) -> run."""
 
 
-def tabulate(stamp: dict, runs: Path, out: Path) -> None:
+def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
     """Write {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv; with extended, released_weights.csv.
 
     Args:
@@ -67,22 +67,28 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> None:
         runs: The scale's folder of runs, for example runs/mini; tables name manifests below it as given.
         out: Folder for the table.
 
+    Returns:
+        The files written.
+
     Raises:
         HodorError: A result is missing, or was not made from what is current.
     """
-    settings, out = stamp["settings"], Path(out)
+    settings = stamp["settings"]
     table, found = settings["table"], collect(settings, Path(runs))
+    texts: dict[str, str] = {}
     if table == "costs":
-        write_text_atomic(out / "costs.csv", csv_text(COST_COLUMNS, _cost_lines(settings, found)))
-        return
-    lines = make_lines(settings, found)
-    if table == "extended":
-        released = csv_text(RELEASED_COLUMNS, _released_view(settings, lines, found))
-        write_text_atomic(out / "released_weights.csv", released)
-    origin = provenance(found.values(), settings["seeds"], settings["bootstrap"])
-    write_text_atomic(out / f"{TABLES[table]}.csv", csv_text(lines.columns, lines))
-    write_text_atomic(out / f"{TABLES[table]}.md", markdown_page(settings, table, lines, origin))
-    write_text_atomic(out / f"{TABLES[table]}.tex", latex_file(settings, table, lines, origin))
+        texts["costs.csv"] = csv_text(COST_COLUMNS, _cost_lines(settings, found))
+    else:
+        lines, name = make_lines(settings, found), TABLES[table]
+        origin = provenance(found.values(), settings["seeds"], settings["bootstrap"])
+        texts[f"{name}.csv"] = csv_text(lines.columns, lines)
+        texts[f"{name}.md"] = markdown_page(settings, table, lines, origin)
+        texts[f"{name}.tex"] = latex_file(settings, table, lines, origin)
+        if table == "extended":
+            texts["released_weights.csv"] = csv_text(RELEASED_COLUMNS, _released_view(settings, lines, found))
+    for name, text in texts.items():
+        write_text_atomic(Path(out) / name, text)
+    return [Path(out) / name for name in texts]
 
 
 def collect(settings: dict, runs: Path) -> Runs:

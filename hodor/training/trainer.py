@@ -121,6 +121,7 @@ def train(
                 "stamp_content": {key: value for key, value in stamp.items() if key != "sha256"},
                 "inputs": inputs,
                 "model": sha256_file(out / "model.safetensors"),
+                "log": sha256_file(out / "train.jsonl"),
                 "parameters": sum(parameter.numel() for parameter in method.parameters()),
                 "steps": trainer.options.steps if trainer.options else 0,
                 "time_s": round(seconds, 2),

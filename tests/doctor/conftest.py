@@ -47,13 +47,22 @@ class Workplace:
         return self.run / "davis2017-val"
 
     @property
+    def results(self) -> Path:
+        return self.folder / paths.results("tiny")
+
+    @property
+    def pages(self) -> Path:
+        return self.folder / paths.reports("tiny")
+
+    @property
     def mask(self) -> Path:
         return sorted((self.prediction / "masks").glob("*/*.png"))[0]
 
 
 @pytest.fixture
 def workplace(finished, tmp_path) -> Workplace:
-    for part in ("config", "requirements.txt", "data", *(f"runs/tiny/{row}" for row in (ROW, "copy-first-mask"))):
+    runs = [f"runs/tiny/{row}" for row in (ROW, "copy-first-mask")]
+    for part in ("config", "requirements.txt", "data", "results/tiny", "reports/tiny", *runs):
         source = finished.path / part
         if source.is_dir():
             shutil.copytree(source, tmp_path / part)

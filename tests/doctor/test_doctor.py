@@ -61,6 +61,10 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def spaced(path: Path) -> None:
+    path.write_text(path.read_text() + " ")
+
+
 FAULTS = {
     "archive cut": (cut, "archive", "archives coco"),
     "archive record broken": (lambda path: path.write_text("{"), "record", "archives coco"),
@@ -74,9 +78,19 @@ FAULTS = {
         "data set coco",
     ),
     "weights changed": (lambda path: flip(path / "model.safetensors"), "run", f"run {ROW}"),
+    "training log changed": (lambda path: flip(path / "train.jsonl"), "run", f"run {ROW}"),
+    "table changed": (lambda path: flip(path / "ablation_table.csv"), "results", "results ablation"),
+    "released weights' table changed": (
+        lambda path: flip(path / "released_weights.csv"),
+        "results",
+        "results extended",
+    ),
+    "verdicts changed": (lambda path: flip(path / "claims.json"), "results", "results claims"),
+    "page changed": (lambda path: flip(path / "index.html"), "pages", "reports pages"),
     "training record broken": (lambda path: (path / "train.json").write_text("[]"), "run", f"run {ROW}"),
     "mask changed": (flip, "mask", f"run {ROW}"),
     "mask gone": (Path.unlink, "mask", f"run {ROW}"),
+    "list of masks changed": (lambda path: spaced(path / "masks.json"), "prediction", f"run {ROW}"),
     "scores changed": (lambda path: flip(path / "per_frame.csv"), "prediction", f"run {ROW}"),
 }
 

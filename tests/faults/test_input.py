@@ -63,6 +63,18 @@ def test_a_wrong_setting_stops_before_any_step(checkout):
     assert "Traceback" not in done.stdout
 
 
+def test_a_second_config_is_refused(fresh):
+    """Snakemake would keep the last one alone, and make another scale than the one asked for."""
+    done = fresh().run("snakemake", "-n", "--config", "scale=tiny", "--config", "rows=main", check=False)
+    assert done.returncode == 1 and "--config is given twice" in done.stdout
+
+
+def test_a_path_may_hold_braces(fresh):
+    checkout = fresh()
+    place = checkout.path.rename(checkout.path.with_name("p{x} {row}"))
+    assert type(checkout)(place).due("copy-first-mask")["segment"] > 0
+
+
 def test_an_unknown_row_as_target_is_refused(checkout):
     done = checkout.run("snakemake", "-n", "--", "runs/tiny/hodor-sotf-coco/seed0/train.json", check=False)
     assert done.returncode == 1 and "hodor-sotf-coco" in done.stdout

@@ -1,4 +1,4 @@
-"""A disk that is full and a folder that is read-only: one line that names file and mend, and the same command goes on.
+"""A disk that is full and a folder that is read-only: one line that names file and fix, and the same command goes on.
 
 Both are made within a mount namespace of the test's own (`unshare -m`, as root: a mode bit stops root from nothing).
 """
@@ -63,7 +63,7 @@ def test_a_full_disk_while_a_table_is_written(checkout, size, step):
         only_line(steps[1][1], "hodor tabulate: error: results/tiny/ablation_table.", "No space left on device", MEND)
     else:
         assert re.search(r"^cp: .*'results/ablation_table\.csv': No space left on device$", steps[1][1], re.MULTILINE)
-        assert len(re.findall(rf"^mend what cp says, {MEND}$", steps[1][1], re.MULTILINE)) == 1
+        assert len(re.findall(rf"^fix what cp reports, {MEND}$", steps[1][1], re.MULTILINE)) == 1
     assert ".part" not in steps[2][1]
     assert len(before) == 6
     for path, content in before.items():

@@ -1,6 +1,7 @@
 """dvc.yaml runs the same DAG: it and Snakemake agree on what is done, and checkpoints come back from a remote."""
 
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -10,6 +11,8 @@ import pytest
 import yaml
 
 WEIGHTS = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
+ARCHIVE = "data/tiny/archives/coco/train2017.zip"
+SCORES = "runs/tiny/copy-first-mask/seed0/davis2017-val/per_frame.csv"
 MAKE_RESTORE = re.compile(r"^restore:.*\n((?:\t.*\n)+)", re.MULTILINE)
 
 
@@ -76,7 +79,7 @@ def clone(published, tmp_path):
 def restore(checkout, check: bool = True) -> str:
     """Runs the commands of `make restore`, without the installation that it depends on; its output."""
     recipe = MAKE_RESTORE.search((checkout.path / "Makefile").read_text()).group(1)
-    script = re.sub(r"^\t@?", "", recipe, flags=re.MULTILINE)
+    script = re.sub(r"^\t@?", "", recipe, flags=re.MULTILINE).replace("$$", "$")
     assert script.splitlines()[0] == "dvc pull" and "--touch" in script
     done = checkout.run("bash", "-eu", "-o", "pipefail", "-c", script, check=check)
     assert check or done.returncode != 0
@@ -159,12 +162,29 @@ def test_a_restored_clone_runs_nothing(clone):
 def test_restore_refuses_settings_that_are_not_the_recorded_ones(clone):
     """`--touch` would declare numbers of other settings to be up to date."""
     clone.edit("config/scales/tiny.yaml", "temporal_window: 3", "temporal_window: 2")
-    assert "what lies here is not what dvc.lock records" in restore(clone, check=False)
+    assert "not what dvc.lock records" in restore(clone, check=False)
     due = clone.due()
     assert due["train"] == due["segment"] == due["score"] == 2
     clone.run("git", "checkout", "--quiet", "config")
     restore(clone)
     assert clone.due() == {}
+
+
+@pytest.mark.long
+def test_restore_refuses_what_a_damaged_remote_holds(published, clone, tmp_path):
+    store, files = tmp_path / "store", [WEIGHTS, SCORES, "results/tiny/ablation_table.csv", ARCHIVE]
+    shutil.copytree(published.path.parent / "store", store)
+    clone.run("dvc", "remote", "modify", "--local", "store", "url", str(store))
+    for file in files:
+        content = bytearray((published.path / file).read_bytes())
+        digest = hashlib.md5(content).hexdigest()
+        (damaged,) = store.glob(f"**/{digest[:2]}/{digest[2:]}")
+        content[len(content) // 2] ^= 1
+        damaged.chmod(0o644)
+        damaged.write_bytes(content)
+    (line,) = [line for line in restore(clone, check=False).splitlines() if line.startswith("make restore: ")]
+    assert set(files) <= set(line.split()) and "dvc.lock" in line
+    assert not (clone.path / "runs/tiny/stamps").exists(), "nothing was declared up to date"
 
 
 @pytest.mark.long
@@ -246,6 +266,18 @@ def test_a_row_that_is_not_selected_is_no_work_for_dvc(repository):
     output = repository.run("dvc", "repro").stdout
     assert set(ran(output)) <= {"hodor-soft-coco", "copy-first-mask"}
     assert repository.due() == {}
+
+
+def test_a_linked_data_folder_is_refused_before_the_first_step(fresh):
+    """DVC would refuse to record the archives, after they were made."""
+    checkout = fresh()
+    checkout.run("git", "init", "--quiet")
+    elsewhere = checkout.path.with_name("elsewhere")
+    elsewhere.mkdir()
+    (checkout.path / "data").symlink_to(elsewhere)
+    said = checkout.run("dvc", "repro", check=False).stdout
+    assert re.search("^data: .*link.*cache", said, re.MULTILINE) and ran(said) == []
+    assert checkout.due("copy-first-mask")["fetch"] > 0, "Snakemake alone needs no folder of its own"
 
 
 def test_dvc_leaves_outputs_alone(root: Path):

@@ -15,7 +15,7 @@ rule fetch:
     conda:
         ENVIRONMENT
     shell:
-        "python -m hodor fetch {wildcards.dataset} --stamp {input.stamp} 2>&1 | tee {log} >&2"
+        "python -m hodor fetch {wildcards.dataset:q} --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
 
 
 rule archives:

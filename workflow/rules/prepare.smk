@@ -12,7 +12,7 @@ rule prepare:
     conda:
         ENVIRONMENT
     shell:
-        "python -m hodor prepare {wildcards.dataset} --stamp {input.stamp} 2>&1 | tee {log} >&2"
+        "python -m hodor prepare {wildcards.dataset:q} --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
 
 
 # What a training stage that says `packed` reads: decoded pixels in few files.
@@ -31,7 +31,7 @@ rule pack:
         ENVIRONMENT
     threads: 8
     shell:
-        "python -m hodor pack {wildcards.pack} --stamp {input.stamp} --jobs {threads} 2>&1 | tee {log} >&2"
+        "python -m hodor pack {wildcards.pack:q} --stamp {input.stamp:q} --jobs {threads} 2>&1 | tee {log:q} >&2"
 
 
 rule data:

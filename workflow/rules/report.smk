@@ -33,7 +33,7 @@ rule tabulate:
     conda:
         ENVIRONMENT
     shell:
-        "python -m hodor tabulate {wildcards.table} --stamp {input.stamp} 2>&1 | tee {log} >&2"
+        "python -m hodor tabulate {wildcards.table:q} --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
 
 
 # These two write other files.
@@ -55,7 +55,7 @@ for table in ("extended", "costs"):
         params:
             table=table,
         shell:
-            "python -m hodor tabulate {params.table} --stamp {input.stamp} 2>&1 | tee {log} >&2"
+            "python -m hodor tabulate {params.table:q} --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
 
 
 # Every claim of the poster gets a verdict from the rows that it is about.
@@ -71,7 +71,7 @@ rule claims:
     conda:
         ENVIRONMENT
     shell:
-        "python -m hodor claims --stamp {input.stamp} 2>&1 | tee {log} >&2"
+        "python -m hodor claims --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
 
 
 rule render:
@@ -103,7 +103,7 @@ rule render:
     conda:
         ENVIRONMENT
     shell:
-        "python -m hodor render --stamp {input.stamp} 2>&1 | tee {log} >&2"
+        "python -m hodor render --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
 
 
 # The published copies: what is copied, where it comes from -> where it goes.
@@ -142,9 +142,9 @@ for name, copies in PUBLISHED.items():
         params:
             pairs=[path for pair in copies.items() for path in pair],
         shell:
-            'set -- {params.pairs}; while [ $# -gt 0 ]; do cp -R "$1" "$2" || {{'
+            'set -- {params.pairs:q}; while [ $# -gt 0 ]; do cp -R "$1" "$2" || {{'
             " echo 'fix what cp reports, then run the same command again: nothing that was done is lost' >&2; exit 1; }};"
-            " shift 2; done 2>&1 | tee {log} >&2"
+            " shift 2; done 2>&1 | tee {log:q} >&2"
 
 
 rule submissions:

@@ -20,8 +20,8 @@ rule score:
         ENVIRONMENT
     threads: 2
     shell:
-        "python -m hodor score {wildcards.row} {wildcards.benchmark} --seed {wildcards.seed} --stamp {input.stamp}"
-        " --jobs {threads} 2>&1 | tee {log} >&2"
+        "python -m hodor score {wildcards.row:q} {wildcards.benchmark:q} --seed {wildcards.seed:q}"
+        " --stamp {input.stamp:q} --jobs {threads} 2>&1 | tee {log:q} >&2"
 
 
 rule submit:
@@ -40,8 +40,8 @@ rule submit:
     conda:
         ENVIRONMENT
     shell:
-        "python -m hodor submit {wildcards.row} {wildcards.benchmark} --seed {wildcards.seed} --stamp {input.stamp}"
-        " 2>&1 | tee {log} >&2"
+        "python -m hodor submit {wildcards.row:q} {wildcards.benchmark:q} --seed {wildcards.seed:q}"
+        " --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
 
 
 # What a run is made of and made with, in one file beside the weights.
@@ -59,8 +59,8 @@ rule manifest:
         scale=SCALE,
         benchmarks=lambda wildcards: CONFIG.benchmarks(wildcards.row),
     shell:
-        "python -m hodor manifest {wildcards.row} --seed {wildcards.seed} --scale {params.scale}"
-        " --benchmarks {params.benchmarks} 2>&1 | tee {log} >&2"
+        "python -m hodor manifest {wildcards.row:q} --seed {wildcards.seed:q} --scale {params.scale:q}"
+        " --benchmarks {params.benchmarks:q} 2>&1 | tee {log:q} >&2"
 
 
 # `snakemake --cores all hodor-soft-coco` makes one row, without the tables; a row that is not selected is no work.

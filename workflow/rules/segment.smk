@@ -16,5 +16,5 @@ rule segment:
     resources:
         gpu=int(CONFIG.scale.device == "cuda"),
     shell:
-        "python -m hodor segment {wildcards.row} {wildcards.benchmark} --seed {wildcards.seed} --stamp {input.stamp}"
-        " 2>&1 | tee {log} >&2"
+        "python -m hodor segment {wildcards.row:q} {wildcards.benchmark:q} --seed {wildcards.seed:q}"
+        " --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"

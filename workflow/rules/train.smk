@@ -29,5 +29,5 @@ rule train:
     # A signal to stop reaches all processes of a job: shell and log live on until the training has saved its state.
     shell:
         "trap : TERM USR1;"
-        " python -m hodor train {wildcards.row} --seed {wildcards.seed} --stamp {input.stamp} {params.execution}"
-        " 2>&1 | (trap '' TERM USR1; tee {log} >&2)"
+        " python -m hodor train {wildcards.row:q} --seed {wildcards.seed:q}"
+        " --stamp {input.stamp:q} {params.execution} 2>&1 | (trap '' TERM USR1; tee {log:q} >&2)"

@@ -118,6 +118,7 @@ def adopt(stamp: dict[str, Any], checkpoint: Path, out: Path) -> None:
             "stamp_content": {key: value for key, value in stamp.items() if key != "sha256"},
             "inputs": {"checkpoint": sha256_file(checkpoint)},
             "model": sha256_file(out / "model.safetensors"),
+            "log": sha256_file(out / "train.jsonl"),
             "parameters": sum(parameter.numel() for parameter in method.parameters()),
             "steps": 0,
             "time_s": round(time.monotonic() - began, 2),
