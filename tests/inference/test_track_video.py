@@ -178,7 +178,7 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
         ([*good, "--mask", f"8={tmp_path / 'white.png'}"], "good.png is a mask of the same frame"),
         (["--mask", tmp_path / "soft.png"], "soft.png: 2 grey levels between 0 and 255: an anti-aliased"),
         (["--mask", tmp_path / "faint.png"], "faint.png: 9 grey levels between 0 and 200"),
-        (["--mask", tmp_path / "huge.png"], "huge.png: truncated or damaged image (Image size"),
+        (["--mask", tmp_path / "huge.png"], "huge.png: too many pixels"),
         (["--mask", folder / "8.jpg"], "8.jpg: is among the frames"),
         (["--mask", f"99={tmp_path / 'good.png'}"], "has no frame 99, only 6 frames"),
     ):
