@@ -36,7 +36,7 @@ test: $(BIN)/.installed  ## all tests but the long ones
 	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
 
 test-long: $(BIN)/.installed .venv/cluster/.installed  ## all tests
-	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "long or not long"
+	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=long python -m pytest -n auto --dist loadfile -m "long or not long"
 
 golden: $(BIN)/.installed  ## write golden values anew after a recipe's version was raised
 	@python -m tests.golden

@@ -61,7 +61,7 @@ def read_json(path: str | Path) -> dict:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise HodorError(f"{path}: not readable as JSON ({error}); delete it and run the workflow again") from error
     if not isinstance(content, dict):
         raise HodorError(f"{path}: holds {type(content).__name__}, not a JSON object")

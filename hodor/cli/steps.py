@@ -31,7 +31,10 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     fetch.add_argument("--mirror", help="folder or address with <data set>/<archive>, instead of every host")
     fetch.add_argument("--wait", action="store_true", help="wait for archives that must be downloaded by hand")
     prepare = _add(verbs, _prepare, "prepare", "Extract a data set's archives and check every file.")
-    prepare.add_argument("dataset", metavar="DATASET", help="a data set of the scale")
+    prepare.add_argument("dataset", nargs="?", metavar="DATASET", help="a data set of the scale")
+    prepare.add_argument("--archives", type=Path, metavar="DIR", help="default: data/<scale>/archives/<data set>")
+    prepare.add_argument("--out", type=Path, metavar="DIR", help="folder to make (default: data/<scale>/<data set>)")
+    prepare.add_argument("--manifest", type=Path, metavar="FILE", help="its record (default: <out>.json)")
     pack = _add(verbs, _pack, "pack", "Pack a split of a data set into few files of decoded pixels for training.")
     pack.add_argument("pack", metavar="PACK", help="name of the pack, such as coco-train2017-whole")
     pack.add_argument("--jobs", type=int, help="processes (default: all cores)")
@@ -167,13 +170,19 @@ def _fetch(options: Namespace) -> None:
 def _prepare(options: Namespace) -> None:
     from hodor.config.datasets import WEIGHT_SETS
 
+    if options.stamp is None and options.dataset is None:
+        raise HodorError("DATASET missing: name what to prepare, for example: hodor prepare davis")
     stamp = _settings(options, "prepare", f"prepare-{options.dataset}")
-    scale, dataset = stamp["scale"], options.dataset
+    scale, dataset = stamp["scale"], stamp["settings"]["dataset"]
     weights = dataset in WEIGHT_SETS
     module, name = ("models.checkpoints.weight_sets", "prepare_weights") if weights else ("data.prepare", "prepare")
-    folders = paths.archives(scale, dataset), paths.dataset(scale, dataset), paths.manifest(scale, dataset)
-    _entry(module, name)(stamp, *folders)
-    record_making(folders[2].with_suffix(".provenance.json"))
+    archives = options.archives or paths.archives(scale, dataset)
+    out = options.out.absolute() if options.out else paths.dataset(scale, dataset)
+    manifest = options.manifest or out.with_name(f"{out.name}.json")
+    if options.out and not manifest.is_file() and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise HodorError(f"{out}: exists and would be replaced; give a folder that is absent or empty")
+    _entry(module, name)(stamp, archives, out, manifest)
+    record_making(manifest.with_suffix(".provenance.json"))
 
 
 def _pack(options: Namespace) -> None:

@@ -10,6 +10,12 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from hodor.config.reading import Strict, none_of
 
+# Upper limits here and below: a damaged model file builds no network that fills the memory.
+Depth = Annotated[int, Field(ge=1, le=64)]
+"""Number of blocks or layers in a row."""
+
+GridSide = Annotated[int, Field(ge=1, le=32)]
+
 ATTENTION: dict[str, str | None] = {
     "none": None,
     "hard": None,
@@ -22,18 +28,14 @@ None: a mode of `hodor.attention.SoftMaskedAttention`, the variants of the paper
 """
 
 
-_Depth = Annotated[int, Field(ge=1, le=1000)]
-"""Number of blocks, layers or cells in a row."""
-
-
 class HODOROptions(Strict):
     """One instance of HODOR; the defaults are the published network (specification sections 1 to 5)."""
 
     attention: str = Field("soft", description="a key of ATTENTION")
     backbone: Literal["swin", "convnet", "efficientnet-lite0"] = "swin"
     # Width of the first backbone stage (Swin-T: 96); the EfficientNet has fixed widths and ignores it.
-    backbone_width: int = Field(96, ge=8, multiple_of=8)
-    backbone_depths: tuple[_Depth, _Depth, _Depth, _Depth] = (2, 2, 6, 2)
+    backbone_width: int = Field(96, ge=8, multiple_of=8, le=1024)
+    backbone_depths: tuple[Depth, Depth, Depth, Depth] = (2, 2, 6, 2)
     drop_path: float = Field(0.2, ge=0, lt=1)
     pretrained: bool = False
     # The weight set (hodor/config/datasets.py) that training starts from, unless it starts from another row. ImageNet's is
@@ -42,13 +44,13 @@ class HODOROptions(Strict):
     # So many first blocks of a pretrained backbone keep their weights, which saves most of its backward pass.
     backbone_frozen: int = Field(0, ge=0)
     # Group norms of 16 and 8 groups stand on it and on a quarter of it.
-    dim: int = Field(256, multiple_of=32, gt=0)
-    heads: int = Field(8, ge=1)
-    encoder_layers: _Depth = 5
-    encoder_hidden: int = Field(1024, ge=16)
-    decoder_layers: _Depth = 5
-    decoder_hidden: int = Field(256, ge=16)
-    background_grid: tuple[_Depth, _Depth] = (3, 3)
+    dim: int = Field(256, multiple_of=32, gt=0, le=2048)
+    heads: int = Field(8, ge=1, le=256)
+    encoder_layers: int = Field(5, ge=1, le=64)
+    encoder_hidden: int = Field(1024, ge=16, le=8192)
+    decoder_layers: int = Field(5, ge=1, le=64)
+    decoder_hidden: int = Field(256, ge=16, le=8192)
+    background_grid: tuple[GridSide, GridSide] = (3, 3)
     dropout: float = Field(0.1, ge=0, lt=1)
     # True: predicted masks are detached before they are encoded again (the released configs); False: the gradient
     # flows through the soft mask (the poster's claim). Only soft masking feels the difference.
@@ -121,8 +123,8 @@ class EncoderOptions(Strict):
 
     backbone: Literal["resnet", "convnet", "efficientnet-lite0"] = "resnet"
     # Width of the first stage; the EfficientNet has fixed widths and ignores it, its depths and `stride`.
-    backbone_width: int = Field(64, ge=8, multiple_of=8)
-    backbone_depths: tuple[_Depth, _Depth, _Depth] = (3, 4, 6)
+    backbone_width: int = Field(64, ge=8, multiple_of=8, le=1024)
+    backbone_depths: tuple[Depth, Depth, Depth] = (3, 4, 6)
     # Stride of the finest map; the coarsest is four times coarser. 2 is for small frames (convnet).
     stride: Literal[2, 4] = 4
     # ImageNet weights of the EfficientNet; so many first blocks of the frames' encoder then keep them.
@@ -161,13 +163,13 @@ class MemoryOptions(EncoderOptions, LossOptions):
     one_encoder: bool = False
     # Whether the memory encoder sees the masks of the other objects in a channel of its own.
     others: bool = True
-    key_dim: int = Field(128, ge=1)
-    value_dim: int = Field(512, ge=1)
+    key_dim: int = Field(128, ge=1, le=2048)
+    value_dim: int = Field(512, ge=1, le=2048)
     # dot: scaled dot product; l2: negative squared distance, scaled.
     similarity: Literal["dot", "l2"] = "dot"
     # stm: skips through a residual block, two logits; stcn: skips through a convolution, one logit.
     decoder: Literal["stm", "stcn"] = "stm"
-    decoder_dim: int = Field(256, ge=1)
+    decoder_dim: int = Field(256, ge=1, le=2048)
 
     # Readout of a video, never of training: the `top_k` largest similarities alone, or (0) all; weights times a
     # Gaussian of `kernel_sigma` cells around the best match of each memory cell, or (None) as they are.
@@ -178,8 +180,8 @@ class MemoryOptions(EncoderOptions, LossOptions):
 
     # The memory encoder's: bottleneck blocks where it is separate, basic blocks where it is fused.
     memory_backbone: Literal["same", "resnet", "convnet", "efficientnet-lite0"] = "same"
-    memory_width: int = Field(64, ge=8, multiple_of=8)
-    memory_depths: tuple[_Depth, _Depth, _Depth] = (3, 4, 6)
+    memory_width: int = Field(64, ge=8, multiple_of=8, le=1024)
+    memory_depths: tuple[Depth, Depth, Depth] = (3, 4, 6)
 
     @model_validator(mode="after")
     def _one_encoder_fits(self) -> "MemoryOptions":
@@ -215,12 +217,12 @@ class STCNOptions(MemoryOptions):
 
     memory_encoder: Literal["separate", "fused"] = "fused"
     others: bool = False
-    key_dim: int = Field(64, ge=1)
+    key_dim: int = Field(64, ge=1, le=2048)
     similarity: Literal["dot", "l2"] = "l2"
     decoder: Literal["stm", "stcn"] = "stcn"
     top_k: int = Field(20, ge=0)
     memory_previous: bool = False
-    memory_depths: tuple[_Depth, _Depth, _Depth] = (2, 2, 2)
+    memory_depths: tuple[Depth, Depth, Depth] = (2, 2, 2)
     loss: Literal["cross-entropy", "bootstrapped"] = "bootstrapped"
 
 
@@ -228,12 +230,12 @@ class DMNAOAOptions(EncoderOptions, LossOptions):
     """The defaults are those of baselines specification, section 4.3; `docs/dmn-aoa.md` says why."""
 
     # Channels of features and templates; what the decoder reads is four times as wide.
-    dim: int = Field(256, ge=8)
-    decoder_dim: int = Field(256, ge=8)
+    dim: int = Field(256, ge=8, le=2048)
+    decoder_dim: int = Field(256, ge=8, le=2048)
     # A region has so many cells on a side, whatever its size in the frame.
-    roi_size: int = Field(24, ge=2)
+    roi_size: int = Field(24, ge=2, le=256)
     # Bilinear samples of a map on a side of a cell.
-    roi_samples: int = Field(2, ge=1)
+    roi_samples: int = Field(2, ge=1, le=16)
     # A region is the box of the last mask, enlarged so often; in training by a factor of this range.
     box_scale: float = Field(1.75, ge=1)
     training_scales: tuple[float, float] = (1.5, 2.0)
@@ -242,7 +244,7 @@ class DMNAOAOptions(EncoderOptions, LossOptions):
     training_shift: float = Field(0.5, ge=0, le=1)
     training_lost: float = Field(0.1, ge=0, le=1)
     # A region is at least so many cells of the coarsest map wide and high.
-    box_cells: int = Field(4, ge=1)
+    box_cells: int = Field(4, ge=1, le=64)
 
     # As STCN trains.
     loss: Literal["cross-entropy", "bootstrapped"] = "bootstrapped"

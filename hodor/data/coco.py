@@ -17,6 +17,8 @@ import numpy as np
 from hodor.data.images import read_rgb
 from hodor.errors import HodorError
 
+_LONGEST_OUTLINE = 4_000_000
+
 SPLITS = ("train2017", "val2017")
 
 
@@ -108,19 +110,24 @@ def load_coco(root: Path, split: str) -> CocoSet:
         objects: dict[int, list[CocoObject]] = {key: [] for key in by_id}
         seen = set()
         for entry in content["annotations"]:
-            name = f"annotation {entry['id']}"
+            name = f"annotation {_whole('annotation id', entry['id'])}"
             if entry["id"] in seen:
                 raise ValueError(f"two annotations have the id {entry['id']}")
             seen.add(entry["id"])
             image = by_id.get(_whole(f"{name}: image_id", entry["image_id"]))
             if image is None:
                 raise ValueError(f"{name} is for image {entry['image_id']}, which is not listed")
-            objects[image.id].append(_object(name, entry, categories, image))
+            try:
+                objects[image.id].append(_object(entry, categories, image))
+            except KeyError as error:
+                raise ValueError(f"{name}: incomplete, key {error} is missing") from error
+            except (ValueError, TypeError, OverflowError) as error:
+                raise ValueError(f"{name}: {error}") from error
     except KeyError as error:
         raise HodorError(
             f"{path}: incomplete, key {error} is missing; add it, or prepare the data set again"
         ) from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise HodorError(f"{path}: broken ({error}); correct the file, or prepare the data set again") from error
     annotated = [
         CocoImage(image.id, image.path, image.height, image.width, tuple(objects[key]))
@@ -135,7 +142,7 @@ def _read(path: Path) -> dict:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file; fetch and prepare the data set again") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise HodorError(f"{path}: broken JSON ({error}); prepare the data set again") from error
     if not isinstance(content, dict):
         raise HodorError(f"{path}: holds {type(content).__name__}, not a JSON object; prepare the data set again")
@@ -170,46 +177,44 @@ def _compare_files(listed: set[str], folder: Path, path: Path) -> None:
             raise HodorError(f"{folder / min(odd)}: {fault} ({len(odd)} such); prepare the data set again")
 
 
-def _object(name: str, entry: dict, categories: dict[int, str], image: CocoImage) -> CocoObject:
+def _object(entry: dict, categories: dict[int, str], image: CocoImage) -> CocoObject:
     if entry["category_id"] not in categories:
-        raise ValueError(f"{name}: category {entry['category_id']!r} is not listed")
+        raise ValueError(f"category {entry['category_id']!r} is not listed")
     bbox, area, crowd = tuple(map(float, entry["bbox"])), float(entry["area"]), entry.get("iscrowd", 0)
     if len(bbox) != 4 or not all(map(math.isfinite, (*bbox, area))):
-        raise ValueError(f"{name}: bbox must be four finite numbers and area one")
+        raise ValueError("bbox must be four finite numbers and area one")
     if crowd not in (0, 1):
-        raise ValueError(f"{name}: iscrowd must be 0 or 1")
-    segmentation = _segmentation(name, entry["segmentation"], image)
+        raise ValueError("iscrowd must be 0 or 1")
+    segmentation = _segmentation(entry["segmentation"], image)
     return CocoObject(entry["id"], categories[entry["category_id"]], area, bbox, bool(crowd), segmentation)
 
 
-def _segmentation(name: str, segmentation: list | dict, image: CocoImage) -> tuple[np.ndarray, ...] | dict:
+def _segmentation(segmentation: list | dict, image: CocoImage) -> tuple[np.ndarray, ...] | dict:
     size = [image.height, image.width]
     if isinstance(segmentation, dict):
         if segmentation["size"] != size:
-            raise ValueError(f"{name}: run lengths of size {segmentation['size']} on an image of {size}")
+            raise ValueError(f"run lengths of size {segmentation['size']} on an image of {size}")
         counts = segmentation["counts"]
         runs = _decompressed(counts) if isinstance(counts, str) else counts
         if not isinstance(runs, list) or any(type(run) is not int or run < 0 for run in runs):
-            raise ValueError(f"{name}: run lengths must be whole numbers from 0, as a list or as COCO's string")
+            raise ValueError("run lengths must be whole numbers from 0, as a list or as COCO's string")
         if sum(runs) != image.height * image.width:
-            raise ValueError(
-                f"{name}: run lengths sum to {sum(runs)} of the image's {image.height * image.width} pixels"
-            )
+            raise ValueError(f"run lengths sum to {sum(runs)} of the image's {image.height * image.width} pixels")
         return {"size": size, "counts": counts}
     if not isinstance(segmentation, list) or not segmentation:
-        raise ValueError(f"{name}: empty segmentation")
+        raise ValueError("empty segmentation")
     # Arrays, not lists: the 860,000 objects of train2017 would fill gigabytes as Python floats.
     polygons = tuple(np.asarray(polygon, dtype=np.float64) for polygon in segmentation)
-    limit = max(size)
+    limit, outline = max(size), 0.0
     for polygon in polygons:
         if polygon.ndim != 1 or len(polygon) < 6 or len(polygon) % 2 or not np.isfinite(polygon).all():
-            raise ValueError(f"{name}: a polygon needs three points or more, as x, y, x, y, ...")
-        # Drawing takes memory in proportion to the outline, inside and outside the image.
-        if (
-            polygon.min() < -limit
-            or (polygon.reshape(-1, 2).max(0) > [image.width + limit, image.height + limit]).any()
-        ):
-            raise ValueError(f"{name}: a polygon reaches {np.abs(polygon).max():.0f}, far outside the image of {size}")
+            raise ValueError("a polygon needs three points or more, as x, y, x, y, ...")
+        points = polygon.reshape(-1, 2)
+        if (points < -limit).any() or (points > [image.width + limit, image.height + limit]).any():
+            raise ValueError(f"a polygon reaches {np.abs(polygon).max():.0f}, far outside the image of {size}")
+        outline += np.abs(np.diff(points, axis=0)).max(axis=1).sum()
+    if outline > _LONGEST_OUTLINE:  # drawing takes memory in proportion
+        raise ValueError(f"polygons with an outline of {outline:.0f} pixels, at most {_LONGEST_OUTLINE} are drawn")
     return polygons
 
 

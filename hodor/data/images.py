@@ -7,6 +7,7 @@ or raises `HodorError` with its name.
 
 import io
 import os
+import warnings
 import zlib
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from hodor.errors import HodorError
 
 VOID = 255
 """Label of void (ignored) pixels in DAVIS and PASCAL VOC. Readers keep it; losses and scores decide what it means."""
+
+MOST_PIXELS = 1 << 26
+"""Larger images are refused before they are decoded: 8K video has half as many pixels, and memory is proportional."""
+
+# Pillow's own limits are higher; the error beyond the second one is taken up below.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 _AGAIN = "take it from its archive again"
 _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
@@ -107,12 +114,19 @@ def read_size(path: str | os.PathLike, *, upright: bool = True) -> tuple[int, in
     """Return (height, width) in pixels from the header alone, turned as `read_rgb` turns the pixels."""
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
+            check_pixels(path, *image.size)
             turned = upright and _orientation(image) >= 5
             return (image.width, image.height) if turned else (image.height, image.width)
-    except MemoryError:
+    except (HodorError, MemoryError):
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def check_pixels(path: str | os.PathLike, width: int, height: int) -> None:
+    """Raise HodorError for a frame or mask of more than `MOST_PIXELS`."""
+    if width * height > MOST_PIXELS:
+        raise _too_large(path, f"{width}x{height}")
 
 
 def encode_labels(labels: np.ndarray) -> bytes:
@@ -143,8 +157,9 @@ def _decode(path: str | os.PathLike, formats: tuple[str, ...], upright: bool) ->
     try:
         content = Path(path).read_bytes()
         image = Image.open(io.BytesIO(content), formats=formats)
+        check_pixels(path, *image.size)
         image.load()
-    except MemoryError:
+    except (HodorError, MemoryError):
         raise
     except Exception as error:  # decoders answer damaged input with any exception
         raise _unreadable(path, error) from error
@@ -166,21 +181,29 @@ def _orientation(image: Image.Image) -> int:
 def _check_palette(path: str | os.PathLike, counts: np.ndarray, palette: np.ndarray) -> None:
     """Refuse a mask whose colours contradict its indices: an editor has reordered the palette."""
     used = np.flatnonzero(counts[: len(palette)])
-    colours = [tuple(colour) for colour in palette[used].tolist()]
-    meant = [_DAVIS_LABELS.get(colour) for colour in colours]
+    colours = palette[used]
+    black = ~colours.any(axis=1)
     advice = "a tool has reordered the palette: save the mask with index = object id and black as index 0"
-    if used.size and used[0] == 0 and any(colours[0]):
-        raise HodorError(f"{path}: index 0 is the background, but its colour {colours[0]} is not black; {advice}")
-    if None not in meant and meant != used.tolist():
-        index, label = next((i, m) for i, m in zip(used, meant, strict=True) if i != m)
-        raise HodorError(f"{path}: index {index} has the DAVIS colour of label {label}; {advice}")
+    if used.size and used[0] == 0 and not black[0]:
+        raise HodorError(
+            f"{path}: index 0 is the background, but its colour {tuple(colours[0].tolist())} is not black; {advice}"
+        )
+    if used.size > 1 and used[0] > 0 and black.sum() == 1:
+        raise HodorError(f"{path}: index {used[black][0]} is black, as only the background is; {advice}")
+    meant = {int(i): _DAVIS_LABELS.get(tuple(c)) for i, c in zip(used, colours.tolist(), strict=True) if i != VOID}
+    wrong = next(((index, label) for index, label in meant.items() if index != label), None)
+    if wrong and None not in meant.values() and not (colours == colours[:, :1]).all():
+        raise HodorError(f"{path}: index {wrong[0]} has the DAVIS colour of label {wrong[1]}; {advice}")
+
+
+_LEAST_TOP = 32  # below, a few thin levels are the specks of a prediction
 
 
 def _check_edges(path: str | os.PathLike, labels: np.ndarray, counts: np.ndarray) -> None:
     """Refuse an anti-aliased grey mask: its levels between 0 and the maximum exist along edges alone."""
     top = int(np.flatnonzero(counts).max(initial=0))
     between = np.flatnonzero(counts[1:top]) + 1
-    if top < 100 or len(between) < 2:
+    if top < _LEAST_TOP or len(between) < 2:
         return
     corner = labels[:-1, :-1]
     block = (corner == labels[1:, 1:]) & (corner == labels[1:, :-1]) & (corner == labels[:-1, 1:])
@@ -229,6 +252,10 @@ def _png_damage(content: bytes) -> str | None:
     return "truncated PNG (no end chunk)"
 
 
+def _too_large(path: str | os.PathLike, size: str) -> HodorError:
+    return HodorError(f"{path}: {size} pixels, at most {MOST_PIXELS >> 20} times 2^20 are read; make it smaller")
+
+
 def _check_size(path: str | os.PathLike, found: tuple[int, int], expected: tuple[int, int] | None) -> None:
     if expected is not None and tuple(found) != tuple(expected):
         raise HodorError(
@@ -241,6 +268,8 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> HodorError:
         return HodorError(f"{path}: no such file; {_AGAIN}")
     if isinstance(error, OSError) and error.errno is not None:
         return HodorError(f"{path}: cannot be read ({error.strerror}); check its permissions and the disk")
+    if isinstance(error, Image.DecompressionBombError):
+        return _too_large(path, "too many")
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     if "cannot identify image file" in reason:
         reason = "not an image of the expected format, or its first bytes are lost"

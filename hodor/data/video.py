@@ -3,6 +3,7 @@
 Opening a video lists its folders and reads one header; frames and masks are decoded when they are asked for.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def list_frames(folder: Path, suffix: str, what: str) -> tuple[str, ...]:
     Raises:
         HodorError: the folder is absent or empty, or holds a file with another name; `what` says what it holds.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path.is_dir, also False for names that no folder can have
         raise HodorError(f"{folder}: no such folder ({what}); prepare the data set again")
     names = []
     for path in folder.iterdir():

@@ -214,8 +214,10 @@ def read_masks(masks: Sequence[str], source: FrameSource, *, ignore_followed: bo
             if known:
                 raise HodorError(f"{file}: contains 255 only; give the new object a number that no other object has")
             labels[labels == VOID] = 1
-        labels[labels == VOID] = 0
         ids = set(object_ids(labels))
+        if ids and (void := int((labels == VOID).sum())):
+            print(f"{file}: 255 is no object; its {void} pixels are left out", file=sys.stderr, flush=True)
+        labels[labels == VOID] = 0
         if not ids:
             raise HodorError(f"{file}: holds no object; give each object a number from 1 to 254 (0: background)")
         if (again := sorted(ids & known)) and not ignore_followed:

@@ -25,6 +25,9 @@ MEMORY_FRAMES = 64
 """Memory frames of a memory method whose settings name no limit, so that a video may be of any length. With one frame in
 five remembered, nothing is forgotten in the first 320 frames: no benchmark video of DAVIS is that long."""
 
+MOST_VALUES = 1 << 30
+"""Probabilities of a frame, one for each object and pixel: 4 GiB, as of 31 objects in 8K video."""
+
 
 class Tracker:
     """Follow objects through one video at a time: `start` with the first frame, then `step` frame by frame.
@@ -88,13 +91,15 @@ class Tracker:
             masks: object id (1..254) -> bool (H, W), or labels, uint8 (H, W), as in a palette PNG.
 
         Raises:
-            HodorError: no object, a mask of another size than the frame, or no object large enough to be followed.
+            HodorError: no object, a mask of another size than the frame, no object large enough to be followed, or
+                objects whose probabilities would take more than `MOST_VALUES`.
         """
         _check_frame(frame)
         given = _as_masks(masks)
         if not given or not any(mask.any() for mask in given.values()):
             raise HodorError("the first mask holds no object; give each a number from 1 to 254 (0 is background)")
         check_masks(frame, given)
+        _check_memory(frame, len(given))
         with mixed(self.device, self.precision):
             self._state = self.method.start(frame, given)
         self._given = set(given)
@@ -139,6 +144,7 @@ class Tracker:
                 )
             new = {id: mask for id, mask in new.items() if id not in again}
         check_masks(frame, new)
+        _check_memory(frame, len(self.ids) + len(new))
         with mixed(self.device, self.precision):
             found = self.method.step(self._state, frame, new or None)
         self._given |= set(new)
@@ -169,3 +175,12 @@ def _paint(labels: np.ndarray, masks: Mapping[int, np.ndarray]) -> np.ndarray:
 def _check_frame(frame: np.ndarray) -> None:
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         raise HodorError(f"a frame must be uint8 RGB (H, W, 3), got {frame.dtype} {frame.shape}")
+
+
+def _check_memory(frame: np.ndarray, objects: int) -> None:
+    height, width = frame.shape[:2]
+    if (values := (objects + 1) * height * width) > MOST_VALUES:
+        raise HodorError(
+            f"{objects} objects in frames of {width}x{height} pixels: their probabilities take {values / 2**28:.0f} GiB, "
+            f"at most {MOST_VALUES >> 28} are allowed; follow fewer objects at a time, or make the video smaller"
+        )

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hodor.data.images import DAVIS_PALETTE, read_rgb, read_size
+from hodor.data.images import DAVIS_PALETTE, check_pixels, read_rgb, read_size
 from hodor.errors import HodorError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
@@ -121,6 +121,7 @@ class VideoFile(FrameSource):
         self.path = path
         with self._open() as container:
             stream = self._stream(container)
+            check_pixels(path, stream.width, stream.height)
             self.rate = rate or stream.average_rate or FOLDER_RATE
             # AVI counts frames that its recorder dropped; its length is checked in bytes.
             self.count = None if container.format.name == "avi" else stream.frames or None
@@ -161,14 +162,18 @@ class VideoFile(FrameSource):
         import av
 
         try:
-            return av.open(str(self.path.absolute()))  # FFmpeg takes what precedes a colon for a protocol
+            # Absolute: FFmpeg takes what precedes a colon for a protocol.
+            return av.open(str(self.path.absolute()), metadata_errors="replace")
         except av.error.FFmpegError as error:
             raise HodorError(f"{self.path}: not a video that FFmpeg reads, or damaged ({error.strerror})") from error
 
     def _stream(self, container):
         if not container.streams.video:
             raise HodorError(f"{self.path}: has no video stream")
-        return container.streams.video[0]
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise HodorError(f"{self.path}: of a codec that FFmpeg does not know, or damaged; convert or copy it again")
+        return stream
 
     def _first_size(self, container, stream) -> tuple[int, int]:
         import av

@@ -88,9 +88,12 @@ def fit_masks(masks: Sequence[np.ndarray], geometry: Geometry, device: torch.dev
     """Resize binary masks (H, W) bilinearly, threshold at 0.5 and pad with 0: float (1, K, padded)."""
     if not masks:
         return torch.zeros((1, 0, *geometry.padded), device=device)
-    x = torch.from_numpy(np.stack(masks).astype(np.float32)).to(device).unsqueeze(0)
-    if geometry.resized != geometry.original:
-        x = functional.interpolate(x, size=geometry.resized, mode="bilinear", align_corners=False)
-    x = (x > 0.5).float()
+    fitted = []
+    for mask in masks:  # one at a time: as floats, those of a large frame take gigabytes
+        x = torch.from_numpy(mask.astype(np.float32)).to(device)[None, None]
+        if geometry.resized != geometry.original:
+            x = functional.interpolate(x, size=geometry.resized, mode="bilinear", align_corners=False)
+        fitted.append((x > 0.5).float())
+    x = torch.cat(fitted, dim=1)
     (top, left), (height, width), (rows, columns) = geometry.corner, geometry.resized, geometry.padded
     return functional.pad(x, (left, columns - width - left, top, rows - height - top))

@@ -154,7 +154,7 @@ def test_a_fault_of_two_processes_is_one_line(training):
     assert "a batch of 3 clips" in line
     blind = training("blind", device="cuda")
     if not torch.cuda.is_available():  # both have this fault, before they know each other
-        assert_one_line(blind.run("--processes", "2", status=1), "error: the scale asks for a GPU")
+        assert_one_line(blind.run("--processes", "2", status=1), "no GPU")
 
 
 def test_a_broken_checkpoint_falls_back_to_the_one_before(training, unbroken):

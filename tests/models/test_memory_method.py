@@ -1,6 +1,5 @@
 """Segmenting videos with memory methods: schedule, objects that appear later, padding, settings."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -1,0 +1,3 @@
+"""The small network of the tests of inference."""
+
+from tests.inference.conftest import small_weights  # noqa: F401
