@@ -4,9 +4,9 @@ import errno
 
 PLACE_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
 )
-"""A full or read-only disk, or a file where a folder is expected; other system errors keep their traceback."""
+"""A full or read-only disk, a file where a folder is expected, or a path that cannot exist; other system errors keep their traceback."""
 
 
 def printable(text: str) -> str:

@@ -253,7 +253,7 @@ def _png_damage(content: bytes) -> str | None:
 
 
 def _too_large(path: str | os.PathLike, size: str) -> HodorError:
-    return HodorError(f"{path}: {size} pixels, at most {MOST_PIXELS >> 20} times 2^20 are read; make it smaller")
+    return HodorError(f"{path}: {size} pixels, more than the {MOST_PIXELS:,} that are read; make it smaller")
 
 
 def _check_size(path: str | os.PathLike, found: tuple[int, int], expected: tuple[int, int] | None) -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hodor.data import images, label_maps
-from hodor.data.images import DAVIS_PALETTE, encode_labels, read_labels, read_rgb, read_size, write_labels
+from hodor.data.images import DAVIS_PALETTE, VOID, encode_labels, read_labels, read_rgb, read_size, write_labels
 from hodor.errors import HodorError
 
 
@@ -193,11 +193,35 @@ def test_a_palette_that_contradicts_the_indices_is_refused(tmp_path, order, mess
     save(tmp_path / "a.png", labels, "palette", 8, palette)
     with pytest.raises(HodorError, match=rf"a\.png: {message}"):
         read_labels(tmp_path / "a.png")
+    # White void beside them changes nothing.
+    palette[VOID] = 255
+    labels[0] = VOID
+    save(tmp_path / "a.png", labels, "palette", 8, palette)
+    with pytest.raises(HodorError, match=rf"a\.png: {message}"):
+        read_labels(tmp_path / "a.png")
     # Colours of another map say nothing about the indices: YouTube-VOS has its own.
     palette[1:] = np.random.default_rng(0).integers(1, 60, (255, 3))
     palette[0] = 0
     save(tmp_path / "a.png", labels, "palette", 8, palette)
     assert np.array_equal(read_labels(tmp_path / "a.png"), labels)
+
+
+def test_black_is_the_background_and_grey_levels_are_no_colours_of_davis(tmp_path):
+    labels = np.repeat(np.array([[1, 2]], np.uint8), 6, 1).repeat(6, 0)
+    save(tmp_path / "a.png", labels, "palette", 8, np.array([[9, 9, 9], [0, 0, 0], [3, 200, 100]], np.uint8))
+    with pytest.raises(HodorError, match=r"a\.png: index 1 is black"):
+        read_labels(tmp_path / "a.png")
+    labels[labels == 1] = 128  # the grey of DAVIS's label 7 in a ramp
+    save(tmp_path / "a.png", labels, "palette", 8, np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1))
+    assert np.array_equal(read_labels(tmp_path / "a.png"), labels)
+
+
+@pytest.mark.parametrize("side", [8193, 16000])  # Pillow refuses the second by itself
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, side):
+    Image.fromarray(np.zeros((side, side), bool)).save(tmp_path / "a.png")
+    for read in (read_size, read_labels, read_rgb):
+        with pytest.raises(HodorError, match=r"a\.png: .*pixels, more than the 67,108,864"):
+            read(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("smoothing", [2, 4, 16])

@@ -13,7 +13,7 @@ from hodor.errors import HodorError
 # Without a deadline of its own: `bounded` has one that also ends what hangs.
 COMMON = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 settings.register_profile("short", max_examples=200, **COMMON)
-settings.register_profile("long", max_examples=3000, **COMMON)
+settings.register_profile("long", max_examples=2000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 SECONDS = 10

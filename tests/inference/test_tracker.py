@@ -122,6 +122,15 @@ def test_a_new_start_forgets_the_last_video(weights):
     assert np.array_equal(again.step(video[1]), once[0]) and again.ids == [1]
 
 
+def test_objects_whose_probabilities_would_fill_the_memory_are_refused(weights, monkeypatch):
+    monkeypatch.setattr("hodor.inference.tracker.MOST_VALUES", 2 * SIZE[0] * SIZE[1])
+    tracker, video = Tracker(weights(), device="cpu", short_side=64), frames(2)
+    with pytest.raises(HodorError, match="2 objects in frames of .* GiB"):
+        tracker.start(video[0], {1: box(8, 8), 2: box(30, 30)})
+    with pytest.raises(HodorError, match="2 objects in frames of .* GiB"):
+        tracker.start(video[0], {1: box(8, 8)}).step(video[1], {2: box(30, 30)})
+
+
 def test_bad_calls_are_refused(weights):
     tracker, image = Tracker(weights(), device="cpu", short_side=64), frames(1)[0]
     with pytest.raises(HodorError, match=r"before Tracker\.start"):
