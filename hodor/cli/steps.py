@@ -296,9 +296,9 @@ def _manifest(options: Namespace) -> None:
 
 def _tabulate(options: Namespace) -> None:
     stamp = _settings(options, "tabulate", f"tabulate-{options.table}")
-    results, table = paths.results(stamp["scale"]), stamp["settings"]["table"]
+    results = paths.results(stamp["scale"])
     files = _entry("reporting.tables", "tabulate")(stamp, paths.runs(stamp["scale"]), results)
-    record_making(results / f"{table}.provenance.json", files)
+    record_making(results / f"{options.table}.provenance.json", files)
 
 
 def _claims(options: Namespace) -> None:
