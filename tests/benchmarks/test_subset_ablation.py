@@ -41,7 +41,7 @@ def test_slices_page_and_refusal(root, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "short: 8 of 8 runs are scored" in done.stdout
     (page,) = out.glob("tiny_seeds_*.md")
-    text = page.read_text()
+    text = re.sub(" +", " ", page.read_text())  # cells are padded
     assert "Partial" not in text and "8 lines" in text
     assert "**undecided**" in text and "2 sequences are fewer than 10" in text
     lines = list(csv.DictReader(page.with_suffix(".csv").open()))
@@ -67,7 +67,7 @@ def test_slices_page_and_refusal(root, tmp_path):
     # A run that is gone is named as missing, and the others still compare over the seed that is left.
     (runs / "hodor-soft-coco" / "seed1" / "manifest.json").unlink()
     assert call(root, work, out, "--page-only").returncode == 0
-    partial = page.read_text()
+    partial = re.sub(" +", " ", page.read_text())
     assert "**Partial: still to come, 1 of all runs: hodor-soft-coco seed 1.**" in partial
     assert re.search(r"hodor-soft-coco less hodor-none-coco \|[^|]*\|[^|]*\|[^|]*\| 1 \|", partial)
     assert re.search(r"hodor-none-coco less hodor-hard-coco \|[^|]*\|[^|]*\|[^|]*\| 2 \|", partial)
