@@ -76,7 +76,7 @@ def test_every_verb_explains_itself(capsys):
     assert all(verb in text for verb in VERBS)
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["prepare"], ["train", "--speed", "9"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["pack"], ["train", "--speed", "9"]])
 def test_wrong_usage_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         run(*arguments)

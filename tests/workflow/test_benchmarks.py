@@ -58,6 +58,6 @@ def test_a_secret_benchmark_waits_for_its_server(fresh, shared_data):
     assert [float(line[column]) for column in ("J&F", "J", "F")] == [12.5, 11.0, 14.0]
 
     scores.write_text(yaml.safe_dump({"scores": [answer | {"submission": "0" * 64}]}))
-    assert "send that and type in its score, or remove the entry" in checkout.snakemake(*settings, check=False)
+    assert "remove the entry" in checkout.snakemake(*settings, check=False)
     scores.write_text(yaml.safe_dump({"scores": [answer | {"scores": {"J&F": 112.5}}]}))
     assert "112.5 is not in 0..100" in checkout.snakemake(*settings, check=False)
