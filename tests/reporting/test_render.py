@@ -128,10 +128,9 @@ def test_the_meaning_of_the_numbers_comes_before_them(pages):
             assert fact in text[text.index(STATEMENT) :], (name, fact)
     for name in HTML[1:3]:
         # What precedes a heading of the paper's numbers is ours, from the heading of a table on.
-        *tables, last = Page(folder / name).text.split("The paper's numbers: another experiment")
-        assert tables and "77.5" in last
-        for before in tables:
-            assert "77.5" not in before[before.rfind("training data") :]
+        before, *after = Page(folder / name).text.split("The paper's numbers: another experiment")
+        assert any("77.5" in part for part in after), name
+        assert "77.5" not in before[before.rfind("training data") :]
 
 
 def test_the_start_page_begins_with_both_tables_the_claims_and_masks(pages):
