@@ -41,7 +41,7 @@ class HODOROptions(Strict):
     # The weight set (hodor/config/datasets.py) that training starts from, unless it starts from another row. ImageNet's is
     # a different experiment from the published one, which starts from a COCO detector.
     weights: Literal["swin-tiny-mask-rcnn-3x", "swin-tiny-imagenet"] | None = None
-    # So many first blocks of a pretrained backbone keep their weights, which saves most of its backward pass.
+    # The number of first blocks of a pretrained backbone that keep their weights, which saves most of its backward pass.
     backbone_frozen: int = Field(0, ge=0)
     # Group norms of 16 and 8 groups stand on it and on a quarter of it.
     dim: int = Field(256, multiple_of=32, gt=0, le=2048)
@@ -127,7 +127,7 @@ class EncoderOptions(Strict):
     backbone_depths: tuple[Depth, Depth, Depth] = (3, 4, 6)
     # Stride of the finest map; the coarsest is four times coarser. 2 is for small frames (convnet).
     stride: Literal[2, 4] = 4
-    # ImageNet weights of the EfficientNet; so many first blocks of the frames' encoder then keep them.
+    # ImageNet weights of the EfficientNet, and the number of first blocks of the frames' encoder that keep them.
     pretrained: bool = False
     backbone_frozen: int = Field(0, ge=0)
     # The weight set that training starts from (`resnet-imagenet`: all encoders that are residual), or None.
@@ -232,7 +232,7 @@ class DMNAOAOptions(EncoderOptions, LossOptions):
     # Channels of features and templates; what the decoder reads is four times as wide.
     dim: int = Field(256, ge=8, le=2048)
     decoder_dim: int = Field(256, ge=8, le=2048)
-    # A region has so many cells on a side, whatever its size in the frame.
+    # Cells on a side of a region, whatever its size in the frame.
     roi_size: int = Field(24, ge=2, le=256)
     # Bilinear samples of a map on a side of a cell.
     roi_samples: int = Field(2, ge=1, le=16)
@@ -243,7 +243,7 @@ class DMNAOAOptions(EncoderOptions, LossOptions):
     # regions is the whole frame.
     training_shift: float = Field(0.5, ge=0, le=1)
     training_lost: float = Field(0.1, ge=0, le=1)
-    # A region is at least so many cells of the coarsest map wide and high.
+    # Least width and height of a region in cells of the coarsest map.
     box_cells: int = Field(4, ge=1, le=64)
 
     # As STCN trains.
