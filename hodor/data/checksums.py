@@ -5,20 +5,27 @@ project, not of the data: it outlives the archives, and committing it shares the
 writing it reruns nothing.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
-import json
-import os
-import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from hodor.config.datasets import Source
 from hodor.data.archives import find_damage
+from hodor.data.progress import locked
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic
+
+
+class _Entry(TypedDict):
+    size: int
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+_ENTRIES = TypeAdapter(dict[str, _Entry])
 
 
 def compare(
@@ -35,12 +42,15 @@ def compare(
     Returns:
         Size and sha256 of the file, and what is wrong with it (None: nothing).
     """
-    record = {"size": path.stat().st_size, "sha256": sha256 or sha256_file(path)}
-    found = record | ({"md5": _md5(path)} if source.md5 and not source.sha256 else {})
-    for what in ("size", "sha256", "md5"):
+    found = record = {"size": path.stat().st_size, "sha256": sha256 or sha256_file(path)}
+    if source.md5 and not source.sha256:
+        with open(path, "rb") as file:
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+        found = record | {"md5": md5.hexdigest()}
+    for what, value in found.items():
         expected = getattr(source, what)
-        if expected is not None and found.get(what, expected) != expected:
-            return record, f"{what} {found[what]} where {expected} is expected"
+        if expected is not None and value != expected:
+            return record, f"{what} {value} where {expected} is expected"
     return record, None if source.sha256 else find_damage(path, source.archive, thorough=thorough)
 
 
@@ -53,10 +63,7 @@ class LockFile:
     def apply(self, source: Source) -> tuple[Source, str]:
         """Returns the source with size and sha256 as recorded, and what an error must add about their origin.
 
-        A source with a published sha256, or without a record, is returned unchanged.
-
-        Raises:
-            HodorError: the file is no such record.
+        A source with a published sha256, or without a record, is returned unchanged. HodorError where the file is broken.
         """
         entry = self._read().get(_key(source))
         if source.sha256 or entry is None:
@@ -72,48 +79,22 @@ class LockFile:
         if source.sha256 or _key(source) in self._read():
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(self.path.parent):
+        with locked(self.path.parent):
             entries = self._read()
             # Another process may have been first: then its entry counts.
             entries.setdefault(_key(source), {"size": size, "sha256": sha256})
             write_json_atomic(self.path, dict(sorted(entries.items())))
 
-    def _read(self) -> dict[str, dict]:
+    def _read(self) -> dict[str, _Entry]:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            return _ENTRIES.validate_json(self.path.read_bytes())
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, RecursionError) as error:
-            raise HodorError(f"{self.path}: cannot be read ({error}); restore it from git, or delete it") from error
-        if not isinstance(content, dict) or not all(map(_is_entry, content.values())):
-            raise HodorError(f"{self.path}: not a record of sizes and checksums; restore it from git, or delete it")
-        return content
-
-
-def _is_entry(entry: object) -> bool:
-    return (
-        isinstance(entry, dict)
-        and isinstance(entry.get("size"), int)
-        and isinstance(entry.get("sha256"), str)
-        and re.fullmatch("[0-9a-f]{64}", entry["sha256"]) is not None
-    )
+        except (OSError, ValueError) as error:
+            raise HodorError(
+                f"{self.path}: not a record of sizes and checksums; restore it from git, or delete it"
+            ) from error
 
 
 def _key(source: Source) -> str:
     return f"{source.dataset}/{source.archive}"
-
-
-def _md5(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-@contextlib.contextmanager
-def _locked(folder: Path):
-    """Waits for other processes that write there; the lock dies with its process."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -6,15 +6,19 @@ too slow, or sends without end, is left; only a file with the expected checksum,
 gets its name. `<name>.part.json` holds what identifies the remote file (ETag or Last-Modified).
 """
 
+import contextlib
+import email.utils
 import json
 import os
 import random
-import shutil
+import re
+import socket
 import ssl
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +28,7 @@ from urllib3.exceptions import HTTPError, LocationValueError, MaxRetryError, SSL
 from hodor.config.datasets import Source
 from hodor.data.archives import HEAD, shows_its_end, wrong_head
 from hodor.data.checksums import compare
-from hodor.data.connection import Limits, Watchdog, connect, get_retry_after, get_validator, parse_length
-from hodor.data.progress import Progress, format_bytes
+from hodor.data.progress import Progress, format_bytes, require_room
 from hodor.errors import HodorError, printable
 from hodor.provenance import write_json_atomic
 
@@ -33,7 +36,25 @@ _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _BLOCK = 1 << 18
 
 
-_PATIENCE = Limits()
+@dataclass(frozen=True)
+class Limits:
+    """Patience with a server. Times in seconds, amounts in bytes."""
+
+    # Tries in a row with less than `progress` new bytes each; a try with more resets the count.
+    attempts: int = 6
+    progress: int = 1 << 20
+    # Waits between tries double from `first_wait`; a server's Retry-After is obeyed up to `longest_wait`.
+    first_wait: float = 1.0
+    longest_wait: float = 120.0
+    # No byte for `timeout`, or less than `slowest` a second of the content over `stall`, ends a try.
+    timeout: float = 30.0
+    stall: float = 60.0
+    slowest: float = 1024.0
+    # Largest file whose length nobody states.
+    unannounced: int = 1 << 36
+
+
+PATIENCE = Limits()
 
 
 class Stopped(Exception):
@@ -48,62 +69,137 @@ class _Again(Exception):
         self.wait = wait
 
 
-def download(
-    address: str,
-    target: Path,
-    source: Source,
-    *,
-    hint: str = "",
-    limits: Limits = _PATIENCE,
-    stop: threading.Event | None = None,
-) -> dict[str, Any]:
-    """Downloads `address` to `target`, continuing what an earlier call left.
+class Watchdog(threading.Thread):
+    """Shuts the connections of a try that receives too little content, whatever else the server sends.
 
-    Args:
-        address: http or https.
-        target: the file to write; its folder exists.
-        source: size and checksums that the file must have, as far as known, and its name.
-        hint: what an error about them adds.
-        stop: ends the download soon after it is set.
-
-    Returns:
-        `size` (bytes) and `sha256` (hexadecimal) of the file.
-
-    Raises:
-        HodorError: the file is absent, has another format, has another size or checksum, does not fit on the
-            disk, cannot be checked, or the server failed too often (then the part stays and the next call continues).
-        Stopped: `stop` was set.
+    Timeouts of sockets start anew with every byte: they end neither headers that trickle, nor answers 1xx without end,
+    nor a slow drip of content.
     """
-    part = target.with_name(target.name + ".part")
-    transfer = _Transfer(address, part, source, hint, limits, stop or threading.Event())
-    record = transfer.run()
-    os.replace(part, target)
-    transfer.note.unlink(missing_ok=True)
-    return record
+
+    def __init__(self, limits: Limits):
+        super().__init__(daemon=True)
+        self.limits, self.received, self.too_slow = limits, 0, False
+        self._sockets: list[socket.socket] = []
+        self._ended = threading.Event()
+
+    def __enter__(self) -> "Watchdog":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+
+    def run(self) -> None:
+        before = 0
+        while not self._ended.wait(self.limits.stall):
+            if self.received - before < self.limits.slowest * self.limits.stall:
+                self.too_slow = True
+                for connected in self._sockets:
+                    with contextlib.suppress(OSError):
+                        connected.shutdown(socket.SHUT_RDWR)
+            before = self.received
+
+    def pool(self, base: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
+        """Returns a class of connection pools whose connections are watched."""
+        sockets = self._sockets
+
+        class Connection(base.ConnectionCls):  # type: ignore[misc, name-defined]
+            def connect(self) -> None:
+                super().connect()
+                sockets.append(self.sock)
+
+        return type(base.__name__, (base,), {"ConnectionCls": Connection})
+
+
+@contextlib.contextmanager
+def connect(address: str, headers: dict, watchdog: Watchdog, limits: Limits) -> Iterator[urllib3.BaseHTTPResponse]:
+    """Sends a request and follows redirects, through the proxy of the environment if it names one."""
+    url = urllib3.util.parse_url(address)
+    proxy = None if urllib.request.proxy_bypass(url.host or "") else urllib.request.getproxies().get(url.scheme or "")
+    manager = urllib3.PoolManager()
+    if proxy:
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        auth = urllib3.util.parse_url(proxy).auth
+        signed = urllib3.make_headers(proxy_basic_auth=auth) if auth else None
+        manager = urllib3.ProxyManager(proxy, proxy_headers=signed)
+    pools = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
+    manager.pool_classes_by_scheme = {scheme: watchdog.pool(pool) for scheme, pool in pools.items()}
+    with manager:
+        response = manager.request(
+            "GET",
+            address,
+            headers={"User-Agent": "hodor", "Accept-Encoding": "identity"} | headers,
+            timeout=limits.timeout,
+            retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=10),
+            preload_content=False,
+            decode_content=False,
+        )
+        with contextlib.closing(response):
+            yield response
+
+
+def get_validator(response: urllib3.BaseHTTPResponse) -> str | None:
+    """Returns the header that identifies the bytes of a file, for `If-Range`; None if there is none."""
+    tag, changed = response.headers.get("ETag"), response.headers.get("Last-Modified")
+    # Weak tags promise the same meaning, not the same bytes. A date is exact to a second, in which a file that was changed
+    # just now may change again: it must be a minute old (RFC 9110, 8.8.2.2; RFC 7232 has the minute).
+    if tag and not tag.startswith("W/"):
+        return tag
+    try:
+        date, changed_at = map(email.utils.parsedate_to_datetime, (response.headers.get("Date"), changed))
+        return changed if (date - changed_at).total_seconds() >= 60 else None
+    except (TypeError, ValueError):
+        return None
+
+
+def get_retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
+    """Returns the seconds that a server asks to wait, None where it does not."""
+    try:
+        return urllib3.Retry().get_retry_after(response)
+    except (HTTPError, ValueError, OverflowError):
+        return None
+
+
+def parse_length(text: str | None) -> int | None:
+    """A length in a header; None where it is none, or longer than any file."""
+    return int(text) if text and re.fullmatch("[0-9]{1,18}", text) else None
 
 
 @dataclass(frozen=True)
-class _Transfer:
-    """A download to a part, until it is complete."""
+class Download:
+    """A download of `address` (http or https) to `target`, which continues what an earlier one left.
+
+    source: size and checksums that the file must have, as far as known, and its name. hint: what an error about them
+    adds. stop: ends the download soon after it is set.
+    """
 
     address: str
-    part: Path
+    target: Path
     source: Source
-    hint: str
-    limits: Limits
-    stop: threading.Event
+    hint: str = ""
+    limits: Limits = PATIENCE
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def part(self) -> Path:
+        return self.target.with_name(self.target.name + ".part")
 
     @property
     def note(self) -> Path:
-        return self.part.with_name(self.part.name + ".json")
+        return self.target.with_name(self.target.name + ".part.json")
 
     @property
     def label(self) -> str:
-        """Data set and archive: several that are downloaded at once may have the same name."""
-        return f"{self.part.parent.name}/{self.part.stem}"
+        return f"{self.target.parent.name}/{self.target.name}"  # archives of several data sets have the same name
 
     def run(self) -> dict[str, Any]:
-        """Tries until the part is complete; returns its size and sha256."""
+        """Tries until the file is complete; returns its `size` (bytes) and `sha256` (hexadecimal).
+
+        Raises:
+            HodorError: the file is absent, has another format, has another size or checksum, does not fit on the
+                disk, cannot be checked, or the server failed too often (then the part stays and the next call continues).
+            Stopped: `stop` was set.
+        """
         failures, best = 0, self.length()
         # The part may be wrong though the remote file is right: it was put together from several tries (joined), or the
         # server announced no length, so that a broken connection looked like the end (open_ended).
@@ -140,6 +236,8 @@ class _Transfer:
                 f"{self.part}: the server announced no length and no checksum is known, so that nothing shows whether "
                 f"the file is complete; compare it with its source and rename it to {self.part.stem}, or give a mirror"
             )
+        os.replace(self.part, self.target)
+        self.note.unlink(missing_ok=True)
         return record
 
     def attempt(self) -> tuple[bool, bool]:
@@ -156,14 +254,12 @@ class _Transfer:
         with Watchdog(self.limits) as watchdog:
             try:
                 with connect(self.address, headers, watchdog, self.limits) as response:
-                    offset, total = self.start(response, note, offset)
-                    write_json_atomic(
-                        self.note, {"address": self.address, "validator": get_validator(response), "total": total}
-                    )
+                    offset, total = self.begin(response, note, offset)
+                    known = {"address": self.address, "validator": get_validator(response), "total": total}
+                    write_json_atomic(self.note, known)
                     progress = Progress(self.label, total, done=offset)
-                    for received in self.receive(
-                        response, offset, total or self.source.size or self.limits.unannounced
-                    ):
+                    most = total or self.source.size or self.limits.unannounced
+                    for received in self.receive(response, offset, most):
                         watchdog.received += received
                         progress.add(received)
             except (LocationValueError, UnicodeError) as error:
@@ -177,7 +273,7 @@ class _Transfer:
         progress.close()
         return offset > 0, total is None
 
-    def start(self, response: urllib3.BaseHTTPResponse, note: dict, offset: int) -> tuple[int, int | None]:
+    def begin(self, response: urllib3.BaseHTTPResponse, note: dict, offset: int) -> tuple[int, int | None]:
         """First byte that the response brings and length of the complete file (None: not announced)."""
         status, headers = response.status, response.headers
         if status == 416:  # the part is longer than the remote file, so it is of another file
@@ -200,12 +296,7 @@ class _Transfer:
             total = note["total"]
         if None not in (self.source.size, total) and total != self.source.size:
             self.refuse(f"has {total} bytes where {self.source.size} are expected")
-        free, needed = shutil.disk_usage(self.part.parent).free, (total or 0) - offset
-        if needed > free:
-            raise HodorError(
-                f"{self.part.parent}: {format_bytes(free)} are free, {format_bytes(needed)} more are needed for "
-                f"{self.part.stem}; make room"
-            )
+        require_room(self.target.parent, (total or 0) - offset, self.target.name)
         return offset, total
 
     def receive(self, response: urllib3.BaseHTTPResponse, offset: int, most: int) -> Iterator[int]:
@@ -223,14 +314,13 @@ class _Transfer:
                     self.refuse(wrong_head(head, self.part.stem) if len(head) >= HEAD else None)
                 count += len(block)
                 self.refuse(f"is longer than the {format_bytes(most)} announced or allowed" if count > most else None)
+                view = memoryview(block)
                 try:
-                    view = memoryview(block)
                     while view:
                         view = view[file.write(view) :]
                 except OSError as error:
-                    raise HodorError(
-                        f"{self.part}: cannot be written ({error.strerror}); make room, call again"
-                    ) from error
+                    reason = f"cannot be written ({error.strerror}); make room, call again"
+                    raise HodorError(f"{self.part}: {reason}") from error
                 yield len(block)
             self.refuse(wrong_head(head, self.part.stem) if head else None)
             os.fsync(file.fileno())

@@ -5,15 +5,13 @@ Members are extracted as a stream, with their checksums compared, to `<folder>.p
 archives are in it. A killed extraction leaves the part; the next one clears it.
 """
 
-import hashlib
-import os
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hodor.data.archives import Member, list_members, open_archive, read_member
-from hodor.data.progress import Progress, format_bytes
+from hodor.data.progress import Progress, format_bytes, put_in_place, require_room, write_blocks
 from hodor.errors import HodorError
 from hodor.provenance import read_json, write_json_atomic
 
@@ -58,9 +56,7 @@ def extract_all(
     plan = _plan(archives, limits, folders)
     needed = sum(member.size for members in plan.values() for member in members.values())
     out.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise HodorError(f"{out.parent}: {format_bytes(free)} are free, {format_bytes(needed)} are needed; make room")
+    require_room(out.parent, needed, out.name)
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
@@ -69,7 +65,11 @@ def extract_all(
     for path, members in plan.items():
         with open_archive(path) as archive:
             for name, member in members.items():
-                digests[name] = _write(read_member(archive, member, path), part / name, progress)
+                try:
+                    digests[name] = write_blocks(read_member(archive, member, path), part / name, progress)
+                except OSError as error:
+                    reason = f"cannot be written ({error.strerror}); make room or repair the disk"
+                    raise HodorError(f"{part / name}: {reason}") from error
     put_in_place(part, out)
     progress.close()
     return digests
@@ -102,16 +102,6 @@ def extract_once(archives: Mapping[Path, str], out: Path, folders: Collection[st
 def forget(out: Path) -> None:
     """Makes the next `extract_once` extract again."""
     _record(out).unlink(missing_ok=True)
-
-
-def put_in_place(part: Path, out: Path) -> None:
-    """Renames the folder `part` to `out`, which is replaced where it exists."""
-    old = out.with_name(out.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(part, out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _plan(archives: list[Path], limits: ExtractLimits, folders: Collection[str]) -> dict[Path, dict[str, Member]]:
@@ -182,21 +172,6 @@ def _refuse_folder_above(path: Path, parts: tuple[str, ...], folders: Collection
 def _same(first: Member, second: Member) -> bool:
     """Whether checksums show that two members have the same content."""
     return first.crc is not None and (first.crc, first.size) == (second.crc, second.size)
-
-
-def _write(blocks, target: Path, progress: Progress) -> str:
-    """Writes one file; returns its sha256."""
-    digest = hashlib.sha256()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(target, "xb") as writer:
-            for block in blocks:
-                writer.write(block)
-                digest.update(block)
-                progress.add(len(block))
-    except OSError as error:
-        raise HodorError(f"{target}: cannot be written ({error.strerror}); make room or repair the disk") from error
-    return digest.hexdigest()
 
 
 def _record(out: Path) -> Path:

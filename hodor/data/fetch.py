@@ -6,15 +6,14 @@ Several archives are transferred at once.
 """
 
 import contextlib
-import dataclasses
-import fcntl
 import os
 import shutil
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ from pydantic import ValidationError
 
 from hodor.config.datasets import RECORD, Source, from_settings
 from hodor.config.generated import GeneratedOptions
-from hodor.data.checksums import LockFile
-from hodor.data.connection import Limits
-from hodor.data.obtain import Order
-from hodor.data.progress import format_bytes
+from hodor.data.checksums import LockFile, compare
+from hodor.data.download import PATIENCE, Download, Limits, Stopped
+from hodor.data.progress import Progress, file_blocks, locked, require_room, write_blocks
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic
 
@@ -34,8 +32,6 @@ PER_HOST = 2
 
 AT_ONCE = 6
 """Archives at once in all."""
-
-_PATIENCE = Limits()
 
 
 class Missing(HodorError):
@@ -46,7 +42,7 @@ class Missing(HodorError):
         self.files = files
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Request:
     """A data set to fetch.
 
@@ -58,7 +54,7 @@ class Request:
     lock: LockFile | None = None
 
 
-def fetch(stamp: dict, out: Path, lock: Path | None = None, *, limits: Limits = _PATIENCE) -> None:
+def fetch(stamp: dict, out: Path, lock: Path | None = None, *, limits: Limits = PATIENCE) -> None:
     """Fetches a data set's archives to `out` and writes `out/archives.json` = {archive: {"size", "sha256"}}.
 
     Args:
@@ -75,7 +71,7 @@ def fetch(stamp: dict, out: Path, lock: Path | None = None, *, limits: Limits = 
     fetch_all([Request(stamp["settings"], Path(out), LockFile(Path(lock)) if lock else None)], limits=limits)
 
 
-def fetch_all(requests: Iterable[Request], *, limits: Limits = _PATIENCE) -> None:
+def fetch_all(requests: Iterable[Request], *, limits: Limits = PATIENCE) -> None:
     """Fetches several data sets at once; each whose archives are complete gets its `archives.json`.
 
     Raises:
@@ -87,7 +83,9 @@ def fetch_all(requests: Iterable[Request], *, limits: Limits = _PATIENCE) -> Non
         for request in requests:
             sources = from_settings(request.settings)
             request.out.mkdir(parents=True, exist_ok=True)
-            held.enter_context(_only_one(request.out))
+            # Two fetches would write into the same part.
+            busy = f"{request.out}: another fetch writes there; wait for its end"
+            held.enter_context(locked(request.out / ".lock", busy))
             (request.out / RECORD).unlink(missing_ok=True)
             if request.settings["edition"] == "generated":
                 write_json_atomic(request.out / RECORD, _generate(sources, request))
@@ -100,7 +98,12 @@ def fetch_all(requests: Iterable[Request], *, limits: Limits = _PATIENCE) -> Non
         wanted = [order for of_request in orders.values() for order in of_request if order not in by_hand]
         if messages and wanted:
             print("\n".join(messages), file=sys.stderr, flush=True)  # known now, useful during the hours that follow
-        _require_room(wanted)
+        missing: dict[int, list[tuple[Order, int]]] = defaultdict(list)
+        for order in wanted:
+            missing[order.out.stat().st_dev].append((order, order.missing()))
+        for absent in missing.values():
+            names = ", ".join(order.source.archive for order, size in absent if size)
+            require_room(absent[0][0].out, sum(size for _, size in absent), names)
         results = dict(zip(wanted, run([(order.host, order.obtain) for order in wanted], stop), strict=True))
         for out, of_request in orders.items():
             records = {order.source.archive: results.get(order) for order in of_request}
@@ -145,29 +148,145 @@ def run(tasks: Sequence[tuple[str, Callable[[], Any]]], stop: threading.Event) -
     return [future.result() for future in futures]
 
 
-def _require_room(orders: list[Order]) -> None:
-    """HodorError before the first byte if what is missing of all archives does not fit on the disk."""
-    with ThreadPoolExecutor(8) as pool:
-        missing = list(pool.map(_missing_or_none, orders))
-    by_device: dict[int, list[tuple[Order, int]]] = defaultdict(list)
-    for order, size in zip(orders, missing, strict=True):
-        if size:
-            by_device[os.stat(order.out).st_dev].append((order, size))
-    for absent in by_device.values():
-        total, free = sum(size for _, size in absent), shutil.disk_usage(absent[0][0].out).free
-        if total > free:
-            names = ", ".join(order.source.archive for order, _ in absent)
+@dataclass(frozen=True)
+class Order:
+    """An archive to fetch: found in place, copied from a mirror, or downloaded.
+
+    source: what it is. mirror: folder or address that replaces every address, or None. out: its folder, which exists.
+    lock: checksums to enforce and to add to, or None. limits: patience. stop: ends the transfer when it is set.
+    """
+
+    source: Source
+    mirror: str | None
+    out: Path
+    lock: LockFile | None
+    limits: Limits
+    stop: threading.Event
+
+    @property
+    def target(self) -> Path:
+        return self.out / self.source.archive
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person downloads it, so that there is nothing to transfer."""
+        return not self.mirror and self.source.log_in
+
+    @property
+    def address(self) -> str | None:
+        """Where it is downloaded from; None where it is not."""
+        if self.mirror and self.mirror.startswith(("http://", "https://")):
+            return f"{self.mirror.rstrip('/')}/{self.source.dataset}/{self.source.archive}"
+        return None if self.mirror or self.source.log_in else self.source.address
+
+    @property
+    def host(self) -> str:
+        return (self.address or "//").split("/")[2]
+
+    def missing(self) -> int:
+        """Bytes still to be transferred, as far as table, lock or mirror folder know."""
+        if self.target.is_file():
+            return 0
+        try:
+            source, _ = self._expected()
+            origin, part = self._in_folder(), self.target.with_name(self.target.name + ".part")
+        except HodorError:
+            return 0  # `obtain` reports it
+        size = (origin.stat().st_size if origin.is_file() else 0) if origin else source.size or 0
+        return max(0, size - (part.stat().st_size if part.is_file() else 0))
+
+    def obtain(self) -> dict[str, Any]:
+        """Fetches the archive, or finds it in place; returns its size and sha256.
+
+        Raises:
+            HodorError: it is not available, or is not the archive that table and lock expect.
+            Stopped: `stop` was set.
+        """
+        source, hint = self._expected()
+        known = source.sha256 or source.md5
+        record, fault = compare(self.target, source) if self.target.is_file() else ({}, None)
+        if not record or (fault or not known) and not self.by_hand:
+            if known and fault:
+                print(f"{self.target}: {fault}, fetching again", file=sys.stderr)
+            record, fault = self._transfer(source, hint), None
+        if fault:
+            raise HodorError(f"{self.target}: {fault}; replace the file by the {source.edition} archive{hint}")
+        if self.lock:
+            self.lock.record(source, record["size"], record["sha256"])
+        return record
+
+    def _expected(self) -> tuple[Source, str]:
+        return self.lock.apply(self.source) if self.lock else (self.source, "")
+
+    def _transfer(self, source: Source, hint: str) -> dict[str, Any]:
+        if path := self._in_folder():
+            return self._copy(source, path, hint)
+        if not self.address:
             raise HodorError(
-                f"{absent[0][0].out}: {format_bytes(free)} are free, {format_bytes(total)} more are needed for {names}; "
-                "make room"
+                f"{source.archive} of {source.dataset}: edition {source.edition} has no address; give mirror=FOLDER "
+                f"with FOLDER/{source.dataset}/{source.archive}"
             )
+        return Download(self.address, self.target, source, hint, self.limits, self.stop).run()
+
+    def _in_folder(self) -> Path | None:
+        """Where the archive is in a mirror folder."""
+        if not self.mirror or self.address:
+            return None
+        try:
+            if "://" in self.mirror or "\0" in self.mirror:
+                raise RuntimeError("must be a folder or start with http:// or https://")
+            return Path(self.mirror).expanduser() / self.source.dataset / self.source.archive
+        except RuntimeError as error:
+            raise HodorError(f"mirror {self.mirror}: {error}; give another folder") from None
+
+    def _copy(self, source: Source, origin: Path, hint: str) -> dict[str, Any]:
+        """Copies an archive of a mirror; returns its size and sha256, computed from the bytes that were written."""
+        if not origin.is_file():
+            raise _not_in_mirror(self.mirror or "", origin)
+        part = self.target.with_name(self.target.name + ".part")
+        part.unlink(missing_ok=True)
+        try:
+            before = _state(origin)
+            progress = Progress(f"{self.out.name}/{self.target.name}", before[0])
+            digest = write_blocks(self._until_stopped(file_blocks(origin)), part, progress)
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            if _state(origin) != before or progress.count != before[0]:
+                raise HodorError(f"{origin}: changed while it was copied; start again when it is complete")
+            record, fault = compare(part, source, digest)
+            if fault:
+                raise HodorError(f"{origin}: {fault}; replace the file by the {source.edition} archive{hint}")
+            os.replace(part, self.target)
+        except OSError as error:
+            raise HodorError(
+                f"{self.target}: {origin} cannot be copied there ({error.strerror}); make room or repair the folder, "
+                "and call again"
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+        progress.close()
+        return record
+
+    def _until_stopped(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            if self.stop.is_set():
+                raise Stopped
+            yield block
 
 
-def _missing_or_none(order: Order) -> int | None:
-    try:
-        return order.missing()
-    except HodorError:
-        return None  # `obtain` reports it
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _not_in_mirror(mirror: str, path: Path) -> HodorError:
+    folder = path.parent
+    if not folder.parent.is_dir():
+        return HodorError(f"mirror {mirror}: no such folder; give the folder that holds {folder.name}/{path.name}")
+    there = ", ".join(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ""
+    return HodorError(
+        f"{path}: the mirror has no such file ({there or 'nothing'} in {folder}); put the archive into that folder"
+    )
 
 
 def _ask_for_log_in(absent: list[Source], out: Path) -> str:
@@ -198,22 +317,10 @@ def _generate(sources: list[Source], request: Request) -> dict[str, dict]:
     try:
         generate(sources[0].dataset, options, fresh)
         made = sorted(path.name for path in fresh.glob("*.zip"))
-        for source in sources:
-            if source.archive not in made:
-                raise HodorError(f"{out / source.archive}: the generator wrote no such archive; report this as a bug")
+        if lost := sorted({source.archive for source in sources} - set(made)):
+            raise HodorError(f"{out / lost[0]}: the generator wrote no such archive; report this as a bug")
         for name in made:
             os.replace(fresh / name, out / name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return {name: {"size": (out / name).stat().st_size, "sha256": sha256_file(out / name)} for name in made}
-
-
-@contextlib.contextmanager
-def _only_one(out: Path):
-    """Keeps a second fetch into the same folder out: two would write into the same part."""
-    with open(out / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise HodorError(f"{out}: another fetch writes there; wait for its end") from error
-        yield

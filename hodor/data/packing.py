@@ -9,11 +9,7 @@ import json
 import os
 import shutil
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +18,7 @@ import numpy as np
 
 from hodor.config.packs import PackId, Rule, stored_size
 from hodor.data.packs import INDEX, VIDEOS, Place, shard_file
-from hodor.data.progress import Progress, format_bytes
+from hodor.data.progress import Progress, in_processes, put_in_place, require_room
 from hodor.data.readers import StillImage, is_video, load_images, load_videos
 from hodor.data.video import Video
 from hodor.errors import HodorError
@@ -31,8 +27,7 @@ from hodor.provenance import sha256_file, write_json_atomic
 SHARD_BYTES = 1 << 30
 """Greatest size of a shard, unless a single record is larger."""
 
-# Frames that one task of a process decodes, and tasks that wait for each process: both bound the memory.
-_CHUNK, _WAITING = 8, 2
+_CHUNK = 8  # frames that one task of a process decodes
 _NO_RECORD: Place = (0, 0, 0, 0)
 
 
@@ -62,11 +57,8 @@ def pack(stamp: dict, data: Path, out: Path, manifest: Path, jobs: int = 1, shar
         writer.close()
     except OSError as error:
         raise HodorError(f"{part}: cannot be written ({error.strerror}); make room or repair the disk") from error
-    except BrokenProcessPool as error:
-        raise HodorError("a packing process was killed (out of memory?); give it fewer --jobs") from error
     files = {path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)} for path in sorted(part.iterdir())}
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(part, out)
+    put_in_place(part, out)
     content = {"stamp": stamp["sha256"], "dataset": id.dataset, "split": id.split, "rule": id.rule}
     write_json_atomic(manifest, content | {"counts": counts, "files": files})
 
@@ -213,38 +205,14 @@ def _encoded(
     part: Path,
     jobs: int,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield what `encode` returns for the chunks, item by item, with progress; HodorError where the disk has no room.
-
-    Masks add a few percent to the pixels.
-    """
+    """Yield what `encode` returns for the chunks, item by item, with progress; HodorError where the disk has no room."""
     needed = sum(3 * height * width for height, width in (stored_size(size, id.rule) for size in sizes))
-    free = shutil.disk_usage(part).free
-    if 1.05 * needed > free:
-        raise HodorError(
-            f"{part.parent}: {format_bytes(free)} are free, {format_bytes(1.05 * needed)} are needed for the pack; make "
-            "room, or train without it (`packed: null` in the stage)"
-        )
+    # Masks add a few percent to the pixels.
+    fix = "make room, or train without it (`packed: null` in the stage)"
+    require_room(part, 1.05 * needed, f"pack {id.name}", fix)
     progress = Progress(f"{id.name}: packed", needed)
-    for items in _in_order(encode, chunks, jobs):
+    for items in in_processes(encode, chunks, jobs):
         for item in items:
             yield item
             progress.add(item[0].nbytes)
     progress.close()
-
-
-def _in_order(encode: Callable[..., list[tuple]], chunks: list[tuple], jobs: int) -> Iterator[list[tuple]]:
-    """Yield the results in the order of the chunks, few of which are under way at a time, so that memory stays bounded."""
-    if jobs < 2:
-        yield from (encode(*chunk) for chunk in chunks)
-        return
-    waiting: deque = deque()
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-    try:
-        for chunk in chunks:
-            waiting.append(pool.submit(encode, *chunk))
-            if len(waiting) > jobs * _WAITING:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

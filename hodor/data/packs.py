@@ -11,9 +11,15 @@ A pack is a folder of shards, `shard-00000.bin`, ..., which hold records one aft
 
 Records are read with one system call each (`pread`), not mapped: a process holds one record at a time, and worker
 processes may share the open files.
+
+A training reads its packs many times over and in random order, which is slow on the shared disk of a cluster. Where the
+setting `scratch` names a folder, `staged` copies the packs to this local disk first.
 """
 
+import contextlib
 import os
+import shutil
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,12 +30,15 @@ import numpy as np
 
 from hodor.config.packs import PackId, size_rule
 from hodor.config.stages import Source, StageOptions
+from hodor.data.progress import Progress, file_blocks, format_bytes, locked, write_blocks
 from hodor.data.readers import StillImage, load_images, load_videos
 from hodor.data.video import Video
-from hodor.errors import HodorError
-from hodor.provenance import read_json
+from hodor.errors import PLACE_ERRORS, HodorError
+from hodor.provenance import read_json, sha256_file, sha256_json
 
 INDEX, VIDEOS = "index.npz", "videos.json"
+SCRATCH = "hodor-packs"
+"""Folder of copied packs on a local disk."""
 
 Place = tuple[int, int, int, int]
 """Shard, offset and length in bytes, CRC-32 of a record."""
@@ -43,27 +52,31 @@ def training_images(data: Path, source: Source, stage: StageOptions) -> Sequence
     """
     if stage.packed is None:
         return load_images(data / source.dataset, source.dataset, source.split)
-    return ImagePack(open_pack(data, PackId(source.dataset, source.split, size_rule(stage)))).images()
+    return open_pack(data, PackId(source.dataset, source.split, size_rule(stage))).images()
 
 
 def training_videos(data: Path, source: Source, stage: StageOptions) -> Sequence["Video | PackedVideo"]:
     """Open the videos that a stage reads, as `training_images` does."""
     if stage.packed is None:
         return load_videos(data, source.dataset, source.split)
-    return VideoPack(open_pack(data, PackId(source.dataset, source.split, size_rule(stage)))).videos()
+    return open_pack(data, PackId(source.dataset, source.split, size_rule(stage))).videos()
 
 
-def open_pack(data: Path, id: PackId) -> Path:
-    """Return the folder of a pack below `data`; HodorError if a file is missing or its size differs from the manifest."""
+def open_pack(data: Path, id: PackId) -> "Pack":
+    """Open a pack below `data`; HodorError if a file is missing or its size differs from the manifest."""
     folder, manifest = data / "packed" / id.name, data / "packed" / f"{id.name}.json"
     for name, entry in read_json(manifest)["files"].items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != entry["size"]:
-            raise HodorError(
-                f"{path}: missing, or its size differs from {manifest}; pack the data set again with: "
-                f"snakemake --cores all --force -- {manifest}"
-            )
-    return folder
+        if not _has_size(folder / name, entry["size"]):
+            raise HodorError(f"{folder / name}: missing, or its size differs from {manifest}; {_again(manifest)}")
+    return Pack(folder)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _again(manifest: Path) -> str:
+    return f"pack the data set again with: snakemake --cores all --force -- {manifest}"
 
 
 def shard_file(folder: Path, number: int) -> Path:
@@ -123,6 +136,23 @@ class Pack:
 
         return coco_mask.decode({"size": list(size), "counts": self.record(place).tobytes()}).astype(bool)
 
+    def images(self) -> list["PackedImage"]:
+        """Return all images, in the order of the data set's reader."""
+        return [PackedImage(self, number) for number in range(len(self.index["names"]))]
+
+    def videos(self) -> list["PackedVideo"]:
+        """Return all videos, in the order of the data set's reader."""
+        path = self.folder / VIDEOS
+        try:
+            found = []
+            for entry in read_json(path)["videos"]:
+                given = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+                seen = {int(id): frame for id, frame in entry["first_seen"].items()}
+                found.append(PackedVideo(self, **given | {"first_seen": seen}))
+            return found
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise HodorError(f"{path}: incomplete ({error!r}); pack the data set again") from error
+
     def __getstate__(self) -> dict:
         return {"folder": self.folder, "_open": {}}
 
@@ -131,19 +161,11 @@ class Pack:
             os.close(descriptor)
 
 
-class ImagePack(Pack):
-    """An open pack of images."""
-
-    def images(self) -> list["PackedImage"]:
-        """Return all images, in the order of the data set's reader."""
-        return [PackedImage(self, number) for number in range(len(self.index["names"]))]
-
-
 @dataclass(frozen=True, slots=True)
 class PackedObject:
     """One object; `area` and `bbox` (x, y, width, height) in pixels of the original image."""
 
-    pack: ImagePack
+    pack: Pack
     number: int
     size: tuple[int, int]
 
@@ -170,7 +192,7 @@ class PackedObject:
 class PackedImage:
     """One image. `height` and `width` are those of the original; pixels and masks may be stored smaller."""
 
-    pack: ImagePack
+    pack: Pack
     number: int
 
     def _pair(self, name: str) -> tuple[int, int]:
@@ -210,28 +232,11 @@ class PackedImage:
         return self.pack.run_lengths(place, self.stored) if place[2] else None
 
 
-class VideoPack(Pack):
-    """An open pack of videos."""
-
-    def videos(self) -> list["PackedVideo"]:
-        """Return all videos, in the order of the data set's reader."""
-        path = self.folder / VIDEOS
-        try:
-            found = []
-            for entry in read_json(path)["videos"]:
-                given = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-                seen = {int(id): frame for id, frame in entry["first_seen"].items()}
-                found.append(PackedVideo(self, **given | {"first_seen": seen}))
-            return found
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise HodorError(f"{path}: incomplete ({error!r}); pack the data set again") from error
-
-
 @dataclass(frozen=True)
 class PackedVideo:
     """What clips use of a `Video`. `height` and `width` are the original's; frames and masks may be `stored` smaller."""
 
-    pack: VideoPack
+    pack: Pack
     name: str
     height: int
     width: int
@@ -251,3 +256,85 @@ class PackedVideo:
         place = self.pack.index["masks"][self.first_mask + self.labelled.index(frame)]
         plain = zlib.decompress(self.pack.record(place).tobytes())
         return np.frombuffer(bytearray(plain), np.uint8).reshape(self.stored)
+
+
+def staged(data: Path, packs: Sequence[str], scratch: str) -> Path:
+    """Copy packs to a local disk and return a folder that holds what `data` does, with those copies.
+
+    Jobs on one machine share a copy, and a complete one is used again by the next job.
+
+    Args:
+        data: folder of the data sets, packs in its folder `packed`.
+        packs: names of packs.
+        scratch: a folder, made where absent; environment variables in it (`$SLURM_TMPDIR`) are expanded here.
+
+    Returns:
+        A folder of links in `scratch`; `data` itself where there is no pack, or no room.
+
+    Raises:
+        HodorError: the folder cannot be used, or a pack differs from its manifest.
+    """
+    if not packs:
+        return data
+    folder = Path(os.path.expandvars(scratch))
+    if "$" in str(folder):
+        raise HodorError(
+            f"scratch: '{scratch}' holds a variable that is not set on this machine; set it or name a folder"
+        )
+    folder, packed = folder.absolute() / SCRATCH, data.absolute() / "packed"
+    digests = {name: sha256_file(packed / f"{name}.json") for name in packs}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        links = {Path(path.name): path for path in data.absolute().iterdir() if path.name != "packed"}
+        links |= {Path("packed") / path.name: path for path in packed.iterdir()}
+        with locked(folder / ".lock"):
+            for name, digest in digests.items():
+                if fault := _copy(packed / name, packed / f"{name}.json", folder / digest):
+                    print(f"scratch: {folder}: {fault}; it is read from {packed / name}", file=sys.stderr, flush=True)
+                    return data
+                links[Path("packed") / name] = folder / digest
+            view = folder / f"data-{sha256_json([str(data.absolute()), digests])[:16]}"
+            for name, target in links.items():
+                _link(view / name, target)
+        return view
+    except OSError as error:
+        where = error.filename or folder
+        raise HodorError(f"scratch: {where}: {error.strerror}; name another folder, or none (scratch=null)") from error
+
+
+def _copy(pack: Path, manifest: Path, target: Path) -> str | None:
+    """Copy a pack unless a complete copy exists; where the disk has no room, leave nothing and return what is wrong."""
+    files = read_json(manifest)["files"]
+    if all(_has_size(target / name, entry["size"]) for name, entry in files.items()):
+        return None
+    total, free = sum(entry["size"] for entry in files.values()), shutil.disk_usage(target.parent).free
+    if total > free:
+        return f"{format_bytes(free)} are free, {pack.name} takes {format_bytes(total)}"
+    part = target.with_name(target.name + ".part")
+    for left in (part, target):
+        shutil.rmtree(left, ignore_errors=True)
+    progress = Progress(f"scratch/{pack.name}", total)
+    try:
+        for name, entry in files.items():
+            if write_blocks(file_blocks(pack / name), part / name, progress) != entry["sha256"]:
+                raise HodorError(f"{pack / name}: differs from {manifest}; {_again(manifest)}")
+        part.rename(target)
+    except OSError as error:
+        if error.errno not in PLACE_ERRORS[:2]:
+            raise
+        return str(error.strerror)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    progress.close()
+    return None
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make a link, or correct it; renamed into its place, because another job may read there."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.readlink(link) == str(target):
+            return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.symlink_to(target)
+    fresh.replace(link)

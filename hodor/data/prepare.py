@@ -5,21 +5,17 @@ return is decoded once. The results are a folder and a small manifest of counts 
 depend on the manifest, never on time stamps of a hundred thousand files.
 """
 
-import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 from hodor.config.datasets import ARCHIVES, FOLDERS, RECORD, STILL_IMAGES
 from hodor.data import coco, davis, still_images, youtube_vos
-from hodor.data.extract import extract_once, forget, put_in_place
-from hodor.data.progress import Progress
+from hodor.data.extract import extract_once, forget
+from hodor.data.progress import Progress, in_processes, put_in_place
 from hodor.data.readers import StillImage, is_video, load_images
 from hodor.data.video import Video
 from hodor.errors import HodorError
@@ -146,19 +142,10 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
     tasks = [(name, *task) for name, split in opened.items() for task in split.tasks]
     total = sum(files for _, _, files in tasks)
     progress = Progress(f"{dataset}: decoded", total, unit="files")
-    with contextlib.ExitStack() as stack:
-        run = map
-        if jobs > 1 and total >= _FEW:
-            # Not fork: a caller may have threads, whose locks a forked child would wait for.
-            pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"))
-            stack.callback(pool.shutdown, cancel_futures=True)
-            run = pool.map
-        try:
-            for (name, _, files), found in zip(tasks, run(_call, [task for _, task, _ in tasks]), strict=True):
-                counts[name].update(found)
-                progress.add(files)
-        except BrokenProcessPool as error:
-            raise HodorError("a decoding process was killed (out of memory?); give it fewer `jobs`") from error
+    results = in_processes(_call, [(task,) for _, task, _ in tasks], min(jobs, len(tasks)) if total >= _FEW else 1)
+    for (name, _, files), found in zip(tasks, results, strict=True):
+        counts[name].update(found)
+        progress.add(files)
     progress.close()
     return {name: dict(sorted(found.items())) for name, found in counts.items()}
 

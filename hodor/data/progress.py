@@ -1,11 +1,25 @@
-"""Progress lines for steps that move bytes or files: a plain line every few seconds, for a terminal and a log."""
+"""Long steps that write many bytes: progress lines, free space, checksums on the way, locks, work in processes."""
 
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
 import sys
 import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from hodor.errors import HodorError
 
 
 class Progress:
-    """Counts towards a total and prints rate and remaining time to stderr.
+    """Counts towards a total; prints rate and remaining time to stderr, a plain line every few seconds.
 
     Args:
         label: what is done, the line's first words.
@@ -24,23 +38,20 @@ class Progress:
         self.count += amount
         if time.monotonic() - self.last >= self.every:
             self.last = time.monotonic()
-            self.show()
-
-    def show(self) -> None:
-        # The line in one piece: several steps may print at once.
-        print(f"{self.line()}\n", end="", file=sys.stderr, flush=True)
+            self.close()
 
     def close(self) -> None:
-        self.show()
+        # The line in one piece: several steps may print at once.
+        print(f"{self.line()}\n", end="", file=sys.stderr, flush=True)
 
     def line(self) -> str:
         seconds = max(time.monotonic() - self.start, 1e-3)
         rate = (self.count - self.first) / seconds
-        done = self._amount(self.count)
+        done, time_text = self._amount(self.count), _duration(seconds)
         if self.total:
             done = f"{100 * self.count / self.total:.0f} %, {done} of {self._amount(self.total)}"
-        left = bool(self.total) and 0 < self.count < self.total and rate > 0
-        time_text = f"{_duration((self.total - self.count) / rate)} left" if left else _duration(seconds)
+            if 0 < self.count < self.total and rate > 0:
+                time_text = f"{_duration((self.total - self.count) / rate)} left"
         return f"{self.label}: {done}, {self._amount(rate)}/s, {time_text}"
 
     def _amount(self, amount: float) -> str:
@@ -60,3 +71,82 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def require_room(folder: Path, needed: float, what: str, fix: str = "make room") -> None:
+    """Raise HodorError where the disk of `folder` has less than `needed` bytes free."""
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise HodorError(
+            f"{folder}: {format_bytes(free)} are free, {format_bytes(needed)} are needed for {what}; {fix}"
+        )
+
+
+def write_blocks(blocks: Iterable[bytes], target: Path, progress: Progress) -> str:
+    """Write a new file and make its folder; return the sha256 of what was written."""
+    digest = hashlib.sha256()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target, "xb") as writer:
+        for block in blocks:
+            writer.write(block)
+            digest.update(block)
+            progress.add(len(block))
+    return digest.hexdigest()
+
+
+def file_blocks(path: Path) -> Iterator[bytes]:
+    """Read a file in blocks."""
+    with open(path, "rb") as reader:
+        while block := reader.read(1 << 20):
+            yield block
+
+
+def put_in_place(part: Path, out: Path) -> None:
+    """Rename the folder `part` to `out`, which is replaced where it exists."""
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(part, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str = "") -> Iterator[None]:
+    """Hold a lock on a folder, or on a file made where absent; it ends with its process.
+
+    Where another process holds it, wait for its end, or raise HodorError with the message `busy` if given.
+    """
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError as error:
+            raise HodorError(busy) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def in_processes(call: Callable[..., Any], tasks: Iterable[tuple], jobs: int) -> Iterator[Any]:
+    """Yield `call(*task)` for every task in order, computed by `jobs` processes; results that wait are few.
+
+    Raises:
+        HodorError: a process was killed, and what `call` raises.
+    """
+    if jobs < 2:
+        yield from (call(*task) for task in tasks)
+        return
+    waiting: deque = deque()
+    # Not fork: a caller may have threads, whose locks a forked child would wait for.
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(call, *task))
+            if len(waiting) > 2 * jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise HodorError("a process was killed (out of memory?); give it fewer `jobs`") from error
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -289,7 +289,7 @@ def test_a_folder_above_is_named(tmp_path, name, found):
 
 
 def test_full_disk_is_noticed_before_the_first_byte(tmp_path, monkeypatch):
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1999))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1999))
     with pytest.raises(HodorError, match=r"2\.0 kB are free, 2\.0 kB are needed"):
         extract_all([make_zip(tmp_path / "a.zip")], tmp_path / "out")
     assert not (tmp_path / "out.part").exists()

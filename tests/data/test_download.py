@@ -4,7 +4,6 @@ import email.utils
 import gzip
 import hashlib
 import random
-import socket
 import threading
 import time
 from types import SimpleNamespace
@@ -13,8 +12,7 @@ import pytest
 
 from hodor.config.datasets import Source
 from hodor.data import download as module
-from hodor.data.connection import Limits, Watchdog, get_retry_after, remote_size
-from hodor.data.download import download
+from hodor.data.download import Download, Limits, Watchdog, get_retry_after
 from hodor.errors import HodorError
 from tests.data.hostile_server import hostile_server, noise_zip
 
@@ -40,7 +38,7 @@ def get(server, tmp_path):
         known = {key: settings.pop(key) for key in ("size", "sha256", "md5") if key in settings}
         source = Source("coco", "official", name, **known)
         options = {"limits": LIMITS} | settings
-        record = download(address or f"{server.address}/{NAME}", tmp_path / name, source, **options)
+        record = Download(address or f"{server.address}/{NAME}", tmp_path / name, source, **options).run()
         content = (tmp_path / name).read_bytes()
         assert record == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         return content
@@ -231,8 +229,8 @@ def test_file_that_nothing_shows_whole_gets_no_name(get, server, tmp_path):
 
 
 def test_full_disk_is_noticed_before_the_first_byte(get, tmp_path, monkeypatch):
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(HodorError, match=r"1\.0 kB are free, 300\.1 kB more are needed for train\.zip"):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(HodorError, match=r"1\.0 kB are free, 300\.1 kB are needed for train\.zip"):
         get()
     assert names(tmp_path) == []
 
@@ -281,15 +279,6 @@ def test_stop_ends_a_download_and_keeps_the_part(get, tmp_path):
     with pytest.raises(module.Stopped):
         get(stop=stop)
     assert "train.zip" not in names(tmp_path)
-
-
-def test_sizes_of_servers(server):
-    server.files["x.zip"] = CONTENT
-    assert remote_size(f"{server.address}/{NAME}", LIMITS) == len(CONTENT)
-    for address in (f"{server.address}/gone.zip", "http://127.0.0.1:9/x", "http://["):
-        assert remote_size(address, LIMITS) is None
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        assert remote_size(f"http://127.0.0.1:{silent.getsockname()[1]}/x", LIMITS) is None
 
 
 FAULTS = (

@@ -15,9 +15,8 @@ from hodor.config.packs import PackId, packs, size_rule, stored_size
 from hodor.config.stages import StageOptions
 from hodor.data import packing
 from hodor.data.packing import ShardWriter, pack
-from hodor.data.packs import ImagePack, Pack, VideoPack, open_pack
+from hodor.data.packs import SCRATCH, Pack, open_pack, staged
 from hodor.data.readers import load_images, load_videos
-from hodor.data.scratch import FOLDER, staged
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
 from hodor.training.trainer import CLIPS
@@ -68,7 +67,7 @@ def test_a_pack_of_images_holds_what_the_files_hold(dataset, split, coco_root, f
     if dataset != "coco":
         files.WRITERS[dataset](root)
     id = PackId(dataset, split, {})
-    plain, packed = load_images(root, dataset, id.split), ImagePack(make(tmp_path, id)).images()
+    plain, packed = load_images(root, dataset, id.split), Pack(make(tmp_path, id)).images()
     for ours, theirs in zip(packed, plain, strict=True):
         assert (ours.height, ours.width) == ours.stored == (theirs.height, theirs.width)
         assert root / ours.path == theirs.path and np.array_equal(ours.read(), theirs.read())
@@ -84,7 +83,7 @@ def test_a_pack_of_images_holds_what_the_files_hold(dataset, split, coco_root, f
 
 def test_a_pack_of_videos_holds_what_the_files_hold(data):
     plain = load_videos(data, "youtube-vos", "train")
-    packed = VideoPack(make(data, PackId("youtube-vos", "train", {}))).videos()
+    packed = Pack(make(data, PackId("youtube-vos", "train", {}))).videos()
     for ours, theirs in zip(packed, plain, strict=True):
         for name in ("name", "frames", "height", "width", "labelled", "first_seen"):
             assert getattr(ours, name) == getattr(theirs, name)
@@ -133,7 +132,7 @@ def test_clips_of_a_smaller_pack_are_nearly_those_of_the_plain_data_set(data, ki
     for id in packs(chosen):
         make(data, id)
         if id.dataset == "coco":
-            images = ImagePack(open_pack(data, id)).images()
+            images = open_pack(data, id).images()
             assert all(image.stored == stored_size((image.height, image.width), id.rule) for image in images)
             assert any(image.stored < (image.height, image.width) for image in images)
     pairs = list(zip(clips(data, chosen), clips(data, stage(kind, packed=False)), strict=True))
@@ -224,7 +223,7 @@ def test_an_incomplete_pack_is_refused(data):
         CLIPS["images"](stage("images"), data)
     (folder / "index.npz").write_bytes(b"no index")
     with pytest.raises(HodorError, match="index.npz: damaged"):
-        ImagePack(folder).images()
+        Pack(folder).images()
 
 
 def test_records_are_where_they_were_written(tmp_path):
@@ -257,7 +256,7 @@ def test_packing_that_fails_leaves_no_pack(data, monkeypatch):
         with pytest.raises(HodorError, match="a damaged frame"):
             make(data, id)
     assert not list((data / "packed").glob("davis-train-whole*.json")) and not (data / "packed" / id.name).exists()
-    assert VideoPack(make(data, id)).videos() and not list((data / "packed").glob("*.part"))
+    assert Pack(make(data, id)).videos() and not list((data / "packed").glob("*.part"))
 
 
 # Copies on a local disk
@@ -291,7 +290,7 @@ def scratch(tmp_path) -> Path:
 
 
 def copies(scratch: Path) -> list[Path]:
-    return [path for path in (scratch / FOLDER).iterdir() if len(path.name) == 64]
+    return [path for path in (scratch / SCRATCH).iterdir() if len(path.name) == 64]
 
 
 def test_a_pack_is_copied_once_and_a_cut_copy_again(shared_disk, scratch):
@@ -324,7 +323,7 @@ def test_a_damaged_pack_is_named_and_leaves_nothing(shared_disk, scratch):
     path.write_bytes(b"x" * path.stat().st_size)
     with pytest.raises(HodorError, match=rf"{path}: differs from .*{NAME}.json; .*snakemake --cores all --force -- "):
         staged(shared_disk, [NAME], str(scratch))
-    assert not copies(scratch) and not list((scratch / FOLDER).glob("*.part"))
+    assert not copies(scratch) and not list((scratch / SCRATCH).glob("*.part"))
 
 
 def test_without_room_the_pack_is_read_from_its_own_folder(shared_disk, scratch, monkeypatch, capsys):
