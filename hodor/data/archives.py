@@ -125,10 +125,11 @@ def list_members(path: Path, most: int) -> list[Member]:
     """
     members = []
     with open_archive(path) as archive, _naming(path):
-        listing = _zip_members if isinstance(archive, zipfile.ZipFile) else _tar_members
-        for number, member in enumerate(listing(path, archive)):
+        is_zip = isinstance(archive, zipfile.ZipFile)
+        for number, entry in enumerate(archive.infolist() if is_zip else _entries(archive)):
             if number >= most:
                 raise HodorError(f"{path}: more than {most} members; do not use this archive, it looks like a bomb")
+            member = _zip_member(path, entry) if is_zip else _tar_member(path, entry)
             members += [member] if member else []
         if not members:
             raise ValueError("no members")
@@ -148,12 +149,8 @@ def read_member(archive: zipfile.ZipFile | tarfile.TarFile, member: Member, path
             raise ValueError(f"{read} of {member.size} bytes")
 
 
-def _zip_members(path: Path, archive: zipfile.ZipFile) -> list[Member | None]:
-    """Files as members, folders as None."""
-    return [_zip_member(path, info) for info in archive.infolist()]
-
-
 def _zip_member(path: Path, info: zipfile.ZipInfo) -> Member | None:
+    """A file as a member, a folder as None."""
     name = info.filename.replace("\\", "/")  # as some Windows tools write it; `extract` checks the result
     if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise HodorError(f"{path}: member {name!r} is a link or a device; do not use this archive")
@@ -170,13 +167,11 @@ def _zip_member(path: Path, info: zipfile.ZipInfo) -> Member | None:
     return Member(name, info.file_size, info.CRC, info)
 
 
-def _tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[Member | None]:
-    """Files as members, folders as None, while the archive is read."""
-    for entry in _entries(archive):
-        if not (entry.isfile() or entry.isdir()) or entry.issparse():
-            kind = "sparse" if entry.issparse() else "a link or a device"
-            raise HodorError(f"{path}: member {entry.name!r} is {kind}; do not use this archive")
-        yield Member(entry.name.replace("\\", "/"), entry.size, None, entry) if entry.isfile() else None
+def _tar_member(path: Path, entry: tarfile.TarInfo) -> Member | None:
+    if not (entry.isfile() or entry.isdir()) or entry.issparse():
+        kind = "sparse" if entry.issparse() else "a link or a device"
+        raise HodorError(f"{path}: member {entry.name!r} is {kind}; do not use this archive")
+    return Member(entry.name.replace("\\", "/"), entry.size, None, entry) if entry.isfile() else None
 
 
 def _entries(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

@@ -8,10 +8,9 @@ import numpy as np
 
 from hodor.config.stages import StageOptions
 from hodor.data import augmentations, label_maps, transforms
-from hodor.data.dataset import Sample
+from hodor.data.dataset import Plan, Sample, equal_object_counts, plan_batches, pool
 from hodor.data.packs import training_images
 from hodor.data.readers import StillImage, StillObject
-from hodor.data.samplers import Plan, equal_object_counts, plan_batches, pool
 from hodor.data.transforms import Size
 
 BRIGHTNESS = 25
@@ -21,10 +20,11 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image with the objects that pass the filters."""
+    """An image with the objects that pass the filters. `least`: pixels that each covers in a static clip's first frame."""
 
     image: StillImage
     objects: tuple[StillObject, ...]
+    least: float = 1.0
 
     @property
     def size(self) -> Size:

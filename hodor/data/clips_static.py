@@ -25,11 +25,10 @@ from hodor.config.stages import StageOptions
 from hodor.data import label_maps, transforms
 from hodor.data.augmentations import Strength, hide, hiding_probability, jitter, random_affine, random_spline
 from hodor.data.clips_image import ATTEMPTS, Candidate, scaled_area
-from hodor.data.dataset import Sample
+from hodor.data.dataset import Plan, Sample, plan_batches, pool
 from hodor.data.images import VOID
 from hodor.data.packs import training_images
 from hodor.data.readers import StillImage, has_instances
-from hodor.data.samplers import Plan, plan_batches, pool
 from hodor.data.transforms import Frame, Size, black_out, greyscale, thin_plate_positions
 
 ROTATION, SHEAR = 20.0, 10.0
@@ -62,13 +61,6 @@ class Camera:
         return x / self.canvas[1], y / self.canvas[0]
 
 
-@dataclass(frozen=True)
-class StaticCandidate(Candidate):
-    """An image with the objects that a clip may show, and the pixels that each must cover in the first frame."""
-
-    least: float
-
-
 class StaticClips(ABC):
     """Makes square clips of the images of one or more sources; a subclass decides what a frame shows."""
 
@@ -78,7 +70,7 @@ class StaticClips(ABC):
             for source in options.sources
         ]
         self.options, self.counts = options, [len(candidates) for candidates in found]
-        self.candidates: list[StaticCandidate] = sum(found, [])
+        self.candidates: list[Candidate] = sum(found, [])
 
     def plan(self, seed: int) -> Plan:
         """Plan the batches of all steps: every image of the pool once a round, with the objects that `max_objects` allows."""
@@ -211,13 +203,13 @@ class StcnClips(StaticClips):
         return image, labels, valid & kept
 
 
-def usable(images: Sequence[StillImage], options: StageOptions, instances: bool) -> list[StaticCandidate]:
+def usable(images: Sequence[StillImage], options: StageOptions, instances: bool) -> list[Candidate]:
     """Return the images with the objects that can reach the least area in a clip, without crowds.
 
     In data sets without instances an image is one object of any size, so no mask is opened here.
     """
     if not instances:
-        return [StaticCandidate(image, tuple(image.objects), 1) for image in images]
+        return [Candidate(image, tuple(image.objects), 1) for image in images]
     least = scaled_area(options.min_area, (options.crop, options.crop), options)
     out = []
     for image in images:
@@ -226,11 +218,11 @@ def usable(images: Sequence[StillImage], options: StageOptions, instances: bool)
         if options.overlap == "smaller-on-top" or len(kept) >= VOID:
             kept = sorted(kept, key=lambda o: -o.area)[: VOID - 1]
         if kept:
-            out.append(StaticCandidate(image, tuple(kept), least))
+            out.append(Candidate(image, tuple(kept), least))
     return out
 
 
-def label_map(candidate: StaticCandidate, size: Size) -> np.ndarray:
+def label_map(candidate: Candidate, size: Size) -> np.ndarray:
     """Return uint8 (H, W), of the image as read: objects 1, 2, ..., a later one covering an earlier one; 255 where void."""
     labels = label_maps.draw((item.mask(*size) for item in candidate.objects), size)
     void = candidate.image.void()

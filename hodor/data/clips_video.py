@@ -10,11 +10,10 @@ import numpy as np
 from hodor.config.stages import Source, StageOptions
 from hodor.data import augmentations, label_maps, transforms
 from hodor.data.clips_image import ATTEMPTS, clip_image, clip_labels, clip_size, scaled_area, visible_at_stride_8
-from hodor.data.dataset import Sample
+from hodor.data.dataset import Plan, Sample, in_rounds, plan_batches
 from hodor.data.images import VOID
 from hodor.data.label_maps import chosen_labels
 from hodor.data.packs import PackedVideo, training_videos
-from hodor.data.samplers import Plan, in_rounds, plan_batches
 from hodor.data.transforms import Size
 from hodor.data.video import Video
 from hodor.errors import HodorError
@@ -42,24 +41,26 @@ class Candidate:
 class VideoClips:
     """What the clips of both kinds share: the candidates of all sources, and plans of them."""
 
+    demand = ""
+    """What a video must have, and which setting of the stage to change, for an error message."""
+
     def __init__(self, options: StageOptions, data: Path) -> None:
         self.options = options
         self.candidates: list[Candidate] = []
         for source in options.sources:
             found = [self.candidate(video, source) for video in training_videos(data, source, options)]
             if not any(found):
-                raise HodorError(
-                    f"{data / source.dataset}: no video of split {source.split!r} has {self.demand(source)}"
-                )
+                demand = self.demand.format(frames=options.frames, distance=source.max_distance)
+                raise HodorError(f"{data / source.dataset}: no video of split {source.split!r} has {demand}")
             self.candidates += [candidate for candidate in found if candidate is not None]
-
-    def demand(self, source: Source) -> str:
-        """Return what a video must have, and which setting of the stage to change, for an error message."""
-        raise NotImplementedError
 
     def candidate(self, video: Video | PackedVideo, source: Source) -> Candidate | None:
         """Return the video if clips can be made of it, else None."""
         raise NotImplementedError
+
+    def size(self, item: int, objects: int, rng: np.random.Generator) -> Size:
+        """Return height and width of the clip that `make` returns for the same arguments."""
+        return clip_size(self.candidates[item].size, self.options)
 
     def of_source(self, source: Source, objects: int = 0) -> np.ndarray:
         """Return the numbers of the candidates of a source that have at least `objects` objects."""
@@ -75,11 +76,10 @@ class VideoClips:
 class SparseVideoClips(VideoClips):
     """Makes clips of an annotated reference frame and other frames near it, which have no label."""
 
-    def demand(self, source: Source) -> str:
-        return (
-            "an annotated frame with a large enough object and enough frames beside it: lower `min_area` or `min_side` of "
-            "the stage"
-        )
+    demand = (
+        "an annotated frame with a large enough object and enough frames beside it: lower `min_area` or `min_side` of "
+        "the stage"
+    )
 
     def candidate(self, video: Video | PackedVideo, source: Source) -> Candidate | None:
         return usable(video, source, self.options)
@@ -93,10 +93,6 @@ class SparseVideoClips(VideoClips):
         items = np.concatenate([in_rounds(self.of_source(source), count, rng) for source, count in pairs])
         objects = np.array([min(len(c.objects), options.max_objects) for c in self.candidates])[items]
         return self.batches(items, objects, seed)
-
-    def size(self, item: int, objects: int, rng: np.random.Generator) -> Size:
-        """Return height and width of the clip that `make` returns for the same arguments."""
-        return clip_size(self.candidates[item].size, self.options)
 
     def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
         """Make one clip of video `item`; `objects` of the annotated frame's objects, at random where it has more."""
@@ -120,17 +116,12 @@ class DenseVideoClips(VideoClips):
     none, in others of the same source.
     """
 
-    def demand(self, source: Source) -> str:
-        return (
-            f"{self.options.frames} labelled frames within {source.max_distance}: raise `max_distance` of the stage or train "
-            "another stage"
-        )
+    demand = "{frames} labelled frames within {distance}: raise `max_distance` of the stage or train another stage"
 
     def candidate(self, video: Video | PackedVideo, source: Source) -> Candidate | None:
         references = possible_references(video, source, self.options.frames - 1)
-        return (
-            Candidate(video, references, tuple(video.first_seen), source) if references and video.first_seen else None
-        )
+        objects = tuple(video.first_seen)
+        return Candidate(video, references, objects, source) if references and objects else None
 
     def plan(self, seed: int) -> Plan:
         """Plan the batches of all steps: each source by its share, object counts in equal shares, videos uniformly."""

@@ -124,9 +124,8 @@ def load_coco(root: Path, split: str) -> CocoSet:
             except (ValueError, TypeError, OverflowError) as error:
                 raise ValueError(f"{name}: {error}") from error
     except KeyError as error:
-        raise HodorError(
-            f"{path}: incomplete, key {error} is missing; add it, or prepare the data set again"
-        ) from error
+        fault = f"incomplete, key {error} is missing; add it, or prepare the data set again"
+        raise HodorError(f"{path}: {fault}") from error
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise HodorError(f"{path}: broken ({error}); correct the file, or prepare the data set again") from error
     annotated = [
@@ -169,10 +168,8 @@ def _image(entry: dict, folder: Path) -> CocoImage:
 
 def _compare_files(listed: set[str], folder: Path, path: Path) -> None:
     files = {file.name for file in folder.iterdir()}
-    for odd, fault in (
-        (listed - files, f"missing image, {path.name} lists it"),
-        (files - listed, f"not listed in {path.name}"),
-    ):
+    faults = {f"missing image, {path.name} lists it": listed - files, f"not listed in {path.name}": files - listed}
+    for fault, odd in faults.items():
         if odd:
             raise HodorError(f"{folder / min(odd)}: {fault} ({len(odd)} such); prepare the data set again")
 

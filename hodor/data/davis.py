@@ -12,7 +12,7 @@ official protocol counts them; ids that appear only later stay in the masks and 
 paragliding-launch it is not the union of the objects of DAVIS-2017.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,10 +82,8 @@ def _open(root: Path, name: str, every_mask: bool) -> Video:
 
 
 def _folders(root: Path, name: str) -> Video:
-    base = root / "DAVIS"
-    return open_video(
-        base / "JPEGImages" / "480p" / name, base / "Annotations" / "480p" / name, f"DAVIS sequence {name}"
-    )
+    frames, masks = (root / "DAVIS" / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
+    return open_video(frames, masks, f"DAVIS sequence {name}")
 
 
 @dataclass(frozen=True)
@@ -133,13 +131,9 @@ def _open_2016(root: Path, name: str, frames: tuple[str, ...]) -> Video:
     for path, found in ((opened.frame_path, opened.frames), (opened.label_path, opened.labelled)):
         if found != frames:
             odd = sorted(set(found) ^ set(frames)) or ["(their order)"]
-            raise HodorError(
-                f"{path(odd[0])}: in the folder or in the split's list, not in both ({len(odd)} such); "
-                "prepare the data set again"
-            )
-    video = ForegroundVideo(
-        **{field.name: getattr(opened, field.name) for field in fields(Video)} | {"first_seen": {1: frames[0]}}
-    )
+            fault = f"in the folder or in the split's list, not in both ({len(odd)} such)"
+            raise HodorError(f"{path(odd[0])}: {fault}; prepare the data set again")
+    video = ForegroundVideo(**vars(opened) | {"first_seen": {1: frames[0]}})
     if not video.labels(frames[0]).any():
         raise HodorError(f"{video.label_path(frames[0])}: no foreground in the first mask; prepare the data set again")
     return video

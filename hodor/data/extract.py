@@ -116,7 +116,9 @@ def _plan(archives: list[Path], limits: ExtractLimits, folders: Collection[str])
             if name not in seen:
                 plan[path][name] = seen[name] = member
                 total += member.size
-            elif PurePosixPath(name).stem.lower() not in _NOTES and not _same(seen[name], member):
+            elif PurePosixPath(name).stem.lower() not in _NOTES and (
+                member.crc is None or (seen[name].crc, seen[name].size) != (member.crc, member.size)
+            ):
                 raise HodorError(f"{path}: {name} differs from the file of that name in another archive of the set")
         if total > limits.total:
             raise HodorError(f"{path}: the archives unpack to more than {format_bytes(limits.total)}; is it a bomb?")
@@ -146,11 +148,9 @@ def _safe_name(path: Path, name: str) -> str | None:
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or ":" in parts[0]:
         raise HodorError(f"{path}: member {name!r} would be written outside the folder; do not use this archive")
-    try:
-        longest = max(len(part.encode()) for part in parts)
-    except UnicodeEncodeError:
-        longest = 256
-    if longest > 255 or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name):
+    longest = max(len(part.encode(errors="surrogatepass")) for part in parts)
+    # Control characters, and surrogates, which stand for bytes that are no UTF-8.
+    if longest > 255 or any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in name):
         raise HodorError(f"{path}: member {name[:80]!r} has no valid file name (UTF-8, 255 bytes); repair the archive")
     if parts[0] == "__MACOSX" or parts[-1] in _LITTER or parts[-1].startswith("._"):
         return None
@@ -167,11 +167,6 @@ def _refuse_folder_above(path: Path, parts: tuple[str, ...], folders: Collection
                 f"{path}: holds {found}/ where {folder}/ is expected; pack {folder}/ again without the folder above it, "
                 "or fetch the official archive"
             )
-
-
-def _same(first: Member, second: Member) -> bool:
-    """Whether checksums show that two members have the same content."""
-    return first.crc is not None and (first.crc, first.size) == (second.crc, second.size)
 
 
 def _record(out: Path) -> Path:

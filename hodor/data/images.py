@@ -26,6 +26,7 @@ MOST_PIXELS = 1 << 26
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 _AGAIN = "take it from its archive again"
+_TOO_LARGE = f"{{}}: {{}} pixels, more than the {MOST_PIXELS:,} that are read; make it smaller"
 _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 _ORIENTATION = 0x0112
 
@@ -126,7 +127,7 @@ def read_size(path: str | os.PathLike, *, upright: bool = True) -> tuple[int, in
 def check_pixels(path: str | os.PathLike, width: int, height: int) -> None:
     """Raise HodorError for a frame or mask of more than `MOST_PIXELS`."""
     if width * height > MOST_PIXELS:
-        raise _too_large(path, f"{width}x{height}")
+        raise HodorError(_TOO_LARGE.format(path, f"{width}x{height}"))
 
 
 def encode_labels(labels: np.ndarray) -> bytes:
@@ -252,10 +253,6 @@ def _png_damage(content: bytes) -> str | None:
     return "truncated PNG (no end chunk)"
 
 
-def _too_large(path: str | os.PathLike, size: str) -> HodorError:
-    return HodorError(f"{path}: {size} pixels, more than the {MOST_PIXELS:,} that are read; make it smaller")
-
-
 def _check_size(path: str | os.PathLike, found: tuple[int, int], expected: tuple[int, int] | None) -> None:
     if expected is not None and tuple(found) != tuple(expected):
         raise HodorError(
@@ -269,8 +266,8 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> HodorError:
     if isinstance(error, OSError) and error.errno is not None:
         return HodorError(f"{path}: cannot be read ({error.strerror}); check its permissions and the disk")
     if isinstance(error, Image.DecompressionBombError):
-        return _too_large(path, "too many")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return HodorError(_TOO_LARGE.format(path, "too many"))
+    reason = (str(error) or type(error).__name__).splitlines()[0]
     if "cannot identify image file" in reason:
         reason = "not an image of the expected format, or its first bytes are lost"
     return HodorError(f"{path}: truncated or damaged image ({reason}); {_AGAIN}")

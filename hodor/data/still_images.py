@@ -83,29 +83,17 @@ def _has_alpha(mask: Path) -> bool:
         return image.mode == "LA"
 
 
+def _differs_in_size(image: Path) -> bool:
+    return read_size(image, upright=False) != read_size(image.with_suffix(".png"), upright=False)
+
+
+_ALPHA, _SIZE = "a mask with an alpha channel", "its mask has another size"
+_STRAY = "a stray file: the images of this data set end in .jpg"
 DEFECTS = (
     # The official archive has it in bear/00077.png.
-    Defect(
-        "davis2016",
-        "DAVIS/Annotations/480p/bear/*.png",
-        "a mask with an alpha channel",
-        "its grey channel is read",
-        _has_alpha,
-    ),
-    Defect(
-        "stcn-static",
-        "fss/peregine_falcon/8.jpg",
-        "its mask has another size",
-        "left out",
-        lambda path: read_size(path, upright=False) != read_size(path.with_suffix(".png"), upright=False),
-    ),
-    Defect(
-        "stcn-static",
-        "fss/*/*.jpeg",
-        "a stray file: the images of this data set end in .jpg",
-        "ignored",
-        lambda path: True,
-    ),
+    Defect("davis2016", "DAVIS/Annotations/480p/bear/*.png", _ALPHA, "its grey channel is read", _has_alpha),
+    Defect("stcn-static", "fss/peregine_falcon/8.jpg", _SIZE, "left out", _differs_in_size),
+    Defect("stcn-static", "fss/*/*.jpeg", _STRAY, "ignored", Path.exists),
 )
 
 
@@ -178,10 +166,9 @@ def load_still_images(root: Path, dataset: str, split: str) -> list[MaskImage]:
     Raises:
         HodorError: no such split, and as in `load_layout`.
     """
-    splits = LAYOUTS[dataset]
-    if split not in splits:
-        raise HodorError(f"{dataset} has no split {split!r}; there are {', '.join(splits)}")
-    return load_layout(root, splits[split], {Path(root) / file for file in known_defects(root, dataset)})
+    if split not in LAYOUTS[dataset]:
+        raise HodorError(f"{dataset} has no split {split!r}; there are {', '.join(LAYOUTS[dataset])}")
+    return load_layout(root, LAYOUTS[dataset][split], {Path(root) / file for file in known_defects(root, dataset)})
 
 
 def load_layout(root: Path, layout: Pairs | Listed, skipped: set[Path] | None = None) -> list[MaskImage]:
@@ -198,19 +185,13 @@ def load_layout(root: Path, layout: Pairs | Listed, skipped: set[Path] | None = 
             raise HodorError(
                 f"{root / layout.list}: must list each image once, by its name; prepare the data set again"
             )
-        pairs = [
-            (root / layout.images / f"{name}.jpg", root / layout.maps / f"{name}{layout.ending}") for name in names
-        ]
-        images = [_with_objects(_image(*pair)) for pair in pairs]
-        return images
+        images, maps = root / layout.images, root / layout.maps
+        return [_with_objects(_image(images / f"{name}.jpg", maps / f"{name}{layout.ending}")) for name in names]
     folders = [root / layout.images]
     if layout.nested:
         folders = sorted(path for path in _entries(folders[0]) if path.is_dir())
-    images = [
-        image
-        for folder in folders
-        for image in _pairs(folder, folder if layout.nested else root / layout.masks, skipped)
-    ]
+    masks = [folder if layout.nested else root / layout.masks for folder in folders]
+    images = [image for pair in zip(folders, masks, strict=True) for image in _pairs(*pair, skipped)]
     if not images:
         raise HodorError(f"{root / layout.images}: no image; prepare the data set again")
     return images
@@ -284,7 +265,7 @@ def _read_mat(path: Path, size: tuple[int, int]) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # a decoder answers damaged input with any exception
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise HodorError(
             f"{path}: truncated or damaged label map ({reason}); take it from its archive again"
         ) from error

@@ -66,10 +66,8 @@ def open_video(frame_folder: Path, label_folder: Path, what: str) -> Video:
     Raises:
         HodorError: a folder is absent, empty or holds a file with another name, or a mask has no frame.
     """
-    frames, labelled = (
-        list_frames(frame_folder, ".jpg", f"frames of {what}"),
-        list_frames(label_folder, ".png", f"masks of {what}"),
-    )
+    frames = list_frames(frame_folder, ".jpg", f"frames of {what}")
+    labelled = list_frames(label_folder, ".png", f"masks of {what}")
     require_frames_of_masks(frames, labelled, label_folder)
     height, width = read_size(frame_folder / f"{frames[0]}.jpg")
     return Video(frame_folder.name, frames, frame_folder, label_folder, height, width, labelled, {})

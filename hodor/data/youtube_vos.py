@@ -68,15 +68,12 @@ def load_truth(root: Path) -> list[Video]:
     """
     folder = Path(root) / TRUTH
     if not folder.is_dir():
-        raise HodorError(
-            f"{Path(root) / 'valid'}: the masks of YouTube-VOS valid are secret and its server scores them; nothing can "
-            "be scored here"
-        )
+        fault = "the masks of YouTube-VOS valid are secret and its server scores them; nothing can be scored here"
+        raise HodorError(f"{Path(root) / 'valid'}: {fault}")
     videos, meta = load_youtube_vos(root, "valid"), read_meta(folder / "meta.json")
     if [video.name for video in videos] != sorted(meta):
-        raise HodorError(
-            f"{folder / 'meta.json'}: other videos than in {Path(root) / 'valid'}; prepare the data set again"
-        )
+        fault = f"other videos than in {Path(root) / 'valid'}; prepare the data set again"
+        raise HodorError(f"{folder / 'meta.json'}: {fault}")
     found = []
     for video in videos:
         masks = folder / "Annotations" / video.name

@@ -13,8 +13,7 @@ from hodor.data.clips_image import ImageClips, clip_size, scaled_area, usable, v
 from hodor.data.clips_video import DenseVideoClips, following, large_objects, other_frames, possible_references, sides
 from hodor.data.clips_video import usable as usable_video
 from hodor.data.coco import CocoImage, CocoObject
-from hodor.data.dataset import Sample, collate
-from hodor.data.samplers import equal_object_counts, plan_batches, pool
+from hodor.data.dataset import Sample, collate, equal_object_counts, plan_batches, pool
 from hodor.data.video import Video
 from hodor.errors import HodorError
 

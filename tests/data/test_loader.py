@@ -8,8 +8,7 @@ import torch
 
 from hodor.config.stages import StageOptions
 from hodor.data.clip import Clip
-from hodor.data.dataset import PlannedClips, Sample, clips_from
-from hodor.data.samplers import Plan
+from hodor.data.dataset import Plan, PlannedClips, Sample, clips_from
 from hodor.errors import HodorError
 from hodor.training.trainer import CLIPS
 

@@ -64,14 +64,10 @@ def generate(dataset: str, options: GeneratedOptions, out: Path) -> list[Path]:
 def draw_split(split: str, options: GeneratedOptions) -> Iterator[Scene]:
     """Draw the scenes of a split of `SPLITS`, each from a random stream of its own."""
     drawn = 0
-    for index in range(_size(split, options)):
+    for index in range(getattr(options, SPLITS[split][1])):
         spec = _plan(split, options, index, drawn)
         drawn += len(spec.kinds)
         yield draw_scene(_stream(split, options, index), spec)
-
-
-def _size(split: str, options: GeneratedOptions) -> int:
-    return getattr(options, SPLITS[split][1])
 
 
 def _stream(split: str, options: GeneratedOptions, *place: int) -> np.random.Generator:
@@ -117,9 +113,6 @@ def _plan(split: str, options: GeneratedOptions, index: int, drawn: int) -> Scen
     )
 
 
-# --- Archives
-
-
 @contextmanager
 def _new_archive(path: Path) -> Iterator[Add]:
     """Open an archive for writing; its bytes depend on its members alone: no times, no compression."""
@@ -145,9 +138,6 @@ def _encode_jpeg(pixels: np.ndarray) -> bytes:
     """JPEG of RGB or grey pixels, colours at full resolution because frames are small."""
     pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
     return cv2.imencode(".jpg", pixels, _JPEG)[1].tobytes()
-
-
-# --- COCO
 
 
 def _write_coco(options: GeneratedOptions, out: Path) -> list[Path]:
@@ -211,9 +201,6 @@ def run_lengths(mask: np.ndarray) -> dict:
     return {"counts": np.diff(ends, prepend=0).tolist(), "size": list(mask.shape)}
 
 
-# --- DAVIS
-
-
 def _write_davis(options: GeneratedOptions, out: Path) -> list[Path]:
     archives = {"DAVIS-2017-trainval-480p.zip": ("train", "val"), "DAVIS-2017-test-dev-480p.zip": ("test-dev",)}
     for name, splits in archives.items():
@@ -247,9 +234,6 @@ def _add_davis_frames(add: Add, split: str, options: GeneratedOptions, foregroun
     return frames
 
 
-# --- YouTube-VOS
-
-
 def _write_youtube(options: GeneratedOptions, out: Path) -> list[Path]:
     with _new_archive(out / "train.zip") as add:
         _add_youtube_videos(add, add, "train", "train", options)
@@ -264,9 +248,8 @@ def _add_youtube_videos(add: Add, add_all: Add, split: str, truth: str, options:
     An object appears in the first frame that shows a fifth of the most that is ever seen of it; slivers before that are
     background. As officially, its frames are all from that one on, visible or not.
     """
-    numbers = _stream(f"youtube-vos-{split}", options, 0, 1).choice(
-        16**10, _size(f"youtube-vos-{split}", options), False
-    )
+    count = getattr(options, SPLITS[f"youtube-vos-{split}"][1])
+    numbers = _stream(f"youtube-vos-{split}", options, 0, 1).choice(16**10, count, False)
     meta: dict[str, dict] = {split: {}, truth: {}}
     for number, scene in zip(sorted(numbers), draw_split(f"youtube-vos-{split}", options), strict=True):
         video, labels = f"{number:010x}", {}
