@@ -183,12 +183,8 @@ class PlannedClips(Dataset):
         world: int = 1,
     ) -> None:
         batch = plan.items.shape[1]
-        if not 0 <= rank < world:
-            raise ValueError(f"rank {rank} of {world} processes")
         if batch % world:
             raise HodorError(f"a batch of {batch} clips cannot be shared by {world} processes: change `batch`")
-        if world > 1 and size is None:
-            raise ValueError("parts of a batch need the sizes of the others")
         self.plan, self.make, self.size, self.seed, self.multiple = plan, make, size, seed, multiple
         self.places = range(rank * batch // world, (rank + 1) * batch // world)
 

@@ -12,10 +12,10 @@ import json
 import os
 import random
 import re
-import socket
 import ssl
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -69,50 +69,8 @@ class _Again(Exception):
         self.wait = wait
 
 
-class Watchdog(threading.Thread):
-    """Shuts the connections of a try that receives too little content, whatever else the server sends.
-
-    Timeouts of sockets start anew with every byte: they end neither headers that trickle, nor answers 1xx without end,
-    nor a slow drip of content.
-    """
-
-    def __init__(self, limits: Limits):
-        super().__init__(daemon=True)
-        self.limits, self.received, self.too_slow = limits, 0, False
-        self._sockets: list[socket.socket] = []
-        self._ended = threading.Event()
-
-    def __enter__(self) -> "Watchdog":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-
-    def run(self) -> None:
-        before = 0
-        while not self._ended.wait(self.limits.stall):
-            if self.received - before < self.limits.slowest * self.limits.stall:
-                self.too_slow = True
-                for connected in self._sockets:
-                    with contextlib.suppress(OSError):
-                        connected.shutdown(socket.SHUT_RDWR)
-            before = self.received
-
-    def pool(self, base: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
-        """Returns a class of connection pools whose connections are watched."""
-        sockets = self._sockets
-
-        class Connection(base.ConnectionCls):  # type: ignore[misc, name-defined]
-            def connect(self) -> None:
-                super().connect()
-                sockets.append(self.sock)
-
-        return type(base.__name__, (base,), {"ConnectionCls": Connection})
-
-
 @contextlib.contextmanager
-def connect(address: str, headers: dict, watchdog: Watchdog, limits: Limits) -> Iterator[urllib3.BaseHTTPResponse]:
+def connect(address: str, headers: dict[str, str], limits: Limits) -> Iterator[urllib3.BaseHTTPResponse]:
     """Sends a request and follows redirects, through the proxy of the environment if it names one."""
     url = urllib3.util.parse_url(address)
     proxy = None if urllib.request.proxy_bypass(url.host or "") else urllib.request.getproxies().get(url.scheme or "")
@@ -122,8 +80,6 @@ def connect(address: str, headers: dict, watchdog: Watchdog, limits: Limits) -> 
         auth = urllib3.util.parse_url(proxy).auth
         signed = urllib3.make_headers(proxy_basic_auth=auth) if auth else None
         manager = urllib3.ProxyManager(proxy, proxy_headers=signed)
-    pools = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
-    manager.pool_classes_by_scheme = {scheme: watchdog.pool(pool) for scheme, pool in pools.items()}
     with manager:
         response = manager.request(
             "GET",
@@ -251,25 +207,20 @@ class Download:
         if offset and offset == note["total"]:  # complete, but the call before ended ahead of the renaming
             return True, False
         headers = {"Range": f"bytes={offset}-", "If-Range": note["validator"]} if offset else {}
-        with Watchdog(self.limits) as watchdog:
-            try:
-                with connect(self.address, headers, watchdog, self.limits) as response:
-                    offset, total = self.begin(response, note, offset)
-                    known = {"address": self.address, "validator": get_validator(response), "total": total}
-                    write_json_atomic(self.note, known)
-                    progress = Progress(self.label, total, done=offset)
-                    most = total or self.source.size or self.limits.unannounced
-                    for received in self.receive(response, offset, most):
-                        watchdog.received += received
-                        progress.add(received)
-            except (LocationValueError, UnicodeError) as error:
-                raise HodorError(f"{self.address}: not an address ({error})") from error
-            except HTTPError as error:
-                reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-                if isinstance(reason, SSLError) and isinstance(reason.args[0], ssl.SSLCertVerificationError):
-                    raise HodorError(f"{self.address}: the server's certificate is not valid ({reason})") from error
-                slow = f"less than {self.limits.slowest:.0f} bytes of content a second over {self.limits.stall:g} s"
-                raise _Again(slow if watchdog.too_slow else f"no connection: {reason}") from error
+        try:
+            with connect(self.address, headers, self.limits) as response:
+                offset, total = self.begin(response, note, offset)
+                known = {"address": self.address, "validator": get_validator(response), "total": total}
+                write_json_atomic(self.note, known)
+                progress = Progress(self.label, total, done=offset)
+                self.receive(response, offset, total or self.source.size or self.limits.unannounced, progress)
+        except (LocationValueError, UnicodeError) as error:
+            raise HodorError(f"{self.address}: not an address ({error})") from error
+        except HTTPError as error:
+            reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+            if isinstance(reason, SSLError) and isinstance(reason.args[0], ssl.SSLCertVerificationError):
+                raise HodorError(f"{self.address}: the server's certificate is not valid ({reason})") from error
+            raise _Again(f"no connection: {reason}") from error
         progress.close()
         return offset > 0, total is None
 
@@ -299,9 +250,10 @@ class Download:
         require_room(self.target.parent, (total or 0) - offset, self.target.name)
         return offset, total
 
-    def receive(self, response: urllib3.BaseHTTPResponse, offset: int, most: int) -> Iterator[int]:
-        """Writes what the server sends, up to `most` bytes of the file; yields the length of each block."""
-        count, head = offset, b""
+    def receive(self, response: urllib3.BaseHTTPResponse, offset: int, most: int, progress: Progress) -> None:
+        """Writes what the server sends, up to `most` bytes of the file."""
+        count, head, limits = offset, b"", self.limits
+        checked, at_check = time.monotonic(), offset
         # Unbuffered: what a full disk did not take must not be tried again when the file is closed.
         with open(self.part, "r+b" if offset else "wb", buffering=0) as file:
             file.truncate(offset)
@@ -321,7 +273,13 @@ class Download:
                 except OSError as error:
                     reason = f"cannot be written ({error.strerror}); make room, call again"
                     raise HodorError(f"{self.part}: {reason}") from error
-                yield len(block)
+                progress.add(len(block))
+                # The timeout of the socket starts anew with every byte, so that it does not end a slow drip.
+                if time.monotonic() - checked >= limits.stall:
+                    if count - at_check < limits.slowest * limits.stall:
+                        slow = f"less than {limits.slowest:.0f} bytes a second over {limits.stall:g} s"
+                        raise _Again(slow)
+                    checked, at_check = time.monotonic(), count
             self.refuse(wrong_head(head, self.part.stem) if head else None)
             os.fsync(file.fileno())
 

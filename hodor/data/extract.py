@@ -6,14 +6,13 @@ archives are in it. A killed extraction leaves the part; the next one clears it.
 """
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hodor.data.archives import Member, list_members, open_archive, read_member
 from hodor.data.progress import Progress, format_bytes, put_in_place, require_room, write_blocks
 from hodor.errors import HodorError
-from hodor.provenance import read_json, write_json_atomic
 
 # Notes that come with several archives of one data set in different versions; the first one is kept.
 _NOTES = ("readme", "sources", "license", "licence")
@@ -73,35 +72,6 @@ def extract_all(
     put_in_place(part, out)
     progress.close()
     return digests
-
-
-def extract_once(archives: Mapping[Path, str], out: Path, folders: Collection[str] = ()) -> dict[str, str]:
-    """Extracts archives as `extract_all` does, unless an earlier call finished that.
-
-    `<folder>.json` beside the folder holds the checksums of the archives and, for every file, sha256, size and time of
-    change. It is written last; where archives or files differ from it, they are extracted again.
-
-    Args:
-        archives: file -> its sha256.
-        out, folders: as in `extract_all`.
-    """
-    record, origin = _record(out), {path.name: sha256 for path, sha256 in archives.items()}
-    try:
-        content = read_json(record)
-        files = content["files"] if content["archives"] == origin else None
-        if files and all(_state(out / name) == [size, time] for name, (_, size, time) in files.items()):
-            return {name: sha256 for name, (sha256, _, _) in files.items()}
-    except (HodorError, KeyError, TypeError, ValueError, AttributeError):
-        pass  # absent or broken: nothing is known
-    digests = extract_all(list(archives), out, folders=folders)
-    files = {name: [sha256, *_state(out / name)] for name, sha256 in digests.items()}
-    write_json_atomic(record, {"archives": origin, "files": files})
-    return digests
-
-
-def forget(out: Path) -> None:
-    """Makes the next `extract_once` extract again."""
-    _record(out).unlink(missing_ok=True)
 
 
 def _plan(archives: list[Path], limits: ExtractLimits, folders: Collection[str]) -> dict[Path, dict[str, Member]]:
@@ -167,15 +137,3 @@ def _refuse_folder_above(path: Path, parts: tuple[str, ...], folders: Collection
                 f"{path}: holds {found}/ where {folder}/ is expected; pack {folder}/ again without the folder above it, "
                 "or fetch the official archive"
             )
-
-
-def _record(out: Path) -> Path:
-    return out.with_name(out.name + ".json")
-
-
-def _state(path: Path) -> list[int]:
-    try:
-        status = path.lstat()
-    except OSError:
-        return [-1, -1]
-    return [status.st_size, status.st_mtime_ns]

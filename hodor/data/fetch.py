@@ -246,13 +246,10 @@ class Order:
         part = self.target.with_name(self.target.name + ".part")
         part.unlink(missing_ok=True)
         try:
-            before = _state(origin)
-            progress = Progress(f"{self.out.name}/{self.target.name}", before[0])
+            progress = Progress(f"{self.out.name}/{self.target.name}", origin.stat().st_size)
             digest = write_blocks(self._until_stopped(file_blocks(origin)), part, progress)
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
-            if _state(origin) != before or progress.count != before[0]:
-                raise HodorError(f"{origin}: changed while it was copied; start again when it is complete")
             record, fault = compare(part, source, digest)
             if fault:
                 raise HodorError(f"{origin}: {fault}; replace the file by the {source.edition} archive{hint}")
@@ -272,11 +269,6 @@ class Order:
             if self.stop.is_set():
                 raise Stopped
             yield block
-
-
-def _state(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 def _not_in_mirror(mirror: str, path: Path) -> HodorError:

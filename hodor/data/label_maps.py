@@ -36,14 +36,6 @@ def chosen_labels(labels: np.ndarray, chosen: np.ndarray, keep: int | None = Non
     return cv2.LUT(labels, renamed)
 
 
-def unused(labels: np.ndarray) -> int | None:
-    """Return a value that no pixel has; None where all are in use."""
-    if cv2.minMaxLoc(labels)[1] < VALUES - 1:
-        return VALUES - 1
-    free = np.flatnonzero(counts(labels) == 0)
-    return int(free[0]) if len(free) else None
-
-
 def box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
     """Return x, y, width, height of the pixels in a mask (H, W); all 0 where there are none."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -89,7 +90,7 @@ class Pack:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self._open: dict[int, int] = {}
+        self._open: dict[int, BinaryIO] = {}
 
     @cached_property
     def index(self) -> dict[str, np.ndarray]:
@@ -110,16 +111,12 @@ class Pack:
             HodorError: the shard is missing or shorter, or the record is not what was written.
         """
         shard, offset, length, crc = (int(value) for value in place)
-        record, got, path = np.empty(length, np.uint8), 0, shard_file(self.folder, shard)
-        view = memoryview(record)
+        record, path = np.empty(length, np.uint8), shard_file(self.folder, shard)
         try:
             if shard not in self._open:
-                self._open[shard] = os.open(path, os.O_RDONLY)
-            while got < length:
-                count = os.preadv(self._open[shard], [view[got:]], offset + got)
-                if count == 0:
-                    raise HodorError(f"{path}: ends before byte {offset + length}; pack the data set again")
-                got += count
+                self._open[shard] = open(path, "rb", buffering=0)
+            if os.preadv(self._open[shard].fileno(), [record], offset) < length:
+                raise HodorError(f"{path}: ends before byte {offset + length}; pack the data set again")
         except OSError as error:
             raise HodorError(f"{path}: cannot be read ({error.strerror}); pack the data set again") from error
         if zlib.crc32(record) != crc:
@@ -138,7 +135,8 @@ class Pack:
 
     def images(self) -> list["PackedImage"]:
         """Return all images, in the order of the data set's reader."""
-        return [PackedImage(self, number) for number in range(len(self.index["names"]))]
+        pairs = zip(self.index["sizes"].tolist(), self.index["stored"].tolist(), strict=True)
+        return [PackedImage(self, number, *size, tuple(stored)) for number, (size, stored) in enumerate(pairs)]
 
     def videos(self) -> list["PackedVideo"]:
         """Return all videos, in the order of the data set's reader."""
@@ -155,10 +153,6 @@ class Pack:
 
     def __getstate__(self) -> dict:
         return {"folder": self.folder, "_open": {}}
-
-    def __del__(self) -> None:
-        for descriptor in getattr(self, "_open", {}).values():
-            os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,40 +176,24 @@ class PackedObject:
         return bool(self.pack.index["crowd"][self.number])
 
     def mask(self, height: int, width: int) -> np.ndarray:
-        """Return bool (H, W), of the stored size."""
-        if (height, width) != self.size:
-            raise ValueError(f"a mask of size {self.size} was asked for at {(height, width)}")
+        """Return bool (H, W), of the stored size, which the arguments must be."""
         return self.pack.run_lengths(self.pack.index["masks"][self.number], self.size)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedImage:
-    """One image. `height` and `width` are those of the original; pixels and masks may be stored smaller."""
+    """One image. `height` and `width` are those of the original; pixels and masks may be `stored` smaller."""
 
     pack: Pack
     number: int
-
-    def _pair(self, name: str) -> tuple[int, int]:
-        height, width = self.pack.index[name][self.number]
-        return int(height), int(width)
+    height: int
+    width: int
+    stored: tuple[int, int]
 
     @property
     def path(self) -> Path:
         """The file of the data set that the image was packed from."""
         return Path(str(self.pack.index["names"][self.number]))
-
-    @property
-    def height(self) -> int:
-        return self._pair("sizes")[0]
-
-    @property
-    def width(self) -> int:
-        return self._pair("sizes")[1]
-
-    @property
-    def stored(self) -> tuple[int, int]:
-        """Height and width of what `read` returns."""
-        return self._pair("stored")
 
     @property
     def objects(self) -> tuple[PackedObject, ...]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from hodor.config.datasets import ARCHIVES, FOLDERS, RECORD, STILL_IMAGES
 from hodor.data import coco, davis, still_images, youtube_vos
-from hodor.data.extract import extract_once, forget
+from hodor.data.extract import extract_all
 from hodor.data.progress import Progress, in_processes, put_in_place
 from hodor.data.readers import StillImage, is_video, load_images
 from hodor.data.video import Video
@@ -86,17 +86,10 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
         raise HodorError(f"stamp: unknown data set {dataset!r}; there are {', '.join(SPLITS)}")
     manifest.unlink(missing_ok=True)
     known = check_archives(dataset, archives)
-    # Undeclared, so that Snakemake deletes nothing of it when the checks are killed: they continue from here.
     extracted = out.with_name(f".{out.name}.extracted")
-    origin = {archives / name: sha256 for name, sha256 in known.items()}
-    digests = extract_once(origin, extracted, FOLDERS.get(dataset, ()))
-    try:
-        splits = check_dataset(dataset, edition, extracted, settings.get("jobs") or 2)
-    except HodorError:
-        forget(extracted)  # the archive, or the disk: both are fixed by extracting again
-        raise
+    digests = extract_all([archives / name for name in known], extracted, folders=FOLDERS.get(dataset, ()))
+    splits = check_dataset(dataset, edition, extracted, settings.get("jobs") or 2)
     put_in_place(extracted, out)
-    forget(extracted)
     write_manifest(manifest, dataset, edition, splits, digests, known, still_images.known_defects(out, dataset))
 
 
@@ -134,8 +127,6 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
         skipped_unannotated, objects, of which crowds and empty_masks (no pixel).
     """
     opened = {split: open_split(dataset, root, split) for split in SPLITS[dataset]}
-    if dataset == "davis":
-        _no_orphans(root)
     if edition == "official":
         _check_counts(dataset, opened, root)
     counts = {name: Counter(split.counts) for name, split in opened.items()}
@@ -233,15 +224,6 @@ def check_archives(dataset: str, archives: Path) -> dict[str, str]:
         if known[name] != recorded[name].get("sha256"):
             raise HodorError(f"{path}: differs from what was fetched (sha256); delete it and fetch {dataset} again")
     return known
-
-
-def _no_orphans(root: Path) -> None:
-    """HodorError for a DAVIS sequence folder that is in no split: its line in the split's file is lost."""
-    listed = {name for split in davis.SPLITS for name in davis.sequences(root, split)}
-    for kind in ("JPEGImages", "Annotations"):
-        for path in sorted((root / "DAVIS" / kind / "480p").iterdir()):
-            if path.name not in listed:
-                raise HodorError(f"{path}: in no split; its line in {root}/DAVIS/ImageSets/2017/ is missing")
 
 
 def _check_counts(dataset: str, opened: dict[str, Split], root: Path) -> None:

@@ -8,8 +8,6 @@ its centre is at i + 0.5. Homographies are composed first and applied once, so a
 import cv2
 import numpy as np
 
-from hodor.data.label_maps import unused
-
 Size = tuple[int, int]
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -90,19 +88,9 @@ def apply(
 def apply_labels(
     labels: np.ndarray, homography: np.ndarray, size: Size, *, keep_edge: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Warp the labels of `apply` and find where the output shows the source: one resampling for both."""
-    whole = keep_edge or _shows_source_alone(labels.shape, homography, size)
-    # What comes from outside gets a label that no pixel of the source has.
-    mark = 0 if whole else unused(labels)
-    matrix, where = _between_centres(homography), (size[1], size[0])
-    moved = cv2.warpPerspective(labels, matrix, where, flags=cv2.INTER_NEAREST, borderValue=mark or 0)
-    if whole:
-        return moved, np.ones(size, bool)
-    if mark is None:
-        return moved, covers(labels.shape, homography, size)
-    valid = moved != mark
-    moved *= valid.view(np.uint8)
-    return moved, valid
+    """Warp the labels of `apply` and find where the output shows the source."""
+    moved = cv2.warpPerspective(labels, _between_centres(homography), size[::-1], flags=cv2.INTER_NEAREST)
+    return moved, np.ones(size, bool) if keep_edge else covers(labels.shape, homography, size)
 
 
 def apply_image(

@@ -147,15 +147,9 @@ def test_masks_are_scored(hodor, cases, tmp_path, case, pred):
 
 
 def test_masks_whose_palette_contradicts_their_indices_are_not_scored(hodor, cases, tmp_path):
-    given = (
-        "--truth",
-        cases / "score-palette-order" / "truth",
-        "--benchmark",
-        "davis2017-val",
-        "--out",
-        tmp_path / "s",
-    )
-    message = one_line_error(*hodor("score", "--pred", cases / "score-palette-order" / "pred", *given, "--no-official"))
+    case = cases / "score-palette-order"
+    given = ("--truth", case / "truth", "--benchmark", "davis2017-val", "--out", tmp_path / "s", "--no-official")
+    message = one_line_error(*hodor("score", "--pred", case / "pred", *given))
     assert "index 0" in message and "palette" in message
     assert not (tmp_path / "s" / "global.csv").exists()
 

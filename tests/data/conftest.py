@@ -1,6 +1,9 @@
 """Tiny data sets in the three official layouts, for tests to break one thing at a time."""
 
 import json
+import shutil
+import tarfile
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +12,10 @@ import pytest
 import scipy.io
 from PIL import Image
 
+from hodor.config.datasets import ARCHIVES
+from hodor.data.fetch import fetch
 from hodor.data.images import write_labels
+from hodor.data.prepare import prepare
 
 SIZE = (24, 40)
 
@@ -202,3 +208,48 @@ def files() -> SimpleNamespace:
         write_ecssd=write_ecssd,
         write_voc2012=write_voc2012,
     )
+
+
+# Archives of the data sets above
+
+
+def archive_of(dataset: str, name: Path) -> str:
+    """The official archive that a file belongs to (DAVIS: sequence plane is in test-dev)."""
+    if len(ARCHIVES[dataset]) == 1:
+        return ARCHIVES[dataset][0]
+    if dataset == "davis":
+        test_dev = name.parent.name == "plane" or name.stem == "test-dev"
+        return "DAVIS-2017-test-dev-480p.zip" if test_dev else "DAVIS-2017-trainval-480p.zip"
+    return "annotations_trainval2017.zip" if name.parts[0] == "annotations" else f"{name.parts[0]}.zip"
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Packs an extracted data set into its official archives, fetches and prepares them; returns the manifest."""
+
+    def run(dataset, root, edition="subset", rename=str, **settings):
+        mirror, archives = tmp_path / "mirror", tmp_path / "archives" / dataset
+        shutil.rmtree(mirror, ignore_errors=True)
+        (mirror / dataset).mkdir(parents=True)
+        for path in sorted(path for path in root.rglob("*") if path.is_file()):
+            name = path.relative_to(root)
+            target = mirror / dataset / archive_of(dataset, name)
+            if target.suffix == ".zip":
+                with zipfile.ZipFile(target, "a") as archive:
+                    archive.writestr(zipfile.ZipInfo(rename(str(name))), path.read_bytes())
+            elif not target.exists():
+                with tarfile.open(target, "w:gz" if target.suffix == ".tgz" else "w") as archive:
+                    archive.add(root, ".")
+        entries = [{"archive": name} for name in ARCHIVES[dataset]]
+        origin = {"dataset": dataset, "edition": edition, "mirror": str(mirror), "archives": entries}
+        fetch({"settings": origin}, archives)
+        return again(dataset, edition, **settings)
+
+    def again(dataset, edition="subset", **settings):
+        out, manifest = tmp_path / "out" / dataset, tmp_path / "out" / f"{dataset}.json"
+        stamp = {"settings": {"dataset": dataset, "edition": edition} | settings}
+        prepare(stamp, tmp_path / "archives" / dataset, out, manifest)
+        return json.loads(manifest.read_text())
+
+    run.again = again
+    return run

@@ -67,13 +67,6 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def do_HEAD(self):
-        self.record()
-        if self.name in self.state.files and self.state.script[:1] != ["unannounced"]:
-            self.head()
-        else:
-            self.reply(404)
-
     def do_GET(self):
         self.record()
         fault = self.state.script.pop(0) if self.state.script else "fine"
@@ -134,9 +127,6 @@ class _Handler(BaseHTTPRequestHandler):
     def truncate(self):
         rest = self.head()
         self.cut(rest, len(rest) // 2)
-
-    def truncate_early(self):
-        self.cut(self.head(), 1000)
 
     def stall(self):
         self.truncate()
@@ -205,29 +195,6 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             while True:
                 self.wfile.write(bytes(100_000))
-
-    def unannounced(self, repeat=False):
-        """Continues by range, but never states a length."""
-        first, content = int(self.headers.get("Range", "bytes=0-")[6:-1]), self.state.files[self.name]
-        span = {"Content-Range": f"bytes {first}-{len(content) - 1}/*"} if first else {}
-        body = content if repeat else content[first:]
-        self.reply(206 if first else 200, {**span, **self.tags(), "Content-Length": None}, body)
-
-    def endless_206(self):
-        """Repeats the file behind any range."""
-        self.unannounced(repeat=True)
-
-    def endless_100(self):
-        with contextlib.suppress(OSError):
-            while True:
-                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
-
-    def trickle(self):
-        """Headers, a byte at a time."""
-        with contextlib.suppress(OSError):
-            for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200:
-                self.cut(bytes([byte]), 1)
-                time.sleep(0.05)
 
     def bad_reason(self):
         self.wfile.write(b"HTTP/1.1 404 \x1b[2JGone\x07\r\nContent-Length: 0\r\n\r\n")

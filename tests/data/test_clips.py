@@ -134,13 +134,6 @@ def clips_of(tmp_path):
     return make
 
 
-def test_image_clip_of_a_file(clips_of):
-    sample = clips_of((640, 480), (200, 200, 220), pixels=30_000).make(0, 1, np.random.default_rng(0))
-    assert sample.frames.shape == (3, 200, 150, 3) and sample.labels.shape == (3, 200, 150)
-    assert sample.annotated == (True, True, True) and set(np.unique(sample.labels)) <= {0, 1}
-    assert (sample.labels[0] == 1).sum() > 64 and not sample.labels[~sample.valid].any()
-
-
 @pytest.mark.parametrize(("rule", "areas"), [("file-order", [0, 8100]), ("smaller-on-top", [1600, 6500])])
 def test_which_of_two_overlapping_objects_is_on_top(clips_of, rule, areas, monkeypatch):
     """The first object of the file is small and lies inside the second."""
@@ -148,19 +141,6 @@ def test_which_of_two_overlapping_objects_is_on_top(clips_of, rule, areas, monke
     monkeypatch.setattr(augmentations, "image_warps", lambda *_: [np.eye(3)] * 3)
     seen = np.bincount(clips.make(0, 2, np.random.default_rng(0)).labels[0].ravel(), minlength=3)[1:]
     assert sorted(seen.tolist()) == pytest.approx(areas, rel=0.1)
-
-
-def test_pools_of_image_stages(tmp_path, files):
-    files.write_voc2012(tmp_path / "voc2012", *[files.SCENE] * 6)
-    train, val = ({"dataset": "voc2012", "split": split} for split in ("train", "val"))
-
-    def shares(*sources):
-        stage = options(steps=50, pixels=3072, min_area=50, min_side=2, sources=list(sources))
-        return np.bincount(ImageClips(stage, tmp_path).plan(0).items.ravel(), minlength=6) / 100
-
-    assert np.allclose(shares(train, val), 1 / 6, atol=0.04)
-    assert np.allclose(shares(train | {"repeat": 5}, val), [0.5] + [0.1] * 5, atol=0.04)
-    assert np.count_nonzero(shares(train, val | {"limit": 2})) == 3
 
 
 # Videos

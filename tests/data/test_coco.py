@@ -64,10 +64,9 @@ def test_opening_decodes_nothing_and_reading_is_strict(coco_root, draw):
         image.read()
 
 
-@pytest.mark.parametrize("key, default", [("iscrowd", False)])
-def test_an_annotation_without_crowd_flag_is_no_crowd(coco_root, key, default):
-    change(coco_root, lambda content: content["annotations"][0].pop(key))
-    assert load_coco(coco_root, "train2017").images[0].objects[0].crowd is default
+def test_an_annotation_without_crowd_flag_is_no_crowd(coco_root):
+    change(coco_root, lambda content: content["annotations"][0].pop("iscrowd"))
+    assert load_coco(coco_root, "train2017").images[0].objects[0].crowd is False
 
 
 def remove(list_name, key):
@@ -85,42 +84,29 @@ def runs(counts, size=(24, 40)):
 HALF = compressed(np.ones((12, 40), bool))["counts"]
 FAULTS = {
     "no images": (lambda content: content.pop("images"), "incomplete, key 'images'"),
-    "no categories": (lambda content: content.pop("categories"), "incomplete, key 'categories'"),
-    "annotations no list": (lambda content: content.update(annotations=None), "broken"),
     "image without height": (remove("images", "height"), "incomplete, key 'height'"),
     "image with text as width": (put("images", "width", "40"), "image 9: height and width"),
     "image elsewhere": (put("images", "file_name", "../a.jpg"), "no plain file name"),
     "image id a string": (put("images", "id", "9"), "image id '9' is a string, it must be a whole number"),
     "image_id a string": (put("annotations", "image_id", "9"), "annotation 1: image_id '9' is a string"),
-    "image id twice": (put("images", "id", 86), "two images have the same id"),
     "image file twice": (put("images", "file_name", "000000000086.jpg"), "the same id or file_name"),
     "no segmentation": (remove("annotations", "segmentation"), "annotation 1: incomplete, key 'segmentation'"),
-    "crowd flag 2": (put("annotations", "iscrowd", 2), "annotation 1: iscrowd"),
     "three numbers in bbox": (put("annotations", "bbox", [1, 2, 3]), "annotation 1: bbox"),
-    "area not finite": (put("annotations", "area", float("nan")), "annotation 1: bbox must be four finite"),
     "unknown image": (put("annotations", "image_id", 7), "annotation 1 is for image 7, which is not listed"),
-    "unknown category": (put("annotations", "category_id", 7), "annotation 1: category 7 is not listed"),
     "annotation id twice": (put("annotations", "id", 3), "two annotations have the id 3"),
     "no polygon": (put("annotations", "segmentation", []), "annotation 1: empty segmentation"),
-    "segmentation null": (put("annotations", "segmentation", None), "annotation 1: empty segmentation"),
     "two points": (put("annotations", "segmentation", [[1, 1, 2, 2]]), "annotation 1: a polygon needs three"),
-    "odd polygon": (put("annotations", "segmentation", [[1, 1, 2, 2, 3, 3, 4]]), "annotation 1: a polygon needs"),
     "text polygon": (put("annotations", "segmentation", [["a"] * 6]), "annotation 1: could not convert"),
     "endless outline": (put("annotations", "segmentation", [[0, 0, 39, 23] * 60_000]), "annotation 1: .*an outline of"),
     "bbox beyond floats": (put("annotations", "bbox", [10**400] * 4), "annotation 1: int too large"),
     "polygon far right": (put("annotations", "segmentation", [[1, 1, 2e8, 9, 3, 3]]), "annotation 1: .* far outside"),
-    "polygon far left": (put("annotations", "segmentation", [[1, 1, 9, -2e4, 3, 3]]), "annotation 1: .* far outside"),
     "runs of another size": (runs([960], (40, 24)), "annotation 1: run lengths of size"),
     "runs too short": (runs([5, 6]), "annotation 1: run lengths sum to 11 of .* 960"),
-    "runs too long": (runs([960, 1]), "annotation 1: run lengths sum to 961"),
     "runs negative": (runs([970, -10]), "annotation 1: run lengths must be whole numbers from 0"),
-    "runs no numbers": (runs([960.0]), "annotation 1: run lengths must be whole numbers"),
     "runs null": (runs(None), "annotation 1: run lengths must be"),
     "compressed too short": (runs(HALF), "annotation 1: run lengths sum to 480 of .* 960"),
     "compressed too long": (runs(HALF + HALF[1:] * 2), "annotation 1: run lengths"),
-    "compressed empty": (runs(""), "annotation 1: run lengths sum to 0"),
     "compressed broken off": (runs("o"), "annotation 1: run lengths must be"),
-    "compressed foreign": (runs("é" * 9), "annotation 1: run lengths must be"),
 }
 
 

@@ -6,13 +6,12 @@ import hashlib
 import random
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
 from hodor.config.datasets import Source
 from hodor.data import download as module
-from hodor.data.download import Download, Limits, Watchdog, get_retry_after
+from hodor.data.download import Download, Limits
 from hodor.errors import HodorError
 from tests.data.hostile_server import hostile_server, noise_zip
 
@@ -59,7 +58,6 @@ def waits(monkeypatch):
         return self.is_set()
 
     monkeypatch.setattr(threading.Event, "wait", wait)
-    monkeypatch.setattr(Watchdog, "start", lambda self: None)
     return found
 
 
@@ -88,7 +86,6 @@ def test_broken_transfer_continues_where_it_ended(get, server, fault):
         (["drip"], None),
         (["no-length-cut", "no-length"], {}),
         (["503", "503", "truncate", "503", "503", "503"], None),  # progress resets the count of tries
-        (["endless-100", "trickle"], None),
         (["huge-length"], None),
     ],
 )
@@ -106,22 +103,6 @@ def test_transient_answers_are_waited_for(get, server, monkeypatch):
     server.script = ["429"]
     get()
     assert found[-1] == LIMITS.longest_wait, "Retry-After is capped"
-
-
-@pytest.mark.parametrize(
-    "value, least, most",
-    [
-        (60, 50, 60),
-        (-60, 0, 0),
-        ("12", 12, 12),
-        *((value, None, None) for value in ("soon", "9" * 5000, None)),
-    ],
-)
-def test_retry_after(value, least, most):
-    if isinstance(value, int):  # seconds from now, as a date
-        value = email.utils.formatdate(time.time() + value, usegmt=True)
-    found = get_retry_after(SimpleNamespace(headers={"Retry-After": value} if value else {}))
-    assert found is least if least is None else least <= found <= most
 
 
 def test_gives_up_with_one_error_and_continues_in_the_next_call(get, server, tmp_path):
@@ -173,15 +154,11 @@ def test_a_date_validates_only_when_it_is_a_minute_old(get, server, kind):
     [
         (["404"], {}, "answered 404"),
         (["bad-reason"], {}, r"404 \(\\x1b\[2JGone\\x07\)"),
-        (["truncate-early"] * 50, {}, "gave up after 4 tries"),
-        (["endless-100"] * 50, {}, "gave up after 4 tries.*less than 50000 bytes"),
-        (["trickle"] * 50, {}, "gave up after 4 tries.*less than 50000 bytes"),
+        (["drip"] * 50, {}, "gave up after 4 tries.*less than 50000 bytes"),
         (["too-long-length"] * 20, {}, "gave up"),
         (["too-short-length"], {}, "truncated or damaged"),
         (["endless"], {}, r"longer than the 1\.0 MB"),
         (["endless"], {"size": 400_000}, r"longer than the 400\.0 kB"),
-        (["endless-206"] * 50, {"sha256": "0" * 64}, "gave up after 4 tries.*sha256"),
-        ([], {"sha256": "0" * 64}, r"train\.zip: the file sha256 [0-9a-f]{64} where 0{64} is expected"),
         ([], {"md5": "0" * 32}, "md5 [0-9a-f]{32} where 0{32} is expected.*; by the lock"),
         ([], {"size": 5}, rf"has {len(CONTENT)} bytes where 5 are expected.*; by the lock"),
     ],
@@ -226,13 +203,6 @@ def test_file_that_nothing_shows_whole_gets_no_name(get, server, tmp_path):
         get(name="model.pth")
     assert not (tmp_path / "model.pth").exists()
     assert get(name="model.pth") == server.files[NAME]
-
-
-def test_full_disk_is_noticed_before_the_first_byte(get, tmp_path, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(HodorError, match=r"1\.0 kB are free, 300\.1 kB are needed for train\.zip"):
-        get()
-    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -282,8 +252,8 @@ def test_stop_ends_a_download_and_keeps_the_part(get, tmp_path):
 
 
 FAULTS = (
-    "truncate truncate-early stall drop reset ignore-range wrong-range other-file changed same-tag shorter 503 429 404 "
-    "too-long-length too-short-length no-length no-length-cut huge-length endless-206 trickle bad-reason fine fine"
+    "truncate stall drop reset ignore-range wrong-range other-file changed same-tag shorter 503 429 404 "
+    "too-long-length too-short-length no-length no-length-cut huge-length bad-reason fine fine"
 ).split()
 
 
@@ -314,9 +284,3 @@ def run_faults(get, server, tmp_path, seed, length):
 @pytest.mark.parametrize("seed, length", [(seed, 10) for seed in range(6)])
 def test_random_faults_never_give_a_wrong_file(get, server, tmp_path, seed, length):
     run_faults(get, server, tmp_path, seed, length)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(100, 106))
-def test_a_hundred_random_faults_never_give_a_wrong_file(get, server, tmp_path, seed):
-    run_faults(get, server, tmp_path, seed, length=100)

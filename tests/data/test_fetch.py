@@ -4,15 +4,14 @@ import csv
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -130,12 +129,8 @@ def test_second_fetch_copies_nothing(mirror, out, lock, capsys):
     fetch(stamp(mirror), out, lock)
     assert (out / NAMES[0]).read_bytes() == original
     assert f"{NAMES[0]}: sha256" in capsys.readouterr().err
-
-
-def test_without_any_checksum_the_mirror_decides(mirror, out):
-    fetch(stamp(mirror), out)
     write_zip(mirror / SET / NAMES[0], b"other content")
-    fetch(stamp(mirror), out)
+    fetch(stamp(mirror), out)  # without any checksum the mirror decides
     assert (out / NAMES[0]).read_bytes() == (mirror / SET / NAMES[0]).read_bytes()
 
 
@@ -143,7 +138,6 @@ def test_without_any_checksum_the_mirror_decides(mirror, out):
     "change, message",
     [
         ({"size": 5}, r"size \d+ where 5 is expected"),
-        ({"sha256": "0" * 64}, "sha256 [0-9a-f]{64} where"),
         ({"md5": "0" * 32}, r"md5 [0-9a-f]{32} where 0{32} is expected"),
         (b"PK\3\4 cut", "truncated or damaged"),
         (b"<html>", "holds a web page where a .zip file is expected"),
@@ -180,20 +174,6 @@ def test_wrong_mirror_is_one_line_for_each_archive(mirror, out, wrong, message):
     assert str(caught.value).replace("\n", "").isprintable() and not visible(out)
 
 
-def test_mirror_that_changes_while_it_is_copied_is_refused(mirror, out, monkeypatch):
-    original = os.fsync
-
-    def grow(descriptor):
-        with open(mirror / SET / NAMES[0], "ab") as file:
-            file.write(b"more")
-        original(descriptor)
-
-    monkeypatch.setattr("hodor.data.fetch.os.fsync", grow)
-    with pytest.raises(HodorError, match="changed while it was copied"):
-        fetch(stamp(mirror), out)
-    assert NAMES[0] not in visible(out) and "archives.json" not in visible(out)
-
-
 def test_two_fetches_at_once_are_refused(mirror, out):
     out.mkdir(parents=True)
     with open(out / ".lock", "w") as held:
@@ -201,13 +181,6 @@ def test_two_fetches_at_once_are_refused(mirror, out):
         with pytest.raises(HodorError, match="another fetch writes there"):
             fetch(stamp(mirror), out)
     fetch(stamp(mirror), out)
-
-
-def test_stamp_that_lacks_an_archive(mirror, out):
-    broken = stamp(mirror)
-    broken["settings"]["archives"].pop()
-    with pytest.raises(HodorError, match=f"needs {NAMES[1]}, which the stamp does not list"):
-        fetch(broken, out)
 
 
 # By hand, and generated
@@ -234,14 +207,6 @@ def test_log_in_reports_what_to_do_and_continues_when_done(out, root, lock):
     write_zip(out / "valid.zip", b"another year")
     with pytest.raises(HodorError, match=r"valid\.zip: (size|sha256) .* is expected.*subset\.json recorded it"):
         fetch(wanted, out, lock)
-
-
-def test_official_archive_that_a_person_put_there_is_accepted(out):
-    """No connection is tried for a file with the published checksum."""
-    write_zip(out / "valid.zip")
-    known = {"address": "http://127.0.0.1:9/valid.zip", "sha256": sha256(out / "valid.zip")}
-    fetch(stamp(None, "youtube-vos-2018", "official", **known), out, limits=LIMITS)
-    assert "archives.json" in visible(out)
 
 
 def test_generated_archives_are_recorded_and_half_ones_are_not(out, monkeypatch):
@@ -295,7 +260,7 @@ def test_first_fetch_records_checksums_and_later_ones_enforce_them(mirror, out, 
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", '{"a/b": {"size": 1}}', '{"a/b": {"size": 1, "sha256": "zz"}}', "{", "\0", "[" * 100_000]
+    "content", ["[]", '{"a/b": {"size": 1}}', '{"a/b": {"size": 1, "sha256": "zz"}}', "{", "[" * 100_000]
 )
 def test_broken_lock_is_one_error(mirror, out, lock, content):
     lock.parent.mkdir(parents=True)
@@ -305,30 +270,15 @@ def test_broken_lock_is_one_error(mirror, out, lock, content):
     assert lock.read_text() == content
 
 
-def test_of_two_that_record_the_same_the_first_counts(lock, monkeypatch):
-    file, source = LockFile(lock), Source("davis", "official", "x.zip")
-    for name in ("x.zip", "c.zip", "a.zip"):
-        file.record(Source("davis", "official", name), 5, "a" * 64)
-    assert list(json.loads(lock.read_text())) == ["davis/a.zip", "davis/c.zip", "davis/x.zip"], "sorted"
-    read, looks = LockFile._read, []
-    monkeypatch.setattr(LockFile, "_read", lambda self: looks.append(1) or ({} if len(looks) == 1 else read(self)))
-    file.record(source, 6, "b" * 64)
-    assert file.apply(source)[0].size == 5
-    published = Source("davis", "official", "x.zip", size=7, sha256="c" * 64)
-    assert file.apply(published) == (published, "")
-
-
-def test_processes_that_record_at_once_lose_nothing(lock):
-    script = """
-        import sys
-        from pathlib import Path
-        from hodor.config.datasets import Source
-        from hodor.data.checksums import LockFile
-        for i in range(25):
-            LockFile(Path(sys.argv[1])).record(Source("set" + sys.argv[2], "official", f"{i}.zip"), i, "a" * 64)
-    """
-    running = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(script), lock, str(i)]) for i in range(3)]
-    assert [process.wait(60) for process in running] == [0, 0, 0] and len(json.loads(lock.read_text())) == 75
+def test_records_of_others_stay_and_the_first_counts(lock):
+    sources = [Source("davis", "official", f"{i:02d}.zip") for i in range(30)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda i: LockFile(lock).record(sources[i], i, "a" * 64), range(30)))
+    LockFile(lock).record(sources[3], 99, "b" * 64)
+    assert list(json.loads(lock.read_text())) == [f"davis/{i:02d}.zip" for i in range(30)]
+    assert LockFile(lock).apply(sources[3])[0].size == 3
+    published = Source("davis", "official", "03.zip", size=7, sha256="c" * 64)
+    assert LockFile(lock).apply(published) == (published, "")
 
 
 def test_nothing_is_due_when_a_lock_is_written(root, place):
@@ -361,18 +311,15 @@ def test_few_from_one_host_and_some_in_all():
     assert all(most[name] == module.PER_HOST for name in "abcde") and most["all"] == module.AT_ONCE
 
 
-def test_a_failure_leaves_the_others_running_and_a_fault_of_the_program_does_not():
+def test_a_failure_leaves_the_others_running_and_an_interruption_does_not(monkeypatch):
     def fails():
         raise HodorError("no such file")
 
-    results = module.run([("a", fails), ("a", lambda: 2), ("b", lambda: 3)], threading.Event())
+    stop = threading.Event()
+    results = module.run([("a", fails), ("a", lambda: 2), ("b", lambda: 3)], stop)
     assert str(results[0]) == "no such file" and results[1:] == [2, 3]
     with pytest.raises(ZeroDivisionError):
-        module.run([("a", lambda: 1 / 0)], threading.Event())
-
-
-def test_an_interruption_stops_the_tasks(monkeypatch):
-    stop = threading.Event()
+        module.run([("a", lambda: 1 / 0)], stop)
     monkeypatch.setattr(module, "wait", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         module.run([("a", lambda: stop.wait(10))] * 5, stop)
@@ -474,7 +421,7 @@ def test_room_for_all_is_asked_before_the_first_byte(place, server, mirror, out,
     assert not visible(out) and not server.requests
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_process_ended_in_the_middle_continues_by_range(place, server, root, number):
     name = "davis2016/DAVIS-data.zip"
     server.files[name], server.pause = zip_bytes(("x.bin", bytes(range(256)) * 4000)), 0.02
@@ -500,42 +447,3 @@ def test_a_process_ended_in_the_middle_continues_by_range(place, server, root, n
     fetch_command(["davis2016"], scale="paper", mirror=server.address)
     assert part.with_suffix("").read_bytes() == server.files[name]
     assert server.ranges()[-1] == f"bytes={there}-" and there > 0
-
-
-def test_a_failing_archive_does_not_cost_the_others(place, server):
-    del server.files["coco/val2017.zip"]
-    with pytest.raises(HodorError, match=r"coco/val2017\.zip: the server answered 404"):
-        fetch_command(["coco", "davis"], scale="paper", mirror=server.address)
-    folder = place / "data/paper/archives"
-    assert (folder / "davis/archives.json").exists() and (folder / "coco/train2017.zip").exists()
-    assert not (folder / "coco/archives.json").exists()
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["davis", "--scale", "paper", "--mirror", "~nouser"], "mirror: '~nouser' is neither a folder nor"),
-        (["davis", "--scale", "paper", "--mirror", "a\0b"], "mirror: 'a\\x00b' is neither a folder nor"),
-        (["data", "--scale", "paper"], "'data' is none of"),
-        (["davis", "--scale", "paper", "--mirror", "config"], "data"),
-    ],
-)
-def test_wrong_calls_are_short(place, capsys, arguments, message):
-    if arguments[-1] == "config":
-        (place / "data").write_text("a file where a folder is wanted")
-    assert main(["fetch", *arguments]) == 1
-    errors = capsys.readouterr().err
-    assert message in errors and all(line.startswith(("hodor fetch: error: ", "- ")) for line in errors.splitlines())
-
-
-def test_real_archives_by_name(place, shared_data):
-    """Everything that the shared mirror holds; it has no frames of YouTube-VOS."""
-    fetch_command(["coco", "coco-persons-small", "davis"], scale="subset", mirror=str(shared_data))
-    lock = json.loads((place / "config/locks/subset.json").read_text())
-    for dataset in ("coco", "coco-persons-small", "davis"):
-        for name in ARCHIVES[dataset]:
-            fetched = place / "data/subset/archives" / dataset / name
-            assert fetched.read_bytes() == (shared_data / dataset / name).read_bytes()
-            assert lock[f"{dataset}/{name}"]["size"] == fetched.stat().st_size
-    with pytest.raises(HodorError, match=r"youtube-vos/train\.zip: the mirror has no such file \(train, valid in"):
-        fetch_command(["youtube-vos"], scale="subset", mirror=str(shared_data))

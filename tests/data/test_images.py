@@ -27,10 +27,6 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 LABELS = np.random.default_rng(0).integers(0, 4, (50, 70)).astype(np.uint8)
 
 
-def cut(whole: bytes, kept: float) -> bytes:
-    return whole[: int(len(whole) * kept) if isinstance(kept, float) else kept]
-
-
 @pytest.mark.parametrize("pixels, error", [(smooth(), 6), (smooth()[..., 0], 3)], ids=["colour", "grey"])
 def test_jpegs_become_rgb(tmp_path, pixels, error):
     path = tmp_path / "a.jpg"
@@ -57,16 +53,23 @@ def test_orientation_is_applied_to_frames_and_masks_alike(tmp_path, orientation)
     assert read_rgb(frame, upright=False).shape == (60, 90, 3) and read_size(frame, upright=False) == (60, 90)
 
 
-# What a JPEG loses at these points: everything, the header's end, half the scan, the last rows, the end marker.
-@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
-@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99, -40, -2, -1])
-def test_truncated_jpeg_is_refused(tmp_path, kept, options):
-    whole, path = encoded(NOISE, format="JPEG", **options), tmp_path / "cut.jpg"
+WHOLE = {
+    "baseline": (encoded(NOISE, format="JPEG"), read_rgb),
+    "progressive": (encoded(NOISE, format="JPEG", progressive=True), read_rgb),
+    "mask": (encode_labels(LABELS), read_labels),
+}
+
+
+# What is lost at these points: everything, the header's end, half the pixels, the last rows, the end marker.
+@pytest.mark.parametrize("kept", [0, 1, 20, 100, 0.5, 0.99, -40, -13, -12, -4, -2, -1])
+@pytest.mark.parametrize("whole, read", WHOLE.values(), ids=WHOLE)
+def test_truncated_files_are_refused(tmp_path, kept, whole, read):
+    path = tmp_path / "cut"
     path.write_bytes(whole)
-    read_rgb(path)
-    path.write_bytes(cut(whole, kept))
-    with pytest.raises(HodorError, match="cut.jpg"):
-        read_rgb(path)
+    read(path)
+    path.write_bytes(whole[: int(len(whole) * kept) if isinstance(kept, float) else kept])
+    with pytest.raises(HodorError, match="cut: "):
+        read(path)
 
 
 def test_truncation_that_decoders_miss_is_refused(tmp_path):
@@ -82,14 +85,6 @@ def test_truncation_that_decoders_miss_is_refused(tmp_path):
     path.write_bytes(whole[:2] + segment + whole[2:-2])
     with pytest.raises(HodorError, match="a.jpg"):
         read_rgb(path)
-
-
-@pytest.mark.parametrize("kept", [0, 7, 20, 0.5, -13, -12, -4, -1])
-def test_truncated_mask_is_refused(tmp_path, kept):
-    path = tmp_path / "cut.png"
-    path.write_bytes(cut(encode_labels(LABELS), kept))
-    with pytest.raises(HodorError, match="cut.png"):
-        read_labels(path)
 
 
 def test_flipped_bit_in_a_mask_is_refused(tmp_path):
@@ -132,12 +127,6 @@ def test_killed_writer_leaves_the_old_mask(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_labels(path, np.ones((4, 4), np.uint8))
     assert not read_labels(path).any() and len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.parametrize("labels", [np.zeros((4, 4), np.int64), np.zeros((4, 4, 3), np.uint8)])
-def test_only_uint8_planes_can_be_written(labels):
-    with pytest.raises(ValueError, match="uint8"):
-        encode_labels(labels)
 
 
 # What a mask means
@@ -255,17 +244,13 @@ def test_colours_and_jpegs_are_no_masks(tmp_path):
         read_labels(tmp_path / "lossy.png")
 
 
-def test_wrong_size_names_both_sizes(tmp_path):
+def test_wrong_sizes_and_missing_files_are_named(tmp_path):
     write_labels(tmp_path / "a.png", np.zeros((4, 6), np.uint8))
     for read in (read_labels, read_rgb):
         with pytest.raises(HodorError, match=r"a\.png: 6x4 pixels \(width x height\) where 5x4 are expected"):
             read(tmp_path / "a.png", size=(4, 5))
-
-
-@pytest.mark.parametrize("read", [read_rgb, read_labels, read_size])
-def test_missing_file_is_named(tmp_path, read):
-    with pytest.raises(HodorError, match=r"gone\.png: no such file"):
-        read(tmp_path / "gone.png")
+        with pytest.raises(HodorError, match=r"gone\.png: no such file"):
+            read(tmp_path / "gone.png")
 
 
 # Operations on label maps
@@ -282,7 +267,7 @@ def test_later_masks_cover_earlier_ones(order):
     assert label_maps.draw(iter([]), (4, 6)).shape == (4, 6) and not label_maps.draw(iter([]), (4, 6)).any()
 
 
-def test_labels_are_counted_renamed_and_a_free_value_found():
+def test_labels_are_counted_and_renamed():
     labels = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
     where = labels % 3 == 0
     for found, wanted in (
@@ -293,8 +278,3 @@ def test_labels_are_counted_renamed_and_a_free_value_found():
     few = np.array([[0, 3, 7, 9, 255]], np.uint8)
     assert label_maps.chosen_labels(few, np.array([7, 3])).tolist() == [[0, 2, 1, 0, 0]]
     assert label_maps.chosen_labels(few, np.array([9]), keep=255).tolist() == [[0, 0, 0, 1, 255]]
-    assert [label_maps.unused(np.array([row], np.uint8)) for row in ([0, 254], [0, 1, 255], range(256))] == [
-        255,
-        2,
-        None,
-    ]

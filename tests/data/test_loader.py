@@ -54,34 +54,6 @@ def test_parts_of_all_processes_are_the_batch(world, kind):
             assert same(joined(clips), whole[step])
 
 
-def test_parts_have_the_size_of_the_whole_batch():
-    """One sample is larger than the others: the process without it pads as well."""
-    sides = [40, 70, 30, 30]
-
-    def make(item, objects, rng, step):
-        side = sides[item]
-        frames = np.full((2, side, 30, 3), item + 1, np.uint8)
-        return Sample(frames, frames[..., 0], np.ones((2, side, 30), bool), (True, True))
-
-    plan = Plan(np.array([[0, 1, 2, 3]]), np.array([1]))
-    parts = [
-        PlannedClips(plan, make, lambda item, objects, rng: (sides[item], 30), seed=0, multiple=32, rank=r, world=2)[0]
-        for r in range(2)
-    ]
-    assert [tuple(part.labels.shape) for part in parts] == [(2, 2, 96, 32)] * 2
-    assert same(joined(parts), PlannedClips(plan, make, seed=0, multiple=32)[0])
-
-
-@pytest.mark.parametrize("kind", STAGES)
-def test_the_size_of_a_clip_is_known_before_it_is_made(world, kind):
-    clips = planned(world, kind)
-    for step in range(5):
-        for place, item in enumerate(clips.plan.items[step]):
-            arguments = int(item), int(clips.plan.objects[step])
-            made = clips.make(*arguments, np.random.default_rng([3, step, place]), step)
-            assert clips.size(*arguments, np.random.default_rng([3, step, place])) == made.labels.shape[1:]
-
-
 @pytest.mark.parametrize("kind", ["images", "sparse-video"])
 def test_batches_do_not_depend_on_workers_or_where_training_resumes(world, kind):
     clips = planned(world, kind, steps=9)
@@ -93,22 +65,6 @@ def test_batches_do_not_depend_on_workers_or_where_training_resumes(world, kind)
             loaded = list(clips_from(clips, start, workers=workers))
             assert len(loaded) == 9 - start
             assert all(same(ours, theirs) for ours, theirs in zip(loaded, alone[start:], strict=True))
-
-
-class SharedTensors(PlannedClips):
-    """Tells of each tensor of a batch whether it is in shared memory where it is made."""
-
-    def __getitem__(self, step):
-        clip = super().__getitem__(step)
-        return [tensor.is_shared() for tensor in (clip.frames, clip.labels, clip.valid)]
-
-
-def test_workers_make_batches_in_shared_memory(world):
-    """So that handing them over copies nothing."""
-    clips = planned(world, "images", steps=1)
-    clips.__class__ = SharedTensors
-    assert list(clips_from(clips, 0, workers=1)) == [[True] * 3]
-    assert list(clips_from(clips, 0, workers=0)) == [[False] * 3]
 
 
 def test_loading_leaves_the_random_numbers_of_training_alone(world):
@@ -145,14 +101,6 @@ def test_no_two_samples_of_a_training_share_their_random_numbers():
     assert sorted(sum(ranks, [])) == sorted(whole[480 * batch :])
 
 
-def test_seeds_of_two_runs_do_not_meet(world):
-    ours, theirs = planned(world, "images", seed=3), planned(world, "images", seed=4)
-    made = [[c.make(0, 1, c._random(step, 0), step).frames for step in range(3)] for c in (ours, theirs)]
-    assert not any(np.array_equal(a, b) for a in made[0] for b in made[1])
-
-
 def test_a_batch_that_cannot_be_shared_is_refused(world):
     with pytest.raises(HodorError, match="a batch of 4 clips cannot be shared by 3 processes"):
         planned(world, "images", rank=0, world=3)
-    with pytest.raises(ValueError, match="rank 2 of 2"):
-        planned(world, "images", rank=2, world=2)

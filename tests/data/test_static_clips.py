@@ -1,7 +1,5 @@
 """Clips of static-image training: ranges, truth that moves with the image, choice of objects, plans."""
 
-import zipfile
-
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -98,36 +96,6 @@ def test_ranges_of_what_is_drawn(clips, monkeypatch, kind):
     assert all(len({v["rotation"] for v in frames}) == len(frames) for frames in found)  # one for each frame
 
 
-def test_shift_and_place_of_affine_clips(clips, monkeypatch):
-    for name in ("ROTATION", "SHEAR"):
-        monkeypatch.setattr(clips_static, name, 0.0)
-    monkeypatch.setattr(clips_static, "ZOOM", (1.0, 1.0))
-    source = clips("static-affine", crop=128)
-    places = []
-    offset = clips_static.crop_offset
-    monkeypatch.setattr(clips_static, "crop_offset", lambda *a: places.append((a[0], offset(*a))) or places[-1][1])
-    drawn = [h for frames in recorded(source, monkeypatch, 150) for h in frames]
-    shifts = np.array(
-        [
-            # Where the middle of the canvas went, the crop's place taken off.
-            (h @ [100, 75, 1])[:2] + np.array(place) - [canvas[1] / 2, canvas[0] / 2]
-            for h, (canvas, place) in zip(drawn, places, strict=True)
-        ]
-    ) / [[canvas[1], canvas[0]] for canvas, _ in places]
-    assert spread(shifts[:, 0], -0.1, 0.1) and spread(shifts[:, 1], -0.1, 0.1)
-    parts = [place[0] / (canvas[1] - 128) for canvas, place in places]
-    assert spread(parts, 0, 1)
-
-
-def test_a_third_of_stcn_frames_is_bent(clips, monkeypatch):
-    source, bent = clips("static-stcn"), []
-    positions = clips_static.thin_plate_positions
-    monkeypatch.setattr(clips_static, "thin_plate_positions", lambda *a: bent.append(1) or positions(*a))
-    for seed in range(150):
-        source.make(0, 1, np.random.default_rng(seed))
-    assert 110 < len(bent) < 190  # of 450 frames and a few that were drawn again
-
-
 @KIND
 @pytest.mark.parametrize("thin_plate", [0.0, 1.0])
 def test_truth_moves_with_the_image(clips, files, monkeypatch, kind, thin_plate):
@@ -162,31 +130,6 @@ def test_what_stcn_cuts_off_on_the_way_stays_cut_off(clips, monkeypatch):
         assert 0.02 < np.mean(missing) < 0.2
 
 
-def test_a_spline_bends_the_frame_that_is_seen_without_it(clips):
-    source = clips("static-stcn")
-    rng = np.random.default_rng(0)
-    points, none = rng.random((12, 2)), np.zeros((12, 2))
-    for scale in (0.8, 1.5):
-        camera = source.camera(*scene_of(source), rng)
-        clip = warps.zoom(camera.canvas, scale, scale)
-        frame = warps.move(-10, 0) @ warps.affine(camera.canvas, shift=(0, 0), rotation=15, shear=8)
-        plain, unbent = (source.read(camera, clip, frame, spline) for spline in (None, (points, none)))
-        assert 0.3 < plain[2].mean() < 0.98
-        for before, after in zip(plain[1:], unbent[1:], strict=True):
-            assert (before == after).mean() > 0.99
-        # All content moves right by a quarter of the side: what enters from the left was not in the frame.
-        image, labels, valid = source.read(camera, clip, frame, (points, none + [0.25, 0]))
-        assert not valid[:, :24].any()
-        assert (labels[:, 24:] == plain[1][:, :72])[plain[2][:, :72]].mean() > 0.98
-        assert (valid[:, 24:] == plain[2][:, :72]).mean() > 0.98
-
-
-def scene_of(source) -> tuple[np.ndarray, np.ndarray]:
-    """Picture and labels of the first candidate."""
-    image = source.candidates[0].image.read()
-    return image, clips_static.label_map(source.candidates[0], image.shape[:2])
-
-
 # Objects
 
 
@@ -202,26 +145,6 @@ def test_objects_are_those_that_the_first_frame_shows_large_enough(clips, kind):
         assert sample.labels.max() <= 3 and (there >= 150).all() and sample.labels[0].any()
         full += (areas > 0).all()
     assert full >= 28  # frames that show fewer are drawn again
-
-
-@KIND
-def test_objects_that_the_first_frame_cuts_small_become_background(clips, kind):
-    source = clips(kind, ((10, 60, 10, 60), (10, 60, 90, 140), (80, 130, 10, 60)), size=(140, 150), min_area=1200)
-    labels = [source.make(0, 3, np.random.default_rng(seed)).labels[0] for seed in range(40)]
-    areas = [np.bincount(each.ravel(), minlength=2)[1:] for each in labels]
-    assert all((each >= 1200).all() or len(each) == 1 for each in areas)  # one: of clips that would be empty
-    assert {1, 2} <= {len(each) for each in areas}
-
-
-def test_objects_are_chosen_at_random(clips, files):
-    many = ((10, 60, 10, 60), (10, 60, 90, 140), (80, 130, 10, 60), (80, 130, 90, 140))
-    source = clips("static-affine", many, size=(140, 150), crop=128)
-    seen = set()
-    for seed in range(40):
-        sample = source.make(0, 1, np.random.default_rng(seed))
-        colours = np.median(sample.frames[sample.labels == 1], axis=0)
-        seen.add(int(np.abs(files.PALETTE[1:].astype(int) - colours).sum(-1).argmin()))
-    assert seen == {0, 1, 2, 3}
 
 
 @KIND
@@ -258,17 +181,6 @@ def test_void_stays_void_in_every_frame(clips, kind):
 
 
 @KIND
-def test_small_images_are_enlarged(clips, kind):
-    source = clips(kind, ((10, 40, 10, 40),), size=(56, 56), min_area=0)
-    valid = []
-    for seed in range(10):
-        sample = source.make(0, 1, np.random.default_rng(seed))
-        assert sample.frames.shape == (3, 96, 96, 3) and sample.labels.shape == sample.valid.shape == (3, 96, 96)
-        valid.append(sample.valid.mean())
-    assert np.mean(valid) > 0.6
-
-
-@KIND
 def test_sets_of_one_object_an_image_have_no_least_area_and_may_show_none(tmp_path, files, kind):
     for name, boxes in (("full", [(40, 50, 40, 50)]), ("empty", [])):
         files.write_ecssd(tmp_path / name / "ecssd", labels=files.scene(*boxes, size=(100, 100)))
@@ -296,17 +208,6 @@ def test_plan_holds_every_image_as_often_as_told_with_its_number_of_objects(clip
 
 
 @KIND
-def test_hiding_follows_the_step(clips, kind):
-    source = clips(kind, hide_and_seek={"grid": 12, "labels": "background"}, steps=100)
-    shown = [
-        np.mean([source.make(0, 1, np.random.default_rng(seed), step).valid.mean() for seed in range(6)])
-        for step in (0, 25, 50, 99)
-    ]
-    whole = shown[0]
-    assert shown[1:] == pytest.approx([0.75 * whole, 0.5 * whole, 0.5 * whole], abs=0.05)
-
-
-@KIND
 def test_colours_change_only_where_told(clips, files, kind):
     plain, vivid = (clips(kind, ((60, 90, 80, 120),), colour=colour) for colour in (False, True))
     changed = []
@@ -321,21 +222,6 @@ def test_colours_change_only_where_told(clips, files, kind):
         shared = np.ptp(means[1], axis=0).max() <= 2
         assert shared or kind == "static-stcn"  # which changes the colours of each frame besides
     assert sum(changed) > 4
-
-
-@KIND
-def test_clips_of_real_images(shared_data, tmp_path, kind):
-    for archive in ("val2017.zip", "annotations_trainval2017.zip"):
-        zipfile.ZipFile(shared_data / "coco" / archive).extractall(tmp_path / "coco")
-    real = {"sources": [{"dataset": "coco", "split": "val2017"}], "crop": 128, "min_area": 111, "colour": True}
-    source = KINDS[kind](StageOptions(kind=kind, **BASE | real), tmp_path)
-    assert len(source.candidates) > 50
-    shown = []
-    for item in range(len(source.candidates)):
-        sample = source.make(item, 2, np.random.default_rng(item))
-        shown.append(np.bincount(sample.labels[0].ravel(), minlength=2)[1:].min())
-        assert sample.valid.mean() > 0.4 and sample.frames[sample.valid].std() > 5
-    assert min(shown) >= 1 and np.mean(np.array(shown) >= 111) > 0.95
 
 
 # Settings

@@ -12,7 +12,6 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import ValidationError
 from segmetric.metrics import db_eval_boundary, db_eval_iou
 
 from hodor.config.generated import GeneratedOptions
@@ -21,7 +20,7 @@ from hodor.data.coco import load_coco
 from hodor.data.images import DAVIS_PALETTE, read_labels
 from hodor.data.prepare import check_dataset
 from hodor.data.synthetic import archives, generate, scene
-from hodor.data.synthetic.archives import SPLITS, UNSEEN_KIND, draw_split, run_lengths
+from hodor.data.synthetic.archives import SPLITS, UNSEEN_KIND, draw_split
 from hodor.data.synthetic.objects import KINDS, PHOTOS, load_photo
 from hodor.data.synthetic.scene import CROWD, SceneSpec, draw_scene
 from hodor.data.youtube_vos import load_truth, load_youtube_vos, read_categories
@@ -108,16 +107,6 @@ def test_coco_annotations_are_the_masks(data):
     modes = [Image.open(data / "coco" / "train2017" / entry["file_name"]).mode for entry in listed]
     assert crowds == 2 and modes.count("L") == 1 and len(listed) - len(images) == 1
     assert {(entry["height"], entry["width"]) for entry in listed} == set(OPTIONS.coco_sizes)
-
-
-@pytest.mark.parametrize("pixels", [[], [(0, 0), (4, 6)], [(2, 3)], [(y, x) for y in range(5) for x in range(7)]])
-def test_run_lengths(pixels):
-    from pycocotools import mask as coco_mask
-
-    mask = np.zeros((5, 7), np.uint8)
-    for pixel in pixels:
-        mask[pixel] = 1
-    assert np.array_equal(coco_mask.decode(coco_mask.frPyObjects(run_lengths(mask), 5, 7)), mask)
 
 
 def test_youtube_objects_appear_late_and_valid_shows_the_new_ones_alone(data):
@@ -209,12 +198,3 @@ def test_faults_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "encode_labels", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
     with pytest.raises(HodorError, match=r"trainval-480p\.zip: cannot write.*no space"):
         generate("davis", TINY, tmp_path)
-
-
-WRONG = {"objects": (3, 2), "coco_objects": (1, 9), "coco_sizes": [], "davis_size": (16, 208), "colour": "red"}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_options_are_refused(name):
-    with pytest.raises(ValidationError, match=name):
-        GeneratedOptions(**{name: WRONG[name]})
