@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from hodor.config.stages import HideAndSeek
-from hodor.data import label_maps, transforms
+from hodor.data import transforms
 from hodor.data.transforms import Size, turn_hue
 
 # Factors of the side of a crop.
@@ -48,7 +48,7 @@ def random_crop(size: Size, rng: np.random.Generator, factor: float) -> np.ndarr
 
 def preserving_crop(size: Size, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
     """Draw a crop that holds the bounding box of all objects; None where no factor leaves room for it."""
-    left, top, across, down = (int(value) for value in label_maps.box_of(labels))
+    left, top, across, down = (int(value) for value in transforms.box_of(labels))
     if not across:
         return None
     bottom, right = top + down, left + across
@@ -68,7 +68,7 @@ def keeps_objects(labels: np.ndarray, homography: np.ndarray, objects: int, min_
     Areas are counted in pixels of the source image `labels` (H, W): a stretched crop gains none.
     """
     ids = slice(1, objects + 1)
-    before, after = label_maps.counts(labels)[ids], counts_inside(labels, homography)[ids]
+    before, after = transforms.count_labels(labels)[ids], counts_inside(labels, homography)[ids]
     return bool(np.all(after >= np.maximum(KEPT_PART * before, min_area)))
 
 
@@ -78,7 +78,7 @@ def counts_inside(labels: np.ndarray, homography: np.ndarray) -> np.ndarray:
     Under rotation, shear and perspective a pixel at the very edge may count either way (OpenCV rounds positions).
     """
     if homography[[0, 1, 2, 2], [1, 0, 0, 1]].any():
-        return label_maps.counts(labels, transforms.covers(labels.shape, np.linalg.inv(homography), labels.shape))
+        return transforms.count_labels(labels, transforms.covers(labels.shape, np.linalg.inv(homography), labels.shape))
     # Stretched and moved alone: what stays is a box.
     box = []
     for side, scale, offset in zip(labels.shape, homography[[1, 0], [1, 0]], homography[[1, 0], [2, 2]], strict=True):
@@ -86,7 +86,7 @@ def counts_inside(labels: np.ndarray, homography: np.ndarray) -> np.ndarray:
         inside = np.flatnonzero((position >= 0) & (position < side))
         box.append(slice(inside[0], inside[-1] + 1) if len(inside) else slice(0))
     part = labels[tuple(box)]
-    return label_maps.counts(part) if part.size else np.zeros(label_maps.VALUES, int)
+    return transforms.count_labels(part) if part.size else np.zeros(transforms.LABELS, int)
 
 
 def object_crop(size: Size, labels: np.ndarray, objects: int, min_area: float, rng: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hodor.config.stages import StageOptions
-from hodor.data import augmentations, label_maps, transforms
+from hodor.data import augmentations, transforms
 from hodor.data.dataset import Plan, Sample, equal_object_counts, plan_batches, pool
 from hodor.data.packs import training_images
 from hodor.data.readers import StillImage, StillObject
@@ -60,7 +60,7 @@ class ImageClips:
         image = candidate.image.read()
         if options.overlap == "smaller-on-top":
             chosen = chosen[np.argsort([-candidate.objects[index].area for index in chosen], kind="stable")]
-        labels = label_maps.draw((candidate.objects[i].mask(*image.shape[:2]) for i in chosen), image.shape[:2])
+        labels = transforms.draw_labels((candidate.objects[i].mask(*image.shape[:2]) for i in chosen), image.shape[:2])
         if options.colour:
             image = augmentations.colour(image, rng, brightness=BRIGHTNESS)
         # A packed image may be stored smaller than its original: sizes and areas are the original's.

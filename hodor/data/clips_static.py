@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from hodor.config.stages import StageOptions
-from hodor.data import label_maps, transforms
+from hodor.data import transforms
 from hodor.data.augmentations import Strength, hide, hiding_probability, jitter, random_affine, random_spline
 from hodor.data.clips_image import ATTEMPTS, Candidate, scaled_area
 from hodor.data.dataset import Plan, Sample, plan_batches, pool
@@ -108,7 +108,7 @@ class StaticClips(ABC):
         chosen = np.sort(rng.choice(shown, min(objects, len(shown)), replace=False))
         frames = [first] + [self.draw(camera, rng, None) for _ in range(options.frames - 1)]
         images, moved, valid = (np.stack(parts) for parts in zip(*frames, strict=True))
-        followed = np.stack([label_maps.chosen_labels(each, chosen, keep=VOID) for each in moved])
+        followed = np.stack([transforms.chosen_labels(each, chosen, keep=VOID) for each in moved])
         clip = images, followed, valid
         if options.hide_and_seek is not None:
             probability = hiding_probability(options.hide_and_seek, step, options.steps)
@@ -224,7 +224,7 @@ def usable(images: Sequence[StillImage], options: StageOptions, instances: bool)
 
 def label_map(candidate: Candidate, size: Size) -> np.ndarray:
     """Return uint8 (H, W), of the image as read: objects 1, 2, ..., a later one covering an earlier one; 255 where void."""
-    labels = label_maps.draw((item.mask(*size) for item in candidate.objects), size)
+    labels = transforms.draw_labels((item.mask(*size) for item in candidate.objects), size)
     void = candidate.image.void()
     if void is not None:
         labels[void] = VOID
@@ -233,13 +233,13 @@ def label_map(candidate: Candidate, size: Size) -> np.ndarray:
 
 def visible(labels: np.ndarray, least: float) -> np.ndarray:
     """Return the ids of the objects that cover at least `least` pixels, and one, of `labels` (h, w)."""
-    areas = label_maps.counts(labels)[1:VOID]
+    areas = transforms.count_labels(labels)[1:VOID]
     return np.flatnonzero(areas >= max(least, 1)) + 1
 
 
 def largest(labels: np.ndarray) -> np.ndarray:
     """Return the id of the largest object of `labels` (h, w), as an array of one; empty where there is no object."""
-    areas = label_maps.counts(labels)[1:VOID]
+    areas = transforms.count_labels(labels)[1:VOID]
     return np.array([areas.argmax() + 1]) if areas.any() else np.zeros(0, int)
 
 

@@ -8,13 +8,12 @@ import cv2
 import numpy as np
 
 from hodor.config.stages import Source, StageOptions
-from hodor.data import augmentations, label_maps, transforms
+from hodor.data import augmentations, transforms
 from hodor.data.clips_image import ATTEMPTS, clip_image, clip_labels, clip_size, scaled_area, visible_at_stride_8
 from hodor.data.dataset import Plan, Sample, in_rounds, plan_batches
 from hodor.data.images import VOID
-from hodor.data.label_maps import chosen_labels
 from hodor.data.packs import PackedVideo, training_videos
-from hodor.data.transforms import Size
+from hodor.data.transforms import Size, chosen_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
 
@@ -199,7 +198,7 @@ def warp_together(
     smaller.
     """
     reference = labels[0]
-    size, objects = reference.shape, np.count_nonzero(label_maps.counts(reference)[1:])
+    size, objects = reference.shape, np.count_nonzero(transforms.count_labels(reference)[1:])
     target = clip_size(original, options)
     least = scaled_area(options.min_area, original, options, size)
     flipped = transforms.flip(size) if rng.random() < 0.5 else np.eye(3)
@@ -250,7 +249,7 @@ def large_objects(labels: np.ndarray, options: StageOptions, original: Size) -> 
     area = scaled_area(options.min_area, original, options, labels.shape)
     side = options.min_side * np.sqrt(scaled_area(1.0, original, options, labels.shape))
     out = []
-    areas = label_maps.counts(labels)
+    areas = transforms.count_labels(labels)
     for object_id in np.flatnonzero(areas[:VOID]):
         if object_id == 0 or areas[object_id] < area:
             continue

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hodor.data.images import VOID, read_labels, read_rgb, read_size
-from hodor.data.label_maps import box_of
+from hodor.data.transforms import box_of
 from hodor.data.video import read_list
 from hodor.errors import HodorError
 

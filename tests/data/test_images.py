@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hodor.data import images, label_maps
+from hodor.data import images, transforms
 from hodor.data.images import DAVIS_PALETTE, VOID, encode_labels, read_labels, read_rgb, read_size, write_labels
 from hodor.errors import HodorError
 
@@ -261,20 +261,22 @@ def test_later_masks_cover_earlier_ones(order):
     masks = [np.asarray(np.random.default_rng(i).random((20, 30)) < 0.3, order=order) for i in range(5)]
     before = [mask.copy() for mask in masks]
     wanted = np.max([np.where(mask, i + 1, 0) for i, mask in enumerate(masks)], axis=0)
-    found = label_maps.draw(iter(masks), (20, 30))
+    found = transforms.draw_labels(iter(masks), (20, 30))
     assert np.array_equal(found, wanted) and found.dtype == np.uint8 and found.flags.c_contiguous
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(masks, before, strict=True))
-    assert label_maps.draw(iter([]), (4, 6)).shape == (4, 6) and not label_maps.draw(iter([]), (4, 6)).any()
+    assert (
+        transforms.draw_labels(iter([]), (4, 6)).shape == (4, 6) and not transforms.draw_labels(iter([]), (4, 6)).any()
+    )
 
 
 def test_labels_are_counted_and_renamed():
     labels = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
     where = labels % 3 == 0
     for found, wanted in (
-        (label_maps.counts(labels[5:9, 7:31]), labels[5:9, 7:31]),
-        (label_maps.counts(labels, where), labels[where]),
+        (transforms.count_labels(labels[5:9, 7:31]), labels[5:9, 7:31]),
+        (transforms.count_labels(labels, where), labels[where]),
     ):
         assert np.array_equal(found, np.bincount(wanted.ravel(), minlength=256))
     few = np.array([[0, 3, 7, 9, 255]], np.uint8)
-    assert label_maps.chosen_labels(few, np.array([7, 3])).tolist() == [[0, 2, 1, 0, 0]]
-    assert label_maps.chosen_labels(few, np.array([9]), keep=255).tolist() == [[0, 0, 0, 1, 255]]
+    assert transforms.chosen_labels(few, np.array([7, 3])).tolist() == [[0, 2, 1, 0, 0]]
+    assert transforms.chosen_labels(few, np.array([9]), keep=255).tolist() == [[0, 0, 0, 1, 255]]
