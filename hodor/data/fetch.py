@@ -88,7 +88,7 @@ def fetch_all(requests: Iterable[Request], *, limits: Limits = PATIENCE) -> None
             held.enter_context(locked(request.out / ".lock", busy))
             (request.out / RECORD).unlink(missing_ok=True)
             if request.settings["edition"] == "generated":
-                write_json_atomic(request.out / RECORD, _generate(sources, request))
+                write_json_atomic(request.out / RECORD, _generate(request))
                 continue
             mirror = request.settings.get("mirror")
             orders[request.out] = [Order(s, mirror, request.out, request.lock, limits, stop) for s in sources]
@@ -293,7 +293,7 @@ def _ask_for_log_in(absent: list[Source], out: Path) -> str:
     )
 
 
-def _generate(sources: list[Source], request: Request) -> dict[str, dict]:
+def _generate(request: Request) -> dict[str, dict]:
     """Generates the archives; the generator may add some that no official edition has (masks of hidden splits)."""
     from hodor.data.synthetic import generate
 
@@ -307,10 +307,8 @@ def _generate(sources: list[Source], request: Request) -> dict[str, dict]:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     try:
-        generate(sources[0].dataset, options, fresh)
+        generate(request.settings["dataset"], options, fresh)
         made = sorted(path.name for path in fresh.glob("*.zip"))
-        if lost := sorted({source.archive for source in sources} - set(made)):
-            raise HodorError(f"{out / lost[0]}: the generator wrote no such archive; report this as a bug")
         for name in made:
             os.replace(fresh / name, out / name)
     finally:

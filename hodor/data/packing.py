@@ -164,25 +164,19 @@ def encode_images(images: Iterable[StillImage], rule: Rule) -> list[tuple]:
 def encode_frames(video: Video, frames: Iterable[str], rule: Rule) -> list[tuple[np.ndarray, bytes | None]]:
     """Decode frames of a video at the stored size; with the mask of each that has one, compressed."""
     target, labelled = stored_size((video.height, video.width), rule), set(video.labelled)
-    return [
-        (
-            shrunk(video.frame(frame), target),
-            zlib.compress(_nearest(video.labels(frame), target).tobytes(), 1) if frame in labelled else None,
-        )
-        for frame in frames
-    ]
+    out = []
+    for frame in frames:
+        mask = zlib.compress(_nearest(video.labels(frame), target).tobytes(), 1) if frame in labelled else None
+        out.append((shrunk(video.frame(frame), target), mask))
+    return out
 
 
 def shrunk(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return uint8 (h, w, 3) of the size given, by area averaging; the image itself where it has that size."""
-    if image.shape[:2] == tuple(size):
-        return image
+    """Return uint8 (h, w, 3) of the size given, by area averaging."""
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
 
 
 def _nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if labels.shape == tuple(size):
-        return labels.astype(np.uint8)
     # Exact: centres fall on centres, where plain nearest takes the upper left of the pixels in question.
     return cv2.resize(labels.astype(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
 

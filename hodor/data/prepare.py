@@ -6,6 +6,7 @@ depend on the manifest, never on time stamps of a hundred thousand files.
 """
 
 import hashlib
+import operator
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -133,7 +134,9 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
     tasks = [(name, *task) for name, split in opened.items() for task in split.tasks]
     total = sum(files for _, _, files in tasks)
     progress = Progress(f"{dataset}: decoded", total, unit="files")
-    results = in_processes(_call, [(task,) for _, task, _ in tasks], min(jobs, len(tasks)) if total >= _FEW else 1)
+    results = in_processes(
+        operator.call, [(task,) for _, task, _ in tasks], min(jobs, len(tasks)) if total >= _FEW else 1
+    )
     for (name, _, files), found in zip(tasks, results, strict=True):
         counts[name].update(found)
         progress.add(files)
@@ -204,10 +207,6 @@ def _check_youtube_vos(split: str, video: Video) -> dict[str, int]:
         video.frame(frame)
     ids = {frame: youtube_vos.check_labels(video, frame) for frame in video.labelled}
     return {"objects_not_on_first_frame": youtube_vos.check_objects(video, ids, split)}
-
-
-def _call(task: Callable[[], dict[str, int]]) -> dict[str, int]:
-    return task()
 
 
 def check_archives(dataset: str, archives: Path) -> dict[str, str]:
