@@ -38,11 +38,14 @@ class Progress:
         self.count += amount
         if time.monotonic() - self.last >= self.every:
             self.last = time.monotonic()
-            self.close()
+            self.show()
 
-    def close(self) -> None:
+    def show(self) -> None:
         # The line in one piece: several steps may print at once.
         print(f"{self.line()}\n", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self.show()
 
     def line(self) -> str:
         seconds = max(time.monotonic() - self.start, 1e-3)

@@ -196,6 +196,12 @@ class _Handler(BaseHTTPRequestHandler):
             while True:
                 self.wfile.write(bytes(100_000))
 
+    def unannounced(self):
+        """Continues by range, but never states a length."""
+        first, content = int(self.headers.get("Range", "bytes=0-")[6:-1]), self.state.files[self.name]
+        span = {"Content-Range": f"bytes {first}-{len(content) - 1}/*"} if first else {}
+        self.reply(206 if first else 200, {**span, **self.tags(), "Content-Length": None}, content[first:])
+
     def bad_reason(self):
         self.wfile.write(b"HTTP/1.1 404 \x1b[2JGone\x07\r\nContent-Length: 0\r\n\r\n")
 

@@ -85,6 +85,7 @@ def test_broken_transfer_continues_where_it_ended(get, server, fault):
         (["truncate"], {"ETag": 'W/"weak"'}),
         (["drip"], None),
         (["no-length-cut", "no-length"], {}),
+        (["truncate", "unannounced"], None),
         (["503", "503", "truncate", "503", "503", "503"], None),  # progress resets the count of tries
         (["huge-length"], None),
     ],
