@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import socket
 import ssl
 import sys
 import threading
@@ -71,7 +72,26 @@ class _Again(Exception):
 
 @contextlib.contextmanager
 def connect(address: str, headers: dict[str, str], limits: Limits) -> Iterator[urllib3.BaseHTTPResponse]:
-    """Sends a request and follows redirects, through the proxy of the environment if it names one."""
+    """Sends a request and follows redirects, through the proxy of the environment if it names one.
+
+    The timeout of a socket starts anew with every byte, so that it ends neither headers that trickle nor answers 1xx
+    without end: connections whose headers are not complete after `limits.stall` seconds are shut.
+    """
+    sockets: list[socket.socket] = []
+
+    def watched(base: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
+        class Connection(base.ConnectionCls):  # type: ignore[misc, name-defined]
+            def connect(self) -> None:
+                super().connect()
+                sockets.append(self.sock)
+
+        return type(base.__name__, (base,), {"ConnectionCls": Connection})
+
+    def shut() -> None:
+        for connected in sockets:
+            with contextlib.suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+
     url = urllib3.util.parse_url(address)
     proxy = None if urllib.request.proxy_bypass(url.host or "") else urllib.request.getproxies().get(url.scheme or "")
     manager = urllib3.PoolManager()
@@ -80,16 +100,24 @@ def connect(address: str, headers: dict[str, str], limits: Limits) -> Iterator[u
         auth = urllib3.util.parse_url(proxy).auth
         signed = urllib3.make_headers(proxy_basic_auth=auth) if auth else None
         manager = urllib3.ProxyManager(proxy, proxy_headers=signed)
+    pools = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
+    manager.pool_classes_by_scheme = {scheme: watched(pool) for scheme, pool in pools.items()}
+    patience = threading.Timer(limits.stall, shut)
+    patience.daemon = True
     with manager:
-        response = manager.request(
-            "GET",
-            address,
-            headers={"User-Agent": "hodor", "Accept-Encoding": "identity"} | headers,
-            timeout=limits.timeout,
-            retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=10),
-            preload_content=False,
-            decode_content=False,
-        )
+        patience.start()
+        try:
+            response = manager.request(
+                "GET",
+                address,
+                headers={"User-Agent": "hodor", "Accept-Encoding": "identity"} | headers,
+                timeout=limits.timeout,
+                retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=10),
+                preload_content=False,
+                decode_content=False,
+            )
+        finally:
+            patience.cancel()
         with contextlib.closing(response):
             yield response
 

@@ -196,11 +196,28 @@ class _Handler(BaseHTTPRequestHandler):
             while True:
                 self.wfile.write(bytes(100_000))
 
-    def unannounced(self):
+    def unannounced(self, repeat=False):
         """Continues by range, but never states a length."""
         first, content = int(self.headers.get("Range", "bytes=0-")[6:-1]), self.state.files[self.name]
         span = {"Content-Range": f"bytes {first}-{len(content) - 1}/*"} if first else {}
-        self.reply(206 if first else 200, {**span, **self.tags(), "Content-Length": None}, content[first:])
+        body = content if repeat else content[first:]
+        self.reply(206 if first else 200, {**span, **self.tags(), "Content-Length": None}, body)
+
+    def endless_206(self):
+        """Repeats the file behind any range."""
+        self.unannounced(repeat=True)
+
+    def endless_100(self):
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+    def trickle(self):
+        """Headers, a byte at a time."""
+        with contextlib.suppress(OSError):
+            for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200:
+                self.cut(bytes([byte]), 1)
+                time.sleep(0.05)
 
     def bad_reason(self):
         self.wfile.write(b"HTTP/1.1 404 \x1b[2JGone\x07\r\nContent-Length: 0\r\n\r\n")

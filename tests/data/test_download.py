@@ -49,16 +49,16 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def waits(monkeypatch):
-    """Seconds that a download waits, which it then does not."""
-    found = []
+class Waits(threading.Event):
+    """Records the seconds that a download waits, which it then does not."""
 
-    def wait(self, seconds=None):
-        found.extend([seconds] if seconds else [])
+    def __init__(self):
+        super().__init__()
+        self.seconds = []
+
+    def wait(self, timeout=None):
+        self.seconds.append(timeout)
         return self.is_set()
-
-    monkeypatch.setattr(threading.Event, "wait", wait)
-    return found
 
 
 def test_downloads_and_leaves_nothing_else(get, tmp_path, capsys):
@@ -84,6 +84,7 @@ def test_broken_transfer_continues_where_it_ended(get, server, fault):
         (["truncate"], {}),
         (["truncate"], {"ETag": 'W/"weak"'}),
         (["drip"], None),
+        (["endless-100", "trickle"], None),
         (["no-length-cut", "no-length"], {}),
         (["truncate", "unannounced"], None),
         (["503", "503", "truncate", "503", "503", "503"], None),  # progress resets the count of tries
@@ -97,12 +98,13 @@ def test_parts_of_two_files_are_never_joined(get, server, script, validators):
         assert set(server.ranges()) == {None}, "without validator nothing is continued"
 
 
-def test_transient_answers_are_waited_for(get, server, monkeypatch):
-    found, server.script = waits(monkeypatch), ["503", "429", "drop"]
-    assert get(limits=Limits(first_wait=1)) == CONTENT
+def test_transient_answers_are_waited_for(get, server):
+    stop, server.script = Waits(), ["503", "429", "drop"]
+    assert get(limits=Limits(first_wait=1), stop=stop) == CONTENT
+    found = stop.seconds
     assert 0.8 <= found[0] <= 1.2 and found[1] == 7 and 3.2 <= found[2] <= 4.8
     server.script = ["429"]
-    get()
+    get(stop=stop)
     assert found[-1] == LIMITS.longest_wait, "Retry-After is capped"
 
 
@@ -158,6 +160,9 @@ def test_a_date_validates_only_when_it_is_a_minute_old(get, server, kind):
         (["drip"] * 50, {}, "gave up after 4 tries.*less than 50000 bytes"),
         (["too-long-length"] * 20, {}, "gave up"),
         (["too-short-length"], {}, "truncated or damaged"),
+        (["endless-100"] * 50, {}, "gave up after 4 tries.*no connection"),
+        (["trickle"] * 50, {}, "gave up after 4 tries.*no connection"),
+        (["endless-206"] * 50, {"sha256": "0" * 64}, "gave up after 4 tries.*sha256"),
         (["endless"], {}, r"longer than the 1\.0 MB"),
         (["endless"], {"size": 400_000}, r"longer than the 400\.0 kB"),
         ([], {"md5": "0" * 32}, "md5 [0-9a-f]{32} where 0{32} is expected.*; by the lock"),
