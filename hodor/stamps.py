@@ -21,10 +21,10 @@ from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.datasets import archives
 from hodor.config.loading import Config
-from hodor.config.packs import PackId
 from hodor.config.recipes import layout_of, versions
 from hodor.config.schema import TABLES
 from hodor.config.servers import pending_text
+from hodor.config.stages import PackId
 from hodor.errors import HodorError
 from hodor.provenance import json_text, read_json, sha256_file, sha256_json, write_json_atomic, write_text_atomic
 

@@ -15,8 +15,7 @@ from hodor.config import loading as config
 from hodor.config.benchmarks import BENCHMARKS
 from hodor.config.claims import BENCHMARKS as CLAIM_BENCHMARKS
 from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS, WEIGHT_SETS
-from hodor.config.json_schema import schema
-from hodor.config.schema import RULES
+from hodor.config.schema import RULES, schema
 from hodor.data import coco, davis, still_images, youtube_vos
 from hodor.errors import HodorError
 

@@ -11,17 +11,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from hodor import paths
-from hodor.config.benchmarks import get_benchmark, is_secret
+from hodor.config.benchmarks import HOLDOUT, REST, get_benchmark, is_secret
 from hodor.config.claims import Claims, load_claims
-from hodor.config.holdout import HOLDOUT, REST
-from hodor.config.inference import InferenceOptions
 from hodor.config.methods import METHODS
-from hodor.config.overrides import settle
-from hodor.config.packs import PackId, packs
-from hodor.config.reading import none_of, read_yaml, validate
+from hodor.config.reading import none_of, read_yaml, settle, validate
 from hodor.config.schema import RULES, TABLES, Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
-from hodor.config.stages import StageOptions
+from hodor.config.stages import InferenceOptions, PackId, StageOptions, packs
 from hodor.errors import HodorError
 
 

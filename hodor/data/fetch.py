@@ -20,8 +20,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hodor.config.datasets import RECORD, Source, from_settings
-from hodor.config.generated import GeneratedOptions
+from hodor.config.datasets import RECORD, GeneratedOptions, Source, from_settings
 from hodor.data.checksums import LockFile
 from hodor.data.connection import Limits
 from hodor.data.obtain import Order

@@ -22,8 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hodor.config.packs import PackId, size_rule
-from hodor.config.stages import Source, StageOptions
+from hodor.config.stages import PackId, Source, StageOptions, size_rule
 from hodor.data.readers import StillImage, load_images, load_videos
 from hodor.data.video import Video
 from hodor.errors import HodorError

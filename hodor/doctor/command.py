@@ -8,7 +8,7 @@ from typing import Any
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config, load
-from hodor.config.packs import stored_size
+from hodor.config.stages import stored_size
 from hodor.doctor.artefacts import check_dataset, check_pack, check_published, check_released, check_run
 from hodor.doctor.cost import archive_bytes, parameters, run_bytes
 from hodor.doctor.environment import Finding, check_disk, check_gpu, check_machine, check_packages

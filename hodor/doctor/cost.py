@@ -21,9 +21,8 @@ from torch.utils.flop_counter import flop_registry
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.datasets import archives
-from hodor.config.inference import InferenceOptions
 from hodor.config.loading import Config, load
-from hodor.config.stages import StageOptions
+from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.data.clip import Clip
 from hodor.data.clips_image import clip_size
 from hodor.errors import HodorError

@@ -6,9 +6,8 @@ import shutil
 import pytest
 import torch
 
-from hodor.config.inference import InferenceOptions
 from hodor.config.loading import load
-from hodor.config.stages import StageOptions
+from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.doctor.cost import GPUS, MEASURED, Operations, clip_of, cost, frame_operations, step_cost
 from hodor.errors import HodorError
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.data.davis import load_davis
 from hodor.data.images import DAVIS_PALETTE, read_labels, write_labels
 from hodor.errors import HodorError

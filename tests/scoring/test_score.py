@@ -17,7 +17,7 @@ from hodor.config.benchmarks import BENCHMARKS, get_benchmark
 from hodor.data.images import DAVIS_PALETTE, read_labels
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, sha256_json
-from hodor.scoring.davis import davis_tasks
+from hodor.scoring.protocols import davis_tasks
 from hodor.scoring.score import score
 from hodor.scoring.sequences import score_sequence, score_sequences
 

@@ -8,14 +8,14 @@ import pytest
 import yaml
 
 from hodor.cli.main import main
-from hodor.config.generated import GeneratedOptions
+from hodor.config.datasets import GeneratedOptions
 from hodor.config.servers import load_server_scores, load_servers, pending_text, server_overall
 from hodor.data.images import write_labels
 from hodor.data.synthetic import generate
 from hodor.data.youtube_vos import load_youtube_vos, read_meta
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
-from hodor.scoring.submit import submit
+from hodor.scoring.score import submit
 
 from .conftest import cut, read_record, relabel, set_pixel
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hodor.config.generated import GeneratedOptions
-from hodor.config.holdout import UNSEEN
+from hodor.config.benchmarks import UNSEEN
+from hodor.config.datasets import GeneratedOptions
 from hodor.data.davis import load_davis2016
 from hodor.data.images import read_labels, write_labels
 from hodor.data.synthetic import generate

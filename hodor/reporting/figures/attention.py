@@ -60,7 +60,7 @@ def encoder_attention(weights: Path, inference: dict, video: Video, object_id: i
     """
     import torch  # the only part of the reports that needs it
 
-    from hodor.config.inference import InferenceOptions
+    from hodor.config.stages import InferenceOptions
     from hodor.device import prepare_device
     from hodor.models.base import load_model
     from hodor.models.hodor.method import Hodor
