@@ -11,19 +11,22 @@ from safetensors.numpy import save_file
 from hodor.attention import initial_alpha
 from hodor.errors import HodorError
 from hodor.provenance import write_json_atomic
-from hodor.reporting.claims import claims, judge, learned_alphas, read_claims
-from hodor.reporting.fragments import claims_html
-from hodor.reporting.runs import read_run, sample
-from hodor.reporting.verdicts import (
+from hodor.reporting.claims import (
     CONTRADICTED,
     ON_PAR,
     SUPPORTED,
     UNDECIDED,
     VERDICTS,
+    claims,
+    judge,
+    learned_alphas,
     of_alphas,
     of_numbers,
     of_rows,
+    read_claims,
 )
+from hodor.reporting.fragments import claims_html
+from hodor.reporting.runs import read_run, sample
 from hodor.scoring.statistics import Bootstrap, Comparison, compare
 
 VAL, TEST_DEV, YT19 = "davis2017-val", "davis2017-test-dev", "ytvos2019-val"

@@ -7,8 +7,8 @@ import pytest
 
 from hodor.data.images import write_labels
 from hodor.errors import HodorError
-from hodor.reporting.citation import bibtex, sentence
 from hodor.reporting.report import Report
+from hodor.reporting.site import bibtex, sentence
 
 VAL = "davis2017-val"
 ROWS = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic"]

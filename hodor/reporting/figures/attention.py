@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from hodor.data.video import Video
 from hodor.errors import HodorError
-from hodor.reporting.figures.style import STYLE
+from hodor.reporting.figures import STYLE
 
 _STRIDE = 8  # of the map that the encoder attends to
 

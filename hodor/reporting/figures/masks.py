@@ -13,7 +13,7 @@ from PIL import Image
 from hodor.data.images import DAVIS_PALETTE, VOID, read_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
-from hodor.reporting.figures.style import STYLE
+from hodor.reporting.figures import STYLE
 
 _PIXELS = 300  # width of one frame in a strip
 
