@@ -129,20 +129,13 @@ def read_log(path: Path) -> list[dict]:
     return [steps[step] for step in sorted(steps)]
 
 
-def merge_manifest(run: Run | Path) -> dict:
+def merge_manifest(run: Run) -> None:
     """Write <run folder>/manifest.json: what was run, with which settings, on which data and machine, at what cost.
 
     Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (those of the training), config (the
     stamp of each step, which holds its resolved settings), data (name -> sha256 of a data manifest or of the initial
     weights), steps (name -> time_s, peak_memory_mib, commit, versions, machine).
-
-    Returns:
-        The content written.
-
-    Raises:
-        HodorError: As `read_run`.
     """
-    run = run if isinstance(run, Run) else read_run(run)
     train = run.train
     records = {"train": train}
     data = dict(train.get("inputs", {}))
@@ -150,7 +143,7 @@ def merge_manifest(run: Run | Path) -> dict:
         records |= {f"{benchmark}/segment": prediction.segment, f"{benchmark}/score": prediction.score}
         data[f"truth of {benchmark}"] = prediction.score.get("truth")
     costs = ("time_s", "peak_memory_mib", "commit", "versions", "machine")
-    manifest = {
+    content = {
         "row": run.row,
         "scale": (train.get("stamp_content") or {}).get("scale"),
         "seed": run.seed,
@@ -159,8 +152,7 @@ def merge_manifest(run: Run | Path) -> dict:
         "data": data,
         "steps": {name: {key: record.get(key) for key in costs} for name, record in records.items()},
     }
-    write_json_atomic(run.manifest, manifest)
-    return manifest
+    write_json_atomic(run.manifest, content)
 
 
 def sample(runs: Sequence[Run], benchmark: str) -> Sample | None:

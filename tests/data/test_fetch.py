@@ -203,13 +203,6 @@ def test_two_fetches_at_once_are_refused(mirror, out):
     fetch(stamp(mirror), out)
 
 
-def test_stamp_that_lacks_an_archive(mirror, out):
-    broken = stamp(mirror)
-    broken["settings"]["archives"].pop()
-    with pytest.raises(HodorError, match=f"needs {NAMES[1]}, which the stamp does not list"):
-        fetch(broken, out)
-
-
 # By hand, and generated
 
 

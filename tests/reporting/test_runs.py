@@ -50,8 +50,8 @@ def test_a_log_after_a_kill_and_a_resume(tmp_path):
 
 def test_the_manifest_holds_what_a_reader_needs_to_repeat_the_run(project):
     folder = project.run("hodor-soft-cyclic")
-    manifest = merge_manifest(folder)
-    assert json.loads((folder / "manifest.json").read_text()) == manifest
+    merge_manifest(read_run(folder))
+    manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["row"], manifest["scale"], manifest["seed"]) == ("hodor-soft-cyclic", "tiny", 0)
     assert manifest["config"]["train"]["settings"] == {"of": "hodor-soft-cyclic"}
     assert manifest["config"][f"{VAL}/score"]["step"] == "score"
