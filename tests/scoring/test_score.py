@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -19,7 +17,7 @@ from hodor.errors import HodorError
 from hodor.provenance import sha256_file, sha256_json
 from hodor.scoring.protocols import davis_tasks
 from hodor.scoring.score import score
-from hodor.scoring.sequences import score_sequence, score_sequences
+from hodor.scoring.sequences import score_sequence
 
 from .conftest import CSVS, VAL, cut, read, read_record, relabel, set_pixel
 
@@ -83,12 +81,6 @@ def test_same_bytes_with_void_other_folders_and_threads(tree, tmp_path, monkeypa
     for name in CSVS:
         plain = (tmp_path / "plain" / name).read_bytes()
         assert (tmp_path / "davis" / name).read_bytes() == (tmp_path / "void" / name).read_bytes() == plain
-
-
-def test_an_error_in_a_thread_is_raised(tree):
-    cut(tree.pred_path("walk", 3))
-    with pytest.raises(HodorError, match=r"walk/00003\.png"):
-        score_sequences(davis_tasks(tree.root, "val"), tree.pred, jobs=2)
 
 
 def test_memory_does_not_grow_with_the_length(make_tree):
@@ -288,16 +280,3 @@ def test_inside_the_workflow_both_inputs_are_recorded(tree, tmp_path, name, step
     with pytest.raises(HodorError, match=f"{name}: missing; the step {step}"):
         score(tree.pred, tree.root, VAL, tmp_path / "out", stamp)
     score(tree.pred, tree.root, VAL, tmp_path / "out")  # a person's own masks have no record
-
-
-@pytest.mark.parametrize(
-    "module, heavy",
-    [
-        ("hodor.scoring.score", ["torch", "pandas", "skimage", "segmetric", "davis2017"]),
-        ("hodor.config.benchmarks", ["torch", "pandas", "numpy", "cv2"]),
-    ],
-)
-def test_scoring_and_the_list_of_benchmarks_start_fast(module, heavy):
-    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
