@@ -17,7 +17,6 @@ from hodor.reporting.figures import figure_bytes, scores, training
 from hodor.reporting.figures.attention import attention_maps, encoder_attention
 from hodor.reporting.figures.masks import mask_strip, overlay, spread_frames
 from hodor.reporting.figures.scores import Cell, Cost, gaps
-from hodor.reporting.figures.training import running_mean
 from hodor.reporting.report import Report, largest_object
 from hodor.reporting.runs import Run, read_run
 
@@ -41,6 +40,12 @@ def test_training_curves_show_the_log(project):
     labelled = [line for line in figure.axes[0].get_lines() if not line.get_label().startswith("_")]
     assert [line.get_label() for line in labelled] == ["none", "soft"]
     assert len({line.get_linestyle() for line in labelled}) == 2, "distinct without colour"
+    assert training.training_curves({"COCO": [("a", "soft", fake_run([]))]}) is None
+    assert training.learned_alphas("a", fake_run([{"step": 1, "loss": 1.0}])) is None
+    values = np.arange(40, dtype=float)
+    values[20] += 50
+    mean = training.running_mean(values)  # over five, fewer at the ends
+    assert mean[[0, 17, 20]].tolist() == [1.0, 17.0, 30.0] and len(mean) == 40
 
 
 def test_methods_in_one_panel_are_distinct_without_colour():
@@ -56,21 +61,6 @@ def test_methods_in_one_panel_are_distinct_without_colour():
     assert len(set(dashes[:6])) == 6 and dashes[6] == dashes[1]
     assert len({line.get_color() for line in lines}) == 6
     assert figure.axes[0].get_ylabel() == "loss"
-
-
-def test_nothing_trained_means_no_figure():
-    assert training.training_curves({"COCO": [("a", "soft", fake_run([]))]}) is None
-    assert training.learned_alphas("a", fake_run([{"step": 1, "loss": 1.0}])) is None
-
-
-def test_running_mean():
-    values = np.arange(40, dtype=float)
-    values[20] += 50
-    mean = running_mean(values)
-    assert len(mean) == 40
-    assert mean[20] == pytest.approx(20 + 50 / 5) and mean[17] == pytest.approx(17)
-    assert mean[0] == pytest.approx(1.0)  # of 0, 1, 2
-    assert list(running_mean(np.array([3.0, 1.0]))) == [3.0, 1.0]
 
 
 def test_alphas_are_drawn_against_their_own_start_values():
@@ -114,6 +104,9 @@ def test_a_strip_shows_truth_and_systems_on_evenly_spread_frames(project):
     expected = overlay(video.frame("00002"), video.labels("00002"))
     assert np.array_equal(images[1], expected)
     assert not np.array_equal(images[4], expected)  # the other system's mask lies elsewhere
+    # A marked frame takes the place of the nearest.
+    assert spread_frames(video, 3, through=["00003"]) == ["00000", "00003", "00005"]
+    assert len(spread_frames(video, 99)) == 6
     (masks["hodor-soft-coco"] / "00002.png").unlink()
     with pytest.raises(HodorError, match="hodor-soft-coco.*00002.png"):
         mask_strip(video, masks, {}, columns=3)
@@ -194,13 +187,6 @@ def test_costs_are_numbered_in_both_panels():
     assert scores.accuracy_against_cost([], "", "") is None
 
 
-def test_a_marked_frame_takes_the_place_of_the_nearest(project):
-    walk = load_davis(project.data / "davis", "val")[0]
-    assert spread_frames(walk, 3) == ["00000", "00002", "00005"]
-    assert spread_frames(walk, 3, through=["00003"]) == ["00000", "00003", "00005"]
-    assert len(spread_frames(walk, 99)) == 6
-
-
 def test_the_weights_of_each_layer_and_head_for_one_object(project):
     video, inference = load_davis(project.data / "davis", "val")[0], {"short_side": 64}
     path = project.run("hodor-soft-coco") / "model.safetensors"
@@ -216,16 +202,16 @@ def test_the_weights_of_each_layer_and_head_for_one_object(project):
         assert layer.reach == pytest.approx((54, 15 * 8 * 96 / 114))
     other = encoder_attention(path, inference, video, 1)
     assert not np.allclose(other[0].mask, layers[0].mask) and not np.allclose(other[0].maps, layers[0].maps)
-    assert (
-        encoder_attention(project.run("hodor-none-coco") / "model.safetensors", inference, video, 1)[0].alphas is None
-    )
-
-
-def test_what_cannot_be_looked_into_is_one_error(project):
-    video = load_davis(project.data / "davis", "val")[0]
-    path = project.run("hodor-soft-coco") / "model.safetensors"
+    none = project.run("hodor-none-coco") / "model.safetensors"
+    assert encoder_attention(none, inference, video, 1)[0].alphas is None
+    figure = attention_maps(video.frame("00001"), 1, other)
+    assert len(figure.axes) == 2 * 5
+    titles = [axes.get_title() for axes in figure.axes[:5]]
+    assert titles[0] == "object 1" and titles[1].startswith("head 1, α 32.25\n") and titles[4].endswith("% inside")
+    shown = figure.axes[1].images[1].get_array()
+    assert float(shown.max()) == 1.0 and np.allclose(shown * other[0].maps[0].max(), other[0].maps[0])
     with pytest.raises(HodorError, match="object 7 is too small"):
-        encoder_attention(path, {"short_side": 64}, video, 7)
+        encoder_attention(path, inference, video, 7)
     path.unlink()
     with pytest.raises(HodorError, match="no such model file"):
         encoder_attention(path, {}, video, 1)
@@ -234,6 +220,9 @@ def test_what_cannot_be_looked_into_is_one_error(project):
 def test_an_object_of_a_few_pixels_costs_a_figure_and_not_the_report(project):
     report = Report(project.folder / "results", project.runs, project.data)
     project.tabulate(report.results)
+    video = report.videos["walk"]
+    assert largest_object(video) == 1  # equal areas: the lower id
+    assert largest_object(replace(video, first_seen={1: "00003"})) is None
     assert [shown.name for shown in gallery.attention(report)] == ["attention_rows", "attention_layers"]
     for path in (project.data / "davis" / "DAVIS" / "Annotations" / "480p").glob("*/00000.png"):
         labels = read_labels(path)
@@ -242,22 +231,3 @@ def test_an_object_of_a_few_pixels_costs_a_figure_and_not_the_report(project):
             small.flat[np.flatnonzero(labels == k)[0]] = k
         write_labels(path, small)
     assert list(gallery.attention(Report(report.results, project.runs, project.data))) == []
-
-
-def test_the_largest_object_of_the_first_frame(project):
-    video = load_davis(project.data / "davis", "val")[0]
-    assert largest_object(video) == 1  # equal areas: the lower id
-    assert largest_object(replace(video, first_seen={2: "00000"})) == 2
-    assert largest_object(replace(video, first_seen={1: "00003"})) is None
-
-
-def test_maps_stand_in_a_line_with_alpha_and_the_share_inside(project):
-    video = load_davis(project.data / "davis", "val")[0]
-    layers = encoder_attention(project.run("hodor-soft-coco") / "model.safetensors", {"short_side": 64}, video, 1)
-    figure = attention_maps(video.frame("00001"), 1, layers)
-    assert len(figure.axes) == 2 * 5
-    titles = [axes.get_title() for axes in figure.axes[:5]]
-    assert titles[0] == "object 1" and titles[1].startswith("head 1, α 32.25\n") and titles[4].endswith("% inside")
-    shown = figure.axes[1].images[1].get_array()
-    assert float(shown.max()) == 1.0 and np.allclose(shown * layers[0].maps[0].max(), layers[0].maps[0])
-    assert attention_maps(video.frame("00001"), 1, []) is None
