@@ -187,11 +187,7 @@ def verify_run(
 
 
 def verify_same_ground_truth(folders: Iterable[Path], benchmark: str, command: str) -> None:
-    """Raise HodorError if two runs were scored against different ground truth, so that their numbers do not compare.
-
-    Args:
-        folders: of runs; those without scores on the benchmark are passed over.
-    """
+    """Raise HodorError if two of these runs were scored against different ground truth: their numbers do not compare."""
     first = None
     for path in (folder / benchmark / "score.json" for folder in folders):
         if not path.is_file():

@@ -140,15 +140,11 @@ class Config:
 
 
 def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path = Path()) -> Config:
-    """Read and check the configuration.
+    """Read and check the folder `config`; HodorError for any fault, with the file, the key and the allowed values.
 
     Args:
-        folder: the folder `config`.
         overrides: keys of config.yaml that the command line sets instead (`snakemake --config`).
         root: the working directory, where released weights are looked for.
-
-    Raises:
-        HodorError: any fault, with the file, the key and the allowed values.
     """
     folder = Path(folder)
     name = f"{folder.name}/config.yaml"
@@ -188,7 +184,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
         mirror=_mirror(settings.mirror),
         folder=folder,
         servers=load_servers(folder),
-        server_scores=_server_scores(folder, scale.name, scales, rows),
+        server_scores=load_server_scores(folder, scale.name, scales, list(rows)),
         checkpoints=checkpoints,
     )
 
@@ -205,14 +201,6 @@ def _locate(file: str, root: Path) -> Path | None:
     weights = paths.weights()
     places = [weights, *sorted(path.relative_to(root) for path in (root / weights).glob("*/"))]
     return next((place / file for place in places if (root / place / file).is_file()), None)
-
-
-def _server_scores(folder: Path, scale: str, scales: list[str], rows: dict[str, Row]) -> tuple[ServerScore, ...]:
-    found = load_server_scores(folder, scale, scales)
-    for entry in found:
-        if entry.row not in rows:
-            raise HodorError(f"{folder.name}/server_scores.yaml: row: {none_of(entry.row, list(rows))}")
-    return found
 
 
 def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:

@@ -128,11 +128,7 @@ def settle(content: dict[str, Any], overrides: Mapping[str, Any], name: str, pla
     Args:
         content: of the scale's file, not yet validated.
         overrides: dotted key -> value.
-        name: name of the source of the overrides in errors.
-        place: name of the scale's file in errors.
-
-    Raises:
-        HodorError: a key below one that does not exist, or a `like` of an unknown stage.
+        name, place: names of the source of the overrides and of the scale's file in errors.
     """
     prefixes = tuple(f"stages.{stage}." for stage in _likes(content))
     own = {key: value for key, value in overrides.items() if key.startswith(prefixes)}

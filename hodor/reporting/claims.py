@@ -150,14 +150,9 @@ def claims(stamp: dict, runs: Path, out: Path) -> list[Path]:
     of its runs, "provenance": what -> value}.
 
     Args:
-        stamp: Its settings are those of a table named `claims` (`hodor.reporting.tables.tabulate`) and "claims": the
-            claims one by one ("id", "claim", "kind", "benchmark", "rows", "source", "note", "without": why its rows
-            decide nothing here, or None), "evidence", "rule", "bootstrap".
+        stamp: Of the step, as `hodor.stamps` makes it; `without` of a claim is why its rows decide nothing here.
         runs: The scale's folder of runs.
-        out: Folder for the files.
-
-    Returns:
-        The files written.
+        out: Folder for the files, which are returned.
 
     Raises:
         HodorError: A result is missing, or was not made from what is current.
@@ -192,11 +187,7 @@ def claims(stamp: dict, runs: Path, out: Path) -> list[Path]:
 
 
 def read_claims(results: Path) -> dict | None:
-    """The content of claims.json in a folder of results; None where there is none.
-
-    Raises:
-        HodorError: The file holds no list of claims with known verdicts.
-    """
+    """The content of claims.json in a folder of results; None where there is none."""
     path = Path(results) / "claims.json"
     if not path.is_file():
         return None
@@ -234,23 +225,18 @@ def judge(settings: dict, claim: dict, found: Runs) -> Verdict:
 
 
 def learned_alphas(runs: Sequence[Run]) -> np.ndarray:
-    """Alphas of a row's runs, from their weights: float (R, layers, heads), the runs in their order.
-
-    Raises:
-        HodorError: Weights cannot be read, or hold no alphas.
-    """
-    return np.stack([_read_alphas(run.folder / "model.safetensors") for run in runs])
-
-
-def _read_alphas(path: Path) -> np.ndarray:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            found = {int(match[1]): file.get_tensor(name) for name in file.keys() if (match := _ALPHA.match(name))}
-    except (OSError, SafetensorError) as error:
-        raise HodorError(f"{path}: broken model file ({error}); delete it and train its row again") from None
-    if not found:
-        raise HodorError(f"{path}: holds no alphas: its attention is not soft")
-    return np.array([found[layer] for layer in sorted(found)], float)
+    """Alphas of a row's runs, from their weights: float (R, layers, heads); HodorError where there are none."""
+    alphas = []
+    for path in (run.folder / "model.safetensors" for run in runs):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                found = {int(match[1]): file.get_tensor(name) for name in file.keys() if (match := _ALPHA.match(name))}
+        except (OSError, SafetensorError) as error:
+            raise HodorError(f"{path}: broken model file ({error}); delete it and train its row again") from None
+        if not found:
+            raise HodorError(f"{path}: holds no alphas: its attention is not soft")
+        alphas.append([found[layer] for layer in sorted(found)])
+    return np.array(alphas, float)
 
 
 def effect_text(claim: Mapping) -> tuple[str, str]:

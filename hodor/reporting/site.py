@@ -47,13 +47,9 @@ def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> lis
 
     Args:
         stamp: Its settings hold "scale", "title", "caption" and "citation" (the content of CITATION.cff).
-        results: Folder of the scale's tables; claims.json and released_weights.csv are optional.
-        runs: Folder of the scale's runs.
-        data: Folder of the scale's data sets.
-        out: Folder for the pages.
-
-    Returns:
-        The files written.
+        results, runs, data: Folders of the scale's tables, runs and data sets; claims.json and released_weights.csv are
+            optional.
+        out: Folder for the files, which are returned.
 
     Raises:
         HodorError: A table, a run, a mask or a frame is missing or broken.
@@ -248,18 +244,16 @@ def _mask_rows(video, folders: Mapping[str, Path], columns: int = 5) -> list[tup
 def _runs(report: Report) -> pd.DataFrame:
     """A line for each run, with its page."""
     rows = []
-    for system in report.all_systems():
-        for run in system.runs:
-            scored = run.predictions.get(STRIPS)
-            rows.append(
-                {
-                    "row": Markup('<a href="{}">{}</a>').format(address(run), run.row),
-                    "seed": str(run.seed),
-                    "trained on": system.data,
-                    f"{benchmark_title(STRIPS)} J&F": f"{100 * scored.overall['J&F-Mean']:.1f}" if scored else NOT_RUN,
-                    "parameters": f"{run.train.get('parameters') or 0:,}",
-                }
-            )
+    for system, run in ((of, run) for of in report.all_systems() for run in of.runs):
+        scored = run.predictions.get(STRIPS)
+        row = {
+            "row": Markup('<a href="{}">{}</a>').format(address(run), run.row),
+            "seed": str(run.seed),
+            "trained on": system.data,
+            f"{benchmark_title(STRIPS)} J&F": f"{100 * scored.overall['J&F-Mean']:.1f}" if scored else NOT_RUN,
+            "parameters": f"{run.train.get('parameters') or 0:,}",
+        }
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -47,12 +47,9 @@ def davis2016_tasks(root: Path, split: str, *, scored: bool = True) -> list[Task
 
 
 def youtube_vos_tasks(root: Path, split: str, *, scored: bool = True) -> list[Task]:
-    """Return the sequences of "valid" or of the hold-out.
+    """Return the sequences of "valid" or of the hold-out; `root` holds train/ and valid/.
 
-    Args:
-        root: folder that holds train/ and valid/.
-        split: as for `load_youtube_vos`.
-        scored: whether the ground truth is needed; without it tasks only list the demanded masks.
+    Unless `scored`, the ground truth is not needed and tasks only list the demanded masks.
 
     Raises:
         HodorError: the ground truth is needed and secret, an object without category, or as the readers.

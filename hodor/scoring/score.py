@@ -68,7 +68,7 @@ def score(
         truth: folder of the data set in its official layout: the one that holds DAVIS/ (or DAVIS/ itself), or train/
             and valid/ of YouTube-VOS.
         benchmark: id, see `hodor.config.benchmarks`.
-        out: folder for the results, created if absent; earlier results there are removed first.
+        out: folder for the results; earlier results there are removed first.
         stamp: the step's stamp inside the workflow. With it the masks must be those recorded in masks.json beside them.
         official: whether to run the official toolkit too, whose numbers then fill per_object.csv and global.csv
             (`hodor.scoring.official`); if None, where it is installed and knows the benchmark.
@@ -103,21 +103,14 @@ def score(
 
 
 def submit(pred: Path, truth: Path, benchmark: str, archive: Path, out: Path | None, stamp: dict | None = None) -> str:
-    """Check and pack masks.
+    """Check and pack masks; arguments and errors as those of `score`.
 
     Args:
-        pred: folder that holds <sequence>/<frame>.png.
-        truth: folder of the data set.
-        benchmark: id, see `hodor.config.benchmarks`; any benchmark can be packed.
         archive: the zip to write.
         out: folder for score.json, which records the zip's sha256, and CSV files without numbers; None writes neither.
-        stamp: the step's stamp inside the workflow; with it the masks must be those of masks.json.
 
     Returns:
         Hexadecimal sha256 of the zip, for an entry of config/server_scores.yaml.
-
-    Raises:
-        HodorError: any missing, extra, unreadable or unfit mask.
     """
     began = time.monotonic()
     pred, archive, entry = Path(pred), Path(archive), get_benchmark(benchmark)

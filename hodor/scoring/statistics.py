@@ -34,13 +34,8 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Score of a row in the unit of its objects.
-
-    Attributes:
-        mean, std: mean and sample standard deviation over seeds; std is None for one seed.
-        low, high: 95 % interval over sequences and seeds.
-        seeds, sequences: their numbers.
-    """
+    """Score of a row in the unit of its objects: mean and sample standard deviation (None for one seed) over seeds, 95 %
+    interval over sequences and seeds, and the numbers of both."""
 
     mean: float
     std: float | None

@@ -122,7 +122,7 @@ YOUTUBE = SCORE | {
 def load(tmp_path, *entries, scale="paper"):
     (tmp_path / "config").mkdir(exist_ok=True)
     (tmp_path / "config" / "server_scores.yaml").write_text(yaml.safe_dump({"scores": list(entries)}))
-    return load_server_scores(tmp_path / "config", scale, ["mini", "paper"])
+    return load_server_scores(tmp_path / "config", scale, ["mini", "paper"], ["stcn"])
 
 
 def test_scores_become_columns(tmp_path):

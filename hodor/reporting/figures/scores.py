@@ -32,9 +32,7 @@ class Cell:
 def intervals(cells: Sequence[Cell], about: str) -> Figure | None:
     """Every cell of a table as a point with its interval: a panel for each column, a line for each row.
 
-    Args:
-        cells: In the order of the table. A column of which nothing was run has no panel.
-        about: What the intervals are.
+    A column of which nothing was run has no panel. `about`: what the intervals are.
     """
     rows = list(dict.fromkeys(cell.row for cell in cells))
     columns = list(dict.fromkeys(cell.column for cell in cells if cell.value is not None))
@@ -157,13 +155,7 @@ class Cost:
 
 @rc_context(STYLE)
 def accuracy_against_cost(costs: Sequence[Cost], metric: str, machine: str) -> Figure | None:
-    """Score over speed and over memory, a numbered point for each row.
-
-    Args:
-        costs: One for each row, in the order of the legend.
-        metric: What the score is, for the axis.
-        machine: Where it was measured.
-    """
+    """Score (of name `metric`) over speed and over memory on a machine, a numbered point for each row."""
     if not costs:
         return None
     looks = styles((cost.attention or cost.label, cost.attention) for cost in costs)
