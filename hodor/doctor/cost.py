@@ -40,12 +40,10 @@ MEASURED = "step-speed"
 
 
 class StepCost(NamedTuple):
-    """One clip of one training step."""
+    """One clip of one training step: operations (2 for a multiply-add), and bytes kept for the backward pass."""
 
     operations: int
-    """2 for a multiply-add."""
     kept_bytes: int
-    """Kept for the backward pass."""
 
 
 class Measured(NamedTuple):
@@ -66,9 +64,6 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
         gpu: a key of `GPUS`.
         speed: 10^12 operations a second instead of the assumed ones.
         frames: whether to segment one frame with each network too, which takes seconds for each.
-
-    Raises:
-        HodorError: a fault in the configuration, an unknown GPU, or a speed that is not positive.
     """
     if gpu not in GPUS and speed is None:
         raise HodorError(f"--gpu {gpu}: known are {', '.join(GPUS)}; for another give its speed with --speed")

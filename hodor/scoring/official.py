@@ -41,14 +41,17 @@ _REINSTALL = "install it again at the commit that pyproject.toml names"
 
 
 class OfficialScores(NamedTuple):
-    """The toolkit's numbers, and what provenance files say of them."""
+    """The toolkit's numbers, and what provenance files say of them.
+
+    Attributes:
+        objects: `<sequence>_<id>` -> STATISTICS of the object, unrounded, in the order of the sequences.
+        toolkit: version, commit and code of the toolkit, and its largest difference from ours.
+        metric: which code computed the scores, in one line.
+    """
 
     objects: dict[str, tuple[float, ...]]
-    """`<sequence>_<id>` -> STATISTICS of the object, unrounded, in the order of the sequences."""
     toolkit: dict[str, Any]
-    """Version, commit and code of the toolkit, and its largest difference from ours."""
     metric: str
-    """Which code computed the scores, in one line."""
 
 
 def installed() -> bool:

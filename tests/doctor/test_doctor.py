@@ -72,7 +72,7 @@ def flipped(name: str):
     return lambda path: flip(path / name)
 
 
-# Fault -> damage, the place of `Workplace` that it is done to, and the subject of the alarm.
+# Fault -> damage, the place in `workplace` that it is done to, and the subject of the alarm.
 FAULTS = {
     "archive cut": (cut, "archive", "archives coco"),
     "archive record broken": (lambda path: path.write_text("{"), "record", "archives coco"),
@@ -135,13 +135,6 @@ def test_results_of_older_recipes_are_listed(workplace, monkeypatch, capsys):
     monkeypatch.setitem(recipes.RECIPES, "segment/hodor", 2)
     (alarm,) = alarms(workplace.folder, capsys)
     assert re.match(rf"warning +run {ROW} seed0 .*segment.json \(segment/hodor 1, now 2\)", alarm)
-    monkeypatch.undo()
-    path = workplace.prediction / "score.json"
-    record = json.loads(path.read_text())
-    del record["stamp_content"]["recipes"]
-    path.write_text(json.dumps(record))
-    (alarm,) = alarms(workplace.folder, capsys)
-    assert "score.json (older than recipe versions)" in alarm
 
 
 @pytest.mark.parametrize(
