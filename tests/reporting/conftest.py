@@ -77,8 +77,8 @@ class Project:
 
     def add(
         self,
-        row: str,
-        attention: str | None = None,
+        row,
+        attention=None,
         tables=("ablation",),
         init=None,
         selected=True,
@@ -86,7 +86,7 @@ class Project:
         method=None,
         note="",
         released=None,
-    ):
+    ) -> None:
         """Add a row and, where selected, its runs.
 
         Args:
@@ -126,11 +126,7 @@ class Project:
     def settings(self, table: str = "ablation", **changed) -> dict:
         """Those of the stamp of a table or of the claims."""
         costs = table == "costs"
-        rows = {
-            row: entry
-            for row, entry in self.rows.items()
-            if (entry["selected"] if costs else table == "claims" or table in entry["tables"])
-        }
+        rows = {row: e for row, e in self.rows.items() if table in ("claims", *e["tables"]) or costs and e["selected"]}
         init: dict[str, str | None] = {}
         for row, entry in rows.items():
             at = row if entry["selected"] else None

@@ -16,7 +16,7 @@ from hodor.reporting import gallery
 from hodor.reporting.figures import figure_bytes, scores, training
 from hodor.reporting.figures.attention import attention_maps, encoder_attention
 from hodor.reporting.figures.masks import mask_strip, overlay, spread_frames
-from hodor.reporting.figures.scores import Cell, Cost, gaps
+from hodor.reporting.figures.scores import Cell, gaps
 from hodor.reporting.report import Report, largest_object
 from hodor.reporting.runs import Run, read_run
 
@@ -174,17 +174,6 @@ def test_j_over_time_shades_where_the_object_is_gone():
     assert names == ["not in the frame", "none", "soft"] and first.get_title() == "COCO"
     assert gaps([False, True, False, False]) == [(0, 0), (2, 3)] and gaps([True]) == []
     assert scores.region_over_time(frames, present, {}) is None
-
-
-def test_costs_are_numbered_in_both_panels():
-    shown = [Cost("HODOR", "soft", 60.0, 10.0, 300.0), Cost("STM", None, 50.0, 5.0, 400.0)]
-    figure = scores.accuracy_against_cost(shown, "J&F", "Abacus 9")
-    for axes, expected in zip(figure.axes, ([(10, 60), (5, 50)], [(300, 60), (400, 50)])):
-        lines = axes.get_lines()
-        assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in lines] == expected
-        assert [text.get_text() for text in axes.texts] == ["1", "2"]
-        assert len({line.get_marker() for line in lines}) == 2
-    assert scores.accuracy_against_cost([], "", "") is None
 
 
 def test_the_weights_of_each_layer_and_head_for_one_object(project):

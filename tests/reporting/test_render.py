@@ -237,15 +237,9 @@ def test_names_and_notes_are_text_wherever_they_are_shown(project):
     project.tabulate(RESULTS, **settings)
     report, settings = Report(RESULTS, project.runs, project.data), project.settings(**settings)
     system = report.systems["ablation"][1]
-    whole = [
-        page(
-            "index",
-            VILE,
-            **(context := index_context(settings, report)),
-            figures=dict.fromkeys(context["sections"], ()),
-        ),
-        run_page(settings, report, system, system.runs[0]),
-    ]
+    context = index_context(settings, report)
+    index = page("index", VILE, **context, figures=dict.fromkeys(context["sections"], ()))
+    whole = [index, run_page(settings, report, system, system.runs[0])]
     parts = [head_html(settings, report), figures_html(curves(report, "comparison"))]
     parts += [scores_html(report, table, False, linked=True) for table in ("ablation", "comparison", "extended")]
     for html in [*whole, *parts]:

@@ -73,27 +73,14 @@ def test_equal_at_the_size_of_davis():
 
 def named_masks(size=(60, 80)) -> dict[str, np.ndarray]:
     """One mask for each way in which a mask can be special."""
-    height, width = size
-    masks = {name: np.zeros(size, np.uint8) for name in ("empty", "full", "pixel", "corner", "last", "frame", "inside")}
-    masks["full"][:] = 1
-    masks["pixel"][20, 30] = 1
-    masks["corner"][0, 0] = 1
-    masks["last"][-1, -1] = 1
-    masks["frame"][:] = 1
-    masks["frame"][1:-1, 1:-1] = 0
-    masks["inside"][1:-1, 1:-1] = 1
-    for name, place in (
-        ("top", np.s_[:9, 20:40]),
-        ("bottom", np.s_[-9:, 20:40]),
-        ("left", np.s_[20:40, :9]),
-        ("right", np.s_[20:40, -9:]),
-        ("first row", np.s_[0]),
-        ("last row", np.s_[-1]),
-        ("first column", np.s_[:, 0]),
-        ("last column", np.s_[:, -1]),
-    ):
-        masks[name] = np.zeros(size, np.uint8)
+    places = {"empty": np.s_[:0], "full": np.s_[:], "pixel": (20, 30), "corner": (0, 0), "last": (-1, -1)}
+    places |= {"inside": np.s_[1:-1, 1:-1], "top": np.s_[:9, 20:40], "bottom": np.s_[-9:, 20:40]}
+    places |= {"left": np.s_[20:40, :9], "right": np.s_[20:40, -9:], "first row": np.s_[0], "last row": np.s_[-1]}
+    places |= {"first column": np.s_[:, 0], "last column": np.s_[:, -1]}
+    masks = {name: np.zeros(size, np.uint8) for name in places}
+    for name, place in places.items():
         masks[name][place] = 1
+    masks["frame"] = 1 - masks["inside"]
     masks["checks"] = (np.indices(size).sum(0) % 2).astype(np.uint8)
     return masks
 

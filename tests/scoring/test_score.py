@@ -129,12 +129,10 @@ def link_to(target: str):
 
 # What is damaged: the mask of an even frame of walk (predicted, unless another is named), and a keyword of the message.
 DAMAGES = {
-    "missing frame": (Path.unlink, "frame missing"),
-    "missing last frame": (Path.unlink, "frame missing", ("walk", 5)),
+    "missing frame": (Path.unlink, "frame missing", ("walk", 5)),
     "extra frame": (lambda path: shutil.copy(path.with_name("00002.png"), path), "no such frame", ("walk", 6)),
     "size": (lambda path: relabel(path, lambda labels: labels[:, :60]), "60x48"),
     "colours": (in_colours, "RGB"),
-    "16 bits": (lambda path: Image.fromarray(np.zeros((48, 64), np.uint16)).save(path), "16"),
     "id beyond the objects": (lambda path: relabel(path, set_pixel(3)), "object id 3"),
     "id on an unscored frame": (lambda path: relabel(path, set_pixel(7)), "object id 7", ("walk", 0)),
     "0 and 255": (lambda path: relabel(path, lambda x: 255 * x), "mask of 0 and 255", ("run", 2)),
@@ -144,7 +142,6 @@ DAMAGES = {
     "empty file": (lambda path: path.write_bytes(b""), "empty"),
     "named pipe": (pipe, "regular file"),
     "device": (link_to("/dev/zero"), "regular file"),
-    "proc": (link_to("/proc/self/maps"), "empty"),
 }
 TRUTH_DAMAGES = {
     "size": (lambda path: relabel(path, lambda labels: labels[:, :60]), "60x48"),
