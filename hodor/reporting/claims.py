@@ -63,11 +63,8 @@ class Verdict:
 
     def as_json(self) -> dict:
         """Its fields, numbers with four decimals."""
-        rounded = {
-            name: None if (value := getattr(self, name)) is None else round(value, 4)
-            for name in ("effect", "probability")
-        }
-        return asdict(self) | rounded | {"interval": self.interval and [round(end, 4) for end in self.interval]}
+        found = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+        return found | {"interval": self.interval and [round(end, 4) for end in self.interval]}
 
 
 def not_run(reason: str) -> Verdict:
