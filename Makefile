@@ -65,7 +65,7 @@ restore: $(BIN)/.installed  ## download archives, checkpoints and tables from th
 	  publish_claims publish_submissions publish_pages submissions tables pages -- tables pages
 
 schema: $(BIN)/.installed  ## write config/schema.json anew after an option was added
-	@python -m hodor.config.json_schema config/schema.json
+	@python -m hodor.config.schema config/schema.json
 
 format: $(BIN)/.installed  ## format Python and Snakemake files
 	@ruff format .

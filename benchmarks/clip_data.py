@@ -7,10 +7,8 @@ import zipfile
 from pathlib import Path
 
 from hodor.config import loading as config
-from hodor.config.datasets import ARCHIVES
-from hodor.config.generated import GeneratedOptions
-from hodor.config.packs import packs
-from hodor.config.stages import StageOptions
+from hodor.config.datasets import ARCHIVES, GeneratedOptions
+from hodor.config.stages import StageOptions, packs
 from hodor.data.extract import extract_all
 from hodor.data.packing import pack
 from hodor.data.synthetic import generate

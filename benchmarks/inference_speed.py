@@ -27,7 +27,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from hodor.attention import Form, SoftMaskedAttention
 from hodor.config import loading as config
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.data.images import encode_labels
 from hodor.device import mixed
 from hodor.models.checkpoints.releases import hodor_name

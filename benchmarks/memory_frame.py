@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from harness import RESULTS, write_result
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.models.base import Method, build_method
 from hodor.models.memory import method as memory_method
 

@@ -31,7 +31,7 @@ VERBS = {
     "train": "hodor.training.trainer",
     "segment": "hodor.inference.segment",
     "score": "hodor.scoring.score",
-    "submit": "hodor.scoring.submit",
+    "submit": "hodor.scoring.score",
     "manifest": "hodor.reporting.runs",
     "tabulate": "hodor.reporting.tables",
     "claims": "hodor.reporting.claims",

@@ -30,7 +30,7 @@ from PIL import Image
 from hodor.data.images import write_labels
 from hodor.provenance import commit, machine, peak_memory_mib, versions, write_text_atomic
 from hodor.scoring import jf
-from hodor.scoring.davis import davis_tasks
+from hodor.scoring.protocols import davis_tasks
 from hodor.scoring.score import write_scores
 from hodor.scoring.sequences import check_prediction, score_sequences
 

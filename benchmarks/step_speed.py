@@ -27,9 +27,8 @@ import torch
 from harness import RESULTS, alternate, machine_slug, spread, write_result
 
 from hodor.config import loading as config
-from hodor.config.generated import GeneratedOptions
-from hodor.config.packs import packs
-from hodor.config.stages import Packing, StageOptions
+from hodor.config.datasets import GeneratedOptions
+from hodor.config.stages import Packing, StageOptions, packs
 from hodor.data.clip import Clip
 from hodor.data.dataset import PlannedClips, clips_from
 from hodor.data.extract import extract_all

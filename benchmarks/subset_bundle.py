@@ -22,7 +22,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from hodor.config.datasets import ARCHIVES
-from hodor.config.packs import Rule, stored_size
+from hodor.config.stages import Rule, stored_size
 from hodor.data.images import encode_labels
 from hodor.data.packing import shrunk
 from hodor.errors import HodorError

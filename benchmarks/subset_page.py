@@ -20,7 +20,8 @@ from hodor.attention import initial_alpha
 from hodor.config import loading as config
 from hodor.provenance import read_json, write_text_atomic
 from hodor.reporting.claims import claims, learned_alphas
-from hodor.reporting.figures import figure_bytes, training_curves
+from hodor.reporting.figures import figure_bytes
+from hodor.reporting.figures.training import training_curves
 from hodor.reporting.formats import MISSING, markdown, scale_statement
 from hodor.reporting.runs import Run, provenance
 from hodor.scoring.statistics import Comparison, estimate

@@ -37,10 +37,7 @@ def take(*, advice: str = "") -> list[str]:
     """Lock the GPUs of this process and set CUDA_VISIBLE_DEVICES to them; call it before CUDA starts.
 
     One GPU, or under `torchrun` one for each worker on this machine, in the same order for all of them. Waits, with a
-    message, until enough GPUs are free. A second call changes nothing.
-
-    Args:
-        advice: text to append to the message.
+    message that ends in `advice`, until enough GPUs are free. A second call changes nothing.
 
     Returns:
         Ids of the GPUs; none where there is no GPU.

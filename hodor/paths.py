@@ -19,7 +19,7 @@ def dataset(scale: str, dataset: str) -> Path:
 
 
 def packed(scale: str, name: str) -> Path:
-    """Folder of a pack of training data (`hodor.config.packs.PackId.name`)."""
+    """Folder of a pack of training data (`hodor.config.stages.PackId.name`)."""
     return data(scale) / "packed" / name
 
 

@@ -20,19 +20,8 @@ from pathlib import Path
 from hodor.errors import HodorError
 
 _PACKAGES = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "pandas",
-    "opencv-python",
-    "pycocotools",
-    "scikit-image",
-    "safetensors",
-    "pydantic",
-    "snakemake",
-    "dvc",
-    "papermill",
-    "matplotlib",
+    *("torch", "torchvision", "numpy", "pandas", "opencv-python", "pycocotools", "scikit-image", "safetensors"),
+    *("pydantic", "snakemake", "dvc", "papermill", "matplotlib"),
 )
 
 
@@ -114,13 +103,9 @@ def json_text(obj: object) -> str:
 
 def peak_memory_mib() -> float:
     """Largest resident memory of this process so far, in MiB (the GPU's memory is not in it)."""
-    try:
-        # Not ru_maxrss: Linux passes it on through fork and exec, so it may be that of the parent.
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
+    # Not ru_maxrss: Linux passes it on through fork and exec, so it may be that of the parent.
+    if found := _line_of("/proc/self/status", "VmHWM"):
+        return int(found.split()[0]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
@@ -128,7 +113,7 @@ def peak_memory_mib() -> float:
 def machine() -> dict:
     """Processor, cores, memory (MiB), system and, where torch is loaded and sees one, the GPU."""
     return {
-        "processor": _processor(),
+        "processor": _line_of("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_mib": _memory_mib(),
         "system": f"{platform.system()} {platform.release()}",
@@ -164,11 +149,7 @@ def record_making(path: Path, files: Iterable[Path] = ()) -> None:
     """Write what made an artefact whose own bytes must not depend on it: commit, versions, machine.
 
     Data sets, packs, archives, tables and pages are equal wherever they are made, so their makers are recorded in a file
-    beside them.
-
-    Args:
-        path: the record.
-        files: below its folder, whose digests no other record has (tables, pages).
+    `path` beside them, with the digests of `files` that no other record has (tables, pages).
     """
     making = {"commit": commit(), "versions": versions(), "machine": machine()}
     digests = {file.relative_to(path.parent).as_posix(): sha256_file(file) for file in files}
@@ -183,14 +164,13 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _processor() -> str:
+def _line_of(path: str, name: str) -> str | None:
+    """The value in the first line `name: value` of one of Linux's files about itself; None elsewhere."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = Path(path).read_text().splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)
 
 
 def _memory_mib() -> int | None:

@@ -147,7 +147,7 @@ def verify_run(
     command: str,
     parent: Path | None = None,
 ) -> None:
-    """Check one run against the present stamps and against its own files.
+    """Check one run against the present stamps and its own files; HodorError for the first link that does not hold.
 
     Args:
         folder: of the run, `<row>/seed<k>`.
@@ -156,9 +156,6 @@ def verify_run(
             `<benchmark>/segment` and `<benchmark>/score`.
         command: what makes a deleted file again, for the message.
         parent: the weights that the training had to start from.
-
-    Raises:
-        HodorError: the first link that does not hold: the file, what is wrong with it, the command that fixes it.
     """
     link = _Link(folder, stamps, command)
     weights, trained = folder / "model.safetensors", folder / "train.json"
@@ -187,11 +184,7 @@ def verify_run(
 
 
 def verify_same_ground_truth(folders: Iterable[Path], benchmark: str, command: str) -> None:
-    """Raise HodorError if two runs were scored against different ground truth, so that their numbers do not compare.
-
-    Args:
-        folders: of runs; those without scores on the benchmark are passed over.
-    """
+    """Raise HodorError if two of these runs were scored against different ground truth: their numbers do not compare."""
     first = None
     for path in (folder / benchmark / "score.json" for folder in folders):
         if not path.is_file():

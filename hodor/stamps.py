@@ -21,10 +21,10 @@ from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.datasets import archives
 from hodor.config.loading import Config
-from hodor.config.packs import PackId
 from hodor.config.recipes import layout_of, versions
 from hodor.config.schema import TABLES
 from hodor.config.servers import pending_text
+from hodor.config.stages import PackId
 from hodor.errors import HodorError
 from hodor.provenance import json_text, read_json, sha256_file, sha256_json, write_json_atomic, write_text_atomic
 
@@ -107,11 +107,7 @@ class Stamps:
 
     def prepare(self, dataset: str) -> dict[str, Any]:
         """How the archives become a data set."""
-        settings = {
-            "dataset": dataset,
-            "edition": self.config.scale.edition,
-            "origin": self._identity(dataset),
-        }
+        settings = {"dataset": dataset, "edition": self.config.scale.edition, "origin": self._identity(dataset)}
         return self._stamp("prepare", settings, f"prepare/{layout_of(dataset)}")
 
     def pack(self, id: PackId) -> dict[str, Any]:
@@ -120,14 +116,12 @@ class Stamps:
 
     def train(self, row: str, seed: int) -> dict[str, Any]:
         """How a row is trained, or converted from its released weights."""
-        if self.config.rows[row].weights is not None:
-            return self._convert(row, seed)
         entry, stage, packs = self.config.rows[row], self.config.stage(row), self.config.packs(row)
-        datasets = self.config.plain(row)
-        settings = {
-            "row": row,
-            "method": entry.method,
-            "options": self.config.options[row],
+        datasets, settings = self.config.plain(row), {"row": row, "method": entry.method}
+        settings["options"] = self.config.options[row]
+        if entry.weights is not None:
+            return self._stamp("train", settings | {"weights": entry.weights}, "convert") | {"row": row, "seed": seed}
+        settings |= {
             "stage": stage.model_dump(mode="json") if stage else None,
             "init": {"row": entry.init} if entry.init else None,
             "seed": seed,
@@ -141,22 +135,17 @@ class Stamps:
         }
         return self._stamp("train", settings, "clips", f"train/{entry.method}") | {"row": row, "seed": seed}
 
-    def _convert(self, row: str, seed: int) -> dict[str, Any]:
-        entry = self.config.rows[row]
-        settings = {"row": row, "method": entry.method, "options": self.config.options[row], "weights": entry.weights}
-        return self._stamp("train", settings, "convert") | {"row": row, "seed": seed}
-
     def segment(self, row: str, seed: int, benchmark: str) -> dict[str, Any]:
         """How a trained row segments a benchmark."""
-        entry = self.config.rows[row]
+        entry, of = self.config.rows[row], _benchmark(benchmark)
         settings = {
             "method": entry.method,
-            "benchmark": _benchmark(benchmark),
+            "benchmark": of,
             "inference": self.config.inference(row, benchmark).model_dump(mode="json"),
             "device": self.config.scale.device,
             "threads": self.config.scale.threads,
             "precision": self.config.scale.precision,
-            "data": self._data(_benchmark(benchmark)["dataset"]),
+            "data": self._data(of["dataset"]),
         }
         return self._stamp("segment", settings, f"segment/{entry.method}") | {"row": row, "seed": seed}
 

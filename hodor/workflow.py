@@ -21,11 +21,7 @@ from hodor.stamps import Stamps, write_if_changed
 
 
 def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
-    """Read the configuration beside the Snakefile and write the stamps below the working directory.
-
-    Args:
-        root: the repository.
-        overrides: keys of config.yaml with other values (`snakemake --config`).
+    """Read the configuration beside the Snakefile in `root` and write the stamps below the working directory.
 
     Raises:
         WorkflowError: a fault in the configuration, or a folder that cannot be written to (Snakemake shows its text
@@ -53,7 +49,7 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
         records.date_stamps()
         if not dry:
             _require_writable(
-                paths.results(), paths.results(stamps.scale), paths.reports(), paths.reports(stamps.scale)
+                *(folder(scale) for folder in (paths.results, paths.reports) for scale in (None, stamps.scale))
             )
     except OSError as error:
         message = place_error(error)

@@ -58,7 +58,7 @@ WORLD = {
 def world(tmp_path_factory) -> Path:
     """Folder with coco/, davis/ and youtube-vos/ and a manifest of each, as a scale's data folder."""
     folder = tmp_path_factory.mktemp("world")
-    from hodor.config.generated import GeneratedOptions
+    from hodor.config.datasets import GeneratedOptions
     from hodor.data.synthetic import generate
 
     for dataset in ("coco", "davis", "youtube-vos"):

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -12,11 +10,8 @@ import pytest
 import yaml
 
 from hodor.config import loading as config
-from hodor.config.benchmarks import BENCHMARKS
-from hodor.config.claims import BENCHMARKS as CLAIM_BENCHMARKS
-from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS, WEIGHT_SETS
-from hodor.config.json_schema import schema
-from hodor.config.schema import RULES
+from hodor.config.datasets import ARCHIVES, SPLITS, WEIGHT_SETS
+from hodor.config.schema import RULES, schema
 from hodor.data import coco, davis, still_images, youtube_vos
 from hodor.errors import HodorError
 
@@ -41,33 +36,29 @@ def message(folder: Path, overrides: dict | None = None) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_every_scale_is_valid(root, scale):
-    loaded = config.load(root / "config", {"scale": scale})
-    assert loaded.scale.name == scale
-    extended = {"hodor-soft-cyclic-detached", "hodor-soft-dense"}  # trained, and in neither table of the paper
-    assert extended <= set(loaded.rows) and not extended & set(loaded.selected)
-    assert {"hodor-soft-cyclic", "copy-first-mask"} <= set(loaded.selected)
-    assert loaded.options["hodor-hard-coco"]["attention"] == "hard"
-
-
-def test_the_folder_holds_these_scales(root):
+def test_every_scale_is_valid(root):
     assert config.scale_names(root / "config") == SCALES
-
-
-def test_default_scale_is_mini(root):
-    assert config.load(root / "config").scale.name == "mini"
+    for scale in SCALES:
+        loaded = config.load(root / "config", {"scale": scale})
+        assert loaded.scale.name == scale
+        extended = {"hodor-soft-cyclic-detached", "hodor-soft-dense"}  # trained, and in neither table of the paper
+        assert extended <= set(loaded.rows) and not extended & set(loaded.selected)
+        assert {"hodor-soft-cyclic", "copy-first-mask"} <= set(loaded.selected)
+        assert loaded.options["hodor-hard-coco"]["attention"] == "hard"
+        for row in loaded.rows:
+            stage = loaded.stage(row)
+            for source in stage.sources if stage else ():
+                videos = source.dataset.startswith(("davis", "youtube-vos"))
+                assert source.split in ("train", "train-without-holdout") or not videos, "trained on val"
 
 
 def test_paper_scale_is_the_published_network(root):
-    options = config.load(root / "config", {"scale": "paper"}).options["hodor-soft-coco"]
-    published = config.options_class("hodor")().model_dump(mode="json")
-    assert options == published | {"attention": "soft", "weights": "swin-tiny-mask-rcnn-3x"}
-    for method in ("stm", "kmn", "stcn"):
+    options = config.load(root / "config", {"scale": "paper"}).options
+    changed = {"hodor": {"attention": "soft", "weights": "swin-tiny-mask-rcnn-3x"}}
+    for method in ("hodor", "stm", "kmn", "stcn"):
         published = config.options_class(method)().model_dump(mode="json")
-        assert config.load(root / "config", {"scale": "paper"}).options[method] == published | {
-            "weights": "resnet-imagenet"
-        }
+        row = "hodor-soft-coco" if method == "hodor" else method
+        assert options[row] == published | changed.get(method, {"weights": "resnet-imagenet"})
 
 
 def test_paper_numbers_say_where_they_come_from(root):
@@ -92,16 +83,6 @@ def test_the_splits_are_those_that_the_readers_open():
     assert SPLITS.keys() == ARCHIVES.keys() - WEIGHT_SETS.keys()
 
 
-def test_no_row_trains_on_val_videos(root):
-    for scale in SCALES:
-        loaded = config.load(root / "config", {"scale": scale})
-        for row in loaded.rows:
-            stage = loaded.stage(row)
-            for source in stage.sources if stage else ():
-                videos = source.dataset.startswith(("davis", "youtube-vos"))
-                assert source.split in ("train", "train-without-holdout") or not videos
-
-
 def test_a_row_is_not_scored_on_a_holdout_that_it_was_trained_on(root):
     loaded = config.load(root / "config", {"scale": "paper"})
     scored = {row for row in loaded.rows if "ytvos-holdout" in loaded.benchmarks(row)}
@@ -112,171 +93,113 @@ def test_a_row_is_not_scored_on_a_holdout_that_it_was_trained_on(root):
     assert "youtube-vos/train-without-holdout" in loaded.trained_on("hodor-soft-cyclic-holdout")
 
 
-def test_servers_have_the_truth_of_official_editions_alone(root):
+def test_servers_have_the_ground_truth_of_official_editions_alone(root):
     secret = ("davis2017-test-dev", "ytvos2018-val", "ytvos2019-val")
     assert config.load(root / "config", {"scale": "paper"}).secret() == secret
     assert config.load(root / "config", {"scale": "mini"}).secret() == ()
 
 
-def test_an_unknown_scale(folder):
-    assert message(folder, {"scale": "minni"}) == (
-        "config/config.yaml: scale: 'minni' is none of mini, paper, subset, tiny"
-    )
+INFERENCE = "inference_for: [{%s}]\ndevice: cpu"
+FAULTS = [
+    ("scales/mini.yaml", "    learning_rate:", "    learning_rat:", "stages.images.learning_rat: unknown key"),
+    ("scales/mini.yaml", "    learning_rate:", "    learning_rat:", "nearest: learning_rate"),
+    ("scales/mini.yaml", "    learning_rate:", "    learning_rat:", "stages.images.learning_rate: missing"),
+    ("scales/mini.yaml", "threads: 1", "threads: 0", "(given: 0)"),
+    ("scales/mini.yaml", "device: cpu", "device: gpu", "device: 'gpu' is none of cpu or cuda"),
+    ("scales/mini.yaml", "edition: generated", "edition: official", "must be given for edition `generated`"),
+    ("scales/mini.yaml", "datasets: [coco, davis,", "datasets: [coco,", "is none of coco, youtube-vos"),
+    (
+        "scales/mini.yaml",
+        "benchmarks: [davis2017-val",
+        "benchmarks: [davis2017-vla",
+        "benchmarks.0: 'davis2017-vla' is",
+    ),
+    ("scales/mini.yaml", "davis2017-test-dev, ytvos2019-val]", "davis2017-val]", "given twice"),
+    ("scales/mini.yaml", "split: train2017", "split: trian2017", "coco: 'trian2017' is none of train2017"),
+    ("scales/mini.yaml", "learning_rate: ", "learning_rate: .inf  # ", "learning_rate"),
+    ("scales/mini.yaml", "name: mini", "name: maxi", "must be that of the file, `mini`"),
+    ("scales/mini.yaml", "name: mini", "name: [mini", "config/scales/mini.yaml, line"),
+    ("rows.yaml", "{attention: none}", "{attention: non}", "'non' is none of none, hard, soft"),
+    ("rows.yaml", "{attention: none}", "{attention: non}", "hodor-none-coco.options with config/scales/mini.yaml"),
+    ("rows.yaml", "method: hodor", "method: hodr", "hodor-none-coco.method: 'hodr' is none of"),
+    ("rows.yaml", "stage: images", "stage: image", "hodor-none-coco.stage: 'image' is none of images, cyclic"),
+    ("rows.yaml", "init: hodor-none-coco", "init: hodor-non-coco", "init: 'hodor-non-coco' is none of"),
+    ("rows.yaml", "init: hodor-none-coco", "init: hodor-none-cyclic", "start from each other in a cycle"),
+    ("rows.yaml", "tables: [ablation]", "tables: [ablations]", "hodor-none-coco.tables.0: 'ablations' is none of"),
+    ("rows.yaml", "    label: HODOR, no masking\n", "", "systems.hodor-none-coco.label: missing"),
+    ("rows.yaml", "  hodor-hard-coco:", "  hodor-none-coco:", "key 'hodor-none-coco' is given twice"),
+    ("claims.yaml", "    kind: better\n", "    kind: beter\n", "soft-over-none-coco.kind: 'beter' is none of better"),
+    ("claims.yaml", "    kind: better\n", "    kin: better\n", "claims.soft-over-none-coco.kin: unknown key"),
+    ("claims.yaml", "-soft-coco, hodor-none-coco]", "-soft-coco, hodor-non-coco]", "nearest: hodor-none-coco"),
+    ("claims.yaml", "[hodor-soft-coco, hodor-none-coco]", "[stm, stm]", "compares two different rows"),
+    ("claims.yaml", "benchmarks: [davis2017-val]", "benchmarks: []", "different rows on one benchmark or more"),
+    ("claims.yaml", "benchmarks: [davis2017-val]", "benchmarks: [davis-val]", "benchmarks.0: 'davis-val' is none of"),
+    ("claims.yaml", "rows: [hodor-soft-coco]\n", "rows: [hodor-hard-coco]\n", "hodor-hard-coco has no alphas"),
+    ("claims.yaml", "rows: [hodor-soft-coco]\n", "rows: [hodor-soft-coco, stm]\n", "about one row and no benchmark"),
+    ("claims.yaml", "stages: [cyclic, cyclic-holdout, dense]", "stages: [cyclc]", "without_verdict[0].stages: 'cyclc'"),
+    ("claims.yaml", "  official: Official", "  offical: Official", "evidence.offical"),
+    ("claims.yaml", "resamples: 10000", "resamples: 1", "bootstrap.resamples"),
+    ("claims.yaml", "  soft-over-none-coco:", "  Soft over none:", "claims.Soft over none"),
+    ("claims.yaml", "    source: poster, table 1\n", "", "claims.soft-over-none-coco.source: missing"),
+    ("scales/mini.yaml", "device: cpu", INFERENCE % "set: {short_sid: 5}", "inference_for[0].set.short_sid"),
+    ("scales/mini.yaml", "device: cpu", INFERENCE % "set: {short_side: 5}", "inference_for[0].set.short_side"),
+    *(
+        (
+            "scales/mini.yaml",
+            "device: cpu",
+            INFERENCE % f"{key}: [x], set: {{short_side: 64}}",
+            f"[0].{key}: 'x' is none",
+        )
+        for key in ("stages", "benchmarks", "rows", "methods")
+    ),
+]
 
 
-def test_an_unknown_key_of_the_command_line(folder):
-    assert "--config scael: unknown key, 'scael' is none of scale, rows" in message(folder, {"scael": "mini"})
-
-
-def test_an_unknown_key_in_a_stage_is_named_with_the_nearest(folder):
-    edit(folder / "scales/mini.yaml", "    learning_rate:", "    learning_rat:")
+@pytest.mark.parametrize(("file", "old", "new", "expected"), FAULTS)
+def test_a_fault_is_named_with_file_key_and_what_is_allowed(folder, file, old, new, expected):
+    if "inference_for" in new:
+        path = folder / file
+        path.write_text(re.sub(r"inference_for: .*\n", "", path.read_text()))
+    edit(folder / file, old, new)
     text = message(folder)
-    assert "config/scales/mini.yaml: stages.images.learning_rat: unknown key" in text
-    assert "nearest: learning_rate" in text
-    assert "config/scales/mini.yaml: stages.images.learning_rate: missing" in text
+    assert text.startswith(f"config/{file}") and expected in text
 
 
-def test_a_value_out_of_range_is_shown(folder):
-    edit(folder / "scales/mini.yaml", "threads: 1", "threads: 0")
-    assert "config/scales/mini.yaml: threads: " in message(folder)
-    assert "(given: 0)" in message(folder)
-
-
-def test_allowed_values_are_listed(folder):
-    edit(folder / "scales/mini.yaml", "device: cpu", "device: gpu")
-    assert message(folder) == "config/scales/mini.yaml: device: 'gpu' is none of cpu or cuda"
-
-
-def test_wrong_method_options_are_named_with_row_and_file(folder):
-    edit(folder / "rows.yaml", "options: {attention: none}", "options: {attention: non}")
-    text = message(folder)
-    assert "config/rows.yaml: hodor-none-coco.options with config/scales/mini.yaml: methods.hodor: attention" in text
-    assert "'non' is none of none, hard, soft" in text
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("method: hodor", "method: hodr", "hodor-none-coco.method: 'hodr' is none of"),
-        ("stage: images", "stage: image", "hodor-none-coco.stage: 'image' is none of images, cyclic"),
-        (
-            "init: hodor-none-coco",
-            "init: hodor-non-coco",
-            "hodor-none-cyclic.init: 'hodor-non-coco' is none of",
-        ),
-        ("init: hodor-none-coco", "init: hodor-none-cyclic", "start from each other in a cycle"),
-        (
-            "tables: [ablation]",
-            "tables: [ablations]",
-            "systems.hodor-none-coco.tables.0: 'ablations' is none of",
-        ),
-        ("    label: HODOR, no masking\n", "", "systems.hodor-none-coco.label: missing"),
-        ("  hodor-hard-coco:", "  hodor-none-coco:", "key 'hodor-none-coco' is given twice"),
-    ],
-)
-def test_a_faulty_row(folder, old, new, expected):
-    edit(folder / "rows.yaml", old, new)
-    text = message(folder)
-    assert text.startswith("config/rows.yaml") and expected in text
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("edition: generated", "edition: official", "`generated` must be given for edition `generated`"),
-        (
-            "datasets: [coco, davis, youtube-vos]",
-            "datasets: [coco, youtube-vos]",
-            "is none of coco, youtube-vos",
-        ),
-        (
-            "benchmarks: [davis2017-val, davis2017-test-dev, ytvos2019-val]",
-            "benchmarks: [davis2017-vla]",
-            "benchmarks.0: 'davis2017-vla' is none of",
-        ),
-        ("davis2017-test-dev, ytvos2019-val]", "davis2017-val]", "given twice"),
-        ("split: train2017", "split: trian2017", "stages.images.sources: coco: 'trian2017' is none of train2017"),
-        ("learning_rate: ", "learning_rate: .inf  # ", "learning_rate"),
-        ("name: mini", "name: maxi", "must be that of the file, `mini`"),
-        ("name: mini", "name: [mini", "config/scales/mini.yaml, line"),
-    ],
-)
-def test_a_faulty_scale(folder, old, new, expected):
-    edit(folder / "scales/mini.yaml", old, new)
-    assert expected in message(folder)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("    kind: better\n", "    kind: beter\n", "claims.soft-over-none-coco.kind: 'beter' is none of better"),
-        ("    kind: better\n", "    kin: better\n", "claims.soft-over-none-coco.kin: unknown key"),
-        (
-            "rows: [hodor-soft-coco, hodor-none-coco]",
-            "rows: [hodor-soft-coco, hodor-non-coco]",
-            "nearest: hodor-none-coco",
-        ),
-        ("rows: [hodor-soft-coco, hodor-none-coco]", "rows: [stm, stm]", "compares two different rows"),
-        ("benchmarks: [davis2017-val]", "benchmarks: []", "compares two different rows on one benchmark or more"),
-        (
-            "benchmarks: [davis2017-val]",
-            "benchmarks: [davis-val]",
-            "benchmarks.0: 'davis-val' is none of davis2016-val",
-        ),
-        ("    rows: [hodor-soft-coco]\n", "    rows: [hodor-hard-coco]\n", "hodor-hard-coco has no alphas"),
-        ("    rows: [hodor-soft-coco]\n", "    rows: [hodor-soft-coco, stm]\n", "about one row and no benchmark"),
-        (
-            "stages: [cyclic, cyclic-holdout, dense]",
-            "stages: [cyclc]",
-            "without_verdict[0].stages: 'cyclc' is none of cyclic, cyclic-holdout, dense",
-        ),
-        ("  official: Official", "  offical: Official", "evidence.offical"),
-        ("  official: Official data,", "  subst: Official data,", "evidence"),
-        ("resamples: 10000", "resamples: 1", "bootstrap.resamples"),
-        ("  soft-over-none-coco:", "  Soft over none:", "claims.Soft over none"),
-        ("    source: poster, table 1\n", "", "claims.soft-over-none-coco.source: missing"),
-    ],
-)
-def test_faulty_claims(folder, old, new, expected):
-    edit(folder / "claims.yaml", old, new)
-    text = message(folder)
-    assert text.startswith("config/claims.yaml: ") and expected in text
-
-
-def test_claims_cover_the_benchmarks_that_there_are(root):
-    assert set(BENCHMARKS) <= set(CLAIM_BENCHMARKS)
-    claims = config.load(root / "config").claims
-    ids = [entry["id"] for entry in claims.entries()]
+def test_claims_are_about_selected_rows(root):
+    loaded = config.load(root / "config")
+    ids = [entry["id"] for entry in loaded.claims.entries()]
     assert len(set(ids)) == len(ids) > 30 and "soft-over-none-coco" in ids and "hodor-over-stm-ytvos-holdout" in ids
-    assert claims.rows() <= set(config.load(root / "config").selected), "`rows: [main]` decides every claim"
+    assert loaded.claims.rows() <= set(loaded.selected), "`rows: [main]` decides every claim"
 
 
 @pytest.mark.parametrize("file", ["config.yaml", "rows.yaml", "claims.yaml", "scales/mini.yaml"])
 def test_a_missing_or_empty_file(folder, file):
-    if file == "scales/mini.yaml":
-        (folder / file).unlink()
-        assert "'mini' is none of paper, subset, tiny" in message(folder)
-    elif file in ("rows.yaml", "claims.yaml"):
-        (folder / file).unlink()
-        assert message(folder) == f"config/{file}: no such file"
-    else:
+    if file == "config.yaml":
         (folder / file).write_text("")
         assert config.load(folder).scale.name == "mini"
+        return
+    (folder / file).unlink()
+    expected = "'mini' is none of paper, subset, tiny" if file.startswith("scales") else f"config/{file}: no such file"
+    assert expected in message(folder)
 
 
-@pytest.mark.parametrize("rows", ["hodor-soft-coco, copy-first-mask", ["copy-first-mask", "hodor-soft-coco"]])
-def test_rows_are_selected_in_the_order_of_the_file(root, rows):
-    assert config.load(root / "config", {"rows": rows}).selected == ("hodor-soft-coco", "copy-first-mask")
-
-
-def test_an_unknown_row_is_named(root):
-    text = message(root / "config", {"rows": "hodor-soft-cocos"})
-    assert "rows: 'hodor-soft-cocos' is none of" in text and "nearest: hodor-soft-coco" in text
-
-
-def test_parents_are_needed_first(root):
-    loaded = config.load(root / "config", {"rows": "hodor-soft-cyclic"})
-    assert loaded.needed() == ("hodor-soft-coco", "hodor-soft-cyclic")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"scale": "minni"}, "config/config.yaml: scale: 'minni' is none of mini, paper, subset, tiny"),
+        ({"scael": "mini"}, "--config scael: unknown key, 'scael' is none of scale, rows"),
+        ({"rows": "hodor-soft-cocos"}, "nearest: hodor-soft-coco"),
+        *(({"seeds": seeds}, "config/config.yaml: seeds") for seeds in ([], [0, 0], [-1], "a", [2**64])),
+        (
+            {"overrides": {"stages.image.steps": 7}},
+            "overrides.stages.image.steps: in stages, 'image' is none of images",
+        ),
+        ({"overrides": {"stages.images.step": 7}}, "mini.yaml (with the overrides): stages.images.step: unknown key"),
+        ({"mirror": "nowhere"}, "mirror: 'nowhere' is neither a folder nor a URL"),
+    ],
+)
+def test_a_fault_of_the_command_line(root, given, expected):
+    assert expected in message(root / "config", given)
 
 
 @pytest.mark.parametrize(
@@ -287,18 +210,12 @@ def test_seeds(root, given, expected):
     assert config.load(root / "config", {"scale": "tiny", "seeds": given}).seeds == expected
 
 
-@pytest.mark.parametrize("given", [[], [0, 0], [-1], "a", [2**64]])
-def test_wrong_seeds(root, given):
-    assert "config/config.yaml: seeds" in message(root / "config", {"seeds": given})
-
-
-def test_overrides_change_the_scale_and_are_checked(root):
+def test_overrides_change_the_scale(root):
     loaded = config.load(root / "config", {"overrides": {"stages.images.steps": 7, "threads": "2"}})
     assert loaded.stage("hodor-soft-coco").steps == 7 and loaded.scale.threads == 2
-    text = message(root / "config", {"overrides": {"stages.image.steps": 7}})
-    assert "overrides.stages.image.steps" in text and "'image' is none of images, cyclic" in text
-    text = message(root / "config", {"overrides": {"stages.images.step": 7}})
-    assert "config/scales/mini.yaml (with the overrides): stages.images.step: unknown key" in text
+    # Snakemake hands over every scalar as text.
+    loaded = config.load(root / "config", {"scale": "paper", "overrides": {"methods.hodor.weights": "null"}})
+    assert loaded.options["hodor-soft-coco"]["weights"] is None
 
 
 @pytest.mark.parametrize(
@@ -309,9 +226,8 @@ def test_overrides_change_the_scale_and_are_checked(root):
         ("methods.hodor.background_grid", [0, 3]),
         ("methods.stm.memory_depths", [3, -4, 6]),
         *(("stages.images.learning_rate", value) for value in (-1, 0, 1e30, "inf", "nan")),
-        *(("stages.images.batch", value) for value in (0, -2, 10**12)),
+        *(("stages.images.batch", value) for value in (0, 10**12)),
         ("stages.images.decay_steps", [-5]),
-        ("stages.images.steps", 10**12),
         ("inference.short_side", 10**10),
         ("threads", 10**6),
         ("generated.seed", 2**64),
@@ -322,19 +238,13 @@ def test_absurd_numbers_are_refused(root, key, value):
     assert key.rpartition(".")[2] in message(root / "config", given)
 
 
-def test_null_on_the_command_line_is_null(root):
-    """Snakemake hands over every scalar as text."""
-    loaded = config.load(root / "config", {"scale": "paper", "overrides": {"methods.hodor.weights": "null"}})
-    assert loaded.options["hodor-soft-coco"]["weights"] is None
-
-
 def test_reserved_names_are_those_of_the_rules(root):
     files = [root / "Snakefile", *(root / "workflow" / "rules").glob("*.smk")]
     names = {name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.MULTILINE)}
     assert set(RULES) == names - {"all"}
 
 
-@pytest.mark.parametrize("id", ["../x", "a b", "a;b", "a`b`", "-a", "A", "train", "tables", "main", "ablation"])
+@pytest.mark.parametrize("id", ["../x", "a b", "a;b", "a`b`", "-a", "A", "train", "main", "ablation"])
 def test_row_ids_are_safe_in_commands_and_paths(folder, id):
     content = yaml.safe_load((folder / "rows.yaml").read_text())
     content["systems"][id] = content["systems"]["copy-first-mask"]
@@ -358,18 +268,18 @@ def test_rows_can_be_groups(root, rows, there, absent):
     assert there in selected and absent not in selected
 
 
+def test_rows_are_selected_in_the_order_of_the_file(root):
+    for rows in ("hodor-soft-coco, copy-first-mask", ["copy-first-mask", "hodor-soft-coco"]):
+        assert config.load(root / "config", {"rows": rows}).selected == ("hodor-soft-coco", "copy-first-mask")
+
+
 def test_main_holds_nothing_that_starts_from_an_extended_training(folder):
-    edit(
-        folder / "rows.yaml",
-        "options: {attention: soft, zero_alpha: true}\n    stage: null\n    init: hodor-soft-coco\n",
-        "options: {attention: soft, zero_alpha: true}\n    stage: null\n    init: hodor-soft-dense\n",
-    )
+    head = "options: {attention: soft, zero_alpha: true}\n    stage: null\n    init: "
+    edit(folder / "rows.yaml", f"{head}hodor-soft-coco\n", f"{head}hodor-soft-dense\n")
     assert "hodor-soft-coco-alpha0" not in config.load(folder).selected
 
 
-def test_inference_rules_are_for_what_they_name(tmp_path, root):
-    folder = tmp_path / "config"
-    shutil.copytree(root / "config", folder)
+def test_inference_rules_are_for_what_they_name(folder):
     rules = """
 inference_for:
   - {stages: [cyclic], set: {short_side: 576, long_side: 1200}}
@@ -387,61 +297,28 @@ inference_for:
     assert loaded.inference("hodor-none-cyclic", "davis2017-val").short_side == 600
 
 
-@pytest.mark.parametrize(
-    ("rule", "expected"),
-    [
-        ("{set: {short_sid: 5}}", "inference_for[0].set.short_sid"),
-        ("{set: {short_side: 5}}", "inference_for[0].set.short_side"),
-        ("{stages: [cyclc], set: {short_side: 64}}", "inference_for[0].stages: 'cyclc' is none of"),
-        ("{benchmarks: [davis], set: {short_side: 64}}", "inference_for[0].benchmarks: 'davis' is none of"),
-        ("{rows: [hodor-soft], set: {short_side: 64}}", "inference_for[0].rows: 'hodor-soft' is none of"),
-        ("{methods: [hodr], set: {short_side: 64}}", "inference_for[0].methods: 'hodr' is none of"),
-    ],
-)
-def test_wrong_inference_rules(tmp_path, root, rule, expected):
-    folder = tmp_path / "config"
-    shutil.copytree(root / "config", folder)
-    path = folder / "scales" / "mini.yaml"
-    path.write_text(re.sub(r"inference_for: .*\n", "", path.read_text()) + f"\ninference_for: [{rule}]\n")
-    assert expected in message(folder)
+def test_every_row_trained_on_video_segments_at_the_size_of_its_training(root):
+    paper = config.load(root / "config", {"scale": "paper", "rows": "all"})
+    rows = {id for id, row in paper.rows.items() if row.stage and paper.stage(id).kind.endswith("video")}
+    assert "hodor-soft-cyclic-holdout" in rows
+    assert {paper.inference(row, "davis2017-val").short_side for row in rows} == {576}
 
 
 def test_mirror_is_a_url_or_a_folder(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "archives").mkdir()
-    assert config.load(root / "config", {"mirror": "archives"}).mirror == str(tmp_path / "archives")
-    assert config.load(root / "config", {"mirror": "https://example.org/m"}).mirror == "https://example.org/m"
-    assert config.load(root / "config", {"mirror": "null"}).mirror is None
-    assert "mirror: 'nowhere' is neither a folder nor a URL" in message(root / "config", {"mirror": "nowhere"})
-
-
-def test_reading_settings_imports_nothing_heavy(root):
-    code = (
-        "import sys; from hodor.workflow import set_up; from hodor import stamps, records; from hodor.config import loading as config; "
-        f"config.load({str(root / 'config')!r}); "
-        "print(*{'torch', 'cv2', 'pandas', 'matplotlib', 'skimage', 'papermill'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    for given, expected in (
+        ("archives", str(tmp_path / "archives")),
+        ("https://example.org/m", "https://example.org/m"),
+        ("null", None),
+    ):
+        assert config.load(root / "config", {"mirror": given}).mirror == expected
 
 
 def test_schema_file_is_that_of_the_models(root):
     assert json.loads((root / "config/schema.json").read_text()) == json.loads(json.dumps(schema())), (
         "config/schema.json is out of date: make schema"
     )
-
-
-def test_dvc_loops_over_the_rows(root):
-    content = yaml.safe_load((root / "dvc.yaml").read_text())
-    assert content["vars"] == ["config/config.yaml", "config/rows.yaml"]
-    assert content["stages"]["row"]["foreach"] == "${systems}"
-    assert list(yaml.safe_load((root / "config/rows.yaml").read_text())) == ["systems"]
-
-
-def test_editions_and_data_sets_are_those_of_the_sources(root):
-    scale = schema()["$defs"]["Scale"]["properties"]
-    assert scale["edition"]["enum"] == list(EDITIONS)
-    assert scale["datasets"]["items"]["enum"] == list(ARCHIVES)
 
 
 def pins(lines: list[str]) -> dict[str, str]:
@@ -463,10 +340,3 @@ def test_the_lock_is_plain_and_the_environments_agree_with_it(root):
     assert {name: lock[name] for name in names} == conda
     official = project["optional-dependencies"]["official"][0]
     assert official in (root / "environment.yml").read_text()
-
-
-def test_every_row_trained_on_video_segments_at_the_size_of_its_training(root):
-    paper = config.load(root / "config", {"scale": "paper", "rows": "all"})
-    rows = {id for id, row in paper.rows.items() if row.stage and paper.stage(id).kind.endswith("video")}
-    assert "hodor-soft-cyclic-holdout" in rows
-    assert {paper.inference(row, "davis2017-val").short_side for row in rows} == {576}

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from hodor.config import loading as config
-from hodor.config.json_schema import schema
+from hodor.config.schema import schema
 from hodor.errors import HodorError
 
 HOLDOUT = "hodor-soft-cyclic-holdout"

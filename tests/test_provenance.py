@@ -1,7 +1,6 @@
 """Hashes, stamps, machine, commit."""
 
 import errno
-import hashlib
 import json
 import os
 import subprocess
@@ -14,22 +13,6 @@ from hodor import provenance
 from hodor.errors import HodorError
 
 STAMP = {"step": "score", "scale": "tiny", "settings": {"b": 1, "a": [1.5, None]}, "recipes": {}}
-
-
-def test_sha256_of_a_file(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"abc" * 100_000)
-    assert provenance.sha256_file(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
-    with pytest.raises(HodorError, match="nothing: cannot be read"):
-        provenance.sha256_file(tmp_path / "nothing")
-
-
-def test_sha256_of_a_value_depends_on_the_value_alone():
-    assert provenance.sha256_json({"a": 1, "b": 2}) == provenance.sha256_json({"b": 2, "a": 1})
-    assert provenance.sha256_json({"a": 1}) != provenance.sha256_json({"a": 1.5})
-    assert provenance.sha256_json({}) == hashlib.sha256(b"{}").hexdigest()
-    with pytest.raises(ValueError):
-        provenance.sha256_json(float("nan"))
 
 
 def test_a_stamp_carries_its_digest(tmp_path):
@@ -47,18 +30,15 @@ def test_a_stamp_carries_its_digest(tmp_path):
         ("[]", "holds list, not a JSON object"),
         ('{"step": "score"}', "no scale, settings, recipes"),
         (b"\xff\xfe", "not readable as JSON"),
+        (None, "no such file"),
     ],
 )
 def test_a_broken_stamp_is_named(tmp_path, text, expected):
     path = tmp_path / "stamp.json"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(HodorError, match=f"stamp.json: .*{expected}"):
         provenance.read_stamp(path)
-
-
-def test_a_missing_stamp_is_named(tmp_path):
-    with pytest.raises(HodorError, match="stamp.json: no such file"):
-        provenance.read_stamp(tmp_path / "stamp.json")
 
 
 def test_writing_is_atomic(tmp_path, monkeypatch):
@@ -75,12 +55,9 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
     assert fault.value.filename == str(path)
     assert json.loads(path.read_text()) == {"b": 1, "a": 2}
     assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
-
-
-def test_not_a_number_is_not_written(tmp_path):
     with pytest.raises(ValueError):
-        provenance.write_json_atomic(tmp_path / "file.json", {"a": float("inf")})
-    assert not list(tmp_path.iterdir())
+        provenance.write_json_atomic(tmp_path / "nan.json", {"a": float("inf")})
+    assert not (tmp_path / "nan.json").exists()
 
 
 def test_peak_memory_grows_with_use_and_is_not_that_of_the_parent():

@@ -258,7 +258,7 @@ def _submit(options: Namespace) -> None:
     if target is None and stamp is None:
         raise HodorError("--zip is needed with --pred: the file to write")
     target = target or paths.submission(stamp["scale"], options.row, options.seed, benchmark)
-    digest = _entry("scoring.submit", "submit")(pred, truth, benchmark, target, out, stamp)
+    digest = _entry("scoring.score", "submit")(pred, truth, benchmark, target, out, stamp)
     print(f"{target}: sha256 {digest}", file=sys.stderr)
 
 

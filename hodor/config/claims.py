@@ -81,33 +81,17 @@ class Claims(Strict):
         return {row for claim in self.claims.values() for row in claim.rows}
 
     def entries(self) -> list[dict]:
-        """The claims one by one, a benchmark each: {"id", "claim", "kind", "benchmark" (or None), "rows", "source",
-        "note"}."""
+        """The claims one by one, a benchmark each: "id", "claim", "kind", "benchmark" (or None), "rows", "source", "note"."""
         return [
-            {
-                "id": id if len(claim.benchmarks) < 2 else f"{id}-{benchmark}",
-                "claim": claim.claim,
-                "kind": claim.kind,
-                "benchmark": benchmark,
-                "rows": claim.rows,
-                "source": claim.source,
-                "note": claim.note,
-            }
+            {"id": id if len(claim.benchmarks) < 2 else f"{id}-{benchmark}", "benchmark": benchmark}
+            | claim.model_dump(mode="json", exclude={"benchmarks"})
             for id, claim in self.claims.items()
             for benchmark in claim.benchmarks or [None]
         ]
 
 
 def load_claims(folder: Path, options: Mapping[str, Mapping[str, Any]], stages: set[str]) -> Claims:
-    """Read and check claims.yaml in the folder `config`.
-
-    Args:
-        options: row id -> its method options.
-        stages: stages that rows train in.
-
-    Raises:
-        HodorError: any fault, with the file, the key and the allowed values.
-    """
+    """Read claims.yaml in the folder `config`; check it against the rows' options and the stages that they train in."""
     name = f"{folder.name}/claims.yaml"
     claims = validate(Claims, read_yaml(folder / "claims.yaml", name), name)
     for id, claim in claims.claims.items():

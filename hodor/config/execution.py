@@ -6,7 +6,8 @@ settings are in no stamp: a run may stop and resume under others. `train.json` r
 
 import argparse
 import os
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Self
 
 from pydantic import Field, ValidationError
 
@@ -28,11 +29,7 @@ class Execution(Strict):
 
     @classmethod
     def of_arguments(cls, options: argparse.Namespace) -> Self:
-        """Return what the command line sets.
-
-        Raises:
-            HodorError: a number out of range.
-        """
+        """Return what the command line sets; HodorError names the flag of a number out of range."""
         try:
             return cls(**{name: getattr(options, name) for name in cls.model_fields})
         except ValidationError as error:
@@ -48,24 +45,7 @@ class Execution(Strict):
         return "".join(f" {flag}" for flag in flags)
 
 
-def place(environment: dict[str, str] | Any = os.environ) -> tuple[int, int, int]:
-    """Return rank, number of workers and rank on this machine as `torchrun` sets them; 0, 1, 0 without it.
-
-    Raises:
-        HodorError: some of the variables are set and others not, or they contradict each other.
-    """
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    given = [name for name in names if environment.get(name)]
-    if not given:
-        return 0, 1, 0
-    shown = ", ".join(f"{name}={environment.get(name, '')}" for name in names)
-    remedy = "start the training with torchrun, or unset these variables"
-    if len(given) < len(names):
-        raise HodorError(f"environment: {shown}: all three or none must be set; {remedy}")
-    try:
-        rank, size, local = (int(environment[name]) for name in names)
-    except ValueError:
-        raise HodorError(f"environment: {shown}: must be numbers; {remedy}") from None
-    if not (0 <= rank < size and local >= 0):
-        raise HodorError(f"environment: {shown}: a rank must be below the number of processes; {remedy}")
-    return rank, size, local
+def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int, int]:
+    """Return rank, number of workers and rank on this machine as `torchrun` sets them; 0, 1, 0 without it."""
+    defaults = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
+    return tuple(int(environment.get(name) or default) for name, default in defaults.items())

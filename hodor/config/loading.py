@@ -11,17 +11,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from hodor import paths
-from hodor.config.benchmarks import get_benchmark, is_secret
+from hodor.config.benchmarks import HOLDOUT, REST, get_benchmark, is_secret
 from hodor.config.claims import Claims, load_claims
-from hodor.config.holdout import HOLDOUT, REST
-from hodor.config.inference import InferenceOptions
 from hodor.config.methods import METHODS
-from hodor.config.overrides import settle
-from hodor.config.packs import PackId, packs
-from hodor.config.reading import none_of, read_yaml, validate
+from hodor.config.reading import none_of, read_yaml, settle, validate
 from hodor.config.schema import RULES, TABLES, Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
-from hodor.config.stages import StageOptions
+from hodor.config.stages import InferenceOptions, PackId, StageOptions, packs
 from hodor.errors import HodorError
 
 
@@ -144,15 +140,11 @@ class Config:
 
 
 def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path = Path()) -> Config:
-    """Read and check the configuration.
+    """Read and check the folder `config`; HodorError for any fault, with the file, the key and the allowed values.
 
     Args:
-        folder: the folder `config`.
         overrides: keys of config.yaml that the command line sets instead (`snakemake --config`).
         root: the working directory, where released weights are looked for.
-
-    Raises:
-        HodorError: any fault, with the file, the key and the allowed values.
     """
     folder = Path(folder)
     name = f"{folder.name}/config.yaml"
@@ -192,7 +184,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
         mirror=_mirror(settings.mirror),
         folder=folder,
         servers=load_servers(folder),
-        server_scores=_server_scores(folder, scale.name, scales, rows),
+        server_scores=load_server_scores(folder, scale.name, scales, list(rows)),
         checkpoints=checkpoints,
     )
 
@@ -209,14 +201,6 @@ def _locate(file: str, root: Path) -> Path | None:
     weights = paths.weights()
     places = [weights, *sorted(path.relative_to(root) for path in (root / weights).glob("*/"))]
     return next((place / file for place in places if (root / place / file).is_file()), None)
-
-
-def _server_scores(folder: Path, scale: str, scales: list[str], rows: dict[str, Row]) -> tuple[ServerScore, ...]:
-    found = load_server_scores(folder, scale, scales)
-    for entry in found:
-        if entry.row not in rows:
-            raise HodorError(f"{folder.name}/server_scores.yaml: row: {none_of(entry.row, list(rows))}")
-    return found
 
 
 def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:

@@ -16,11 +16,7 @@ Depth = Annotated[int, Field(ge=1, le=64)]
 
 GridSide = Annotated[int, Field(ge=1, le=32)]
 
-ATTENTION: dict[str, str | None] = {
-    "none": None,
-    "hard": None,
-    "soft": None,
-}
+ATTENTION: dict[str, str | None] = {"none": None, "hard": None, "soft": None}
 """Value of HODOR's option `attention` -> the module whose `build(options)` returns the layer.
 
 None: a mode of `hodor.attention.SoftMaskedAttention`, the variants of the paper's table 1. A module's layer maps query
@@ -73,25 +69,17 @@ class HODOROptions(Strict):
 
     @field_validator("attention")
     @classmethod
-    def _attention_is_there(cls, value: str) -> str:
+    def _known(cls, value: str) -> str:
         if value not in ATTENTION:
             raise ValueError(none_of(value, list(ATTENTION)))
         return value
 
     @model_validator(mode="after")
-    def _weights_fit(self) -> "HODOROptions":
+    def _fits(self) -> "HODOROptions":
         if self.weights and self.backbone != "swin":
             raise ValueError(f"`weights` {self.weights} are for backbone swin, not {self.backbone}")
-        return self
-
-    @model_validator(mode="after")
-    def _alpha_to_zero(self) -> "HODOROptions":
         if self.zero_alpha and self.attention != "soft":
             raise ValueError(f"`zero_alpha` is about soft masking: {self.attention} masking has no alpha")
-        return self
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> "HODOROptions":
         if self.dim % self.heads:
             raise ValueError(f"`heads` {self.heads} must divide `dim` {self.dim}")
         if self.attention == "soft" and self.heads % 4:

@@ -53,9 +53,5 @@ def layout_of(dataset: str) -> str:
 
 
 def versions(*recipes: str) -> dict[str, int]:
-    """The present versions of some recipes, as a stamp holds them.
-
-    Raises:
-        KeyError: a name that is not in `RECIPES`.
-    """
+    """The present versions of some recipes, as a stamp holds them."""
     return {name: RECIPES[name] for name in recipes}

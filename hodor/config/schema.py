@@ -1,17 +1,23 @@
-"""Models of config.yaml, rows.yaml and scales/<scale>.yaml. `hodor.config.loading` checks them against each other."""
+"""Models of config.yaml, rows.yaml and scales/<scale>.yaml. `hodor.config.loading` checks them against each other.
 
+`python -m hodor.config.schema config/schema.json` (`make schema`) writes the JSON schema of all settings files.
+"""
+
+import sys
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from hodor.config.benchmarks import BENCHMARKS
-from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS
+from hodor.config.claims import Claims
+from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS, GeneratedOptions
 from hodor.config.execution import Execution
-from hodor.config.generated import GeneratedOptions
-from hodor.config.inference import InferenceOptions
+from hodor.config.methods import METHODS
 from hodor.config.reading import Strict, none_of
-from hodor.config.stages import StageOptions
+from hodor.config.servers import Servers, ServerScores
+from hodor.config.stages import InferenceOptions, StageOptions
+from hodor.provenance import write_json_atomic
 
 TABLES = ("ablation", "comparison", "extended")
 RULES = (
@@ -171,3 +177,47 @@ class Scale(Strict):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name}: an entry is given twice")
         return self
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of all settings files (config/schema.json), for editors; `make schema` writes it."""
+    definitions: dict[str, Any] = {}
+
+    def add(model: type[BaseModel], title: str) -> dict[str, str]:
+        content = model.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(content.pop("$defs", {}))
+        definitions[title] = content
+        return {"$ref": f"#/$defs/{title}"}
+
+    methods = {name: add(entry.options, f"methods.{name}") for name, entry in METHODS.items() if entry.options}
+    files = {
+        "config.yaml": add(Settings, "Settings"),
+        "rows.yaml": add(Rows, "Rows"),
+        "claims.yaml": add(Claims, "Claims"),
+        "scales/*.yaml": add(Scale, "Scale"),
+        "servers.yaml": add(Servers, "Servers"),
+        "server_scores.yaml": add(ServerScores, "ServerScores"),
+    }
+    definitions["Scale"]["properties"]["methods"]["properties"] = methods
+    # A stage of a file may leave out what it takes over from another (`hodor.config.reading`).
+    stage = definitions["StageOptions"]
+    like = {"description": "the stage whose settings it has where it states none", "type": "string"}
+    definitions["StageLike"] = {
+        "additionalProperties": False,
+        "properties": {"like": like, **stage["properties"]},
+        "required": ["like"],
+        "type": "object",
+    }
+    either = [{"$ref": f"#/$defs/{name}"} for name in ("StageOptions", "StageLike")]
+    definitions["Scale"]["properties"]["stages"]["additionalProperties"] = {"anyOf": either}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The settings files of this folder",
+        "type": "object",
+        "properties": files,
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+if __name__ == "__main__":
+    write_json_atomic(sys.argv[1], schema())

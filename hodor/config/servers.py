@@ -23,11 +23,7 @@ _PARTS = {"J&F": ("J", "F"), "G": ("J_seen", "F_seen", "J_unseen", "F_unseen")}
 
 
 def pending_text(closed: datetime.date | str | None = None) -> str:
-    """Return what a table shows for a benchmark without a server score.
-
-    Args:
-        closed: date (ISO text in a stamp) since which the server takes no submissions; None while it does.
-    """
+    """Return what a table shows for a benchmark without a server score; `closed`: the server takes none since then."""
     return f"server closed since {closed}" if closed else PENDING
 
 
@@ -145,35 +141,25 @@ def load_servers(folder: Path) -> dict[str, Server]:
     return validate(Servers, read_yaml(folder / "servers.yaml", name), name).servers
 
 
-def load_server_scores(folder: Path, scale: str, scales: Sequence[str]) -> tuple[ServerScore, ...]:
-    """Read the entries of config/server_scores.yaml for a scale.
+def load_server_scores(folder: Path, scale: str, scales: Sequence[str], rows: Sequence[str]) -> tuple[ServerScore, ...]:
+    """Read the entries of config/server_scores.yaml for a scale; HodorError names every fault.
 
-    Args:
-        folder: the configuration folder.
-        scale: whose entries are returned.
-        scales: the existing scales; an entry for any other scale would never fill a cell.
-
-    Raises:
-        HodorError: any fault in the file; `hodor.stamps` checks the rows.
+    An entry for a scale or a row that does not exist would never fill a cell.
     """
     name = f"{folder.name}/server_scores.yaml"
     entries = validate(ServerScores, read_yaml(folder / "server_scores.yaml", name), name).scores
     for i, entry in enumerate(entries):
         if entry.scale not in scales:
             raise HodorError(f"{name}: scores.{i}.scale: {none_of(entry.scale, scales)}")
+        if entry.row not in rows:
+            raise HodorError(f"{name}: scores.{i}.row: {none_of(entry.row, rows)}")
     return tuple(entry for entry in entries if entry.scale == scale)
 
 
 def server_overall(entry: dict[str, Any], submission: str, where: Path) -> dict[str, float]:
-    """Return a server's scores of a submission as columns of global.csv.
+    """Return a server's scores (a `ServerScore` as a dict) as columns of global.csv.
 
-    Args:
-        entry: a `ServerScore` as a dict (from a stamp).
-        submission: sha256 of the present zip.
-        where: the score.json that records it.
-
-    Raises:
-        HodorError: the score belongs to another zip.
+    HodorError where they belong to another zip than the present one, whose sha256 `submission` is recorded in `where`.
     """
     found = ServerScore(**entry)
     if found.submission != submission:

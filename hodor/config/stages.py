@@ -1,6 +1,9 @@
-"""Settings of a training stage (no torch here: the workflow reads them at every start)."""
+"""Settings of a training stage, the packs of training data that it reads, and settings of inference.
 
-from typing import Literal
+A pack is one split of one data set at one rule of sizes. Stages with the same rule share it.
+"""
+
+from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -128,3 +131,90 @@ class StageOptions(Strict):
         if self.schedule == "step" and not self.decay_steps:
             raise ValueError("schedule `step` needs `decay_steps`")
         return self
+
+
+class InferenceOptions(Strict):
+    """How a video is segmented. Sizes in pixels, windows in frames (HODOR, section "Inference")."""
+
+    short_side: int = Field(512, ge=32)
+    long_side: int = Field(100_000, ge=32)
+    # Descriptors of the last `temporal_window` frames are the history that a frame is decoded with.
+    temporal_window: int = Field(7, ge=1)
+    # The published window forgets the first frame after `temporal_window` frames; True keeps its descriptors.
+    keep_first: bool = False
+    # Frames whose features are computed together; memory grows with it, never with the video's length.
+    feature_batch: int = Field(8, ge=1)
+    # HODOR decodes with compiled code (a CUDA graph on a GPU): worth it from a few hundred frames of one size on.
+    compile: bool = False
+
+    # Memory methods (STM, KMN, STCN). One frame in `memory_every` is remembered.
+    memory_every: int = Field(5, ge=1)
+    # Number of remembered frames, at most; the oldest is forgotten first, frames on which an object appears never.
+    memory_frames: int | None = Field(None, ge=2)
+    # Cells of a frame that are compared with the memory at a time, at most: memory use grows with it, results change by
+    # rounding only.
+    readout_chunk: int = Field(256, ge=1)
+    # None: as the method's own options of the same names say.
+    memory_previous: bool | None = None
+    top_k: int | None = Field(None, ge=0)
+    kernel_sigma: float | None = Field(None, gt=0)
+    # Filters for a channel of other objects' masks that training never had, in a memory encoder that lacks it (STCN
+    # from static images; baselines specification, section 3.4). none: no such channel.
+    others_channel: Literal["none", "zeros", "orthogonal"] = "none"
+
+
+Rule = dict[str, int]
+"""Greatest size of a stored image: {} (its own), {"pixels": n} or {"short_side": n}, the latter with "long_side"."""
+
+# STCN's clips enlarge the crop by up to this factor (hodor.data.clips_static.SCALE).
+STCN_ENLARGES = 1.5
+
+
+class PackId(NamedTuple):
+    """What a pack holds."""
+
+    dataset: str
+    split: str
+    rule: Rule
+
+    @property
+    def name(self) -> str:
+        """`coco-train2017-whole`, `coco-train2017-pixels300000`, `davis-train-short576-long1200`."""
+        sizes = [f"{key.partition('_')[0]}{value}" for key, value in self.rule.items()]
+        return "-".join([self.dataset, self.split, *(sizes or ["whole"])])
+
+
+def packs(stage: StageOptions | None) -> tuple[PackId, ...]:
+    """Return the packs that a stage reads, one for each of its sources; none where it reads plain data."""
+    if stage is None or stage.packed is None:
+        return ()
+    rule = size_rule(stage)
+    return tuple({id.name: id for id in (PackId(s.dataset, s.split, rule) for s in stage.sources)}.values())
+
+
+def size_rule(stage: StageOptions) -> Rule:
+    """Return the size rule of a packed stage."""
+    margin = stage.packed.margin if stage.packed else None
+    if margin is None or stage.kind == "static-affine":
+        return {}
+    if stage.kind == "static-stcn":
+        return {"short_side": round(margin * STCN_ENLARGES * stage.crop)}
+    if stage.pixels is not None:
+        return {"pixels": round(margin**2 * stage.pixels)}
+    rule = {"short_side": round(margin * stage.short_side)}
+    if stage.long_side is not None:
+        rule["long_side"] = round(margin * stage.long_side)
+    return rule
+
+
+def stored_size(size: tuple[int, int], rule: Rule) -> tuple[int, int]:
+    """Return height and width at which an image of `size` is stored: never larger than it is."""
+    scale = 1.0
+    if "pixels" in rule:
+        scale = min(scale, (rule["pixels"] / (size[0] * size[1])) ** 0.5)
+    if "short_side" in rule:
+        scale = min(scale, rule["short_side"] / min(size))
+    if "long_side" in rule:
+        # Both must hold, as in `clip_size`: the smaller scale wins.
+        scale = min(scale, rule["long_side"] / max(size))
+    return size if scale == 1.0 else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))

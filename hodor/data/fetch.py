@@ -19,8 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hodor.config.datasets import RECORD, Source, from_settings
-from hodor.config.generated import GeneratedOptions
+from hodor.config.datasets import RECORD, GeneratedOptions, Source, from_settings
 from hodor.data.checksums import LockFile, compare
 from hodor.data.download import PATIENCE, Download, Limits, Stopped
 from hodor.data.progress import Progress, file_blocks, locked, require_room, write_blocks

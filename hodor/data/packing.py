@@ -1,7 +1,7 @@
 """The verb `pack`: write a split of a prepared data set as a pack (`hodor.data.packs` describes and reads it).
 
 Decoding a JPEG takes longer than reading its pixels, and a hundred thousand small files are slow on many file systems.
-Images are stored at the size that training needs (`hodor.config.packs`): reduced by area averaging, their masks to the
+Images are stored at the size that training needs (`hodor.config.stages`): reduced by area averaging, their masks to the
 nearest pixel.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 
-from hodor.config.packs import PackId, Rule, stored_size
+from hodor.config.stages import PackId, Rule, stored_size
 from hodor.data.packs import INDEX, VIDEOS, Place, shard_file
 from hodor.data.progress import Progress, in_processes, put_in_place, require_room
 from hodor.data.readers import StillImage, is_video, load_images, load_videos
@@ -35,7 +35,7 @@ def pack(stamp: dict, data: Path, out: Path, manifest: Path, jobs: int = 1, shar
     """Pack one split of a prepared data set and write the manifest of the pack.
 
     Args:
-        stamp: `settings` holds `dataset`, `split` and `rule` (`hodor.config.packs.Rule`).
+        stamp: `settings` holds `dataset`, `split` and `rule` (`hodor.config.stages.Rule`).
         data: folder of the data sets.
         out: folder of the pack, replaced when the new one is complete.
         manifest: JSON file, written last: `stamp`, `dataset`, `split`, `rule`, `counts`, and `files`, the size and

@@ -29,8 +29,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from hodor.config.packs import PackId, size_rule
-from hodor.config.stages import Source, StageOptions
+from hodor.config.stages import PackId, Source, StageOptions, size_rule
 from hodor.data.progress import Progress, file_blocks, format_bytes, locked, write_blocks
 from hodor.data.readers import StillImage, load_images, load_videos
 from hodor.data.video import Video

@@ -9,7 +9,7 @@ after frame 00000, frames are 5 apart except one video with 3, and every list of
 between videos. In train every listed frame has a mask; in valid only frames in which an object appears first have
 one (more masks are allowed). A frame in no list needs no mask.
 
-Parts of `train` are splits of their own (`hodor.config.holdout`): `holdout`, and `train-without-holdout` for
+Parts of `train` are splits of their own (`hodor.config.benchmarks`): `holdout`, and `train-without-holdout` for
 training that is to be scored on it.
 """
 
@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hodor.config.holdout import HOLDOUT, REST, held_out
+from hodor.config.benchmarks import HOLDOUT, REST, held_out
 from hodor.data.images import VOID
 from hodor.data.video import Video, list_frames, object_ids, open_video, require_files, require_frames_of_masks
 from hodor.errors import HodorError

@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from hodor import paths
 from hodor.config.datasets import RELEASED, WEIGHT_SETS, Source, archives
@@ -12,7 +14,6 @@ from hodor.config.loading import Config
 from hodor.config.recipes import RECIPES
 from hodor.data.checksums import LockFile
 from hodor.data.progress import format_bytes
-from hodor.doctor.environment import Finding
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_file
 
@@ -20,6 +21,19 @@ from hodor.provenance import read_json, sha256_file
 QUICK = 1 << 30
 # How to fix damage of an artefact that a record names.
 _DELETE = "rm -rf {path} {record}; the workflow makes it again"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Result of one check. `fix`: what to do, for everything but `ok`."""
+
+    level: Literal["ok", "warning", "wrong"]
+    subject: str
+    text: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:<8} {self.subject:<28} {self.text}" + (f"; fix: {self.fix}" if self.fix else "")
 
 
 def check_dataset(config: Config, folder: Path, dataset: str, deep: bool) -> Iterator[Finding]:
@@ -168,16 +182,10 @@ def _present(folder: Path, named: dict[str, str | None]) -> dict[Path, str]:
 def _stale(record: Path) -> list[str]:
     """Return the recipes in the stamp of a record that have another version now."""
     try:
-        stamp = read_json(record).get("stamp_content")
+        versions = (read_json(record).get("stamp_content") or {}).get("recipes", {})
     except HodorError:
         return []  # reported by `check_files`
-    if not stamp:
-        return []
-    name = f"{record.parent.name}/{record.name}"
-    versions = stamp.get("recipes")
-    if versions is None:
-        return [f"{name} (older than recipe versions)"]
-    now = {recipe: RECIPES.get(recipe, "none") for recipe in versions}
+    name, now = f"{record.parent.name}/{record.name}", {recipe: RECIPES.get(recipe, "none") for recipe in versions}
     return [f"{name} ({recipe} {v}, now {now[recipe]})" for recipe, v in versions.items() if v != now[recipe]]
 
 

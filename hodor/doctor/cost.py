@@ -21,9 +21,8 @@ from torch.utils.flop_counter import flop_registry
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.datasets import archives
-from hodor.config.inference import InferenceOptions
 from hodor.config.loading import Config, load
-from hodor.config.stages import StageOptions
+from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.data.clip import Clip
 from hodor.data.clips_image import clip_size
 from hodor.errors import HodorError
@@ -41,12 +40,10 @@ MEASURED = "step-speed"
 
 
 class StepCost(NamedTuple):
-    """One clip of one training step."""
+    """One clip of one training step: operations (2 for a multiply-add), and bytes kept for the backward pass."""
 
     operations: int
-    """2 for a multiply-add."""
     kept_bytes: int
-    """Kept for the backward pass."""
 
 
 class Measured(NamedTuple):
@@ -67,9 +64,6 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
         gpu: a key of `GPUS`.
         speed: 10^12 operations a second instead of the assumed ones.
         frames: whether to segment one frame with each network too, which takes seconds for each.
-
-    Raises:
-        HodorError: a fault in the configuration, an unknown GPU, or a speed that is not positive.
     """
     if gpu not in GPUS and speed is None:
         raise HodorError(f"--gpu {gpu}: known are {', '.join(GPUS)}; for another give its speed with --speed")

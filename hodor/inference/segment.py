@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.data.images import write_labels
 from hodor.data.readers import load_videos
 from hodor.data.video import Video

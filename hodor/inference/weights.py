@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from hodor.config.inference import InferenceOptions
 from hodor.config.loading import load, scale_names
 from hodor.config.reading import validate
+from hodor.config.stages import InferenceOptions
 from hodor.errors import HodorError
 from hodor.models.base import Method, load_model
 from hodor.models.checkpoints.files import ENDINGS

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hodor.config.inference import InferenceOptions
 from hodor.config.methods import METHODS
 from hodor.config.reading import none_of
+from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.base import Frame, Masks, Method, check_masks, register

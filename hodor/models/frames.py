@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.device import constant
 
 # ImageNet's mean and standard deviation of RGB in 0..255, with which every image is normalised.

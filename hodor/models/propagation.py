@@ -9,7 +9,7 @@ import cv2
 import torch
 from torch import Tensor, nn
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.backbones.resnet import ResNet, load_imagenet

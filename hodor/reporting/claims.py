@@ -1,7 +1,20 @@
-"""The verb `claims`: runs in, a verdict on each claim of the poster out, as JSON and Markdown."""
+"""The verb `claims`: runs in, a verdict on each claim of the poster out, as JSON and Markdown.
+
+The rule of a verdict was fixed before any number was seen:
+
+    two rows, the paired 95 % interval of their difference in points:
+        above 0: supported    below 0: contradicted    within `on_par` points of 0: on par    else: undecided
+        fewer than `fewest_sequences` sequences, or numbers of a server alone: undecided
+    learned alphas, their distance from the start and the spread over seeds:
+        distance above the spread: supported    else, or one seed: undecided
+
+An interval above 0 and within half a point of it counts as above 0 for a claim that one row is better; for a claim that it
+is on par or better, on par comes first, so that a difference too small to matter contradicts nothing.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +25,116 @@ from hodor.attention import initial_alpha
 from hodor.config.benchmarks import get_benchmark
 from hodor.errors import HodorError
 from hodor.provenance import read_json, write_json_atomic, write_text_atomic
-from hodor.reporting import verdicts
 from hodor.reporting.formats import MISSING, benchmark_title, footnote, render_markdown, scale_statement
 from hodor.reporting.runs import Run, provenance, sample, seed_scores
 from hodor.reporting.tables import Runs, collect
-from hodor.reporting.verdicts import NOT_RUN, VERDICTS, Verdict
-from hodor.scoring.statistics import Bootstrap, compare
+from hodor.scoring.statistics import Bootstrap, Comparison, compare
 
+SUPPORTED, CONTRADICTED, ON_PAR, UNDECIDED, NOT_RUN = "supported", "contradicted", "on par", "undecided", "not run"
+# Verdict -> a sign that needs no colour, and its meaning.
+VERDICTS = {
+    SUPPORTED: ("\N{CHECK MARK}", "the interval of the effect is on the claim's side"),
+    CONTRADICTED: ("\N{MULTIPLICATION X}", "the interval of the effect is on the other side"),
+    ON_PAR: ("\N{ALMOST EQUAL TO}", "the interval is within the margin that counts as equal"),
+    UNDECIDED: ("?", "these runs do not decide it, for the reason given"),
+    NOT_RUN: ("\N{EN DASH}", "this scale's run lacks a row or a benchmark of the claim"),
+}
 _ALPHA = re.compile(r"^network\.encoder\.layers\.(\d+)\.cross_attention\.alpha$")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict and its evidence.
+
+    Attributes:
+        reason: A sentence.
+        effect, interval: In points or, of alphas, in units of alpha; None without one.
+        probability: That the first row beats the second.
+        sequences, seeds: How many there are.
+    """
+
+    verdict: str
+    reason: str
+    effect: float | None = None
+    interval: tuple[float, float] | None = None
+    probability: float | None = None
+    sequences: int = 0
+    seeds: int = 0
+
+    def as_json(self) -> dict:
+        """Its fields, numbers with four decimals."""
+        found = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+        return found | {"interval": self.interval and [round(end, 4) for end in self.interval]}
+
+
+def not_run(reason: str) -> Verdict:
+    """A verdict without numbers."""
+    return Verdict(NOT_RUN, reason)
+
+
+def of_rows(kind: str, found: Comparison, rule: dict, without: str | None = None) -> Verdict:
+    """The verdict on two rows that were compared on the same sequences.
+
+    Args:
+        kind: "better" or "at-least".
+        found: In points.
+        rule: {"on_par": points, "fewest_sequences"}.
+        without: Why these rows decide nothing, if so.
+    """
+    name, reason = _decide(kind, found, rule)
+    if without:
+        name, reason = UNDECIDED, without
+    elif found.sequences < rule["fewest_sequences"]:
+        name, reason = UNDECIDED, f"{found.sequences} sequences are fewer than {rule['fewest_sequences']}"
+    if found.seeds == 1:
+        reason += "; of one seed (n = 1), so that the spread between trainings is in no interval"
+    return Verdict(name, reason, found.effect, (found.low, found.high), found.probability, found.sequences, found.seeds)
+
+
+def of_numbers(first: list[float], second: list[float], without: str | None = None) -> Verdict:
+    """The verdict on scores in points, one for each seed, that a server gave without those of the sequences."""
+    effect, seeds = float(np.mean(first) - np.mean(second)), min(len(first), len(second))
+    reason = without or "a server gave a number for the whole benchmark, and none of its sequences"
+    return Verdict(UNDECIDED, reason, effect, seeds=seeds)
+
+
+def of_alphas(values: np.ndarray, starts: np.ndarray, without: str | None = None) -> Verdict:
+    """The verdict on learned alphas.
+
+    The effect is the root mean square over all alphas of the distance between their mean over seeds and their start; the
+    spread that of their sample standard deviation over seeds; the interval is effect ± spread.
+
+    Args:
+        values: (R, layers, heads), of R seeds.
+        starts: (heads,).
+    """
+    moved = values.mean(0) - starts  # (layers, heads)
+    effect, seeds = float(np.sqrt(np.mean(moved**2))), len(values)
+    if seeds < 2:
+        return Verdict(UNDECIDED, without or "one seed (n = 1) has no spread over seeds", effect, seeds=seeds)
+    deviations = values.std(0, ddof=1)
+    spread = float(np.sqrt(np.mean(deviations**2)))
+    more = int(np.sum(np.abs(moved) > deviations))
+    reason = (
+        f"moved by {effect:.3g}, spread over seeds {spread:.3g}; {more} of {moved.size} alphas by more than their own"
+    )
+    name = SUPPORTED if effect > spread and not without else UNDECIDED
+    return Verdict(name, without or reason, effect, (effect - spread, effect + spread), seeds=seeds)
+
+
+def _decide(kind: str, found: Comparison, rule: dict) -> tuple[str, str]:
+    interval = f"the 95 % interval of the difference, {found.low:.1f} to {found.high:.1f} points,"
+    on_par = -rule["on_par"] <= found.low and found.high <= rule["on_par"]
+    within = f"{interval} is within {rule['on_par']:g} points of 0"
+    if kind == "at-least" and on_par:
+        return ON_PAR, within
+    if found.low > 0:
+        return SUPPORTED, f"{interval} is above 0"
+    if found.high < 0:
+        return CONTRADICTED, f"{interval} is below 0"
+    if on_par:
+        return ON_PAR, within
+    return UNDECIDED, f"{interval} contains 0 and extends beyond {rule['on_par']:g} points"
 
 
 def claims(stamp: dict, runs: Path, out: Path) -> list[Path]:
@@ -28,18 +143,13 @@ def claims(stamp: dict, runs: Path, out: Path) -> list[Path]:
     claims.json: {"scale", "title", "statement" (what the scale's numbers mean), "seeds", "resamples", "bootstrap_seed",
     "rule", "claims": a list of {"id", "claim", "kind", "benchmark" (id or null), "metric" ("J&F", "G" or "alpha"),
     "rows", "source", "note", "verdict", "effect", "interval", "probability", "sequences", "seeds", "reason" (see
-    `hodor.reporting.verdicts.Verdict`), "evidence" (what a verdict at this scale is about)}, "manifests": row -> those
+    `Verdict`), "evidence" (what a verdict at this scale is about)}, "manifests": row -> those
     of its runs, "provenance": what -> value}.
 
     Args:
-        stamp: Its settings are those of a table named `claims` (`hodor.reporting.tables.tabulate`) and "claims": the
-            claims one by one ("id", "claim", "kind", "benchmark", "rows", "source", "note", "without": why its rows
-            decide nothing here, or None), "evidence", "rule", "bootstrap".
+        stamp: Of the step, as `hodor.stamps` makes it; `without` of a claim is why its rows decide nothing here.
         runs: The scale's folder of runs.
-        out: Folder for the files.
-
-    Returns:
-        The files written.
+        out: Folder for the files, which are returned.
 
     Raises:
         HodorError: A result is missing, or was not made from what is current.
@@ -74,11 +184,7 @@ def claims(stamp: dict, runs: Path, out: Path) -> list[Path]:
 
 
 def read_claims(results: Path) -> dict | None:
-    """The content of claims.json in a folder of results; None where there is none.
-
-    Raises:
-        HodorError: The file holds no list of claims with known verdicts.
-    """
+    """The content of claims.json in a folder of results; None where there is none."""
     path = Path(results) / "claims.json"
     if not path.is_file():
         return None
@@ -95,44 +201,39 @@ def judge(settings: dict, claim: dict, found: Runs) -> Verdict:
     """The verdict on one claim of the settings, from the runs that were made."""
     rows, benchmark = claim["rows"], claim["benchmark"]
     if missing := [row for row in rows if not settings["rows"][row]["selected"]]:
-        return verdicts.not_run(f"not part of this run: {', '.join(missing)} (rows=)")
+        return not_run(f"not part of this run: {', '.join(missing)} (rows=)")
     runs = [[found[row, seed] for seed in settings["seeds_of"][row]] for row in rows]
     if claim["kind"] == "alphas-move":
         alphas = learned_alphas(runs[0])
-        return verdicts.of_alphas(alphas, np.array(initial_alpha(alphas.shape[-1])), claim["without"])
+        return of_alphas(alphas, np.array(initial_alpha(alphas.shape[-1])), claim["without"])
     if benchmark not in settings["benchmarks"]:
-        return verdicts.not_run("this scale has no such benchmark")
+        return not_run("this scale has no such benchmark")
     scores = [seed_scores(of, benchmark) for of in runs]
     if missing := [row for row, values in zip(rows, scores, strict=True) if not values]:
-        return verdicts.not_run(f"no score on {benchmark_title(benchmark)} yet: {', '.join(missing)}")
+        return not_run(f"no score on {benchmark_title(benchmark)} yet: {', '.join(missing)}")
     samples = [sample(of, benchmark) for of in runs]
     if None in samples:
-        return verdicts.of_numbers(*scores, claim["without"])
+        return of_numbers(*scores, claim["without"])
     try:
         compared = compare(*samples, Bootstrap(**settings["bootstrap"]))
     except HodorError as error:
         raise HodorError(f"{benchmark}, {' and '.join(rows)}: {error}") from None
-    return verdicts.of_rows(claim["kind"], compared, settings["rule"], claim["without"])
+    return of_rows(claim["kind"], compared, settings["rule"], claim["without"])
 
 
 def learned_alphas(runs: Sequence[Run]) -> np.ndarray:
-    """Alphas of a row's runs, from their weights: float (R, layers, heads), the runs in their order.
-
-    Raises:
-        HodorError: Weights cannot be read, or hold no alphas.
-    """
-    return np.stack([_read_alphas(run.folder / "model.safetensors") for run in runs])
-
-
-def _read_alphas(path: Path) -> np.ndarray:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            found = {int(match[1]): file.get_tensor(name) for name in file.keys() if (match := _ALPHA.match(name))}
-    except (OSError, SafetensorError) as error:
-        raise HodorError(f"{path}: broken model file ({error}); delete it and train its row again") from None
-    if not found:
-        raise HodorError(f"{path}: holds no alphas: its attention is not soft")
-    return np.array([found[layer] for layer in sorted(found)], float)
+    """Alphas of a row's runs, from their weights: float (R, layers, heads); HodorError where there are none."""
+    alphas = []
+    for path in (run.folder / "model.safetensors" for run in runs):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                found = {int(match[1]): file.get_tensor(name) for name in file.keys() if (match := _ALPHA.match(name))}
+        except (OSError, SafetensorError) as error:
+            raise HodorError(f"{path}: broken model file ({error}); delete it and train its row again") from None
+        if not found:
+            raise HodorError(f"{path}: holds no alphas: its attention is not soft")
+        alphas.append([found[layer] for layer in sorted(found)])
+    return np.array(alphas, float)
 
 
 def effect_text(claim: Mapping) -> tuple[str, str]:

@@ -171,17 +171,8 @@ def benchmark_title(id: str) -> str:
 
 def is_number(column: str) -> bool:
     """Whether a column of that heading holds numbers."""
-    return column in (
-        "n",
-        "J",
-        "F",
-        "parameters",
-        "paper's number",
-        "seed",
-        "effect",
-        "interval",
-        "sequences",
-    ) or column.endswith(("J&F", " G"))
+    numbers = {"n", "J", "F", "parameters", "paper's number", "seed", "effect", "interval", "sequences"}
+    return column in numbers or column.endswith(("J&F", " G"))
 
 
 def points(value: str | None) -> str:
@@ -229,8 +220,7 @@ def markdown_page(settings: Mapping, table: str, lines: pd.DataFrame, origin: Ma
 
     Args:
         settings: Those of the table's stamp.
-        table: "ablation", "comparison" or "extended".
-        lines: Those of its CSV.
+        table, lines: As for `view`.
         origin: Of its numbers (`hodor.reporting.runs.provenance`); the table's foot repeats the main part.
     """
     return render_markdown(
@@ -287,19 +277,9 @@ def latex_text(text: str) -> str:
 
 def _latex(frame: pd.DataFrame, caption: str, label: str, foot: str) -> str:
     columns = "".join("r" if is_number(column) else "l" for column in frame)
-    text = (
-        frame.map(latex_text)
-        .rename(columns=latex_text)
-        .style.hide(axis="index")
-        .to_latex(
-            environment="table*",
-            position_float="centering",
-            hrules=True,
-            column_format=f"@{{}}{columns}@{{}}",
-            caption=latex_text(caption),
-            label=label,
-        )
-    )
+    style = frame.map(latex_text).rename(columns=latex_text).style.hide(axis="index")
+    options = {"environment": "table*", "position_float": "centering", "hrules": True, "label": label}
+    text = style.to_latex(column_format=f"@{{}}{columns}@{{}}", caption=latex_text(caption), **options)
     foot = rf"\par\smallskip\footnotesize {latex_text(foot)}"
     text = text.replace("\\centering\n", "\\centering\\small\n", 1)
     return text.replace("\\end{table*}\n", f"{foot}\n\\end{{table*}}")

@@ -9,13 +9,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from hodor.reporting import formats
-from hodor.reporting.claims import effect_text, where
+from hodor.reporting.claims import VERDICTS, effect_text, where
 from hodor.reporting.figures import FORMATS, figure_bytes
 from hodor.reporting.formats import COMPARED, MISSING, NOT_RUN, PUBLISHED, benchmark_title, footnote, heading, points
 from hodor.reporting.gallery import Shown
 from hodor.reporting.report import STRIPS, Report
 from hodor.reporting.runs import Run
-from hodor.reporting.verdicts import VERDICTS
 
 # Heading -> column of costs.csv.
 _COSTS = {

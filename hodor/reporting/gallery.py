@@ -9,10 +9,10 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
-from hodor.reporting import figures
-from hodor.reporting.figures.attention import TooSmall, encoder_attention
-from hodor.reporting.figures.costs import Cost
-from hodor.reporting.figures.scores import Cell
+from hodor.reporting.figures import scores, training
+from hodor.reporting.figures.attention import TooSmall, attention_maps, encoder_attention
+from hodor.reporting.figures.masks import mask_strip
+from hodor.reporting.figures.scores import Cell, Cost
 from hodor.reporting.formats import COMPARED, TITLES, benchmark_title, heading
 from hodor.reporting.report import STRIPS, Report, System, largest_object
 from hodor.reporting.runs import Run
@@ -53,7 +53,7 @@ def all_figures(report: Report, scale: str) -> Iterator[Shown]:
 def intervals(report: Report, table: str, scale: str) -> Iterator[Shown]:
     """Every cell of a table with its interval; the paper's number beside it at the scale of the paper alone."""
     found, about = cells(table, report.tables[table], report.released() if scale == "paper" else None)
-    figure = figures.intervals(found, about)
+    figure = scores.intervals(found, about)
     yield from _shown("intervals", figure, f"intervals_{table}", table=TITLES[table], scale=scale, about=about)
 
 
@@ -91,7 +91,7 @@ def strips(report: Report, table: str) -> Iterator[Shown]:
     """Frames across, systems down: the sequence of median score, and the one on which the rows differ most."""
     for strip, kind in zip(report.strips(table), ("median", "differing"), strict=False):
         masks = {system.row: system.masks(strip.video) for system in strip.systems}
-        figure = figures.mask_strip(strip.video, masks, strip.scores)
+        figure = mask_strip(strip.video, masks, strip.scores)
         notes = f"; {report.notes(table)}" if report.notes(table) else ""
         values = {"table": TITLES[table], "video": strip.video.name, "why": strip.why, "notes": notes}
         yield from _shown("strip", figure, f"strip_{table}_{kind}", **values)
@@ -102,7 +102,7 @@ def failures(report: Report) -> Iterator[Shown]:
     for number, case in enumerate(report.failures(), 1):
         masks = {system.row: system.masks(case.video) for system in (case.better, case.worse)}
         marked = {case.frame: "widest gap"}
-        figure = figures.mask_strip(case.video, masks, case.scores, only=case.object_id, mark=marked)
+        figure = mask_strip(case.video, masks, case.scores, only=case.object_id, mark=marked)
         values = {
             "video": case.video.name,
             "object": case.object_id,
@@ -126,7 +126,7 @@ def vanishing(report: Report) -> Iterator[Shown]:
         f"in {absent} frames an object is out of sight" if absent else "no object of this split ever leaves the frame"
     )
     lines = {data: [(s.row, s.attention, s.region(video.name)) for s in of] for data, of in groups.items()}
-    figure = figures.region_over_time(video.frames, present, lines)
+    figure = scores.region_over_time(video.frames, present, lines)
     yield from _shown("region_over_time", figure, video=video.name, what=what)
 
 
@@ -135,7 +135,7 @@ def objects(report: Report) -> Iterator[Shown]:
     pairs = [
         (data, other.row, soft.row, other.objects(), soft.objects()) for data, other, soft in report.soft_against()
     ]
-    yield from _shown("objects_soft_against", figures.object_scatter(pairs))
+    yield from _shown("objects_soft_against", scores.object_scatter(pairs))
 
 
 def attention(report: Report) -> Iterator[Shown]:
@@ -152,23 +152,23 @@ def attention(report: Report) -> Iterator[Shown]:
         return  # one figure less, not a report less
     frame, values = video.frame(video.frames[1]), {"video": video.name, "object": object_id}
     last = [replace(layers[-1], label=row) for row, layers in seen.items()]
-    yield from _shown("attention_rows", figures.attention_maps(frame, object_id, last), **values)
+    yield from _shown("attention_rows", attention_maps(frame, object_id, last), **values)
     for row in (system.row for system in systems if system.attention == "soft" and len(seen[system.row]) > 1):
-        yield from _shown("attention_layers", figures.attention_maps(frame, object_id, seen[row]), row=row, **values)
+        yield from _shown("attention_layers", attention_maps(frame, object_id, seen[row]), row=row, **values)
 
 
 def alphas(report: Report) -> Iterator[Shown]:
     """Learned alphas: by layer and head at the end, and over the steps."""
     runs = report.soft_runs()
-    yield from _shown("alphas", figures.alpha_grid(runs))
+    yield from _shown("alphas", training.alpha_grid(runs))
     for row, run in runs.items():
-        yield from _shown("alphas_over_steps", figures.learned_alphas(row, run), f"alphas_over_steps_{row}", row=row)
+        yield from _shown("alphas_over_steps", training.learned_alphas(row, run), f"alphas_over_steps_{row}", row=row)
 
 
 def curves(report: Report, table: str) -> Iterator[Shown]:
     """Losses of the rows of a table."""
     groups = report.groups(table).items()
-    figure = figures.training_curves(
+    figure = training.training_curves(
         {data: [(s.row, s.attention, run) for s in of for run in s.runs] for data, of in groups}
     )
     yield from _shown("training", figure, f"training_{table}", table=TITLES[table], notes=report.notes(table))
@@ -176,8 +176,8 @@ def curves(report: Report, table: str) -> Iterator[Shown]:
 
 def run_curves(run: Run) -> Iterator[Shown]:
     """Losses and alphas of one run."""
-    yield from _shown("run_training", figures.training_curves({"training loss": [(run.row, None, run)]}))
-    yield from _shown("run_alphas", figures.learned_alphas("alphas", run))
+    yield from _shown("run_training", training.training_curves({"training loss": [(run.row, None, run)]}))
+    yield from _shown("run_alphas", training.learned_alphas("alphas", run))
 
 
 def costs(report: Report) -> Iterator[Shown]:
@@ -190,7 +190,7 @@ def costs(report: Report) -> Iterator[Shown]:
         if not of.isna().any():
             shown.append(Cost(system.label, system.attention, score, *of))
     machines = "; ".join(sorted(set(lines["machine"]) - {""}))
-    figure = figures.accuracy_against_cost(shown, f"{benchmark_title(STRIPS)} J&F", machines)
+    figure = scores.accuracy_against_cost(shown, f"{benchmark_title(STRIPS)} J&F", machines)
     yield from _shown("costs", figure, machines=machines)
 
 

@@ -31,11 +31,8 @@ def execute(source: Path, parameters: dict) -> NotebookNode:
     """Run a text notebook (jupytext, percent format) with the current interpreter.
 
     The kernel works in the current directory, imports this checkout of `hodor`, and needs no kernel installed and no home
-    folder. The result is the same for the same inputs: no times, no random ids, nothing of papermill's.
-
-    Args:
-        source: The notebook, with a cell tagged `parameters`.
-        parameters: Values for that cell, JSON types.
+    folder. The result is the same for the same inputs: no times, no random ids, nothing of papermill's. `parameters` are
+    for the cell tagged so.
 
     Raises:
         HodorError: Raised in the notebook.
@@ -47,16 +44,9 @@ def execute(source: Path, parameters: dict) -> NotebookNode:
     with tempfile.TemporaryDirectory(prefix="hodor-notebook-") as scratch, _kernel(Path(scratch)):
         unexecuted, executed = Path(scratch) / "in.ipynb", Path(scratch) / "out.ipynb"
         nbformat.write(jupytext.read(source, fmt="py:percent"), unexecuted)
+        options = {"kernel_name": _KERNEL, "language": "python", "progress_bar": False, "cwd": os.getcwd()}
         try:
-            papermill.execute_notebook(
-                str(unexecuted),
-                str(executed),
-                parameters=parameters,
-                kernel_name=_KERNEL,
-                language="python",
-                progress_bar=False,
-                cwd=os.getcwd(),
-            )
+            papermill.execute_notebook(str(unexecuted), str(executed), parameters, **options)
         except PapermillExecutionError as error:
             if error.ename == "HodorError":
                 raise HodorError(error.evalue) from None
@@ -66,14 +56,8 @@ def execute(source: Path, parameters: dict) -> NotebookNode:
 
 def to_html(notebook: NotebookNode) -> tuple[str, str]:
     """(body, css): the notebook as a piece of HTML, code folded, figures inside; and the CSS that it needs."""
-    exporter = HTMLExporter(
-        raw_template=_TEMPLATE,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        exclude_anchor_links=True,
-        mathjax_url="",
-        require_js_url="",
-    )
+    left_out = dict.fromkeys(("exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links"), True)
+    exporter = HTMLExporter(raw_template=_TEMPLATE, mathjax_url="", require_js_url="", **left_out)
     return exporter.from_notebook_node(notebook)[0], HtmlFormatter().get_style_defs(".highlight")
 
 

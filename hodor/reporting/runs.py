@@ -87,14 +87,10 @@ def run_folder(runs: Path, row: str, seed: int) -> Path:
 
 
 def read_run(folder: Path, benchmarks: Sequence[str] | None = None) -> Run:
-    """Read a run folder.
+    """Read a run folder, <row>/seed<k>; HodorError names a file that is missing or broken.
 
     Args:
-        folder: <row>/seed<k>.
         benchmarks: Those that must have been scored; if absent, all that were.
-
-    Raises:
-        HodorError: A file is missing or broken.
     """
     folder = Path(folder)
     whole = folder.resolve()
@@ -129,20 +125,13 @@ def read_log(path: Path) -> list[dict]:
     return [steps[step] for step in sorted(steps)]
 
 
-def merge_manifest(run: Run | Path) -> dict:
+def merge_manifest(run: Run) -> None:
     """Write <run folder>/manifest.json: what was run, with which settings, on which data and machine, at what cost.
 
     Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (those of the training), config (the
     stamp of each step, which holds its resolved settings), data (name -> sha256 of a data manifest or of the initial
     weights), steps (name -> time_s, peak_memory_mib, commit, versions, machine).
-
-    Returns:
-        The content written.
-
-    Raises:
-        HodorError: As `read_run`.
     """
-    run = run if isinstance(run, Run) else read_run(run)
     train = run.train
     records = {"train": train}
     data = dict(train.get("inputs", {}))
@@ -150,7 +139,7 @@ def merge_manifest(run: Run | Path) -> dict:
         records |= {f"{benchmark}/segment": prediction.segment, f"{benchmark}/score": prediction.score}
         data[f"truth of {benchmark}"] = prediction.score.get("truth")
     costs = ("time_s", "peak_memory_mib", "commit", "versions", "machine")
-    manifest = {
+    content = {
         "row": run.row,
         "scale": (train.get("stamp_content") or {}).get("scale"),
         "seed": run.seed,
@@ -159,17 +148,14 @@ def merge_manifest(run: Run | Path) -> dict:
         "data": data,
         "steps": {name: {key: record.get(key) for key in costs} for name, record in records.items()},
     }
-    write_json_atomic(run.manifest, manifest)
-    return manifest
+    write_json_atomic(run.manifest, content)
 
 
 def sample(runs: Sequence[Run], benchmark: str) -> Sample | None:
     """Scores of a row's runs on a benchmark in points, the mean of J and F of each object, for the statistics.
 
-    Objects of YouTube-VOS have a category, over which the score (G) is averaged; those of DAVIS are one group (J&F).
-
-    Returns:
-        None where nothing was scored, or a server scored it and gave no more than its mean.
+    Objects of YouTube-VOS have a category, over which the score (G) is averaged; those of DAVIS are one group (J&F). None
+    where nothing was scored, or a server scored it and gave no more than its mean.
     """
     predictions = {run.seed: run.predictions[benchmark] for run in runs if benchmark in run.predictions}
     if not predictions or any(prediction.objects.empty for prediction in predictions.values()):
@@ -195,19 +181,13 @@ def provenance(runs: Iterable[Run], seeds: Iterable[int], bootstrap: Mapping[str
     """Origin of the numbers of these runs: seeds, commit, machine, versions and metric of all their steps; no times.
 
     Several values are all shown: a table whose rows come from two commits names both. A commit ends with `-dirty` where
-    the code differed from it.
-
-    Args:
-        bootstrap: Of the intervals, {"resamples", "seed"}, if there are any.
+    the code differed from it. `bootstrap`: of the intervals, {"resamples", "seed"}, if there are any.
     """
     runs = list(runs)
     predictions = [prediction for run in runs for prediction in run.predictions.values()]
     steps = [run.train for run in runs] + [step for p in predictions for step in (p.segment, p.score)]
-    versions = [
-        f"{name} {version}"
-        for name in _NAMED
-        for version in _unique(step.get("versions", {}).get(name) for step in steps)
-    ]
+    used = {name: _unique(step.get("versions", {}).get(name) for step in steps) for name in _NAMED}
+    versions = [f"{name} {version}" for name, found in used.items() for version in found]
     found = {
         "seeds": ", ".join(map(str, seeds)),
         "commit": "; ".join(_unique(step.get("commit") for step in steps)) or "unknown",

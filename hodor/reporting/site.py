@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from hodor.provenance import read_json
-from hodor.reporting import figures, notebooks
-from hodor.reporting.citation import bibtex, sentence
+from hodor.reporting import notebooks
 from hodor.reporting.claims import read_claims
+from hodor.reporting.figures import figure_bytes
+from hodor.reporting.figures.masks import mask_rows
 from hodor.reporting.formats import MISSING, NOT_RUN, TITLES, benchmark_title, footnote, points, scale_statement
 from hodor.reporting.fragments import address, claims_html, costs_html, grid_html, inline, overview, page, scores_html
 from hodor.reporting.gallery import Shown, all_figures, run_curves
@@ -30,6 +32,8 @@ PAGES = {
 }
 # Figures shown by their table, not among the others.
 _BY_TABLE = {"intervals_ablation": "ablation", "intervals_comparison": "comparison", "costs": "costs"}
+# Type of a work in CITATION.cff -> that of BibTeX.
+_TYPES = {"conference-paper": "inproceedings", "article": "article", "software": "software"}
 _RELEASED = {"label": "checkpoint", "row": "compared with", "benchmark": "benchmark", "released_J&F": "J&F"}
 _RELEASED |= {"released_J": "J", "released_F": "F", "status": "status", "note": "note"}
 
@@ -43,13 +47,9 @@ def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> lis
 
     Args:
         stamp: Its settings hold "scale", "title", "caption" and "citation" (the content of CITATION.cff).
-        results: Folder of the scale's tables; claims.json and released_weights.csv are optional.
-        runs: Folder of the scale's runs.
-        data: Folder of the scale's data sets.
-        out: Folder for the pages.
-
-    Returns:
-        The files written.
+        results, runs, data: Folders of the scale's tables, runs and data sets; claims.json and released_weights.csv are
+            optional.
+        out: Folder for the files, which are returned.
 
     Raises:
         HodorError: A table, a run, a mask or a frame is missing or broken.
@@ -63,7 +63,7 @@ def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> lis
     for figure in all_figures(report, settings["scale"]):
         shown[_BY_TABLE.get(figure.name, "figures")].append(figure)
         for format in ("pdf", "png"):
-            files[f"figures/{figure.name}.{format}"] = figures.figure_bytes(figure.figure, format)
+            files[f"figures/{figure.name}.{format}"] = figure_bytes(figure.figure, format)
     for system in report.all_systems():
         for run in system.runs:
             files[address(run)] = run_page(settings, report, system, run).encode()
@@ -155,9 +155,7 @@ def run_page(settings: Mapping, report: Report, system: System, run: Run) -> str
         facts=facts,
         foot=footnote(origin),
         scores=[_run_scores(run, id) for id in run.predictions],
-        curves=[
-            (shown, inline(figures.figure_bytes(shown.figure, "svg"), "image/svg+xml")) for shown in run_curves(run)
-        ],
+        curves=[(shown, inline(figure_bytes(shown.figure, "svg"), "image/svg+xml")) for shown in run_curves(run)],
         strips=strips,
         benchmark=benchmark_title(STRIPS),
         manifest=json.dumps(manifest, indent=1, sort_keys=True),
@@ -183,6 +181,45 @@ def _run_scores(run: Run, id: str) -> dict:
     return found | {"overall": pd.DataFrame([overall]), "objects": objects}
 
 
+def sentence(work: Mapping) -> str:
+    """A work of CITATION.cff (Citation File Format 1.2) as a line of a list of references."""
+    authors = [_name(author, " ") for author in work.get("authors", [])]
+    parts = [", ".join(authors), work.get("title", ""), _venue(work), str(work.get("year", "") or "")]
+    if work.get("type") == "software":
+        parts.append(f"version {work['version']}" if work.get("version") else "")
+    return ". ".join(part.rstrip(".") for part in parts if part) + "."
+
+
+def bibtex(work: Mapping) -> str:
+    """A work as a BibTeX entry, whose key is made of first author, year and the title's first word."""
+    fields = {
+        "title": "{" + work.get("title", "") + "}",
+        "author": " and ".join(_name(author, ", ") for author in work.get("authors", [])),
+        "booktitle": _venue(work),
+        "year": str(work.get("year", "") or ""),
+        "version": str(work.get("version", "") or ""),
+        "doi": work.get("doi", ""),
+        "url": work.get("url", ""),
+    }
+    first = work.get("authors", [{}])[0]
+    words = [first.get("family-names") or first.get("name", ""), str(work.get("year", "") or "")]
+    words.append(next((word for word in re.findall(r"[A-Za-z]+", work.get("title", ""))), ""))
+    key = re.sub(r"[^a-z0-9]", "", "".join(words).lower())
+    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
+    return f"@{_TYPES.get(work.get('type'), 'misc')}{{{key},\n{lines}\n}}"
+
+
+def _venue(work: Mapping) -> str:
+    return work.get("collection-title") or work.get("journal") or ""
+
+
+def _name(author: Mapping, between: str) -> str:
+    if "family-names" not in author:
+        return author.get("name", "")
+    names = [author["family-names"], author.get("given-names", "")]
+    return between.join(filter(None, names if between == ", " else names[::-1]))
+
+
 def _strip(report: Report) -> dict | None:
     """The sequence of median score: the ground truth, and up to three rows with the same training."""
     strip = next(iter(report.strips("ablation")), None)
@@ -197,7 +234,7 @@ def _strip(report: Report) -> dict | None:
 
 
 def _mask_rows(video, folders: Mapping[str, Path], columns: int = 5) -> list[tuple[str, str, str]]:
-    pictures = figures.mask_rows(video, list(folders.values()), columns)
+    pictures = mask_rows(video, list(folders.values()), columns)
     return [
         (label, inline(picture, "image/jpeg"), f"Frames of {video.name} with the masks of {label}")
         for label, picture in zip(folders, pictures, strict=True)
@@ -207,18 +244,16 @@ def _mask_rows(video, folders: Mapping[str, Path], columns: int = 5) -> list[tup
 def _runs(report: Report) -> pd.DataFrame:
     """A line for each run, with its page."""
     rows = []
-    for system in report.all_systems():
-        for run in system.runs:
-            scored = run.predictions.get(STRIPS)
-            rows.append(
-                {
-                    "row": Markup('<a href="{}">{}</a>').format(address(run), run.row),
-                    "seed": str(run.seed),
-                    "trained on": system.data,
-                    f"{benchmark_title(STRIPS)} J&F": f"{100 * scored.overall['J&F-Mean']:.1f}" if scored else NOT_RUN,
-                    "parameters": f"{run.train.get('parameters') or 0:,}",
-                }
-            )
+    for system, run in ((of, run) for of in report.all_systems() for run in of.runs):
+        scored = run.predictions.get(STRIPS)
+        row = {
+            "row": Markup('<a href="{}">{}</a>').format(address(run), run.row),
+            "seed": str(run.seed),
+            "trained on": system.data,
+            f"{benchmark_title(STRIPS)} J&F": f"{100 * scored.overall['J&F-Mean']:.1f}" if scored else NOT_RUN,
+            "parameters": f"{run.train.get('parameters') or 0:,}",
+        }
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

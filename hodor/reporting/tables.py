@@ -56,19 +56,9 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
     """Write {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv; with extended, released_weights.csv.
 
     Args:
-        stamp: Its settings are {"table": a key of TABLES or `costs`, "rows": {id of each row of the table: "note",
-            "selected" (False: "not run") and, but for the costs, "label", "options", "trained_on" (its training data)
-            and, of released weights, "weights" (their file, else None), "present", "compare" (the row that they are
-            compared with), "source" and "licence"}, "scored" and "seeds_of": {id: its benchmarks, its seeds},
-            "server_scores": entries of config/server_scores.yaml for these rows, "init": {id of each run and of what it
-            started from: the row that this started from}, "seeds", "benchmarks", "scale", "stamps": see `verify_run`}
-            and, but for the costs, "title", "caption", "bootstrap" ("resamples", "seed") and "published": the lines of
-            config/published.csv for these rows.
+        stamp: Of the step, as `hodor.stamps` makes it.
         runs: The scale's folder of runs, for example runs/mini; tables name manifests below it as given.
-        out: Folder for the table.
-
-    Returns:
-        The files written.
+        out: Folder for the files, which are returned.
 
     Raises:
         HodorError: A result is missing, or was not made from what is current.
@@ -120,10 +110,7 @@ def collect(settings: dict, runs: Path) -> Runs:
 
 
 def with_server_scores(run: Run, answers: Mapping[tuple[str, int, str], dict]) -> Run:
-    """The run with the scores that servers gave its masks.
-
-    Args:
-        answers: (row, seed, benchmark) -> entry of config/server_scores.yaml.
+    """The run with the scores that servers gave its masks (row, seed, benchmark -> entry of server_scores.yaml).
 
     Raises:
         HodorError: An entry is of another zip, or its benchmark needs no server here.
@@ -191,9 +178,6 @@ def comparison_cells(
         bootstrap: Of the intervals.
         trained_on: Ids of benchmarks of the scale that are part of its training data.
         pending: What a cell shows until its server's score is entered, for benchmarks with a server.
-
-    Raises:
-        HodorError: A benchmark was scored without the metric of this table, or a published value is broken.
     """
     cells: dict[str, str] = {}
     for id, metric in ((benchmark.id, benchmark.metric) for benchmark in COMPARED):
@@ -225,11 +209,7 @@ def interval_cells(runs: Sequence[Run], benchmark: str, bootstrap: Bootstrap) ->
 
 
 def published_value(published: Iterable[Mapping], row: str, benchmark: str, metric: str = "J&F") -> float | None:
-    """The published value of a row on a benchmark, in points (0..100); None where nothing was published.
-
-    Raises:
-        HodorError: A value is no number in 0..100, or two tables disagree.
-    """
+    """The published value of a row on a benchmark, in points (0..100); None where nothing was published."""
     found = set()
     for entry in published:
         if _published_key(entry)[1:] == (row, benchmark, metric):
@@ -339,15 +319,7 @@ def _command(settings: dict) -> str:
 def _cost_lines(settings: dict, found: Runs) -> Iterable[dict]:
     for (row, seed), run in found.items():
         for benchmark, prediction in run.predictions.items():
-            values = (
-                row,
-                seed,
-                benchmark,
-                run.train.get("time_s"),
-                run.train.get("peak_memory_mib"),
-                prediction.segment.get("fps"),
-                prediction.segment.get("peak_memory_mib"),
-                machine_line(run.train.get("machine")),
-                settings["rows"][row]["note"],
-            )
-            yield dict(zip(COST_COLUMNS, values, strict=True))
+            costs = [record.get(key) for record, key in ((run.train, "time_s"), (run.train, "peak_memory_mib"))]
+            costs += [prediction.segment.get(key) for key in ("fps", "peak_memory_mib")]
+            machine, note = machine_line(run.train.get("machine")), settings["rows"][row]["note"]
+            yield dict(zip(COST_COLUMNS, (row, seed, benchmark, *costs, machine, note), strict=True))

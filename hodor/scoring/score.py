@@ -1,8 +1,14 @@
-"""The verb `score`: masks and ground truth become CSV files and their provenance."""
+"""The verbs `score` and `submit`: masks become scores, or the zip for the server of a benchmark with secret ground truth.
+
+Zips of DAVIS hold `<sequence>/<frame>.png` of every frame, those of YouTube-VOS `Annotations/<video>/<frame>.png` of the
+frames of meta.json. Every mask is decoded and compared with the split first. The same masks give the same bytes.
+"""
 
 import csv
 import io
+import os
 import time
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,20 +28,28 @@ from hodor.provenance import (
     write_json_atomic,
     write_text_atomic,
 )
-from hodor.scoring import davis, youtube_vos
+from hodor.scoring import protocols
 from hodor.scoring.jf import METRIC
 from hodor.scoring.official import STATISTICS, OfficialScores, official_scores, use_official
-from hodor.scoring.sequences import ObjectScores, Task, check_prediction, score_sequences
+from hodor.scoring.sequences import (
+    ObjectScores,
+    Task,
+    check_prediction,
+    portable_bytes,
+    read_prediction,
+    score_sequences,
+)
 
 PER_FRAME, PER_OBJECT, GLOBAL = "per_frame.csv", "per_object.csv", "global.csv"
 SCORE = "score.json"
 
 # Layout of the data set -> tasks of a split, and the rules for provenance files.
 _PROTOCOLS = {
-    "davis": (davis.davis_tasks, davis.PROTOCOL),
-    "davis2016": (davis.davis2016_tasks, davis.PROTOCOL_2016),
-    "youtube-vos": (youtube_vos.youtube_vos_tasks, youtube_vos.PROTOCOL),
+    "davis": (protocols.davis_tasks, protocols.DAVIS),
+    "davis2016": (protocols.davis2016_tasks, protocols.DAVIS_2016),
+    "youtube-vos": (protocols.youtube_vos_tasks, protocols.YOUTUBE_VOS),
 }
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 
 def score(
@@ -54,7 +68,7 @@ def score(
         truth: folder of the data set in its official layout: the one that holds DAVIS/ (or DAVIS/ itself), or train/
             and valid/ of YouTube-VOS.
         benchmark: id, see `hodor.config.benchmarks`.
-        out: folder for the results, created if absent; earlier results there are removed first.
+        out: folder for the results; earlier results there are removed first.
         stamp: the step's stamp inside the workflow. With it the masks must be those recorded in masks.json beside them.
         official: whether to run the official toolkit too, whose numbers then fill per_object.csv and global.csv
             (`hodor.scoring.official`); if None, where it is installed and knows the benchmark.
@@ -88,6 +102,67 @@ def score(
     )
 
 
+def submit(pred: Path, truth: Path, benchmark: str, archive: Path, out: Path | None, stamp: dict | None = None) -> str:
+    """Check and pack masks; arguments and errors as those of `score`.
+
+    Args:
+        archive: the zip to write.
+        out: folder for score.json, which records the zip's sha256, and CSV files without numbers; None writes neither.
+
+    Returns:
+        Hexadecimal sha256 of the zip, for an entry of config/server_scores.yaml.
+    """
+    began = time.monotonic()
+    pred, archive, entry = Path(pred), Path(archive), get_benchmark(benchmark)
+    archive.unlink(missing_ok=True)
+    if out is not None:
+        clear(out)
+    root, tasks = open_benchmark(entry, Path(truth), scored=False)
+    check_prediction(tasks, pred)
+    inputs = input_digests(pred, root, tasks, required=stamp is not None)
+    members = pack(tasks, pred, archive, "Annotations/" if layout_of(entry.dataset) == "youtube-vos" else "")
+    digest = sha256_file(archive)
+    if out is not None:
+        write_csv(out / PER_FRAME, ("sequence", "object", "frame", "J", "F"), [])
+        write_csv(out / PER_OBJECT, ("object", "J-Mean", "F-Mean"), [])
+        write_csv(out / GLOBAL, ("J&F-Mean", "J-Mean", "F-Mean"), [])
+        write_record(
+            out,
+            entry,
+            inputs,
+            stamp,
+            began,
+            metric="the benchmark's server",
+            submission={"sha256": digest, "bytes": archive.stat().st_size},
+            sequences=len(tasks),
+            objects=sum(len(task.scored) for task in tasks),
+            frames=members,
+        )
+    return digest
+
+
+def pack(tasks: list[Task], pred: Path, archive: Path, prefix: str) -> int:
+    """Write the zip atomically after checking every mask; return the number of masks in it."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    part, members = archive.with_name(f".{archive.name}.{os.getpid()}.part"), 0
+    try:
+        # Stored: PNG is compressed already.
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as writer:
+            for task in sorted(tasks, key=lambda task: task.video.name):
+                for frame in task.demanded:
+                    read_prediction(task, pred, frame)
+                    info = zipfile.ZipInfo(f"{prefix}{task.video.name}/{frame}.png", _EPOCH)
+                    info.external_attr = 0o644 << 16
+                    writer.writestr(info, portable_bytes(pred / task.video.name / f"{frame}.png"))
+                    members += 1
+        if not members:
+            raise HodorError(f"{pred}: the benchmark demands no mask at all; prepare the data set again")
+        part.replace(archive)
+    finally:
+        part.unlink(missing_ok=True)
+    return members
+
+
 def open_benchmark(benchmark: Benchmark, truth: Path, *, scored: bool = True) -> tuple[Path, list[Task]]:
     """Return the folder of the data set, next to its manifest, and the benchmark's sequences in order.
 
@@ -95,7 +170,7 @@ def open_benchmark(benchmark: Benchmark, truth: Path, *, scored: bool = True) ->
     the readers.
     """
     layout = layout_of(benchmark.dataset)
-    root = truth if layout == "youtube-vos" else davis.davis_root(truth)
+    root = truth if layout == "youtube-vos" else protocols.davis_root(truth)
     return root, _PROTOCOLS[layout][0](root, benchmark.split, scored=scored)
 
 

@@ -65,10 +65,8 @@ class ObjectScores:
 def check_prediction(tasks: list[Task], pred: Path) -> None:
     """Compare the files in a folder of predicted masks with those demanded, without reading any.
 
-    Masks of frames that the video has and the benchmark does not demand are allowed.
-
-    Raises:
-        HodorError: no such folder; a missing or extra sequence or frame; a mask that is no regular file.
+    Masks of frames that the video has and the benchmark does not demand are allowed. HodorError names anything missing,
+    extra or no regular file.
     """
     if not pred.is_dir():
         raise HodorError(f"{pred}: no such folder; give the folder that holds <sequence>/<frame>.png")
@@ -96,13 +94,10 @@ def check_prediction(tasks: list[Task], pred: Path) -> None:
 
 
 def read_prediction(task: Task, pred: Path, frame: str) -> np.ndarray:
-    """Read a predicted mask: uint8 (H, W) labels.
+    """Read a predicted mask, uint8 (H, W) labels; HodorError for an unreadable one, another size or an unknown id.
 
     255 is void in ground truth only. In a prediction the official toolkit and the servers take it for an object id;
     ignoring it would score a mask of 0 and 255 as empty.
-
-    Raises:
-        HodorError: an unreadable mask, another size, or an unknown id.
     """
     video, path = task.video, pred / task.video.name / f"{frame}.png"
     try:
@@ -152,10 +147,7 @@ def score_sequence(task: Task, pred: Path) -> list[ObjectScores]:
 
 
 def score_sequences(tasks: list[Task], pred: Path, jobs: int | None = None) -> list[ObjectScores]:
-    """Score all sequences with `jobs` threads (None: one per core); return their objects in the given order.
-
-    HodorError as `read_prediction`, or where the ground truth is damaged.
-    """
+    """Score all sequences with `jobs` threads (None: one per core); return their objects in the given order."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Decoders, OpenCV and NumPy release the interpreter's lock; OpenCV's own threads would only compete.
     cv2.setNumThreads(1)
@@ -173,15 +165,11 @@ def score_sequences(tasks: list[Task], pred: Path, jobs: int | None = None) -> l
 def _check_file(path: Path) -> None:
     """Raise HodorError for what cannot be a mask: reading a pipe or a device would never end."""
     status = path.stat()
-    fault = None
     if not stat.S_ISREG(status.st_mode):
-        fault = "not a regular file"
-    elif status.st_size == 0:
-        fault = "an empty file"
-    elif status.st_size > _MAX_BYTES:
-        fault = f"{status.st_size} bytes, too large for a mask"
-    if fault:
-        raise HodorError(f"{path}: {fault}; segment this sequence again")
+        raise HodorError(f"{path}: not a regular file; segment this sequence again")
+    if not 0 < status.st_size <= _MAX_BYTES:
+        what = f"{status.st_size} bytes, too large for a mask" if status.st_size else "an empty file"
+        raise HodorError(f"{path}: {what}; segment this sequence again")
 
 
 def _more(names: list[str]) -> str:

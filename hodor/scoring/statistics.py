@@ -17,7 +17,6 @@ import numpy as np
 
 from hodor.errors import HodorError
 
-RESAMPLES = 10_000
 LEVEL = 0.95
 """Share of the resamples inside an interval."""
 
@@ -29,22 +28,14 @@ Objects = Mapping[tuple[str, str], float]
 class Bootstrap:
     """Number of resamples and seed of the generator (PCG64); equal settings give equal intervals."""
 
-    resamples: int = RESAMPLES
+    resamples: int = 10_000
     seed: int = 0
-
-
-DEFAULT = Bootstrap()
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Score of a row in the unit of its objects.
-
-    Attributes:
-        mean, std: mean and sample standard deviation over seeds; std is None for one seed.
-        low, high: 95 % interval over sequences and seeds.
-        seeds, sequences: their numbers.
-    """
+    """Score of a row in the unit of its objects: mean and sample standard deviation (None for one seed) over seeds, 95 %
+    interval over sequences and seeds, and the numbers of both."""
 
     mean: float
     std: float | None
@@ -123,7 +114,7 @@ class Sample:
         return mean.sum(1) / (counts > 0).sum(1)
 
 
-def estimate(sample: Sample, bootstrap: Bootstrap = DEFAULT) -> Estimate:
+def estimate(sample: Sample, bootstrap: Bootstrap = Bootstrap()) -> Estimate:
     """Estimate mean, spread over seeds and interval of a row's score."""
     (values,) = _resample([sample], bootstrap)
     scores = sample.scores()
@@ -131,7 +122,7 @@ def estimate(sample: Sample, bootstrap: Bootstrap = DEFAULT) -> Estimate:
     return Estimate(float(scores.mean()), std, *_interval(values), len(scores), len(sample.sequences))
 
 
-def compare(first: Sample, second: Sample, bootstrap: Bootstrap = DEFAULT) -> Comparison:
+def compare(first: Sample, second: Sample, bootstrap: Bootstrap = Bootstrap()) -> Comparison:
     """Compare two rows on the same sequences and objects.
 
     Raises:

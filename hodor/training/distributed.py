@@ -40,7 +40,7 @@ class World:
 
     @staticmethod
     def of_environment() -> "World":
-        """Return what `torchrun` set up; HodorError if its variables contradict each other."""
+        """Return what `torchrun` set up."""
         return World(*place())
 
     @property

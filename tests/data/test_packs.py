@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hodor.config.packs import PackId, packs, size_rule, stored_size
-from hodor.config.stages import StageOptions
+from hodor.config.stages import PackId, StageOptions, packs, size_rule, stored_size
 from hodor.data import packing
 from hodor.data.packing import ShardWriter, pack
 from hodor.data.packs import SCRATCH, Pack, open_pack, staged

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from segmetric.metrics import db_eval_boundary, db_eval_iou
 
-from hodor.config.generated import GeneratedOptions
-from hodor.config.holdout import UNSEEN
+from hodor.config.benchmarks import UNSEEN
+from hodor.config.datasets import GeneratedOptions
 from hodor.data.coco import load_coco
 from hodor.data.images import DAVIS_PALETTE, read_labels
 from hodor.data.prepare import check_dataset

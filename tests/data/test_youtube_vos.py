@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 
-from hodor.config.holdout import UNSEEN, held_out
+from hodor.config.benchmarks import UNSEEN, held_out
 from hodor.data.images import write_labels
 from hodor.data.youtube_vos import check_labels, check_objects, load_youtube_vos, read_categories, read_meta
 from hodor.errors import HodorError

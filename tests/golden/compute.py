@@ -16,10 +16,9 @@ import torch
 from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from hodor.config.generated import GeneratedOptions
+from hodor.config.datasets import GeneratedOptions
 from hodor.config.methods import METHODS, MethodEntry
-from hodor.config.packs import packs
-from hodor.config.stages import StageOptions
+from hodor.config.stages import StageOptions, packs
 from hodor.data.images import read_labels, write_labels
 from hodor.data.packing import pack
 from hodor.data.synthetic import generate
@@ -31,8 +30,7 @@ from hodor.models.checkpoints.load import FORMATS
 from hodor.provenance import sha256_file, sha256_json
 from hodor.reporting.claims import claims
 from hodor.reporting.tables import tabulate
-from hodor.scoring.score import score
-from hodor.scoring.submit import submit
+from hodor.scoring.score import score, submit
 from hodor.training.trainer import train
 from tests.golden.inputs import DAVIS, FRAMES, HOLDOUT, fill, no_random_weights, original_weights, scene, write_data
 from tests.narrow import NARROW

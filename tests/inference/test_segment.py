@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.data.images import read_labels, write_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError

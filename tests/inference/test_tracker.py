@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hodor.cli.convert import convert
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.data.images import write_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError

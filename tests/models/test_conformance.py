@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hodor.config.inference import InferenceOptions
 from hodor.config.methods import METHODS
+from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.data.images import write_labels
 from hodor.data.video import Video

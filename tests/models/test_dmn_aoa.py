@@ -7,8 +7,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from hodor.config.inference import InferenceOptions
 from hodor.config.methods import DMNAOAOptions
+from hodor.config.stages import InferenceOptions
 from hodor.models.backbones.resnet import ResNet
 from hodor.models.base import build_method
 from hodor.models.dmn_aoa.network import Alignment, ConvGRU

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.models.frames import Geometry, fit_frames, fit_masks
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hodor.config.inference import InferenceOptions
 from hodor.config.methods import HODOROptions
+from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_model, save_model

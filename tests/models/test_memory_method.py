@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.errors import HodorError
 from hodor.models.frames import MEAN, STD, Geometry
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.models.checkpoints.releases import HODOR, hodor_name
 from hodor.models.hodor.cycles import Cycles
 from hodor.models.hodor.decoder import History

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.models.base import build_method
 from hodor.models.checkpoints.releases import STCN
 from hodor.models.frames import MEAN, STD

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.models.base import build_method
 from hodor.models.checkpoints.releases import STM
 

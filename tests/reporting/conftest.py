@@ -13,7 +13,7 @@ from PIL import Image
 
 from hodor.data.images import write_labels
 from hodor.provenance import sha256_file, sha256_json
-from hodor.reporting.runs import merge_manifest
+from hodor.reporting.runs import merge_manifest, read_run
 from hodor.reporting.tables import TABLES, tabulate
 from hodor.scoring.score import score
 
@@ -77,8 +77,8 @@ class Project:
 
     def add(
         self,
-        row: str,
-        attention: str | None = None,
+        row,
+        attention=None,
         tables=("ablation",),
         init=None,
         selected=True,
@@ -86,7 +86,7 @@ class Project:
         method=None,
         note="",
         released=None,
-    ):
+    ) -> None:
         """Add a row and, where selected, its runs.
 
         Args:
@@ -117,7 +117,7 @@ class Project:
             # Of a made-up checkout and machine, like the other steps.
             record = json.loads((folder / "score.json").read_text())
             (folder / "score.json").write_text(json.dumps(record | {"commit": "abc123", "machine": MACHINE}))
-            merge_manifest(self.run(row, seed))
+            merge_manifest(read_run(self.run(row, seed)))
 
     @property
     def data(self) -> Path:
@@ -126,11 +126,7 @@ class Project:
     def settings(self, table: str = "ablation", **changed) -> dict:
         """Those of the stamp of a table or of the claims."""
         costs = table == "costs"
-        rows = {
-            row: entry
-            for row, entry in self.rows.items()
-            if (entry["selected"] if costs else table == "claims" or table in entry["tables"])
-        }
+        rows = {row: e for row, e in self.rows.items() if table in ("claims", *e["tables"]) or costs and e["selected"]}
         init: dict[str, str | None] = {}
         for row, entry in rows.items():
             at = row if entry["selected"] else None

@@ -7,17 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hodor.config.inference import InferenceOptions
+from hodor.config.stages import InferenceOptions
 from hodor.data.davis import load_davis
 from hodor.data.images import DAVIS_PALETTE, read_labels, write_labels
 from hodor.errors import HodorError
 from hodor.models.base import load_model
-from hodor.reporting import figures, gallery
-from hodor.reporting.figures.attention import encoder_attention
-from hodor.reporting.figures.costs import Cost
-from hodor.reporting.figures.masks import overlay, spread_frames
+from hodor.reporting import gallery
+from hodor.reporting.figures import figure_bytes, scores, training
+from hodor.reporting.figures.attention import attention_maps, encoder_attention
+from hodor.reporting.figures.masks import mask_strip, overlay, spread_frames
 from hodor.reporting.figures.scores import Cell, gaps
-from hodor.reporting.figures.training import running_mean
 from hodor.reporting.report import Report, largest_object
 from hodor.reporting.runs import Run, read_run
 
@@ -32,7 +31,7 @@ def test_training_curves_show_the_log(project):
     none, soft = (read_run(project.run(f"hodor-{kind}-coco")) for kind in ("none", "soft"))
     cyclic = read_run(project.run("hodor-soft-cyclic"))
     groups = {"COCO": [("none", "none", none), ("soft", "soft", soft)], "video": [("cyclic", "soft", cyclic)]}
-    figure = figures.training_curves(groups)
+    figure = training.training_curves(groups)
     assert [axes.get_title() for axes in figure.axes] == ["COCO", "video"]
     raw, _, soft_raw, soft_mean = figure.axes[0].get_lines()
     assert list(raw.get_xdata()) == [line["step"] for line in none.log]
@@ -41,6 +40,12 @@ def test_training_curves_show_the_log(project):
     labelled = [line for line in figure.axes[0].get_lines() if not line.get_label().startswith("_")]
     assert [line.get_label() for line in labelled] == ["none", "soft"]
     assert len({line.get_linestyle() for line in labelled}) == 2, "distinct without colour"
+    assert training.training_curves({"COCO": [("a", "soft", fake_run([]))]}) is None
+    assert training.learned_alphas("a", fake_run([{"step": 1, "loss": 1.0}])) is None
+    values = np.arange(40, dtype=float)
+    values[20] += 50
+    mean = training.running_mean(values)  # over five, fewer at the ends
+    assert mean[[0, 17, 20]].tolist() == [1.0, 17.0, 30.0] and len(mean) == 40
 
 
 def test_methods_in_one_panel_are_distinct_without_colour():
@@ -48,7 +53,7 @@ def test_methods_in_one_panel_are_distinct_without_colour():
     labels = ["hodor", "stm", "kmn", "stcn", "dmn-aoa", "other"]
     entries = [(label, "soft" if label == "hodor" else None, fake_run(log)) for label in labels]
     # A second seed of a row looks like the first.
-    figure = figures.training_curves({"images": [*entries, ("stm", None, fake_run(log))]})
+    figure = training.training_curves({"images": [*entries, ("stm", None, fake_run(log))]})
     lines = [line for line in figure.axes[0].get_lines() if line.get_linewidth() > 1]
     # It is not named again.
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == labels
@@ -58,28 +63,13 @@ def test_methods_in_one_panel_are_distinct_without_colour():
     assert figure.axes[0].get_ylabel() == "loss"
 
 
-def test_nothing_trained_means_no_figure():
-    assert figures.training_curves({"COCO": [("a", "soft", fake_run([]))]}) is None
-    assert figures.learned_alphas("a", fake_run([{"step": 1, "loss": 1.0}])) is None
-
-
-def test_running_mean():
-    values = np.arange(40, dtype=float)
-    values[20] += 50
-    mean = running_mean(values)
-    assert len(mean) == 40
-    assert mean[20] == pytest.approx(20 + 50 / 5) and mean[17] == pytest.approx(17)
-    assert mean[0] == pytest.approx(1.0)  # of 0, 1, 2
-    assert list(running_mean(np.array([3.0, 1.0]))) == [3.0, 1.0]
-
-
 def test_alphas_are_drawn_against_their_own_start_values():
     starts = [32, 32, 16, 16, 8, 8, 4, 4]
     log = [
         {"step": step, "loss": 1.0, "alpha": [[a + 0.1 * head * step for head, a in enumerate(starts)]] * 3}
         for step in (1, 2)
     ]
-    figure = figures.learned_alphas("row", fake_run(log))
+    figure = training.learned_alphas("row", fake_run(log))
     assert [axes.get_title() for axes in figure.axes] == ["layer 1", "layer 2", "layer 3"]
     lines = figure.axes[2].get_lines()[:8]
     for head, line in enumerate(lines):
@@ -105,7 +95,7 @@ def test_an_overlay_mixes_objects_and_leaves_the_rest():
 def test_a_strip_shows_truth_and_systems_on_evenly_spread_frames(project):
     video = load_davis(project.data / "davis", "val")[0]
     masks = {row: project.run(row) / VAL / "masks" / video.name for row in ("hodor-none-coco", "hodor-soft-coco")}
-    figure = figures.mask_strip(video, masks, {"hodor-soft-coco": 61.25}, columns=3)
+    figure = mask_strip(video, masks, {"hodor-soft-coco": 61.25}, columns=3)
     assert len(figure.axes) == 3 * 3
     assert [axes.get_title() for axes in figure.axes[:3]] == ["frame 0", "frame 2", "frame 5"]
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
@@ -114,9 +104,12 @@ def test_a_strip_shows_truth_and_systems_on_evenly_spread_frames(project):
     expected = overlay(video.frame("00002"), video.labels("00002"))
     assert np.array_equal(images[1], expected)
     assert not np.array_equal(images[4], expected)  # the other system's mask lies elsewhere
+    # A marked frame takes the place of the nearest.
+    assert spread_frames(video, 3, through=["00003"]) == ["00000", "00003", "00005"]
+    assert len(spread_frames(video, 99)) == 6
     (masks["hodor-soft-coco"] / "00002.png").unlink()
     with pytest.raises(HodorError, match="hodor-soft-coco.*00002.png"):
-        figures.mask_strip(video, masks, {}, columns=3)
+        mask_strip(video, masks, {}, columns=3)
 
 
 @pytest.mark.parametrize(
@@ -124,20 +117,20 @@ def test_a_strip_shows_truth_and_systems_on_evenly_spread_frames(project):
 )
 def test_the_same_figure_has_the_same_bytes(project, format, magic):
     run = read_run(project.run("hodor-soft-coco"))
-    first, second = (figures.figure_bytes(figures.learned_alphas("row", run), format) for _ in range(2))
+    first, second = (figure_bytes(training.learned_alphas("row", run), format) for _ in range(2))
     assert first == second and first.startswith(magic)
     assert not [mark for mark in (b"Matplotlib v", b"dc:date", b"CreationDate") if mark in first]
-    assert figures.figure_bytes(figures.learned_alphas("other", run), format) != first
+    assert figure_bytes(training.learned_alphas("other", run), format) != first
 
 
 def test_intervals_show_each_cell_and_say_what_was_not_run():
     rows = [Cell("a", "val J&F", 50.0, 45.0, 53.0, paper=77.5), Cell("b", "val J&F", None), Cell("a", "G", None)]
-    figure = figures.intervals([*rows, Cell("b", "G", None)], "bootstrap")
+    figure = scores.intervals([*rows, Cell("b", "G", None)], "bootstrap")
     assert [axes.get_title() for axes in figure.axes] == ["val J&F"], "a column without numbers has no panel"
     drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].get_lines()]
     assert drawn == [([45.0, 53.0], [0, 0]), ([50.0], [0]), ([77.5], [0])]
     assert "not run" in [text.get_text() for text in figure.axes[0].texts]
-    assert figures.intervals([Cell("a", "G", None)], "") is None
+    assert scores.intervals([Cell("a", "G", None)], "") is None
 
 
 @pytest.mark.parametrize(
@@ -157,20 +150,20 @@ def test_cells_have_the_bootstrap_interval_else_the_spread_else_none(changed, be
 
 def test_a_scatter_counts_both_sides_of_the_diagonal():
     x, y = {"a": 10.0, "b": 50.0, "c": 60.0, "d": 5.0}, {"a": 20.0, "b": 40.0, "c": 70.0, "d": 5.0}
-    figure = figures.object_scatter([("COCO", "none", "soft", x, y)])
+    figure = scores.object_scatter([("COCO", "none", "soft", x, y)])
     points = figure.axes[0].get_lines()[1]
     assert list(zip(points.get_xdata(), points.get_ydata())) == [(10, 20), (50, 40), (60, 70), (5, 5)]
     assert [text.get_text() for text in figure.axes[0].texts] == ["soft better: 2", "none better: 1"]
     with pytest.raises(KeyError):
-        figures.object_scatter([("COCO", "none", "soft", x, {"a": 1.0})])
-    assert figures.object_scatter([]) is None
+        scores.object_scatter([("COCO", "none", "soft", x, {"a": 1.0})])
+    assert scores.object_scatter([]) is None
 
 
 def test_j_over_time_shades_where_the_object_is_gone():
     frames = ["00000", "00001", "00002", "00003"]
     j = {(1, "00001"): 0.5, (1, "00002"): 0.25, (2, "00001"): 1.0, (2, "00002"): 0.0}
     present = {1: [True, False, False, True], 2: [True] * 4}
-    figure = figures.region_over_time(frames, present, {"COCO": [("none", "none", j), ("soft", "soft", j)], "no": []})
+    figure = scores.region_over_time(frames, present, {"COCO": [("none", "none", j), ("soft", "soft", j)], "no": []})
     first, second = figure.axes
     assert [patch.get_extents().width > 0 for patch in first.patches] == [True] and not second.patches
     span = first.patches[0]
@@ -180,25 +173,7 @@ def test_j_over_time_shades_where_the_object_is_gone():
     names = [text.get_text() for text in second.get_legend().get_texts()]
     assert names == ["not in the frame", "none", "soft"] and first.get_title() == "COCO"
     assert gaps([False, True, False, False]) == [(0, 0), (2, 3)] and gaps([True]) == []
-    assert figures.region_over_time(frames, present, {}) is None
-
-
-def test_costs_are_numbered_in_both_panels():
-    shown = [Cost("HODOR", "soft", 60.0, 10.0, 300.0), Cost("STM", None, 50.0, 5.0, 400.0)]
-    figure = figures.accuracy_against_cost(shown, "J&F", "Abacus 9")
-    for axes, expected in zip(figure.axes, ([(10, 60), (5, 50)], [(300, 60), (400, 50)])):
-        lines = axes.get_lines()
-        assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in lines] == expected
-        assert [text.get_text() for text in axes.texts] == ["1", "2"]
-        assert len({line.get_marker() for line in lines}) == 2
-    assert figures.accuracy_against_cost([], "", "") is None
-
-
-def test_a_marked_frame_takes_the_place_of_the_nearest(project):
-    walk = load_davis(project.data / "davis", "val")[0]
-    assert spread_frames(walk, 3) == ["00000", "00002", "00005"]
-    assert spread_frames(walk, 3, through=["00003"]) == ["00000", "00003", "00005"]
-    assert len(spread_frames(walk, 99)) == 6
+    assert scores.region_over_time(frames, present, {}) is None
 
 
 def test_the_weights_of_each_layer_and_head_for_one_object(project):
@@ -216,16 +191,16 @@ def test_the_weights_of_each_layer_and_head_for_one_object(project):
         assert layer.reach == pytest.approx((54, 15 * 8 * 96 / 114))
     other = encoder_attention(path, inference, video, 1)
     assert not np.allclose(other[0].mask, layers[0].mask) and not np.allclose(other[0].maps, layers[0].maps)
-    assert (
-        encoder_attention(project.run("hodor-none-coco") / "model.safetensors", inference, video, 1)[0].alphas is None
-    )
-
-
-def test_what_cannot_be_looked_into_is_one_error(project):
-    video = load_davis(project.data / "davis", "val")[0]
-    path = project.run("hodor-soft-coco") / "model.safetensors"
+    none = project.run("hodor-none-coco") / "model.safetensors"
+    assert encoder_attention(none, inference, video, 1)[0].alphas is None
+    figure = attention_maps(video.frame("00001"), 1, other)
+    assert len(figure.axes) == 2 * 5
+    titles = [axes.get_title() for axes in figure.axes[:5]]
+    assert titles[0] == "object 1" and titles[1].startswith("head 1, α 32.25\n") and titles[4].endswith("% inside")
+    shown = figure.axes[1].images[1].get_array()
+    assert float(shown.max()) == 1.0 and np.allclose(shown * other[0].maps[0].max(), other[0].maps[0])
     with pytest.raises(HodorError, match="object 7 is too small"):
-        encoder_attention(path, {"short_side": 64}, video, 7)
+        encoder_attention(path, inference, video, 7)
     path.unlink()
     with pytest.raises(HodorError, match="no such model file"):
         encoder_attention(path, {}, video, 1)
@@ -234,6 +209,9 @@ def test_what_cannot_be_looked_into_is_one_error(project):
 def test_an_object_of_a_few_pixels_costs_a_figure_and_not_the_report(project):
     report = Report(project.folder / "results", project.runs, project.data)
     project.tabulate(report.results)
+    video = report.videos["walk"]
+    assert largest_object(video) == 1  # equal areas: the lower id
+    assert largest_object(replace(video, first_seen={1: "00003"})) is None
     assert [shown.name for shown in gallery.attention(report)] == ["attention_rows", "attention_layers"]
     for path in (project.data / "davis" / "DAVIS" / "Annotations" / "480p").glob("*/00000.png"):
         labels = read_labels(path)
@@ -242,22 +220,3 @@ def test_an_object_of_a_few_pixels_costs_a_figure_and_not_the_report(project):
             small.flat[np.flatnonzero(labels == k)[0]] = k
         write_labels(path, small)
     assert list(gallery.attention(Report(report.results, project.runs, project.data))) == []
-
-
-def test_the_largest_object_of_the_first_frame(project):
-    video = load_davis(project.data / "davis", "val")[0]
-    assert largest_object(video) == 1  # equal areas: the lower id
-    assert largest_object(replace(video, first_seen={2: "00000"})) == 2
-    assert largest_object(replace(video, first_seen={1: "00003"})) is None
-
-
-def test_maps_stand_in_a_line_with_alpha_and_the_share_inside(project):
-    video = load_davis(project.data / "davis", "val")[0]
-    layers = encoder_attention(project.run("hodor-soft-coco") / "model.safetensors", {"short_side": 64}, video, 1)
-    figure = figures.attention_maps(video.frame("00001"), 1, layers)
-    assert len(figure.axes) == 2 * 5
-    titles = [axes.get_title() for axes in figure.axes[:5]]
-    assert titles[0] == "object 1" and titles[1].startswith("head 1, α 32.25\n") and titles[4].endswith("% inside")
-    shown = figure.axes[1].images[1].get_array()
-    assert float(shown.max()) == 1.0 and np.allclose(shown * layers[0].maps[0].max(), layers[0].maps[0])
-    assert figures.attention_maps(video.frame("00001"), 1, []) is None

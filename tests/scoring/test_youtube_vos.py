@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hodor.config.generated import GeneratedOptions
-from hodor.config.holdout import UNSEEN
+from hodor.config.benchmarks import UNSEEN
+from hodor.config.datasets import GeneratedOptions
 from hodor.data.davis import load_davis2016
 from hodor.data.images import read_labels, write_labels
 from hodor.data.synthetic import generate
@@ -18,7 +18,7 @@ from hodor.errors import HodorError
 from hodor.scoring.jf import frame_scores
 from hodor.scoring.score import score
 
-from .conftest import cut, read, read_record, relabel, set_pixel
+from .conftest import read, read_record, relabel, set_pixel
 
 OPTIONS = GeneratedOptions(
     davis_train=1,
@@ -138,10 +138,7 @@ def test_frames_that_no_list_names_need_no_mask(data, tmp_path):
 # Name -> damage, given the data set's folder, a mask (frame 00010 of a video) and its ground truth; and the message.
 DAMAGES = {
     "missing": (lambda root, mask, truth: mask.unlink(), r"00010\.png: frame missing"),
-    "sequence": (lambda root, mask, truth: shutil.rmtree(mask.parent), "sequence missing"),
-    "size": (lambda root, mask, truth: relabel(mask, lambda labels: labels[:8, :8]), r"00010\.png: 8x8 pixels"),
     "id": (lambda root, mask, truth: relabel(mask, set_pixel(77)), r"00010\.png: object id 77, but"),
-    "truncated": (lambda root, mask, truth: cut(mask), r"00010\.png: truncated"),
     "category": (
         lambda root, mask, truth: shutil.copy(root / "valid" / "meta.json", root / "valid_truth" / "meta.json"),
         "has no category",

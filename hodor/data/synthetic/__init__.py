@@ -15,7 +15,7 @@ that share no photograph and no random number:
 
 Differences from the official archives, so that every split can be scored: test-dev has the masks of all frames, and
 `valid_truth.zip` exists. Categories are the kinds of objects, one of which is in no video of YouTube-VOS train; another,
-`worm`, is a category of the hold-out (`hodor.config.holdout`). Distractors are background in the masks. The
+`worm`, is a category of the hold-out (`hodor.config.benchmarks`). Distractors are background in the masks. The
 same options give the same bytes.
 """
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hodor.config.generated import GeneratedOptions
+from hodor.config.datasets import GeneratedOptions
 from hodor.data.images import encode_labels
 from hodor.data.synthetic.objects import KINDS
 from hodor.data.synthetic.scene import CROWD, Scene, SceneSpec, draw_scene

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hodor.config.inference import InferenceOptions
 from hodor.config.methods import DMNAOAOptions
+from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.models.base import Frame, Masks, register
 from hodor.models.dmn_aoa.network import Network, Templates

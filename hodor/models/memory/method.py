@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hodor.config.inference import InferenceOptions
 from hodor.config.methods import KMNOptions, STCNOptions, STMOptions
+from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.base import Frame, Masks, register

@@ -1,27 +1,72 @@
 """Figures by subject: each function returns a matplotlib Figure, or None without data, and touches no global state.
 
-`figure_bytes` turns a figure into the same bytes each time. No line differs from another by colour alone; masks have the
-colours of the DAVIS palette, as everywhere in the field.
+Here is what all share: colours, fonts, and files without a date. No line differs from another by colour alone; masks
+have the colours of the DAVIS palette, as everywhere in the field.
 """
 
-from hodor.reporting.figures.attention import attention_maps
-from hodor.reporting.figures.costs import accuracy_against_cost
-from hodor.reporting.figures.masks import mask_rows, mask_strip
-from hodor.reporting.figures.scores import intervals, object_scatter, region_over_time
-from hodor.reporting.figures.style import FORMATS, figure_bytes
-from hodor.reporting.figures.training import alpha_grid, learned_alphas, training_curves
+import io
+from collections.abc import Iterable
 
-__all__ = [
-    "FORMATS",
-    "accuracy_against_cost",
-    "alpha_grid",
-    "attention_maps",
-    "figure_bytes",
-    "intervals",
-    "learned_alphas",
-    "mask_rows",
-    "mask_strip",
-    "object_scatter",
-    "region_over_time",
-    "training_curves",
-]
+import matplotlib
+from matplotlib.figure import Figure
+
+# Okabe and Ito, "Color Universal Design" (2008). Attention -> colour, line style, marker.
+ATTENTION_STYLE = {
+    "none": ("#D55E00", (0, (1, 1.2)), "o"),
+    "hard": ("#009E73", (0, (5, 2)), "s"),
+    "soft": ("#0072B2", "-", "D"),
+}
+# Methods without such attention, in the order in which a panel shows them.
+OTHER_STYLES = (
+    ("#555555", (0, (8, 2)), "^"),
+    ("#CC79A7", (0, (4, 1.5, 1, 1.5)), "v"),
+    ("#E69F00", (0, (3, 3)), "P"),
+    ("#56B4E9", (0, (4, 1.5, 1, 1.5, 1, 1.5)), "X"),
+    ("#000000", (0, (1, 3)), "*"),
+)
+INK, GREY = "#0072B2", "#888888"
+GRID = {"color": "#dddddd", "linewidth": 0.6}
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    # A label with dollar signs is a label.
+    "text.parse_math": False,
+    # The same ids in each SVG; text as paths there, as searchable letters in PDF.
+    "svg.hashsalt": "hodor",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+}
+# Format -> its MIME type, and what keeps a writer from adding date, program and version.
+FORMATS = {
+    "pdf": ("application/pdf", {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}}),
+    "svg": ("image/svg+xml", {"metadata": {"Date": None, "Creator": None}}),
+    "png": ("image/png", {"metadata": {"Software": None}}),
+    "jpeg": ("image/jpeg", {"pil_kwargs": {"quality": 88, "subsampling": 0}}),
+}
+_DPI = 150
+
+
+def styles(systems: Iterable[tuple[str, str | None]]) -> dict[str, tuple]:
+    """Label -> (colour, line style, marker) of systems (label, attention or None) that share a panel."""
+    others = iter(OTHER_STYLES * 10)
+    chosen: dict[str, tuple] = {}
+    for label, attention in systems:
+        if label not in chosen:
+            chosen[label] = ATTENTION_STYLE.get(attention) or next(others)
+    return chosen
+
+
+def figure_bytes(figure: Figure, format: str) -> bytes:
+    """The figure as a file; the same figure gives the same bytes, on any day and in any process.
+
+    Args:
+        format: A key of `FORMATS`; "jpeg" for photographs, a tenth of the size.
+    """
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format=format, dpi=_DPI, **FORMATS[format][1])
+    return buffer.getvalue()

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from hodor.data.video import Video
 from hodor.errors import HodorError
-from hodor.reporting.figures.style import STYLE
+from hodor.reporting.figures import STYLE
 
 _STRIDE = 8  # of the map that the encoder attends to
 
@@ -24,7 +24,6 @@ class Heads:
     """The attention of one layer from one object's descriptor.
 
     Attributes:
-        label: For the left margin.
         maps: float (heads, h, w), weights that sum to 1 over the pixels (less where padding was cut off).
         mask: float (h, w) in 0..1, the layer's input.
         reach: Height and width in the frame's pixels that the maps cover, which may be a little more than the frame.
@@ -51,16 +50,13 @@ def encoder_attention(weights: Path, inference: dict, video: Video, object_id: i
         video: At least two frames long; the object is given on the first.
         object_id: The object.
 
-    Returns:
-        One entry for each layer, first to last.
-
     Raises:
         HodorError: The weights are missing, broken or of another method.
         TooSmall: The object is too small to be followed.
     """
     import torch  # the only part of the reports that needs it
 
-    from hodor.config.inference import InferenceOptions
+    from hodor.config.stages import InferenceOptions
     from hodor.device import prepare_device
     from hodor.models.base import load_model
     from hodor.models.hodor.method import Hodor
@@ -116,10 +112,7 @@ def encoder_attention(weights: Path, inference: dict, video: Video, object_id: i
 def attention_maps(frame: np.ndarray, object_id: int, layers: Sequence[Heads]) -> Figure | None:
     """A line for each of `layers`, a column for each head, each scaled to its own largest weight; the mask's outline.
 
-    Args:
-        frame: uint8 (H, W, 3) RGB.
-        object_id: For the first column, which shows the frame.
-        layers: See `Heads`.
+    The first column shows the frame, uint8 (H, W, 3) RGB, and names the object.
     """
     if not layers:
         return None

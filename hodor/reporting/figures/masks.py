@@ -13,7 +13,7 @@ from PIL import Image
 from hodor.data.images import DAVIS_PALETTE, VOID, read_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
-from hodor.reporting.figures.style import STYLE
+from hodor.reporting.figures import STYLE
 
 _PIXELS = 300  # width of one frame in a strip
 
@@ -37,9 +37,6 @@ def mask_strip(
         columns: Number of frames, evenly spread from the first to the last.
         only: The object to show; all if absent.
         mark: Frame -> remark; it replaces the evenly spread frame nearest to it.
-
-    Raises:
-        HodorError: A frame or a mask cannot be read.
     """
     mark = mark or {}
     chosen = spread_frames(video, columns, through=tuple(mark))
@@ -61,15 +58,7 @@ def mask_strip(
 
 
 def mask_rows(video: Video, folders: Sequence[Path], columns: int = 5) -> list[bytes]:
-    """The rows of a strip without labels, each a JPEG: frames across, the masks of a folder over them.
-
-    Args:
-        video: A sequence with masks for all frames.
-        folders: Each holds <frame>.png of this sequence.
-
-    Raises:
-        HodorError: A frame or a mask cannot be read.
-    """
+    """The rows of a strip without labels, each a JPEG: frames across, the masks of a folder over them."""
     found = []
     for folder in folders:
         images = [_painted(video, folder, frame) for frame in spread_frames(video, columns)]
@@ -93,15 +82,12 @@ def spread_frames(video: Video, columns: int, through: Sequence[str] = ()) -> li
 
 
 def overlay(frame: np.ndarray, labels: np.ndarray, opacity: float = 0.55) -> np.ndarray:
-    """A frame with its masks in the DAVIS palette and their outlines.
+    """A frame, uint8 (H, W, 3) RGB, with its masks in the DAVIS palette and their outlines.
 
     Args:
         frame: uint8 (H, W, 3) RGB.
         labels: uint8 (H, W); 0 and void (255) stay as they are.
         opacity: Of the masks, 0..1; outlines are opaque.
-
-    Returns:
-        uint8 (H, W, 3) RGB.
     """
     if frame.shape[:2] != labels.shape:
         raise HodorError(f"a frame of {frame.shape[:2]} and a mask of {labels.shape} do not fit")

@@ -1,4 +1,4 @@
-"""Figures of scores: every cell of a table with its interval, object by object, and frame by frame."""
+"""Figures of scores: every cell of a table with its interval, object by object, frame by frame, against cost."""
 
 import math
 import textwrap
@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, ticker
 from matplotlib.figure import Figure
 
-from hodor.reporting.figures.style import GREY, GRID, INK, STYLE, styles
+from hodor.reporting.figures import GREY, GRID, INK, STYLE, styles
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,7 @@ class Cell:
 def intervals(cells: Sequence[Cell], about: str) -> Figure | None:
     """Every cell of a table as a point with its interval: a panel for each column, a line for each row.
 
-    Args:
-        cells: In the order of the table. A column of which nothing was run has no panel.
-        about: What the intervals are.
+    A column of which nothing was run has no panel. `about`: what the intervals are.
     """
     rows = list(dict.fromkeys(cell.row for cell in cells))
     columns = list(dict.fromkeys(cell.column for cell in cells if cell.value is not None))
@@ -141,6 +139,45 @@ def region_over_time(
             named |= _legend(axes)
         below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.3), "ncols": 2}
         column[-1].legend(named.values(), named, fontsize=7, **below)
+    return figure
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A row: its score in points, frames per second, peak memory of segmenting in MiB."""
+
+    label: str
+    attention: str | None
+    score: float
+    fps: float
+    memory: float
+
+
+@rc_context(STYLE)
+def accuracy_against_cost(costs: Sequence[Cost], metric: str, machine: str) -> Figure | None:
+    """Score (of name `metric`) over speed and over memory on a machine, a numbered point for each row."""
+    if not costs:
+        return None
+    looks = styles((cost.attention or cost.label, cost.attention) for cost in costs)
+    figure = Figure(figsize=(9.6, max(3.2, 0.21 * len(costs) + 1.1)), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, name, label in zip(panels, ("fps", "memory"), ("frames per second", "peak memory, MiB"), strict=True):
+        for number, cost in enumerate(costs, 1):
+            colour, _, marker = looks[cost.attention or cost.label]
+            point, text = (getattr(cost, name), cost.score), f"{number}  {cost.label}"
+            axes.plot(*point, marker, color=colour, markersize=6, linestyle="", label=text)
+            axes.annotate(str(number), point, (5, 3), textcoords="offset points", fontsize=7)
+        axes.set_xlabel(label)
+        axes.margins(0.12)
+        axes.grid(**GRID)
+    panels[0].set_xscale("log")
+    # Plain numbers at 1, 2, 5: the speeds of one machine may not span a power of ten.
+    panels[0].xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    panels[0].xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    panels[0].xaxis.set_minor_formatter(ticker.NullFormatter())
+    panels[0].set(ylabel=metric, ylim=(0, None))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
+    figure.suptitle(f"measured on: {machine}", fontsize=8, color="#444444")
     return figure
 
 

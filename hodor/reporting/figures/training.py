@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from hodor.attention import initial_alpha
-from hodor.reporting.figures.style import GREY, GRID, STYLE, styles
+from hodor.reporting.figures import GREY, GRID, STYLE, styles
 from hodor.reporting.runs import Run
 
 # Starting value of alpha -> colour, line style.
