@@ -55,7 +55,7 @@ def from_training(checkout, rows: Collection[str]) -> dict[str, int]:
 
 def planned(checkout, rule: str, name: str, *arguments: str) -> list[str]:
     """The wildcard of that name of every job of a rule that `snakemake -n ...` would run, sorted."""
-    output = checkout.run("snakemake", "--dry-run", *arguments).stdout
+    output = checkout.dry_run(*arguments)
     jobs = re.findall(rf"^(?:local)?rule {rule}:\n((?:    .*\n)+)", output, re.MULTILINE)
     return sorted(re.search(rf"^    wildcards: .*\b{name}=([^\s,]+)", job, re.MULTILINE).group(1) for job in jobs)
 
@@ -73,14 +73,14 @@ def selected(checkout, *stages: str) -> list[str]:
 def test_settings_of_the_image_stage_train_its_rows_and_their_children(edited):
     edited.set("stages.images.learning_rate", 0.002)
     rows = selected(edited, "images")
-    assert len(rows) >= 6
+    assert len(rows) >= 4
     assert edited.due() == from_training(edited, rows)
 
 
 def test_settings_of_the_cyclic_stage_train_the_cyclic_rows(edited):
     edited.set("stages.cyclic.learning_rate", 0.0002)
     rows = selected(edited, "cyclic")
-    assert 3 <= len(rows) < len(selected(edited, "images"))
+    assert 0 < len(rows) < len(selected(edited, "images"))
     assert edited.due() == from_training(edited, rows)
 
 
