@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from hodor import paths
+
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
     """Adds the verbs to those of the steps; each sets `command`, a function of the parsed arguments."""
@@ -35,7 +37,12 @@ def _add_cost(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--gpu", default="h200", help="h200 or rtx3090, or any name with --speed")
     parser.add_argument("--speed", type=float, help="10^12 operations a second that a training reaches")
     parser.add_argument("--frames", action="store_true", help="segment one frame with each network too (slow)")
-    parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the configuration")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=paths.config(),
+        help="folder of the configuration (default: config, or that of the package)",
+    )
     parser.set_defaults(command=_cost)
 
 
@@ -53,7 +60,12 @@ def _add_doctor(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--rows", help="as `rows` of config/config.yaml, separated by commas")
     parser.add_argument("--mirror", help="as `mirror` of config/config.yaml")
     parser.add_argument("--deep", action="store_true", help="compare every checksum, of large data too")
-    parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the configuration")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=paths.config(),
+        help="folder of the configuration (default: config, or that of the package)",
+    )
     parser.set_defaults(command=_doctor)
 
 
