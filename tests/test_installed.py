@@ -126,25 +126,23 @@ found = call("track", "video", "--mask", "first.png", "--weights", "model.safete
     assert len(list((tmp_path / "out" / "masks").glob("*.png"))) == 3 and (tmp_path / "out/overlay.mp4").is_file()
 
 
-def test_outside_a_checkout_verbs_use_the_configuration_of_the_package(run, tmp_path):
+def test_outside_a_checkout_verbs_use_the_configuration_of_the_package(run, world, tmp_path):
     found = run(
-        """
-scale = ("--scale", "tiny")
-found = {
-    "cost": call("cost", *scale, "--rows", "copy-first-mask"),
-    "fetch": call("fetch", "davis", *scale),
-    "prepare": call("prepare", "davis", *scale),
-    "train": call("train", "copy-first-mask", *scale),
-    "segment": call("segment", "copy-first-mask", "davis2017-val", *scale),
-    "score": call("score", "copy-first-mask", "davis2017-val", *scale, "--no-official"),
-    "doctor": call("doctor", *scale, "--rows", "copy-first-mask"),
+        f"""
+world, row, masks = {str(world)!r}, "copy-first-mask", "runs/tiny/copy-first-mask/seed0/davis2017-val/masks"
+scale, scored = ("--scale", "tiny"), ("--truth", world + "/davis", "--benchmark", "davis2017-val", "--out", "scores")
+found = {{
+    "cost": call("cost", *scale, "--rows", row),
+    "train": call("train", row, *scale),
+    "segment": call("segment", row, "davis2017-val", *scale, "--data", world),
+    "score": call("score", "--pred", masks, *scored, "--no-official"),
+    "doctor": call("doctor", *scale, "--rows", row),
     "render": call("render", *scale),
-}
+}}
 """
     )
-    for verb in ("cost", "fetch", "prepare", "train", "segment", "score"):
+    for verb in ("cost", "train", "segment", "score"):
         assert found[verb][0] == 0, found[verb][1]
-    assert "copy-first-mask" in found["cost"][1]
-    assert (tmp_path / "runs/tiny/copy-first-mask/seed0/davis2017-val/global.csv").is_file()
+    assert "copy-first-mask" in found["cost"][1] and (tmp_path / "scores" / "global.csv").is_file()
     assert re.search(r"^\d+ checks: ", found["doctor"][1], re.MULTILINE) and "Traceback" not in found["doctor"][1]
     assert found["render"][0] == 1 and "checkout" in found["render"][1] and found["render"][1].count("\n") == 1

@@ -54,7 +54,7 @@ def test_every_claim_has_a_verdict_and_few_sequences_decide_nothing(finished):
         assert (claim["effect"] is None) == (not run) and claim["reason"]
         assert (claim["interval"] is None) == (not run or claim["metric"] == "alpha")
     assert {claim["metric"] for claim in made["claims"]} == {"J&F", "G", "alpha"}
-    assert (finished.path / "results" / "claims.md").read_text().count("**undecided**") > 10
+    assert (finished.path / "results" / "claims.md").read_text().count("**undecided**") >= 8
 
 
 def test_seeds_give_intervals_over_seeds(checkout):
