@@ -65,7 +65,7 @@ class Stamps:
             stamps[f"tabulate-{table}"] = self.tabulate(table, stamps)
         stamps["tabulate-costs"] = self.tabulate_costs(stamps)
         stamps["claims"] = self.claims(stamps)
-        if (self.root / "workflow").is_dir():  # a checkout
+        if (self.root / "CITATION.cff").is_file():  # a checkout, which alone has pages to make
             stamps["render"] = self.render()
         return stamps
 

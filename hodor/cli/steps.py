@@ -131,7 +131,7 @@ def _settings(options: Namespace, step: str, name: str | None, **overrides: Any)
         entry = config.rows.get(overrides.get("rows", ""))
         if entry and entry.weights and overrides["rows"] not in config.checkpoints:
             raise _absent(entry.weights)
-        stamps = Stamps(config, options.config.absolute().parent).contents
+        stamps = Stamps(config, options.config.resolve().parent).contents
         if name not in stamps:
             known = [known.removeprefix(f"{step}-") for known, stamp in stamps.items() if stamp["step"] == step]
             raise HodorError(f"scale {config.scale.name}: {none_of((name or step).removeprefix(f'{step}-'), known)}")
@@ -313,11 +313,9 @@ def _claims(options: Namespace) -> None:
 
 
 def _render(options: Namespace) -> None:
-    root = options.config.absolute().parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / "workflow" / "notebooks").is_dir():
-        raise HodorError(
-            f"{root}: no checkout of the repository, whose notebooks make the report; run this verb in one"
-        )
+        raise HodorError(f"{root}: no checkout of the repository, whose notebooks make the report; run this verb in one")
     stamp = _settings(options, "render", "render")
     folders = (folder(stamp["scale"]) for folder in (paths.results, paths.runs, paths.data, paths.reports))
     files = _entry("reporting.site", "render")(stamp, *folders)
