@@ -116,13 +116,7 @@ class Checkout:
 
     def due(self, *arguments: str) -> dict[str, int]:
         """Rule -> number of jobs that `snakemake -n ...` would run, without the rules that only name targets."""
-        output = self.dry_run(*arguments)
-        if "Nothing to be done" in output:
-            return {}
-        table = output.rpartition("Job stats:")[2].partition("\n\n")[0]
-        counts = {name: int(count) for name, count in re.findall(r"^(\S+)\s+(\d+)$", table, re.MULTILINE)}
-        assert counts.pop("total", None), output[-4000:]
-        return {rule: count for rule, count in counts.items() if rule not in ("all", "tables", "pages")}
+        return planned(self.dry_run(*arguments))
 
     def edit(self, file: str, old: str, new: str) -> None:
         """Replaces a text that must occur in a file exactly once."""
@@ -166,6 +160,16 @@ class Checkout:
     def append(self, file: str, text: str) -> None:
         path = self.path / file
         path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def planned(output: str) -> dict[str, int]:
+    """Rule -> number of jobs, out of the output of a dry run; without the rules that only name targets."""
+    if "Nothing to be done" in output:
+        return {}
+    table = output.rpartition("Job stats:")[2].partition("\n\n")[0]
+    counts = {name: int(count) for name, count in re.findall(r"^(\S+)\s+(\d+)$", table, re.MULTILINE)}
+    assert counts.pop("total", None), output[-4000:]
+    return {rule: count for rule, count in counts.items() if rule not in ("all", "tables", "pages")}
 
 
 def _without_measured(path: Path) -> bytes:
