@@ -35,7 +35,8 @@ def call(root, work, out, *flags):
 def test_slices_page_and_refusal(root, finished, tmp_path):
     """Three steps are those of scale tiny, whose first seed is made already."""
     work, out = tmp_path / "work", tmp_path / "out"
-    for folder in ("data/tiny", "runs/tiny"):
+    rows = ("hodor-none-coco", "hodor-hard-coco", "hodor-soft-coco", "copy-first-mask")
+    for folder in ("data/tiny", *(f"runs/tiny/{row}" for row in rows)):
         shutil.copytree(finished.path / folder, work / "steps3" / folder)
     flags = ["--scale", "tiny", "--steps", "3", "--seeds", "0", "1"]
     first = call(root, work, out, *flags, "--slice", "6")
