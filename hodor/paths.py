@@ -2,6 +2,15 @@
 
 from pathlib import Path
 
+SHIPPED = Path(__file__).resolve().parent / "shipped" / "config"
+"""The configuration that the package ships: a link to `config` in a checkout, a copy where it is installed."""
+
+
+def config() -> Path:
+    """Folder of the configuration: `config` in the working directory, or else the one that the package ships."""
+    here = Path("config")
+    return here if (here / "config.yaml").is_file() else SHIPPED
+
 
 def archives(scale: str, dataset: str) -> Path:
     """Folder of a data set's archives, in their official names."""

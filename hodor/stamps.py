@@ -65,7 +65,8 @@ class Stamps:
             stamps[f"tabulate-{table}"] = self.tabulate(table, stamps)
         stamps["tabulate-costs"] = self.tabulate_costs(stamps)
         stamps["claims"] = self.claims(stamps)
-        stamps["render"] = self.render()
+        if (self.root / "CITATION.cff").is_file():  # a checkout, which alone has pages to make
+            stamps["render"] = self.render()
         return stamps
 
     def path(self, name: str) -> Path:

@@ -10,8 +10,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -39,9 +41,38 @@ PARTS = [
     "results/README.md",
     "workflow",
 ]
+ROWS = (
+    *("copy-first-mask", "hodor-soft-untrained", "hodor-none-coco", "hodor-hard-coco", "hodor-soft-coco"),
+    *("hodor-soft-cyclic", "hodor-soft-coco-alpha0", "stm", "stcn", "stcn-orthogonal"),
+    *("hodor-soft-coco-released", "stcn-released"),  # whose files are absent
+)
+"""Rows of the finished checkout: of every table, method family, stage and kind of start one or two."""
 LIMIT_S = 1800
 MEASURED = ("time_s", "fps", "peak_memory_mib", "examples_per_second", "log")
 """Keys of the records that differ from run to run: how long it took and how much memory, and the digest of such a log."""
+
+
+# `snakemake` with everything imported beforehand, which is half of a dry run's time: each call is a fork of this.
+_SERVER = """
+import json, os, sys
+import pydantic, snakemake.cli, snakemake.report.html_reporter, yaml, yte.value_handler
+for line in sys.stdin:
+    folder, arguments, output = json.loads(line)
+    if (child := os.fork()) == 0:
+        os.chdir(folder)
+        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1), os.dup2(file, 2)
+        sys.argv = ["snakemake", *arguments]
+        sys.exit(snakemake.cli.main())
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@cache
+def _server(environment: tuple[tuple[str, str], ...]) -> subprocess.Popen[str]:
+    """A process of `_SERVER`; it ends with this one, which closes its input."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-P", "-c", _SERVER], env=dict(environment), **pipes)
 
 
 @dataclass(frozen=True)
@@ -74,15 +105,18 @@ class Checkout:
         """Output of `snakemake --cores 2 ...`."""
         return self.run("snakemake", "--cores", "2", *arguments, check=check).stdout
 
+    def dry_run(self, *arguments: str) -> str:
+        """Output of `snakemake --dry-run ...`."""
+        server = _server(tuple(self.environment().items()))
+        with tempfile.NamedTemporaryFile("r", prefix="dry-run-") as output:
+            server.stdin.write(json.dumps([str(self.path), ["--dry-run", *arguments], output.name]) + "\n")
+            server.stdin.flush()
+            assert server.stdout.readline() == "0\n", output.read()[-4000:]
+            return output.read()
+
     def due(self, *arguments: str) -> dict[str, int]:
         """Rule -> number of jobs that `snakemake -n ...` would run, without the rules that only name targets."""
-        output = self.run("snakemake", "--dry-run", *arguments).stdout
-        if "Nothing to be done" in output:
-            return {}
-        table = output.rpartition("Job stats:")[2].partition("\n\n")[0]
-        counts = {name: int(count) for name, count in re.findall(r"^(\S+)\s+(\d+)$", table, re.MULTILINE)}
-        assert counts.pop("total", None), output[-4000:]
-        return {rule: count for rule, count in counts.items() if rule not in ("all", "tables", "pages")}
+        return planned(self.dry_run(*arguments))
 
     def edit(self, file: str, old: str, new: str) -> None:
         """Replaces a text that must occur in a file exactly once."""
@@ -128,6 +162,16 @@ class Checkout:
         path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
 
 
+def planned(output: str) -> dict[str, int]:
+    """Rule -> number of jobs, out of the output of a dry run; without the rules that only name targets."""
+    if "Nothing to be done" in output:
+        return {}
+    table = output.rpartition("Job stats:")[2].partition("\n\n")[0]
+    counts = {name: int(count) for name, count in re.findall(r"^(\S+)\s+(\d+)$", table, re.MULTILINE)}
+    assert counts.pop("total", None), output[-4000:]
+    return {rule: count for rule, count in counts.items() if rule not in ("all", "tables", "pages")}
+
+
 def _without_measured(path: Path) -> bytes:
     """A file's bytes; of a record (JSON, JSON lines) its canonical text without MEASURED."""
 
@@ -142,14 +186,18 @@ def _without_measured(path: Path) -> bytes:
     return "\n".join(json.dumps(clean(json.loads(text)), sort_keys=True) for text in texts).encode()
 
 
-def _copy_repository(root: Path, target: Path) -> None:
+def _copy_repository(root: Path, target: Path) -> Checkout:
+    """A new checkout, configured for scale tiny."""
     for part in PARTS:
         source = root / part
         (target / part).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, target / part)
+    checkout = Checkout(target)
+    checkout.edit("config/config.yaml", "\nscale: mini\n", "\nscale: tiny\n")
+    return checkout
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
@@ -172,12 +220,11 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @pytest.fixture(scope="session")
 def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout, configured for scale tiny, in which everything was made. Read it only."""
+    """A checkout, configured for scale tiny and ROWS, in which everything was made. Read it only."""
 
     def make(folder: Path) -> None:
-        checkout = Checkout(folder)
-        _copy_repository(root, checkout.path)
-        checkout.edit("config/config.yaml", "\nscale: mini\n", "\nscale: tiny\n")
+        checkout = _copy_repository(root, folder)
+        checkout.edit("config/config.yaml", "\nrows: [main]\n", f"\nrows: [{', '.join(ROWS)}]\n")
         (checkout.path / "output.txt").write_text(checkout.snakemake())
 
     return Checkout(made_once(tmp_path_factory, "finished", make))
@@ -194,11 +241,4 @@ def checkout(finished: Checkout, tmp_path: Path) -> Checkout:
 def fresh(root: Path, tmp_path: Path) -> Callable[[], Checkout]:
     """Makes a checkout in which nothing was run yet, another one at every call."""
     numbers = count()
-
-    def make() -> Checkout:
-        checkout = Checkout(tmp_path / f"fresh{next(numbers)}")
-        _copy_repository(root, checkout.path)
-        checkout.edit("config/config.yaml", "\nscale: mini\n", "\nscale: tiny\n")
-        return checkout
-
-    return make
+    return lambda: _copy_repository(root, tmp_path / f"fresh{next(numbers)}")

@@ -332,11 +332,11 @@ def test_the_lock_is_plain_and_the_environments_agree_with_it(root):
     assert len(lock) == len(lock_lines), "every line must be a plain pin: name==version"
     conda = pins((root / "environment.yml").read_text().splitlines())
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    needed = project["dependencies"] + project["optional-dependencies"]["dev"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["pipeline"], *extras["track"], *extras["dev"]]
     names = {re.match(r"[\w.-]+", entry).group().lower().replace("_", "-") for entry in needed}
     # On GPU machines alone: it has no build for CPUs on the package index.
-    assert conda.pop("torchvision") and project["optional-dependencies"]["gpu"]
+    assert conda.pop("torchvision") and extras["gpu"]
     assert set(conda) == names
     assert {name: lock[name] for name in names} == conda
-    official = project["optional-dependencies"]["official"][0]
-    assert official in (root / "environment.yml").read_text()
+    assert extras["official"][0] in (root / "environment.yml").read_text()

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from hodor import paths
+
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
     """Add the verbs; each sets `command`, a function of the parsed arguments. Modules are imported when called."""
@@ -35,7 +37,8 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     doctor.add_argument("--mirror", help="as `mirror` of config/config.yaml")
     doctor.add_argument("--deep", action="store_true", help="compare every checksum, of large data too")
     for parser in (cost, doctor):
-        parser.add_argument("--config", type=Path, default=Path("config"), help="folder of the configuration")
+        about = "folder of the configuration (default: config, or that of the package)"
+        parser.add_argument("--config", type=Path, default=paths.config(), help=about)
 
     track = add("track", _track, "follow objects, given by masks, through a video of your own")
     track.add_argument("video", type=Path, help="a video file, or a folder of images in natural order")

@@ -41,8 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "hodor").partition(".")[0] == "hodor":
             raise
-        fix = "install the packages of this project: make install, or pip install . in its folder"
-        message = f"Python module {error.name} is not installed; {fix}"
+        extra = "track" if options.verb in ("track", "convert") else "pipeline"
+        message = (
+            f"Python module {error.name} is not installed; it comes with the extra `{extra}`: "
+            f"pip install 'hodor-repro[{extra}]', or make install in a checkout"
+        )
     print(f"hodor {options.verb}: error: {message}", file=sys.stderr)
     return 1
 

@@ -80,7 +80,11 @@ def _add(
         parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the run (default: 0)")
     parser.add_argument("--scale", help="a file of config/scales, without its ending (default: that of config.yaml)")
     parser.add_argument(
-        "--config", type=Path, default=Path("config"), metavar="DIR", help="folder of the configuration"
+        "--config",
+        type=Path,
+        default=paths.config(),
+        metavar="DIR",
+        help="folder of the configuration (default: config, or that of the package)",
     )
     parser.add_argument("--stamp", type=Path, help=argparse.SUPPRESS)  # for the workflow
     parser.set_defaults(command=command)
@@ -127,7 +131,7 @@ def _settings(options: Namespace, step: str, name: str | None, **overrides: Any)
         entry = config.rows.get(overrides.get("rows", ""))
         if entry and entry.weights and overrides["rows"] not in config.checkpoints:
             raise _absent(entry.weights)
-        stamps = Stamps(config, options.config.absolute().parent).contents
+        stamps = Stamps(config, options.config.resolve().parent).contents
         if name not in stamps:
             known = [known.removeprefix(f"{step}-") for known, stamp in stamps.items() if stamp["step"] == step]
             raise HodorError(f"scale {config.scale.name}: {none_of((name or step).removeprefix(f'{step}-'), known)}")
@@ -309,6 +313,11 @@ def _claims(options: Namespace) -> None:
 
 
 def _render(options: Namespace) -> None:
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "workflow" / "notebooks").is_dir():
+        raise HodorError(
+            f"{root}: no checkout of the repository, whose notebooks make the report; run this verb in one"
+        )
     stamp = _settings(options, "render", "render")
     folders = (folder(stamp["scale"]) for folder in (paths.results, paths.runs, paths.data, paths.reports))
     files = _entry("reporting.site", "render")(stamp, *folders)

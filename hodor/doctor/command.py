@@ -104,13 +104,15 @@ def _findings(config: Config, root: Path, folder: Path, deep: bool) -> Iterator[
 def check_packages(root: Path) -> Iterator[Finding]:
     """Compare installed versions with the project's requirements and with the tested pins of requirements.txt."""
     pins = read_pins(root / "requirements.txt")
-    install = "make install" if pins else f"pip install --upgrade {PROJECT}"
+    install = "make install" if pins else f"pip install --upgrade '{PROJECT}[pipeline,track]'"
     try:
         requirements = [Requirement(text) for text in metadata.requires(PROJECT) or []]
     except metadata.PackageNotFoundError:
         yield Finding("warning", "packages", f"{PROJECT} is not installed, so its requirements are not known", install)
         return
-    faults, needed = 0, [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+    extras = ({"extra": extra} for extra in ("pipeline", "track"))
+    known = {r.name: r for extra in extras for r in requirements if r.marker is None or r.marker.evaluate(extra)}
+    faults, needed = 0, list(known.values())
     for requirement in needed:
         subject = f"package {requirement.name}"
         try:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from hodor.config.loading import load, scale_names
+from hodor import paths
+from hodor.config.loading import load
 from hodor.config.reading import validate
 from hodor.config.stages import InferenceOptions
 from hodor.errors import HodorError
@@ -126,12 +127,10 @@ def _recorded(run: Path) -> tuple[dict[str, Any], str | None, str]:
 
 def _published(name: str) -> tuple[dict[str, Any], str]:
     """Return the published inference settings of a method: those of its first trained row at scale `paper`."""
-    folder = Path(__file__).resolve().parents[2] / "config"
-    if "paper" in scale_names(folder):
-        config = load(folder, {"scale": "paper", "rows": "all", "overrides": {}})
-        for row, entry in config.rows.items():
-            if entry.method == name and entry.stage is not None:
-                return config.inference(row, FIRST_BENCHMARK).model_dump(), f"scale paper, row {row}"
+    config = load(paths.SHIPPED, {"scale": "paper", "rows": "all", "overrides": {}})
+    for row, entry in config.rows.items():
+        if entry.method == name and entry.stage is not None:
+            return config.inference(row, FIRST_BENCHMARK).model_dump(), f"scale paper, row {row}"
     return {}, "the defaults"
 
 

@@ -65,7 +65,8 @@ def use_deterministic_algorithms(wanted: bool) -> None:
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
         torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    # The same as `torch.use_deterministic_algorithms(wanted, warn_only=True)`, without its import of the compiler (2 s).
+    torch.set_deterministic_debug_mode("warn" if wanted else "default")
     # Their backward passes add with atomics, and torch only warns about them.
     torch.backends.cuda.enable_flash_sdp(not wanted)
     torch.backends.cuda.enable_mem_efficient_sdp(not wanted)

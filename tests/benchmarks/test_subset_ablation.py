@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -31,12 +32,16 @@ def call(root, work, out, *flags):
     return subprocess.run([*base, *map(str, flags)], capture_output=True, text=True, cwd=root)
 
 
-def test_slices_page_and_refusal(root, tmp_path):
+def test_slices_page_and_refusal(root, finished, tmp_path):
+    """Three steps are those of scale tiny, whose first seed is made already."""
     work, out = tmp_path / "work", tmp_path / "out"
-    flags = ["--scale", "tiny", "--steps", "4", "--seeds", "0", "1"]
+    rows = ("hodor-none-coco", "hodor-hard-coco", "hodor-soft-coco", "copy-first-mask")
+    for folder in ("data/tiny", *(f"runs/tiny/{row}" for row in rows)):
+        shutil.copytree(finished.path / folder, work / "steps3" / folder)
+    flags = ["--scale", "tiny", "--steps", "3", "--seeds", "0", "1"]
     first = call(root, work, out, *flags, "--slice", "6")
     assert first.returncode == 3, first.stdout + first.stderr
-    assert not list(out.glob("*.md")), "nothing is finished after so short a slice"
+    assert "Partial: still to come, 4 of all runs" in next(out.glob("*.md")).read_text()
     done = call(root, work, out)  # the plan of the first call
     assert done.returncode == 0, done.stdout + done.stderr
     assert "short: 8 of 8 runs are scored" in done.stdout
@@ -46,10 +51,10 @@ def test_slices_page_and_refusal(root, tmp_path):
     assert "**undecided**" in text and "2 sequences are fewer than 10" in text
     lines = list(csv.DictReader(page.with_suffix(".csv").open()))
     assert [(line["row"], line["seed"], line["steps"]) for line in lines if line["row"] == "hodor-hard-coco"] == [
-        ("hodor-hard-coco", "0", "4"),
-        ("hodor-hard-coco", "1", "4"),
+        ("hodor-hard-coco", "0", "3"),
+        ("hodor-hard-coco", "1", "3"),
     ]
-    runs = work / "steps4" / "runs" / "tiny"
+    runs = work / "steps3" / "runs" / "tiny"
     scores = {}
     for line in lines:
         benchmark = runs / line["row"] / f"seed{line['seed']}" / "davis2017-val"
@@ -62,7 +67,7 @@ def test_slices_page_and_refusal(root, tmp_path):
     assert re.search(r"!\[Loss over steps\]\((tiny_seeds_.*_short\.svg)\)", text)
 
     refused = call(root, work, out, "--steps", "8", "--page-only")
-    assert refused.returncode == 1 and "steps is 4, not 8" in refused.stderr
+    assert refused.returncode == 1 and "steps is 3, not 8" in refused.stderr
 
     # A run that is gone is named as missing, and the others still compare over the seed that is left.
     (runs / "hodor-soft-coco" / "seed1" / "manifest.json").unlink()
@@ -143,9 +148,9 @@ def test_bundle_of_the_real_subset(scripts, shared_data, tmp_path, monkeypatch):
         assert np.abs(first - second).mean() < 6
     assert {video.height for video in load_davis(sets[mirror, "davis"], "train")} == {240}
 
-    monkeypatch.setattr(subset_bundle, "VAL_QUALITY", 92)
-    with pytest.raises(HodorError, match="more than 60"):
-        subset_bundle.write(shared_data, tmp_path / "large.tar")
+    monkeypatch.setattr(subset_bundle, "LIMIT_MIB", 20)
+    with pytest.raises(HodorError, match="more than 20"):
+        subset_bundle.write(mirror, tmp_path / "large.tar")
     assert not (tmp_path / "large.tar").exists()
 
 

@@ -196,10 +196,8 @@ class Golden:
             norms: list[float] = []
 
             def note(optimiser: torch.optim.Optimizer, *_: Any, norms: list[float] = norms) -> None:
-                parts = [
-                    p.grad.norm() for group in optimiser.param_groups for p in group["params"] if p.grad is not None
-                ]
-                norms.append(torch.stack(parts).norm().item())
+                parameters = [p for group in optimiser.param_groups for p in group["params"]]
+                norms.append(torch.nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None).item())
 
             hook = register_optimizer_step_pre_hook(note)
             try:
@@ -235,10 +233,8 @@ class Golden:
             segment(stamp, weights, self.data, weights.parent)
             masks = [read_labels(path) for path in sorted(weights.parent.glob("masks/*/*.png"))]
             areas = [(np.bincount(mask.ravel(), minlength=3) / mask.size).tolist() for mask in masks]
-            values[" ".join(options.values() if method == "hodor" else options) or method] = {
-                "probabilities": found,
-                "areas": areas,
-            }
+            name = " ".join(options.values() if method == "hodor" else options) or method
+            values[name] = {"probabilities": found, "areas": areas}
         return values
 
     def _score(self, layout: str) -> Any:
@@ -272,22 +268,10 @@ class Golden:
 
     def _tables(self) -> Any:
         benchmark, runs, digests = "davis2017-val", self._new(), {}
-        rows = {
-            row: {
-                "label": row,
-                "options": {},
-                "note": "",
-                "trained_on": "nothing",
-                "selected": row != "absent",
-                "present": True,
-                "weights": None,
-                "source": "",
-            }
-            for row in ("near", "far", "absent")
-        }
+        shown = {"options": {}, "note": "", "trained_on": "nothing", "present": True, "weights": None, "source": ""}
+        rows = {row: shown | {"label": row, "selected": row != "absent"} for row in ("near", "far", "absent")}
         for number, (row, seed) in enumerate((row, seed) for row in ("near", "far") for seed in (0, 1)):
             run, out = runs / row / f"seed{seed}", runs / row / f"seed{seed}" / benchmark
-            asked = {"id": benchmark, "dataset": "davis", "split": "val"}
             settings = CPU | {
                 "method": "copy",
                 "options": {},
@@ -296,7 +280,7 @@ class Golden:
                 "seed": seed,
                 "datasets": [],
             }
-            settings |= {"inference": {}, "benchmark": asked}
+            settings |= {"inference": {}, "benchmark": {"id": benchmark, "dataset": "davis", "split": "val"}}
             stamp = {"row": row, "seed": seed, "scale": "tiny", "recipes": {}, "step": "train", "settings": settings}
             digest = sha256_json(stamp)
             stamp["sha256"] = digest
@@ -336,10 +320,10 @@ class Golden:
         values = {}
         for path in sorted(runs.glob("*_table.csv")):
             with open(path, newline="") as file:
-                values[path.name] = [
-                    {key: _number(cell) for key, cell in row.items() if cell and key != "manifest"}
-                    for row in csv.DictReader(file)
+                rows = [
+                    {key: row[key] for key in row if row[key] and key != "manifest"} for row in csv.DictReader(file)
                 ]
+            values[path.name] = [{key: _number(cell) for key, cell in row.items()} for row in rows]
         judged = json.loads((runs / "claims.json").read_text())["claims"][0]
         values["claims"] = {key: judged[key] for key in ("verdict", "effect", "interval", "probability", "sequences")}
         return values

@@ -34,19 +34,15 @@ def path_of(recipe: str) -> Path:
     return FOLDER / f"{recipe.replace('/', '-')}.json"
 
 
-def differences(recipe: str, values: Any) -> list[str]:
-    """Places where new values differ from the committed ones, beyond the tolerances; [] where none does."""
-    return _differences(recipe, _read(recipe)["values"], values)
-
-
 def check(recipe: str, values: Any) -> None:
     """AssertionError where a recipe's values, its version or its file are not as committed, with what to do."""
     assert path_of(recipe).is_file(), f"no golden value of {recipe} yet; write it with: {COMMAND}"
-    stored = _read(recipe)["version"]
+    committed = _read(recipe)
+    stored = committed["version"]
     assert stored == RECIPES[recipe], (
         f"{recipe} has version {RECIPES[recipe]}, its golden value version {stored}; write the new one with: {COMMAND}"
     )
-    moved = differences(recipe, values)
+    moved = _differences(recipe, committed["values"], values)
     assert not moved, (
         f"{recipe} computes other numbers than version {stored} did. If that is meant, raise RECIPES[{recipe!r}] in "
         f"hodor/config/recipes.py to {stored + 1} and write the new numbers with: {COMMAND}\n  "
@@ -61,11 +57,9 @@ def write(recipe: str, values: Any, force: bool = False) -> str | None:
         AssertionError: other numbers under the same version, unless `force`.
     """
     path = path_of(recipe)
-    if path.is_file() and not force:
-        if _read(recipe)["version"] == RECIPES[recipe]:
-            check(recipe, values)
-            return None
-    FOLDER.mkdir(exist_ok=True)
+    if path.is_file() and not force and _read(recipe)["version"] == RECIPES[recipe]:
+        check(recipe, values)
+        return None
     text = json.dumps({"version": RECIPES[recipe], "values": values}, indent=1)
     # Lists of numbers in one line: a step, a frame or an array is then a line of a diff.
     path.write_text(re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")

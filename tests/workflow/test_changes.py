@@ -8,6 +8,7 @@ import pytest
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.schema import TABLES
+from tests.checkouts import ROWS, planned
 
 SHOWN = {"render": 1, "publish_pages": 1}
 COSTS = {"tabulate_costs": 1, "publish_costs": 1}
@@ -53,11 +54,10 @@ def from_training(checkout, rows: Collection[str]) -> dict[str, int]:
     return jobs | with_tables(checkout, rows)
 
 
-def planned(checkout, rule: str, name: str, *arguments: str) -> list[str]:
-    """The wildcard of that name of every job of a rule that `snakemake -n ...` would run, sorted."""
-    output = checkout.run("snakemake", "--dry-run", *arguments).stdout
+def wildcards(output: str, rule: str, name: str) -> set[str]:
+    """The wildcard of that name of every job of a rule, out of the output of a dry run."""
     jobs = re.findall(rf"^(?:local)?rule {rule}:\n((?:    .*\n)+)", output, re.MULTILINE)
-    return sorted(re.search(rf"^    wildcards: .*\b{name}=([^\s,]+)", job, re.MULTILINE).group(1) for job in jobs)
+    return {re.search(rf"^    wildcards: .*\b{name}=([^\s,]+)", job, re.MULTILINE)[1] for job in jobs}
 
 
 def selected(checkout, *stages: str) -> list[str]:
@@ -70,17 +70,11 @@ def selected(checkout, *stages: str) -> list[str]:
     return [row for row in config.selected if not stages or trained(row) & set(stages)]
 
 
-def test_settings_of_the_image_stage_train_its_rows_and_their_children(edited):
-    edited.set("stages.images.learning_rate", 0.002)
-    rows = selected(edited, "images")
-    assert len(rows) >= 6
-    assert edited.due() == from_training(edited, rows)
-
-
-def test_settings_of_the_cyclic_stage_train_the_cyclic_rows(edited):
-    edited.set("stages.cyclic.learning_rate", 0.0002)
-    rows = selected(edited, "cyclic")
-    assert 3 <= len(rows) < len(selected(edited, "images"))
+@pytest.mark.parametrize("stage", ["images", "cyclic"])
+def test_settings_of_a_stage_train_its_rows_and_their_children(edited, stage):
+    edited.set(f"stages.{stage}.learning_rate", 0.002)
+    rows = selected(edited, stage)
+    assert 0 < len(rows) < len(selected(edited))
     assert edited.due() == from_training(edited, rows)
 
 
@@ -95,8 +89,9 @@ def test_the_label_of_a_row_of_table_2_makes_table_2_alone(edited):
     assert edited.config().rows["stm"].tables == ["comparison"]
     edited.edit("config/rows.yaml", "    label: STM\n", "    label: Space-time memory\n")
     # The costs name no label.
-    assert edited.due() == made_tables(["comparison"]) | SHOWN
-    assert planned(edited, "tabulate", "table") == ["comparison"]
+    output = edited.dry_run()
+    assert planned(output) == made_tables(["comparison"]) | SHOWN
+    assert wildcards(output, "tabulate", "table") == {"comparison"}
     others = ["results/ablation_table.csv", "results/extended_table.csv", "results/costs.csv"]
     assert edited.due("--", *others) == {}
 
@@ -110,9 +105,9 @@ def test_a_table_waits_for_its_own_rows_alone(fresh, table):
     trained = {of for row in shown for of in (row, config.rows[row].init) if of}
     datasets = {dataset for row in trained for dataset in config.datasets(row)}
     datasets |= {get_benchmark(benchmark).dataset for benchmark in config.scale.benchmarks}
-    assert set(planned(checkout, "train", "row", "--", target)) == trained
-    due = checkout.due("--", target)
-    assert due == {
+    output = checkout.dry_run("--", target)
+    assert wildcards(output, "train", "row") == trained
+    assert planned(output) == {
         "fetch": len(datasets),
         "prepare": len(datasets),
         "train": len(trained),
@@ -161,7 +156,8 @@ def test_a_new_row_trains_alone(edited):
     init: hodor-soft-coco
 """,
     )
-    assert edited.due() == from_training(edited, ["hodor-soft-also-detached"])
+    chosen = ("--config", f"rows={','.join([*ROWS, 'hodor-soft-also-detached'])}")
+    assert edited.due(*chosen) == from_training(edited, ["hodor-soft-also-detached"])
 
 
 @pytest.mark.parametrize("table", ["ablation", "comparison"])
@@ -210,33 +206,23 @@ def raise_version(checkout, recipe: str) -> None:
     checkout.append("hodor/config/recipes.py", f"\nRECIPES[{recipe!r}] += 1\n")
 
 
-@pytest.mark.parametrize("method", ["stm", "copy", "hodor"])
-def test_a_raised_version_of_training_trains_the_rows_of_its_method(edited, method):
+@pytest.mark.parametrize(
+    ("recipe", "method", "without"),
+    [
+        *((f"train/{method}", method, ()) for method in ("stm", "copy", "hodor")),
+        ("clips", None, ()),
+        ("segment/stcn", "stcn", ("train",)),
+        ("score/davis", None, ("train", "segment")),
+    ],
+)
+def test_a_raised_version_makes_what_depends_on_it(edited, recipe, method, without):
     config = edited.config()
-    rows = [row for row in config.selected if any(config.rows[of].method == method for of in config.lineage(row))]
-    assert 0 < len(rows) < len(config.selected)
-    raise_version(edited, f"train/{method}")
-    assert edited.due() == from_training(edited, rows)
-    assert set(planned(edited, "train", "row")) == set(rows)
-
-
-def test_a_raised_version_of_clips_trains_every_row(edited):
-    raise_version(edited, "clips")
-    assert edited.due() == from_training(edited, selected(edited))
-
-
-def test_a_raised_version_of_segmenting_trains_nothing(edited):
-    config = edited.config()
-    rows = [row for row in config.selected if config.rows[row].method == "stcn"]
-    raise_version(edited, "segment/stcn")
-    assert edited.due() == {rule: count for rule, count in from_training(edited, rows).items() if rule != "train"}
-    assert set(planned(edited, "segment", "row")) == set(rows)
-
-
-def test_a_raised_version_of_scoring_scores(edited):
-    raise_version(edited, "score/davis")
-    jobs = from_training(edited, selected(edited))
-    assert edited.due() == {rule: count for rule, count in jobs.items() if rule not in ("train", "segment")}
+    rows = [row for row in config.selected if method in (None, *(config.rows[of].method for of in config.lineage(row)))]
+    raise_version(edited, recipe)
+    output = edited.dry_run()
+    expected = from_training(edited, rows)
+    assert planned(output) == {rule: count for rule, count in expected.items() if rule not in without}
+    assert wildcards(output, "score", "row") == set(rows)
 
 
 def test_a_raised_version_of_tables_makes_tables_and_report(edited):
@@ -278,7 +264,8 @@ def test_other_resamples_make_tables_and_verdicts(edited):
 def test_a_claim_waits_for_its_own_rows_alone(fresh):
     checkout = fresh()
     row = "hodor-soft-coco-alpha0"
-    assert set(planned(checkout, "segment", "row", "--", "results/claims.json")) == checkout.config().claims.rows()
+    output = checkout.dry_run("--", "results/claims.json")
+    assert wildcards(output, "segment", "row") == checkout.config().claims.rows()
     due = checkout.due("--config", f"rows={row}", "--", "results/claims.json")
     # The row that it reads is trained, and it reads that.
     assert due == {"fetch": 2, "prepare": 2, "train": 2, "segment": 1, "score": 1, "manifest": 1} | CLAIMS

@@ -49,35 +49,35 @@ def test_every_claim_has_a_verdict_and_few_sequences_decide_nothing(finished):
     assert [claim["id"] for claim in made["claims"]] == [entry["id"] for entry in config.claims.entries()]
     assert "generated world" in made["statement"]
     for claim in made["claims"]:
-        run = claim["benchmark"] in (None, *config.scale.benchmarks)
+        run = claim["benchmark"] in (None, *config.scale.benchmarks) and {*claim["rows"]} <= {*config.selected}
         assert claim["verdict"] == ("undecided" if run else "not run"), claim
         assert (claim["effect"] is None) == (not run) and claim["reason"]
         assert (claim["interval"] is None) == (not run or claim["metric"] == "alpha")
     assert {claim["metric"] for claim in made["claims"]} == {"J&F", "G", "alpha"}
-    assert (finished.path / "results" / "claims.md").read_text().count("**undecided**") > 10
+    assert (finished.path / "results" / "claims.md").read_text().count("**undecided**") >= 8
 
 
-def test_three_seeds_give_intervals_over_seeds(checkout):
+def test_seeds_give_intervals_over_seeds(checkout):
     rows = ("hodor-none-coco", "hodor-soft-coco")
-    chosen = ["--config", f"rows={','.join(rows)}", "seeds=0,1,2"]
-    trained = {seed: checkout.path / f"runs/tiny/hodor-soft-coco/seed{seed}/model.safetensors" for seed in range(3)}
+    chosen = ["--config", f"rows={','.join(rows)}", "seeds=0,1"]
+    trained = {seed: checkout.path / f"runs/tiny/hodor-soft-coco/seed{seed}/model.safetensors" for seed in range(2)}
     before = trained[0].stat().st_mtime_ns
     checkout.snakemake(*chosen, "--", "results/ablation_table.csv", "results/claims.json")
-    assert trained[0].stat().st_mtime_ns == before and trained[1].read_bytes() != trained[2].read_bytes()
+    assert trained[0].stat().st_mtime_ns == before and trained[0].read_bytes() != trained[1].read_bytes()
     lines = {line["row"]: line for line in read(checkout.path / "results" / "ablation_table.csv")}
     for row in rows:
         line = lines[row]
-        assert (line["seeds"], line["n"], len(line["manifest"].split())) == ("0 1 2", "3", 3)
+        assert (line["seeds"], line["n"], len(line["manifest"].split())) == ("0 1", "2", 2)
         # After three steps of training, seeds may still score the same.
         assert float(line["J&F_std"]) >= 0 and float(line["J&F_low"]) <= float(line["J&F"]) <= float(line["J&F_high"])
     page = (checkout.path / "results" / "ablation_table.md").read_text()
-    assert re.search(r"\| +\d+\.\d ± \d+\.\d \[\d+\.\d, \d+\.\d\] \| +3 \|", page) and "n = 1" not in page
+    assert re.search(r"\| +\d+\.\d ± \d+\.\d \[\d+\.\d, \d+\.\d\] \| +2 \|", page) and "n = 1" not in page
     made = json.loads((checkout.path / "results" / "claims.json").read_text())
     claims = {claim["id"]: claim for claim in made["claims"]}
-    assert made["seeds"] == [0, 1, 2] and claims["soft-over-none-coco"]["seeds"] == 3
+    assert made["seeds"] == [0, 1] and claims["soft-over-none-coco"]["seeds"] == 2
     assert "n = 1" not in claims["soft-over-none-coco"]["reason"]
     low, high = claims["alphas-move-coco"]["interval"]
-    assert low <= claims["alphas-move-coco"]["effect"] <= high and claims["alphas-move-coco"]["seeds"] == 3
+    assert low <= claims["alphas-move-coco"]["effect"] <= high and claims["alphas-move-coco"]["seeds"] == 2
     assert claims["soft-over-hard-coco"]["verdict"] == "not run"
 
 
@@ -133,7 +133,7 @@ def test_training_on_the_cpu_asks_for_no_gpu(finished):
 
 
 def test_training_on_a_gpu_asks_for_one_of_one(checkout):
-    dry = checkout.run("snakemake", "--dry-run", "--config", 'overrides={"device": "cuda"}').stdout
+    dry = checkout.dry_run("--config", 'overrides={"device": "cuda"}')
     config = checkout.config()
     jobs = len(config.needed()) + len(config.selected) * len(config.scale.benchmarks)
     assert len(re.findall(r"^    resources: .*gpu=1", dry, re.MULTILINE)) == jobs
@@ -141,7 +141,7 @@ def test_training_on_a_gpu_asks_for_one_of_one(checkout):
 
 
 def test_no_rule_holds_a_path_of_this_machine(finished):
-    commands = finished.run("snakemake", "--dry-run", "--forceall", "--printshellcmds").stdout
+    commands = finished.dry_run("--forceall", "--printshellcmds")
     shells = re.findall(r"^Shell command: (.*)$", commands, re.MULTILINE)
     assert len(shells) > 40
     for path in (str(finished.path), str(Path(sys.executable).parent)):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.checkouts import ROWS
+
 WEIGHTS = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
 ARCHIVE = "data/tiny/archives/coco/train2017.zip"
 SCORES = "runs/tiny/copy-first-mask/seed0/davis2017-val/per_frame.csv"
@@ -38,10 +40,13 @@ def make_repository(checkout):
     stated["claims"] = {id: claim for id, claim in stated["claims"].items() if set(claim["rows"]) <= kept.keys()}
     stated.pop("without_verdict")  # about stages of the other rows
     claims.write_text(yaml.safe_dump(stated, sort_keys=False))
+    checkout.edit("config/config.yaml", f"rows: [{', '.join(ROWS)}]", "rows: [main]")
     scale = checkout.path / "config/scales/tiny.yaml"
     settings = yaml.safe_load(scale.read_text())
     settings.pop("inference_for", None)  # exceptions for the other rows
     scale.write_text(yaml.safe_dump(settings, sort_keys=False))
+    for notebook in (checkout.path / "workflow/notebooks").glob("*.py"):  # their content matters to other tests
+        notebook.write_text('# %% tags=["parameters"]\nscale = ""\n')
     for row in rows.keys() - kept.keys():
         shutil.rmtree(checkout.path / "runs/tiny" / row, ignore_errors=True)  # not every row was run
     checkout.run("git", "init", "--quiet", "--initial-branch", "main")

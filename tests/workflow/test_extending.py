@@ -9,6 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.checkouts import ROWS
+
 BLOCK = re.compile(r"^```(?:python|yaml)\n# (\S+(?:, \w+)?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 REGISTRY = "hodor/config/methods.py"
 
@@ -64,7 +66,7 @@ def test_an_attention_variant_and_a_method_are_one_file_one_entry_and_one_row_ea
     enter(checkout, recipes, "ATTENTION")
     add(checkout, recipes, "hodor/models/prototypes.py", rows[1])
     enter(checkout, recipes, "METHODS")
-    table, both = "results/extended_table.csv", f"rows=main,{','.join(rows)}"
+    table, both = "results/extended_table.csv", f"rows={','.join([*ROWS, *rows])}"
     steps = {"train": 2, "segment": 2, "score": 2, "manifest": 2, "tabulate_extended": 1, "publish_extended": 1}
     assert checkout.due("--config", both, "--", table) == steps
     checkout.snakemake("--config", both, "--", table)

@@ -50,7 +50,7 @@ def test_how_a_training_is_executed_reaches_its_command_and_makes_nothing_due(ch
     settings = 'execution={"processes": 2, "micro_batch": 1}'
     assert checkout.due("--config", settings) == {}
     (checkout.path / TARGET).unlink()
-    output = checkout.run("snakemake", "--dry-run", "--printshellcmds", "--config", settings, "--", TARGET).stdout
+    output = checkout.dry_run("--printshellcmds", "--config", settings, "--", TARGET)
     assert "--processes 2 --micro-batch 1 2>&1" in output
     done = checkout.run("snakemake", "-n", "--config", 'execution={"processes": 0}', check=False)
     assert done.returncode == 1 and "execution.processes" in done.stdout and "Traceback" not in done.stdout

@@ -18,7 +18,7 @@ rule score:
         benchmark="|".join(name for name in CONFIG.scale.benchmarks if name not in SECRET) or "none",
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: CONFIG.scale.threads
     shell:
         "python -m hodor score {wildcards.row:q} {wildcards.benchmark:q} --seed {wildcards.seed:q}"
         " --stamp {input.stamp:q} --jobs {threads} 2>&1 | tee {log:q} >&2"

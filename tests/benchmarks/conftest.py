@@ -1,0 +1,43 @@
+"""Scripts of benchmarks/, run in this process at a small size."""
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def benchmark(root, tmp_path, monkeypatch) -> Callable[..., str]:
+    """Runs a script with flags, the last of which names the folder of its results; returns the page that it writes."""
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    monkeypatch.chdir(root)
+    threads = torch.get_num_threads()
+
+    def run(script: str, flags: str, out: str = "--out") -> str:
+        folder = tmp_path / "results"
+        monkeypatch.setattr(sys, "argv", [script, *flags.split(), out, str(folder)])
+        folder.mkdir(exist_ok=True)
+        try:
+            runpy.run_path(str(root / "benchmarks" / script), run_name="__main__")
+        except SystemExit as end:
+            assert not end.code, end.code
+        page = only(folder, "*.md")
+        assert "commit: " in page
+        return page
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+def only(folder: Path, pattern: str) -> str:
+    """The text of the one file of a pattern."""
+    (path,) = folder.glob(pattern)
+    return path.read_text()
+
+
+def cells(page: str) -> list[list[str]]:
+    """The cells of every line of the tables of a page."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
