@@ -18,8 +18,7 @@ from hodor.config.loading import load, scale_names
 from hodor.config.reading import validate
 from hodor.errors import HodorError
 from hodor.models.base import Method, load_model
-from hodor.models.checkpoints.files import ENDINGS
-from hodor.models.checkpoints.load import load_original
+from hodor.models.checkpoints.load import ENDINGS, load_original
 from hodor.provenance import read_json
 
 MODEL = "model.safetensors"

@@ -291,6 +291,7 @@ def test_a_slow_rate_is_not_rounded_to_nothing(monkeypatch):
     assert "5 frames of 100 frames, 0.083 frames/s, 19 min left" in bar.line()
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_video(tmp_path, moving, write_video, small_weights):
     """The peak of the whole process, decoder and encoder included: the 270 further frames alone would be 59 MiB."""
     size, peaks = (240, 320), []

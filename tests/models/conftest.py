@@ -7,18 +7,7 @@ import torch
 from hodor.config.inference import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.models.base import build_method
-
-# A memory network as small as it gets; its key grid has stride 16.
-TINY = {
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": (1, 1, 1),
-    "memory_width": 8,
-    "memory_depths": (1, 1, 1),
-    "key_dim": 16,
-    "value_dim": 16,
-    "decoder_dim": 16,
-}
+from tests.narrow import MEMORY
 
 
 @pytest.fixture
@@ -28,7 +17,7 @@ def memory_method():
     def build(name: str, *, inference: dict | None = None, seed: int = 0, **options):
         torch.manual_seed(seed)
         settings = InferenceOptions(**{"short_side": 64} | (inference or {}))
-        return build_method(name, TINY | options, settings).eval()
+        return build_method(name, MEMORY | options, settings).eval()
 
     return build
 

@@ -13,37 +13,12 @@ from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.inference.segment import segment_video
 from hodor.models.base import build_method, load_model, save_model
+from tests import narrow
+from tests.narrow import NARROW
 
-HODOR = {
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": (1, 1, 1, 1),
-    "dim": 32,
-    "encoder_layers": 2,
-    "encoder_hidden": 32,
-    "decoder_layers": 2,
-    "decoder_hidden": 32,
-    "dropout": 0.0,
-}
-MEMORY = {
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": (1, 1, 1),
-    "memory_width": 8,
-    "memory_depths": (1, 1, 1),
-    "key_dim": 16,
-    "value_dim": 64,
-    "decoder_dim": 16,
-}
-DMN_AOA = {
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": (1, 1, 1),
-    "dim": 32,
-    "decoder_dim": 16,
-    "roi_size": 6,
-    "box_cells": 2,
-}
+HODOR = NARROW | {"encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0}
+MEMORY = narrow.MEMORY | {"value_dim": 64}
+DMN_AOA = narrow.DMN_AOA | {"dim": 32}
 # Method, name of the variant, options of a small network.
 SMALL = [
     ("copy", "", {}),

@@ -13,16 +13,7 @@ from hodor.models.backbones.resnet import ResNet
 from hodor.models.base import build_method
 from hodor.models.dmn_aoa.network import Alignment, ConvGRU
 from hodor.models.dmn_aoa.regions import enlarge, mask_regions, paste, roi_align, tight_boxes
-
-SMALL = {
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": (1, 1, 1),
-    "dim": 16,
-    "decoder_dim": 16,
-    "roi_size": 6,
-    "box_cells": 2,
-}
+from tests.narrow import DMN_AOA
 
 
 @pytest.fixture
@@ -32,7 +23,7 @@ def dmn_aoa():
     def build(inference: dict | None = None, **options):
         torch.manual_seed(0)
         settings = InferenceOptions(**{"short_side": 64} | (inference or {}))
-        return build_method("dmn-aoa", SMALL | options, settings).eval()
+        return build_method("dmn-aoa", DMN_AOA | options, settings).eval()
 
     return build
 
