@@ -42,20 +42,21 @@ def squares():
     return make
 
 
+class Video:
+    """Frames of noise, uint8 (H, W, 3), and boxes, bool (H, W)."""
+
+    def __init__(self, size=(64, 96)):
+        self.size = size
+
+    def frame(self, seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).integers(0, 256, (*self.size, 3), dtype=np.uint8)
+
+    def box(self, top: int, left: int, side: int = 24) -> np.ndarray:
+        mask = np.zeros(self.size, bool)
+        mask[top : top + side, left : left + side] = True
+        return mask
+
+
 @pytest.fixture
 def video():
-    """Makes frames of noise, uint8 (H, W, 3), and boxes, bool (H, W)."""
-
-    class Video:
-        def __init__(self, size=(64, 96)):
-            self.size = size
-
-        def frame(self, seed: int) -> np.ndarray:
-            return np.random.default_rng(seed).integers(0, 256, (*self.size, 3), dtype=np.uint8)
-
-        def box(self, top: int, left: int, side: int = 24) -> np.ndarray:
-            mask = np.zeros(self.size, bool)
-            mask[top : top + side, left : left + side] = True
-            return mask
-
     return Video

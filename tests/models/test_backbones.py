@@ -58,18 +58,6 @@ def test_lite0_equals_the_package_that_ships_its_weights():
         assert torch.allclose(ours_map, theirs[index], atol=2e-4 * theirs[index].abs().max().item())
 
 
-def test_frozen_blocks_get_no_gradient_and_the_others_do():
-    backbone = EfficientNetLite0(pretrained=True, frozen=5)
-    sum(x.mean() for x in backbone(torch.randn(1, 3, 32, 32))).backward()
-    assert all(p.grad is None for p in [*backbone.stem.parameters(), *backbone.blocks[:5].parameters()])
-    assert all(p.grad is not None for p in backbone.blocks[5:].parameters())
-
-
-def test_no_pretrained_weights_is_an_error():
-    with pytest.raises(HodorError, match="has no pretrained weights"):
-        build_backbone(HODOROptions(backbone="convnet", pretrained=True))
-
-
 def test_normalise_shows_the_mean_colour_outside():
     frames = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     valid = torch.tensor([[[True, False], [True, True]]])
@@ -121,22 +109,6 @@ def test_frozen_batch_norm_is_batch_norm_in_evaluation():
             getattr(ours, name).copy_(value)
     x = torch.randn(2, 5, 4, 4)
     torch.testing.assert_close(ours(x), reference.eval()(x))
-
-
-@pytest.mark.parametrize(
-    ("bottleneck", "depths", "channels", "parameters"),
-    [(True, (3, 4, 6), [256, 512, 1024], 8_543_296), (False, (2, 2, 2), [64, 128, 256], 2_782_784)],
-)
-def test_published_sizes(bottleneck, depths, channels, parameters):
-    """torchvision's ResNet-50 and ResNet-18 without their last stage and classes."""
-    network = ResNet(bottleneck=bottleneck, depths=depths)
-    assert network.channels == channels
-    assert sum(p.numel() for p in network.parameters()) == parameters
-    with torch.no_grad():
-        maps = network(torch.randn(1, 3, 64, 96))
-    assert [tuple(x.shape[1:]) for x in maps] == [
-        (c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16), strict=True)
-    ]
 
 
 @pytest.fixture(scope="module")
