@@ -20,7 +20,7 @@ from hodor.device import mixed, prepare_device
 from hodor.errors import HodorError
 from hodor.inference.weights import load_method
 from hodor.models.base import Frame, Method, check_masks
-from hodor.provenance import commit, machine, peak_memory_mib, sha256_file, versions, write_json_atomic
+from hodor.provenance import cost, sha256_file, write_json_atomic
 
 
 def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None:
@@ -73,13 +73,9 @@ def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None
         {
             "stamp_content": {key: value for key, value in stamp.items() if key != "sha256"},
             "frames": frames,
-            # Includes waiting for frames to be read, not waiting for masks to be written.
-            "time_s": round(seconds, 3),
+            # The time includes waiting for frames to be read, not waiting for masks to be written.
             "fps": round(frames / seconds, 3),
-            "peak_memory_mib": round(peak_memory_mib(), 1),
-            "machine": machine(),
-            "versions": versions(),
-            "commit": commit(),
+            **cost(seconds),
         },
     )
 

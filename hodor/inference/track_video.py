@@ -24,7 +24,7 @@ from hodor.errors import HodorError, system_error
 from hodor.inference.tracker import Tracker
 from hodor.inference.video_io import FrameSource, VideoWriter, open_frames, overlay
 from hodor.inference.weights import describe
-from hodor.provenance import commit, machine, peak_memory_mib, sha256_file, versions, write_json_atomic
+from hodor.provenance import cost, sha256_file, write_json_atomic
 
 
 def track_video(
@@ -148,12 +148,8 @@ class _Tracking:
             "inference": tracker.method.inference.model_dump(mode="json"),
             "device": str(tracker.device),
             "precision": tracker.precision,
-            "time_s": round(seconds, 3),
             "fps": round(self.done / seconds, 3),
-            "peak_memory_mib": round(peak_memory_mib(), 1),
-            "machine": machine(),
-            "versions": versions(),
-            "commit": commit(),
+            **cost(seconds),
         }
         write_json_atomic(self.out / "track.json", record)
         return record

@@ -76,8 +76,7 @@ def check(probabilities, objects: int, size) -> None:
     assert probabilities.sum(0).max() <= 1 + 1e-4
 
 
-@pytest.mark.parametrize("objects", [1, 2, 10])
-@pytest.mark.parametrize("size", [(64, 96), (51, 83), (97, 66)])
+@pytest.mark.parametrize(("size", "objects"), [((64, 96), 1), ((51, 83), 10), ((97, 66), 2)])
 def test_shapes(method, size, objects):
     out, state = run(method, [frame(t, size) for t in range(3)], {0: boxes(objects, size)})
     assert state.ids == list(range(1, objects + 1))
@@ -192,7 +191,7 @@ def test_it_learns_a_clip_and_half_precision_agrees(method):
     if list(method.parameters()):
         method.train()
         optimiser, losses = torch.optim.Adam(method.parameters(), lr=2e-3), []
-        for step in range(30):
+        for step in range(20):
             optimiser.zero_grad()
             loss = method.loss(data, step)["loss"]
             loss.backward()

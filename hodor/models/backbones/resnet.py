@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.errors import HodorError
-from hodor.models.base import differences
+from hodor.models.base import mismatches
 
 
 class FrozenBatchNorm(nn.Module):
@@ -129,21 +129,15 @@ def load_imagenet(network: ResNet, weights: Mapping[str, Tensor], path: Path) ->
     Raises:
         HodorError: missing, unexpected or differently shaped entries.
     """
-    own = network.state_dict()
-    wanted = {name for name in own if not (name.endswith(".bias") and _is_convolution(name))}
+    own = {name: value for name, value in network.state_dict().items() if not _is_bias_of_convolution(name)}
+    own["conv1.weight"] = own["conv1.weight"][:, :3]
     given = {name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")}
-    missing, unexpected = sorted(wanted - given.keys()), sorted(given.keys() - wanted)
-    shapes = []
-    for name in sorted(wanted & given.keys()):
-        target = own[name][:, :3] if name == "conv1.weight" else own[name]
-        if target.shape != given[name].shape:
-            shapes.append(name)
-        else:
-            target.copy_(given[name])
-    if faults := differences(missing=missing, unexpected=unexpected, of_another_shape=shapes):
+    if faults := mismatches(own, given):
         raise HodorError(f"{path}: no ImageNet weights for this {network.kind}: {faults}")
+    for name, value in given.items():
+        own[name].copy_(value)
 
 
-def _is_convolution(name: str) -> bool:
-    owner = name.split(".")[-2]
-    return owner.startswith("conv") or name.split(".")[-3:-1] == ["downsample", "0"]
+def _is_bias_of_convolution(name: str) -> bool:
+    *_, outer, owner, kind = ("", *name.split("."))
+    return kind == "bias" and (owner.startswith("conv") or (outer, owner) == ("downsample", "0"))

@@ -17,15 +17,7 @@ from hodor.errors import HodorError
 from hodor.models.base import Method, build_method, load_weights, save_model, write_weights
 from hodor.models.checkpoints.convert import Entries, Format, Options, Report, convert_to_ours
 from hodor.models.checkpoints.releases import DETECTION, IMAGENET, RESNET, recognise
-from hodor.provenance import (
-    commit,
-    machine,
-    peak_memory_mib,
-    sha256_file,
-    versions,
-    write_json_atomic,
-    write_text_atomic,
-)
+from hodor.provenance import cost, sha256_file, write_json_atomic, write_text_atomic
 
 ENDINGS = (".pth", ".pt", ".pkl", ".bin")
 
@@ -163,11 +155,7 @@ def adopt(stamp: dict[str, Any], checkpoint: Path, out: Path) -> None:
             "log": sha256_file(out / "train.jsonl"),
             "parameters": sum(parameter.numel() for parameter in method.parameters()),
             "steps": 0,
-            "time_s": round(time.monotonic() - began, 2),
-            "peak_memory_mib": round(peak_memory_mib(), 1),
-            "machine": machine(),
-            "versions": versions(),
-            "commit": commit(),
+            **cost(time.monotonic() - began),
         },
     )
 

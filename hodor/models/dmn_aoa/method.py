@@ -19,7 +19,7 @@ from hodor.config.methods import DMNAOAOptions
 from hodor.data.clip import Clip
 from hodor.models.base import Frame, Masks, register
 from hodor.models.dmn_aoa.network import Network, Templates
-from hodor.models.frames import Geometry
+from hodor.models.frames import Geometry, first_objects, new_objects
 from hodor.models.propagation import PropagationMethod, add_objects
 
 
@@ -59,7 +59,7 @@ class DMNAOA(PropagationMethod):
     @torch.inference_mode()
     def start(self, frame: Frame, masks: Masks) -> State:
         ids, geometry = [], self._geometry(frame)
-        reference = self._first_objects(ids, geometry, frame, masks)
+        reference = first_objects(ids, frame, masks, geometry, self.device)
         return State(ids, geometry, self.network.start(self.features([frame])[0], reference))
 
     @torch.inference_mode()
@@ -69,7 +69,7 @@ class DMNAOA(PropagationMethod):
         network, templates, known = self.network, state.templates, len(state.ids)
         regions = network.regions(templates, state.geometry.padded)
         logits, aligned = network.segment(maps, templates, regions)
-        reference = self._new_objects(state.ids, state.geometry, frame, new_masks)
+        reference = new_objects(state.ids, frame, new_masks, state.geometry, self.device)
         probabilities = add_objects(functional.softmax(logits, dim=1), reference)
         state.templates = network.update(maps, templates, regions, aligned, probabilities[:, 1 : known + 1])
         if reference is not None:
