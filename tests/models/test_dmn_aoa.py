@@ -11,8 +11,8 @@ from hodor.config.inference import InferenceOptions
 from hodor.config.methods import DMNAOAOptions
 from hodor.models.backbones.resnet import ResNet
 from hodor.models.base import build_method
-from hodor.models.dmn_aoa.network import Alignment, ConvGRU
-from hodor.models.dmn_aoa.regions import enlarge, mask_regions, paste, roi_align, tight_boxes
+from hodor.models.dmn_aoa import Alignment, ConvGRU
+from hodor.models.regions import enlarge, mask_regions, paste, roi_align, tight_boxes
 from tests.narrow import DMN_AOA
 
 

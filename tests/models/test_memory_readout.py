@@ -7,8 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hodor.models.memory import readout
-from hodor.models.memory.bank import Bank
-from hodor.models.memory.readout import GROUP, chunked_readout, column_topk, dense_readout
+from hodor.models.memory.readout import GROUP, Bank, chunked_readout, column_topk, dense_readout
 
 SIZE, KEY, VALUE = (5, 7), 6, 4
 

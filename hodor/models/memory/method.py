@@ -23,10 +23,9 @@ from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.base import Frame, Masks, register
 from hodor.models.frames import Geometry, first_objects, new_objects
-from hodor.models.memory.bank import Bank
 from hodor.models.memory.blocks import Query, further_filters
 from hodor.models.memory.network import Network
-from hodor.models.memory.readout import chunked_readout
+from hodor.models.memory.readout import Bank, chunked_readout
 from hodor.models.propagation import PropagationMethod, add_objects
 
 
