@@ -3,13 +3,11 @@
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from hodor.config.methods import HODOROptions
 from hodor.errors import HodorError
 from hodor.models.backbones.convnet import ConvNet, EfficientNetLite0, lite0_weights_file
-from hodor.models.backbones.resnet import FrozenBatchNorm, ResNet, load_imagenet
-from hodor.models.backbones.swin import relative_position_index
+from hodor.models.backbones.resnet import ResNet, load_imagenet
 from hodor.models.base import build_method
 from hodor.models.frames import MEAN, STD, normalise
 from hodor.models.hodor.network import build_backbone
@@ -32,13 +30,6 @@ def test_strides_of_maps(options):
         (2, channels, 64 // stride, 96 // stride)
         for channels, stride in zip(backbone.channels, (4, 8, 16, 32), strict=True)
     ]
-
-
-def test_relative_position_index_counts_offsets():
-    index = relative_position_index(7)
-    assert index.shape == (49, 49) and index.min() == 0 and index.max() == 168
-    assert (index.diagonal() == 84).all()  # no offset: the middle of the 13 x 13 table
-    assert index[0, 1] == 83 and index[7, 0] == 84 + 13  # one to the left; one row down
 
 
 def test_lite0_equals_the_package_that_ships_its_weights():
@@ -98,17 +89,6 @@ def test_pretrained_lite0_with_a_mask_reads_the_image_as_before():
 
 
 # Residual networks
-
-
-def test_frozen_batch_norm_is_batch_norm_in_evaluation():
-    reference, ours = nn.BatchNorm2d(5), FrozenBatchNorm(5).train()
-    with torch.no_grad():
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            value = torch.rand(5) + 0.5
-            getattr(reference, name).copy_(value)
-            getattr(ours, name).copy_(value)
-    x = torch.randn(2, 5, 4, 4)
-    torch.testing.assert_close(ours(x), reference.eval()(x))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from hodor.config.inference import InferenceOptions
 from hodor.config.methods import DMNAOAOptions
 from hodor.models.backbones.resnet import ResNet
 from hodor.models.base import build_method
-from hodor.models.dmn_aoa import Alignment, ConvGRU
+from hodor.models.dmn_aoa import Alignment
 from hodor.models.regions import enlarge, mask_regions, paste, roi_align, tight_boxes
 from tests.narrow import DMN_AOA
 
@@ -83,15 +83,6 @@ def test_roi_align_is_the_mean_of_bilinear_samples(samples):
             np.testing.assert_allclose(got[b, k, 1].numpy(), expected, atol=1e-5)
 
 
-def test_roi_align_has_gradients_and_ignores_the_stride():
-    maps = torch.rand(1, 1, 8, 8, dtype=torch.float32, requires_grad=True)
-    boxes = torch.tensor([[[0.25, 0.25, 0.75, 0.75]]])
-    roi_align(maps, boxes, 4, 1).sum().backward()
-    assert torch.equal(maps.grad[0, 0, 2:6, 2:6], torch.ones(4, 4)) and maps.grad.sum() == 16
-    larger = maps.detach().repeat_interleave(2, 2).repeat_interleave(2, 3)
-    torch.testing.assert_close(roi_align(larger, boxes, 4, 2), roi_align(maps.detach(), boxes, 4, 1))
-
-
 def test_each_mask_is_read_in_its_own_box():
     masks = torch.zeros(2, 2, 16, 16)
     masks[0, 0, :8], masks[0, 1, 8:], masks[1, 1, :, :4] = 1, 1, 1
@@ -148,25 +139,6 @@ def test_without_a_match_a_local_cell_stays_and_another_sees_the_middle():
 
 
 # Templates
-
-
-def test_gates_of_the_memory():
-    memory = ConvGRU(4)
-    state, x = torch.rand(1, 4, 5, 5) * 2 - 1, torch.randn(1, 4, 5, 5)
-    with torch.no_grad():
-        memory.gates.weight.zero_()
-        memory.gates.bias[:4] = -100  # no update
-        assert torch.equal(memory(state, x), state)
-        memory.gates.bias[:4], memory.gates.bias[4:] = 100, -100  # all new, the state is not looked at
-        new = memory(state, x)
-        torch.testing.assert_close(new, memory(torch.zeros_like(state), x))
-        assert not torch.allclose(new, memory(state, x + 1))
-        memory.gates.bias[4:] = 100  # all new, seen together with the state
-        assert not torch.allclose(new, memory(state, x))
-        memory.candidate.weight.mul_(1000)
-        for _ in range(50):
-            state = memory(state, torch.randn_like(x))
-        assert state.abs().max() <= 1
 
 
 def test_an_empty_mask_leaves_the_template_and_searches_everywhere(dmn_aoa):
@@ -270,13 +242,6 @@ def test_published_kind_of_backbone_and_size():
     assert sum(p.numel() for p in method.parameters()) / 1e6 == pytest.approx(32.41, abs=0.005)
     assert isinstance(method.network.encoder, ResNet) and method.network.encoder.kind == "resnet50"
     assert {id(p) for p in method.backbone_parameters()} == {id(p) for p in method.network.encoder.parameters()}
-
-
-@pytest.mark.parametrize("backbone", ["efficientnet-lite0", "resnet"])
-def test_other_backbones(dmn_aoa, video, backbone):
-    v, method = video(), dmn_aoa(backbone=backbone)
-    state = method.start(v.frame(0), {1: v.box(8, 8)})
-    assert method.step(state, v.frame(1)).shape == (2, 64, 96)
 
 
 @pytest.mark.parametrize(

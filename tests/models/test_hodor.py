@@ -8,13 +8,12 @@ from hodor.config.methods import HODOROptions
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_model, save_model
 from hodor.models.hodor.cycles import Cycles
-from hodor.models.hodor.decoder import DescriptorAttention, History, similarity
+from hodor.models.hodor.decoder import DescriptorAttention, History
 from hodor.models.hodor.encoder import (
     initial_descriptors,
     patch_grid,
     predicted_masks,
 )
-from hodor.models.hodor.method import paste
 from hodor.models.hodor.network import Network
 from tests.models.conftest import Video
 from tests.narrow import NARROW as NARROWEST
@@ -133,20 +132,6 @@ def test_alpha_set_to_zero_is_the_same_weights_without_masking():
     assert torch.allclose(ours, expected, atol=1e-6) and (ours - full).abs().max() > 0.01
     with pytest.raises(ValueError, match="hard masking has no alpha"):
         HODOROptions(attention="hard", zero_alpha=True)
-
-
-def test_paste_gives_new_objects_their_mask_and_nothing_else():
-    probabilities = torch.full((1, 4, 2, 2), 0.25)
-    given = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
-    out = paste(probabilities, given)
-    assert out[0, :, 0, 0].tolist() == [0, 0, 0, 1] and out[0, :, 1, 1].tolist() == [0.25, 0.25, 0.25, 0]
-
-
-def test_similarity_takes_the_largest_over_time_and_skips_what_does_not_exist():
-    query = torch.tensor([[[[1.0, 0.0], [3.0, 0.0]]]])  # B K T C
-    pixels = torch.ones(1, 2, 1, 1)
-    assert similarity(query, pixels, None).item() == pytest.approx(3 / 2**0.5)
-    assert similarity(query, pixels, torch.tensor([[True, False]])).item() == pytest.approx(1 / 2**0.5)
 
 
 # Inference

@@ -70,18 +70,6 @@ def test_a_new_object_overwrites_its_pixels(memory_method, video, name):
     torch.testing.assert_close(p[:2, torch.from_numpy(~new)], alone[:, torch.from_numpy(~new)])
 
 
-def test_the_memory_holds_the_overwritten_masks(memory_method, video):
-    v, method = video(), memory_method("stm")
-    masks = []
-    memorise = method.network.memorise
-    method.network.memorise = lambda frame, given, query: masks.append(given) or memorise(frame, given, query)
-    state = method.start(v.frame(0), {1: v.box(8, 8)})
-    method.step(state, v.frame(1), {2: v.box(16, 16)})
-    assert masks[1].shape == (1, 2, 64, 96)
-    assert (masks[1][0, 1].numpy() == v.box(16, 16)).all()
-    assert (masks[1][0, 0].numpy()[v.box(16, 16)] == 0).all()
-
-
 def test_an_object_without_a_pixel_is_not_followed(memory_method, video):
     v, method = video(), memory_method("stcn")
     empty = np.zeros(v.size, bool)
@@ -91,18 +79,6 @@ def test_an_object_without_a_pixel_is_not_followed(memory_method, video):
     for masks in ({}, {1: empty}):
         with pytest.raises(HodorError, match="large enough"):
             method.start(v.frame(0), masks)
-
-
-@pytest.mark.parametrize("name", ["stm", "kmn", "stcn"])
-def test_a_readout_in_chunks_segments_as_one_of_all(memory_method, video, name):
-    def last(chunk):
-        method, v = memory_method(name, inference={"readout_chunk": chunk}), video()
-        state = method.start(v.frame(0), {1: v.box(8, 8), 2: v.box(20, 50)})
-        for t in range(1, 4):
-            p = method.step(state, v.frame(t))
-        return p
-
-    torch.testing.assert_close(last(5), last(1000), atol=1e-5, rtol=1e-4)
 
 
 def test_kmn_with_an_endless_kernel_is_stm(memory_method, video):

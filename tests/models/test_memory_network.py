@@ -74,19 +74,6 @@ def test_a_void_pixel_is_background_in_the_input(memory_method, squares):
 # Network
 
 
-def test_the_others_channel_holds_the_other_masks(memory_method, monkeypatch):
-    network = memory_method("stm").network
-    inputs = []
-    monkeypatch.setattr(
-        network.memory_encoder.backbone, "forward", lambda x: inputs.append(x) or [torch.zeros(6, 32, 4, 6)]
-    )
-    masks = torch.rand(2, 3, 64, 96)
-    network.memorise(torch.randn(2, 3, 64, 96), masks, None)
-    x = inputs[0].unflatten(0, (2, 3))
-    torch.testing.assert_close(x[:, :, 3], masks)
-    torch.testing.assert_close(x[:, 1, 4], (masks[:, 0] + masks[:, 2]).clamp(max=1))
-
-
 def test_frames_read_the_soft_attached_predictions_before_them(memory_method, squares):
     network = memory_method("stcn").network
     masks = []

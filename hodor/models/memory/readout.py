@@ -155,7 +155,10 @@ def chunked_readout(
             if select and cells.device.type == "cpu":
                 # The product is fastest with a power of two of columns, and slow with fewer than 32.
                 step = min(chunk, max(32, 1 << (CPU_SCORES // len(keys)).bit_length() >> 1))
-            kernel = None if sigma is None else _log_kernel(_best_matches(keys, extended, chunk), size, sigma)
+            kernel = None
+            if sigma is not None:
+                best = torch.cat([(part @ extended).argmax(1) for part in keys.split(chunk)])  # of each memory cell (N)
+                kernel = _log_kernel(best, size, sigma)
             found: dict[int, list[Tensor]] = {k: [] for k in reader.values}
             for start in range(0, cells.shape[1], step):
                 scores = scale * (keys @ extended[:, start : start + step])  # (N, n)
@@ -201,11 +204,6 @@ def column_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     rows = torch.cat([rows, rest], dim=1)
     values, place = columns.gather(1, rows).topk(k, dim=1, sorted=False)
     return values, rows.gather(1, place)
-
-
-def _best_matches(keys: Tensor, cells: Tensor, chunk: int) -> Tensor:
-    """Return the most similar query cell of each memory cell (N)."""
-    return torch.cat([(part @ cells).argmax(1) for part in keys.split(chunk)])
 
 
 def _log_kernel(best: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
