@@ -7,7 +7,6 @@ It must be empty: no file is overwritten. After an error, the frames that were d
 """
 
 import contextlib
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -78,7 +77,6 @@ class _Tracking:
         self.began = time.monotonic()
 
     def run(self) -> dict[str, Any]:
-        self.out.mkdir(parents=True, exist_ok=True)
         bar = Bar(self.source.path.name, self.source.count, "frames")
         try:
             with VideoWriter(self.out / "overlay.mp4", self.source.size, self.source.rate) as writer:
@@ -106,11 +104,6 @@ class _Tracking:
     def _keep(self) -> str:
         """Record what was done before an error, and describe it."""
         if not self.done:
-            # So that the next call accepts the folder.
-            shutil.rmtree(self.out / "masks", ignore_errors=True)
-            with contextlib.suppress(OSError):
-                (self.out / "overlay.mp4").unlink(missing_ok=True)
-                self.out.rmdir()
             return "no frame was done"
         with contextlib.suppress(OSError):  # a full disk has no room for a record either
             self._record(complete=False)
