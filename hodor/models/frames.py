@@ -88,8 +88,6 @@ def fit_frames(
 
 def fit_masks(masks: Sequence[np.ndarray], geometry: Geometry, device: torch.device) -> Tensor:
     """Resize binary masks (H, W) bilinearly, threshold at 0.5 and pad with 0: float (1, K, padded)."""
-    if not masks:
-        return torch.zeros((1, 0, *geometry.padded), device=device)
     fitted = []
     for mask in masks:  # one at a time: as floats, those of a large frame take gigabytes
         x = torch.from_numpy(mask.astype(np.float32)).to(device)[None, None]

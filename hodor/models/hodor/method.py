@@ -208,8 +208,5 @@ def full_probabilities(logits: Tensor, backgrounds: int, reference: Tensor | Non
     The release labels a pixel by the maximum over the unmerged channels. Channel 0 is therefore the maximum of the
     background channels, and the channels sum to at most 1. `reference` (1, K', H, W) is pasted over the last objects.
     """
-    split = 1 + backgrounds
     full = functional.softmax(resize(logits, 4), dim=1)
-    if reference is not None:
-        full = paste(full, reference)
-    return torch.cat([full[:, :split].amax(1, keepdim=True), full[:, split:]], dim=1)
+    return merge_backgrounds(full if reference is None else paste(full, reference), backgrounds)
