@@ -20,8 +20,7 @@ import torch
 from harness import RESULTS, alternate, extra_memory_mib, spread, write_result
 from torch import Tensor
 
-from hodor.models.memory.bank import Bank
-from hodor.models.memory.readout import chunked_readout
+from hodor.models.memory.readout import Bank, chunked_readout
 
 READOUTS = {
     "top-k": {"key_dim": 64, "shared": True, "similarity": "l2"},

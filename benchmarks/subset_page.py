@@ -18,6 +18,7 @@ from subset_phase import BENCHMARK, Phase
 
 from hodor.attention import initial_alpha
 from hodor.config import loading as config
+from hodor.data.progress import duration
 from hodor.provenance import read_json, write_text_atomic
 from hodor.reporting.claims import claims, learned_alphas
 from hodor.reporting.figures import figure_bytes
@@ -25,7 +26,6 @@ from hodor.reporting.figures.training import training_curves
 from hodor.reporting.formats import MISSING, markdown, scale_statement
 from hodor.reporting.runs import Run, provenance
 from hodor.scoring.statistics import Comparison, estimate
-from hodor.training.log import duration
 from hodor.training.optim import learning_rate
 
 PAIRS = (

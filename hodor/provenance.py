@@ -110,6 +110,17 @@ def peak_memory_mib() -> float:
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
+def cost(seconds: float) -> dict:
+    """Time and memory of a step so far, and what ran it: the end of a step's record."""
+    return {
+        "time_s": round(seconds, 3),
+        "peak_memory_mib": round(peak_memory_mib(), 1),
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+
+
 def machine() -> dict:
     """Processor, cores, memory (MiB), system and, where torch is loaded and sees one, the GPU."""
     return {

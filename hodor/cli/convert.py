@@ -2,16 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from hodor.config.loading import options_class
 from hodor.errors import HodorError
-from hodor.models.base import build_method, load_weights, read_weights, save_model
-from hodor.models.checkpoints.convert import convert_to_original, convert_to_ours, require
-from hodor.models.checkpoints.files import ENDINGS, read_checkpoint, write_checkpoint
-from hodor.models.checkpoints.formats import Format, Options
-from hodor.models.checkpoints.load import format_named, format_of_method, recognise
-from hodor.models.checkpoints.weight_sets import METADATA, save_weights
+from hodor.models.base import read_weights, save_model
+from hodor.models.checkpoints.convert import Format, Options, convert_to_original, convert_to_ours
+from hodor.models.checkpoints.load import (
+    ENDINGS,
+    METADATA,
+    build_converted,
+    read_checkpoint,
+    save_initial_weights,
+    write_checkpoint,
+)
+from hodor.models.checkpoints.releases import FORMATS, format_named, recognise
 
 OURS = ".safetensors"
 
@@ -47,17 +51,14 @@ def _to_ours(source: Path, target: Path, format: Format | None) -> None:
     entries = read_checkpoint(source)
     kind = format or recognise(entries, source)
     weights, options, report = convert_to_ours(kind, entries)
-    report.recognised = format is None
     print("\n".join([str(source), *report.lines()]))
-    require(report, source)
-    _make_folder(target)
+    report.require(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
     if kind.method is None:
-        save_weights(target, weights, kind, options)
-        return
-    full = _complete(kind.method, options)
-    method = build_method(kind.method, full)
-    load_weights(method, weights, source)
-    save_model(target, method, name=kind.method, options=full)
+        save_initial_weights(target, weights, kind, options)
+    else:
+        method = build_converted(kind, options, weights, source)
+        save_model(target, method, name=kind.method, options=method.options.model_dump(mode="json"))
 
 
 def _to_original(source: Path, target: Path, format: Format | None) -> None:
@@ -66,10 +67,13 @@ def _to_original(source: Path, target: Path, format: Format | None) -> None:
     if format is not None and format.name != kind.name:
         raise HodorError(f"{source}: holds weights for format {kind.name}, not {format.name}")
     entries, report = convert_to_original(kind, weights, options)
-    report.notes += _lost(kind, options)
     print("\n".join([str(source), *report.lines()]))
-    require(report, source)
-    _make_folder(target)
+    report.require(source)
+    if kind.method is not None:
+        usual = options_class(kind.method)(**{key: options[key] for key in kind.options({})}).model_dump(mode="json")
+        if other := sorted(key for key, value in options.items() if value != usual.get(key)):
+            print(f"options that are not part of the format: {', '.join(other)}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     write_checkpoint(target, entries, kind.wrapper)
 
 
@@ -77,32 +81,15 @@ def _recorded(source: Path, metadata: dict[str, str]) -> tuple[Format, Options]:
     """Return format and options of a file of this project."""
     if "model" in metadata:
         model = json.loads(metadata["model"])
-        return format_of_method(model["method"]), model["options"]
+        for format in FORMATS.values():
+            if format.method == model["method"]:
+                return format, model["options"]
+        raise HodorError(
+            f"{source}: a model of {model['method']}, whose authors released no checkpoints; convert one of hodor, stm, stcn"
+        )
     if METADATA in metadata:
         recorded = json.loads(metadata[METADATA])
         return format_named(recorded["format"]), recorded["options"]
     raise HodorError(
         f"{source}: neither a method nor a format in its metadata; use a file written by `hodor train` or `convert`"
     )
-
-
-def _lost(format: Format, options: Options) -> list[str]:
-    """Report options that differ from the release's and are not part of its format."""
-    if format.method is None:
-        return []
-    usual = _complete(format.method, {key: options[key] for key in format.variants if key in options})
-    other = sorted(key for key, value in options.items() if value != usual.get(key))
-    return [f"options that are not part of the format: {', '.join(other)}"] if other else []
-
-
-def _complete(method: str, options: Options) -> dict[str, Any]:
-    """Complete a method's options with their defaults, as a model file records them."""
-    cls = options_class(method)
-    return cls(**options).model_dump(mode="json") if cls else {}
-
-
-def _make_folder(target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HodorError(f"{target.parent}: cannot create the folder ({error.strerror}); choose another one") from error

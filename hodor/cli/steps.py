@@ -179,7 +179,7 @@ def _prepare(options: Namespace) -> None:
     stamp = _settings(options, "prepare", f"prepare-{options.dataset}")
     scale, dataset = stamp["scale"], stamp["settings"]["dataset"]
     weights = dataset in WEIGHT_SETS
-    module, name = ("models.checkpoints.weight_sets", "prepare_weights") if weights else ("data.prepare", "prepare")
+    module, name = ("models.checkpoints.load", "prepare_weights") if weights else ("data.prepare", "prepare")
     archives = options.archives or paths.archives(scale, dataset)
     out = options.out.absolute() if options.out else paths.dataset(scale, dataset)
     manifest = options.manifest or out.with_name(f"{out.name}.json")

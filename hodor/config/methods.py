@@ -264,7 +264,7 @@ class MethodEntry(NamedTuple):
 
 METHODS = {
     "copy": MethodEntry("hodor.models.copy"),
-    "dmn-aoa": MethodEntry("hodor.models.dmn_aoa.method", DMNAOAOptions),
+    "dmn-aoa": MethodEntry("hodor.models.dmn_aoa", DMNAOAOptions),
     "hodor": MethodEntry("hodor.models.hodor.method", HODOROptions),
     "kmn": MethodEntry("hodor.models.memory.method", KMNOptions),
     "stcn": MethodEntry("hodor.models.memory.method", STCNOptions),

@@ -50,11 +50,11 @@ class Progress:
     def line(self) -> str:
         seconds = max(time.monotonic() - self.start, 1e-3)
         rate = (self.count - self.first) / seconds
-        done, time_text = self._amount(self.count), _duration(seconds)
+        done = self._amount(self.count)
         if self.total:
             done = f"{100 * self.count / self.total:.0f} %, {done} of {self._amount(self.total)}"
-            if 0 < self.count < self.total and rate > 0:
-                time_text = f"{_duration((self.total - self.count) / rate)} left"
+        left = bool(self.total) and 0 < self.count < self.total and rate > 0
+        time_text = f"{duration((self.total - self.count) / rate)} left" if left else duration(seconds)
         return f"{self.label}: {done}, {self._amount(rate)}/s, {time_text}"
 
     def _amount(self, amount: float) -> str:
@@ -70,7 +70,8 @@ def format_bytes(amount: float) -> str:
     return f"{amount:.1f} GB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Format a duration: `4.5 s`, `12 min`, `3.1 h`."""
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -20,7 +20,7 @@ from hodor.device import mixed, prepare_device
 from hodor.errors import HodorError
 from hodor.inference.weights import load_method
 from hodor.models.base import Frame, Method, check_masks
-from hodor.provenance import commit, machine, peak_memory_mib, sha256_file, versions, write_json_atomic
+from hodor.provenance import cost, sha256_file, write_json_atomic
 
 
 def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None:
@@ -73,18 +73,14 @@ def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None
         {
             "stamp_content": {key: value for key, value in stamp.items() if key != "sha256"},
             "frames": frames,
-            # Includes waiting for frames to be read, not waiting for masks to be written.
-            "time_s": round(seconds, 3),
+            # The time includes waiting for frames to be read, not waiting for masks to be written.
             "fps": round(frames / seconds, 3),
-            "peak_memory_mib": round(peak_memory_mib(), 1),
-            "machine": machine(),
-            "versions": versions(),
-            "commit": commit(),
+            **cost(seconds),
         },
     )
 
 
-class MaskWriter:
+class MaskWriter(ThreadPoolExecutor):
     """Write the masks of a video in a thread while the next frames are segmented.
 
     Attributes:
@@ -94,34 +90,27 @@ class MaskWriter:
     WAITING = 16  # masks that wait to be written, at most
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(1)
         self.folder, self.checksums, self.waited = folder, {}, 0.0
-        self._thread = ThreadPoolExecutor(1)
-        self._under_way: deque[tuple[str, Future]] = deque()
+        self._under_way: deque[tuple[Path, Future]] = deque()
 
     def write(self, frame: str, labels: np.ndarray) -> None:
         """Queue `<frame>.png`; the caller must not change `labels` any more. Raises errors of earlier masks."""
-        name = f"{frame}.png"
-        self._under_way.append((name, self._thread.submit(_write, self.folder / name, labels)))
-        while len(self._under_way) > self.WAITING:
-            self._take()
+        path = self.folder / f"{frame}.png"
+        self._under_way.append((path, self.submit(_write, path, labels)))
+        self._wait(self.WAITING)
 
     def finish(self) -> float:
         """Wait for all masks; return the seconds that segmentation waited for masks in total."""
-        while self._under_way:
-            self._take()
+        self._wait(0)
         return self.waited
 
-    def _take(self) -> None:
+    def _wait(self, most: int) -> None:
         before = time.monotonic()
-        name, written = self._under_way.popleft()
-        self.checksums[name] = written.result()
+        while len(self._under_way) > most:
+            path, written = self._under_way.popleft()
+            self.checksums[path.name] = written.result()
         self.waited += time.monotonic() - before
-
-    def __enter__(self) -> "MaskWriter":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
 
 
 def _write(path: Path, labels: np.ndarray) -> str:

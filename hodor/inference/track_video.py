@@ -7,7 +7,6 @@ It must be empty: no file is overwritten. After an error, the frames that were d
 """
 
 import contextlib
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from hodor.errors import HodorError, system_error
 from hodor.inference.tracker import Tracker
 from hodor.inference.video_io import FrameSource, VideoWriter, open_frames, overlay
 from hodor.inference.weights import describe
-from hodor.provenance import commit, machine, peak_memory_mib, sha256_file, versions, write_json_atomic
+from hodor.provenance import cost, sha256_file, write_json_atomic
 
 
 def track_video(
@@ -78,7 +77,6 @@ class _Tracking:
         self.began = time.monotonic()
 
     def run(self) -> dict[str, Any]:
-        self.out.mkdir(parents=True, exist_ok=True)
         bar = Bar(self.source.path.name, self.source.count, "frames")
         try:
             with VideoWriter(self.out / "overlay.mp4", self.source.size, self.source.rate) as writer:
@@ -106,11 +104,6 @@ class _Tracking:
     def _keep(self) -> str:
         """Record what was done before an error, and describe it."""
         if not self.done:
-            # So that the next call accepts the folder.
-            shutil.rmtree(self.out / "masks", ignore_errors=True)
-            with contextlib.suppress(OSError):
-                (self.out / "overlay.mp4").unlink(missing_ok=True)
-                self.out.rmdir()
             return "no frame was done"
         with contextlib.suppress(OSError):  # a full disk has no room for a record either
             self._record(complete=False)
@@ -148,12 +141,8 @@ class _Tracking:
             "inference": tracker.method.inference.model_dump(mode="json"),
             "device": str(tracker.device),
             "precision": tracker.precision,
-            "time_s": round(seconds, 3),
             "fps": round(self.done / seconds, 3),
-            "peak_memory_mib": round(peak_memory_mib(), 1),
-            "machine": machine(),
-            "versions": versions(),
-            "commit": commit(),
+            **cost(seconds),
         }
         write_json_atomic(self.out / "track.json", record)
         return record

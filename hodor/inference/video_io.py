@@ -118,6 +118,8 @@ class VideoFile(FrameSource):
     """The first video stream of a file, upright and unmirrored as its display matrix says."""
 
     def __init__(self, path: Path, rate: Fraction | None = None) -> None:
+        import av
+
         self.path = path
         with self._open() as container:
             stream = self._stream(container)
@@ -125,7 +127,13 @@ class VideoFile(FrameSource):
             self.rate = rate or stream.average_rate or FOLDER_RATE
             # AVI counts frames that its recorder dropped; its length is checked in bytes.
             self.count = None if container.format.name == "avi" else stream.frames or None
-            self.size = self._first_size(container, stream)
+            try:
+                first = next(container.decode(stream), None)
+            except av.error.FFmpegError as error:
+                raise self._broken(0) from error
+            if first is None:
+                raise HodorError(f"{path}: holds no frame")
+            self.size = upright(first).shape[:2]
 
     def frames(self) -> Iterator[tuple[str, np.ndarray]]:
         import av
@@ -175,16 +183,6 @@ class VideoFile(FrameSource):
             raise HodorError(f"{self.path}: of a codec that FFmpeg does not know, or damaged; convert or copy it again")
         return stream
 
-    def _first_size(self, container, stream) -> tuple[int, int]:
-        import av
-
-        try:
-            for frame in container.decode(stream):
-                return upright(frame).shape[:2]
-        except av.error.FFmpegError as error:
-            raise self._broken(0) from error
-        raise HodorError(f"{self.path}: holds no frame")
-
     def _broken(self, frame: int) -> HodorError:
         of = f" of {self.count}" if self.count else ""
         return HodorError(
@@ -228,15 +226,10 @@ def upright(frame) -> np.ndarray:
         return image
     # A point (x, y) is shown at (a x + c y, b x + d y).
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        return _turned(image, False, a < 0, d < 0)
-    return _turned(image, True, c < 0, b < 0)
-
-
-def _turned(image: np.ndarray, swap: bool, left_right: bool, upside_down: bool) -> np.ndarray:
-    """Return an image (H, W, 3) with its axes swapped, then flipped."""
-    image = image.swapaxes(0, 1) if swap else image
-    return np.ascontiguousarray(image[:: -1 if upside_down else 1, :: -1 if left_right else 1])
+    swapped = abs(a) + abs(d) < abs(b) + abs(c)
+    across, down = (c, b) if swapped else (a, d)
+    image = image.swapaxes(0, 1) if swapped else image
+    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
 
 
 def natural(name: str) -> tuple:

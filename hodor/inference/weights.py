@@ -19,8 +19,7 @@ from hodor.config.reading import validate
 from hodor.config.stages import InferenceOptions
 from hodor.errors import HodorError
 from hodor.models.base import Method, load_model
-from hodor.models.checkpoints.files import ENDINGS
-from hodor.models.checkpoints.load import load_original
+from hodor.models.checkpoints.load import ENDINGS, load_original
 from hodor.provenance import read_json
 
 MODEL = "model.safetensors"
@@ -84,29 +83,31 @@ def open_weights(weights: str | Path, overrides: Mapping[str, Any] | None = None
     Args:
         weights: a run folder (`runs/mini/hodor-soft-coco/seed0`), a .safetensors of this project, or an original
             checkpoint of HODOR, STM or STCN (.pth, .pt, .pkl, .bin), which is converted in memory.
-        overrides: inference settings (fields of `InferenceOptions`) that replace the weights' own.
+        overrides: inference settings (fields of `InferenceOptions`) that replace the weights' own; the long side keeps its
+            ratio to another short side.
 
     Raises:
         HodorError: see `load_method`; or unknown settings.
     """
     given = Path(weights)
     file = given / MODEL if given.is_dir() else given
-    if given.is_dir() and not file.is_file():
-        raise HodorError(
-            f"{given}: not a run folder, it has no {MODEL}; give runs/<scale>/<row>/seed<k> of a trained row"
-        )
+    kinds = f"give a run folder, a .safetensors, or an original checkpoint ({', '.join(ENDINGS)})"
     if not file.is_file():
-        raise HodorError(f"{file}: no such weights; give a run folder, a .safetensors, or a checkpoint of the authors")
+        what = f"not a run folder, it has no {MODEL}" if given.is_dir() else "no such weights"
+        raise HodorError(f"{given}: {what}; {kinds}")
     if file.suffix not in (*ENDINGS, ".safetensors"):
-        raise HodorError(
-            f"{file}: unknown kind of weights; give a run folder, a .safetensors, or an original checkpoint "
-            f"({', '.join(ENDINGS)})"
-        )
+        raise HodorError(f"{file}: unknown kind of weights; {kinds}")
     name, method = load_method(file)
     settings, precision, source = _recorded(file.parent) if file.name == MODEL else ({}, None, "")
     if not source:
         settings, source = _published(name)
-    method.inference = _merge(settings, dict(overrides or {}))
+    overrides = dict(overrides or {})
+    found = validate(InferenceOptions, settings | overrides, "inference settings")
+    if "short_side" in overrides and "long_side" not in overrides:  # keep their ratio
+        before = InferenceOptions(**settings)
+        long_side = max(32, round(before.long_side * found.short_side / before.short_side))
+        found = found.model_copy(update={"long_side": long_side})
+    method.inference = found
     return Loaded(name, method.eval(), file, source, precision or "float32")
 
 
@@ -132,16 +133,6 @@ def _published(name: str) -> tuple[dict[str, Any], str]:
         if entry.method == name and entry.stage is not None:
             return config.inference(row, FIRST_BENCHMARK).model_dump(), f"scale paper, row {row}"
     return {}, "the defaults"
-
-
-def _merge(settings: dict[str, Any], overrides: dict[str, Any]) -> InferenceOptions:
-    """Return the settings with those that the user gave; the long side keeps its ratio to another short side."""
-    merged = validate(InferenceOptions, settings | overrides, "inference settings")
-    before = InferenceOptions(**settings)
-    if "short_side" in overrides and "long_side" not in overrides:
-        ratio = merged.short_side / before.short_side
-        merged = merged.model_copy(update={"long_side": max(32, round(before.long_side * ratio))})
-    return merged
 
 
 def describe(loaded: Loaded) -> str:

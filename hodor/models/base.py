@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -32,6 +33,11 @@ class Method(nn.Module, ABC):
     def __init__(self, inference: InferenceOptions) -> None:
         super().__init__()
         self.inference = inference
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        return next(self.parameters()).device
 
     @abstractmethod
     def loss(self, clip: Clip, step: int) -> dict[str, Tensor]:
@@ -192,15 +198,19 @@ def load_weights(method: Method, weights: dict[str, Tensor], path: Path) -> None
     Raises:
         HodorError: missing, unexpected or differently shaped entries.
     """
-    own = method.state_dict()
-    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    shapes = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
-    if faults := differences(missing=missing, unexpected=unexpected, of_another_shape=sorted(shapes)):
+    if faults := mismatches(method.state_dict(), weights):
         raise HodorError(f"{path}: the weights do not fit the network: {faults}")
     method.load_state_dict(weights)
 
 
+def mismatches(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """Summarise missing, unexpected and differently shaped entries in one line; empty without any."""
+    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    shapes = sorted(key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape)
+    return differences(missing=missing, unexpected=unexpected, of_another_shape=shapes)
+
+
 def differences(**names: list[str]) -> str:
-    """Summarise mismatching entries in one line: number and first entry of each kind; underscores become spaces."""
+    """Summarise faulty entries in one line: number and first entry of each kind; underscores become spaces."""
     found = [(kind.replace("_", " "), entries) for kind, entries in names.items() if entries]
     return "; ".join(f"{len(entries)} {kind}, first {entries[0]}" for kind, entries in found)

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from hodor.config.stages import InferenceOptions
 from hodor.device import constant
+from hodor.errors import HodorError
+from hodor.models.base import Frame, Masks, check_masks
 
 # ImageNet's mean and standard deviation of RGB in 0..255, with which every image is normalised.
 MEAN = (123.675, 116.28, 103.53)
@@ -86,8 +88,6 @@ def fit_frames(
 
 def fit_masks(masks: Sequence[np.ndarray], geometry: Geometry, device: torch.device) -> Tensor:
     """Resize binary masks (H, W) bilinearly, threshold at 0.5 and pad with 0: float (1, K, padded)."""
-    if not masks:
-        return torch.zeros((1, 0, *geometry.padded), device=device)
     fitted = []
     for mask in masks:  # one at a time: as floats, those of a large frame take gigabytes
         x = torch.from_numpy(mask.astype(np.float32)).to(device)[None, None]
@@ -97,3 +97,40 @@ def fit_masks(masks: Sequence[np.ndarray], geometry: Geometry, device: torch.dev
     x = torch.cat(fitted, dim=1)
     (top, left), (height, width), (rows, columns) = geometry.corner, geometry.resized, geometry.padded
     return functional.pad(x, (left, columns - width - left, top, rows - height - top))
+
+
+def new_objects(
+    ids: list[int], frame: Frame, masks: Masks | None, geometry: Geometry, device: torch.device, *, stride: int = 1
+) -> Tensor | None:
+    """Return binary masks (1, K', H, W) of objects that are not among `ids`, on the padded frame, and append their ids.
+
+    Objects without a pixel at `stride` are ignored; None if no object remains.
+
+    Raises:
+        HodorError: an id outside 1..254 or a mask of another size than the frame.
+    """
+    masks = masks or {}
+    check_masks(frame, masks)
+    new = sorted(masks.keys() - set(ids))
+    if not new:
+        return None
+    fitted = fit_masks([masks[i] for i in new], geometry, device)
+    size = [side // stride for side in geometry.padded]
+    coarse = functional.interpolate(fitted, size=size, mode="bilinear", align_corners=False)
+    seen = (coarse > 0.5).flatten(2).any(2)[0]
+    ids += [i for i, keep in zip(new, seen.tolist(), strict=True) if keep]
+    return fitted[:, seen] if seen.any() else None
+
+
+def first_objects(
+    ids: list[int], frame: Frame, masks: Masks, geometry: Geometry, device: torch.device, *, stride: int = 1
+) -> Tensor:
+    """Return the masks of a video's first objects, as `new_objects`.
+
+    Raises:
+        HodorError: also if no object is visible.
+    """
+    reference = new_objects(ids, frame, masks, geometry, device, stride=stride)
+    if reference is None:
+        raise HodorError(f"objects {sorted(masks)}: none is large enough in the first frame; use a larger short_side")
+    return reference

@@ -13,8 +13,8 @@ from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.backbones.resnet import ResNet, load_imagenet
-from hodor.models.base import Frame, Masks, Method, check_masks, read_weights
-from hodor.models.frames import Geometry, fit_frames, fit_masks, normalise
+from hodor.models.base import Frame, Method, read_weights
+from hodor.models.frames import Geometry, fit_frames, normalise
 from hodor.models.losses import bootstrapped_cross_entropy, hard_fraction
 
 
@@ -90,41 +90,13 @@ class PropagationMethod(Method):
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame]) -> list[Any]:
         """Return the network's encodings of frames of one size, one entry per frame."""
-        device = next(self.parameters()).device
         geometry = self._geometry(frames[0])
-        fitted, valid = fit_frames(frames, geometry, device, interpolation=cv2.INTER_CUBIC)
+        fitted, valid = fit_frames(frames, geometry, self.device, interpolation=cv2.INTER_CUBIC)
         query = self.network.query(normalise(fitted, None if self.pads_black else valid))
         return [query.frames(i, i + 1) for i in range(len(frames))]
 
     def _geometry(self, frame: Frame) -> Geometry:
         return Geometry.of(frame.shape[:2], self.inference, multiple=4 * self.options.stride, centred=True)
-
-    def _first_objects(self, ids: list[int], geometry: Geometry, frame: Frame, masks: Masks) -> Tensor:
-        """Return the masks of the first frame's objects, as `_new_objects`.
-
-        Raises:
-            HodorError: no object is visible.
-        """
-        reference = self._new_objects(ids, geometry, frame, masks)
-        if reference is None:
-            raise HodorError(
-                f"objects {sorted(masks)}: none is large enough in the first frame; use a larger short_side"
-            )
-        return reference
-
-    def _new_objects(self, ids: list[int], geometry: Geometry, frame: Frame, masks: Masks | None) -> Tensor | None:
-        """Return binary masks (1, K', H, W) of new objects on the padded frame, or None, and append their ids to `ids`.
-
-        Objects without a pixel are ignored.
-        """
-        if not masks:
-            return None
-        check_masks(frame, masks)
-        new = sorted(set(masks) - set(ids))
-        fitted = fit_masks([masks[i] for i in new], geometry, next(self.parameters()).device)
-        seen = fitted.flatten(2).any(2)[0]
-        ids += [i for i, keep in zip(new, seen.tolist(), strict=True) if keep]
-        return fitted[:, seen] if seen.any() else None
 
 
 def add_objects(probabilities: Tensor, reference: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hodor.data.progress import duration
 from hodor.provenance import write_text_atomic
 
 
@@ -44,14 +45,6 @@ class TrainingLog:
             file=sys.stderr,
             flush=True,
         )
-
-
-def duration(seconds: float) -> str:
-    """Format a duration: `1 h 02 min`, `3 min 20 s`, `45 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _step_of(line: str) -> float:

@@ -48,33 +48,18 @@ def test_a_missing_data_set_is_named_with_the_command_that_brings_it_back(checko
     assert (checkout.path / "data/tiny/coco/train2017").is_dir()
 
 
-def test_a_number_edited_by_hand_reaches_no_table(checkout):
-    scores = checkout.path / "runs/tiny/hodor-soft-coco/seed0/davis2017-val/global.csv"
-    head, *_ = scores.read_text().splitlines()
-    scores.write_text(head + "\n" + ",".join(["0.999"] * len(head.split(","))) + "\n")
-    done = checkout.run("snakemake", "--cores", "1", "--force", "--", "results/tiny/ablation_table.csv", check=False)
-    assert done.returncode == 1 and "global.csv" in only_line(done.stdout, "tabulate")
-
-
-def test_a_wrong_setting_stops_before_any_step(checkout):
-    done = checkout.run("snakemake", "-n", "--config", "scale=minni", check=False)
-    assert done.returncode == 1
-    assert "config/config.yaml: scale: 'minni' is none of mini, paper, subset, tiny" in done.stdout
-    assert "Traceback" not in done.stdout
-
-
-def test_a_second_config_is_refused(fresh):
-    """Snakemake would keep the last one alone, and make another scale than the one asked for."""
-    done = fresh().run("snakemake", "-n", "--config", "scale=tiny", "--config", "rows=main", check=False)
-    assert done.returncode == 1 and "--config is given twice" in done.stdout
-
-
 def test_a_path_may_hold_braces(fresh):
     checkout = fresh()
     place = checkout.path.rename(checkout.path.with_name("p{x} {row}"))
     assert type(checkout)(place).due("copy-first-mask")["segment"] > 0
 
 
-def test_an_unknown_row_as_target_is_refused(checkout):
-    done = checkout.run("snakemake", "-n", "--", "runs/tiny/hodor-sotf-coco/seed0/train.json", check=False)
-    assert done.returncode == 1 and "hodor-sotf-coco" in done.stdout
+def test_wrong_arguments_stop_before_any_step(checkout):
+    """Snakemake would keep the last of two `--config` alone, and make another scale than the one asked for."""
+    for arguments, message in (
+        (("--config", "scale=minni"), "config/config.yaml: scale: 'minni' is none of mini, paper, subset, tiny"),
+        (("--config", "scale=tiny", "--config", "rows=main"), "--config is given twice"),
+        (("--", "runs/tiny/hodor-sotf-coco/seed0/train.json"), "hodor-sotf-coco"),
+    ):
+        done = checkout.run("snakemake", "-n", *arguments, check=False)
+        assert done.returncode == 1 and message in done.stdout and "Traceback" not in done.stdout

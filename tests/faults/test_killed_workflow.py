@@ -14,11 +14,12 @@ import pytest
 from tests.faults.runs import LIMIT_S, Run, jobs
 
 ROWS = ("hodor-soft-coco", "hodor-soft-cyclic")
+KILLS = 20
 COMMAND = ("snakemake", "--cores", "1", "--config", f"rows={','.join(ROWS)}", "--", "tables")
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.long)])
-def test_a_killed_workflow_ends_with_the_same_bytes_and_repeats_nothing(checkout, fresh, kills, capsys):
+@pytest.mark.long
+def test_a_killed_workflow_ends_with_the_same_bytes_and_repeats_nothing(checkout, fresh, capsys):
     checkout.run(*COMMAND)  # everything is there but the tables of these rows alone
     expected = checkout.results(*ROWS)
     assert sum(path.endswith("model.safetensors") for path in expected) == 2
@@ -28,7 +29,7 @@ def test_a_killed_workflow_ends_with_the_same_bytes_and_repeats_nothing(checkout
     with capsys.disabled():
         print(f"\nseed of the moments: {seed}")
     chance = random.Random(seed)
-    left, reached = kills, []
+    left, reached = KILLS, []
     while left:  # the more kills, the more whole runs they fall on
         broken, done = fresh(), []
         while left:

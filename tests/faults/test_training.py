@@ -158,27 +158,6 @@ def test_a_fault_of_two_processes_is_one_line(training):
         assert "GPU" in line
 
 
-def test_a_broken_checkpoint_falls_back_to_the_one_before(training, unbroken):
-    """The other signal that stops a training left it."""
-    run = training()
-    assert_one_line(run.stopped(signal.SIGUSR1, at="step 9 of"), "a-row seed 0: stopped by SIGUSR1 after step ")
-    before, newest = run.checkpoints
-    newest.write_bytes(newest.read_bytes()[:2000])
-    output = run.run()
-    assert f"{newest}: damaged checkpoint (its checksum differs); using the one before" in output
-    assert f"continues after step {int(before.stem.partition('-')[2])}" in output
-    assert_same_weights(run, unbroken)
-
-
-def test_a_loss_that_is_not_finite_names_step_and_checkpoint(training):
-    run = training(
-        stage={"learning_rate": 100, "weight_decay": 2e9}
-    )  # the first step throws the weights out of all bounds
-    line = assert_one_line(run.run(status=1), "error: a-row seed 0: the loss of step ")
-    assert "there is no checkpoint yet" in line and "learning_rate" in line
-    assert not (run.out / "model.safetensors").exists()
-
-
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare")
 @pytest.mark.parametrize("processes", ["1", pytest.param("2", marks=pytest.mark.long)])
 def test_a_full_disk_at_a_checkpoint_keeps_the_one_before(training, unbroken, processes):

@@ -26,7 +26,7 @@ from hodor.inference.segment import segment
 from hodor.inference.tracker import Tracker
 from hodor.models.base import Method, build_method, read_weights, register, save_model
 from hodor.models.checkpoints.convert import convert_to_ours
-from hodor.models.checkpoints.load import FORMATS
+from hodor.models.checkpoints.releases import FORMATS
 from hodor.provenance import sha256_file, sha256_json
 from hodor.reporting.claims import claims
 from hodor.reporting.tables import tabulate

@@ -16,8 +16,8 @@ from hodor.config.datasets import ARCHIVES, WEIGHT_SETS
 from hodor.data.fetch import fetch
 from hodor.data.images import write_labels
 from hodor.data.prepare import prepare
-from hodor.models.checkpoints.load import FORMATS
-from hodor.models.checkpoints.weight_sets import prepare_weights
+from hodor.models.checkpoints.load import prepare_weights
+from hodor.models.checkpoints.releases import FORMATS
 
 SIZE = (64, 96)
 FRAMES = 6
@@ -170,7 +170,8 @@ WRITERS = {
 def no_random_weights() -> Iterator[None]:
     """Networks of full size are built without drawing their starting weights, which takes most of the time."""
     with ExitStack() as stack:
-        for name in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "trunc_normal_", "xavier_uniform_"):
+        names = ("normal_", "trunc_normal_", "uniform_", "xavier_uniform_", "orthogonal_")
+        for name in (*names, "kaiming_normal_", "kaiming_uniform_"):
             stack.enter_context(mock.patch.object(torch.nn.init, name, lambda tensor, *_, **__: tensor))
         yield
 

@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 import hodor.attention
-import hodor.models.memory.bank as bank
+import hodor.models.memory.readout as bank
 import hodor.scoring.jf
 from hodor.config.recipes import RECIPES
 from tests.golden import files

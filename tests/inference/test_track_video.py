@@ -3,11 +3,8 @@
 import errno
 import json
 import os
-import struct
 import subprocess
 import sys
-import zipfile
-import zlib
 
 import numpy as np
 import pytest
@@ -25,19 +22,6 @@ def block(top: int, left: int, id: int, size=SIZE) -> np.ndarray:
     labels = np.zeros(size, np.uint8)
     labels[top : top + 24, left : left + 24] = id
     return labels
-
-
-def write_two_bit_grey(path) -> None:
-    """A grey PNG of the videos' size whose samples have two bits, as Pillow does not write them."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", SIZE[1], SIZE[0], 2, 0, 0, 0, 0)
-    rows = b"".join(b"\0" + b"\x1b" * (SIZE[1] // 4) for _ in range(SIZE[0]))
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    )
 
 
 @pytest.fixture
@@ -69,7 +53,7 @@ def test_a_folder_with_one_object_and_a_later_one(folder, track, tmp_path):
     both = ["--mask", tmp_path / "first.png", "--mask", f"10={tmp_path / 'later.png'}"]
     status, told = track(folder, *both)
     assert status == 1 and "later.png: a second mask of object 3" in told
-    status, told = track(folder, *both, "--ignore-followed")
+    status, told = track(folder, *both, "--ignore-followed", "--fps", 10)
     assert status == 0, told
     masks = sorted((tmp_path / "out" / "masks").iterdir(), key=lambda path: int(path.stem))
     assert [path.name for path in masks] == [f"{t}.png" for t in range(8, 14)]
@@ -80,65 +64,22 @@ def test_a_folder_with_one_object_and_a_later_one(folder, track, tmp_path):
     labels = [read_labels(path) for path in masks]
     assert np.array_equal(labels[0], block(8, 8, 3))
     assert set(np.unique(labels[1])) <= {0, 3} and (labels[2][36:60, 60:84] == 5).all()
-    assert len(list(open_frames(tmp_path / "out" / "overlay.mp4").frames())) == 6
+    overlay = open_frames(tmp_path / "out" / "overlay.mp4")
+    assert overlay.rate == 10 and len(list(overlay.frames())) == 6
     record = json.loads((tmp_path / "out" / "track.json").read_text())
     assert record["complete"] and record["frames"] == 6 and record["objects"] == {"3": "8", "5": "10"}
     assert record["inference"]["short_side"] == 64 and record["method"] == "hodor"
     assert "clip: 100 %, 6 frames of 6 frames" in told and "hodor, 0.1 M parameters; short_side 64" in told
 
 
-def test_the_overlay_shows_the_masks_over_the_frames(folder, track, tmp_path):
-    write_labels(tmp_path / "first.png", block(8, 8, 1))
-    track(folder, "--mask", tmp_path / "first.png", "--fps", 10)
-    source = open_frames(tmp_path / "out" / "overlay.mp4")
-    shown, frame = next(source.frames())[1].astype(int), next(open_frames(folder).frames())[1].astype(int)
-    assert source.rate == 10 and np.abs(shown - frame)[40:, 40:].mean() < 15
-    tinted = (0.5 * DAVIS_PALETTE[1] + 0.5 * frame)[14:26, 14:26]
-    assert np.abs(shown[14:26, 14:26] - tinted).mean() < 25 < np.abs(shown - frame)[14:26, 14:26].mean()
-
-
 def test_a_video_file_whose_object_appears_late(tmp_path, moving, write_video, track):
     """Without a mask of the first frame, all is background until there is one."""
     video = write_video(tmp_path / "v.mp4", moving(5))
-    write_labels(tmp_path / "m.png", block(8, 8, 2))
+    Image.fromarray(block(8, 8, 255)).save(tmp_path / "m.png")  # black and white: one object
     assert track(video, "--mask", f"2={tmp_path / 'm.png'}")[0] == 0
     labels = [read_labels(tmp_path / "out" / "masks" / f"{t:05d}.png") for t in range(5)]
-    assert not labels[0].any() and not labels[1].any() and np.array_equal(labels[2], block(8, 8, 2))
+    assert not labels[0].any() and not labels[1].any() and np.array_equal(labels[2], block(8, 8, 1))
     assert open_frames(tmp_path / "out" / "overlay.mp4").rate == 12
-
-
-def test_a_black_and_white_mask_is_one_object(folder, track, tmp_path):
-    Image.fromarray(block(8, 8, 255)).save(tmp_path / "m.png")
-    assert track(folder, "--mask", tmp_path / "m.png")[0] == 0
-    assert set(np.unique(read_labels(tmp_path / "out" / "masks" / "8.png"))) == {0, 1}
-
-
-def test_a_grey_mask_of_two_bits_holds_its_samples(folder, tmp_path):
-    write_two_bit_grey(tmp_path / "m.png")
-    (labels,) = module.read_masks([str(tmp_path / "m.png")], open_frames(folder)).values()
-    assert labels[0, :4].tolist() == [0, 1, 2, 3]
-
-
-def test_real_frames_as_mp4_and_as_folder(shared_data, tmp_path, write_video, track):
-    """Ten frames of a DAVIS sequence through the container and back, at half their size."""
-    with zipfile.ZipFile(shared_data / "davis" / "DAVIS-2017-trainval-480p.zip") as archive:
-        for t in range(10):
-            with archive.open(f"DAVIS/JPEGImages/480p/blackswan/{t:05d}.jpg") as file:
-                image = Image.open(file).resize((426, 240))
-            (tmp_path / "jpg").mkdir(exist_ok=True)
-            image.save(tmp_path / "jpg" / f"{t:05d}.jpg", quality=95)
-        with archive.open("DAVIS/Annotations/480p/blackswan/00000.png") as file:
-            mask = np.array(Image.open(file).resize((426, 240), Image.Resampling.NEAREST))
-    write_labels(tmp_path / "mask.png", mask)
-    video = write_video(tmp_path / "v.mp4", (frame for _, frame in open_frames(tmp_path / "jpg").frames()))
-    for source, out in ((tmp_path / "jpg", "a"), (video, "b")):
-        status, told = track(source, "--mask", tmp_path / "mask.png", "--short-side", 128, out=out)
-        assert status == 0, told
-    both = [[read_labels(tmp_path / out / "masks" / f"{t:05d}.png") for t in range(10)] for out in "ab"]
-    assert all(labels.shape == (240, 426) for labels in both[0])
-    assert np.array_equal(both[0][0], mask) and np.array_equal(both[1][0], mask)
-    # An untrained network's labels hang on little; what the coding changes of them stays small at first.
-    assert (both[0][1] == both[1][1]).mean() > 0.9
 
 
 # Bad input
@@ -159,7 +100,6 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
     faint = block(8, 8, 200)
     faint[8, 8:17] = range(100, 190, 10)
     Image.fromarray(faint).save(tmp_path / "faint.png")
-    Image.new("L", (30000, 30000)).save(tmp_path / "huge.png")
     good = ["--mask", tmp_path / "good.png"]
     for masks, told in (
         ([], "no mask; give the objects of the first frame with --mask FIRST.png"),
@@ -178,7 +118,6 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
         ([*good, "--mask", f"8={tmp_path / 'white.png'}"], "good.png is a mask of the same frame"),
         (["--mask", tmp_path / "soft.png"], "soft.png: 2 grey levels between 0 and 255: an anti-aliased"),
         (["--mask", tmp_path / "faint.png"], "faint.png: 9 grey levels between 0 and 200"),
-        (["--mask", tmp_path / "huge.png"], "huge.png: too many pixels"),
         (["--mask", folder / "8.jpg"], "8.jpg: is among the frames"),
         (["--mask", f"99={tmp_path / 'good.png'}"], "has no frame 99, only 6 frames"),
     ):
@@ -283,14 +222,11 @@ def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left(capsys, monkeyp
     assert "25 %" in line and "/s" in line and " left" in line
     bar.close()
     assert capsys.readouterr().err.endswith("\n")
+    bar.total, bar.count, bar.start = 100, 5, bar.start - 60
+    assert "5 frames of 100 frames, 0.083 frames/s, 19 min left" in bar.line()  # not rounded to nothing
 
 
-def test_a_slow_rate_is_not_rounded_to_nothing(monkeypatch):
-    bar = module.Bar("v.mp4", 100, "frames")
-    bar.count, bar.start = 5, bar.start - 60
-    assert "5 frames of 100 frames, 0.083 frames/s, 19 min left" in bar.line()
-
-
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_video(tmp_path, moving, write_video, small_weights):
     """The peak of the whole process, decoder and encoder included: the 270 further frames alone would be 59 MiB."""
     size, peaks = (240, 320), []

@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hodor.cli.convert import convert
@@ -17,33 +16,34 @@ from hodor.errors import HodorError
 from hodor.inference.segment import segment_video
 from hodor.inference.tracker import MEMORY_FRAMES, Tracker
 from hodor.inference.weights import open_weights
-from hodor.models.base import build_method, save_model
-from tests.narrow import NARROW
+from hodor.models.base import build_method, read_weights, save_model
+from tests.golden.inputs import no_random_weights
+from tests.models.releases import original
+from tests.narrow import MEMORY, NARROW
 
 SIZE = (64, 96)
-STM = {
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": (1, 1, 1),
-    "memory_width": 8,
-    "memory_depths": (1, 1, 1),
-    "key_dim": 16,
-    "value_dim": 16,
-    "decoder_dim": 16,
-}
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """Files of small networks by method."""
+    folder = tmp_path_factory.mktemp("networks")
+    for name, options in (("hodor", NARROW), ("stm", MEMORY), ("copy", {})):
+        torch.manual_seed(0)
+        method = build_method(name, options)
+        options = method.options.model_dump(mode="json") if options else {}
+        save_model(folder / name, method, name=name, options=options)
+    return folder
 
 
 @pytest.fixture
-def weights(tmp_path):
-    """Writes a small network's file: a run folder `small/row/seed0` below tmp_path."""
+def weights(tmp_path, networks):
+    """Writes a run folder `small/row/seed0` below tmp_path."""
 
     def write(name: str = "hodor"):
-        torch.manual_seed(0)
-        method = build_method(name, {"hodor": NARROW, "stm": STM, "copy": {}}[name])
         run = tmp_path / "small" / name / "seed0"
         run.mkdir(parents=True)
-        options = method.options.model_dump(mode="json") if name != "copy" else {}
-        save_model(run / "model.safetensors", method, name=name, options=options)
+        shutil.copy(networks / name, run / "model.safetensors")
         return run
 
     return write
@@ -153,83 +153,78 @@ def test_a_memory_method_remembers_a_bounded_number_of_frames(weights):
     """STM remembers a frame in five for ever; a tracker does not, unless its settings say so."""
     tracker = Tracker(weights("stm"), device="cpu", short_side=64)
     assert tracker.method.inference.memory_frames == MEMORY_FRAMES
-    small = Tracker(weights_path := tracker.loaded.file, device="cpu", short_side=64, memory_every=1, memory_frames=3)
-    assert weights_path.is_file()
+    small = Tracker(tracker.loaded.file, device="cpu", short_side=64, memory_every=1, memory_frames=3)
     small.start(frames(1)[0], {1: box(8, 8)})
-    sizes = []
-    for frame in frames(12)[1:]:
+    for frame in frames(6)[1:]:
         small.step(frame)
-        sizes.append(sum(t.numel() for t in _tensors(small._state)))
-    assert sizes[-1] == sizes[4] > 0
-
-
-def _tensors(value, seen=None):
-    seen = set() if seen is None else seen
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for entry in value.values():
-            yield from _tensors(entry, seen)
-    elif isinstance(value, (list, tuple)):
-        for entry in value:
-            yield from _tensors(entry, seen)
-    elif hasattr(value, "__dict__"):
-        yield from _tensors(vars(value), seen)
+    assert small._state.bank.frames == [0, 4, 5]
 
 
 # Weights
 
 
+def write_settings(path, **settings) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        json.dumps({"settings": settings} if "stamps" in str(path) else {"stamp_content": {"settings": settings}})
+    )
+
+
 def test_settings_come_from_the_runs_record_then_from_its_stamp(weights, tmp_path):
     run = weights()
-    stamp = {"settings": {"inference": {"short_side": 96, "long_side": 200}, "precision": "bfloat16"}}
-    (tmp_path / "small" / "stamps").mkdir()
     planned = tmp_path / "small" / "stamps" / "segment-hodor-seed0-davis2017-val.json"
-    planned.write_text(json.dumps(stamp))
+    write_settings(planned, inference={"short_side": 96, "long_side": 200}, precision="bfloat16")
     loaded = open_weights(run)
     assert loaded.method.inference.short_side == 96 and loaded.precision == "bfloat16"
     for benchmark, side in (("a-first", 48), ("davis2017-val", 80)):
-        (run / benchmark).mkdir()
-        content = {"stamp_content": {"settings": {"inference": {"short_side": side}, "precision": "float32"}}}
-        (run / benchmark / "segment.json").write_text(json.dumps(content))
+        inference = {"short_side": side, "long_side": 2 * side}
+        write_settings(run / benchmark / "segment.json", inference=inference, precision="float32")
     for given in (run, run / "model.safetensors"):
         loaded = open_weights(given)
         assert loaded.method.inference.short_side == 80 and loaded.precision == "float32"
         assert loaded.settings_from.endswith("davis2017-val/segment.json")
+    # A given short side keeps the ratio of the long one.
+    assert open_weights(run, {"short_side": 120}).method.inference.long_side == 240
+    assert open_weights(run, {"short_side": 120, "long_side": 150}).method.inference.long_side == 150
 
 
-def test_a_given_short_side_keeps_the_ratio_of_the_long_one(weights, tmp_path):
-    run = weights()
-    (run / "davis2017-val").mkdir()
-    record = {"stamp_content": {"settings": {"inference": {"short_side": 100, "long_side": 200}}}}
-    (run / "davis2017-val" / "segment.json").write_text(json.dumps(record))
-    assert open_weights(run, {"short_side": 150}).method.inference.long_side == 300
-    assert open_weights(run, {"short_side": 150, "long_side": 160}).method.inference.long_side == 160
+def test_weights_without_a_run_take_the_published_settings(networks, tmp_path, monkeypatch):
+    for name, sides in (("hodor", (512, 987)), ("stm", (480, None))):
+        shutil.copy(networks / name, tmp_path / f"{name}.safetensors")
+        loaded = open_weights(tmp_path / f"{name}.safetensors")
+        found = loaded.method.inference
+        assert found.short_side == sides[0] and found.long_side == (sides[1] or found.long_side)
+        assert "paper" in loaded.settings_from
+    monkeypatch.setattr("hodor.inference.weights.scale_names", lambda folder: ["mini"])
+    loaded = open_weights(tmp_path / "hodor.safetensors")
+    assert loaded.method.inference == InferenceOptions() and loaded.settings_from == "the defaults"
 
 
-def test_weights_without_a_run_take_the_published_settings(weights, tmp_path):
-    shutil.copy(weights() / "model.safetensors", tmp_path / "alone.safetensors")
-    loaded = open_weights(tmp_path / "alone.safetensors")
-    assert (loaded.method.inference.short_side, loaded.method.inference.long_side) == (512, 987)
-    shutil.copy(weights("stm") / "model.safetensors", tmp_path / "alone.safetensors")
-    loaded = open_weights(tmp_path / "alone.safetensors")
-    assert loaded.method.inference.short_side == 480 and "paper" in loaded.settings_from
+@pytest.fixture(scope="module")
+def stcn():
+    """Entries of a checkpoint of the authors of STCN."""
+    return original("stcn", dead=False)
 
 
-def test_an_authors_checkpoint_is_converted_on_the_fly(tmp_path):
-    """STCN at its published size."""
-    torch.manual_seed(1)
-    method = build_method("stcn", {})
-    save_model(tmp_path / "ours.safetensors", method, name="stcn", options=method.options.model_dump(mode="json"))
-    convert(tmp_path / "ours.safetensors", tmp_path / "stcn_s0.pth")
-    loaded = open_weights(tmp_path / "stcn_s0.pth")
-    assert loaded.name == "stcn" and not loaded.method.training
-    theirs = loaded.method.state_dict()
-    assert all(torch.equal(value, theirs[name]) for name, value in method.state_dict().items())
-    assert loaded.method.inference == open_weights(tmp_path / "ours.safetensors").method.inference
+def test_an_authors_checkpoint_is_converted_on_the_fly(stcn, tmp_path):
+    torch.save(stcn, tmp_path / "stcn_s0.pth")
+    with no_random_weights():
+        convert(tmp_path / "stcn_s0.pth", tmp_path / "ours.safetensors")
+        theirs, ours = (open_weights(tmp_path / name) for name in ("stcn_s0.pth", "ours.safetensors"))
+    assert theirs.name == "stcn" and not theirs.method.training
+    state = theirs.method.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in ours.method.state_dict().items())
+    assert theirs.method.inference == ours.method.inference
+
+
+@pytest.mark.parametrize("kind", ["meta", "sparse", "complex"])
+def test_tensors_that_hold_no_plain_numbers_are_one_line(kind, stcn, tmp_path):
+    change = {"meta": lambda t: t.to("meta"), "sparse": torch.Tensor.to_sparse, "complex": lambda t: t.to(torch.cfloat)}
+    key = next(name for name, value in stcn.items() if value.ndim == 4)
+    torch.save(stcn | {key: change[kind](stcn[key])}, tmp_path / "stcn_s0.pth")
+    with no_random_weights(), pytest.raises(HodorError, match="stcn_s0.pth: ") as error:
+        open_weights(tmp_path / "stcn_s0.pth")
+    assert "\n" not in str(error.value)
 
 
 def test_files_that_are_no_weights(weights, tmp_path):
@@ -273,36 +268,11 @@ def test_a_model_file_with_malformed_options_is_one_line(metadata, message, weig
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_refused(value, weights, tmp_path):
+def test_weights_that_are_not_finite_are_refused(weights):
     file = weights() / "model.safetensors"
-    with safe_open(file, "pt") as content:
-        metadata = content.metadata()
-    state = load_file(file)
+    state, metadata = read_weights(file)
     key = next(name for name in state if name.endswith("q_proj.weight"))
-    state[key][0, 0] = value
+    state[key][0, 0] = float("inf")
     save_file(state, file, metadata=metadata)
     with pytest.raises(HodorError, match=f"{key} holds NaN or infinity"):
         open_weights(file)
-
-
-@pytest.mark.parametrize("kind", ["meta", "sparse", "complex"])
-def test_tensors_that_hold_no_plain_numbers_are_one_line(kind, tmp_path):
-    torch.manual_seed(1)
-    method = build_method("stcn", {})
-    save_model(tmp_path / "ours.safetensors", method, name="stcn", options=method.options.model_dump(mode="json"))
-    convert(tmp_path / "ours.safetensors", tmp_path / "stcn_s0.pth")
-    entries = torch.load(tmp_path / "stcn_s0.pth")
-    change = {"meta": lambda t: t.to("meta"), "sparse": torch.Tensor.to_sparse, "complex": lambda t: t.to(torch.cfloat)}
-    key = next(name for name, value in entries.items() if value.ndim == 4)
-    entries[key] = change[kind](entries[key])
-    torch.save(entries, tmp_path / "stcn_s0.pth")
-    with pytest.raises(HodorError, match="stcn_s0.pth: ") as error:
-        open_weights(tmp_path / "stcn_s0.pth")
-    assert "\n" not in str(error.value)
-
-
-def test_the_defaults_where_there_is_no_scale_paper(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr("hodor.inference.weights.scale_names", lambda folder: ["mini"])
-    loaded = open_weights(weights())
-    assert loaded.method.inference == InferenceOptions() and loaded.settings_from == "the defaults"

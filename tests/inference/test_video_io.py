@@ -74,20 +74,6 @@ def test_exif_orientation_is_applied(orientation, tmp_path):
     assert source.size == expected.shape[:2] and np.array_equal(next(source.frames())[1], expected)
 
 
-def test_an_image_of_too_many_pixels_is_refused(tmp_path):
-    (tmp_path / "v").mkdir()
-    Image.new("1", (30000, 30000)).save(tmp_path / "v" / "0.png")
-    with pytest.raises(HodorError, match="0.png: .*more than the"):
-        open_frames(tmp_path / "v")
-
-
-def test_a_frame_of_another_size_in_a_folder(tmp_path):
-    save(tmp_path / "v", "0.jpg", "1.jpg")
-    save(tmp_path / "v", "2.jpg", size=(64, 90))
-    done, message = read_until_broken(tmp_path / "v")
-    assert done == 2 and "2.jpg: 90x64 pixels" in message
-
-
 @pytest.mark.parametrize(
     ("names", "key", "found"),
     [

@@ -7,18 +7,7 @@ import torch
 from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.models.base import build_method
-
-# A memory network as small as it gets; its key grid has stride 16.
-TINY = {
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": (1, 1, 1),
-    "memory_width": 8,
-    "memory_depths": (1, 1, 1),
-    "key_dim": 16,
-    "value_dim": 16,
-    "decoder_dim": 16,
-}
+from tests.narrow import MEMORY
 
 
 @pytest.fixture
@@ -28,7 +17,7 @@ def memory_method():
     def build(name: str, *, inference: dict | None = None, seed: int = 0, **options):
         torch.manual_seed(seed)
         settings = InferenceOptions(**{"short_side": 64} | (inference or {}))
-        return build_method(name, TINY | options, settings).eval()
+        return build_method(name, MEMORY | options, settings).eval()
 
     return build
 
@@ -53,20 +42,21 @@ def squares():
     return make
 
 
+class Video:
+    """Frames of noise, uint8 (H, W, 3), and boxes, bool (H, W)."""
+
+    def __init__(self, size=(64, 96)):
+        self.size = size
+
+    def frame(self, seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).integers(0, 256, (*self.size, 3), dtype=np.uint8)
+
+    def box(self, top: int, left: int, side: int = 24) -> np.ndarray:
+        mask = np.zeros(self.size, bool)
+        mask[top : top + side, left : left + side] = True
+        return mask
+
+
 @pytest.fixture
 def video():
-    """Makes frames of noise, uint8 (H, W, 3), and boxes, bool (H, W)."""
-
-    class Video:
-        def __init__(self, size=(64, 96)):
-            self.size = size
-
-        def frame(self, seed: int) -> np.ndarray:
-            return np.random.default_rng(seed).integers(0, 256, (*self.size, 3), dtype=np.uint8)
-
-        def box(self, top: int, left: int, side: int = 24) -> np.ndarray:
-            mask = np.zeros(self.size, bool)
-            mask[top : top + side, left : left + side] = True
-            return mask
-
     return Video

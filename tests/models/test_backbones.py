@@ -3,13 +3,11 @@
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from hodor.config.methods import HODOROptions
 from hodor.errors import HodorError
 from hodor.models.backbones.convnet import ConvNet, EfficientNetLite0, lite0_weights_file
-from hodor.models.backbones.resnet import FrozenBatchNorm, ResNet, load_imagenet
-from hodor.models.backbones.swin import relative_position_index
+from hodor.models.backbones.resnet import ResNet, load_imagenet
 from hodor.models.base import build_method
 from hodor.models.frames import MEAN, STD, normalise
 from hodor.models.hodor.network import build_backbone
@@ -34,13 +32,6 @@ def test_strides_of_maps(options):
     ]
 
 
-def test_relative_position_index_counts_offsets():
-    index = relative_position_index(7)
-    assert index.shape == (49, 49) and index.min() == 0 and index.max() == 168
-    assert (index.diagonal() == 84).all()  # no offset: the middle of the 13 x 13 table
-    assert index[0, 1] == 83 and index[7, 0] == 84 + 13  # one to the left; one row down
-
-
 def test_lite0_equals_the_package_that_ships_its_weights():
     oracle_module = pytest.importorskip("efficientnet_lite_pytorch", reason="the oracle is a test dependency")
     oracle = oracle_module.EfficientNet.from_name("efficientnet-lite0")
@@ -56,18 +47,6 @@ def test_lite0_equals_the_package_that_ships_its_weights():
             theirs.append(x)
     for ours_map, index in zip(ours, (2, 4, 10, 15), strict=True):
         assert torch.allclose(ours_map, theirs[index], atol=2e-4 * theirs[index].abs().max().item())
-
-
-def test_frozen_blocks_get_no_gradient_and_the_others_do():
-    backbone = EfficientNetLite0(pretrained=True, frozen=5)
-    sum(x.mean() for x in backbone(torch.randn(1, 3, 32, 32))).backward()
-    assert all(p.grad is None for p in [*backbone.stem.parameters(), *backbone.blocks[:5].parameters()])
-    assert all(p.grad is not None for p in backbone.blocks[5:].parameters())
-
-
-def test_no_pretrained_weights_is_an_error():
-    with pytest.raises(HodorError, match="has no pretrained weights"):
-        build_backbone(HODOROptions(backbone="convnet", pretrained=True))
 
 
 def test_normalise_shows_the_mean_colour_outside():
@@ -110,33 +89,6 @@ def test_pretrained_lite0_with_a_mask_reads_the_image_as_before():
 
 
 # Residual networks
-
-
-def test_frozen_batch_norm_is_batch_norm_in_evaluation():
-    reference, ours = nn.BatchNorm2d(5), FrozenBatchNorm(5).train()
-    with torch.no_grad():
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            value = torch.rand(5) + 0.5
-            getattr(reference, name).copy_(value)
-            getattr(ours, name).copy_(value)
-    x = torch.randn(2, 5, 4, 4)
-    torch.testing.assert_close(ours(x), reference.eval()(x))
-
-
-@pytest.mark.parametrize(
-    ("bottleneck", "depths", "channels", "parameters"),
-    [(True, (3, 4, 6), [256, 512, 1024], 8_543_296), (False, (2, 2, 2), [64, 128, 256], 2_782_784)],
-)
-def test_published_sizes(bottleneck, depths, channels, parameters):
-    """torchvision's ResNet-50 and ResNet-18 without their last stage and classes."""
-    network = ResNet(bottleneck=bottleneck, depths=depths)
-    assert network.channels == channels
-    assert sum(p.numel() for p in network.parameters()) == parameters
-    with torch.no_grad():
-        maps = network(torch.randn(1, 3, 64, 96))
-    assert [tuple(x.shape[1:]) for x in maps] == [
-        (c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16), strict=True)
-    ]
 
 
 @pytest.fixture(scope="module")

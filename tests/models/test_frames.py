@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from hodor.config.stages import InferenceOptions
-from hodor.models.frames import Geometry, fit_frames, fit_masks
+from hodor.models.frames import Geometry, fit_masks
 
 
 def test_published_sizes():
@@ -13,15 +13,6 @@ def test_published_sizes():
     assert geometry.resized == (512, 911) and geometry.padded == (512, 928)
     capped = Geometry.of((480, 854), InferenceOptions(short_side=512, long_side=854))
     assert capped.resized == (480, 854) and capped.padded == (480, 864)
-
-
-def test_frames_keep_their_pixels_where_nothing_is_resized():
-    options = InferenceOptions(short_side=40)
-    frames = [np.full((40, 50, 3), value, np.uint8) for value in (3, 200)]
-    fitted, valid = fit_frames(frames, Geometry.of((40, 50), options), torch.device("cpu"))
-    assert fitted.shape == (2, 3, 64, 64) and fitted.dtype == torch.uint8
-    assert (fitted[1, :, :40, :50] == 200).all() and (fitted[:, :, 40:] == 0).all()
-    assert valid[:, :40, :50].all() and valid.sum() == 2 * 40 * 50
 
 
 def test_masks_survive_there_and_back():
@@ -34,8 +25,3 @@ def test_masks_survive_there_and_back():
         back = geometry.restore(fitted)[0, 0].numpy() > 0.5
         assert back.shape == size
         assert (back & mask).sum() / (back | mask).sum() > 0.85
-
-
-def test_no_mask_gives_no_channel():
-    geometry = Geometry.of((64, 64), InferenceOptions(short_side=64))
-    assert fit_masks([], geometry, torch.device("cpu")).shape == (1, 0, 64, 64)

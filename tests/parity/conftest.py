@@ -36,31 +36,16 @@ def recipe(parity_dir) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def hodor_case(parity_dir) -> dict[str, np.ndarray]:
-    """Expected outputs of HODOR."""
-    return _case(parity_dir, "hodor.npz")
+def read_case(parity_dir):
+    """Reads the expected outputs of one system; where PARITY_DIR is set a missing file is a failure, else a skip."""
 
+    def read(system: str) -> dict[str, np.ndarray]:
+        path = parity_dir / f"{system}.npz"
+        if not path.is_file():
+            (pytest.fail if os.environ.get("PARITY_DIR") else pytest.skip)(f"no parity case: {path} is absent")
+        return dict(np.load(path))
 
-def _case(folder: Path, name: str) -> dict[str, np.ndarray]:
-    """Expected outputs of one system; where PARITY_DIR is set a missing file is a failure, else a skip."""
-    path = folder / name
-    if not path.is_file():
-        if os.environ.get("PARITY_DIR"):
-            pytest.fail(f"PARITY_DIR holds no {name}: {path}")
-        pytest.skip(f"no parity case: {path} is absent")
-    return dict(np.load(path))
-
-
-@pytest.fixture(scope="session")
-def stm_case(parity_dir) -> dict[str, np.ndarray]:
-    """Expected outputs of STM."""
-    return _case(parity_dir, "stm.npz")
-
-
-@pytest.fixture(scope="session")
-def stcn_case(parity_dir) -> dict[str, np.ndarray]:
-    """Expected outputs of STCN."""
-    return _case(parity_dir, "stcn.npz")
+    return read
 
 
 @pytest.fixture(scope="session")

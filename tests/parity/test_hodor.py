@@ -14,17 +14,18 @@ from hodor.models.losses import cross_entropy_and_dice
 
 
 @pytest.fixture(scope="module")
-def case(hodor_case, recipe, filled):
+def case(read_case, recipe, filled):
     """Network with the recipe's weights, frames (T, 3, H, W), labels (T, H, W), expected outputs."""
+    expected = read_case("hodor")
     seed, height, width, objects, frames = (
-        int(hodor_case[key]) for key in ("seed", "height", "width", "objects", "frames")
+        int(expected[key]) for key in ("seed", "height", "width", "objects", "frames")
     )
-    window = int(hodor_case["temporal_window"])
+    window = int(expected["temporal_window"])
     method = Hodor({}, InferenceOptions(short_side=min(height, width), temporal_window=window)).eval()
     filled(method, HODOR, seed)
     video = torch.from_numpy(recipe.image("video", (frames, 3, height, width), seed))
     labels = recipe.discs(frames, objects, height, width)
-    return method, video, labels, hodor_case
+    return method, video, labels, expected
 
 
 def test_features_descriptors_and_logits(case, binary, relative):

@@ -10,17 +10,18 @@ from hodor.models.frames import MEAN, STD
 
 
 @pytest.fixture(scope="module")
-def case(stcn_case, recipe, filled):
+def case(read_case, recipe, filled):
     """Method with the recipe's weights, video in 0..255 (T, 3, H, W), labels (T, H, W), expected outputs."""
+    expected = read_case("stcn")
     seed, height, width, objects, frames, every, top_k = (
-        int(stcn_case[key]) for key in ("seed", "height", "width", "objects", "frames", "mem_every", "top_k")
+        int(expected[key]) for key in ("seed", "height", "width", "objects", "frames", "mem_every", "top_k")
     )
     options = InferenceOptions(short_side=min(height, width), memory_every=every, top_k=top_k)
     method = build_method("stcn", {"others": True}, options).eval()
     filled(method, STCN, seed)
     video = torch.from_numpy(recipe.image("video", (frames, 3, height, width), seed))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    return method, video * std + mean, recipe.discs(frames, objects, height, width), stcn_case
+    return method, video * std + mean, recipe.discs(frames, objects, height, width), expected
 
 
 def test_key_and_value_of_a_frame(case, recipe, binary, relative):

@@ -10,16 +10,17 @@ from hodor.models.checkpoints.releases import STM
 
 
 @pytest.fixture(scope="module")
-def case(stm_case, recipe, filled):
+def case(read_case, recipe, filled):
     """Method with the recipe's weights, video in 0..255 (T, 3, H, W), labels (T, H, W), expected outputs."""
+    expected = read_case("stm")
     seed, height, width, objects, frames, every = (
-        int(stm_case[key]) for key in ("seed", "height", "width", "objects", "frames", "mem_every")
+        int(expected[key]) for key in ("seed", "height", "width", "objects", "frames", "mem_every")
     )
     options = InferenceOptions(short_side=min(height, width), memory_every=every)
     method = build_method("stm", {}, options).eval()
     filled(method, STM, seed)
     video = np.clip(0.2 * recipe.image("video", (frames, 3, height, width), seed) + 0.5, 0, 1)
-    return method, torch.from_numpy(video) * 255, recipe.discs(frames, objects, height, width), stm_case
+    return method, torch.from_numpy(video) * 255, recipe.discs(frames, objects, height, width), expected
 
 
 def test_memory_and_first_logits(case, given_frames, binary, relative):

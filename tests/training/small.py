@@ -4,18 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-OPTIONS = {
-    "attention": "soft",
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": [1, 1, 1, 1],
-    "dim": 32,
-    "encoder_layers": 1,
-    "encoder_hidden": 32,
-    "decoder_layers": 1,
-    "decoder_hidden": 32,
-    "dropout": 0.1,
-}
+from tests.narrow import NARROW
+
+OPTIONS = NARROW | {"attention": "soft", "dropout": 0.1}
 STAGE = {
     "kind": "images",
     "sources": [{"dataset": "coco", "split": "train2017"}],

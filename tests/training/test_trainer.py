@@ -53,19 +53,6 @@ def test_a_run_that_was_stopped_ends_like_an_unbroken_one(world, stamp, tmp_path
     assert not (broken / "checkpoints").exists()
 
 
-def test_seeds_and_workers(world, stamp, tmp_path):
-    """The number of workers changes nothing, the seed everything."""
-    for name, made in {
-        "a": stamp(),
-        "workers": stamp(stage={"workers": 2}),
-        "seed": stamp(seed=1),
-    }.items():
-        train(made, world, tmp_path / name)
-    assert_same_weights(tmp_path / "a", tmp_path / "workers")
-    ours, theirs = weights_of(tmp_path / "a"), weights_of(tmp_path / "seed")
-    assert all(not torch.equal(ours[k], theirs[k]) for k in ours if k.endswith("conv1.weight"))
-
-
 def test_record_names_settings_inputs_and_cost(world, stamp, tmp_path):
     made = stamp()
     train(made, world, tmp_path)
@@ -92,13 +79,12 @@ def test_other_settings_or_recipes_never_continue_old_weights(world, stamp, tmp_
     assert_same_weights(tmp_path / "changed", tmp_path / "fresh")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(world, stamp, tmp_path, monkeypatch, value):
+def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(world, stamp, tmp_path, monkeypatch):
     loss = Hodor.loss
 
     def poisoned(self, clip, step):
         values = loss(self, clip, step)
-        return {**values, "loss": values["loss"] * (value if step == 6 else 1)}
+        return {**values, "loss": values["loss"] * (float("nan") if step == 6 else 1)}
 
     monkeypatch.setattr(Hodor, "loss", poisoned)
     with pytest.raises(HodorError) as error:
@@ -130,6 +116,9 @@ def test_cyclic_stage_starts_from_the_weights_of_its_row(world, stamp, tmp_path)
     still = stamp(stage=stage | {"steps": 0}, datasets=["youtube-vos", "davis"], init={"row": "hodor-soft-coco"})
     train(still, world, tmp_path / "still", init=weights)
     assert_same_weights(tmp_path / "still", tmp_path / "coco")
+    wide = stamp(options=stamp()["settings"]["options"] | {"dim": 64}, init={"row": "a"})
+    with pytest.raises(HodorError, match="do not fit"):
+        train(wide, world, tmp_path / "wide", init=weights)
     train(cyclic, world, tmp_path / "cyclic", init=weights)
     assert set(json.loads((tmp_path / "cyclic" / "train.json").read_text())["inputs"]) == {
         "davis.json",
@@ -138,13 +127,6 @@ def test_cyclic_stage_starts_from_the_weights_of_its_row(world, stamp, tmp_path)
     }
     ours, theirs = weights_of(tmp_path / "cyclic"), weights_of(tmp_path / "coco")
     assert all(not torch.equal(ours[k], theirs[k]) for k in ours if k.endswith("q_proj.weight"))
-
-
-def test_starting_weights_of_another_network_are_refused(world, stamp, tmp_path):
-    train(stamp(stage=None) | {}, world, tmp_path / "coco")
-    wide = stamp(options={**stamp()["settings"]["options"], "dim": 64}, init={"row": "a"})
-    with pytest.raises(HodorError, match="do not fit"):
-        train(wide, world, tmp_path / "wide", init=tmp_path / "coco" / "model.safetensors")
 
 
 def test_untrained_rows_are_the_network_as_it_starts(world, stamp, tmp_path):
@@ -159,29 +141,17 @@ def test_untrained_rows_are_the_network_as_it_starts(world, stamp, tmp_path):
     assert (tmp_path / "train.jsonl").read_text() == ""
 
 
-def test_no_gpu_is_one_clear_error(world, stamp, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(HodorError, match="no GPU"):
-        train(stamp(device="cuda"), world, tmp_path)
-
-
-def test_alpha_decays_unless_it_is_exempt(world, stamp, tmp_path):
-    """With a tiny learning rate and a huge decay, only decay moves a weight noticeably."""
-    stage = {"steps": 1, "learning_rate": 1e-4, "warmup_steps": 0, "weight_decay": 1000.0}
-    key = "network.encoder.layers.0.cross_attention.alpha"
-    for decay, expected in ((True, 0.9), (False, 1.0)):
-        out = tmp_path / str(decay)
-        options = stamp()["settings"]["options"] | {"decay_alpha": decay}
-        train(stamp(stage=stage, options=options), world, out)
-        assert weights_of(out)[key][0].item() == pytest.approx(32.0 * expected, rel=1e-3)
-
-
-def test_adam_takes_decay_into_the_gradient(world, stamp, tmp_path):
-    """AdamW's decay shrinks a weight in proportion; Adam's only turns the step, which keeps its size."""
-    stage = {"steps": 1, "learning_rate": 1e-4, "warmup_steps": 0, "weight_decay": 1000.0, "optimiser": "adam"}
-    train(stamp(stage=stage), world, tmp_path)
+@pytest.mark.parametrize(
+    ("decay", "optimiser", "expected", "within"),
+    [(True, "adamw", 32 * 0.9, 0.03), (False, "adamw", 32, 0.03), (True, "adam", 32 - 1e-4, 2e-5)],
+)
+def test_weight_decay_of_alpha(decay, optimiser, expected, within, world, stamp, tmp_path):
+    """With a tiny learning rate, AdamW's huge decay alone moves a weight noticeably; Adam's only turns the step."""
+    stage = {"steps": 1, "learning_rate": 1e-4, "warmup_steps": 0, "weight_decay": 1000.0, "optimiser": optimiser}
+    options = stamp()["settings"]["options"] | {"decay_alpha": decay}
+    train(stamp(stage=stage, options=options), world, tmp_path)
     alpha = weights_of(tmp_path)["network.encoder.layers.0.cross_attention.alpha"]
-    assert alpha[0].item() == pytest.approx(32.0 - 1e-4, abs=2e-5)
+    assert alpha[0].item() == pytest.approx(expected, abs=within)
 
 
 def test_bfloat16_trains_close_to_float32(world, stamp, tmp_path):
@@ -190,12 +160,6 @@ def test_bfloat16_trains_close_to_float32(world, stamp, tmp_path):
         train(stamp(stage={"steps": 6}, precision=precision), world, tmp_path / precision)
         losses[precision] = [line["loss"] for line in log_of(tmp_path / precision)]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05) and losses["bfloat16"] != losses["float32"]
-
-
-def test_learning_lowers_the_loss(world, stamp, tmp_path):
-    train(stamp(stage={"steps": 60, "learning_rate": 0.003, "checkpoint_every": 100}), world, tmp_path)
-    losses = [line["loss"] for line in log_of(tmp_path)]
-    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
 @pytest.mark.parametrize(

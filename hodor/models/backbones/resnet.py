@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.errors import HodorError
-from hodor.models.base import differences
+from hodor.models.base import mismatches
 
 
 class FrozenBatchNorm(nn.Module):
@@ -29,51 +29,32 @@ class FrozenBatchNorm(nn.Module):
         return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training=False)
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions (ResNet-18), with `bias` in STCN's value encoder."""
+class Block(nn.Module):
+    """Residual block: two 3x3 convolutions (ResNet-18), or 1x1, 3x3 with the stride, and 1x1 ones (ResNet-50).
 
-    expansion = 1
+    The convolutions have a `bias` in STCN's value encoder.
+    """
 
-    def __init__(self, inputs: int, width: int, stride: int, *, bias: bool) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, *, bottleneck: bool, bias: bool) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=bias)
-        self.bn1 = FrozenBatchNorm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=bias)
-        self.bn2 = FrozenBatchNorm(width)
-        self.downsample = _downsample(inputs, width, stride, bias=bias)
+        outputs = 4 * width if bottleneck else width
+        layers = [(inputs, width, 3, stride), (width, width, 3, 1)]
+        if bottleneck:
+            layers = [(inputs, width, 1, 1), (width, width, 3, stride), (width, outputs, 1, 1)]
+        self.layers = range(1, len(layers) + 1)
+        for i, (before, after, kernel, step) in zip(self.layers, layers, strict=True):
+            self.add_module(f"conv{i}", nn.Conv2d(before, after, kernel, step, kernel // 2, bias=bias))
+            self.add_module(f"bn{i}", FrozenBatchNorm(after))
+        self.downsample = None
+        if inputs != outputs or stride != 1:
+            shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=bias)
+            self.downsample = nn.Sequential(shortcut, FrozenBatchNorm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
+        y = x
+        for i in self.layers:
+            y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(functional.relu(y) if i > 1 else y))
         return functional.relu(y + (x if self.downsample is None else self.downsample(x)))
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3 with the stride, and 1x1 convolutions (ResNet-50)."""
-
-    expansion = 4
-
-    def __init__(self, inputs: int, width: int, stride: int, *, bias: bool) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=bias)
-        self.bn1 = FrozenBatchNorm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=bias)
-        self.bn2 = FrozenBatchNorm(width)
-        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=bias)
-        self.bn3 = FrozenBatchNorm(4 * width)
-        self.downsample = _downsample(inputs, 4 * width, stride, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = functional.relu(self.bn1(self.conv1(x)))
-        y = functional.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return functional.relu(y + (x if self.downsample is None else self.downsample(x)))
-
-
-def _downsample(inputs: int, outputs: int, stride: int, *, bias: bool) -> nn.Sequential | None:
-    if inputs == outputs and stride == 1:
-        return None
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=bias), FrozenBatchNorm(outputs))
 
 
 class ResNet(nn.Module):
@@ -89,7 +70,6 @@ class ResNet(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        block = Bottleneck if bottleneck else BasicBlock
         self.kind = "resnet50" if bottleneck else "resnet18"
         self.stride = 4
         self.conv1 = nn.Conv2d(3 + extra, width, 7, 2, 3, bias=bias)
@@ -98,8 +78,9 @@ class ResNet(nn.Module):
         for i, depth in enumerate(depths):
             blocks = []
             for j in range(depth):
-                blocks.append(block(inputs, width << i, 2 if i and not j else 1, bias=bias))
-                inputs = (width << i) * block.expansion
+                stride = 2 if i and not j else 1
+                blocks.append(Block(inputs, width << i, stride, bottleneck=bottleneck, bias=bias))
+                inputs = (width << i) * (4 if bottleneck else 1)
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
             self.channels.append(inputs)
         for module in self.modules():
@@ -129,21 +110,15 @@ def load_imagenet(network: ResNet, weights: Mapping[str, Tensor], path: Path) ->
     Raises:
         HodorError: missing, unexpected or differently shaped entries.
     """
-    own = network.state_dict()
-    wanted = {name for name in own if not (name.endswith(".bias") and _is_convolution(name))}
+    own = {name: value for name, value in network.state_dict().items() if not _is_bias_of_convolution(name)}
+    own["conv1.weight"] = own["conv1.weight"][:, :3]
     given = {name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")}
-    missing, unexpected = sorted(wanted - given.keys()), sorted(given.keys() - wanted)
-    shapes = []
-    for name in sorted(wanted & given.keys()):
-        target = own[name][:, :3] if name == "conv1.weight" else own[name]
-        if target.shape != given[name].shape:
-            shapes.append(name)
-        else:
-            target.copy_(given[name])
-    if faults := differences(missing=missing, unexpected=unexpected, of_another_shape=shapes):
+    if faults := mismatches(own, given):
         raise HodorError(f"{path}: no ImageNet weights for this {network.kind}: {faults}")
+    for name, value in given.items():
+        own[name].copy_(value)
 
 
-def _is_convolution(name: str) -> bool:
-    owner = name.split(".")[-2]
-    return owner.startswith("conv") or name.split(".")[-3:-1] == ["downsample", "0"]
+def _is_bias_of_convolution(name: str) -> bool:
+    *_, outer, owner, kind = ("", *name.split("."))
+    return kind == "bias" and (owner.startswith("conv") or (outer, owner) == ("downsample", "0"))

@@ -4,55 +4,176 @@ A file of a format must hold exactly the entries that `Format.to_original` makes
 table of names serves both directions and the check.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hodor.errors import HodorError
-from hodor.models.checkpoints.formats import Entries, Format, Options, Report, batch_counters
+from hodor.models.base import build_method, differences
+
+Entries = dict[str, Tensor]
+Options = dict[str, Any]
+
+
+def _empty(*_: Any) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of original checkpoint.
+
+    Attributes:
+        name: what `--format` calls it.
+        mark: prefix of names that every such file and no file of another format contains.
+        rename: our name -> original name, without `prefix`.
+        method: id of the method; None: initial weights of a part of a network.
+        fresh: for initial weights, options -> our entries of an untrained network.
+        options: original entries, possibly none -> the options in which files of the format differ.
+        split: our name -> original names with their input channels in ours.
+        wrapper: key of the entries in a file of the release; None: the file holds only entries.
+        prefix: prefix of all names in a file of the release, such as `module.`; optional when reading.
+        neutral: entries that the release creates but never uses, with neutral values. They are dropped when reading, may be
+            absent, and are written with these values, like the update counters of batch norms.
+        unused: prefixes of other names that a file may contain, which are dropped and never written.
+        constants: original entries with defined values that our networks do not have.
+        constant: suffixes of names with defined values, which are checked, and filled in if absent.
+    """
+
+    name: str
+    mark: str
+    rename: Callable[[str], str] = str
+    method: str | None = None
+    fresh: Callable[[Options], Entries] = _empty
+    options: Callable[[Mapping[str, Tensor]], Options] = _empty
+    split: Mapping[str, tuple[tuple[str, slice], ...]] = field(default_factory=dict)
+    wrapper: str | None = None
+    prefix: str = ""
+    neutral: Callable[[], Entries] = _empty
+    unused: tuple[str, ...] = ()
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
+    constant: tuple[str, ...] = ()
+
+    def to_original(self, weights: Mapping[str, Tensor]) -> Entries:
+        """Rename our entries to live original entries, without `prefix`."""
+        out = dict(self.constants)
+        for name, value in weights.items():
+            if name in self.split:
+                out |= {theirs: value[:, channels].clone() for theirs, channels in self.split[name]}
+            else:
+                out[self.rename(name)] = value
+        return out
+
+    def to_ours(self, entries: Mapping[str, Tensor], names: Iterable[str]) -> Entries:
+        """Rename live original entries to our entries `names`."""
+        return {
+            name: torch.cat([entries[theirs] for theirs, _ in self.split[name]], dim=1)
+            if name in self.split
+            else entries[self.rename(name)]
+            for name in names
+        }
+
+    def untrained(self, options: Options) -> Entries:
+        """Return our entries of an untrained network."""
+        return dict(build_method(self.method, options).state_dict()) if self.method else self.fresh(options)
+
+    def dead(self, live: Iterable[str]) -> Entries:
+        """Return `neutral` and the update counters of the batch norms, which frozen norms never read."""
+        norms = [name.removesuffix("running_mean") for name in live if name.endswith(".running_mean")]
+        return self.neutral() | {f"{name}num_batches_tracked": torch.zeros((), dtype=torch.long) for name in norms}
+
+
+@dataclass
+class Report:
+    """Result of a conversion: names of entries by what happened to them.
+
+    Attributes:
+        format: name of the format.
+        converted: converted entries.
+        values: number of values in them.
+        dead: entries that the release never uses: dropped, or written with neutral values.
+        unused: entries of parts without a counterpart (heads of a detector, a classifier), dropped.
+        filled: absent constants, filled in.
+        missing, unexpected: faulty names.
+        misfit: `name: fault of its shape, type or values`.
+    """
+
+    format: str
+    converted: list[str] = field(default_factory=list)
+    values: int = 0
+    dead: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    filled: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    misfit: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Format the report: counts, and all names except those of converted entries."""
+        out = [f"format {self.format}"]
+        if self.converted:
+            out.append(f"converted: {len(self.converted)} entries, {self.values:,} values")
+        for what, names in (
+            ("dead: dropped, or written with neutral values", self.dead),
+            ("without a counterpart, dropped", self.unused),
+            ("absent constants, filled in", self.filled),
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+            ("of another shape, type or value", self.misfit),
+        ):
+            if names:
+                out += [f"{what}: {len(names)}", *(f"  {name}" for name in names)]
+        return out
+
+    def fault(self) -> str:
+        """Summarise the faults in one line; empty without faults."""
+        return differences(missing=self.missing, unexpected=self.unexpected, of_another_shape_or_kind=self.misfit)
+
+    def require(self, source: object) -> None:
+        """Raise a HodorError that names `source` if there is a fault."""
+        if fault := self.fault():
+            raise HodorError(f"{source}: not a valid checkpoint of format {self.format}: {fault}; nothing written")
+
+    def count(self, entries: Entries) -> None:
+        """Record the converted entries."""
+        self.converted, self.values = sorted(entries), sum(value.numel() for value in entries.values())
 
 
 def convert_to_ours(format: Format, entries: Mapping[str, Tensor]) -> tuple[Entries, Options, Report]:
-    """Convert an original checkpoint.
-
-    Args:
-        format: the kind of checkpoint.
-        entries: as read, without the release's wrapper.
+    """Convert the entries of an original checkpoint.
 
     Returns:
-        Our entries, empty if the report has a fault; the options of their network; and the report, whose faults `require`
-        raises.
+        Our entries, empty if the report has a fault; the options of their network; and the report, whose faults
+        `Report.require` raises.
     """
     report = Report(format.name)
-    entries = without_prefix(entries, format.prefix)
+    for prefix in filter(None, (format.prefix, "module.")):  # the latter is of parallel training
+        if entries and all(name.startswith(prefix) for name in entries):
+            entries = {name.removeprefix(prefix): value for name, value in entries.items()}
+            break
     options = format.options(entries)
     fresh = format.untrained(options)
     expected = format.to_original(fresh)
-    dead = format.neutral(options) | batch_counters(expected)
-    live: Entries = {}
-    for name, value in entries.items():
+    dead, live = format.dead(expected), {}
+    for name in sorted(entries):
         if name in expected:
-            live[name] = value
+            live[name] = entries[name]
+            report.misfit += _misfit(name, entries[name], expected[name], name.endswith(format.constant))
         elif name in dead:
             report.dead.append(name)
         elif name.startswith(format.unused):
             report.unused.append(name)
         else:
             report.unexpected.append(name)
-    for name in expected.keys() - live.keys():
-        if name.endswith(format.constant):
-            live[name] = expected[name]
-            report.filled.append(name)
-        else:
-            report.missing.append(name)
-    for name, value in live.items():
-        report.misfit += _misfit(name, value, expected[name], name.endswith(format.constant))
-    _sort(report)
+    for name in sorted(expected.keys() - live.keys()):
+        (report.filled if name.endswith(format.constant) else report.missing).append(name)
     if report.fault():
         return {}, options, report
-    _count(report, live)
-    return format.to_ours({name: live[name] for name in expected}, fresh), options, report
+    report.count(live)
+    return format.to_ours(expected | live, fresh), options, report
 
 
 def convert_to_original(format: Format, weights: Mapping[str, Tensor], options: Options) -> tuple[Entries, Report]:
@@ -60,38 +181,20 @@ def convert_to_original(format: Format, weights: Mapping[str, Tensor], options: 
 
     `options` are those of the network; weights of another size than the release's are a fault.
     """
-    report = Report(format.name, written=True)
-    options = {key: value for key, value in options.items() if key in format.variants}
-    fresh = format.untrained(options)
-    for name in weights.keys() - fresh.keys():
-        report.unexpected.append(f"{name} (of ours)")
-    for name in fresh.keys() - weights.keys():
-        report.missing.append(f"{name} (of ours)")
-    for name in fresh.keys() & weights.keys():
+    report = Report(format.name)
+    fresh = format.untrained({key: options[key] for key in format.options({}) if key in options})
+    report.unexpected = sorted(f"{name} (of ours)" for name in weights.keys() - fresh.keys())
+    report.missing = sorted(f"{name} (of ours)" for name in fresh.keys() - weights.keys())
+    for name in sorted(fresh.keys() & weights.keys()):
         constant = not fresh[name].is_floating_point()
         report.misfit += [f"{text} (of ours)" for text in _misfit(name, weights[name], fresh[name], constant)]
-    _sort(report)
     if report.fault():
         return {}, report
-    live = format.to_original({name: weights[name] for name in fresh})
-    neutral = format.neutral(options) | batch_counters(live)
-    report.dead = sorted(neutral)
-    _count(report, live)
-    return {format.prefix + name: value for name, value in (live | neutral).items()}, report
-
-
-def require(report: Report, source: object) -> None:
-    """Raise a HodorError that names `source` if the report has a fault."""
-    if fault := report.fault():
-        raise HodorError(f"{source}: not a valid checkpoint of format {report.format}: {fault}; nothing written")
-
-
-def without_prefix(entries: Mapping[str, Tensor], prefix: str) -> Entries:
-    """Remove `prefix`, or the `module.` of parallel training, if all names have it."""
-    for start in filter(None, (prefix, "module.")):
-        if entries and all(name.startswith(start) for name in entries):
-            return {name[len(start) :]: value for name, value in entries.items()}
-    return dict(entries)
+    live = format.to_original({name: weights[name] for name in fresh})  # in the order of the release
+    dead = format.dead(live)
+    report.dead = sorted(dead)
+    report.count(live)
+    return {format.prefix + name: value for name, value in (live | dead).items()}, report
 
 
 def _misfit(name: str, value: Tensor, expected: Tensor, constant: bool) -> list[str]:
@@ -106,13 +209,3 @@ def _misfit(name: str, value: Tensor, expected: Tensor, constant: bool) -> list[
     if value.is_floating_point() and not torch.isfinite(value).all():
         return [f"{name}: holds values that are not finite"]
     return []
-
-
-def _sort(report: Report) -> None:
-    for names in (report.dead, report.unused, report.filled, report.missing, report.unexpected, report.misfit):
-        names.sort()
-
-
-def _count(report: Report, live: Entries) -> None:
-    report.converted = sorted(live.keys() - set(report.filled))
-    report.values = sum(live[name].numel() for name in report.converted)

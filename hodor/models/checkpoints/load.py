@@ -1,71 +1,108 @@
-"""The known formats, and released checkpoints as methods and as runs."""
+"""Released checkpoints as entries, as methods, as runs and as weight sets; reading never runs code from a file."""
 
+import os
+import re
+import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from hodor.config.datasets import WEIGHT_SETS
+from hodor.data.prepare import check_archives, write_manifest
 from hodor.errors import HodorError
-from hodor.models.base import Method, build_method, load_weights, save_model
-from hodor.models.checkpoints import backbones, releases
-from hodor.models.checkpoints.convert import convert_to_ours, require
-from hodor.models.checkpoints.files import read_checkpoint
-from hodor.models.checkpoints.formats import Format, Report
-from hodor.provenance import (
-    commit,
-    machine,
-    peak_memory_mib,
-    sha256_file,
-    versions,
-    write_json_atomic,
-    write_text_atomic,
-)
+from hodor.models.base import Method, build_method, load_weights, save_model, write_weights
+from hodor.models.checkpoints.convert import Entries, Format, Options, Report, convert_to_ours
+from hodor.models.checkpoints.releases import DETECTION, IMAGENET, RESNET, recognise
+from hodor.provenance import cost, sha256_file, write_json_atomic, write_text_atomic
 
-FORMATS = {
-    format.name: format
-    for format in (
-        releases.HODOR,
-        backbones.DETECTION,
-        backbones.IMAGENET,
-        backbones.RESNET,
-        releases.STM,
-        releases.STCN,
-    )
-}
-"""Id -> format."""
+ENDINGS = (".pth", ".pt", ".pkl", ".bin")
+
+METADATA = "weights"
+"""Key of the metadata of initial weights: JSON with the original `format` and its `options`."""
+
+_WRAPPERS = ("model", "state_dict", "network")
+_WEIGHT_SETS = {"swin-tiny-mask-rcnn-3x": DETECTION, "swin-tiny-imagenet": IMAGENET, "resnet-imagenet": RESNET}
 
 
-def format_named(name: str) -> Format:
-    """Look up a format by name; HodorError if there is none."""
-    if name not in FORMATS:
-        known = "; ".join(f"{format.name} ({format.about})" for format in FORMATS.values())
-        raise HodorError(f"--format {name}: unknown format; use one of {known}")
-    return FORMATS[name]
+# Files
 
 
-def format_of_method(method: str) -> Format:
-    """Look up the format of a method's release; HodorError if there is none."""
-    for format in FORMATS.values():
-        if format.method == method:
-            return format
-    raise HodorError(f"method {method}: its authors released no checkpoints; convert a model of hodor, stm or stcn")
-
-
-def recognise(names: Collection[str], source: object) -> Format:
-    """Recognise the format of a checkpoint from the names of its entries.
+def read_checkpoint(path: Path) -> Entries:
+    """Read the entries of a checkpoint of tensors, without the release's wrapper.
 
     Raises:
-        HodorError: no format or several formats match.
+        HodorError: the file is missing, empty, damaged, no checkpoint, or holds objects other than tensors.
     """
-    found = [
-        format
-        for format in FORMATS.values()
-        if any(name.startswith((format.mark, f"module.{format.mark}")) for name in names)
-    ]
-    if len(found) != 1:
-        what = "of several formats" if found else f"of no known format (its first entry is {min(names)})"
-        raise HodorError(f"{source}: a checkpoint {what}; set --format to one of {', '.join(FORMATS)}")
-    return found[0]
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise HodorError(f"{path}: no such checkpoint; check the path") from None
+    except OSError as error:
+        raise HodorError(f"{path}: cannot be read ({error.strerror})") from error
+    except Exception as error:  # the unpickler raises almost any exception on damaged files
+        # The error of torch names the refused object, or reports that something is no plain list or dict.
+        if found := re.search(r"GLOBAL ([\w.]+)|(Can only) ", str(error)):
+            raise HodorError(
+                f"{path}: holds more than tensors ({found[1] or 'an object'}), which would need code from the file; none "
+                "was run. Use a file of tensors only"
+            ) from error
+        raise HodorError(f"{path}: damaged, truncated or no PyTorch checkpoint; download it again") from error
+    if isinstance(content, Mapping) and not _is_entries(content):
+        wrapped = (content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping))
+        content = next(wrapped, content)
+    if not _is_entries(content):
+        held = ", ".join(sorted(map(str, content))[:6]) if isinstance(content, Mapping) else type(content).__name__
+        raise HodorError(
+            f"{path}: no named tensors, neither at the top nor under {', '.join(_WRAPPERS)} (it holds {held or 'nothing'}); "
+            "use a released checkpoint"
+        )
+    return {name: value.detach() for name, value in content.items()}
+
+
+def _is_entries(content: Any) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    )
+
+
+def write_checkpoint(path: Path, entries: Entries, wrapper: str | None) -> None:
+    """Write original entries, under the key `wrapper` if there is one, atomically.
+
+    Raises:
+        HodorError: the disk is full or the folder cannot be written.
+    """
+    plain = {name: value.detach().cpu().contiguous() for name, value in entries.items()}
+    temporary = path.with_name(path.name + ".part")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({wrapper: plain} if wrapper else plain, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch wraps a failed write in a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise HodorError(f"{path}: cannot write the checkpoint ({error}); check free space and permissions") from error
+
+
+def save_initial_weights(path: Path, weights: Mapping[str, Tensor], format: Format, options: Options) -> None:
+    """Write initial weights with their original format in the metadata, atomically."""
+    write_weights(path, weights, METADATA, {"format": format.name, "options": options})
+
+
+# Methods and runs
+
+
+def build_converted(kind: Format, options: Options, weights: dict[str, Tensor], path: Path) -> Method:
+    """Build the method of a converted release, in evaluation mode; `path` is for error messages."""
+    method = build_method(kind.method, options)
+    load_weights(method, weights, path)
+    return method.eval()
 
 
 def load_original(path: Path) -> tuple[str, Method, Report]:
@@ -80,13 +117,10 @@ def load_original(path: Path) -> tuple[str, Method, Report]:
     entries = read_checkpoint(path)
     kind = recognise(entries, path)
     if kind.method is None:
-        raise HodorError(f"{path}: holds only a backbone ({kind.about}); use the checkpoint of a whole network")
+        raise HodorError(f"{path}: holds only a backbone ({kind.name}); use the checkpoint of a whole network")
     weights, options, report = convert_to_ours(kind, entries)
-    report.recognised = True
-    require(report, path)
-    method = build_method(kind.method, options)
-    load_weights(method, weights, path)
-    return kind.method, method.eval(), report
+    report.require(path)
+    return kind.method, build_converted(kind, options, weights, path), report
 
 
 def adopt(stamp: dict[str, Any], checkpoint: Path, out: Path) -> None:
@@ -121,10 +155,42 @@ def adopt(stamp: dict[str, Any], checkpoint: Path, out: Path) -> None:
             "log": sha256_file(out / "train.jsonl"),
             "parameters": sum(parameter.numel() for parameter in method.parameters()),
             "steps": 0,
-            "time_s": round(time.monotonic() - began, 2),
-            "peak_memory_mib": round(peak_memory_mib(), 1),
-            "machine": machine(),
-            "versions": versions(),
-            "commit": commit(),
+            **cost(time.monotonic() - began),
         },
     )
+
+
+# Weight sets
+
+
+def prepare_weights(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
+    """Convert the archives of a weight set to files of initial weights in `out` and write its manifest.
+
+    Args:
+        stamp: `settings` holds `dataset` (the weight set) and `edition`.
+        archives: folder with the archives and the `archives.json` of `fetch`.
+        out: folder of the weight set, replaced.
+        manifest: JSON file as of a data set; `splits` maps each file to its numbers of entries and values.
+
+    Raises:
+        HodorError: an archive is missing, damaged or another checkpoint.
+    """
+    settings, archives, out, manifest = stamp["settings"], Path(archives), Path(out), Path(manifest)
+    dataset = settings["dataset"]
+    manifest.unlink(missing_ok=True)
+    known = check_archives(dataset, archives)
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    format, splits, digests = _WEIGHT_SETS[dataset], {}, {}
+    for archive, name in WEIGHT_SETS[dataset].items():
+        target = part / f"{name}.safetensors"
+        weights, options, report = convert_to_ours(format, read_checkpoint(archives / archive))
+        report.require(archives / archive)
+        save_initial_weights(target, weights, format, options)
+        print("\n".join([f"{archive} -> {target.name}", *report.lines()]), flush=True)
+        splits[name] = {"entries": len(report.converted), "values": report.values}
+        digests[target.name] = sha256_file(target)
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(part, out)
+    write_manifest(manifest, dataset, settings["edition"], splits, digests, known)

@@ -1,21 +1,32 @@
-"""Released checkpoints of HODOR, STM and STCN: tables of names, no code of the releases.
+"""The formats of released checkpoints and of initial weights: tables of names, no code of the releases.
 
 - HODOR: `{model: entries, ...}` (specification section 12); only soft masking was released.
 - STM: entries under `module.` (baselines specification, section 1.8). The memory encoder's first convolution is split into
   three there: image, object's mask, other objects' masks.
 - STCN: entries without a wrapper (baselines specification, section 3.8). The value encoder's first convolution has 4 input
   channels after static training and 5, the other objects' masks last, after later stages.
+- A COCO detector with Swin-T (`{state_dict: {backbone.*, neck.*, heads}}`), as published: backbone and pyramid.
+- An ImageNet classifier with Swin-T at 224 x 224 (`{model: entries}`): the backbone without the norms of its four maps, no
+  pyramid. A start from it is a different experiment, and its results must say so (specification section 1).
+- torchvision's ImageNet ResNets up to `layer3` (stride 16); names are kept (baselines specification, 1.1 and 3.1).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
-from hodor.models.checkpoints.formats import Entries, Format, Options
+from hodor.errors import HodorError
+from hodor.models.backbones.resnet import ResNet
+from hodor.models.backbones.swin import WINDOW, Swin, shifted_window_mask
+from hodor.models.checkpoints.convert import Entries, Format, Options
+from hodor.models.hodor.network import FeaturePyramid
 
 Table = tuple[tuple[str, str], ...]
+
+DIM = 256
+"""Width of the published HODOR and of the detector's pyramid."""
 
 
 def _replace_prefix(name: str, table: Table) -> str:
@@ -64,32 +75,26 @@ def hodor_name(name: str) -> str:
     return name
 
 
-# Parameters that the release creates but never uses: two pyramid outputs, three norms and one projection.
-DEAD_PREFIXES = (
-    "feature_extractor.bb_fpn.1.fpn_convs.2.",
-    "feature_extractor.bb_fpn.1.fpn_convs.3.",
-    "feature_extractor.norm_layers.2.",
-    "feature_extractor.norm_layers.3.",
-    "feature_extractor.norm_layers.4.",
-    "decoder.fmap_proj_4x.",
-)
-
-
-def _hodor_neutral(options: Options) -> Entries:
-    """Return the entries of `DEAD_PREFIXES`: identity norms, everything else 0."""
-    width, out = 256, {}
+def _unused_pyramid(convs: str) -> Entries:
+    """Return the pyramid's outputs at strides 16 and 32, which HODOR does not use."""
+    out = {}
     for level in (2, 3):
-        out[f"feature_extractor.bb_fpn.1.fpn_convs.{level}.conv.weight"] = torch.zeros(width, width, 3, 3)
-        out[f"feature_extractor.bb_fpn.1.fpn_convs.{level}.conv.bias"] = torch.zeros(width)
-    out["decoder.fmap_proj_4x.0.weight"] = torch.zeros(width, width, 1, 1)
+        out[f"{convs}.{level}.conv.weight"] = torch.zeros(DIM, DIM, 3, 3)
+        out[f"{convs}.{level}.conv.bias"] = torch.zeros(DIM)
+    return out
+
+
+def _hodor_neutral() -> Entries:
+    """Return two pyramid outputs, three norms and one projection with identity norms and everything else 0."""
+    out = _unused_pyramid("feature_extractor.bb_fpn.1.fpn_convs")
+    out["decoder.fmap_proj_4x.0.weight"] = torch.zeros(DIM, DIM, 1, 1)
     for norm in ("decoder.fmap_proj_4x.2", *(f"feature_extractor.norm_layers.{level}" for level in (2, 3, 4))):
-        out[f"{norm}.weight"], out[f"{norm}.bias"] = torch.ones(width), torch.zeros(width)
+        out[f"{norm}.weight"], out[f"{norm}.bias"] = torch.ones(DIM), torch.zeros(DIM)
     return out
 
 
 HODOR = Format(
     name="hodor",
-    about="HODOR's released checkpoints",
     mark="feature_extractor.bb_fpn.",
     rename=hodor_name,
     method="hodor",
@@ -130,7 +135,6 @@ _NORMALISATION = (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225)
 
 STM = Format(
     name="stm",
-    about="STM's released checkpoint",
     mark="Encoder_M.",
     rename=lambda name: _replace_prefix(name.removeprefix("network."), _STM),
     method="stm",
@@ -181,10 +185,105 @@ def _stcn_options(entries: Mapping[str, Tensor]) -> Options:
 
 STCN = Format(
     name="stcn",
-    about="STCN's released checkpoints, of static training (4 input channels) or later stages (5)",
     mark="value_encoder.",
     rename=_stcn_name,
     options=_stcn_options,
-    variants=("others",),
     method="stcn",
 )
+
+
+# Backbones
+
+
+def _backbone() -> Entries:
+    return {f"backbone.{name}": value for name, value in Swin().state_dict().items()}
+
+
+def _detector(options: Options) -> Entries:
+    pyramid = FeaturePyramid(Swin().channels, DIM, outputs=2)
+    return _backbone() | {f"pyramid.{name}": value for name, value in pyramid.state_dict().items()}
+
+
+def _detector_name(name: str) -> str:
+    name = re.sub(r"^pyramid\.lateral\.(\d+)\.", r"neck.lateral_convs.\1.conv.", name)
+    return re.sub(r"^pyramid\.output\.(\d+)\.", r"neck.fpn_convs.\1.conv.", name)
+
+
+DETECTION = Format(
+    name="swin-detection",
+    mark="backbone.patch_embed.",
+    rename=_detector_name,
+    fresh=_detector,
+    wrapper="state_dict",
+    neutral=lambda: _unused_pyramid("neck.fpn_convs"),
+    unused=("rpn_head.", "roi_head."),
+    constant=(".relative_position_index",),
+)
+
+
+def _classifier(options: Options) -> Entries:
+    """Return the backbone without the norms of its maps, which a classifier does not have."""
+    return {name: value for name, value in _backbone().items() if not re.match(r"backbone\.norm\d\.", name)}
+
+
+def _classifier_neutral() -> Entries:
+    """Return the classifier's last norm and head, and the masks of its shifted blocks for images of 224 x 224."""
+    width, classes, out = Swin().channels[-1], 1000, {}
+    out["norm.weight"], out["norm.bias"] = torch.ones(width), torch.zeros(width)
+    out["head.weight"], out["head.bias"] = torch.zeros(classes, width), torch.zeros(classes)
+    for stage, depth in enumerate((2, 2, 6)):  # the last stage has a single window, which is not shifted
+        side = 224 // 4 // 2**stage
+        for block in range(1, depth, 2):
+            mask = shifted_window_mask(side, side, WINDOW // 2, torch.device("cpu"))
+            out[f"layers.{stage}.blocks.{block}.attn_mask"] = mask
+    return out
+
+
+IMAGENET = Format(
+    name="swin-imagenet",
+    mark="patch_embed.",
+    rename=lambda name: name.removeprefix("backbone."),
+    fresh=_classifier,
+    wrapper="model",
+    neutral=_classifier_neutral,
+    constant=(".relative_position_index",),
+)
+
+
+def _resnet(options: Options) -> Entries:
+    bottleneck = options["architecture"] == "resnet50"
+    return dict(ResNet(bottleneck=bottleneck, depths=(3, 4, 6) if bottleneck else (2, 2, 2)).state_dict())
+
+
+RESNET = Format(
+    name="resnet-imagenet",
+    mark="layer1.0.conv1.",
+    options=lambda entries: {"architecture": "resnet50" if "layer1.0.conv3.weight" in entries else "resnet18"},
+    fresh=_resnet,
+    unused=("layer4.", "fc."),
+)
+
+
+FORMATS = {format.name: format for format in (HODOR, DETECTION, IMAGENET, RESNET, STM, STCN)}
+"""Id -> format."""
+
+
+def format_named(name: str) -> Format:
+    """Look up a format by name; HodorError if there is none."""
+    if name not in FORMATS:
+        raise HodorError(f"--format {name}: unknown format; use one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def recognise(names: Collection[str], source: object) -> Format:
+    """Recognise the format of a checkpoint from the names of its entries.
+
+    Raises:
+        HodorError: no format or several formats match.
+    """
+    marks = {name: (format.mark, f"module.{format.mark}") for name, format in FORMATS.items()}
+    found = [id for id, mark in marks.items() if any(name.startswith(mark) for name in names)]
+    if len(found) != 1:
+        what = "of several formats" if found else f"of no known format (its first entry is {min(names)})"
+        raise HodorError(f"{source}: a checkpoint {what}; set --format to one of {', '.join(FORMATS)}")
+    return FORMATS[found[0]]

@@ -161,10 +161,10 @@ def object_probabilities(logits: Tensor, backgrounds: int) -> Tensor:
     return functional.softmax(logits, dim=1)[:, 1 + backgrounds :]
 
 
-def merge_backgrounds(logits: Tensor, backgrounds: int) -> Tensor:
-    """Merge the background channels by their maximum, for the loss: logits (B, 1 + K, H, W)."""
+def merge_backgrounds(x: Tensor, backgrounds: int) -> Tensor:
+    """Merge the background channels by their maximum: (B, 1 + G + K, H, W) -> (B, 1 + K, H, W)."""
     split = 1 + backgrounds
-    return torch.cat([logits[:, :split].amax(1, keepdim=True), logits[:, split:]], dim=1)
+    return torch.cat([x[:, :split].amax(1, keepdim=True), x[:, split:]], dim=1)
 
 
 def resize(x: Tensor, scale: float) -> Tensor:

@@ -17,9 +17,8 @@ from torch.nn import functional
 from hodor.config.methods import HODOROptions
 from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
-from hodor.errors import HodorError
-from hodor.models.base import Frame, Masks, Method, check_masks, register
-from hodor.models.frames import Geometry, fit_frames, fit_masks, normalise
+from hodor.models.base import Frame, Masks, Method, register
+from hodor.models.frames import Geometry, first_objects, fit_frames, new_objects, normalise
 from hodor.models.hodor.cycles import Cycles
 from hodor.models.hodor.decoder import History
 from hodor.models.hodor.encoder import (
@@ -52,8 +51,6 @@ class State:
     ids: list[int]
     geometry: Geometry
     history: list[Entry] = field(default_factory=list)
-    # Objects too small for stride 8, which are not segmented.
-    ignored: set[int] = field(default_factory=set)
 
     def remember(self, new: Entry, options: InferenceOptions) -> None:
         """Append a frame and drop those outside the temporal window."""
@@ -132,33 +129,22 @@ class Hodor(Method):
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame]) -> list[Features]:
         """Return maps of resized and padded frames of one size, one entry per frame."""
-        device = next(self.parameters()).device
-        fitted, valid = fit_frames(frames, Geometry.of(frames[0].shape[:2], self.inference), device)
+        fitted, valid = fit_frames(frames, Geometry.of(frames[0].shape[:2], self.inference), self.device)
         maps = self.network.features(normalise(fitted, valid))
         return [maps[i : i + 1] for i in range(len(frames))]
 
     @torch.inference_mode()
     def start(self, frame: Frame, masks: Masks) -> State:
-        check_masks(frame, masks)
-        geometry = Geometry.of(frame.shape[:2], self.inference)
-        state = State([], geometry)
-        features = self.features([frame])[0]
-        reference = self._new_objects(state, masks)
-        if reference is None:
-            raise HodorError(
-                f"objects {sorted(masks)}: none is large enough in the first frame; use a larger short_side"
-            )
-        state.remember(self._encode_reference(features, reference), self.inference)
+        state = State([], Geometry.of(frame.shape[:2], self.inference))
+        reference = first_objects(state.ids, frame, masks, state.geometry, self.device, stride=8)
+        state.remember(self._encode_reference(self.features([frame])[0], reference), self.inference)
         return state
 
     @torch.inference_mode()
     def step(self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
         features = self.features([frame])[0] if features is None else features
-        history, reference, known = state.history, None, len(state.ids)
-        if new_masks:
-            check_masks(frame, new_masks)
-            reference = self._new_objects(state, new_masks)
-        given = []
+        history, known, given = state.history, len(state.ids), []
+        reference = new_objects(state.ids, frame, new_masks, state.geometry, self.device, stride=8)
         if reference is not None:  # new objects are encoded alone first; old ones are background there
             given = [self._encode_reference(features, reference, first=known)]
         logits = self._decode(features, self._history(history + given, len(state.ids)))
@@ -181,16 +167,6 @@ class Hodor(Method):
             self._compiled = torch.compile(self.network.decode, dynamic=False, mode=mode)
         # Cloned: the next call reuses the memory of the result.
         return self._compiled(features, history.padded(length)).clone()
-
-    def _new_objects(self, state: State, masks: Masks) -> Tensor | None:
-        """Return binary masks (1, K', H, W) of new objects on the padded frame; too small ones are recorded as ignored."""
-        device = next(self.parameters()).device
-        ids = sorted(set(masks) - set(state.ids))
-        fitted = fit_masks([masks[i] for i in ids], state.geometry, device)  # (1, K', H, W)
-        seen = (resize(fitted, 1 / 8) > 0.5).flatten(2).any(2)[0]
-        state.ignored |= {i for i, keep in zip(ids, seen.tolist(), strict=True) if not keep}
-        state.ids += [i for i, keep in zip(ids, seen.tolist(), strict=True) if keep]
-        return fitted[:, seen] if seen.any() else None
 
     def _encode_reference(self, features: Features, reference: Tensor, first: int = 0) -> Entry:
         return Entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)), first)
@@ -232,8 +208,5 @@ def full_probabilities(logits: Tensor, backgrounds: int, reference: Tensor | Non
     The release labels a pixel by the maximum over the unmerged channels. Channel 0 is therefore the maximum of the
     background channels, and the channels sum to at most 1. `reference` (1, K', H, W) is pasted over the last objects.
     """
-    split = 1 + backgrounds
     full = functional.softmax(resize(logits, 4), dim=1)
-    if reference is not None:
-        full = paste(full, reference)
-    return torch.cat([full[:, :split].amax(1, keepdim=True), full[:, split:]], dim=1)
+    return merge_backgrounds(full if reference is None else paste(full, reference), backgrounds)

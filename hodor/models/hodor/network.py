@@ -13,7 +13,7 @@ from hodor.config.methods import HODOROptions
 from hodor.errors import HodorError
 from hodor.models.backbones.convnet import ConvNet, EfficientNetLite0
 from hodor.models.backbones.swin import Swin
-from hodor.models.base import differences, read_weights
+from hodor.models.base import mismatches, read_weights
 from hodor.models.hodor.decoder import Decoder, History
 from hodor.models.hodor.encoder import Encoder
 
@@ -130,10 +130,8 @@ def load_swin(network: Network, folder: Path) -> None:
     recorded = json.loads(metadata.get("weights", "{}")).get("format")
     own = {name: value for name, value in network.state_dict().items() if name.startswith(("backbone.", "pyramid."))}
     kept = sorted(own.keys() - weights.keys())
-    missing = [name for name in kept if recorded != "swin-imagenet" or not _NOT_IN_IMAGENET.match(name)]
-    unexpected = sorted(weights.keys() - own.keys())
-    shapes = sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
-    if faults := differences(missing=missing, unexpected=unexpected, of_another_shape=shapes):
+    optional = {name for name in kept if recorded == "swin-imagenet" and _NOT_IN_IMAGENET.match(name)}
+    if faults := mismatches({name: value for name, value in own.items() if name not in optional}, weights):
         raise HodorError(
             f"{path}: does not fit the network: {faults}; weight sets are for `backbone_width: 96`, "
             "`backbone_depths: [2, 2, 6, 2]` and `dim: 256`"

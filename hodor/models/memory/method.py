@@ -22,11 +22,10 @@ from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.base import Frame, Masks, register
-from hodor.models.frames import Geometry
-from hodor.models.memory.bank import Bank
+from hodor.models.frames import Geometry, first_objects, new_objects
 from hodor.models.memory.blocks import Query, further_filters
 from hodor.models.memory.network import Network
-from hodor.models.memory.readout import chunked_readout
+from hodor.models.memory.readout import Bank, chunked_readout
 from hodor.models.propagation import PropagationMethod, add_objects
 
 
@@ -73,7 +72,7 @@ class MemoryMethod(PropagationMethod):
     def start(self, frame: Frame, masks: Masks) -> State:
         bank = Bank(shared=self.network.shared, limit=self.inference.memory_frames)
         state = State([], self._geometry(frame), bank)
-        reference = self._first_objects(state.ids, state.geometry, frame, masks)
+        reference = first_objects(state.ids, frame, masks, state.geometry, self.device)
         self._remember(state, self.features([frame])[0], reference, new=True)
         return state
 
@@ -91,7 +90,7 @@ class MemoryMethod(PropagationMethod):
             chunk=self.inference.readout_chunk,
         )
         probabilities = functional.softmax(self.network.segment(query, read.unsqueeze(0)), dim=1)
-        reference = self._new_objects(state.ids, state.geometry, frame, new_masks)
+        reference = new_objects(state.ids, frame, new_masks, state.geometry, self.device)
         probabilities = add_objects(probabilities, reference)
         self._remember(state, query, probabilities[:, 1:], new=reference is not None)
         return state.geometry.restore(probabilities)[0]

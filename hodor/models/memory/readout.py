@@ -1,21 +1,103 @@
-"""Memory readout: similarity of memory cells to a frame's cells, weights, weighted sum of values.
+"""The memory bank of a video, and its readout: similarity to a frame's cells, weights, weighted sum of values.
 
 Always in float32 (baselines specification, section 6). Legend: B batch, G sets of keys (1 if all objects share them, else
 K), K objects, C channels, N memory cells, Q = h w query cells, n query cells of a chunk.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hodor.device import in_float32
-from hodor.models.memory.bank import Bank
 
 # Scores of a top-k readout that a CPU holds at a time (4 MiB), so that they stay in its cache.
 CPU_SCORES = 2**20
 # Memory cells of a group in `column_topk`, and the number of groups per `k` below which it is not faster than topk.
 GROUP = 16
 _MIN_GROUPS = 4
+
+
+@dataclass
+class Slot:
+    """One memorised frame.
+
+    Attributes:
+        frame: its number.
+        kept: whether an object first appears in it, so that it is never forgotten.
+        temporary: whether it is forgotten when the next frame is added.
+    """
+
+    frame: int
+    kept: bool
+    temporary: bool
+
+
+@dataclass
+class Reader:
+    """Objects that read the same cells with the same keys: `keys` (N, Ck) and, by object, `values` (N, Cv)."""
+
+    keys: Tensor
+    values: dict[int, Tensor]
+
+
+class Bank:
+    """Memory of the objects of one video: float32 keys and values, one row per cell, oldest frame first.
+
+    An object is memorised in every frame from its first one on, thus in the newest rows of the bank.
+
+    Args:
+        shared: whether all objects have the same keys.
+        limit: maximum number of frames: the oldest is forgotten first, but never one in which an object first appears.
+            None: no limit.
+    """
+
+    def __init__(self, *, shared: bool, limit: int | None) -> None:
+        self.shared, self.limit = shared, limit
+        self._slots: list[Slot] = []
+        self._keys: list[Tensor] = []  # of each set of keys (N, Ck)
+        self._values: list[Tensor] = []  # of each object (N, Cv)
+
+    @property
+    def objects(self) -> int:
+        """Number of objects K."""
+        return len(self._values)
+
+    @property
+    def frames(self) -> list[int]:
+        """Numbers of the memorised frames, ascending."""
+        return [slot.frame for slot in self._slots]
+
+    def add(self, frame: int, key: Tensor, value: Tensor, *, kept: bool = False, temporary: bool = False) -> None:
+        """Add a frame, and forget the previous one if it was temporary and the oldest one if the bank is full.
+
+        Args:
+            frame: its number.
+            key: (G, Ck, h, w), G = 1 if the keys are shared, else K.
+            value: (K, Cv, h, w) of all objects so far.
+            kept, temporary: see `Slot`.
+        """
+        remaining = [not slot.temporary for slot in self._slots]
+        if self.limit is not None and sum(remaining) >= self.limit:
+            old = [i for i, slot in enumerate(self._slots) if remaining[i] and not slot.kept]
+            if old:
+                remaining[min(old)] = False
+        self._slots = [slot for slot, stays in zip(self._slots, remaining, strict=True) if stays]
+        self._slots.append(Slot(frame, kept, temporary))
+        for store, new in ((self._keys, key), (self._values, value)):
+            for i, x in enumerate(new.float().flatten(2).transpose(1, 2)):
+                rows = list(store[i].split(len(x))) if i < len(store) else []
+                flags = remaining[len(remaining) - len(rows) :]
+                cells = torch.cat([*(part for part, stays in zip(rows, flags, strict=True) if stays), x])
+                store[i : i + 1] = [cells]
+
+    def readers(self) -> list[Reader]:
+        """Group the objects by the cells and keys that they read."""
+        groups: dict[tuple[int, int], dict[int, Tensor]] = {}
+        for k, values in enumerate(self._values):
+            groups.setdefault((0 if self.shared else k, len(values)), {})[k] = values
+        return [Reader(self._keys[keys][-count:], values) for (keys, count), values in groups.items()]
 
 
 def dense_readout(keys: Tensor, values: Tensor, query: Tensor, *, similarity: str) -> Tensor:
@@ -73,7 +155,10 @@ def chunked_readout(
             if select and cells.device.type == "cpu":
                 # The product is fastest with a power of two of columns, and slow with fewer than 32.
                 step = min(chunk, max(32, 1 << (CPU_SCORES // len(keys)).bit_length() >> 1))
-            kernel = None if sigma is None else _log_kernel(_best_matches(keys, extended, chunk), size, sigma)
+            kernel = None
+            if sigma is not None:
+                best = torch.cat([(part @ extended).argmax(1) for part in keys.split(chunk)])  # of each memory cell (N)
+                kernel = _log_kernel(best, size, sigma)
             found: dict[int, list[Tensor]] = {k: [] for k in reader.values}
             for start in range(0, cells.shape[1], step):
                 scores = scale * (keys @ extended[:, start : start + step])  # (N, n)
@@ -119,11 +204,6 @@ def column_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     rows = torch.cat([rows, rest], dim=1)
     values, place = columns.gather(1, rows).topk(k, dim=1, sorted=False)
     return values, rows.gather(1, place)
-
-
-def _best_matches(keys: Tensor, cells: Tensor, chunk: int) -> Tensor:
-    """Return the most similar query cell of each memory cell (N)."""
-    return torch.cat([(part @ cells).argmax(1) for part in keys.split(chunk)])
 
 
 def _log_kernel(best: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:

@@ -1,1 +1,0 @@
-"""DMN+AOA, re-interpreted: templates of each object, aligned to its search region."""
