@@ -173,9 +173,9 @@ class SoftMaskedAttention(nn.Module):
     def folds(self, queries: int) -> bool:
         """Whether `forward` uses the folded form for this number of queries; with `form` "auto" the cheaper one.
 
-        A number that `torch.export` keeps symbolic gets the plain form, because one graph serves all numbers.
+        An exported graph serves every number of queries and has the plain form, unless `form` is "folded".
         """
-        if self.form != "auto" or isinstance(queries, torch.SymInt):
+        if self.form != "auto" or torch.compiler.is_exporting():
             return self.form == "folded"
         width = self.k_proj.in_features + self.v_proj.in_features
         return self.heads * queries * width < self.dim * (width + 2 * queries)
