@@ -44,7 +44,9 @@ def test_inductor_trains_as_eager_does(case, monkeypatch):
     assert losses(case, "inductor") == pytest.approx(losses(case, None), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "hodor-soft" else pytest.mark.long) for n in TRAINED])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n == "hodor-soft" else pytest.mark.long) for n in TRAINED]
+)
 def test_compiled_training_follows_eager_training(name):
     assert losses(TRAINED[name], "aot_eager") == pytest.approx(losses(TRAINED[name], None), abs=1e-4)
 
