@@ -1,12 +1,14 @@
-"""Soft-masked attention: the folded form against the plain one, in time and memory, over numbers of queries.
+"""Soft-masked attention against what a user would pick instead, in time and memory, over numbers of queries.
 
-    python benchmarks/attention_speed.py                    # about a minute
-    python benchmarks/attention_speed.py --device cuda      # float32 and bfloat16
+    python benchmarks/attention_speed.py                    # a few minutes
+    python benchmarks/attention_speed.py --device cuda      # float32 and bfloat16, FlexAttention too
 
-Both forms (`hodor.attention`) get the same weights, queries, pixels and masks, those of HODOR's encoder at paper size: 256
-channels, 8 heads, 9,216 pixels (a frame of 768 x 768 at stride 8), 11 queries (9 background patches and 2 objects). With
-backward, all of them need gradients. Outputs and gradients are compared first. Memory is what a call needs at its peak
-beyond its inputs, each in a fresh process; with backward it includes the gradients.
+Compared are both forms of `hodor.attention`, `auto` (one of the two), `sdpa`: the same layer with
+`scaled_dot_product_attention`, alpha * mask as additive mask, and on a GPU `flex`: FlexAttention with a `score_mod`,
+compiled. All get the same weights, queries, pixels and masks, by default those of HODOR's encoder at paper size: 256
+channels, 8 heads, 9,216 pixels (a frame of 768 x 768 at stride 8); 11 queries are 9 background patches and 2 objects.
+With backward, all of them need gradients. Outputs and gradients are compared first. Memory is what a call needs at its
+peak beyond its inputs, each in a fresh process; with backward it includes the gradients.
 """
 
 import argparse
@@ -16,20 +18,57 @@ from pathlib import Path
 import torch
 from harness import RESULTS, alternate, extra_memory_mib, spread, write_result
 from torch import Tensor
+from torch.nn import functional
 
 from hodor.attention import SoftMaskedAttention
 
-FORMS = ("plain", "folded")
+FORMS = ("plain", "folded", "auto")
 SMALL = 64
 
 
-def prepare(form: str, shape: tuple[int, int, int, int, int], backward: bool, device: str, precision: str) -> Callable:
-    """A call of attention in this form with inputs of this shape (B, Q, N, C, h); it returns output and gradients."""
+class Fused(SoftMaskedAttention):
+    """The same layer by one of PyTorch's attention functions."""
+
+    def forward(self, query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = self._split(self.q_proj(query)), self._split(self.k_proj(key)), self._split(self.v_proj(key))
+        return self.out_proj(self.attend(q, k, v, mask).transpose(1, 2).flatten(2))
+
+
+class Sdpa(Fused):
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        bias = self.alpha.view(1, -1, 1, 1) * mask.unsqueeze(1)
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+
+
+class Flex(Fused):
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        from torch.nn.attention.flex_attention import flex_attention
+
+        self.function = torch.compile(flex_attention, dynamic=False)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        alpha = self.alpha
+
+        def score_mod(score, b, h, i, s):
+            return score + alpha[h] * mask[b, i, s]
+
+        return self.function(q, k.contiguous(), v.contiguous(), score_mod=score_mod)
+
+
+def build(way: str, channels: int, heads: int) -> SoftMaskedAttention:
+    torch.manual_seed(0)
+    if way in FORMS:
+        return SoftMaskedAttention(channels, heads, form=way)
+    return {"sdpa": Sdpa, "flex": Flex}[way](channels, heads)
+
+
+def prepare(way: str, shape: tuple[int, int, int, int, int], backward: bool, device: str, precision: str) -> Callable:
+    """A call of attention in this way with inputs of this shape (B, Q, N, C, h); it returns output and gradients."""
     batch, queries, pixels, channels, heads = shape
     if pixels > SMALL:  # code that is loaded at the first call is no memory of the attention
-        prepare(form, (batch, queries, SMALL, channels, heads), backward, device, precision)()
-    torch.manual_seed(0)
-    layer = SoftMaskedAttention(channels, heads, form=form).to(device).requires_grad_(backward)
+        prepare(way, (batch, queries, SMALL, channels, heads), backward, device, precision)()
+    layer = build(way, channels, heads).to(device).requires_grad_(backward)
     inputs = [
         torch.randn(batch, queries, channels, device=device),
         torch.randn(batch, pixels, channels, device=device),
@@ -42,7 +81,7 @@ def prepare(form: str, shape: tuple[int, int, int, int, int], backward: bool, de
     dtype = getattr(torch, precision)
 
     def call() -> list[Tensor]:
-        with torch.autocast(device, dtype, enabled=precision != "float32"):
+        with torch.autocast(device, dtype, enabled=precision != "float32"), torch.set_grad_enabled(backward):
             out = layer(*inputs)
         if not backward:
             return [out]
@@ -53,7 +92,7 @@ def prepare(form: str, shape: tuple[int, int, int, int, int], backward: bool, de
 
 def differences(shape: tuple[int, ...], device: str, precision: str) -> str:
     """Largest difference of output and gradients between the forms, each relative to the largest value of its kind."""
-    plain, folded = (prepare(form, shape, True, device, precision)() for form in FORMS)
+    plain, folded = (prepare(form, shape, True, device, precision)() for form in FORMS[:2])
     names = ("output", "queries", "pixels", "mask", "alpha")  # the layer's first parameter is alpha
     pairs = list(zip(plain, folded, strict=True))
     told = [(name, [pair]) for name, pair in zip(names, pairs, strict=False)] + [("weights", pairs[len(names) :])]
@@ -66,38 +105,51 @@ def differences(shape: tuple[int, ...], device: str, precision: str) -> str:
 
 def line(shape: tuple[int, ...], backward: bool, device: str, precision: str, options: argparse.Namespace) -> str:
     """A row of the table."""
-    calls = {form: prepare(form, shape, backward, device, precision) for form in FORMS}
-    times = alternate(calls, options.rounds, warm_up=3)
-    ratio = spread(times["folded"].faster_than(times["plain"]))
-    plain, folded = (times[form].median * 1e3 for form in FORMS)
-    auto = "folded" if SoftMaskedAttention(shape[3], shape[4]).folds(shape[1]) else "plain"
-    what = "forward and backward" if backward else "forward"
+    calls = {way: prepare(way, shape, backward, device, precision) for way in options.ways}
+    times = alternate(calls, options.rounds, warm_up=2)
+    others = [times[way] for way in options.ways if way != "auto"]
+    best = min(others, key=lambda found: found.median)
+    ratios = spread(times["auto"].faster_than(times["sdpa"])), spread(times["auto"].faster_than(best))
+    cells = [f"{times[way].median * 1e3:.1f}" for way in options.ways]
     memory = ""
-    if shape[1] == options.queries[0]:
-        needed = [extra_memory_mib(prepare, form, shape, backward, device, precision) for form in FORMS]
-        memory = f"{needed[0]:.1f} / {needed[1]:.1f} MiB = {needed[0] / needed[1]:.1f}"
-    print(f"{shape[1]} queries, {precision}, {what}: {ratio} {memory}", flush=True)
-    return f"| {shape[1]} | {precision} | {what} | {plain:.1f} | {folded:.1f} | {ratio} | {memory} | {auto} |"
+    if options.memory:
+        needed = [extra_memory_mib(prepare, way, shape, backward, device, precision) for way in ("auto", "sdpa")]
+        memory = f"{needed[0]:.1f} / {needed[1]:.1f}"
+    auto = "folded" if build("auto", shape[3], shape[4]).folds(shape[1]) else "plain"
+    what = "forward and backward" if backward else "forward"
+    print(f"{shape[1]} queries, {precision}, {what}: {ratios} {memory}", flush=True)
+    return f"| {' | '.join([str(shape[1]), precision, what, *cells, *ratios, memory, auto])} |"
+
+
+def repeats(shape: tuple[int, ...], device: str, ways: list[str]) -> str:
+    """Which ways give the same gradients twice."""
+    parts = []
+    for way in ways:
+        call = prepare(way, shape, True, device, "float32")
+        same = all(torch.equal(a, b) for a, b in zip(call(), call(), strict=True))
+        parts.append(f"{way} {'yes' if same else 'no'}")
+    return ", ".join(parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--queries", type=int, nargs="+", default=[11, 5, 20, 30, 41], help="memory: of the first alone"
-    )
+    parser.add_argument("--queries", type=int, nargs="+", default=[11, 1, 5, 20, 41, 100, 300])
     parser.add_argument("--pixels", type=int, default=9216)
     parser.add_argument("--channels", type=int, default=256)
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-memory", dest="memory", action="store_false")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
     options = parser.parse_args()
+    options.ways = [*FORMS, "sdpa", *(["flex"] if options.device == "cuda" else [])]
     torch.set_num_threads(options.threads)
     shapes = [(options.batch, q, options.pixels, options.channels, options.heads) for q in options.queries]
     precisions = ["float32", "bfloat16"] if options.device == "cuda" else ["float32"]
     worst = [f"in {p}: {differences(shapes[0], options.device, p)}" for p in precisions]
+    same = repeats(shapes[0], options.device, options.ways)
     rows = [line(s, b, options.device, p, options) for s in shapes for p in precisions for b in (False, True)]
     write_result(
         "attention_speed",
@@ -105,15 +157,17 @@ def main() -> None:
             f"# Soft-masked attention: batch {options.batch}, {options.pixels:,} pixels, {options.channels} channels, "
             f"{options.heads} heads, on {options.device}",
             "",
-            "Made by `python benchmarks/attention_speed.py`, whose head says what is measured. Medians in milliseconds; the "
-            f"ratio is plain to folded within a round: median (range over {options.rounds} rounds).",
+            "Made by `python benchmarks/attention_speed.py`, whose head says what is measured. Medians in milliseconds; "
+            f"ratios within a round, sdpa and the best of all to auto: median (range over {options.rounds} rounds).",
             "",
-            "| queries | precision | what | plain | folded | ratio | extra memory, plain / folded | `auto` takes |",
-            "|---:|---|---|---:|---:|---|---|---|",
+            f"| queries | precision | what | {' | '.join(options.ways)} | sdpa to auto | best to auto "
+            "| extra memory in MiB, auto / sdpa | `auto` takes |",
+            f"|---:|---|---|{'---:|' * len(options.ways)}---|---|---|---|",
             *rows,
             "",
-            "- largest differences of the output and the gradients, relative to the largest value of each (alpha's is a "
-            "sum of a hundred thousand terms that cancel): " + "; ".join(worst),
+            "- largest differences of the output and the gradients between the forms, relative to the largest value of each "
+            "(alpha's is a sum of a hundred thousand terms that cancel): " + "; ".join(worst),
+            f"- the same gradients in a second call: {same}",
         ],
         options.out,
     )

@@ -174,7 +174,6 @@ def test_both_forms_are_one_function_with_one_gradient(inputs, mode, dropout, la
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12, msg=name)
     # Softmax removes the key bias: a gradient, for optimisers and distributed training want one, and it is zero.
     assert (gradients["folded"]["k_proj.bias"] == 0).all()
-    assert gradients["folded"]["pixels"].stride() == pixels.stride()
 
 
 def test_more_queries_than_channels_may_be_folded_too(inputs):
@@ -267,16 +266,13 @@ def test_the_file_works_alone_with_torch_and_the_standard_library(tmp_path):
         import torch
         from alone import SoftMaskedAttention
         layer = SoftMaskedAttention(16, 4)
-        assert not layer.folds(1)
         layer(torch.ones(1, 1, 16), torch.ones(1, 5, 16), torch.ones(1, 1, 5)).sum().backward()
     """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-    for path in (module.__file__, Path(module.__file__).with_name("attention_folded.py")):
-        tree = ast.parse(Path(path).read_text())
-        names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        roots = {name.split(".")[0] for name in names - {"hodor.attention_folded"}}
-        assert roots <= {"torch", *sys.stdlib_module_names}
+    tree = ast.parse(Path(module.__file__).read_text())
+    names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert {name.split(".")[0] for name in names} <= {"torch", *sys.stdlib_module_names}
 
 
 def test_a_mask_with_no_pixel_left_may_see_its_largest_ones_alone():

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 ORDER = (
-    ("attention_folded",),
     ("errors", "paths", "locks", "attention"),
     ("provenance",),
     ("config", "gpus"),

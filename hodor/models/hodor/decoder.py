@@ -8,6 +8,7 @@ import copy
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +101,22 @@ class DescriptorAttention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
+class ContiguousGradient(torch.autograd.Function):
+    """The identity, whose gradient is contiguous.
+
+    Compiled code (torch 2.13) assumes that the gradient of a layer norm has the layout of its output's gradient. It has
+    not if that is transposed, and a group norm before it then computes a wrong gradient without any error.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous()
+
+
 class DecoderLayer(nn.Module):
     """Deformable convolution, attention to descriptors, feed-forward; all with residuals."""
 
@@ -123,11 +140,11 @@ class DecoderLayer(nn.Module):
         """`x` (B, C, h, w), `position` (N, C) -> (B, C, h, w)."""
         height, width = x.shape[-2:]
         x = x + self.convolution_norm(functional.relu(self.convolution(x)))
-        x = x.flatten(2).transpose(1, 2)  # (B, N, C)
+        x = x.flatten(2).transpose(1, 2).contiguous()  # (B, N, C)
         attended = self.cross_attention(x + position, history, object_embedding, background_embedding)
         x = self.norm1(x + self.dropout(attended))
         hidden = self.dropout(functional.relu(self.fc1(x)))
-        x = self.norm2(x + self.dropout(self.fc2(hidden)))
+        x = ContiguousGradient.apply(self.norm2(x + self.dropout(self.fc2(hidden))))
         return x.transpose(1, 2).unflatten(2, (height, width)).contiguous()
 
 
