@@ -38,10 +38,7 @@ def _add_cost(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--speed", type=float, help="10^12 operations a second that a training reaches")
     parser.add_argument("--frames", action="store_true", help="segment one frame with each network too (slow)")
     parser.add_argument(
-        "--config",
-        type=Path,
-        default=paths.config(),
-        help="folder of the configuration (default: config, or that of the package)",
+        "--config", type=Path, default=paths.config(), help="folder of the configuration (default: config)"
     )
     parser.set_defaults(command=_cost)
 
@@ -61,10 +58,7 @@ def _add_doctor(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--mirror", help="as `mirror` of config/config.yaml")
     parser.add_argument("--deep", action="store_true", help="compare every checksum, of large data too")
     parser.add_argument(
-        "--config",
-        type=Path,
-        default=paths.config(),
-        help="folder of the configuration (default: config, or that of the package)",
+        "--config", type=Path, default=paths.config(), help="folder of the configuration (default: config)"
     )
     parser.set_defaults(command=_doctor)
 

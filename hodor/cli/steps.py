@@ -84,7 +84,7 @@ def _add(
         type=Path,
         default=paths.config(),
         metavar="DIR",
-        help="folder of the configuration (default: config, or that of the package)",
+        help="folder of the configuration (default: config)",
     )
     parser.add_argument("--stamp", type=Path, help=argparse.SUPPRESS)  # for the workflow
     parser.set_defaults(command=command)
@@ -315,7 +315,9 @@ def _claims(options: Namespace) -> None:
 def _render(options: Namespace) -> None:
     root = Path(__file__).resolve().parents[2]
     if not (root / "workflow" / "notebooks").is_dir():
-        raise HodorError(f"{root}: no checkout of the repository, whose notebooks make the report; run this verb in one")
+        raise HodorError(
+            f"{root}: no checkout of the repository, whose notebooks make the report; run this verb in one"
+        )
     stamp = _settings(options, "render", "render")
     folders = (folder(stamp["scale"]) for folder in (paths.results, paths.runs, paths.data, paths.reports))
     files = _entry("reporting.site", "render")(stamp, *folders)
