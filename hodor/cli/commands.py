@@ -37,8 +37,9 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     doctor.add_argument("--mirror", help="as `mirror` of config/config.yaml")
     doctor.add_argument("--deep", action="store_true", help="compare every checksum, of large data too")
     for parser in (cost, doctor):
-        about = "folder of the configuration (default: config, or that of the package)"
-        parser.add_argument("--config", type=Path, default=paths.config(), help=about)
+        parser.add_argument(
+            "--config", type=Path, default=paths.config(), help="folder of the configuration (default: config)"
+        )
 
     track = add("track", _track, "follow objects, given by masks, through a video of your own")
     track.add_argument("video", type=Path, help="a video file, or a folder of images in natural order")

@@ -84,7 +84,7 @@ def _add(
         type=Path,
         default=paths.config(),
         metavar="DIR",
-        help="folder of the configuration (default: config, or that of the package)",
+        help="folder of the configuration (default: config)",
     )
     parser.add_argument("--stamp", type=Path, help=argparse.SUPPRESS)  # for the workflow
     parser.set_defaults(command=command)
