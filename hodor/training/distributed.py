@@ -22,6 +22,10 @@ from hodor.errors import HodorError
 # Seconds that workers have, after SIGTERM, to finish their step and save.
 GRACE = 120
 
+# The process groups of this process, for its lifetime. DistributedDataParallel must not hold the last reference to one: it frees it
+# while it holds the GIL, and waits forever if gloo's thread needs the GIL at that moment, to free a tensor.
+_GROUPS: list[dist.ProcessGroup] = []
+
 # A preempted machine sends SIGTERM (Slurm also SIGUSR1) some time before it kills.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -65,6 +69,7 @@ class World:
             yield
             return
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        _GROUPS.append(dist.group.WORLD)
         try:
             with others_alive():
                 yield

@@ -1,6 +1,7 @@
 """Gradients of every method for a batch whose clips all differ, whole or in parts."""
 
 import copy
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,16 @@ def save_as_one_of_several(folder: Path) -> None:
         limited = make_gradients(Limited(4 - 3 * world.rank), world)
         limited.fit(batch(), (0, 1))
         torch.save({"uneven": uneven, "micro_batch": limited.micro_batch}, folder / f"{world.rank}.pt")
+
+
+def leave_often(times: int) -> None:
+    """Join and leave a process group again and again, each time with a gradient exchange just over."""
+    world = World.of_environment()
+    for _ in range(times):
+        os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)  # the port of a former store is in use
+        with world.joined(torch.device("cpu")):
+            computing = make_gradients(Limited(BATCH), world)
+            computing.compute(batch().part(2 * world.rank, 2 * world.rank + 2), STEP)
 
 
 class Limited(torch.nn.Module):

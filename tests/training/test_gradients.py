@@ -89,6 +89,11 @@ def test_the_micro_batch_is_the_largest_that_fits_on_every_gpu(two):
         assert (method.seen, computing.micro_batch) == (tried, found) and method.weight.grad is None
 
 
+def test_workers_end_while_their_gradients_are_still_held():
+    """DistributedDataParallel outlives the connection wherever an exception holds the frame of the training loop."""
+    together(parts.leave_often, 20)
+
+
 def test_one_clip_that_does_not_fit_is_an_error_with_a_remedy():
     with pytest.raises(HodorError, match="one clip does not fit .* `precision: bfloat16`"):
         parts.make_gradients(parts.Limited(0)).fit(parts.batch(), (0,))
