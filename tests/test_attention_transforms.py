@@ -80,9 +80,13 @@ def test_compiled_without_graph_breaks(form, dynamic, backend):
         torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
+PAIRS = pytest.mark.parametrize(
+    ("mode", "form"), [("soft", "auto"), ("soft", "folded"), ("hard", "plain"), ("hard", "folded"), ("none", "auto")]
+)
+
+
 @pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("form", ["auto", *FORMS])
-@MODE
+@PAIRS
 def test_exported_with_dynamic_shapes(mode, form, strict):
     layer = build(form, torch.float32, mode=mode).eval()
     batch, queries, pixels = (torch.export.Dim(name, max=4096) for name in "bqn")
@@ -93,8 +97,7 @@ def test_exported_with_dynamic_shapes(mode, form, strict):
         torch.testing.assert_close(program.module()(*inputs), layer(*inputs), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["auto", *FORMS])
-@MODE
+@PAIRS
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_onnx_runs_in_onnxruntime(mode, form, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
