@@ -245,7 +245,11 @@ NO_SPACE = OSError(errno.ENOSPC, "No space left on device", "results/table.csv")
     [
         (HodorError("runs/x: broken; make it again"), 1, "error: runs/x: broken; make it again"),
         (NO_SPACE, 1, "error: results/table.csv: No space left on device; free space"),
-        (ModuleNotFoundError(name="cv2.dnn"), 1, "error: Python module cv2.dnn is not installed; install"),
+        (
+            ModuleNotFoundError(name="cv2.dnn"),
+            1,
+            "error: Python module cv2.dnn is not installed; it comes with the extra",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ModuleNotFoundError(name="hodor.x"), None, ""),
         (ZeroDivisionError(), None, ""),

@@ -182,10 +182,13 @@ def _present(folder: Path, named: dict[str, str | None]) -> dict[Path, str]:
 def _stale(record: Path) -> list[str]:
     """Return the recipes in the stamp of a record that have another version now."""
     try:
-        versions = (read_json(record).get("stamp_content") or {}).get("recipes", {})
+        stamp = read_json(record).get("stamp_content") or {"recipes": {}}
     except HodorError:
         return []  # reported by `check_files`
-    name, now = f"{record.parent.name}/{record.name}", {recipe: RECIPES.get(recipe, "none") for recipe in versions}
+    name, versions = f"{record.parent.name}/{record.name}", stamp.get("recipes")
+    if versions is None:
+        return [f"{name} (older than recipe versions)"]
+    now = {recipe: RECIPES.get(recipe, "none") for recipe in versions}
     return [f"{name} ({recipe} {v}, now {now[recipe]})" for recipe, v in versions.items() if v != now[recipe]]
 
 

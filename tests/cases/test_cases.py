@@ -158,9 +158,11 @@ def test_server_scores_that_look_like_fractions_are_refused(cases, tmp_path):
     text = (cases / "server-score-fraction" / "server_scores.yaml").read_text()
     (tmp_path / "server_scores.yaml").write_text(text)
     with pytest.raises(HodorError, match=r"0\.655 looks like a fraction; give points"):
-        load_server_scores(tmp_path, "subset", ["subset"])
+        load_server_scores(tmp_path, "subset", ["subset"], ["copy-first-mask"])
     (tmp_path / "server_scores.yaml").write_text(text + "    unit: fraction\n")
-    assert load_server_scores(tmp_path, "subset", ["subset"])[0].overall()["J&F-Mean"] == pytest.approx(0.655)
+    assert load_server_scores(tmp_path, "subset", ["subset"], ["copy-first-mask"])[0].overall()[
+        "J&F-Mean"
+    ] == pytest.approx(0.655)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,8 @@ def test_memory_does_not_grow_with_the_video(tmp_path, method):
         tracemalloc.start()
         for number, _ in enumerate(segment_video(method, video)):
             if number % 10 == 9:
-                alive = sum(o.numel() for o in gc.get_objects() if isinstance(o, torch.Tensor))
+                # Without subclasses: the symbolic tensors of exported graphs have no number of elements.
+                alive = sum(o.numel() for o in gc.get_objects() if type(o) is torch.Tensor)
                 largest = max(largest, alive)
         memory = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
