@@ -65,8 +65,14 @@ def test_function_transforms_agree_with_autograd(form):
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.long)])
-@pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("form", ["auto", *FORMS])
+@pytest.mark.parametrize(
+    ("form", "dynamic"),
+    [
+        *((form, False) for form in ["auto", *FORMS]),
+        ("auto", True),
+        *(pytest.param(form, True, marks=pytest.mark.long) for form in FORMS),
+    ],
+)
 def test_compiled_without_graph_breaks(form, dynamic, backend):
     torch._dynamo.reset()
     layer = build(form, torch.float32, dropout=0.0)

@@ -5,7 +5,10 @@ import runpy
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.long
 def test_it_times_verbs_and_a_workflow_with_nothing_to_do(root, tmp_path):
     command = [sys.executable, "benchmarks/pipeline_cost.py", "--rows", "copy-first-mask", "--rounds", "1"]
     command += ["--verbs", "score", "claims", "--out", str(tmp_path)]

@@ -32,6 +32,7 @@ def call(root, work, out, *flags):
     return subprocess.run([*base, *map(str, flags)], capture_output=True, text=True, cwd=root)
 
 
+@pytest.mark.long
 def test_slices_page_and_refusal(root, finished, tmp_path):
     """Three steps are those of scale tiny, whose first seed is made already."""
     work, out = tmp_path / "work", tmp_path / "out"
