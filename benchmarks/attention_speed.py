@@ -56,19 +56,21 @@ class Flex(Fused):
         return self.function(q, k.contiguous(), v.contiguous(), score_mod=score_mod)
 
 
-def build(way: str, channels: int, heads: int) -> SoftMaskedAttention:
+def build(variant: str, channels: int, heads: int) -> SoftMaskedAttention:
     torch.manual_seed(0)
-    if way in FORMS:
-        return SoftMaskedAttention(channels, heads, form=way)
-    return {"sdpa": Sdpa, "flex": Flex}[way](channels, heads)
+    if variant in FORMS:
+        return SoftMaskedAttention(channels, heads, form=variant)
+    return {"sdpa": Sdpa, "flex": Flex}[variant](channels, heads)
 
 
-def prepare(way: str, shape: tuple[int, int, int, int, int], backward: bool, device: str, precision: str) -> Callable:
-    """A call of attention in this way with inputs of this shape (B, Q, N, C, h); it returns output and gradients."""
+def prepare(
+    variant: str, shape: tuple[int, int, int, int, int], backward: bool, device: str, precision: str
+) -> Callable:
+    """A call of attention in this variant with inputs of this shape (B, Q, N, C, h); it returns output and gradients."""
     batch, queries, pixels, channels, heads = shape
     if pixels > SMALL:  # code that is loaded at the first call is no memory of the attention
-        prepare(way, (batch, queries, SMALL, channels, heads), backward, device, precision)()
-    layer = build(way, channels, heads).to(device).requires_grad_(backward)
+        prepare(variant, (batch, queries, SMALL, channels, heads), backward, device, precision)()
+    layer = build(variant, channels, heads).to(device).requires_grad_(backward)
     inputs = [
         torch.randn(batch, queries, channels, device=device),
         torch.randn(batch, pixels, channels, device=device),
@@ -105,15 +107,17 @@ def differences(shape: tuple[int, ...], device: str, precision: str) -> str:
 
 def line(shape: tuple[int, ...], backward: bool, device: str, precision: str, options: argparse.Namespace) -> str:
     """A row of the table."""
-    calls = {way: prepare(way, shape, backward, device, precision) for way in options.ways}
+    calls = {variant: prepare(variant, shape, backward, device, precision) for variant in options.variants}
     times = alternate(calls, options.rounds, warm_up=2)
-    others = [times[way] for way in options.ways if way != "auto"]
+    others = [times[variant] for variant in options.variants if variant != "auto"]
     best = min(others, key=lambda found: found.median)
     ratios = spread(times["auto"].faster_than(times["sdpa"])), spread(times["auto"].faster_than(best))
-    cells = [f"{times[way].median * 1e3:.1f}" for way in options.ways]
+    cells = [f"{times[variant].median * 1e3:.1f}" for variant in options.variants]
     memory = ""
     if options.memory:
-        needed = [extra_memory_mib(prepare, way, shape, backward, device, precision) for way in ("auto", "sdpa")]
+        needed = [
+            extra_memory_mib(prepare, variant, shape, backward, device, precision) for variant in ("auto", "sdpa")
+        ]
         memory = f"{needed[0]:.1f} / {needed[1]:.1f}"
     auto = "folded" if build("auto", shape[3], shape[4]).folds(shape[1]) else "plain"
     what = "forward and backward" if backward else "forward"
@@ -121,13 +125,13 @@ def line(shape: tuple[int, ...], backward: bool, device: str, precision: str, op
     return f"| {' | '.join([str(shape[1]), precision, what, *cells, *ratios, memory, auto])} |"
 
 
-def repeats(shape: tuple[int, ...], device: str, ways: list[str]) -> str:
-    """Which ways give the same gradients twice."""
+def repeats(shape: tuple[int, ...], device: str, variants: list[str]) -> str:
+    """Which variants give the same gradients twice."""
     parts = []
-    for way in ways:
-        call = prepare(way, shape, True, device, "float32")
+    for variant in variants:
+        call = prepare(variant, shape, True, device, "float32")
         same = all(torch.equal(a, b) for a, b in zip(call(), call(), strict=True))
-        parts.append(f"{way} {'yes' if same else 'no'}")
+        parts.append(f"{variant} {'yes' if same else 'no'}")
     return ", ".join(parts)
 
 
@@ -144,12 +148,12 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
     options = parser.parse_args()
-    options.ways = [*FORMS, "sdpa", *(["flex"] if options.device == "cuda" else [])]
+    options.variants = [*FORMS, "sdpa", *(["flex"] if options.device == "cuda" else [])]
     torch.set_num_threads(options.threads)
     shapes = [(options.batch, q, options.pixels, options.channels, options.heads) for q in options.queries]
     precisions = ["float32", "bfloat16"] if options.device == "cuda" else ["float32"]
     worst = [f"in {p}: {differences(shapes[0], options.device, p)}" for p in precisions]
-    same = repeats(shapes[0], options.device, options.ways)
+    same = repeats(shapes[0], options.device, options.variants)
     rows = [line(s, b, options.device, p, options) for s in shapes for p in precisions for b in (False, True)]
     write_result(
         "attention_speed",
@@ -160,9 +164,9 @@ def main() -> None:
             "Made by `python benchmarks/attention_speed.py`, whose head says what is measured. Medians in milliseconds; "
             f"ratios within a round, sdpa and the best of all to auto: median (range over {options.rounds} rounds).",
             "",
-            f"| queries | precision | what | {' | '.join(options.ways)} | sdpa to auto | best to auto "
+            f"| queries | precision | what | {' | '.join(options.variants)} | sdpa to auto | best to auto "
             "| extra memory in MiB, auto / sdpa | `auto` takes |",
-            f"|---:|---|---|{'---:|' * len(options.ways)}---|---|---|---|",
+            f"|---:|---|---|{'---:|' * len(options.variants)}---|---|---|---|",
             *rows,
             "",
             "- largest differences of the output and the gradients between the forms, relative to the largest value of each "
