@@ -68,6 +68,9 @@ class StageOptions(Strict):
     learning_rate: float = Field(gt=0, le=100)
     # The backbone's learning rate is this multiple of `learning_rate`; the release uses one group (1.0).
     backbone_factor: float = Field(1.0, ge=0)
+    # That of soft masking's alpha is this multiple. Adam moves a parameter by at most about the sum of its learning rates:
+    # a short schedule needs a factor to let alpha move as far as the published one does ([decision 9]).
+    alpha_factor: float = Field(1.0, gt=0)
     warmup_steps: int = Field(0, ge=0)
     warmup_start: float = Field(1e-7, ge=0, le=100)
     schedule: Literal["constant", "step", "cosine"] = "constant"

@@ -75,6 +75,10 @@ class Method(nn.Module, ABC):
         """
         raise HodorError(f"{folder}: method {type(self).__name__} has no initial weights; remove the option `weights`")
 
+    def alpha_parameters(self) -> list[nn.Parameter]:
+        """Return the learned weights of masks in attention, which train with `alpha_factor` times the learning rate."""
+        return []
+
     def undecayed_parameters(self) -> list[nn.Parameter]:
         """Return the parameters without weight decay."""
         return []
