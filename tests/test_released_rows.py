@@ -59,8 +59,8 @@ def test_a_checkpoint_segments_as_its_row_at_scale_paper(root, benchmark):
         ("compare", "stnc", "'stnc' is none of"),
         ("compare", "stm-released", "'stm-released' is none of"),
         ("weights", "../stcn_s0.pth", "without folders"),
-        ("weights", None, "is for rows with `weights`"),
-        ("stage", "images", "neither `stage` nor `init`"),
+        ("weights", None, "neither `weights` nor `masks`"),
+        ("stage", "images", "has no `stage`"),
         ("source", "", "needs `source`"),
         ("inference", {"top_q": 5}, "top_q"),
         ("options", {"top_q": 5}, "top_q"),
@@ -89,7 +89,7 @@ def test_a_checkpoint_that_appears_adds_its_own_steps(folder, file):
     segment = after[f"segment-{STCN}-seed0-davis2017-val"]
     assert segment["settings"]["inference"]["short_side"] == 480 and segment["settings"]["method"] == "stcn"
     settings = after["tabulate-extended"]["settings"]
-    assert [id for id, row in settings["rows"].items() if row["weights"] and row["present"]] == [STCN]
+    assert [id for id, row in settings["rows"].items() if row["weights"] and not row["absent"]] == [STCN]
     assert settings["stamps"][f"{STCN}/seed0/davis2017-val/segment"] == sha256_json(segment)
     records = Records(stamps)
     assert records.train_data(STCN, 0) == [] and records.segment_data(STCN, 0, "davis2017-val")

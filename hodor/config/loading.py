@@ -28,14 +28,15 @@ class Config:
     Attributes:
         scale: with overrides applied.
         rows: every row.
-        selected: ids of the rows that the tables show numbers of, in the order of `rows`. Rows of released weights
-            whose file is absent are not among them.
+        selected: ids of the rows that the tables show numbers of, in the order of `rows`. Rows of released weights or
+            external masks that are absent are not among them.
         options: row id -> method options; complete, but for rows of released weights, whose file has the others.
         claims: what the rows are to decide.
         mirror: None, a URL or an absolute path.
         servers: secret benchmark -> where it is scored.
         server_scores: scores that servers returned for this scale's masks.
         checkpoints: row of released weights -> its file, for those that are present.
+        masks: row of external masks -> benchmark of this scale -> their folder or archive; None where it is absent.
     """
 
     settings: Settings
@@ -50,10 +51,25 @@ class Config:
     servers: dict[str, Server]
     server_scores: tuple[ServerScore, ...]
     checkpoints: dict[str, Path]
+    masks: dict[str, dict[str, Path | None]]
 
     def seeds_of(self, row: str) -> tuple[int, ...]:
-        """Seeds that a row is run with. Released weights have no seed; their run is seed 0."""
-        return self.seeds if self.rows[row].weights is None else (0,)
+        """Seeds that a row is run with. Released weights and external masks have no seed; their run is seed 0."""
+        return (0,) if self.rows[row].weights or self.rows[row].masks else self.seeds
+
+    def absent(self, row: str) -> tuple[str, ...]:
+        """The files of released weights or external masks that the row needs at this scale and that are not there."""
+        entry = self.rows[row]
+        if entry.weights:
+            return () if row in self.checkpoints else (str(paths.weights() / entry.weights),)
+        return tuple(entry.masks[id] for id, path in self.masks.get(row, {}).items() if path is None)
+
+    def require(self, row: str) -> None:
+        """Raise HodorError for a row of released weights or external masks that is not selected, as they are absent."""
+        if row not in self.selected and (absent := self.absent(row)):
+            entry = self.rows[row]
+            fix = "get it with: hodor fetch weights" if entry.weights else f"get it from {entry.source}"
+            raise HodorError(f"{absent[0]}: no such file; {fix}")
 
     def stage(self, row: str) -> StageOptions | None:
         """The training stage of a row; None where it is not trained."""
@@ -73,7 +89,12 @@ class Config:
         return InferenceOptions(**settings)
 
     def benchmarks(self, row: str) -> tuple[str, ...]:
-        """The scale's benchmarks that a row is scored on: not a hold-out that it was trained on, or may have been."""
+        """The scale's benchmarks that a row is scored on: not a hold-out that it was trained on, or may have been.
+
+        Of external masks those whose masks are present.
+        """
+        if self.rows[row].masks:
+            return tuple(id for id, path in self.masks[row].items() if path)
         return tuple(id for id in self.scale.benchmarks if not self._was_trained_on(row, id))
 
     def secret(self) -> tuple[str, ...]:
@@ -92,6 +113,8 @@ class Config:
         """Training data of a row for tables, in order: `pretrained backbone, then coco/train2017 (subset)`."""
         if self.rows[row].weights is not None:
             return "by its authors"
+        if self.rows[row].masks:
+            return "external masks"
         parts: list[str] = []
         at: str | None = row
         while at is not None:
@@ -113,7 +136,9 @@ class Config:
         """The selected rows that one of TABLES, `costs` or `claims` holds numbers of."""
         if table == "claims":
             return tuple(row for row in self.selected if row in self.claims.rows())
-        return tuple(row for row in self.selected if table == "costs" or table in self.rows[row].tables)
+        if table == "costs":  # those of external masks are not known
+            return tuple(row for row in self.selected if not self.rows[row].masks)
+        return tuple(row for row in self.selected if table in self.rows[row].tables)
 
     def lineage(self, row: str) -> tuple[str, ...]:
         """The row and the rows that it starts from, the first of them first."""
@@ -144,7 +169,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
 
     Args:
         overrides: keys of config.yaml that the command line sets instead (`snakemake --config`).
-        root: the working directory, where released weights are looked for.
+        root: the working directory, where released weights and external masks are looked for.
     """
     folder = Path(folder)
     name = f"{folder.name}/config.yaml"
@@ -169,6 +194,9 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
                     raise HodorError(f"{place}: {none_of(value, known)}")
     options = {row: _check_row(row, rows, scale, rows_name) for row in rows}
     checkpoints = {row: file for row, entry in rows.items() if entry.weights and (file := _locate(entry.weights, root))}
+    masks = {row: _external(entry, scale, root) for row, entry in rows.items() if entry.masks}
+    trained = {row for row, entry in rows.items() if not (entry.weights or entry.masks)}
+    present = {*trained, *checkpoints, *(row for row, found in masks.items() if any(found.values()))}
     selected = _selected(settings.rows, rows, name)
     seeds = scale.seeds if settings.seeds is None else settings.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
@@ -177,7 +205,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
         settings=settings,
         scale=scale,
         rows=rows,
-        selected=tuple(row for row in rows if row in selected and (rows[row].weights is None or row in checkpoints)),
+        selected=tuple(row for row in rows if row in selected and row in present),
         seeds=tuple(seeds),
         options=options,
         claims=load_claims(folder, options, {row.stage for row in rows.values() if row.stage}),
@@ -186,6 +214,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
         servers=load_servers(folder),
         server_scores=load_server_scores(folder, scale.name, scales, list(rows)),
         checkpoints=checkpoints,
+        masks=masks,
     )
 
 
@@ -201,6 +230,14 @@ def _locate(file: str, root: Path) -> Path | None:
     weights = paths.weights()
     places = [weights, *sorted(path.relative_to(root) for path in (root / weights).glob("*/"))]
     return next((place / file for place in places if (root / place / file).is_file()), None)
+
+
+def _external(row: Row, scale: Scale, root: Path) -> dict[str, Path | None]:
+    """`Config.masks` of one row: nothing where the scale has other data than those that the masks are of."""
+    if (row.edition == "generated") != (scale.edition == "generated"):
+        return {}
+    found = {id: Path(row.masks[id]) for id in scale.benchmarks if id in row.masks}
+    return {id: path if (root / path).exists() else None for id, path in found.items()}
 
 
 def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
@@ -251,24 +288,27 @@ def _load_scale(folder: Path, settings: Settings, name: str) -> Scale:
 def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[str, Any]:
     """Complete method options of one row, its entry checked against the other rows and the scale."""
     row = rows[id]
+    for group in ("all", "main", *TABLES, *RULES):
+        if id == group:
+            raise HodorError(f"{name}: {id}: the workflow uses this name itself; choose another id")
+    if row.masks:
+        return {}
     if row.method not in list(METHODS):
         raise HodorError(f"{name}: {id}.method: {none_of(row.method, list(METHODS))}")
     if row.stage is not None and row.stage not in scale.stages:
         raise HodorError(f"{name}: {id}.stage: {none_of(row.stage, list(scale.stages))} (stages of {scale.name})")
     if row.init is not None:
-        if row.init not in rows:
-            raise HodorError(f"{name}: {id}.init: {none_of(row.init, list(rows))}")
+        if row.init not in rows or rows[row.init].masks:
+            raise HodorError(f"{name}: {id}.init: {none_of(row.init, [r for r in rows if not rows[r].masks])}")
         seen, parent = {id}, row.init
         while parent is not None:
             if parent in seen:
                 raise HodorError(f"{name}: {id}.init: the rows start from each other in a cycle")
             seen.add(parent)
             parent = rows[parent].init if parent in rows else None
-    for group in ("all", "main", *TABLES, *RULES):
-        if id == group:
-            raise HodorError(f"{name}: {id}: the workflow uses this name itself; choose another id")
-    if row.compare is not None and (row.compare not in rows or rows[row.compare].weights is not None):
-        raise HodorError(f"{name}: {id}.compare: {none_of(row.compare, [r for r in rows if not rows[r].weights])}")
+    trained = [other for other, entry in rows.items() if not (entry.weights or entry.masks)]
+    if row.compare is not None and row.compare not in trained:
+        raise HodorError(f"{name}: {id}.compare: {none_of(row.compare, trained)}")
     for settings in (row.inference, *(rule.set for rule in row.inference_for)):
         validate(InferenceOptions, scale.inference.model_dump() | settings, name, f"{id}.inference")
     merged = row.options if row.weights else scale.methods.get(row.method, {}) | row.options

@@ -62,11 +62,11 @@ class ObjectScores:
         return *statistics(self.j), *statistics(self.f)
 
 
-def check_prediction(tasks: list[Task], pred: Path) -> None:
+def check_prediction(tasks: list[Task], pred: Path, *, others: bool = False) -> None:
     """Compare the files in a folder of predicted masks with those demanded, without reading any.
 
-    Masks of frames that the video has and the benchmark does not demand are allowed. HodorError names anything missing,
-    extra or no regular file.
+    Masks of frames that the video has and the benchmark does not demand are allowed, and with `others` sequences that are
+    not of the benchmark. HodorError names anything missing, extra or no regular file.
     """
     if not pred.is_dir():
         raise HodorError(f"{pred}: no such folder; give the folder that holds <sequence>/<frame>.png")
@@ -74,7 +74,7 @@ def check_prediction(tasks: list[Task], pred: Path) -> None:
     wanted = {task.video.name for task in tasks}
     if missing := sorted(wanted - found):
         raise HodorError(f"{pred / missing[0]}: sequence missing{_more(missing)}; segment the whole benchmark")
-    if extra := sorted(found - wanted):
+    if not others and (extra := sorted(found - wanted)):
         raise HodorError(
             f"{pred / extra[0]}: not a sequence of this benchmark{_more(extra)}; remove it, or score on the "
             "benchmark that it belongs to"
