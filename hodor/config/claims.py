@@ -39,14 +39,6 @@ class Claim(Strict):
         return self
 
 
-class WithoutVerdict(Strict):
-    """Rows that decide no claim in an edition of the data, because they train on other data there."""
-
-    edition: Literal[EDITIONS]
-    stages: list[str] = Field(min_length=1, description="rows that train in one of these stages, or start from such")
-    reason: str = Field(min_length=1)
-
-
 class BootstrapSettings(Strict):
     """Bootstrap of the intervals in tables and claims."""
 
@@ -59,6 +51,7 @@ class Rule(Strict):
 
     on_par: float = Field(0.5, gt=0, lt=100, description="points within which two rows are on par")
     fewest_sequences: int = Field(10, ge=2, description="with fewer sequences nothing is decided")
+    fewest_seeds: int = Field(3, ge=2, description="with fewer seeds of a row nothing is decided")
 
 
 class Claims(Strict):
@@ -67,7 +60,6 @@ class Claims(Strict):
     bootstrap: BootstrapSettings = BootstrapSettings()
     rule: Rule = Rule()
     evidence: dict[Literal[EDITIONS], str] = Field(description="edition of the data -> what its verdicts are about")
-    without_verdict: list[WithoutVerdict] = []
     claims: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$")], Claim]
 
     @model_validator(mode="after")
@@ -90,8 +82,8 @@ class Claims(Strict):
         ]
 
 
-def load_claims(folder: Path, options: Mapping[str, Mapping[str, Any]], stages: set[str]) -> Claims:
-    """Read claims.yaml in the folder `config`; check it against the rows' options and the stages that they train in."""
+def load_claims(folder: Path, options: Mapping[str, Mapping[str, Any]]) -> Claims:
+    """Read claims.yaml in the folder `config`; check it against the rows and their options."""
     name = f"{folder.name}/claims.yaml"
     claims = validate(Claims, read_yaml(folder / "claims.yaml", name), name)
     for id, claim in claims.claims.items():
@@ -100,8 +92,4 @@ def load_claims(folder: Path, options: Mapping[str, Mapping[str, Any]], stages: 
                 raise HodorError(f"{name}: claims.{id}.rows: {none_of(row, list(options))}")
             if claim.kind == "alphas-move" and options[row].get("attention") != "soft":
                 raise HodorError(f"{name}: claims.{id}.rows: {row} has no alphas: its attention is not soft")
-    for i, entry in enumerate(claims.without_verdict):
-        for stage in entry.stages:
-            if stage not in stages:
-                raise HodorError(f"{name}: without_verdict[{i}].stages: {none_of(stage, sorted(stages))}")
     return claims

@@ -148,6 +148,12 @@ class Scale(Strict):
     inference: InferenceOptions = InferenceOptions()
     inference_for: list[InferenceRule] = Field([], description="exceptions from `inference`; a later rule wins")
     benchmarks: list[Literal[tuple(BENCHMARKS)]] = Field(min_length=1)
+    optional: dict[Literal[tuple(ARCHIVES)], dict[str, Any]] = Field(
+        {}, description="data set -> dotted keys of this file and other values, which hold where it is at hand"
+    )
+    substitutes: dict[str, str] = Field(
+        {}, description="stage -> what it trains on instead of the published data, in the words of verdicts"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Scale":
@@ -162,6 +168,9 @@ class Scale(Strict):
         for benchmark in self.benchmarks:
             if BENCHMARKS[benchmark].dataset not in self.datasets:
                 raise ValueError(f"benchmarks: {benchmark} needs `{BENCHMARKS[benchmark].dataset}` among `datasets`")
+        for stage in self.substitutes:
+            if stage not in self.stages:
+                raise ValueError(f"substitutes: {none_of(stage, list(self.stages))}")
         for i, rule in enumerate(self.inference_for):
             try:
                 InferenceOptions(**self.inference.model_dump() | rule.set)

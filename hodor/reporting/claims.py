@@ -4,9 +4,9 @@ The rule of a verdict was fixed before any number was seen:
 
     two rows, the paired 95 % interval of their difference in points:
         above 0: supported    below 0: contradicted    within `on_par` points of 0: on par    else: undecided
-        fewer than `fewest_sequences` sequences, or numbers of a server alone: undecided
+        fewer than `fewest_seeds` seeds or `fewest_sequences` sequences, or numbers of a server alone: undecided
     learned alphas, their distance from the start and the spread over seeds:
-        distance above the spread: supported    else, or one seed: undecided
+        distance above the spread: supported    else, or fewer than `fewest_seeds` seeds: undecided
 
 An interval above 0 and within half a point of it counts as above 0 for a claim that one row is better; for a claim that it
 is on par or better, on par comes first, so that a difference too small to matter contradicts nothing.
@@ -72,54 +72,61 @@ def not_run(reason: str) -> Verdict:
     return Verdict(NOT_RUN, reason)
 
 
-def of_rows(kind: str, found: Comparison, rule: dict, without: str | None = None) -> Verdict:
+def of_rows(kind: str, found: Comparison, rule: dict) -> Verdict:
     """The verdict on two rows that were compared on the same sequences.
 
     Args:
         kind: "better" or "at-least".
         found: In points.
-        rule: {"on_par": points, "fewest_sequences"}.
-        without: Why these rows decide nothing, if so.
+        rule: {"on_par": points, "fewest_sequences", "fewest_seeds"}.
     """
     name, reason = _decide(kind, found, rule)
-    if without:
-        name, reason = UNDECIDED, without
-    elif found.sequences < rule["fewest_sequences"]:
-        name, reason = UNDECIDED, f"{found.sequences} sequences are fewer than {rule['fewest_sequences']}"
-    if found.seeds == 1:
-        reason += "; of one seed (n = 1), so that the spread between trainings is in no interval"
+    few = _few_seeds(found.seeds, rule)
+    if found.sequences < rule["fewest_sequences"]:
+        few.append(f"{found.sequences} sequences are fewer than {rule['fewest_sequences']}")
+    if few:
+        name, reason = UNDECIDED, "; ".join(few)
     return Verdict(name, reason, found.effect, (found.low, found.high), found.probability, found.sequences, found.seeds)
 
 
-def of_numbers(first: list[float], second: list[float], without: str | None = None) -> Verdict:
+def _few_seeds(seeds: int, rule: dict) -> list[str]:
+    """Why so many seeds decide nothing; empty where they are enough."""
+    if seeds >= rule["fewest_seeds"]:
+        return []
+    return [f"{'one seed' if seeds == 1 else f'{seeds} seeds'} (n = {seeds}), {rule['fewest_seeds']} are needed"]
+
+
+def of_numbers(first: list[float], second: list[float]) -> Verdict:
     """The verdict on scores in points, one for each seed, that a server gave without those of the sequences."""
     effect, seeds = float(np.mean(first) - np.mean(second)), min(len(first), len(second))
-    reason = without or "a server gave a number for the whole benchmark, and none of its sequences"
+    reason = "a server gave a number for the whole benchmark, and none of its sequences"
     return Verdict(UNDECIDED, reason, effect, seeds=seeds)
 
 
-def of_alphas(values: np.ndarray, starts: np.ndarray, without: str | None = None) -> Verdict:
+def of_alphas(values: np.ndarray, starts: np.ndarray, rule: dict) -> Verdict:
     """The verdict on learned alphas.
 
     The effect is the root mean square over all alphas of the distance between their mean over seeds and their start; the
-    spread that of their sample standard deviation over seeds; the interval is effect ± spread.
+    spread that of their sample standard deviation over seeds; the interval is effect ± spread, of one seed None.
 
     Args:
         values: (R, layers, heads), of R seeds.
         starts: (heads,).
+        rule: {"fewest_seeds"}.
     """
     moved = values.mean(0) - starts  # (layers, heads)
     effect, seeds = float(np.sqrt(np.mean(moved**2))), len(values)
+    few = _few_seeds(seeds, rule)
     if seeds < 2:
-        return Verdict(UNDECIDED, without or "one seed (n = 1) has no spread over seeds", effect, seeds=seeds)
+        return Verdict(UNDECIDED, few[0], effect, seeds=seeds)
     deviations = values.std(0, ddof=1)
     spread = float(np.sqrt(np.mean(deviations**2)))
     more = int(np.sum(np.abs(moved) > deviations))
     reason = (
         f"moved by {effect:.3g}, spread over seeds {spread:.3g}; {more} of {moved.size} alphas by more than their own"
     )
-    name = SUPPORTED if effect > spread and not without else UNDECIDED
-    return Verdict(name, without or reason, effect, (effect - spread, effect + spread), seeds=seeds)
+    name = SUPPORTED if effect > spread and not few else UNDECIDED
+    return Verdict(name, "; ".join([*few, reason]), effect, (effect - spread, effect + spread), seeds=seeds)
 
 
 def _decide(kind: str, found: Comparison, rule: dict) -> tuple[str, str]:
@@ -147,7 +154,7 @@ def claims(stamp: dict, runs: Path, out: Path) -> list[Path]:
     of its runs, "provenance": what -> value}.
 
     Args:
-        stamp: Of the step, as `hodor.stamps` makes it; `without` of a claim is why its rows decide nothing here.
+        stamp: Of the step, as `hodor.stamps` makes it.
         runs: The scale's folder of runs.
         out: Folder for the files, which are returned.
 
@@ -160,7 +167,7 @@ def claims(stamp: dict, runs: Path, out: Path) -> list[Path]:
         {key: claim[key] for key in ("id", "claim", "kind", "benchmark", "rows", "source", "note")}
         | {"metric": get_benchmark(claim["benchmark"]).metric if claim["benchmark"] else "alpha"}
         | judge(settings, claim, found).as_json()
-        | {"evidence": settings["evidence"]}
+        | {"evidence": " ".join([settings["evidence"], *(f"Trained on {text}." for text in claim["substitutes"])])}
         for claim in settings["claims"]
     ]
     rows = dict.fromkeys(row for row, _ in found)
@@ -205,20 +212,20 @@ def judge(settings: dict, claim: dict, found: Runs) -> Verdict:
     runs = [[found[row, seed] for seed in settings["seeds_of"][row]] for row in rows]
     if claim["kind"] == "alphas-move":
         alphas = learned_alphas(runs[0])
-        return of_alphas(alphas, np.array(initial_alpha(alphas.shape[-1])), claim["without"])
+        return of_alphas(alphas, np.array(initial_alpha(alphas.shape[-1])), settings["rule"])
     if benchmark not in settings["benchmarks"]:
-        return not_run("this scale has no such benchmark")
+        return not_run(settings["absent"].get(benchmark, "this scale has no such benchmark"))
     scores = [seed_scores(of, benchmark) for of in runs]
     if missing := [row for row, values in zip(rows, scores, strict=True) if not values]:
         return not_run(f"no score on {benchmark_title(benchmark)} yet: {', '.join(missing)}")
     samples = [sample(of, benchmark) for of in runs]
     if None in samples:
-        return of_numbers(*scores, claim["without"])
+        return of_numbers(*scores)
     try:
         compared = compare(*samples, Bootstrap(**settings["bootstrap"]))
     except HodorError as error:
         raise HodorError(f"{benchmark}, {' and '.join(rows)}: {error}") from None
-    return of_rows(claim["kind"], compared, settings["rule"], claim["without"])
+    return of_rows(claim["kind"], compared, settings["rule"])
 
 
 def learned_alphas(runs: Sequence[Run]) -> np.ndarray:
