@@ -9,7 +9,7 @@ from typing import Any
 from hodor import paths
 from hodor.config.datasets import ARCHIVES, RECORD, RELEASED, SOURCES, WEIGHT_SETS, archives
 from hodor.config.loading import Config, load
-from hodor.config.reading import none_of
+from hodor.config.validation import none_of
 from hodor.data.checksums import LockFile
 from hodor.data.fetch import Missing, Request, fetch_all
 from hodor.data.progress import format_bytes

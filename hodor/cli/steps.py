@@ -123,7 +123,7 @@ def _settings(options: Namespace, step: str, name: str | None, **overrides: Any)
             raise HodorError(f"{options.stamp}: is a stamp of the step {stamp['step']}, not of {step}")
     else:
         from hodor.config.loading import load
-        from hodor.config.reading import none_of
+        from hodor.config.validation import none_of
         from hodor.stamps import Stamps
 
         given = {"scale": options.scale, **overrides}

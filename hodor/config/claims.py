@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from hodor.config.benchmarks import BENCHMARKS
 from hodor.config.datasets import EDITIONS
-from hodor.config.reading import Strict, none_of, read_yaml, validate
+from hodor.config.validation import Strict, none_of, read_yaml, validate
 from hodor.errors import HodorError
 
 KINDS = ("better", "at-least", "alphas-move")

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from hodor.config.benchmarks import HOLDOUT, REST
-from hodor.config.reading import Strict
+from hodor.config.validation import Strict
 from hodor.errors import HodorError
 
 EDITIONS = ("generated", "subset", "official")

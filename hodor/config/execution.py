@@ -11,7 +11,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError
 
-from hodor.config.reading import Strict
+from hodor.config.validation import Strict
 from hodor.errors import HodorError
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from hodor.config.reading import Strict, none_of
+from hodor.config.validation import Strict, none_of
 
 # Upper limits here and below: a damaged model file builds no network that fills the memory.
 Depth = Annotated[int, Field(ge=1, le=64)]

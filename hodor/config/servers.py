@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from hodor.config.benchmarks import BENCHMARKS, get_benchmark
-from hodor.config.reading import Strict, none_of, read_yaml, validate
+from hodor.config.validation import Strict, none_of, read_yaml, validate
 from hodor.errors import HodorError
 
 PENDING = "server: pending"

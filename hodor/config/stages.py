@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from hodor.config.reading import Strict
+from hodor.config.validation import Strict
 
 
 class Source(Strict):

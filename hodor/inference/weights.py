@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from hodor import paths
 from hodor.config.loading import load
-from hodor.config.reading import validate
+from hodor.config.validation import validate
 from hodor.config.stages import InferenceOptions
 from hodor.errors import HodorError
 from hodor.models.base import Method, load_model
