@@ -26,7 +26,7 @@ from hodor.reporting.claims import (
     of_rows,
     read_claims,
 )
-from hodor.reporting.fragments import claims_html
+from hodor.reporting.html import claims_html
 from hodor.reporting.runs import read_run, sample
 from hodor.scoring.statistics import Bootstrap, Comparison, compare
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from IPython.display import HTML
 
 from hodor.reporting import gallery
-from hodor.reporting.fragments import costs_html, facts_html, figures_html, head_html, scores_html
+from hodor.reporting.html import costs_html, facts_html, figures_html, head_html, scores_html
 from hodor.reporting.report import Report
 
 report = Report(Path(results), Path(runs), Path(data))
