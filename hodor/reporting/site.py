@@ -19,7 +19,7 @@ from hodor.reporting.figures.masks import mask_rows
 from hodor.reporting.formats import MISSING, NOT_RUN, TITLES, benchmark_title, footnote, points, scale_statement
 from hodor.reporting.html import address, claims_html, costs_html, grid_html, inline, overview, page, scores_html
 from hodor.reporting.gallery import Shown, all_figures, run_curves
-from hodor.reporting.report import STRIPS, Report, System, median
+from hodor.reporting.selection import STRIPS, Report, System, median
 from hodor.reporting.runs import Run, machine_line
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "workflow" / "notebooks"
