@@ -41,7 +41,7 @@ VERBS = {
     "doctor": "hodor.doctor.command",
     "track": "hodor.inference.track_video",
 }
-"""Verb -> the module that does it: those of the workflow, and those for people (`hodor.cli`, `hodor.cli.commands`)."""
+"""Verb -> the module that does it: those of the workflow, and those for people (`hodor.cli`, `hodor.cli.tools`)."""
 
 
 def run(*command: str, folder: Path, plugins: Path | None = None, says: str = "") -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from hodor import __version__
-from hodor.cli import commands, steps
+from hodor.cli import steps, tools
 from hodor.errors import HodorError, Stopped, place_error
 
 # Seconds that torchrun needs to end all processes of a training after one of them.
@@ -57,5 +57,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hodor {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     steps.add_parsers(verbs)
-    commands.add_parsers(verbs)
+    tools.add_parsers(verbs)
     return parser
