@@ -38,7 +38,7 @@ VERBS = {
     "render": "hodor.reporting.site",
     "convert": "hodor.cli.convert",
     "cost": "hodor.doctor.cost",
-    "doctor": "hodor.doctor.command",
+    "doctor": "hodor.doctor.checks",
     "track": "hodor.inference.track_video",
 }
 """Verb -> the module that does it: those of the workflow, and those for people (`hodor.cli`, `hodor.cli.tools`)."""

@@ -88,7 +88,7 @@ def _cost(options: argparse.Namespace) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> None:
-    from hodor.doctor.command import doctor
+    from hodor.doctor.checks import doctor
 
     given = {"scale": options.scale, "rows": options.rows, "mirror": options.mirror}
     overrides = {key: value for key, value in given.items() if value is not None}
