@@ -14,9 +14,9 @@ from hodor.config.claims import Claims
 from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS, GeneratedOptions
 from hodor.config.execution import Execution
 from hodor.config.methods import METHODS
-from hodor.config.validation import Strict, none_of
 from hodor.config.servers import Servers, ServerScores
 from hodor.config.stages import InferenceOptions, StageOptions
+from hodor.config.validation import Strict, none_of
 from hodor.provenance import write_json_atomic
 
 TABLES = ("ablation", "comparison", "extended")

@@ -14,8 +14,8 @@ from hodor.reporting.figures.attention import TooSmall, attention_maps, encoder_
 from hodor.reporting.figures.masks import mask_strip
 from hodor.reporting.figures.scores import Cell, Cost
 from hodor.reporting.formats import COMPARED, TITLES, benchmark_title, heading
-from hodor.reporting.selection import STRIPS, Report, System, largest_object
 from hodor.reporting.runs import Run
+from hodor.reporting.selection import STRIPS, Report, System, largest_object
 
 # Kind of figure -> title, caption and alt text, with places for names and numbers.
 _TEXTS = yaml.safe_load((Path(__file__).parent / "templates" / "figures.yaml").read_text(encoding="utf-8"))

@@ -13,8 +13,8 @@ from hodor.reporting.claims import VERDICTS, effect_text, where
 from hodor.reporting.figures import FORMATS, figure_bytes
 from hodor.reporting.formats import COMPARED, MISSING, NOT_RUN, PUBLISHED, benchmark_title, footnote, heading, points
 from hodor.reporting.gallery import Shown
-from hodor.reporting.selection import STRIPS, Report
 from hodor.reporting.runs import Run
+from hodor.reporting.selection import STRIPS, Report
 
 # Heading -> column of costs.csv.
 _COSTS = {
