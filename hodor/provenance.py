@@ -34,14 +34,10 @@ def sha256_file(path: str | Path) -> str:
         raise HodorError(f"{path}: cannot be read ({error.strerror}); run the step that writes it again") from error
 
 
-def canonical_json(obj: object) -> str:
-    """Return a JSON text that depends on the value alone: sorted keys, no spaces, no NaN."""
-    return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
 def sha256_json(obj: object) -> str:
-    """Return the hexadecimal sha256 of `canonical_json(obj)`."""
-    return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
+    """Return the hexadecimal sha256 of a value's canonical JSON text: sorted keys, no spaces, no NaN."""
+    text = json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_json(path: str | Path) -> dict:
