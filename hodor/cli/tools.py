@@ -1,76 +1,64 @@
 """Verbs for people, which no rule of the workflow calls: convert cost doctor track."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from hodor import paths
+from hodor.cli.steps import add_config, add_verb
 
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
-    """Add the verbs; each sets `command`, a function of the parsed arguments. Modules are imported when called."""
+    """Add the parsers of the verbs. Their modules are imported when a verb runs, so that `--help` is fast."""
+    convert = add_verb(verbs, _convert, "convert", "Convert an original checkpoint to .safetensors, or back.")
+    convert.add_argument("source", type=Path, metavar="SOURCE", help="a .pth, .pt, .pkl or .bin, or a .safetensors")
+    convert.add_argument("target", type=Path, metavar="TARGET", help="file to write, of the other kind")
+    convert.add_argument("--format", metavar="ID", help="format of the checkpoint (default: detected)")
 
-    def add(verb: str, command: Callable[[argparse.Namespace], None], about: str) -> argparse.ArgumentParser:
-        parser = verbs.add_parser(verb, help=about, description=about[0].upper() + about[1:] + ".")
-        parser.set_defaults(command=command)
-        return parser
+    cost = add_verb(verbs, _cost, "cost", "Estimate GPU hours, memory and disk space of the rows of a scale.")
+    cost.add_argument("--scale", default="paper", metavar="NAME", help="scale of config/scales (default: paper)")
+    cost.add_argument("--rows", default="main", metavar="ROWS", help="as `rows` of config.yaml (default: main)")
+    cost.add_argument("--gpu", default="h200", metavar="NAME", help="h200 (default), rtx3090, or any name with --speed")
+    cost.add_argument("--speed", type=float, metavar="TFLOPS", help="10^12 operations per second that training reaches")
+    cost.add_argument("--frames", action="store_true", help="count the operations of a segmented frame too (slow)")
+    add_config(cost)
 
-    convert = add(
-        "convert", _convert, "turn an original checkpoint into a file of ours, or back, and report every entry"
+    doctor = add_verb(
+        verbs, _doctor, "doctor", "Check packages, GPU, disk, data and results, and show how to fix faults."
     )
-    convert.add_argument("source", type=Path, help="a checkpoint (.pth, .pt, .pkl, .bin) or a .safetensors of ours")
-    convert.add_argument("target", type=Path, help="the file to write, of the other kind")
-    convert.add_argument("--format", help="kind of the checkpoint; told from its entries if absent")
+    doctor.add_argument("--scale", metavar="NAME", help="scale of config/scales (default: that of config.yaml)")
+    doctor.add_argument("--rows", metavar="ROWS", help="as `rows` of config.yaml")
+    doctor.add_argument("--mirror", metavar="PLACE", help="as `mirror` of config.yaml")
+    doctor.add_argument("--deep", action="store_true", help="compare every checksum, even of large data")
+    add_config(doctor)
 
-    cost = add("cost", _cost, "count what the rows of a scale take: operations, GPU hours, memory, disk")
-    cost.add_argument("--scale", default="paper", help="a file of config/scales, without its ending")
-    cost.add_argument("--rows", default="main", help="as `rows` of config/config.yaml, separated by commas")
-    cost.add_argument("--gpu", default="h200", help="h200 or rtx3090, or any name with --speed")
-    cost.add_argument("--speed", type=float, help="10^12 operations a second that a training reaches")
-    cost.add_argument("--frames", action="store_true", help="segment one frame with each network too (slow)")
-
-    doctor = add(
-        "doctor", _doctor, "check packages, GPU, disk, data, weights and results, and show how to fix what is wrong"
-    )
-    doctor.add_argument("--scale", help="a file of config/scales, without its ending; config.yaml's if absent")
-    doctor.add_argument("--rows", help="as `rows` of config/config.yaml, separated by commas")
-    doctor.add_argument("--mirror", help="as `mirror` of config/config.yaml")
-    doctor.add_argument("--deep", action="store_true", help="compare every checksum, of large data too")
-    for parser in (cost, doctor):
-        parser.add_argument(
-            "--config", type=Path, default=paths.config(), help="folder of the configuration (default: config)"
-        )
-
-    track = add("track", _track, "follow objects, given by masks, through a video of your own")
-    track.add_argument("video", type=Path, help="a video file, or a folder of images in natural order")
+    track = add_verb(verbs, _track, "track", "Track objects, given by masks, through your own video.")
+    track.add_argument("video", type=Path, metavar="VIDEO", help="video file, or folder of images in natural order")
     track.add_argument(
         "--mask",
         action="append",
         default=[],
         metavar="[FRAME=]FILE",
-        help="palette or grey PNG, pixel = object number: of the first frame, or of FRAME (a name, or a number from 0)",
+        help="PNG of object ids, of the first frame or of FRAME (name, or number from 0); may be repeated",
     )
-    track.add_argument(
-        "--ignore-followed", action="store_true", help="leave out objects of later masks that are followed already"
-    )
+    track.add_argument("--ignore-followed", action="store_true", help="skip objects of later masks that are tracked")
     track.add_argument(
         "--weights",
         type=Path,
         required=True,
-        help="a run folder, a .safetensors of ours, or the authors' checkpoint of HODOR, STM or STCN",
+        metavar="PATH",
+        help="run folder, .safetensors, or the authors' checkpoint of HODOR, STM or STCN",
     )
-    track.add_argument("--out", type=Path, required=True, help="folder for masks/ and overlay.mp4, absent or empty")
-    track.add_argument("--device", choices=("cpu", "cuda"), help="the GPU if there is one")
-    track.add_argument("--threads", type=int, help="threads on the CPU; all cores if absent")
-    track.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), help="that of the run if absent")
-    track.add_argument("--fps", type=float, help="frames a second of the overlay; those of the video if absent")
-    track.add_argument("--short-side", type=int, help="pixels that the short side is resized to, as --set short_side=")
+    track.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for masks/ and overlay.mp4")
+    track.add_argument("--device", choices=("cpu", "cuda"), help="default: the GPU if there is one")
+    track.add_argument("--threads", type=int, metavar="N", help="threads on the CPU (default: all cores)")
+    track.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), help="default: that of the run")
+    track.add_argument("--fps", type=float, metavar="F", help="frames per second of the overlay (default: the video's)")
+    track.add_argument("--short-side", type=int, metavar="N", help="short side of a frame in pixels")
     track.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an inference setting instead of the one that the weights were scored with, such as temporal_window=7",
+        help="inference setting, such as temporal_window=7 (default: those of the run); may be repeated",
     )
 
 
@@ -91,8 +79,7 @@ def _doctor(options: argparse.Namespace) -> None:
     from hodor.doctor.checks import doctor
 
     given = {"scale": options.scale, "rows": options.rows, "mirror": options.mirror}
-    overrides = {key: value for key, value in given.items() if value is not None}
-    doctor(options.config, overrides, deep=options.deep)
+    doctor(options.config, {key: value for key, value in given.items() if value is not None}, deep=options.deep)
 
 
 def _track(options: argparse.Namespace) -> None:
