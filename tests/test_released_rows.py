@@ -127,7 +127,9 @@ def test_a_checkpoint_that_appears_adds_its_own_steps(folder, file):
 def test_external_masks_add_their_own_steps(folder):
     enter(folder, "sam2", {"edition": "generated"})
     absent = tiny(folder)
-    assert "sam2" not in absent.selected and absent.absent("sam2") == ("data/masks/sam2",), "tiny has one benchmark"
+    assert "sam2" not in absent.selected and absent.absent_files("sam2") == ("data/masks/sam2",), (
+        "tiny has one benchmark"
+    )
     mask = folder.parent / "data" / "masks" / "sam2" / "val-000" / "00000.png"
     mask.parent.mkdir(parents=True)
     mask.write_bytes(b"x")
@@ -146,4 +148,6 @@ def test_external_masks_add_their_own_steps(folder):
     different = {name for name in changed if changed[name] != stamps.contents[name]}
     assert different == {"segment-sam2-seed0-davis2017-val", "tabulate-extended"}
     enter(folder, "sam2", {"edition": "official"})
-    assert "sam2" not in tiny(folder).selected and tiny(folder).absent("sam2") == (), "generated data, official masks"
+    assert "sam2" not in tiny(folder).selected and tiny(folder).absent_files("sam2") == (), (
+        "generated data, official masks"
+    )

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from hodor import paths
 from hodor.config.benchmarks import HOLDOUT, REST, get_benchmark, is_secret
 from hodor.config.claims import Claims, load_claims
+from hodor.config.datasets import ARCHIVES
 from hodor.config.methods import METHODS
-from hodor.config.reading import none_of, read_yaml, settle, validate
-from hodor.config.schema import RULES, TABLES, Row, Rows, Scale, Settings
+from hodor.config.rows import check_row, locate_masks, locate_weights, select
+from hodor.config.schema import Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
 from hodor.config.stages import InferenceOptions, PackId, StageOptions, packs
+from hodor.config.validation import none_of, read_yaml, settle, validate
 from hodor.errors import HodorError
 
 
@@ -57,7 +57,7 @@ class Config:
         """Seeds that a row is run with. Released weights and external masks have no seed; their run is seed 0."""
         return (0,) if self.rows[row].weights or self.rows[row].masks else self.seeds
 
-    def absent(self, row: str) -> tuple[str, ...]:
+    def absent_files(self, row: str) -> tuple[str, ...]:
         """The files of released weights or external masks that the row needs at this scale and that are not there."""
         entry = self.rows[row]
         if entry.weights:
@@ -66,7 +66,7 @@ class Config:
 
     def require(self, row: str) -> None:
         """Raise HodorError for a row of released weights or external masks that is not selected, as they are absent."""
-        if row not in self.selected and (absent := self.absent(row)):
+        if row not in self.selected and (absent := self.absent_files(row)):
             entry = self.rows[row]
             fix = "get it with: hodor fetch weights" if entry.weights else f"get it from {entry.source}"
             raise HodorError(f"{absent[0]}: no such file; {fix}")
@@ -108,6 +108,20 @@ class Config:
         stages = [stage for of in self.lineage(row) if (stage := self.stage(of)) is not None]
         sources = [source for stage in stages for source in stage.sources if source.dataset == entry.dataset]
         return entry.split == HOLDOUT and any(source.split != REST for source in sources)
+
+    def absent(self) -> dict[str, str]:
+        """Benchmarks that the scale has only with an optional data set that is not at hand -> the reason, in words."""
+        return {
+            benchmark: f"it needs the data set {dataset}, which neither the mirror folder nor data/{self.scale.name} has"
+            for dataset, values in self.scale.optional.items()
+            for benchmark in values.get("benchmarks", ())
+            if benchmark not in self.scale.benchmarks
+        }
+
+    def substitutes(self, *rows: str) -> list[str]:
+        """What the rows, or those that they start from, train on instead of the published data, in words."""
+        stages = {self.rows[of].stage for row in rows for of in self.lineage(row)}
+        return list(dict.fromkeys(text for stage, text in self.scale.substitutes.items() if stage in stages))
 
     def trained_on(self, row: str) -> str:
         """Training data of a row for tables, in order: `pretrained backbone, then coco/train2017 (subset)`."""
@@ -182,7 +196,8 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
     scales = scale_names(folder)
     if settings.scale not in scales:
         raise HodorError(f"{name}: scale: {none_of(settings.scale, scales)}")
-    scale = _load_scale(folder, settings, name)
+    mirror = _mirror(settings.mirror)
+    scale = _load_scale(folder, settings, name, mirror, root)
 
     rows_name = f"{folder.name}/rows.yaml"
     rows = validate(Rows, read_yaml(folder / "rows.yaml", rows_name), rows_name).systems
@@ -192,12 +207,14 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
                 if value not in known:
                     place = f"{folder.name}/scales/{scale.name}.yaml: inference_for[{i}].{what}"
                     raise HodorError(f"{place}: {none_of(value, known)}")
-    options = {row: _check_row(row, rows, scale, rows_name) for row in rows}
-    checkpoints = {row: file for row, entry in rows.items() if entry.weights and (file := _locate(entry.weights, root))}
-    masks = {row: _external(entry, scale, root) for row, entry in rows.items() if entry.masks}
+    options = {row: check_row(row, rows, scale, rows_name) for row in rows}
+    checkpoints = {
+        row: file for row, entry in rows.items() if entry.weights and (file := locate_weights(entry.weights, root))
+    }
+    masks = {row: locate_masks(entry, scale, root) for row, entry in rows.items() if entry.masks}
     trained = {row for row, entry in rows.items() if not (entry.weights or entry.masks)}
     present = {*trained, *checkpoints, *(row for row, found in masks.items() if any(found.values()))}
-    selected = _selected(settings.rows, rows, name)
+    selected = select(settings.rows, rows, name)
     seeds = scale.seeds if settings.seeds is None else settings.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise HodorError(f"{name}: seeds: must be different numbers from 0 on (given: {seeds})")
@@ -208,8 +225,8 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
         selected=tuple(row for row in rows if row in selected and row in present),
         seeds=tuple(seeds),
         options=options,
-        claims=load_claims(folder, options, {row.stage for row in rows.values() if row.stage}),
-        mirror=_mirror(settings.mirror),
+        claims=load_claims(folder, options),
+        mirror=mirror,
         folder=folder,
         servers=load_servers(folder),
         server_scores=load_server_scores(folder, scale.name, scales, list(rows)),
@@ -225,55 +242,20 @@ def _nulls(value: Any) -> Any:
     return None if value == "null" else value
 
 
-def _locate(file: str, root: Path) -> Path | None:
-    """Path of a released checkpoint relative to `root`: in data/weights or a folder of it; None if absent."""
-    weights = paths.weights()
-    places = [weights, *sorted(path.relative_to(root) for path in (root / weights).glob("*/"))]
-    return next((place / file for place in places if (root / place / file).is_file()), None)
-
-
-def _external(row: Row, scale: Scale, root: Path) -> dict[str, Path | None]:
-    """`Config.masks` of one row: nothing where the scale has other data than those that the masks are of."""
-    if (row.edition == "generated") != (scale.edition == "generated"):
-        return {}
-    found = {id: Path(row.masks[id]) for id in scale.benchmarks if id in row.masks}
-    return {id: path if (root / path).exists() else None for id, path in found.items()}
-
-
-def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
-    """Ids of the rows that `wanted` names, by id or by group."""
-    groups = {"all": set(rows), "main": {id for id in rows if _is_main(id, rows)}}
-    for table in TABLES:
-        groups[table] = {id for id, row in rows.items() if table in row.tables}
-    chosen: set[str] = set()
-    for entry in wanted:
-        if entry not in rows and entry not in groups:
-            raise HodorError(f"{name}: rows: {none_of(entry, [*groups, *rows])}")
-        chosen |= groups.get(entry, {entry})
-    return chosen
-
-
-def _is_main(id: str | None, rows: dict[str, Row]) -> bool:
-    """Whether a row is in a table of the paper, or needs no further training, its own or that of a parent."""
-    if id is None or set(rows[id].tables) != {"extended"}:
-        return True
-    return rows[id].stage is None and _is_main(rows[id].init, rows)
-
-
 def scale_names(folder: Path) -> list[str]:
     """Scales that a configuration folder holds, sorted."""
     return sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
 
 
-def options_class(method: str) -> type[BaseModel] | None:
-    """The option class of a method; None where the method has no options or is unknown."""
-    return METHODS[method].options if method in METHODS else None
-
-
-def _load_scale(folder: Path, settings: Settings, name: str) -> Scale:
+def _load_scale(folder: Path, settings: Settings, name: str, mirror: str | None, root: Path) -> Scale:
     scale_name = f"{folder.name}/scales/{settings.scale}.yaml"
     content = read_yaml(folder / "scales" / f"{settings.scale}.yaml", scale_name)
-    settle(content, settings.overrides, name, scale_name)
+    optional = content.get("optional")
+    found: dict[str, Any] = {}
+    for dataset, values in optional.items() if isinstance(optional, dict) else ():
+        if dataset in ARCHIVES and isinstance(values, dict) and _at_hand(dataset, settings.scale, mirror, root):
+            found |= values
+    settle(content, found | settings.overrides, name if settings.overrides else scale_name, scale_name)
     if settings.overrides:
         scale_name += " (with the overrides)"
     scale = validate(Scale, content, scale_name)
@@ -285,45 +267,12 @@ def _load_scale(folder: Path, settings: Settings, name: str) -> Scale:
     return scale
 
 
-def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[str, Any]:
-    """Complete method options of one row, its entry checked against the other rows and the scale."""
-    row = rows[id]
-    for group in ("all", "main", *TABLES, *RULES):
-        if id == group:
-            raise HodorError(f"{name}: {id}: the workflow uses this name itself; choose another id")
-    if row.masks:
-        return {}
-    if row.method not in list(METHODS):
-        raise HodorError(f"{name}: {id}.method: {none_of(row.method, list(METHODS))}")
-    if row.stage is not None and row.stage not in scale.stages:
-        raise HodorError(f"{name}: {id}.stage: {none_of(row.stage, list(scale.stages))} (stages of {scale.name})")
-    if row.init is not None:
-        if row.init not in rows or rows[row.init].masks:
-            raise HodorError(f"{name}: {id}.init: {none_of(row.init, [r for r in rows if not rows[r].masks])}")
-        seen, parent = {id}, row.init
-        while parent is not None:
-            if parent in seen:
-                raise HodorError(f"{name}: {id}.init: the rows start from each other in a cycle")
-            seen.add(parent)
-            parent = rows[parent].init if parent in rows else None
-    trained = [other for other, entry in rows.items() if not (entry.weights or entry.masks)]
-    if row.compare is not None and row.compare not in trained:
-        raise HodorError(f"{name}: {id}.compare: {none_of(row.compare, trained)}")
-    for settings in (row.inference, *(rule.set for rule in row.inference_for)):
-        validate(InferenceOptions, scale.inference.model_dump() | settings, name, f"{id}.inference")
-    merged = row.options if row.weights else scale.methods.get(row.method, {}) | row.options
-    cls = options_class(row.method)
-    if cls is None:
-        if merged:
-            raise HodorError(f"{name}: {id}.options: method {row.method} takes none (given: {', '.join(merged)})")
-        return {}
-    both = f"{name}: {id}.options with config/scales/{scale.name}.yaml: methods.{row.method}"
-    options = validate(cls, merged, both).model_dump(mode="json")
-    if row.weights is not None:  # the checkpoint decides the others
-        return {key: options[key] for key in row.options}
-    if options.get("weights") is not None and options["weights"] not in scale.datasets:
-        raise HodorError(f"{both}.weights: {none_of(options['weights'], scale.datasets)} (datasets of {scale.name})")
-    return options
+def _at_hand(dataset: str, scale: str, mirror: str | None, root: Path) -> bool:
+    """Whether the archives of an optional data set were fetched, or are all in a mirror that is a folder."""
+    if (root / paths.fetched(scale, dataset)).is_file():
+        return True
+    inside = mirror is not None and "://" not in mirror
+    return inside and all((Path(mirror) / dataset / archive).is_file() for archive in ARCHIVES[dataset])
 
 
 def _mirror(mirror: str | None) -> str | None:

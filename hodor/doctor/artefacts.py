@@ -90,7 +90,7 @@ def check_released(config: Config, folder: Path) -> Iterator[Finding]:
         text = f"absent: {', '.join(absent)}; `hodor fetch weights`, or by hand into {paths.weights()}"
         yield Finding("ok", "released weights", text)
     for row, entry in config.rows.items():
-        if entry.masks and (absent := config.absent(row)):
+        if entry.masks and (absent := config.absent_files(row)):
             yield Finding("ok", f"external masks {row}", f"absent: {', '.join(absent)}; get them from {entry.source}")
 
 
