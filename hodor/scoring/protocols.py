@@ -16,7 +16,7 @@ from pathlib import Path
 from hodor.config.benchmarks import HOLDOUT, UNSEEN
 from hodor.data.davis import load_davis, load_davis2016
 from hodor.data.video import Video
-from hodor.data.youtube_vos import TRUTH, load_truth, load_youtube_vos, read_categories, read_meta
+from hodor.data.youtube_vos import GROUND_TRUTH, load_ground_truth, load_youtube_vos, read_categories, read_meta
 from hodor.errors import HodorError
 from hodor.scoring.sequences import Task
 
@@ -60,7 +60,7 @@ def youtube_vos_tasks(root: Path, split: str, *, scored: bool = True) -> list[Ta
     elif not scored:
         videos, meta = load_youtube_vos(root, split), root / split / "meta.json"
     else:
-        videos, meta = load_truth(root), root / TRUTH / "meta.json"
+        videos, meta = load_ground_truth(root), root / GROUND_TRUTH / "meta.json"
         trained = {name for video in read_categories(root / "train" / "meta.json").values() for name in video.values()}
         unseen = {name for video in read_categories(meta).values() for name in video.values()} - trained
     frames, categories = read_meta(meta), read_categories(meta)
