@@ -1,8 +1,7 @@
-"""The verb `tabulate`: runs in, one table out, as CSV, Markdown and LaTeX.
+"""The verb `tabulate`: make a table of runs, as CSV, Markdown and LaTeX.
 
-Scores are in points (0..100): means over objects, then over seeds, with the sample standard deviation over seeds where
-there are several and the 95 % interval over sequences and seeds (`hodor.scoring.statistics`). Only costs.csv holds
-numbers that vary from run to run.
+Scores are in points (0..100): means over objects, then over seeds, with the sample standard deviation over several seeds and
+the 95 % interval over sequences and seeds (`hodor.scoring.statistics`). Only costs.csv has numbers that vary from run to run.
 """
 
 import statistics
@@ -46,22 +45,24 @@ RELEASED_COLUMNS = (
     "parameters", "checkpoint_sha256", "short_side", "manifest", "note", "source", "licence",
 )  # fmt: skip
 SCORED = "scored"
-"""The status of released weights that have a number."""
+"""Status of released weights that have a number."""
 
 Runs = dict[tuple[str, int], Run]
 """(row, seed) -> run."""
 
 
 def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
-    """Write {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv; with extended, released_weights.csv.
+    """Write {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv, and return their paths.
+
+    With the extended table, released_weights.csv is written too.
 
     Args:
-        stamp: Of the step, as `hodor.stamps` makes it.
-        runs: The scale's folder of runs, for example runs/mini; tables name manifests below it as given.
-        out: Folder for the files, which are returned.
+        stamp: stamp of the step.
+        runs: folder of the scale's runs, such as runs/mini, with which paths of manifests begin.
+        out: folder to write to.
 
     Raises:
-        HodorError: A result is missing, or was not made from what is current.
+        HodorError: a result is missing or out of date.
     """
     settings = stamp["settings"]
     table, found = settings["table"], collect(settings, Path(runs))
@@ -95,7 +96,7 @@ def collect(settings: dict, runs: Path) -> Runs:
     }
     verified: set[tuple[str, int]] = set()
     for row, seed in found:
-        # A run, then what it started from, and so on.
+        # A run, then the run that it started from, and so on.
         while row is not None and (row, seed) not in verified:
             run = found.get((row, seed)) or read_run(run_folder(runs, row, seed), ())
             parent = settings["init"][row]
@@ -110,10 +111,14 @@ def collect(settings: dict, runs: Path) -> Runs:
 
 
 def with_server_scores(run: Run, answers: Mapping[tuple[str, int, str], dict]) -> Run:
-    """The run with the scores that servers gave its masks (row, seed, benchmark -> entry of server_scores.yaml).
+    """Return the run with its scores from servers.
+
+    Args:
+        run: the run.
+        answers: (row, seed, benchmark) -> entry of server_scores.yaml.
 
     Raises:
-        HodorError: An entry is of another zip, or its benchmark needs no server here.
+        HodorError: an entry is of another zip, or its benchmark needs no server.
     """
     predictions = dict(run.predictions)
     for id, prediction in run.predictions.items():
@@ -123,7 +128,7 @@ def with_server_scores(run: Run, answers: Mapping[tuple[str, int, str], dict]) -
         where = prediction.folder / "score.json"
         if prediction.submission is None:
             raise HodorError(
-                f"config/server_scores.yaml: {run.row}, seed {run.seed}, {id}: the ground truth is public and was scored "
+                f"config/server_scores.yaml: {run.row}, seed {run.seed}, {id}: scored here, with public ground truth "
                 f"({where}); remove the entry"
             )
         predictions[id] = replace(prediction, overall=server_overall(answer, prediction.submission, where))
@@ -131,7 +136,7 @@ def with_server_scores(run: Run, answers: Mapping[tuple[str, int, str], dict]) -
 
 
 def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
-    """The lines of a table as text, as in its CSV."""
+    """Return the lines of a table's CSV as text."""
     table, lines = settings["table"], []
     for row, entry in settings["rows"].items():
         runs = [found[row, seed] for seed in settings["seeds_of"].get(row, ()) if (row, seed) in found]
@@ -155,7 +160,7 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
                 | comparison_cells(settings["published"], row, runs, bootstrap, unscored, settings.get("pending"))
             )
         else:
-            # Table 1 is about DAVIS-2017 val, whatever else its rows are scored on.
+            # Table 1 is about DAVIS-2017 val only.
             shown = [id for id in settings["benchmarks"] if table != "ablation" or id == ABLATION_BENCHMARK]
             lines += [system | {"benchmark": id} | _cells(settings, row, runs, id) for id in shown]
     return pd.DataFrame(lines, columns=list(COMPARISON_COLUMNS if table == "comparison" else COLUMNS), dtype=str)
@@ -169,15 +174,15 @@ def comparison_cells(
     trained_on: Collection[str] = (),
     pending: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The columns of the benchmarks of table 2 for one row.
+    """Return the columns of the benchmarks of table 2 for one row.
 
     Args:
-        published: Lines of config/published.csv.
-        row: Its id.
-        runs: Its runs, one for each seed; empty for a row that was not run.
-        bootstrap: Of the intervals.
-        trained_on: Ids of benchmarks of the scale that are part of its training data.
-        pending: What a cell shows until its server's score is entered, for benchmarks with a server.
+        published: lines of config/published.csv.
+        row: id of the row.
+        runs: its runs, one for each seed; empty for a row that was not run.
+        bootstrap: settings of the intervals.
+        trained_on: ids of benchmarks of the scale that are part of its training data.
+        pending: benchmark with a server -> text of a cell until the server's score is entered.
     """
     cells: dict[str, str] = {}
     for id, metric in ((benchmark.id, benchmark.metric) for benchmark in COMPARED):
@@ -200,7 +205,7 @@ def comparison_cells(
 
 
 def interval_cells(runs: Sequence[Run], benchmark: str, bootstrap: Bootstrap) -> tuple[str, str]:
-    """Ends of the 95 % interval of a row's score in points; empty where there is none."""
+    """Return the ends of the 95 % interval of a row's score in points; empty texts if there is none."""
     found = sample(runs, benchmark)
     if found is None:
         return "", ""
@@ -209,7 +214,7 @@ def interval_cells(runs: Sequence[Run], benchmark: str, bootstrap: Bootstrap) ->
 
 
 def published_value(published: Iterable[Mapping], row: str, benchmark: str, metric: str = "J&F") -> float | None:
-    """The published value of a row on a benchmark, in points (0..100); None where nothing was published."""
+    """Return the published value of a row on a benchmark, in points (0..100), or None."""
     found = set()
     for entry in published:
         if _published_key(entry)[1:] == (row, benchmark, metric):
@@ -229,12 +234,12 @@ def published_value(published: Iterable[Mapping], row: str, benchmark: str, metr
 
 
 def csv_text(columns: Iterable[str], lines: pd.DataFrame | Iterable[dict]) -> str:
-    """CSV with these columns; None becomes an empty field."""
+    """Return CSV with these columns; None becomes an empty field."""
     return pd.DataFrame(lines, columns=list(columns), dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def _cells(settings: dict, row: str, runs: list[Run], benchmark: str) -> dict[str, str]:
-    """The scores of a row on one benchmark."""
+    """Return the scores of a row on one benchmark."""
     pending = settings.get("pending", {}).get(benchmark, PENDING)
     score, std = _mean(runs, benchmark, "J&F-Mean", pending=pending)
     low, high = interval_cells(runs, benchmark, Bootstrap(**settings["bootstrap"]))
@@ -253,10 +258,10 @@ def _mean(
     trained_on: Collection[str] | None = None,
     pending: str = PENDING,
 ) -> tuple[str, str]:
-    """Mean and sample standard deviation over seeds; instead of the mean, why there is none."""
+    """Return mean and sample standard deviation over seeds; if there is no mean, the reason instead."""
     scored = [run.predictions[benchmark] for run in runs if benchmark in run.predictions]
     values = [100 * prediction.overall[column] for prediction in scored if column in prediction.overall]
-    # The mean of some of the seeds would pass for that of all.
+    # A mean of some of the seeds would be taken for that of all.
     if scored and len(values) == len(scored):
         return f"{statistics.fmean(values):.4f}", f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
     if scored:
@@ -278,7 +283,7 @@ def _how_to_get(entry: Mapping) -> str:
 
 
 def _released_view(settings: dict, lines: pd.DataFrame, found: Runs) -> Iterable[dict]:
-    """The rows of released weights of the extended table, absent ones included, with their origin."""
+    """Yield the rows of released weights of the extended table, even absent ones, with their source."""
     for line in lines.to_dict("records"):
         row, benchmark = line["row"], line["benchmark"]
         entry, run, scored = settings["rows"][row], found.get((row, 0)), line["J&F"][0].isdigit()
@@ -304,13 +309,12 @@ def _require(folder: Path, benchmarks: Iterable[str], scale: str) -> None:
     for name in names:
         if not (folder / name).is_file():
             raise HodorError(
-                f"{folder / name}: missing, though the table needs it; make it with: snakemake --cores all "
-                f"--config scale={scale} -- {folder / name}"
+                f"{folder / name}: missing; make it with: snakemake --cores all --config scale={scale} -- {folder / name}"
             )
 
 
 def _command(settings: dict) -> str:
-    """What makes the table (or claims.json), and before it whatever is missing for it."""
+    """Return the command that makes the table (or claims.json) with everything that it needs."""
     name = TABLES.get(settings["table"], settings["table"])
     kind = "json" if name == "claims" else "csv"
     return f"snakemake --cores all --config scale={settings['scale']} -- results/{name}.{kind}"
