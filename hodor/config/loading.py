@@ -1,7 +1,6 @@
-"""The configuration: config.yaml, rows.yaml, claims.yaml and one scales/<scale>.yaml of config/, checked as a whole.
+"""Read and check the configuration: config.yaml, rows.yaml, claims.yaml and one scales/<scale>.yaml of config/.
 
-`load` is the only reader. The steps of the workflow never see it: they read stamps (`hodor.stamps`), which hold the
-slice of the configuration that they use.
+The steps of the workflow do not read it. They read stamps (`hodor.stamps`) with the part that they use.
 """
 
 from dataclasses import dataclass
@@ -31,10 +30,10 @@ class Config:
         rows: every row.
         selected: ids of the rows that the tables show numbers of, in the order of `rows`. Rows of released weights
             whose file is absent are not among them.
-        options: row id -> method options; complete, but for rows of released weights, whose file has the others.
-        claims: what the rows are to decide.
+        options: row id -> method options; of released weights only those in rows.yaml, because their file has the others.
+        claims: claims about the rows.
         mirror: None, a URL or an absolute path.
-        servers: secret benchmark -> where it is scored.
+        servers: secret benchmark -> its server.
         server_scores: scores that servers returned for this scale's masks.
         checkpoints: row of released weights -> its file, for those that are present.
     """
@@ -57,28 +56,26 @@ class Config:
         return self.seeds if self.rows[row].weights is None else (0,)
 
     def stage(self, row: str) -> StageOptions | None:
-        """The training stage of a row; None where it is not trained."""
+        """Return the training stage of a row; None if it is not trained."""
         name = self.rows[row].stage
         return self.scale.stages[name] if name else None
 
     def inference(self, row: str, benchmark: str) -> InferenceOptions:
-        """How a row segments a benchmark: the scale's settings and its exceptions, then the row's own."""
-        entry, settings = self.rows[row], self.scale.inference.model_dump()
-        for rule in self.scale.inference_for:
-            if rule.applies(row, entry, benchmark):
-                settings |= rule.set
-        settings |= entry.inference
-        for rule in entry.inference_for:
-            if rule.applies(row, entry, benchmark):
-                settings |= rule.set
-        return InferenceOptions(**settings)
+        """Return the inference settings of a row on a benchmark: the scale's with its rules, then the row's own."""
+        entry, found = self.rows[row], {}
+        for owner, settings in ((self.scale, self.scale.inference.model_dump()), (entry, entry.inference)):
+            found |= settings
+            for rule in owner.inference_for:
+                if rule.applies(row, entry, benchmark):
+                    found |= rule.set
+        return InferenceOptions(**found)
 
     def benchmarks(self, row: str) -> tuple[str, ...]:
         """The scale's benchmarks that a row is scored on: not a hold-out that it was trained on, or may have been."""
         return tuple(id for id in self.scale.benchmarks if not self._was_trained_on(row, id))
 
     def secret(self) -> tuple[str, ...]:
-        """The scale's benchmarks whose ground truth only a server has."""
+        """Return the scale's benchmarks whose ground truth is secret."""
         return tuple(id for id in self.scale.benchmarks if is_secret(id, self.scale.edition))
 
     def _was_trained_on(self, row: str, benchmark: str) -> bool:
@@ -99,12 +96,12 @@ class Config:
         }
 
     def substitutes(self, *rows: str) -> list[str]:
-        """What the rows, or those that they start from, train on instead of the published data, in words."""
+        """Return what the rows, or those that they start from, train on instead of the published data, as texts."""
         stages = {self.rows[of].stage for row in rows for of in self.lineage(row)}
         return list(dict.fromkeys(text for stage, text in self.scale.substitutes.items() if stage in stages))
 
     def trained_on(self, row: str) -> str:
-        """Training data of a row for tables, in order: `pretrained backbone, then coco/train2017 (subset)`."""
+        """Return the training data of a row for tables, such as `pretrained backbone, then coco/train2017 (subset)`."""
         if self.rows[row].weights is not None:
             return "by its authors"
         parts: list[str] = []
@@ -121,31 +118,31 @@ class Config:
         return ", then ".join(parts) or "nothing"
 
     def needed(self) -> tuple[str, ...]:
-        """The selected rows and the rows that these start from, parents first."""
+        """Return the selected rows and the rows that they start from, parents first."""
         return tuple(dict.fromkeys(of for row in self.selected for of in self.lineage(row)))
 
     def tabulated(self, table: str) -> tuple[str, ...]:
-        """The selected rows that one of TABLES, `costs` or `claims` holds numbers of."""
+        """Return the selected rows in one of TABLES, `costs` or `claims`."""
         if table == "claims":
             return tuple(row for row in self.selected if row in self.claims.rows())
         return tuple(row for row in self.selected if table == "costs" or table in self.rows[row].tables)
 
     def lineage(self, row: str) -> tuple[str, ...]:
-        """The row and the rows that it starts from, the first of them first."""
+        """Return the rows that a row starts from, in the order of their trainings, and the row itself."""
         parent = self.rows[row].init
         return (*(self.lineage(parent) if parent else ()), row)
 
     def packs(self, *rows: str) -> dict[str, PackId]:
-        """Packs of training data that the rows read, by name."""
+        """Return name -> pack of training data that the rows read."""
         return {id.name: id for row in rows for id in packs(self.stage(row))}
 
     def plain(self, row: str) -> tuple[str, ...]:
-        """Those of `datasets` that training the row reads directly, not from packs."""
+        """Return those of `datasets` that training the row reads without packs."""
         packed = {id.dataset for id in self.packs(row).values()}
         return tuple(name for name in self.datasets(row) if name not in packed)
 
     def datasets(self, row: str) -> tuple[str, ...]:
-        """Data sets that training the row reads, the set of its starting weights included."""
+        """Return the data sets that training the row reads, with the set of its starting weights."""
         stage = self.stage(row)
         found = [source.dataset for source in stage.sources] if stage else []
         weights = self.options[row].get("weights")
@@ -155,10 +152,11 @@ class Config:
 
 
 def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path = Path()) -> Config:
-    """Read and check the folder `config`; HodorError for any fault, with the file, the key and the allowed values.
+    """Read and check a configuration; HodorError for any fault names the file, the key and the allowed values.
 
     Args:
-        overrides: keys of config.yaml that the command line sets instead (`snakemake --config`).
+        folder: configuration folder.
+        overrides: keys of config.yaml that the command line overrides (`snakemake --config`).
         root: the working directory, where released weights are looked for.
     """
     folder = Path(folder)
@@ -188,7 +186,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
     selected = _selected(settings.rows, rows, name)
     seeds = scale.seeds if settings.seeds is None else settings.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise HodorError(f"{name}: seeds: must be different numbers from 0 on (given: {seeds})")
+        raise HodorError(f"{name}: seeds: must be different numbers, at least 0 (given: {seeds})")
     return Config(
         settings=settings,
         scale=scale,
@@ -206,21 +204,21 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
 
 
 def _nulls(value: Any) -> Any:
-    """`value` with null for the text `null`: Snakemake's command line hands over every scalar as text."""
+    """Replace the text `null` by None, because Snakemake's command line passes every scalar as text."""
     if isinstance(value, dict):
         return {key: _nulls(entry) for key, entry in value.items()}
     return None if value == "null" else value
 
 
 def _locate(file: str, root: Path) -> Path | None:
-    """Path of a released checkpoint relative to `root`: in data/weights or a folder of it; None if absent."""
+    """Return the path of a released checkpoint relative to `root`, in data/weights or a folder of it; None if absent."""
     weights = paths.weights()
     places = [weights, *sorted(path.relative_to(root) for path in (root / weights).glob("*/"))]
     return next((place / file for place in places if (root / place / file).is_file()), None)
 
 
 def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
-    """Ids of the rows that `wanted` names, by id or by group."""
+    """Return the ids of the rows that `wanted` names by id or by group."""
     groups = {"all": set(rows), "main": {id for id in rows if _is_main(id, rows)}}
     for table in TABLES:
         groups[table] = {id for id, row in rows.items() if table in row.tables}
@@ -233,19 +231,19 @@ def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
 
 
 def _is_main(id: str | None, rows: dict[str, Row]) -> bool:
-    """Whether a row is in a table of the paper, or needs no further training, its own or that of a parent."""
+    """Return whether a row is in a table of the paper, or needs no training beyond these rows."""
     if id is None or set(rows[id].tables) != {"extended"}:
         return True
     return rows[id].stage is None and _is_main(rows[id].init, rows)
 
 
 def scale_names(folder: Path) -> list[str]:
-    """Scales that a configuration folder holds, sorted."""
+    """Return the scales in a configuration folder, sorted."""
     return sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
 
 
 def options_class(method: str) -> type[BaseModel] | None:
-    """The option class of a method; None where the method has no options or is unknown."""
+    """Return the model of a method's options; None if the method has no options or is unknown."""
     return METHODS[method].options if method in METHODS else None
 
 
@@ -270,7 +268,7 @@ def _load_scale(folder: Path, settings: Settings, name: str, mirror: str | None,
 
 
 def _at_hand(dataset: str, scale: str, mirror: str | None, root: Path) -> bool:
-    """Whether the archives of an optional data set were fetched, or are all in a mirror that is a folder."""
+    """Return whether the archives of an optional data set have been fetched, or are all in a mirror folder."""
     if (root / paths.fetched(scale, dataset)).is_file():
         return True
     inside = mirror is not None and "://" not in mirror
@@ -278,7 +276,7 @@ def _at_hand(dataset: str, scale: str, mirror: str | None, root: Path) -> bool:
 
 
 def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[str, Any]:
-    """Complete method options of one row, its entry checked against the other rows and the scale."""
+    """Check a row against the other rows and the scale; return its complete method options."""
     row = rows[id]
     if row.method not in list(METHODS):
         raise HodorError(f"{name}: {id}.method: {none_of(row.method, list(METHODS))}")
@@ -316,7 +314,7 @@ def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[s
 
 
 def _mirror(mirror: str | None) -> str | None:
-    """The mirror as an absolute path, for steps that run elsewhere; URLs are kept."""
+    """Return the mirror as an absolute path, for steps in other folders, or as a URL."""
     if mirror is None or "://" in mirror:
         return mirror
     try:
