@@ -47,7 +47,8 @@ class Stamps:
         self.scale = config.scale.name
         self._data = cache(self._hash_data)
         self.contents = self._contents()
-        self._digests: dict[str, str] = {}
+        # sha256 of a stamp's canonical content, which is in every record made with it.
+        self.digest = cache(lambda name: sha256_json(self.contents[name]))
 
     def _contents(self) -> dict[str, dict[str, Any]]:
         stamps: dict[str, dict[str, Any]] = {}
@@ -75,12 +76,6 @@ class Stamps:
     def path(self, name: str) -> Path:
         """Return the file of a stamp. Its name contains the digest, so that other settings have another file."""
         return paths.stamp(self.scale, name, self.digest(name))
-
-    def digest(self, name: str) -> str:
-        """Return the sha256 of a stamp's canonical content, which is in every record made with it."""
-        if name not in self._digests:
-            self._digests[name] = sha256_json(self.contents[name])
-        return self._digests[name]
 
     def write(self, folder: Path = Path(), *, present: bool = True) -> None:
         """Write the missing stamps.

@@ -80,11 +80,10 @@ class Config:
 
     def _was_trained_on(self, row: str, benchmark: str) -> bool:
         entry = get_benchmark(benchmark)
-        if self.rows[row].weights is not None:
+        if entry.split != HOLDOUT or self.rows[row].weights is not None:
             return entry.split == HOLDOUT
-        stages = [stage for of in self.lineage(row) if (stage := self.stage(of)) is not None]
-        sources = [source for stage in stages for source in stage.sources if source.dataset == entry.dataset]
-        return entry.split == HOLDOUT and any(source.split != REST for source in sources)
+        sources = [source for of in self.lineage(row) if (stage := self.stage(of)) for source in stage.sources]
+        return any(source.dataset == entry.dataset and source.split != REST for source in sources)
 
     def absent(self) -> dict[str, str]:
         """Benchmarks that the scale has only with an optional data set that is not at hand -> the reason, in words."""
@@ -104,17 +103,13 @@ class Config:
         """Return the training data of a row for tables, such as `pretrained backbone, then coco/train2017 (subset)`."""
         if self.rows[row].weights is not None:
             return "by its authors"
-        parts: list[str] = []
-        at: str | None = row
-        while at is not None:
-            entry, stage = self.rows[at], self.stage(at)
-            if stage is not None:
-                edition = "" if self.scale.edition == "official" else f" ({self.scale.edition})"
-                parts.insert(0, " + ".join(f"{source.dataset}/{source.split}" for source in stage.sources) + edition)
-            options = self.options[at]
-            if entry.init is None and (options.get("pretrained") or options.get("weights")):
-                parts.insert(0, f"pretrained backbone ({options.get('weights') or options['backbone']})")
-            at = entry.init
+        edition = "" if self.scale.edition == "official" else f" ({self.scale.edition})"
+        lineage, parts = self.lineage(row), []
+        options = self.options[lineage[0]]
+        if options.get("pretrained") or options.get("weights"):
+            parts.append(f"pretrained backbone ({options.get('weights') or options['backbone']})")
+        for stage in filter(None, map(self.stage, lineage)):
+            parts.append(" + ".join(f"{source.dataset}/{source.split}" for source in stage.sources) + edition)
         return ", then ".join(parts) or "nothing"
 
     def needed(self) -> tuple[str, ...]:

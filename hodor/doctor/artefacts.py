@@ -1,7 +1,7 @@
 """Checks of archives, data sets, weights and results against their recorded digests and the current recipes."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -218,15 +218,12 @@ def _files(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
-def _digests(paths: Iterable[Path]) -> dict[Path, str]:
+def _digests(files: dict[Path, list[Path]]) -> dict[Path, str]:
     """Return the sha256 of files, and of folders as `prepare` computes it: over "<sha256>  <relative path>" lines."""
-    digests = {}
-    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-        for path, digest in zip(paths, pool.map(lambda p: None if p.is_dir() else sha256_file(p), paths), strict=True):
-            if digest is None:
-                files = _files(path)
-                pairs = zip(pool.map(sha256_file, files), files, strict=True)
-                lines = "".join(f"{digest}  {file.relative_to(path).as_posix()}\n" for digest, file in pairs)
-                digest = hashlib.sha256(lines.encode()).hexdigest()
-            digests[path] = digest
+    inside = [file for found in files.values() for file in found]
+    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
+        digests = dict(zip(inside, pool.map(sha256_file, inside), strict=True))
+    for folder, found in ((path, found) for path, found in files.items() if path not in digests):
+        lines = "".join(f"{digests[file]}  {file.relative_to(folder).as_posix()}\n" for file in found)
+        digests[folder] = hashlib.sha256(lines.encode()).hexdigest()
     return digests
