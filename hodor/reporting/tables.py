@@ -128,7 +128,7 @@ def with_server_scores(run: Run, answers: Mapping[tuple[str, int, str], dict]) -
         where = prediction.folder / "score.json"
         if prediction.submission is None:
             raise HodorError(
-                f"config/server_scores.yaml: {run.row}, seed {run.seed}, {id}: scored here, with public ground truth "
+                f"config/server_scores.yaml: {run.row}, seed {run.seed}, {id}: the ground truth is public and was scored "
                 f"({where}); remove the entry"
             )
         predictions[id] = replace(prediction, overall=server_overall(answer, prediction.submission, where))
