@@ -14,10 +14,11 @@ from hodor.config.benchmarks import HOLDOUT, REST, get_benchmark, is_secret
 from hodor.config.claims import Claims, load_claims
 from hodor.config.datasets import ARCHIVES
 from hodor.config.methods import METHODS
+from hodor.config.overrides import apply_overrides
 from hodor.config.schema import RULES, TABLES, Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
 from hodor.config.stages import InferenceOptions, PackId, StageOptions, packs
-from hodor.config.validation import none_of, read_yaml, settle, validate
+from hodor.config.validation import none_of, read_yaml, validate
 from hodor.errors import HodorError
 
 
@@ -250,7 +251,7 @@ def _load_scale(folder: Path, settings: Settings, name: str, mirror: str | None,
     for dataset, values in optional.items() if isinstance(optional, dict) else ():
         if dataset in ARCHIVES and isinstance(values, dict) and _at_hand(dataset, settings.scale, mirror, root):
             found |= values
-    settle(content, found | settings.overrides, name if settings.overrides else scale_name, scale_name)
+    apply_overrides(content, found | settings.overrides, name if settings.overrides else scale_name, scale_name)
     if settings.overrides:
         scale_name += " (with the overrides)"
     scale = validate(Scale, content, scale_name)

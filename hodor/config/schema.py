@@ -208,7 +208,7 @@ def schema() -> dict[str, Any]:
         "server_scores.yaml": add(ServerScores, "ServerScores"),
     }
     definitions["Scale"]["properties"]["methods"]["properties"] = methods
-    # A stage with `like` may omit settings (`hodor.config.validation.settle`).
+    # A stage with `like` may omit settings (`hodor.config.overrides`).
     stage = definitions["StageOptions"]
     like = {"description": "the stage whose settings it has where it states none", "type": "string"}
     definitions["StageLike"] = {
