@@ -34,6 +34,14 @@ def sha256_file(path: str | Path) -> str:
         raise HodorError(f"{path}: cannot be read ({error.strerror}); run the step that writes it again") from error
 
 
+def sha256_files(path: Path) -> str:
+    """Return the hexadecimal sha256 of a file, or of the names and contents of the PNG files below a folder."""
+    if not path.is_dir():
+        return sha256_file(path)
+    files = sorted(file for file in path.rglob("*.png") if file.is_file())
+    return sha256_json({file.relative_to(path).as_posix(): sha256_file(file) for file in files})
+
+
 def sha256_json(obj: object) -> str:
     """Return the hexadecimal sha256 of a value's canonical JSON text: sorted keys, no spaces, no NaN."""
     text = json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)

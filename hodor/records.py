@@ -88,7 +88,9 @@ class Records:
         """
         for row in self.config.needed():
             for seed in self.config.seeds_of(row):
-                pairs = {paths.run(self.stamps.scale, row, seed) / "train.json": f"train-{row}-seed{seed}"}
+                pairs = {}
+                if not self.config.rows[row].masks:
+                    pairs[paths.run(self.stamps.scale, row, seed) / "train.json"] = f"train-{row}-seed{seed}"
                 for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
                     folder = paths.prediction(self.stamps.scale, row, seed, benchmark)
                     pairs[folder / "masks.json"] = f"segment-{row}-seed{seed}-{benchmark}"
@@ -104,6 +106,8 @@ class Records:
                 os.utime(stamp, (made + 1, made + 1))
 
     def _trained(self, row: str, seed: int) -> bool:
+        if self.config.rows[row].masks:
+            return True
         folder = paths.run(self.stamps.scale, row, seed)
         parent = self.config.rows[row].init
         made = self._made_with(folder / "train.json", f"train-{row}-seed{seed}")
@@ -150,15 +154,17 @@ def verify_run(
     Args:
         folder: folder of the run, `<row>/seed<k>`.
         benchmarks: benchmarks of the table.
-        stamps: "<row>/seed<k>/<step>" -> sha256 of the present stamp, the steps being `train` and, for each benchmark,
-            `<benchmark>/segment` and `<benchmark>/score`.
+        stamps: "<row>/seed<k>/<step>" -> sha256 of the current stamp; steps are `train` (not of external masks) and, for
+            each benchmark, `<benchmark>/segment` and `<benchmark>/score`.
         command: command that makes a deleted file again, for the message.
         parent: weights that the training had to start from.
     """
     link = _Link(folder, stamps, command)
     weights, trained = folder / "model.safetensors", folder / "train.json"
-    train, model = read_json(trained), sha256_file(weights)
-    link.stamp(trained, train, "train")
+    train, model = {}, None
+    if f"{link.name}/train" in stamps:  # external masks have none, and no weights
+        train, model = read_json(trained), sha256_file(weights)
+        link.stamp(trained, train, "train")
     if train.get("model") != model:
         raise link.broken(weights, f"not the weights that {trained} names", also=trained)
     if parent is not None and sha256_file(parent) not in train.get("inputs", {}).values():

@@ -24,10 +24,15 @@ from hodor.config.servers import pending_text
 from hodor.config.stages import PackId
 from hodor.config.validation import read_yaml
 from hodor.errors import HodorError
-from hodor.provenance import json_text, read_json, sha256_file, sha256_json, write_json_atomic, write_text_atomic
-
-_SHOWN = {"label", "options", "note", "weights", "compare", "source", "licence"}
-"""Keys of a row that its tables show."""
+from hodor.provenance import (
+    json_text,
+    read_json,
+    sha256_file,
+    sha256_files,
+    sha256_json,
+    write_json_atomic,
+    write_text_atomic,
+)
 
 
 class Stamps:
@@ -59,7 +64,8 @@ class Stamps:
             stamps[f"pack-{name}"] = self.pack(id)
         for row in self.config.needed():
             for seed in self.config.seeds_of(row):
-                stamps[f"train-{row}-seed{seed}"] = self.train(row, seed)
+                if not self.config.rows[row].masks:
+                    stamps[f"train-{row}-seed{seed}"] = self.train(row, seed)
                 # A row that is needed only because another one starts from it is not scored.
                 for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
                     stamps[f"segment-{row}-seed{seed}-{benchmark}"] = self.segment(row, seed, benchmark)
@@ -136,8 +142,13 @@ class Stamps:
         return self._stamp("train", settings, "clips", f"train/{entry.method}") | {"row": row, "seed": seed}
 
     def segment(self, row: str, seed: int, benchmark: str) -> dict[str, Any]:
-        """How a trained row segments a benchmark."""
+        """How a trained row segments a benchmark, or which external masks are imported, by their content."""
         entry, of = self.config.rows[row], _benchmark(benchmark)
+        if entry.masks:
+            path, data = self.config.masks[row][benchmark], self._data(of["dataset"])
+            settings = {"masks": path.as_posix(), "sha256": sha256_files(path), "benchmark": of, "data": data}
+            # They are read as `score` reads them.
+            return self._stamp("segment", settings, f"score/{layout_of(of['dataset'])}") | {"row": row, "seed": seed}
         settings = {
             "method": entry.method,
             "benchmark": of,
@@ -161,10 +172,10 @@ class Stamps:
         compared = {self.config.rows[row].compare for row in rows}
         settings = self._tabulated(table, stamps) | {
             "rows": {
-                row: self.config.rows[row].model_dump(mode="json", include=_SHOWN)
+                row: self.config.rows[row].shown()
                 | {
                     "selected": row in self.config.selected,
-                    "present": self.config.rows[row].weights is None or row in self.config.checkpoints,
+                    "absent": list(self.config.absent_files(row)),
                     "trained_on": self.config.trained_on(row),
                 }
                 for row in rows
@@ -179,8 +190,9 @@ class Stamps:
         return self._stamp("tabulate", settings, "tables")
 
     def tabulate_costs(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """What the table of costs shows: every selected row and what is to be said of it."""
-        rows = {row: {"note": self.config.rows[row].note, "selected": True} for row in self.config.selected}
+        """What the table of costs shows: every selected row that has costs, and what is to be said of it."""
+        shown = self.config.tabulated("costs")
+        rows = {row: {"note": self.config.rows[row].note, "selected": True} for row in shown}
         return self._stamp("tabulate", self._tabulated("costs", stamps) | {"rows": rows}, "tables")
 
     def claims(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -213,7 +225,8 @@ class Stamps:
                     digests[f"{run}/score"] = sha256_json(stamps[f"score-{benchmark}"])
         for row in init:
             for seed in self.config.seeds_of(row):
-                digests[f"{row}/seed{seed}/train"] = sha256_json(stamps[f"train-{row}-seed{seed}"])
+                if not self.config.rows[row].masks:
+                    digests[f"{row}/seed{seed}/train"] = sha256_json(stamps[f"train-{row}-seed{seed}"])
         return {
             "table": table,
             "seeds": list(self.config.seeds),

@@ -11,6 +11,7 @@ import yaml
 
 from hodor.config import loading as config
 from hodor.config.datasets import ARCHIVES, SPLITS, WEIGHT_SETS
+from hodor.config.rows import options_class
 from hodor.config.schema import RULES, schema
 from hodor.data.still_images import LAYOUTS
 from hodor.errors import HodorError
@@ -56,7 +57,7 @@ def test_paper_scale_is_the_published_network(root):
     options = config.load(root / "config", {"scale": "paper"}).options
     changed = {"hodor": {"attention": "soft", "weights": "swin-tiny-mask-rcnn-3x"}}
     for method in ("hodor", "stm", "kmn", "stcn"):
-        published = config.options_class(method)().model_dump(mode="json")
+        published = options_class(method)().model_dump(mode="json")
         row = "hodor-soft-coco" if method == "hodor" else method
         assert options[row] == published | changed.get(method, {"weights": "resnet-imagenet"})
 

@@ -1,4 +1,4 @@
-"""Rows of the authors' released weights: their entries in rows.yaml, their stamps, and what a file that appears changes."""
+"""Rows of released weights and of external masks: their entries in rows.yaml, their stamps, and what files change."""
 
 import shutil
 from pathlib import Path
@@ -14,6 +14,8 @@ from hodor.records import Records
 from hodor.stamps import Stamps
 
 STCN = "stcn-released"
+MASKS = {"tables": ["extended"], "label": "SAM 2", "source": "https://example.org", "licence": "CC0"}
+MASKS |= {"masks": {"davis2017-val": "data/masks/sam2", "davis2016-val": "data/masks/sam2-2016"}}
 
 
 @pytest.fixture
@@ -26,6 +28,13 @@ def folder(root, tmp_path, monkeypatch) -> Path:
 
 def tiny(folder: Path, **overrides) -> Config:
     return load(folder, {"scale": "tiny"} | overrides)
+
+
+def enter(folder: Path, row: str, change: dict) -> None:
+    """Changes an entry of rows.yaml; that of external masks is new."""
+    content = yaml.safe_load((folder / "rows.yaml").read_text())
+    content["systems"][row] = content["systems"].get(row, MASKS) | change
+    (folder / "rows.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def place(file: str) -> None:
@@ -59,20 +68,40 @@ def test_a_checkpoint_segments_as_its_row_at_scale_paper(root, benchmark):
         ("compare", "stnc", "'stnc' is none of"),
         ("compare", "stm-released", "'stm-released' is none of"),
         ("weights", "../stcn_s0.pth", "without folders"),
-        ("weights", None, "is for rows with `weights`"),
-        ("stage", "images", "neither `stage` nor `init`"),
+        ("weights", None, "neither `weights` nor `masks`"),
+        ("stage", "images", "has no `stage`"),
         ("source", "", "needs `source`"),
         ("inference", {"top_q": 5}, "top_q"),
         ("options", {"top_q": 5}, "top_q"),
     ],
 )
 def test_faulty_entries_are_named(folder, key, value, expected):
-    content = yaml.safe_load((folder / "rows.yaml").read_text())
-    content["systems"][STCN][key] = value
-    (folder / "rows.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    enter(folder, STCN, {key: value})
     with pytest.raises(HodorError) as error:
         tiny(folder)
     assert expected in str(error.value) and STCN in str(error.value) and "rows.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"masks": {"davis2017": "x"}}, "davis2017-val"),
+        ({"masks": {"davis2017-val": "/x"}}, "relative to the repository"),
+        ({"method": "copy"}, "has no `method`"),
+        ({"stage": "images"}, "has no `stage`"),
+        ({"weights": "stcn_s0.pth"}, "has no `weights`"),
+        ({"compare": "stm"}, "has no `compare`"),
+        ({"source": ""}, "needs `source`"),
+        ({"licence": ""}, "needs `licence`"),
+        ({"masks": {}, "source": "", "licence": ""}, "needs `method`"),
+        ({"masks": {}, "source": "", "licence": "", "method": "copy"}, "`stage` is missing"),
+    ],
+)
+def test_faulty_entries_of_external_masks_are_named(folder, change, expected):
+    enter(folder, "sam2", change)
+    with pytest.raises(HodorError) as error:
+        tiny(folder)
+    assert expected in str(error.value) and "sam2" in str(error.value) and "rows.yaml" in str(error.value)
 
 
 @pytest.mark.parametrize("file", ["stcn_s0.pth", "stcn-released/stcn_s0.pth"])
@@ -89,7 +118,36 @@ def test_a_checkpoint_that_appears_adds_its_own_steps(folder, file):
     segment = after[f"segment-{STCN}-seed0-davis2017-val"]
     assert segment["settings"]["inference"]["short_side"] == 480 and segment["settings"]["method"] == "stcn"
     settings = after["tabulate-extended"]["settings"]
-    assert [id for id, row in settings["rows"].items() if row["weights"] and row["present"]] == [STCN]
+    assert [id for id, row in settings["rows"].items() if row["weights"] and not row["absent"]] == [STCN]
     assert settings["stamps"][f"{STCN}/seed0/davis2017-val/segment"] == sha256_json(segment)
     records = Records(stamps)
     assert records.train_data(STCN, 0) == [] and records.segment_data(STCN, 0, "davis2017-val")
+
+
+def test_external_masks_add_their_own_steps(folder):
+    enter(folder, "sam2", {"edition": "generated"})
+    absent = tiny(folder)
+    assert "sam2" not in absent.selected and absent.absent_files("sam2") == ("data/masks/sam2",), (
+        "tiny has one benchmark"
+    )
+    mask = folder.parent / "data" / "masks" / "sam2" / "val-000" / "00000.png"
+    mask.parent.mkdir(parents=True)
+    mask.write_bytes(b"x")
+    config = tiny(folder, seeds=[1, 2])
+    assert config.seeds_of("sam2") == (0,) and config.benchmarks("sam2") == ("davis2017-val",)
+    before, stamps = Stamps(absent, folder.parent).contents, Stamps(config, folder.parent)
+    assert {name for name in stamps.contents if "sam2" in name} == {"segment-sam2-seed0-davis2017-val"}
+    shown = [stamp["tabulate-extended"]["settings"]["rows"]["sam2"] for stamp in (before, stamps.contents)]
+    assert [row["absent"] for row in shown] == [["data/masks/sam2"], []]
+    assert shown[1]["label"] == "SAM 2 (external)" and shown[1]["trained_on"] == "external masks"
+    assert "https://example.org" in shown[1]["note"] and "CC0" in shown[1]["note"]
+    assert "sam2" not in stamps.contents["tabulate-costs"]["settings"]["rows"]
+    assert Records(stamps).train_data("sam2", 0) == [] and Records(stamps).segment_data("sam2", 0, "davis2017-val")
+    mask.write_bytes(b"y")
+    changed = Stamps(tiny(folder, seeds=[1, 2]), folder.parent).contents
+    different = {name for name in changed if changed[name] != stamps.contents[name]}
+    assert different == {"segment-sam2-seed0-davis2017-val", "tabulate-extended"}
+    enter(folder, "sam2", {"edition": "official"})
+    assert "sam2" not in tiny(folder).selected and tiny(folder).absent_files("sam2") == (), (
+        "generated data, official masks"
+    )

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from hodor.config.loading import options_class
+from hodor.config.rows import options_class
 from hodor.errors import HodorError
 from hodor.models.base import read_weights, save_model
 from hodor.models.checkpoints.convert import Format, Options, convert_to_original, convert_to_ours

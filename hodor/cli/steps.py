@@ -46,7 +46,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     train.add_argument("--micro-batch", type=int, metavar="N", help="clips per forward pass (default: all that fit)")
     train.add_argument("--compile", action="store_true", help="use torch.compile (GPU)")
     train.add_argument("--deterministic", action="store_true", help="use deterministic operators only (GPU)")
-    segment = _add(verbs, _segment, "segment", "Segment the sequences of a benchmark with a trained row.", row=True)
+    segment = _add(verbs, _segment, "segment", "Segment a benchmark with a row, or import external masks.", row=True)
     segment.add_argument("benchmark", nargs="?", metavar="BENCHMARK", help="benchmark of the scale")
     segment.add_argument("--weights", type=Path, metavar="FILE", help="model.safetensors (default: that of the run)")
     segment.add_argument("--data", type=Path, metavar="DIR", help="folder of the data sets (default: data/<scale>)")
@@ -126,9 +126,8 @@ def _settings(options: Namespace, step: str, name: str | None, **overrides: Any)
 
         given = {"scale": options.scale, **overrides}
         config = load(options.config, {key: value for key, value in given.items() if value is not None})
-        entry = config.rows.get(overrides.get("rows", ""))
-        if entry and entry.weights and overrides["rows"] not in config.checkpoints:
-            raise _absent(entry.weights)
+        if (row := overrides.get("rows")) in config.rows:
+            config.require(row)
         stamps = Stamps(config, options.config.resolve().parent).contents
         if name not in stamps:
             known = [known.removeprefix(f"{step}-") for known, stamp in stamps.items() if stamp["step"] == step]
@@ -228,15 +227,9 @@ def _adopt(stamp: dict[str, Any], out: Path, config: Path) -> None:
     """Convert the released weights of a row to its run folder."""
     from hodor.config.loading import load
 
-    row, file = stamp["row"], stamp["settings"]["weights"]
-    checkpoint = load(config, {"rows": "all"}).checkpoints.get(row)
-    if checkpoint is None:
-        raise _absent(file)
-    _entry("models.checkpoints.load", "adopt")(stamp, checkpoint, out)
-
-
-def _absent(file: str) -> HodorError:
-    return HodorError(f"{paths.weights() / file}: no such file; get it with: hodor fetch weights")
+    loaded, row = load(config, {"rows": "all"}), stamp["row"]
+    loaded.require(row)
+    _entry("models.checkpoints.load", "adopt")(stamp, loaded.checkpoints[row], out)
 
 
 def _segment(options: Namespace) -> None:
@@ -244,10 +237,13 @@ def _segment(options: Namespace) -> None:
     settings, scale = stamp["settings"], stamp["scale"]
     data = options.data or paths.data(scale)
     _require_data(data / settings["benchmark"]["dataset"])
+    out = options.out or paths.prediction(scale, options.row, options.seed, settings["benchmark"]["id"])
+    if settings.get("masks"):
+        _entry("scoring.external", "import_masks")(stamp, data, out)
+        return
     _limit_threads(stamp)
     _choose_gpu(stamp)
     weights = options.weights or paths.run(scale, options.row, options.seed) / "model.safetensors"
-    out = options.out or paths.prediction(scale, options.row, options.seed, settings["benchmark"]["id"])
     _entry("inference.segment", "segment")(stamp, weights, data, out)
 
 

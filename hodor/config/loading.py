@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from hodor import paths
 from hodor.config.benchmarks import HOLDOUT, REST, get_benchmark, is_secret
 from hodor.config.claims import Claims, load_claims
 from hodor.config.datasets import ARCHIVES
 from hodor.config.methods import METHODS
 from hodor.config.overrides import apply_overrides
-from hodor.config.schema import RULES, TABLES, Row, Rows, Scale, Settings
+from hodor.config.rows import check_row, locate_masks, locate_weights, select
+from hodor.config.schema import Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
 from hodor.config.stages import InferenceOptions, PackId, StageOptions, packs
 from hodor.config.validation import none_of, read_yaml, validate
@@ -29,14 +28,15 @@ class Config:
     Attributes:
         scale: with overrides applied.
         rows: every row.
-        selected: ids of the rows that the tables show numbers of, in the order of `rows`. Rows of released weights
-            whose file is absent are not among them.
+        selected: ids of the rows that the tables show numbers of, in the order of `rows`. Rows of released weights or
+            external masks that are absent are not among them.
         options: row id -> method options; of released weights only those in rows.yaml, because their file has the others.
         claims: claims about the rows.
         mirror: None, a URL or an absolute path.
         servers: secret benchmark -> its server.
         server_scores: scores that servers returned for this scale's masks.
         checkpoints: row of released weights -> its file, for those that are present.
+        masks: row of external masks -> benchmark of this scale -> their folder or archive; None where it is absent.
     """
 
     settings: Settings
@@ -51,10 +51,25 @@ class Config:
     servers: dict[str, Server]
     server_scores: tuple[ServerScore, ...]
     checkpoints: dict[str, Path]
+    masks: dict[str, dict[str, Path | None]]
 
     def seeds_of(self, row: str) -> tuple[int, ...]:
-        """Seeds that a row is run with. Released weights have no seed; their run is seed 0."""
-        return self.seeds if self.rows[row].weights is None else (0,)
+        """Seeds that a row is run with. Released weights and external masks have no seed; their run is seed 0."""
+        return (0,) if self.rows[row].weights or self.rows[row].masks else self.seeds
+
+    def absent_files(self, row: str) -> tuple[str, ...]:
+        """The files of released weights or external masks that the row needs at this scale and that are not there."""
+        entry = self.rows[row]
+        if entry.weights:
+            return () if row in self.checkpoints else (str(paths.weights() / entry.weights),)
+        return tuple(entry.masks[id] for id, path in self.masks.get(row, {}).items() if path is None)
+
+    def require(self, row: str) -> None:
+        """Raise HodorError for a row of released weights or external masks that is not selected, as they are absent."""
+        if row not in self.selected and (absent := self.absent_files(row)):
+            entry = self.rows[row]
+            fix = "get it with: hodor fetch weights" if entry.weights else f"get it from {entry.source}"
+            raise HodorError(f"{absent[0]}: no such file; {fix}")
 
     def stage(self, row: str) -> StageOptions | None:
         """Return the training stage of a row; None if it is not trained."""
@@ -72,7 +87,12 @@ class Config:
         return InferenceOptions(**found)
 
     def benchmarks(self, row: str) -> tuple[str, ...]:
-        """The scale's benchmarks that a row is scored on: not a hold-out that it was trained on, or may have been."""
+        """The scale's benchmarks that a row is scored on: not a hold-out that it was trained on, or may have been.
+
+        Of external masks those whose masks are present.
+        """
+        if self.rows[row].masks:
+            return tuple(id for id, path in self.masks[row].items() if path)
         return tuple(id for id in self.scale.benchmarks if not self._was_trained_on(row, id))
 
     def secret(self) -> tuple[str, ...]:
@@ -104,6 +124,8 @@ class Config:
         """Return the training data of a row for tables, such as `pretrained backbone, then coco/train2017 (subset)`."""
         if self.rows[row].weights is not None:
             return "by its authors"
+        if self.rows[row].masks:
+            return "external masks"
         edition = "" if self.scale.edition == "official" else f" ({self.scale.edition})"
         lineage, parts = self.lineage(row), []
         options = self.options[lineage[0]]
@@ -121,7 +143,9 @@ class Config:
         """Return the selected rows in one of TABLES, `costs` or `claims`."""
         if table == "claims":
             return tuple(row for row in self.selected if row in self.claims.rows())
-        return tuple(row for row in self.selected if table == "costs" or table in self.rows[row].tables)
+        if table == "costs":  # those of external masks are not known
+            return tuple(row for row in self.selected if not self.rows[row].masks)
+        return tuple(row for row in self.selected if table in self.rows[row].tables)
 
     def lineage(self, row: str) -> tuple[str, ...]:
         """Return the rows that a row starts from, in the order of their trainings, and the row itself."""
@@ -153,7 +177,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
     Args:
         folder: configuration folder.
         overrides: keys of config.yaml that the command line overrides (`snakemake --config`).
-        root: the working directory, where released weights are looked for.
+        root: working directory, with released weights and external masks.
     """
     folder = Path(folder)
     name = f"{folder.name}/config.yaml"
@@ -177,9 +201,14 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
                 if value not in known:
                     place = f"{folder.name}/scales/{scale.name}.yaml: inference_for[{i}].{what}"
                     raise HodorError(f"{place}: {none_of(value, known)}")
-    options = {row: _check_row(row, rows, scale, rows_name) for row in rows}
-    checkpoints = {row: file for row, entry in rows.items() if entry.weights and (file := _locate(entry.weights, root))}
-    selected = _selected(settings.rows, rows, name)
+    options = {row: check_row(row, rows, scale, rows_name) for row in rows}
+    checkpoints = {
+        row: file for row, entry in rows.items() if entry.weights and (file := locate_weights(entry.weights, root))
+    }
+    masks = {row: locate_masks(entry, scale, root) for row, entry in rows.items() if entry.masks}
+    trained = {row for row, entry in rows.items() if not (entry.weights or entry.masks)}
+    present = {*trained, *checkpoints, *(row for row, found in masks.items() if any(found.values()))}
+    selected = select(settings.rows, rows, name)
     seeds = scale.seeds if settings.seeds is None else settings.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise HodorError(f"{name}: seeds: must be different numbers, at least 0 (given: {seeds})")
@@ -187,7 +216,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
         settings=settings,
         scale=scale,
         rows=rows,
-        selected=tuple(row for row in rows if row in selected and (rows[row].weights is None or row in checkpoints)),
+        selected=tuple(row for row in rows if row in selected and row in present),
         seeds=tuple(seeds),
         options=options,
         claims=load_claims(folder, options),
@@ -196,6 +225,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
         servers=load_servers(folder),
         server_scores=load_server_scores(folder, scale.name, scales, list(rows)),
         checkpoints=checkpoints,
+        masks=masks,
     )
 
 
@@ -206,41 +236,9 @@ def _nulls(value: Any) -> Any:
     return None if value == "null" else value
 
 
-def _locate(file: str, root: Path) -> Path | None:
-    """Return the path of a released checkpoint relative to `root`, in data/weights or a folder of it; None if absent."""
-    weights = paths.weights()
-    places = [weights, *sorted(path.relative_to(root) for path in (root / weights).glob("*/"))]
-    return next((place / file for place in places if (root / place / file).is_file()), None)
-
-
-def _selected(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
-    """Return the ids of the rows that `wanted` names by id or by group."""
-    groups = {"all": set(rows), "main": {id for id in rows if _is_main(id, rows)}}
-    for table in TABLES:
-        groups[table] = {id for id, row in rows.items() if table in row.tables}
-    chosen: set[str] = set()
-    for entry in wanted:
-        if entry not in rows and entry not in groups:
-            raise HodorError(f"{name}: rows: {none_of(entry, [*groups, *rows])}")
-        chosen |= groups.get(entry, {entry})
-    return chosen
-
-
-def _is_main(id: str | None, rows: dict[str, Row]) -> bool:
-    """Return whether a row is in a table of the paper, or needs no training beyond these rows."""
-    if id is None or set(rows[id].tables) != {"extended"}:
-        return True
-    return rows[id].stage is None and _is_main(rows[id].init, rows)
-
-
 def scale_names(folder: Path) -> list[str]:
     """Return the scales in a configuration folder, sorted."""
     return sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
-
-
-def options_class(method: str) -> type[BaseModel] | None:
-    """Return the model of a method's options; None if the method has no options or is unknown."""
-    return METHODS[method].options if method in METHODS else None
 
 
 def _load_scale(folder: Path, settings: Settings, name: str, mirror: str | None, root: Path) -> Scale:
@@ -269,44 +267,6 @@ def _at_hand(dataset: str, scale: str, mirror: str | None, root: Path) -> bool:
         return True
     inside = mirror is not None and "://" not in mirror
     return inside and all((Path(mirror) / dataset / archive).is_file() for archive in ARCHIVES[dataset])
-
-
-def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[str, Any]:
-    """Check a row against the other rows and the scale; return its complete method options."""
-    row = rows[id]
-    if row.method not in list(METHODS):
-        raise HodorError(f"{name}: {id}.method: {none_of(row.method, list(METHODS))}")
-    if row.stage is not None and row.stage not in scale.stages:
-        raise HodorError(f"{name}: {id}.stage: {none_of(row.stage, list(scale.stages))} (stages of {scale.name})")
-    if row.init is not None:
-        if row.init not in rows:
-            raise HodorError(f"{name}: {id}.init: {none_of(row.init, list(rows))}")
-        seen, parent = {id}, row.init
-        while parent is not None:
-            if parent in seen:
-                raise HodorError(f"{name}: {id}.init: the rows start from each other in a cycle")
-            seen.add(parent)
-            parent = rows[parent].init if parent in rows else None
-    for group in ("all", "main", *TABLES, *RULES):
-        if id == group:
-            raise HodorError(f"{name}: {id}: the workflow uses this name itself; choose another id")
-    if row.compare is not None and (row.compare not in rows or rows[row.compare].weights is not None):
-        raise HodorError(f"{name}: {id}.compare: {none_of(row.compare, [r for r in rows if not rows[r].weights])}")
-    for settings in (row.inference, *(rule.set for rule in row.inference_for)):
-        validate(InferenceOptions, scale.inference.model_dump() | settings, name, f"{id}.inference")
-    merged = row.options if row.weights else scale.methods.get(row.method, {}) | row.options
-    cls = options_class(row.method)
-    if cls is None:
-        if merged:
-            raise HodorError(f"{name}: {id}.options: method {row.method} takes none (given: {', '.join(merged)})")
-        return {}
-    both = f"{name}: {id}.options with config/scales/{scale.name}.yaml: methods.{row.method}"
-    options = validate(cls, merged, both).model_dump(mode="json")
-    if row.weights is not None:  # the checkpoint decides the others
-        return {key: options[key] for key in row.options}
-    if options.get("weights") is not None and options["weights"] not in scale.datasets:
-        raise HodorError(f"{both}.weights: {none_of(options['weights'], scale.datasets)} (datasets of {scale.name})")
-    return options
 
 
 def _mirror(mirror: str | None) -> str | None:

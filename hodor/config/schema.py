@@ -87,9 +87,9 @@ class Row(Strict):
 
     tables: list[Literal[TABLES]] = Field(min_length=1)
     label: str = Field(description="its name in tables")
-    method: str = Field(description="a key of METHODS in hodor/config/methods.py")
+    method: str | None = Field(None, description="a key of METHODS in hodor/config/methods.py; not with `masks`")
     options: dict[str, Any] = Field({}, description="method options that differ from the scale's")
-    stage: str | None = Field(description="a key of the scale's `stages`; null: no training")
+    stage: str | None = Field(None, description="a key of the scale's `stages`; null: no training")
     init: str | None = Field(None, description="the row whose weights training starts from")
     note: str = Field("", description="shown wherever the row is shown")
 
@@ -99,22 +99,47 @@ class Row(Strict):
     compare: str | None = Field(None, description="with `weights`: the trained row that it is compared with")
     inference: dict[str, Any] = Field({}, description="with `weights`: inference settings instead of the scale's")
     inference_for: list[InferenceRule] = Field([], description="with `weights`: exceptions from `inference`")
-    source: str = Field("", description="with `weights`: where to get the file")
-    licence: str = Field("", description="with `weights`: its terms of use")
+    masks: dict[Literal[tuple(BENCHMARKS)], Annotated[str, Field(min_length=1)]] = Field(
+        {},
+        description="external masks instead of a method: benchmark -> folder or archive of <sequence>/<frame>.png, "
+        "relative to the repository",
+    )
+    edition: Literal["official", "generated"] | None = Field(
+        None, description="with `masks`: the data that they are of (default: official); scales of other data have none"
+    )
+    source: str = Field("", description="with `weights` or `masks`: where to get them")
+    licence: str = Field("", description="with `weights` or `masks`: their terms of use")
 
     @model_validator(mode="after")
-    def _weights_or_training(self) -> "Row":
-        given = [name for name in ("compare", "inference", "inference_for", "source", "licence") if getattr(self, name)]
+    def _weights_masks_or_training(self) -> "Row":
+        if self.masks:
+            kind, needed, other = "`masks`", ("source", "licence"), ("method", "options", "stage", "init", "weights")
+            if absolute := [path for path in self.masks.values() if PurePath(path).is_absolute()]:
+                raise ValueError(f"`masks` must be relative to the repository (given: {absolute[0]})")
+        elif self.weights is not None:
+            kind, needed, other = "`weights`", ("method", "compare", "source", "licence"), ("stage", "init", "edition")
+            if PurePath(self.weights).name != self.weights:
+                raise ValueError("`weights` must be a file name without folders")
+        else:
+            kind, needed, other = "neither `weights` nor `masks`", ("method",), ("source", "licence", "edition")
         if self.weights is None:
-            if given:
-                raise ValueError(f"`{given[0]}` is for rows with `weights`")
-        elif self.stage is not None or self.init is not None:
-            raise ValueError("a row with `weights` has neither `stage` nor `init`: null")
-        elif PurePath(self.weights).name != self.weights:
-            raise ValueError("`weights` must be a file name without folders")
-        elif missing := [name for name in ("compare", "source", "licence") if not getattr(self, name)]:
-            raise ValueError(f"a row with `weights` needs `{missing[0]}`")
+            other += ("compare", "inference", "inference_for")
+        if given := [name for name in other if getattr(self, name)]:
+            raise ValueError(f"a row with {kind} has no `{given[0]}`")
+        if missing := [name for name in needed if not getattr(self, name)]:
+            raise ValueError(f"a row with {kind} needs `{missing[0]}`")
+        if not self.masks and "stage" not in self.model_fields_set:
+            raise ValueError("`stage` is missing; null: no training")
         return self
+
+    def shown(self) -> dict[str, Any]:
+        """What tables show of it."""
+        keys = {"label", "options", "note", "weights", "compare", "source", "licence"}
+        shown = self.model_dump(mode="json", include=keys)
+        if self.masks:
+            note = "; ".join(filter(None, [f"from {self.source}, licence: {self.licence}", self.note]))
+            shown |= {"label": f"{self.label} (external)", "masks": self.masks, "note": note}
+        return shown
 
 
 RowId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]

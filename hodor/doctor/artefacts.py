@@ -71,7 +71,7 @@ def check_pack(config: Config, folder: Path, name: str, deep: bool) -> Iterator[
 
 
 def check_released(config: Config, folder: Path) -> Iterator[Finding]:
-    """Check the authors' checkpoints against the lock of their first download; report absent ones."""
+    """Check the authors' checkpoints against the lock of their first download; report absent ones and external masks."""
     lock = LockFile(folder / paths.locks("official"))
     for row, file in config.checkpoints.items():
         owner = next((owner for owner, files in RELEASED.items() if file.name in files), "")
@@ -89,6 +89,9 @@ def check_released(config: Config, folder: Path) -> Iterator[Finding]:
     if absent := [e.weights for row, e in config.rows.items() if e.weights and row not in config.checkpoints]:
         text = f"absent: {', '.join(absent)}; `hodor fetch weights`, or by hand into {paths.weights()}"
         yield Finding("ok", "released weights", text)
+    for row, entry in config.rows.items():
+        if entry.masks and (absent := config.absent_files(row)):
+            yield Finding("ok", f"external masks {row}", f"absent: {', '.join(absent)}; get them from {entry.source}")
 
 
 def check_run(run: Path, submissions: Path) -> Iterator[Finding]:

@@ -77,7 +77,7 @@ def needed_space(config: Config, folder: Path) -> tuple[dict[str, int], list[str
             sizes["packs"] += 3 * number * math.prod(stored_size(size, id.rule))
         else:
             unknown.append(f"pack {name}")
-    for row in config.needed():
+    for row in (row for row in config.needed() if not config.rows[row].masks):
         left = sum(not (folder / paths.run(scale, row, seed) / "train.json").is_file() for seed in config.seeds_of(row))
         if left:
             sizes["runs"] += left * run_bytes(parameters(config, row), config.stage(row) is not None)

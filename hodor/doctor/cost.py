@@ -73,7 +73,10 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
     speed = speed or GPUS[gpu]
     measured = read_measured(folder.resolve().parent / "benchmarks" / "results", config.scale.name, gpu)
     lines, counted = [], {}
-    for row in config.needed():
+    rows = [row for row in config.needed() if not config.rows[row].masks]
+    if not rows:
+        raise HodorError("nothing to count: none of the rows that are present has a network")
+    for row in rows:
         print(f"counting {row}", file=sys.stderr, flush=True)
         lines.append(_line(config, row, speed, measured, counted if frames else None))
     places = sorted({entry.place for entry in measured.values()})

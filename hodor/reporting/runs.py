@@ -1,6 +1,6 @@
 """Run folders: read them, sample their scores, summarise their provenance and write their manifest.json.
 
-<row>/seed<k>/{model.safetensors, train.json, train.jsonl}
+<row>/seed<k>/{model.safetensors, train.json, train.jsonl} (not of external masks)
 <row>/seed<k>/<benchmark>/{masks.json, segment.json, score.json, per_frame.csv, per_object.csv, global.csv}
 """
 
@@ -67,7 +67,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Run:
-    """One trained system. train: train.json; log: the logged steps of train.jsonl, ascending, each once."""
+    """One trained system. train: train.json; log: the logged steps of train.jsonl, ascending, each once.
+
+    Of external masks both are empty.
+    """
 
     folder: Path
     row: str
@@ -97,10 +100,11 @@ def read_run(folder: Path, benchmarks: Sequence[str] | None = None) -> Run:
     whole = folder.resolve()
     if not whole.name.startswith("seed") or not whole.name.removeprefix("seed").isdigit():
         raise HodorError(f"{folder}: not a run folder; give a folder <row>/seed<k>")
-    train = read_json(folder / "train.json")
     if benchmarks is None:
         benchmarks = sorted(path.parent.name for path in folder.glob("*/score.json"))
     predictions = {benchmark: _read_prediction(folder / benchmark) for benchmark in benchmarks}
+    external = predictions and all(found.masks.get("weights") is None for found in predictions.values())
+    train = {} if external else read_json(folder / "train.json")
     log = tuple(read_log(folder / "train.jsonl"))
     return Run(folder, whole.parent.name, int(whole.name.removeprefix("seed")), train, log, predictions)
 
@@ -129,22 +133,23 @@ def read_log(path: Path) -> list[dict]:
 def merge_manifest(run: Run) -> None:
     """Write <run folder>/manifest.json: what was run, with which settings, on which data and machine, at what cost.
 
-    Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (those of the training), config (the
-    stamp of each step, which holds its resolved settings), data (name -> sha256 of a data manifest or of the initial
+    Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (those of the training, or of the import
+    of external masks), config (the stamp of each step, which holds its resolved settings), data (name -> sha256 of a data manifest or of the initial
     weights), steps (name -> time_s, peak_memory_mib, commit, versions, machine).
     """
     train = run.train
-    records = {"train": train}
+    records = {"train": train} if train else {}
     data = dict(train.get("inputs", {}))
     for benchmark, prediction in run.predictions.items():
         records |= {f"{benchmark}/segment": prediction.segment, f"{benchmark}/score": prediction.score}
         data[f"truth of {benchmark}"] = prediction.score.get("truth")
+    first = next(iter(records.values()), {})
     costs = ("time_s", "peak_memory_mib", "commit", "versions", "machine")
     content = {
         "row": run.row,
-        "scale": (train.get("stamp_content") or {}).get("scale"),
+        "scale": (first.get("stamp_content") or {}).get("scale"),
         "seed": run.seed,
-        **{key: train.get(key) for key in ("model", "parameters", "commit", "versions", "machine")},
+        **{key: first.get(key) for key in ("model", "parameters", "commit", "versions", "machine")},
         "config": {name: record.get("stamp_content") for name, record in records.items()},
         "data": data,
         "steps": {name: {key: record.get(key) for key in costs} for name, record in records.items()},

@@ -199,7 +199,8 @@ class Report:
         systems: dict[str, System] = {}
         for group in self.scored_groups(table).values():
             systems |= {system.row: system for system in group}
-            for pair in combinations(group, 2):
+            # The training of external masks is not known.
+            for pair in combinations([system for system in group if system.runs[0].train], 2):
                 ours, theirs = (system.shown.object_scores() for system in pair)
                 for name, difference in (ours - theirs).items():
                     better, worse = pair if difference >= 0 else pair[::-1]

@@ -130,7 +130,7 @@ def run_page(settings: Mapping, report: Report, system: System, run: Run) -> str
         "seed": str(run.seed),
         "trained on": system.data,
         "attention": system.attention,
-        "parameters": f"{run.train.get('parameters') or 0:,}",
+        "parameters": _parameters(run),
         "commit": str(manifest.get("commit")),
         "machine": machine_line(manifest.get("machine")),
         "note": system.note,
@@ -252,10 +252,14 @@ def _runs(report: Report) -> pd.DataFrame:
             "seed": str(run.seed),
             "trained on": system.data,
             f"{benchmark_title(STRIPS)} J&F": f"{100 * scored.overall['J&F-Mean']:.1f}" if scored else NOT_RUN,
-            "parameters": f"{run.train.get('parameters') or 0:,}",
+            "parameters": _parameters(run),
         }
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _parameters(run: Run) -> str:
+    return f"{run.train.get('parameters') or 0:,}" if run.train else MISSING
 
 
 def _released(report: Report, lines: pd.DataFrame) -> Markup | None:

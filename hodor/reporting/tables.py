@@ -88,7 +88,8 @@ def collect(settings: dict, runs: Path) -> Runs:
     shown = [row for row, entry in settings["rows"].items() if entry["selected"]]
     for row in settings["init"]:
         for seed in settings["seeds_of"].get(row, settings["seeds"]):
-            _require(run_folder(runs, row, seed), scored[row] if row in shown else (), settings["scale"])
+            trained = f"{row}/seed{seed}/train" in settings["stamps"]
+            _require(run_folder(runs, row, seed), scored[row] if row in shown else (), settings["scale"], trained)
     found: Runs = {
         (row, seed): read_run(run_folder(runs, row, seed), scored[row])
         for row in shown
@@ -148,12 +149,14 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
             "scale": settings["scale"],
             "seeds": " ".join(str(run.seed) for run in runs),
             "n": str(len(runs)),
-            "parameters": " ".join(sorted({str(run.train["parameters"]) for run in runs})),
+            "parameters": " ".join(sorted({str(run.train["parameters"]) for run in runs if run.train})),
             "manifest": " ".join(run.manifest.as_posix() for run in runs),
-            "note": entry["note"] if entry["present"] else _how_to_get(entry),
+            "note": _how_to_get(entry) if entry["absent"] else entry["note"],
         }
+        unscored = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
+        if "masks" in entry:  # of some benchmarks only; not known to be trained on the others
+            unscored = set()
         if table == "comparison":
-            unscored = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
             bootstrap = Bootstrap(**settings["bootstrap"])
             lines.append(
                 system
@@ -162,7 +165,7 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
         else:
             # Table 1 is about DAVIS-2017 val only.
             shown = [id for id in settings["benchmarks"] if table != "ablation" or id == ABLATION_BENCHMARK]
-            lines += [system | {"benchmark": id} | _cells(settings, row, runs, id) for id in shown]
+            lines += [system | {"benchmark": id} | _cells(settings, row, runs, id, unscored) for id in shown]
     return pd.DataFrame(lines, columns=list(COMPARISON_COLUMNS if table == "comparison" else COLUMNS), dtype=str)
 
 
@@ -238,10 +241,10 @@ def csv_text(columns: Iterable[str], lines: pd.DataFrame | Iterable[dict]) -> st
     return pd.DataFrame(lines, columns=list(columns), dtype=object).to_csv(index=False, lineterminator="\n")
 
 
-def _cells(settings: dict, row: str, runs: list[Run], benchmark: str) -> dict[str, str]:
+def _cells(settings: dict, row: str, runs: list[Run], benchmark: str, trained_on: Collection[str]) -> dict[str, str]:
     """Return the scores of a row on one benchmark."""
     pending = settings.get("pending", {}).get(benchmark, PENDING)
-    score, std = _mean(runs, benchmark, "J&F-Mean", pending=pending)
+    score, std = _mean(runs, benchmark, "J&F-Mean", trained_on, pending)
     low, high = interval_cells(runs, benchmark, Bootstrap(**settings["bootstrap"]))
     cells = {"J&F": score, "J&F_std": std, "J&F_low": low, "J&F_high": high}
     for name in ("J", "F"):
@@ -255,7 +258,7 @@ def _mean(
     runs: Sequence[Run],
     benchmark: str,
     column: str,
-    trained_on: Collection[str] | None = None,
+    trained_on: Collection[str] = (),
     pending: str = PENDING,
 ) -> tuple[str, str]:
     """Return mean and sample standard deviation over seeds; if there is no mean, the reason instead."""
@@ -266,7 +269,7 @@ def _mean(
         return f"{statistics.fmean(values):.4f}", f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
     if scored:
         return pending, ""
-    return (TRAINED_ON if runs and (trained_on is None or benchmark in trained_on) else NOT_RUN), ""
+    return (TRAINED_ON if runs and benchmark in trained_on else NOT_RUN), ""
 
 
 def _point(value: float | None) -> str:
@@ -278,8 +281,11 @@ def _published_key(line: Mapping) -> tuple[str, str, str, str]:
 
 
 def _how_to_get(entry: Mapping) -> str:
-    """What a table shows for released weights that are absent."""
-    return f"{NOT_RUN}: get it by: hodor fetch weights, or place {entry['weights']} in data/weights/ (from {entry['source']})"
+    """What a table shows for released weights or external masks that are absent."""
+    how = f"hodor fetch weights, or place {entry['weights']} in data/weights/"
+    if "masks" in entry:
+        how = f"place the masks in {' and '.join(entry['absent'])}"
+    return f"{NOT_RUN}: get it by: {how} (from {entry['source']})"
 
 
 def _released_view(settings: dict, lines: pd.DataFrame, found: Runs) -> Iterable[dict]:
@@ -302,8 +308,8 @@ def _released_view(settings: dict, lines: pd.DataFrame, found: Runs) -> Iterable
         yield view
 
 
-def _require(folder: Path, benchmarks: Iterable[str], scale: str) -> None:
-    names = ["model.safetensors", "train.json"]
+def _require(folder: Path, benchmarks: Iterable[str], scale: str, trained: bool) -> None:
+    names = ["model.safetensors", "train.json"] if trained else []
     for benchmark in benchmarks:
         names += [f"{benchmark}/{name}" for name in ("masks.json", "segment.json", "score.json")]
     for name in names:

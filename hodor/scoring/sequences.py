@@ -62,10 +62,10 @@ class ObjectScores:
         return *statistics(self.j), *statistics(self.f)
 
 
-def check_prediction(tasks: list[Task], pred: Path) -> None:
+def check_prediction(tasks: list[Task], pred: Path, *, others: bool = False) -> None:
     """Compare the files in a folder of predicted masks with the required ones, without reading any.
 
-    Masks of further frames of a video are allowed.
+    Masks of further frames of a video are allowed, and with `others` further sequences.
 
     Raises:
         HodorError: a sequence or frame is missing or unknown, or a mask is no regular file.
@@ -76,7 +76,7 @@ def check_prediction(tasks: list[Task], pred: Path) -> None:
     wanted = {task.video.name for task in tasks}
     if missing := sorted(wanted - found):
         raise HodorError(f"{pred / missing[0]}: sequence missing{_more(missing)}; segment the whole benchmark")
-    if extra := sorted(found - wanted):
+    if not others and (extra := sorted(found - wanted)):
         raise HodorError(
             f"{pred / extra[0]}: not a sequence of this benchmark{_more(extra)}; remove it, or score on the "
             "benchmark that it belongs to"

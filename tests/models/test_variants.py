@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from hodor.attention import MODES
-from hodor.config import loading as config
 from hodor.config.methods import ATTENTION
+from hodor.config.rows import options_class
 from hodor.errors import HodorError
 from hodor.models.base import build_method
 from tests.narrow import NARROW as NARROWEST
@@ -52,6 +52,6 @@ def test_a_variant_stands_in_every_encoder_layer_and_logs_its_alphas(mean):
 
 def test_an_unknown_variant_is_refused():
     with pytest.raises(ValueError, match="'mean-pixel' is none of none, hard, soft"):
-        config.options_class("hodor")(attention="mean-pixel")
+        options_class("hodor")(attention="mean-pixel")
     with pytest.raises((ValueError, HodorError)):
         build_method("hodor", NARROW | {"attention": "mean-pixel"})

@@ -104,7 +104,7 @@ class Project:
             "note": note,
             "trained_on": "video" if init else trained_on,
             "selected": selected,
-            "present": selected or not released,
+            "absent": [] if selected or not released else ["data/weights/x"],
             **dict.fromkeys(("weights", "compare", "source", "licence")),
             **(released or {}),
         }
@@ -135,7 +135,7 @@ class Project:
                 at = init[at]
         shown = ["note", "selected"]
         if not costs:
-            shown += ["label", "options", "trained_on", "present", "weights", "compare", "source", "licence"]
+            shown += ["label", "options", "trained_on", "absent", "weights", "compare", "source", "licence"]
         return {
             "table": table,
             "rows": {row: {key: entry[key] for key in shown} for row, entry in rows.items()},

@@ -13,10 +13,19 @@ def records_of(row, seed):
     ]
 
 
+def trained(row, seed, name):
+    """A file that the training of a run writes, in a list; external masks have none."""
+    return [] if CONFIG.rows[row].masks else [paths.run(SCALE, row, seed) / name]
+
+
 def runs_of(table):
     """Records of the trainings that a table shows, and the manifests of their runs."""
-    runs = [paths.run(SCALE, row, seed) for row in CONFIG.tabulated(table) for seed in CONFIG.seeds_of(row)]
-    return [run / name for run in runs for name in ("train.json", "manifest.json")]
+    return [
+        path
+        for row in CONFIG.tabulated(table)
+        for seed in CONFIG.seeds_of(row)
+        for path in (*trained(row, seed, "train.json"), paths.run(SCALE, row, seed) / "manifest.json")
+    ]
 
 
 def predictions_of(table):

@@ -86,9 +86,10 @@ rule render:
         ],
         # Attention maps are computed with them.
         weights=[
-            paths.run(SCALE, row, seed) / "model.safetensors"
+            path
             for row in CONFIG.tabulated("ablation")
-            for seed in CONFIG.seeds
+            for seed in CONFIG.seeds_of(row)
+            for path in trained(row, seed, "model.safetensors")
         ],
         data=[
             data(SCALE, get_benchmark(benchmark).dataset)

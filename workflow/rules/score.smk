@@ -47,7 +47,7 @@ rule submit:
 # What a run is made of and made with, in one file beside the weights.
 rule manifest:
     input:
-        paths.run(SCALE, "{row}", "{seed}") / "train.json",
+        lambda wildcards: trained(wildcards.row, wildcards.seed, "train.json"),
         lambda wildcards: records_of(wildcards.row, wildcards.seed),
     output:
         paths.run(SCALE, "{row}", "{seed}") / "manifest.json",
