@@ -142,12 +142,12 @@ class Stamps:
         return self._stamp("train", settings, "clips", f"train/{entry.method}") | {"row": row, "seed": seed}
 
     def segment(self, row: str, seed: int, benchmark: str) -> dict[str, Any]:
-        """How a trained row segments a benchmark, or which external masks are imported, by their content."""
+        """Return the stamp of a row's masks on a benchmark; that of external masks contains their digest."""
         entry, of = self.config.rows[row], _benchmark(benchmark)
         if entry.masks:
             path, data = self.config.masks[row][benchmark], self._data(of["dataset"])
             settings = {"masks": path.as_posix(), "sha256": sha256_files(path), "benchmark": of, "data": data}
-            # They are read as `score` reads them.
+            # Masks are read as by `score`.
             return self._stamp("segment", settings, f"score/{layout_of(of['dataset'])}") | {"row": row, "seed": seed}
         settings = {
             "method": entry.method,
@@ -190,7 +190,7 @@ class Stamps:
         return self._stamp("tabulate", settings, "tables")
 
     def tabulate_costs(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """What the table of costs shows: every selected row that has costs, and what is to be said of it."""
+        """Return the stamp of the table of costs: the selected rows with costs, and their notes."""
         shown = self.config.tabulated("costs")
         rows = {row: {"note": self.config.rows[row].note, "selected": True} for row in shown}
         return self._stamp("tabulate", self._tabulated("costs", stamps) | {"rows": rows}, "tables")

@@ -54,18 +54,18 @@ class Config:
     masks: dict[str, dict[str, Path | None]]
 
     def seeds_of(self, row: str) -> tuple[int, ...]:
-        """Seeds that a row is run with. Released weights and external masks have no seed; their run is seed 0."""
+        """Return the seeds of a row; released weights and external masks have none, and their run is seed 0."""
         return (0,) if self.rows[row].weights or self.rows[row].masks else self.seeds
 
     def absent_files(self, row: str) -> tuple[str, ...]:
-        """The files of released weights or external masks that the row needs at this scale and that are not there."""
+        """Return the absent files of released weights or external masks that a row needs at this scale."""
         entry = self.rows[row]
         if entry.weights:
             return () if row in self.checkpoints else (str(paths.weights() / entry.weights),)
         return tuple(entry.masks[id] for id, path in self.masks.get(row, {}).items() if path is None)
 
     def require(self, row: str) -> None:
-        """Raise HodorError for a row of released weights or external masks that is not selected, as they are absent."""
+        """Raise HodorError for a row whose released weights or external masks are absent."""
         if row not in self.selected and (absent := self.absent_files(row)):
             entry = self.rows[row]
             fix = "get it with: hodor fetch weights" if entry.weights else f"get it from {entry.source}"
@@ -87,9 +87,9 @@ class Config:
         return InferenceOptions(**found)
 
     def benchmarks(self, row: str) -> tuple[str, ...]:
-        """The scale's benchmarks that a row is scored on: not a hold-out that it was trained on, or may have been.
+        """Return the scale's benchmarks that a row is scored on.
 
-        Of external masks those whose masks are present.
+        A hold-out that it was, or may have been, trained on is none of them; nor are benchmarks without external masks.
         """
         if self.rows[row].masks:
             return tuple(id for id, path in self.masks[row].items() if path)

@@ -105,7 +105,7 @@ class Row(Strict):
         "relative to the repository",
     )
     edition: Literal["official", "generated"] | None = Field(
-        None, description="with `masks`: the data that they are of (default: official); scales of other data have none"
+        None, description="with `masks`: edition of their data (default: official); other scales do not score them"
     )
     source: str = Field("", description="with `weights` or `masks`: where to get them")
     licence: str = Field("", description="with `weights` or `masks`: their terms of use")
@@ -133,7 +133,7 @@ class Row(Strict):
         return self
 
     def shown(self) -> dict[str, Any]:
-        """What tables show of it."""
+        """Return what tables show of the row."""
         keys = {"label", "options", "note", "weights", "compare", "source", "licence"}
         shown = self.model_dump(mode="json", include=keys)
         if self.masks:
@@ -177,7 +177,7 @@ class Scale(Strict):
         {}, description="data set -> dotted keys of this file and other values, which hold where it is at hand"
     )
     substitutes: dict[str, str] = Field(
-        {}, description="stage -> what it trains on instead of the published data, in the words of verdicts"
+        {}, description="stage -> text of verdicts on its data, if these are not the published ones"
     )
 
     @model_validator(mode="after")

@@ -67,9 +67,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Run:
-    """One trained system. train: train.json; log: the logged steps of train.jsonl, ascending, each once.
+    """A run of one row and seed.
 
-    Of external masks both are empty.
+    train: train.json. log: logged steps of train.jsonl, ascending, each once. Both are empty for external masks.
     """
 
     folder: Path
@@ -131,11 +131,11 @@ def read_log(path: Path) -> list[dict]:
 
 
 def merge_manifest(run: Run) -> None:
-    """Write <run folder>/manifest.json: what was run, with which settings, on which data and machine, at what cost.
+    """Write manifest.json of a run: its settings, data, versions, machine and cost.
 
-    Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (those of the training, or of the import
-    of external masks), config (the stamp of each step, which holds its resolved settings), data (name -> sha256 of a data manifest or of the initial
-    weights), steps (name -> time_s, peak_memory_mib, commit, versions, machine).
+    Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (of the training, or of the import of
+    external masks), config (step -> stamp, with the resolved settings), data (name -> sha256 of a data manifest or of the
+    starting weights), steps (step -> time_s, peak_memory_mib, commit, versions, machine).
     """
     train = run.train
     records = {"train": train} if train else {}

@@ -154,7 +154,7 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
             "note": _how_to_get(entry) if entry["absent"] else entry["note"],
         }
         unscored = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
-        if "masks" in entry:  # of some benchmarks only; not known to be trained on the others
+        if "masks" in entry:  # benchmarks without masks are not run
             unscored = set()
         if table == "comparison":
             bootstrap = Bootstrap(**settings["bootstrap"])
@@ -281,7 +281,7 @@ def _published_key(line: Mapping) -> tuple[str, str, str, str]:
 
 
 def _how_to_get(entry: Mapping) -> str:
-    """What a table shows for released weights or external masks that are absent."""
+    """Return the text of a table for absent released weights or external masks."""
     how = f"hodor fetch weights, or place {entry['weights']} in data/weights/"
     if "masks" in entry:
         how = f"place the masks in {' and '.join(entry['absent'])}"
