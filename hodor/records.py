@@ -96,14 +96,11 @@ class Records:
                     pairs[folder / "masks.json"] = f"segment-{row}-seed{seed}-{benchmark}"
                     pairs[folder / "score.json"] = f"score-{benchmark}"
                 for record, name in pairs.items():
-                    self._date(self.folder / record, name)
-
-    def _date(self, record: Path, name: str) -> None:
-        stamp = self.folder / self.stamps.path(name)
-        if record.is_file() and not self._made_with(record, name):
-            made = record.stat().st_mtime
-            if stamp.stat().st_mtime <= made:
-                os.utime(stamp, (made + 1, made + 1))
+                    file, stamp = self.folder / record, self.folder / self.stamps.path(name)
+                    if file.is_file() and not self._made_with(record, name):
+                        made = file.stat().st_mtime
+                        if stamp.stat().st_mtime <= made:
+                            os.utime(stamp, (made + 1, made + 1))
 
     def _trained(self, row: str, seed: int) -> bool:
         if self.config.rows[row].masks:

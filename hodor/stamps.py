@@ -256,8 +256,10 @@ class Stamps:
             "seeds": list(self.config.seeds),
             "benchmarks": list(scale.benchmarks),
             "notebooks": {path.stem: sha256_file(path) for path in notebooks},
-            "citation": _citation(self.root / "CITATION.cff"),
+            "citation": read_yaml(self.root / "CITATION.cff", "CITATION.cff"),
         }
+        if "title" not in settings["citation"]:
+            raise HodorError("CITATION.cff: no title; write it in the Citation File Format")
         return self._stamp("render", settings)
 
     def _stamp(self, step: str, settings: dict[str, Any], *recipes: str) -> dict[str, Any]:
@@ -308,13 +310,6 @@ def _published(path: Path) -> list[dict[str, str]]:
             return list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise HodorError(f"{path.parent.name}/{path.name}: cannot be read ({error}); restore it from git") from error
-
-
-def _citation(path: Path) -> dict[str, Any]:
-    content = read_yaml(path, path.name)
-    if "title" not in content:
-        raise HodorError(f"{path.name}: no title; write it in the Citation File Format")
-    return content
 
 
 def _benchmark(id: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hodor import paths
-from hodor.config.benchmarks import HOLDOUT, REST, get_benchmark, is_secret
+from hodor.config.benchmarks import HOLDOUT, REST, Benchmark, get_benchmark, is_secret
 from hodor.config.claims import Claims, load_claims
 from hodor.config.datasets import ARCHIVES
 from hodor.config.methods import METHODS
@@ -93,21 +93,21 @@ class Config:
         """
         if self.rows[row].masks:
             return tuple(id for id, path in self.masks[row].items() if path)
-        return tuple(id for id in self.scale.benchmarks if not self._was_trained_on(row, id))
+        sources = [source for of in self.lineage(row) if (stage := self.stage(of)) for source in stage.sources]
+        seen = {source.dataset for source in sources if source.split != REST}
+
+        def excluded(benchmark: Benchmark) -> bool:
+            trained_on = self.rows[row].weights is not None or benchmark.dataset in seen
+            return benchmark.split == HOLDOUT and trained_on
+
+        return tuple(id for id in self.scale.benchmarks if not excluded(get_benchmark(id)))
 
     def secret(self) -> tuple[str, ...]:
         """Return the scale's benchmarks whose ground truth is secret."""
         return tuple(id for id in self.scale.benchmarks if is_secret(id, self.scale.edition))
 
-    def _was_trained_on(self, row: str, benchmark: str) -> bool:
-        entry = get_benchmark(benchmark)
-        if entry.split != HOLDOUT or self.rows[row].weights is not None:
-            return entry.split == HOLDOUT
-        sources = [source for of in self.lineage(row) if (stage := self.stage(of)) for source in stage.sources]
-        return any(source.dataset == entry.dataset and source.split != REST for source in sources)
-
     def absent(self) -> dict[str, str]:
-        """Benchmarks that the scale has only with an optional data set that is not at hand -> the reason, in words."""
+        """Return benchmark -> reason, for benchmarks that need an absent optional data set."""
         return {
             benchmark: f"it needs the data set {dataset}, which neither the mirror folder nor data/{self.scale.name} has"
             for dataset, values in self.scale.optional.items()

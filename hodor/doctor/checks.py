@@ -87,7 +87,8 @@ def needed_space(config: Config, folder: Path) -> tuple[dict[str, int], list[str
 def _findings(config: Config, root: Path, folder: Path, deep: bool) -> Iterator[Finding]:
     scale = config.scale.name
     yield from check_packages(root)
-    yield from check_machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    yield Finding("ok", "machine", f"{format_bytes(memory)}, {os.cpu_count()} cores")
     yield from check_gpu(config.scale.device == "cuda")
     yield from check_disk(folder, *needed_space(config, folder))
     for dataset in needed_datasets(config):
@@ -171,12 +172,6 @@ def check_gpu(wanted: bool) -> Iterator[Finding]:
     else:
         text = f"{metadata.version('torchvision')}: a GPU runs its deformable convolution"
         yield Finding("ok", "torchvision", text)
-
-
-def check_machine() -> Iterator[Finding]:
-    """Report memory and cores."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    yield Finding("ok", "machine", f"{format_bytes(total)}, {os.cpu_count()} cores")
 
 
 def check_disk(folder: Path, needs: dict[str, int], unknown: list[str]) -> Iterator[Finding]:
