@@ -127,12 +127,13 @@ def cost(seconds: float) -> dict:
 
 def machine() -> dict:
     """Return processor, cores, memory (MiB), system and, if torch is loaded and finds one, the GPU."""
+    torch = sys.modules.get("torch")  # a step without torch uses no GPU and should not wait for the import
     return {
         "processor": _line_of("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_mib": _memory_mib(),
+        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
         "system": f"{platform.system()} {platform.release()}",
-        "gpu": _gpu(),
+        "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
     }
 
 
@@ -187,16 +188,3 @@ def _line_of(path: str, name: str) -> str | None:
     except OSError:
         return None
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)
-
-
-def _memory_mib() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1024 * 1024)
-    except (ValueError, OSError):
-        return None
-
-
-def _gpu() -> str | None:
-    # A step that has not imported torch uses no GPU and should not wait for the import.
-    torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None

@@ -60,7 +60,7 @@ def test_the_manifest_holds_what_a_reader_needs_to_repeat_the_run(project):
     [
         ("train.json", None, "no such file"),
         ("train.json", "{", "not valid JSON"),
-        (f"{VAL}/global.csv", None, "the step score writes it"),
+        (f"{VAL}/global.csv", None, "run the step score again"),
         (f"{VAL}/global.csv", "J&F-Mean,J-Mean,F-Mean\n", "0 lines of numbers"),
         (f"{VAL}/global.csv", "J-Mean\n0.5\n", "no column J&F-Mean, F-Mean"),
         (f"{VAL}/per_object.csv", "object,J-Mean,F-Mean\nwalk_1,0.5\n", "not a number"),
