@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hodor.data.images import read_rgb
+from hodor.data.video import broken
 from hodor.errors import HodorError
 
 _LONGEST_OUTLINE = 4_000_000
@@ -133,9 +134,9 @@ def _read(path: Path) -> dict:
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file; fetch and prepare the data set again") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise HodorError(f"{path}: broken JSON ({error}); prepare the data set again") from error
+        raise broken(path, f"broken JSON ({error})") from error
     if not isinstance(content, dict):
-        raise HodorError(f"{path}: holds {type(content).__name__}, not a JSON object; prepare the data set again")
+        raise broken(path, f"holds {type(content).__name__}, not a JSON object")
     return content
 
 
@@ -162,7 +163,7 @@ def _compare_files(listed: set[str], folder: Path, path: Path) -> None:
     faults = {f"missing image, {path.name} lists it": listed - files, f"not listed in {path.name}": files - listed}
     for fault, odd in faults.items():
         if odd:
-            raise HodorError(f"{folder / min(odd)}: {fault} ({len(odd)} such); prepare the data set again")
+            raise broken(folder / min(odd), f"{fault} ({len(odd)} such)")
 
 
 def _object(entry: dict, categories: dict[int, str], image: CocoImage) -> CocoObject:

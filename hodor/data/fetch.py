@@ -44,7 +44,7 @@ class Missing(HodorError):
 
 @dataclass(frozen=True)
 class Request:
-    """A data set to fetch: `settings` of a stamp of `fetch`, folder of the archives, checksums to enforce and to extend."""
+    """A data set to fetch: settings of a stamp of `fetch`, folder of the archives, recorded checksums."""
 
     settings: dict
     out: Path
@@ -52,7 +52,7 @@ class Request:
 
 
 def fetch(stamp: dict, out: Path, lock: Path | None = None, *, limits: Limits = PATIENCE) -> None:
-    """Fetch a data set's archives to `out` and writes `out/archives.json` = {archive: {"size", "sha256"}}.
+    """Fetch a data set's archives to `out` and write `out/archives.json` = {archive: {"size", "sha256"}}.
 
     Args:
         stamp: `settings` holds `dataset`, `edition`, `archives` (list of `archive`, `address`, `size`, `sha256`,
@@ -60,7 +60,6 @@ def fetch(stamp: dict, out: Path, lock: Path | None = None, *, limits: Limits = 
             `<dataset>/<archive>`, or None) and `generated` (GeneratedOptions as a dict, or None).
         out: folder for the archives, made where absent.
         lock: the edition's file of recorded checksums (`hodor.data.checksums`).
-        limits: patience with servers.
 
     Raises:
         HodorError: an archive is not available, is damaged, or is behind a log-in and absent.
@@ -107,22 +106,17 @@ def fetch_all(requests: Iterable[Request], *, limits: Limits = PATIENCE) -> None
             if all(isinstance(record, dict) for record in records.values()):
                 write_json_atomic(out / RECORD, records)
     errors = [str(result) for result in results.values() if isinstance(result, HodorError)] + messages
-    if not errors:
-        return
-    several = f"{len(errors)} faults, all other archives were fetched:\n- " + "\n- ".join(errors)
-    message = errors[0] if len(errors) == 1 else several
-    raise HodorError(message) if len(errors) > len(messages) else Missing(message, [o.target for o in by_hand])
+    message = "\n- ".join(errors)
+    if len(errors) > 1:
+        message = f"{len(errors)} faults, all other archives were fetched:\n- {message}"
+    if errors:
+        raise HodorError(message) if len(errors) > len(messages) else Missing(message, [o.target for o in by_hand])
 
 
 def run(tasks: Sequence[tuple[str, Callable[[], Any]]], stop: threading.Event) -> list[Any]:
-    """Run tasks in threads, `PER_HOST` of a host and `AT_ONCE` in all; one that fails leaves the others running.
+    """Run tasks (host and call) in threads, `PER_HOST` of a host and `AT_ONCE` in all; return their results in order.
 
-    Args:
-        tasks: host and call of each.
-        stop: set when this call is interrupted; the tasks must then end soon.
-
-    Returns:
-        What each task returned, or its HodorError, in the order of the tasks.
+    The result of a failed task is its HodorError. `stop` is set when this call is interrupted; the tasks must then end.
     """
     slots = threading.BoundedSemaphore(AT_ONCE)
     hosts = {host: threading.BoundedSemaphore(PER_HOST) for host, _ in tasks}
@@ -192,8 +186,8 @@ class Order:
             origin, part = self._in_folder(), self.target.with_name(self.target.name + ".part")
         except HodorError:
             return 0  # `get` reports it
-        size = (origin.stat().st_size if origin.is_file() else 0) if origin else source.size or 0
-        return max(0, size - (part.stat().st_size if part.is_file() else 0))
+        size = _size(origin) if origin else source.size or 0
+        return max(0, size - _size(part))
 
     def get(self) -> dict[str, Any]:
         """Fetch the archive, or find it in place; return its size and sha256.
@@ -266,6 +260,10 @@ class Order:
             part.unlink(missing_ok=True)
         progress.close()
         return record
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _not_in_mirror(mirror: str, path: Path) -> HodorError:

@@ -80,9 +80,8 @@ def duration(seconds: float) -> str:
 def require_room(folder: Path, needed: float, what: str, fix: str = "make room") -> None:
     """Raise HodorError if the disk of `folder` has less than `needed` bytes free."""
     if needed > (free := shutil.disk_usage(folder).free):
-        raise HodorError(
-            f"{folder}: {format_bytes(free)} are free, {format_bytes(needed)} are needed for {what}; {fix}"
-        )
+        amounts = f"{format_bytes(free)} are free, {format_bytes(needed)} are needed"
+        raise HodorError(f"{folder}: {amounts} for {what}; {fix}")
 
 
 def write_blocks(blocks: Iterable[bytes], target: Path, progress: Progress) -> str:

@@ -64,28 +64,16 @@ def perspective(size: Size, corners: np.ndarray) -> np.ndarray:
     return cv2.getPerspectiveTransform(inner.astype(np.float32), full.astype(np.float32)).astype(np.float64)
 
 
-def apply(
-    image: np.ndarray,
-    labels: np.ndarray,
-    homography: np.ndarray,
-    size: Size,
-    *,
-    cubic: bool = False,
-    keep_edge: bool = False,
-) -> Frame:
-    """Warp an image (bilinear or `cubic`) and its labels (nearest) by one homography.
-
-    Image and labels are 0 where the frame does not show the source; with `keep_edge` the image's border is repeated
-    outside of it and counts as shown. `size` is that of the output.
-    """
-    moved, valid = apply_labels(labels, homography, size, keep_edge=keep_edge)
+def apply(image: np.ndarray, labels: np.ndarray, homography: np.ndarray, size: Size, *, cubic: bool = False) -> Frame:
+    """Warp an image (bilinear or `cubic`) and its labels (nearest) to an output of `size`; 0 where it shows no source."""
+    moved, valid = apply_labels(labels, homography, size)
     return apply_image(image, homography, valid, cubic=cubic), moved, valid
 
 
 def apply_labels(
     labels: np.ndarray, homography: np.ndarray, size: Size, *, keep_edge: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Warp the labels of `apply`; return them and where the output shows the source."""
+    """Warp labels; return them and where the output shows the source, with `keep_edge` everywhere."""
     moved = cv2.warpPerspective(labels, _between_centres(homography), size[::-1], flags=cv2.INTER_NEAREST)
     return moved, np.ones(size, bool) if keep_edge else covers(labels.shape, homography, size)
 
@@ -93,10 +81,9 @@ def apply_labels(
 def apply_image(
     image: np.ndarray, homography: np.ndarray, valid: np.ndarray, *, cubic: bool = False, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Warp the image of `apply`, into `out` if given: 0 where `valid` (h, w) is False."""
+    """Warp an image, into `out` if given: 0 where `valid` (h, w) is False; beyond the source its border is repeated."""
     matrix, where = _between_centres(homography), valid.shape[::-1]
-    # The border is repeated rather than faded, so that the edge of the source keeps its colour; `valid` cuts it off.
-    border = cv2.BORDER_REPLICATE
+    border = cv2.BORDER_REPLICATE  # the edge of the source keeps its colour
     if cubic:
         out = cv2.warpPerspective(image, matrix, where, dst=out, flags=cv2.INTER_CUBIC, borderMode=border)
     else:

@@ -54,6 +54,11 @@ class Video:
         return read_labels(self.label_path(frame), size=(self.height, self.width))
 
 
+def broken(path: str | os.PathLike, fault: str) -> HodorError:
+    """Return the error for a file of a prepared data set."""
+    return HodorError(f"{path}: {fault}; prepare the data set again")
+
+
 def object_ids(labels: np.ndarray) -> tuple[int, ...]:
     """Return the object ids in labels, uint8 (H, W), ascending, without background and void."""
     present = np.bincount(labels.ravel(), minlength=256) > 0
@@ -81,21 +86,21 @@ def list_frames(folder: Path, suffix: str, what: str) -> tuple[str, ...]:
         HodorError: the folder is absent or empty, or holds a file with another name; `what` says what it holds.
     """
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for impossible names too
-        raise HodorError(f"{folder}: no such folder ({what}); prepare the data set again")
+        raise broken(folder, f"no such folder ({what})")
     names = []
     for path in folder.iterdir():
         if path.suffix != suffix or not _FRAME_NAME.fullmatch(path.stem):
             raise HodorError(f"{path}: not a frame name like 00000{suffix}; remove it ({what} belong there)")
         names.append(path.stem)
     if not names:
-        raise HodorError(f"{folder}: empty folder ({what}); prepare the data set again")
+        raise broken(folder, f"empty folder ({what})")
     return tuple(sorted(names))
 
 
 def require_files(folder: Path, suffix: str, required: set[str], found: tuple[str, ...], fault: str) -> None:
     """Raise HodorError for the first required frame or mask that is missing."""
     if missing := sorted(required - set(found)):
-        raise HodorError(f"{folder}/{missing[0]}{suffix}: {fault} ({len(missing)} such); prepare the data set again")
+        raise broken(folder / f"{missing[0]}{suffix}", f"{fault} ({len(missing)} such)")
 
 
 def read_list(path: Path) -> list[str]:
@@ -109,7 +114,7 @@ def read_list(path: Path) -> list[str]:
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file, which lists split {path.stem}; fetch its archive") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise HodorError(f"{path}: cannot be read ({error}); prepare the data set again") from error
+        raise broken(path, f"cannot be read ({error})") from error
     if not lines:
-        raise HodorError(f"{path}: an empty list; prepare the data set again")
+        raise broken(path, "an empty list")
     return lines

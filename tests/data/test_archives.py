@@ -14,7 +14,7 @@ import torch
 
 from hodor.data import extract as module
 from hodor.data.archives import find_damage
-from hodor.data.extract import ExtractLimits, extract_all
+from hodor.data.extract import extract_all
 from hodor.errors import HodorError
 
 TWO = [("d/x.jpg", b"A" * 1000), ("d/y.jpg", b"B" * 1000)]
@@ -72,7 +72,7 @@ def test_archives_are_joined_and_every_file_is_hashed(tmp_path):
     first = make_zip(tmp_path / "a.zip", [("d/", b""), ("d/x.jpg", b"one"), ("d/README.md", b"first")])
     other = [("d/y.png", b"two" * 100_000), ("d/x.jpg", b"one"), ("d/README.md", b"other"), ("__MACOSX/._x", b"?")]
     second = make_zip(tmp_path / "b.zip", other, compression=zipfile.ZIP_DEFLATED)
-    digests = extract_all([first, second], tmp_path / "out", ExtractLimits(ratio=1e6))
+    digests = extract_all([first, second], tmp_path / "out")
     expected = {"d/x.jpg": b"one", "d/y.png": b"two" * 100_000, "d/README.md": b"first"}
     assert everything_below(tmp_path / "out") == expected
     assert digests == {name: hashlib.sha256(content).hexdigest() for name, content in expected.items()}
@@ -182,19 +182,20 @@ def test_hostile_tars_are_one_error(tmp_path, ending, case):
 
 
 @pytest.mark.parametrize("ending", ["zip", "tgz"])
-def test_bombs_are_refused(tmp_path, ending):
+def test_bombs_are_refused(tmp_path, ending, monkeypatch):
     bomb = tmp_path / f"bomb.{ending}"
     zeros = [("x", bytes(3_000_000))]
     make_zip(bomb, zeros, compression=zipfile.ZIP_DEFLATED) if ending == "zip" else make_tar(bomb, zeros)
-    for limits, message in (
-        (ExtractLimits(small=1_000_000), r"unpacks from .* to 3\.0 MB; is it a bomb"),
-        (ExtractLimits(total=2_000_000), r"the archives unpack to more than 2\.0 MB"),
-    ):
-        with pytest.raises(HodorError, match=rf"bomb\.{ending}: {message}"):
-            extract_all([bomb], tmp_path / "out", limits)
+    monkeypatch.setattr(module, "MOST_BYTES", 2_000_000)
+    with pytest.raises(HodorError, match=rf"bomb\.{ending}: the archives unpack to more than 2\.0 MB"):
+        extract_all([bomb], tmp_path / "out")
+    monkeypatch.setattr(module, "SMALL", 1_000_000)
+    with pytest.raises(HodorError, match=rf"bomb\.{ending}: unpacks from .* to 3\.0 MB; is it a bomb"):
+        extract_all([bomb], tmp_path / "out")
+    monkeypatch.setattr(module, "MOST_MEMBERS", 10)
     many = packed(tmp_path / f"many.{ending}", [(str(i), b"") for i in range(20)])
     with pytest.raises(HodorError, match=rf"many\.{ending}: more than 10 members"):
-        extract_all([many], tmp_path / "out", ExtractLimits(members=10))
+        extract_all([many], tmp_path / "out")
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.part").exists()
 
 

@@ -90,12 +90,13 @@ def test_a_pack_of_videos_holds_what_the_files_hold(data):
         assert all(np.array_equal(ours.labels(frame), theirs.labels(frame)) for frame in ours.labelled)
 
 
-def test_shards_are_bounded_and_the_bytes_do_not_depend_on_the_processes(data):
-    manifest = make(data, COCO, shard_bytes=50_000).with_name(f"{COCO.name}.json")
+def test_shards_are_bounded_and_the_bytes_do_not_depend_on_the_processes(data, monkeypatch):
+    monkeypatch.setattr(packing, "SHARD_BYTES", 50_000)
+    manifest = make(data, COCO).with_name(f"{COCO.name}.json")
     first = json.loads(manifest.read_text())
     shards = [entry["size"] for name, entry in first["files"].items() if name.startswith("shard")]
     assert len(shards) > 2 and max(shards) <= 50_000
-    make(data, COCO, shard_bytes=50_000, jobs=2)
+    make(data, COCO, jobs=2)
     assert json.loads(manifest.read_text()) == first
     annotated = load_images(data / "coco", "coco", "train2017")
     assert first["counts"] == {"images": len(annotated), "objects": sum(len(image.objects) for image in annotated)}
@@ -179,8 +180,9 @@ def test_an_incomplete_pack_is_refused(data):
         Pack(folder).images()
 
 
-def test_records_are_where_they_were_written(tmp_path):
-    writer = ShardWriter(tmp_path, limit=10)
+def test_records_are_where_they_were_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "SHARD_BYTES", 10)
+    writer = ShardWriter(tmp_path)
     places = [writer.add(bytes([i]) * size) for i, size in enumerate((4, 30, 6, 3))]
     writer.close()
     assert [place[0] for place in places] == [0, 1, 2, 2]  # a record larger than a shard has one of its own
