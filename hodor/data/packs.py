@@ -10,11 +10,10 @@ A pack is a folder of shards, `shard-00000.bin`, ..., which hold records one aft
     videos: frames (n, 4) uint8 RGB   masks (m, 4) zlib; `videos.json` describes the videos
 
 Records are read with one system call each (`pread`), not mapped: a process holds one record at a time, and worker
-processes may share the open files. Random reads are slow on the shared disk of a cluster: where the setting `scratch`
-names a folder, `staged` copies the packs to this local disk first.
+processes may share the open files. Random reads are slow on the shared disk of a cluster: if HODOR_SCRATCH (the setting
+`scratch`) names a folder, packs are copied to this local disk first.
 """
 
-import contextlib
 import os
 import shutil
 import sys
@@ -32,7 +31,7 @@ from hodor.data.progress import Progress, file_blocks, format_bytes, locked, wri
 from hodor.data.readers import StillImage, is_video, load_images, load_videos
 from hodor.data.video import Video
 from hodor.errors import PLACE_ERRORS, HodorError
-from hodor.provenance import read_json, sha256_file, sha256_json
+from hodor.provenance import read_json, sha256_file
 
 INDEX, VIDEOS = "index.npz", "videos.json"
 SCRATCH = "hodor-packs"  # folder of copied packs on a local disk
@@ -58,12 +57,17 @@ def training_data(
 
 
 def open_pack(data: Path, id: PackId) -> "Pack":
-    """Open a pack below `data`; HodorError if a file is missing or its size differs from the manifest."""
+    """Open a pack below `data`, or its copy on the local disk that HODOR_SCRATCH names.
+
+    Raises:
+        HodorError: a file is missing or differs from the manifest, or HODOR_SCRATCH cannot be used.
+    """
     folder, manifest = data / "packed" / id.name, data / "packed" / f"{id.name}.json"
     for name, entry in read_json(manifest)["files"].items():
         if not _has_size(folder / name, entry["size"]):
             raise HodorError(f"{folder / name}: missing, or its size differs from {manifest}; {_again(manifest)}")
-    return Pack(folder)
+    scratch = os.environ.get("HODOR_SCRATCH")
+    return Pack(copied(folder, manifest, scratch) if scratch else folder)
 
 
 def _has_size(path: Path, size: int) -> bool:
@@ -223,46 +227,30 @@ class PackedVideo:
         return np.frombuffer(bytearray(plain), np.uint8).reshape(self.stored)  # writable
 
 
-def staged(data: Path, packs: Sequence[str], scratch: str) -> Path:
-    """Copy packs to a local disk; return a folder with the content of `data` in which they are replaced by the copies.
-
-    Jobs on one machine share a copy, and a complete one is used again by the next job.
+def copied(pack: Path, manifest: Path, scratch: str) -> Path:
+    """Copy a pack to a local disk and return the copy, which jobs on one machine share; without room the pack itself.
 
     Args:
-        data: folder of the data sets, packs in its folder `packed`.
-        packs: names of packs.
+        pack, manifest: folder of the pack and its manifest.
         scratch: folder, made where absent; environment variables in it (`$SLURM_TMPDIR`) are expanded.
 
-    Returns:
-        A folder of links in `scratch`; `data` itself if there is no pack, or no room for it.
-
     Raises:
-        HodorError: the folder cannot be used, or a pack differs from its manifest.
+        HodorError: the folder cannot be used, or the pack differs from its manifest.
     """
-    if not packs:
-        return data
     folder = Path(os.path.expandvars(scratch))
     if "$" in str(folder):
         raise HodorError(f"scratch: '{scratch}' holds a variable that is not set on this machine; set it")
-    folder, packed = folder.absolute() / SCRATCH, data.absolute() / "packed"
-    digests = {name: sha256_file(packed / f"{name}.json") for name in packs}
+    target = folder.absolute() / SCRATCH / sha256_file(manifest)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        links = {Path(path.name): path for path in data.absolute().iterdir() if path.name != "packed"}
-        links |= {Path("packed") / path.name: path for path in packed.iterdir()}
-        with locked(folder / ".lock"):
-            for name, digest in digests.items():
-                if fault := _copy(packed / name, packed / f"{name}.json", folder / digest):
-                    print(f"scratch: {folder}: {fault}; it is read from {packed / name}", file=sys.stderr, flush=True)
-                    return data
-                links[Path("packed") / name] = folder / digest
-            view = folder / f"data-{sha256_json([str(data.absolute()), digests])[:16]}"
-            for name, target in links.items():
-                _link(view / name, target)
-        return view
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(target.parent / ".lock"):
+            fault = _copy(pack, manifest, target)
     except OSError as error:
         where = error.filename or folder
         raise HodorError(f"scratch: {where}: {error.strerror}; name another folder, or none (scratch=null)") from error
+    if fault:
+        print(f"scratch: {folder}: {fault}; it is read from {pack}", file=sys.stderr, flush=True)
+    return pack if fault else target
 
 
 def _copy(pack: Path, manifest: Path, target: Path) -> str | None:
@@ -290,14 +278,3 @@ def _copy(pack: Path, manifest: Path, target: Path) -> str | None:
         shutil.rmtree(part, ignore_errors=True)
     progress.close()
     return None
-
-
-def _link(link: Path, target: Path) -> None:
-    """Make or correct a link, atomically because another job may read it."""
-    with contextlib.suppress(FileNotFoundError):
-        if os.readlink(link) == str(target):
-            return
-    link.parent.mkdir(parents=True, exist_ok=True)
-    fresh = link.with_name(f".{link.name}.{os.getpid()}")
-    fresh.symlink_to(target)
-    fresh.replace(link)

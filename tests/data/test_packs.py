@@ -14,7 +14,7 @@ import pytest
 from hodor.config.stages import PackId, StageOptions, packs, size_rule, stored_size
 from hodor.data import packing
 from hodor.data.packing import ShardWriter, pack
-from hodor.data.packs import SCRATCH, Pack, open_pack, staged
+from hodor.data.packs import SCRATCH, Pack, copied, open_pack
 from hodor.data.readers import load_images, load_videos
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
@@ -216,27 +216,22 @@ def test_packing_that_fails_leaves_no_pack(data, monkeypatch):
 
 # Copies on a local disk
 
-NAME = "coco-train2017-whole"
-
 
 @pytest.fixture
-def shared_disk(tmp_path) -> Path:
-    """A folder of data sets with two packs."""
-    data = tmp_path / "data"
-    (data / "coco").mkdir(parents=True)
-    (data / "coco.json").write_text("{}")
-    for name in (NAME, "other"):
-        (data / "packed" / name).mkdir(parents=True)
-        for number in range(3):
-            (data / "packed" / name / f"{number}.bin").write_bytes(f"{name} {number}".encode() * 1000)
-        write_manifest(data, name)
-    return data
+def shared(tmp_path) -> list[Path]:
+    """Folder and manifest of a pack."""
+    folder = tmp_path / "packed" / "pack"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        (folder / f"{number}.bin").write_bytes(f"{number}".encode() * 1000)
+    return [folder, write_manifest(folder)]
 
 
-def write_manifest(data: Path, name: str) -> None:
-    paths = sorted((data / "packed" / name).iterdir())
-    files = {path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)} for path in paths}
-    (data / "packed" / f"{name}.json").write_text(json.dumps({"files": files, "name": name}))
+def write_manifest(folder: Path) -> Path:
+    files = {path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)} for path in folder.iterdir()}
+    manifest = folder.with_name("pack.json")
+    manifest.write_text(json.dumps({"files": files}))
+    return manifest
 
 
 @pytest.fixture
@@ -244,57 +239,58 @@ def scratch(tmp_path) -> Path:
     return tmp_path / "disk" / "scratch"
 
 
-def copies(scratch: Path) -> list[Path]:
-    return [path for path in (scratch / SCRATCH).iterdir() if len(path.name) == 64]
-
-
-def test_a_pack_is_copied_once_and_a_cut_copy_again(shared_disk, scratch):
-    view = staged(shared_disk, [NAME], str(scratch))
-    (copy,) = copies(scratch)
-    assert scratch in view.parents and (view / "packed" / NAME).resolve() == copy
-    for path in shared_disk.rglob("*"):
-        other = view / path.relative_to(shared_disk)
-        assert other.is_dir() if path.is_dir() else other.read_bytes() == path.read_bytes()
-    assert (view / "packed" / "other").resolve() == shared_disk / "packed" / "other"
-    file, original = copy / "1.bin", shared_disk / "packed" / NAME / "1.bin"
+def test_a_pack_is_copied_once_and_a_truncated_copy_again(shared, scratch):
+    folder, _ = shared
+    copy = copied(*shared, str(scratch))
+    assert copy.parent == scratch / SCRATCH
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == {
+        path.name: path.read_bytes() for path in folder.iterdir()
+    }
+    file, original = copy / "1.bin", folder / "1.bin"
     before = file.stat().st_ino
     assert not file.samefile(original)
-    assert staged(shared_disk, [NAME], str(scratch)) == view and file.stat().st_ino == before
+    assert copied(*shared, str(scratch)) == copy and file.stat().st_ino == before
     os.truncate(file, 5)
-    assert staged(shared_disk, [NAME], str(scratch)) == view and file.read_bytes() == original.read_bytes()
+    assert copied(*shared, str(scratch)) == copy and file.read_bytes() == original.read_bytes()
     original.write_bytes(b"new" * 999)
-    write_manifest(shared_disk, NAME)
-    other = staged(shared_disk, [NAME], str(scratch))
-    assert other != view and len(copies(scratch)) == 2, "a job that is under way keeps what it reads"
-    assert (other / "packed" / NAME / "1.bin").read_bytes() == b"new" * 999
+    write_manifest(folder)
+    other = copied(*shared, str(scratch))
+    assert other != copy and copy.is_dir(), "a running job keeps what it reads"
+    assert (other / "1.bin").read_bytes() == b"new" * 999
 
 
-def test_a_damaged_pack_is_named_and_leaves_nothing(shared_disk, scratch):
-    path = shared_disk / "packed" / NAME / "2.bin"
+def test_training_reads_the_copy(data, scratch, monkeypatch):
+    make(data, COCO)
+    monkeypatch.setenv("HODOR_SCRATCH", str(scratch))
+    pack = open_pack(data, COCO)
+    assert scratch in pack.folder.parents and pack.images()[0].read().any()
+
+
+def test_a_damaged_pack_is_named_and_leaves_nothing(shared, scratch):
+    path = shared[0] / "2.bin"
     path.write_bytes(b"x" * path.stat().st_size)
-    with pytest.raises(HodorError, match=rf"{path}: differs from .*{NAME}.json; .*snakemake --cores all --force -- "):
-        staged(shared_disk, [NAME], str(scratch))
-    assert not copies(scratch) and not list((scratch / SCRATCH).glob("*.part"))
+    with pytest.raises(HodorError, match=rf"{path}: differs from .*pack.json; .*snakemake --cores all --force -- "):
+        copied(*shared, str(scratch))
+    assert [entry.name for entry in (scratch / SCRATCH).iterdir()] == [".lock"]
 
 
-def test_folders_that_cannot_hold_a_copy(shared_disk, tmp_path, monkeypatch, capsys):
+def test_folders_that_cannot_hold_a_copy(shared, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NODE_DISK", str(tmp_path / "disk"))
-    assert tmp_path / "disk" / "s" in staged(shared_disk, [NAME], "$NODE_DISK/s").parents
+    assert tmp_path / "disk" / "s" in copied(*shared, "$NODE_DISK/s").parents
     monkeypatch.delenv("NODE_DISK")
     with pytest.raises(HodorError, match="'.NODE_DISK/s' holds a variable that is not set"):
-        staged(shared_disk, [NAME], "$NODE_DISK/s")
+        copied(*shared, "$NODE_DISK/s")
     (tmp_path / "file").touch()
     with pytest.raises(HodorError, match=r"scratch: .*file.*; name another folder"):
-        staged(shared_disk, [NAME], str(tmp_path / "file" / "scratch"))
+        copied(*shared, str(tmp_path / "file" / "scratch"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
-    assert staged(shared_disk, [NAME], str(tmp_path / "full")) == shared_disk
+    assert copied(*shared, str(tmp_path / "full")) == shared[0]
     printed = capsys.readouterr().err
-    assert "1.0 kB are free" in printed and f"read from {shared_disk}" in printed
-    assert staged(shared_disk, [], "/nowhere/at/all") == shared_disk, "nothing to copy"
+    assert "1.0 kB are free" in printed and f"read from {shared[0]}" in printed
 
 
-def test_jobs_that_start_together_copy_once(shared_disk, scratch):
+def test_jobs_that_start_together_copy_once(shared, scratch):
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as workers:
-        jobs = [workers.submit(staged, shared_disk, [NAME, "other"], str(scratch)) for _ in range(3)]
-        (view,) = {job.result() for job in jobs}
-    assert len(copies(scratch)) == 2 and (view / "packed" / NAME / "0.bin").is_file()
+        jobs = [workers.submit(copied, *shared, str(scratch)) for _ in range(3)]
+        (copy,) = {job.result() for job in jobs}
+    assert len(list(copy.parent.iterdir())) == 2 and (copy / "0.bin").is_file()

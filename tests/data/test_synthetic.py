@@ -190,11 +190,11 @@ def test_faults_are_reported(tmp_path, monkeypatch):
     with pytest.raises(HodorError, match="'mars'.*coco, davis, davis2016, youtube-vos"):
         generate("mars", TINY, tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(HodorError, match="file.*cannot write"):
+    with pytest.raises(HodorError, match="file.*cannot be written"):
         generate("davis", TINY, tmp_path / "file")
     monkeypatch.setattr(scene, "_ATTEMPTS", 1)
     with pytest.raises(HodorError, match="no room for 8 objects.*48 x 48.*`objects`"):
         draw_scene(np.random.default_rng(0), SceneSpec("train", 48, 48, 2, KINDS * 2, distractors=300))
     monkeypatch.setattr(archives, "encode_labels", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
-    with pytest.raises(HodorError, match=r"trainval-480p\.zip: cannot write.*no space"):
+    with pytest.raises(HodorError, match=r"trainval-480p\.zip: cannot be written.*no space"):
         generate("davis", TINY, tmp_path)

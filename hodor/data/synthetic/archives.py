@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hodor.config.datasets import GeneratedOptions
+from hodor.config.datasets import ARCHIVES, GeneratedOptions
 from hodor.data.images import encode_labels
 from hodor.data.synthetic.objects import KINDS
 from hodor.data.synthetic.scene import CROWD, Scene, SceneSpec, draw_scene
@@ -48,7 +48,9 @@ def generate(dataset: str, options: GeneratedOptions, out: Path) -> list[Path]:
     writers = {"coco": _write_coco, "davis": _write_davis, "davis2016": _write_davis2016, "youtube-vos": _write_youtube}
     if dataset not in writers:
         raise HodorError(f"no generated data for {dataset!r}; the data sets are {', '.join(writers)}")
-    return writers[dataset](options, Path(out))
+    writers[dataset](options, Path(out))
+    ground_truth = ["valid_truth.zip"] if dataset == "youtube-vos" else []
+    return [Path(out) / name for name in (*ARCHIVES[dataset], *ground_truth)]
 
 
 def draw_split(split: str, options: GeneratedOptions) -> Iterator[Scene]:
@@ -124,7 +126,7 @@ def _encode_jpeg(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", pixels, _JPEG)[1].tobytes()
 
 
-def _write_coco(options: GeneratedOptions, out: Path) -> list[Path]:
+def _write_coco(options: GeneratedOptions, out: Path) -> None:
     counts = {"train2017": options.coco_train, "val2017": options.coco_val}
     # The ids of both splits are drawn from one range, as COCO's are.
     ids = _stream("coco-train2017", options, 0, 1).choice(600_000, sum(counts.values()), replace=False) + 1
@@ -150,7 +152,6 @@ def _write_coco(options: GeneratedOptions, out: Path) -> list[Path]:
     with _new_archive(out / "annotations_trainval2017.zip") as add:
         for name, document in documents.items():
             add(name, json.dumps(document).encode())
-    return [out / f"{split}.zip" for split in counts] + [out / "annotations_trainval2017.zip"]
 
 
 def annotate(labels: np.ndarray, kinds: dict[int, str]) -> list[dict]:
@@ -185,7 +186,7 @@ def run_lengths(mask: np.ndarray) -> dict:
     return {"counts": np.diff(ends, prepend=0).tolist(), "size": list(mask.shape)}
 
 
-def _write_davis(options: GeneratedOptions, out: Path) -> list[Path]:
+def _write_davis(options: GeneratedOptions, out: Path) -> None:
     archives = {"DAVIS-2017-trainval-480p.zip": ("train", "val"), "DAVIS-2017-test-dev-480p.zip": ("test-dev",)}
     for name, splits in archives.items():
         with _new_archive(out / name) as add:
@@ -193,16 +194,14 @@ def _write_davis(options: GeneratedOptions, out: Path) -> list[Path]:
                 frames = _add_davis_frames(add, split, options)
                 videos = dict.fromkeys(Path(frame).parent.name for frame in frames)
                 add(f"DAVIS/ImageSets/2017/{split}.txt", "".join(f"{video}\n" for video in videos).encode())
-    return [out / name for name in archives]
 
 
-def _write_davis2016(options: GeneratedOptions, out: Path) -> list[Path]:
+def _write_davis2016(options: GeneratedOptions, out: Path) -> None:
     with _new_archive(out / "DAVIS-data.zip") as add:
         for split in ("train", "val"):
             frames = _add_davis_frames(add, split, options, foreground=True)
             lines = [f"/JPEGImages/{frame}.jpg /Annotations/{frame}.png\n" for frame in frames]
             add(f"DAVIS/ImageSets/480p/{split}.txt", "".join(lines).encode())
-    return [out / "DAVIS-data.zip"]
 
 
 def _add_davis_frames(add: Add, split: str, options: GeneratedOptions, foreground: bool = False) -> list[str]:
@@ -218,12 +217,11 @@ def _add_davis_frames(add: Add, split: str, options: GeneratedOptions, foregroun
     return frames
 
 
-def _write_youtube(options: GeneratedOptions, out: Path) -> list[Path]:
+def _write_youtube(options: GeneratedOptions, out: Path) -> None:
     with _new_archive(out / "train.zip") as add:
         _add_youtube_videos(add, add, "train", "train", options)
     with _new_archive(out / "valid.zip") as add, _new_archive(out / "valid_truth.zip") as add_truth:
         _add_youtube_videos(add, add_truth, "valid", "valid_truth", options)
-    return [out / "train.zip", out / "valid.zip", out / "valid_truth.zip"]
 
 
 def _add_youtube_videos(add: Add, add_all: Add, split: str, truth: str, options: GeneratedOptions) -> None:
