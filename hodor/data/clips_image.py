@@ -1,7 +1,7 @@
 """Pseudo-video clips of single images with instances (of COCO), warped (hodor specification 5.3)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,24 +76,50 @@ class ImageClips(StillClips):
         labels = transforms.draw_labels((candidate.objects[i].mask(*image.shape[:2]) for i in chosen), image.shape[:2])
         if options.colour:
             image = augmentations.colour(image, rng, brightness=BRIGHTNESS)
-        # A packed image may be stored smaller; sizes and areas of the filters are those of its original.
-        source, target = labels.shape, clip_size(candidate.size, options)
-        least = scaled_area(options.min_area, candidate.size, options, source)
-        flipped = transforms.flip(source) if rng.random() < 0.5 else np.eye(3)
-        small, small_labels = transforms.shrink(image, target), transforms.shrink(labels, target)
-        outer = transforms.scaling(source, target) @ flipped
-        inner = transforms.scaling(small.shape[:2], source)
-        for _ in range(ATTEMPTS):
-            homographies = augmentations.image_warps(labels, objects, options.frames, least, rng)
-            first = clip_labels(small_labels, outer @ homographies[0] @ inner, target, options)
-            if visible_at_stride_8(first[0], objects):
-                break
-        sample = Sample.empty(target, (True,) * options.frames)
-        for i, h in enumerate(homographies):
-            matrix = outer @ h @ inner
-            sample.labels[i], sample.valid[i] = clip_labels(small_labels, matrix, target, options) if i else first
-            clip_image(small, matrix, sample.valid[i], options, out=sample.frames[i])
-        return sample
+
+        def draw(attempt: int, least: float) -> list[np.ndarray]:
+            return augmentations.image_warps(labels, objects, options.frames, least, rng)
+
+        return warped_clip([image], [labels], draw, objects, candidate.size, options, rng)
+
+
+def warped_clip(
+    images: list[np.ndarray],
+    labels: list[np.ndarray | None],
+    draw: Callable[[int, float], list[np.ndarray]],
+    objects: int,
+    original: Size,
+    options: StageOptions,
+    rng: np.random.Generator,
+) -> Sample:
+    """Make a clip of frames under one flip and homographies, drawn until the first frame shows its objects.
+
+    Args:
+        images, labels: of each frame (None without annotation), or one for all.
+        draw: number of the attempt, least area of an object in pixels -> homographies of the frames.
+        objects: number of objects in the first frame's labels.
+        original: height and width of the image or video, which may be stored smaller.
+    """
+    size, target = labels[0].shape, clip_size(original, options)
+    least = scaled_area(options.min_area, original, options, size)
+    outer = transforms.scaling(size, target) @ (transforms.flip(size) if rng.random() < 0.5 else np.eye(3))
+    repeats = options.frames // len(images)
+    images = [transforms.shrink(image, target) for image in images] * repeats
+    labels = [None if each is None else transforms.shrink(each, target) for each in labels] * repeats
+    inner = transforms.scaling(images[0].shape[:2], size)
+    keep_edge, cubic = options.exposed == "edge", options.resampling == "cubic"
+    for attempt in range(ATTEMPTS):
+        homographies = [outer @ warp @ inner for warp in draw(attempt, least)]
+        first = transforms.apply_labels(labels[0], homographies[0], target, keep_edge=keep_edge)
+        if visible_at_stride_8(first[0], objects):
+            break
+    sample = Sample.empty(target, tuple(each is not None for each in labels))
+    for i, (image, each, homography) in enumerate(zip(images, labels, homographies, strict=True)):
+        given = labels[0] if each is None else each
+        moved, valid = transforms.apply_labels(given, homography, target, keep_edge=keep_edge) if i else first
+        sample.labels[i], sample.valid[i] = 0 if each is None else moved, valid
+        transforms.apply_image(image, homography, valid, cubic=cubic, out=sample.frames[i])
+    return sample
 
 
 def usable(images: Sequence[StillImage], options: StageOptions) -> list[Candidate]:
@@ -135,18 +161,6 @@ def clip_size(size: Size, options: StageOptions) -> Size:
         if options.long_side is not None:
             scale = min(scale, options.long_side / max(size))
     return round(size[0] * scale), round(size[1] * scale)
-
-
-def clip_labels(labels: np.ndarray, homography: np.ndarray, size: Size, options: StageOptions) -> tuple:
-    """Warp the labels of one frame of a clip by the stage's settings (`transforms.apply_labels`)."""
-    return transforms.apply_labels(labels, homography, size, keep_edge=options.exposed == "edge")
-
-
-def clip_image(
-    image: np.ndarray, homography: np.ndarray, valid: np.ndarray, options: StageOptions, out: np.ndarray
-) -> None:
-    """Warp one frame of a clip into `out` with the stage's resampling (`transforms.apply_image`)."""
-    transforms.apply_image(image, homography, valid, cubic=options.resampling == "cubic", out=out)
 
 
 def visible_at_stride_8(labels: np.ndarray, objects: int) -> bool:

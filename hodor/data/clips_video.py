@@ -9,7 +9,7 @@ import numpy as np
 
 from hodor.config.stages import Source, StageOptions
 from hodor.data import augmentations, transforms
-from hodor.data.clips_image import ATTEMPTS, clip_image, clip_labels, clip_size, scaled_area, visible_at_stride_8
+from hodor.data.clips_image import ATTEMPTS, clip_size, scaled_area, warped_clip
 from hodor.data.dataset import Plan, Sample, in_rounds, plan_batches
 from hodor.data.images import VOID
 from hodor.data.packs import PackedVideo, training_data
@@ -72,6 +72,15 @@ class VideoClips:
         aspects = np.array([np.divide(*c.size) for c in self.candidates])[items]
         return plan_batches(items, objects, aspects, steps=self.options.steps, batch=self.options.batch, seed=seed)
 
+    def clip(self, images: list, labels: list, objects: int, candidate: Candidate, rng: np.random.Generator) -> Sample:
+        """Make a clip of frames under one warp, which keeps the `objects` of the first frame; see `warped_clip`."""
+
+        def draw(attempt: int, least: float) -> list[np.ndarray]:
+            last = attempt + 1 == ATTEMPTS
+            return [np.eye(3) if last else augmentations.video_warp(labels[0], objects, least, rng)] * len(images)
+
+        return warped_clip(images, labels, draw, objects, candidate.size, self.options, rng)
+
 
 class SparseVideoClips(VideoClips):
     """Clips of an annotated reference frame and other frames near it, which have no labels."""
@@ -102,7 +111,7 @@ class SparseVideoClips(VideoClips):
         for position in (annotated, *others):
             image = video.frame(video.frames[position])
             images.append(augmentations.colour(image, rng, brightness=BRIGHTNESS) if options.colour else image)
-        return warp_together(images, [labels] + [None] * len(others), candidate.size, options, rng)
+        return self.clip(images, [labels] + [None] * len(others), objects, candidate, rng)
 
 
 class DenseVideoClips(VideoClips):
@@ -153,7 +162,7 @@ class DenseVideoClips(VideoClips):
         if options.colour:  # the same change for all frames
             images = [augmentations.colour(i, np.random.default_rng(tint), brightness=BRIGHTNESS) for i in images]
         labels = [chosen_labels(video.labels(name), chosen) for name in names]
-        return warp_together(images, labels, candidate.size, options, rng)
+        return self.clip(images, labels, objects, candidate, rng)
 
     def _chosen(self, item: int, objects: int, rng: np.random.Generator) -> tuple[Candidate, int, tuple[int, ...]]:
         """Return video and position of the reference frame of a clip, and the ids of the objects large enough there."""
@@ -178,42 +187,6 @@ class DenseVideoClips(VideoClips):
         others = [c for c in self.candidates if c.source == planned.source and c is not planned]
         for i in rng.permutation(len(others)):
             yield others[i]
-
-
-def warp_together(
-    images: list[np.ndarray],
-    labels: list[np.ndarray | None],
-    original: Size,
-    options: StageOptions,
-    rng: np.random.Generator,
-) -> Sample:
-    """Make a clip of frames under one flip and one warp, which keeps the objects of the first frame.
-
-    `labels`: None for a frame without annotation. `original`: height and width of the video, which may be stored smaller.
-    """
-    reference = labels[0]
-    size, objects = reference.shape, np.count_nonzero(transforms.count_labels(reference)[1:])
-    target = clip_size(original, options)
-    least = scaled_area(options.min_area, original, options, size)
-    flipped = transforms.flip(size) if rng.random() < 0.5 else np.eye(3)
-    outer = transforms.scaling(size, target) @ flipped
-    images = [transforms.shrink(image, target) for image in images]
-    labels = [None if each is None else transforms.shrink(each, target) for each in labels]
-    inner = transforms.scaling(images[0].shape[:2], size)
-    for attempt in range(ATTEMPTS):
-        inside = augmentations.video_warp(reference, objects, least, rng) if attempt + 1 < ATTEMPTS else np.eye(3)
-        homography = outer @ inside @ inner
-        first, valid = clip_labels(labels[0], homography, target, options)
-        if visible_at_stride_8(first, objects):
-            break
-    sample = Sample.empty(target, tuple(each is not None for each in labels))
-    sample.valid[:] = valid  # frames of one size under one warp
-    sample.labels[0] = first
-    for i, (image, of_frame) in enumerate(zip(images, labels, strict=True)):
-        clip_image(image, homography, valid, options, out=sample.frames[i])
-        if i:
-            sample.labels[i] = 0 if of_frame is None else clip_labels(of_frame, homography, target, options)[0]
-    return sample
 
 
 def usable(video: Video | PackedVideo, source: Source, options: StageOptions) -> Candidate | None:

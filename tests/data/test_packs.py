@@ -19,26 +19,13 @@ from hodor.data.readers import load_images, load_videos
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
 from hodor.training.trainer import CLIPS
+from tests.data.stages import STAGES, stage
 
-IMAGES = [{"dataset": "coco", "split": "train2017"}]
-VIDEOS = [
-    {"dataset": "youtube-vos", "split": "train", "share": 0.5, "max_distance": 4},
-    {"dataset": "davis", "split": "train", "share": 0.5, "max_distance": 3},
-]
-COMMON = {"steps": 6, "batch": 2, "learning_rate": 1e-3, "min_area": 40, "min_side": 3, "max_objects": 2}
-STAGES = {
-    "images": {"sources": IMAGES, "pixels": 4096},
-    "sparse-video": {"sources": VIDEOS, "short_side": 48, "long_side": 80},
-    "dense-video": {"sources": VIDEOS, "short_side": 48, "long_side": 80},
-    "static-affine": {"sources": IMAGES, "crop": 64},
-    "static-stcn": {"sources": IMAGES, "crop": 32},
-}
 COCO = PackId("coco", "train2017", {})
 
 
-def stage(kind: str, margin: float | None = None, packed: bool = True, **changes) -> StageOptions:
-    made = {"kind": kind, "packed": {"margin": margin} if packed else None} | COMMON | STAGES[kind]
-    return StageOptions(**made | changes)
+def packed(kind: str, margin: float | None = None, **changes) -> StageOptions:
+    return stage(kind, packed={"margin": margin}, **changes)
 
 
 def make(data: Path, id: PackId, **arguments) -> Path:
@@ -118,9 +105,9 @@ def clips(data: Path, options: StageOptions, every: int = 1) -> list:
 
 @pytest.mark.parametrize("kind", STAGES)
 def test_clips_of_a_whole_pack_are_those_of_the_plain_data_set(data, kind):
-    for id in packs(stage(kind)):
+    for id in packs(packed(kind)):
         make(data, id)
-    for ours, theirs in zip(clips(data, stage(kind)), clips(data, stage(kind, packed=False)), strict=True):
+    for ours, theirs in zip(clips(data, packed(kind)), clips(data, stage(kind)), strict=True):
         assert ours.annotated == theirs.annotated
         assert all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in ("frames", "labels", "valid"))
 
@@ -128,14 +115,14 @@ def test_clips_of_a_whole_pack_are_those_of_the_plain_data_set(data, kind):
 @pytest.mark.parametrize("kind", ["images", "sparse-video", "dense-video", "static-stcn"])
 def test_clips_of_a_smaller_pack_are_nearly_those_of_the_plain_data_set(data, kind):
     """The same places in the same images: only pixels at edges and fine texture differ."""
-    chosen = stage(kind, margin=1.0)
+    chosen = packed(kind, margin=1.0)
     for id in packs(chosen):
         make(data, id)
         if id.dataset == "coco":
             images = open_pack(data, id).images()
             assert all(image.stored == stored_size((image.height, image.width), id.rule) for image in images)
             assert any(image.stored < (image.height, image.width) for image in images)
-    pairs = list(zip(clips(data, chosen), clips(data, stage(kind, packed=False)), strict=True))
+    pairs = list(zip(clips(data, chosen), clips(data, stage(kind)), strict=True))
     assert [ours.frames.shape for ours, _ in pairs] == [theirs.frames.shape for _, theirs in pairs]
     same_labels = np.mean([np.mean(ours.labels == theirs.labels) for ours, theirs in pairs])
     error = [np.abs(o.frames.astype(int) - t.frames.astype(int))[o.valid & t.valid].mean() for o, t in pairs]
@@ -145,17 +132,17 @@ def test_clips_of_a_smaller_pack_are_nearly_those_of_the_plain_data_set(data, ki
 
 
 def test_sizes_that_a_stage_stores():
-    assert size_rule(stage("images")) == size_rule(stage("static-affine", 1.0)) == {}
-    assert size_rule(stage("images", 2.0)) == {"pixels": 4 * 4096}
-    assert size_rule(stage("sparse-video", 1.25)) == {"short_side": 60, "long_side": 100}
-    assert size_rule(stage("static-stcn", 1.0)) == {"short_side": 48}
+    assert size_rule(packed("images")) == size_rule(packed("static-affine", 1.0)) == {}
+    assert size_rule(packed("images", 2.0)) == {"pixels": 4 * 4096}
+    assert size_rule(packed("sparse-video", 1.25)) == {"short_side": 60, "long_side": 100}
+    assert size_rule(packed("static-stcn", 1.0)) == {"short_side": 48}
     assert stored_size((480, 640), {"pixels": 300_000}) == (474, 632)
     assert stored_size((480, 640), {"pixels": 310_000}) == (480, 640)
     assert stored_size((720, 1280), {"short_side": 576, "long_side": 1200}) == (576, 1024)
     assert stored_size((720, 1280), {"short_side": 720, "long_side": 1000}) == (562, 1000)
-    names = [id.name for id in packs(stage("sparse-video", 1.0))]
+    names = [id.name for id in packs(packed("sparse-video", 1.0))]
     assert names == ["youtube-vos-train-short48-long80", "davis-train-short48-long80"]
-    assert packs(stage("images", packed=False)) == () == packs(None)
+    assert packs(stage("images")) == () == packs(None)
 
 
 # Faults
@@ -163,18 +150,18 @@ def test_sizes_that_a_stage_stores():
 
 def test_an_incomplete_pack_is_refused(data):
     with pytest.raises(HodorError, match="coco-train2017-whole.json"):
-        CLIPS["images"](stage("images"), data)
+        CLIPS["images"](packed("images"), data)
     folder = make(data, COCO)
     shard = folder / "shard-00000.bin"
     content = bytearray(shard.read_bytes())
     content[1000] ^= 1
     shard.write_bytes(content)
-    source = CLIPS["images"](stage("images"), data)
+    source = CLIPS["images"](packed("images"), data)
     with pytest.raises(HodorError, match="shard-00000.bin: damaged at byte 0"):
         source.candidates[0].image.read()
     shard.write_bytes(content[:-1])
     with pytest.raises(HodorError, match="shard-00000.bin: missing, or its size differs"):
-        CLIPS["images"](stage("images"), data)
+        CLIPS["images"](packed("images"), data)
     (folder / "index.npz").write_bytes(b"no index")
     with pytest.raises(HodorError, match="index.npz: damaged"):
         Pack(folder).images()
