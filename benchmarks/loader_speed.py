@@ -95,7 +95,7 @@ def pictures(stage: StageOptions, data: Path) -> Iterator[int]:
 def clips(stage: StageOptions, data: Path, workers: int) -> Iterator[int]:
     """Makes batches as a training does; gives their number of clips."""
     source = CLIPS[stage.kind](stage, data)
-    made = PlannedClips(source.plan(0), source.make, source.size, seed=0, multiple=stage.padding_multiple)
+    made = PlannedClips(source, seed=0, multiple=stage.padding_multiple)
     for clip in clips_from(made, 0, workers=workers):
         yield len(clip.frames)
 

@@ -138,7 +138,7 @@ def video_warp(labels: np.ndarray, objects: int, min_area: float, rng: np.random
 
 
 def random_spline(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw uniform control points (12, 2), x and y in the unit square, and their normal displacements, deviation 0.02."""
+    """Draw uniform control points (12, 2), x and y in the unit square, and normal displacements, deviation 0.02."""
     return rng.random((12, 2)), rng.normal(0, 1, (12, 2)) * 0.02
 
 
@@ -195,7 +195,7 @@ def _levels(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
 
 
 def hiding_probability(options: HideAndSeek, step: int, steps: int) -> float:
-    """Return the probability that a grid cell is hidden at `step` of `steps`: linear from 0 to `options.probability`."""
+    """Return the probability of hiding a grid cell at `step` of `steps`: linear from 0 to `options.probability`."""
     ramp = options.ramp * steps
     return options.probability * (min(1.0, step / ramp) if ramp else 1.0)
 

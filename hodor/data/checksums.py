@@ -1,7 +1,7 @@
 """Checksums of archives: published ones, and ones recorded at the first fetch and enforced at every later one.
 
-`config/locks/<edition>.json` = {"<data set>/<archive>": {"size", "sha256"}} holds the recorded ones. It is a file of the
-project: it outlives the archives, and committing it shares their checksums. No stamp depends on it.
+`config/locks/<edition>.json` = {"<data set>/<archive>": {"size", "sha256"}} holds the recorded ones. It is a file of
+the project: it outlives the archives, and committing it shares their checksums. No stamp depends on it.
 """
 
 import dataclasses

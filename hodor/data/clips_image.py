@@ -21,7 +21,7 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image with the objects that pass the filters. `least`: their least area in frame 0 of a static clip, in pixels."""
+    """An image with the objects that pass the filters. `least`: their least area in frame 0 of a static clip."""
 
     image: StillImage
     objects: tuple[StillObject, ...]

@@ -1,4 +1,4 @@
-"""Square pseudo-video clips of single images, as in STM, KMN and STCN (baselines specification 1.2, 1.7, 2.7, 3.2, 3.7).
+"""Square pseudo-video clips of single images, as in STM, KMN, STCN (baselines specification 1.2, 1.7, 2.7, 3.2, 3.7).
 
 An image is loaded with all its objects as one label map (255: void, which stays), the first frame is drawn, and the
 objects of the clip are chosen among those that it shows. What is drawn once for a clip and for each frame:
@@ -9,9 +9,9 @@ objects of the clip are chosen among those that it shows. What is drawn once for
 | frame | zoom of width and height, rotation, shear, shift, place of the crop | rotation, scale, horizontal shear; place of the crop along the long side; a second jitter; for one frame in three a thin-plate spline |
 | resampling | bilinear | bicubic |
 
-`StcnClips` deviates from the release to resample once instead of up to four times: the geometric steps are composed, and
-a soft mask is thresholded before them, not after. What the release cuts off between the steps (the canvas after the first
-scaling, the square before the spline) is cut off here too.
+`StcnClips` deviates from the release to resample once instead of up to four times: the geometric steps are composed,
+and a soft mask is thresholded before them, not after. What the release cuts off between the steps (the canvas after the
+first scaling, the square before the spline) is cut off here too.
 """
 
 from abc import abstractmethod
@@ -233,7 +233,7 @@ def largest_object(labels: np.ndarray) -> np.ndarray:
 
 
 def centre_of(labels: np.ndarray) -> tuple[float, float]:
-    """Return the pixel of the largest object nearest to its mean, x, y as fractions of the sides; the middle if none."""
+    """Return the pixel of the largest object nearest to its mean, x, y as fractions of the sides; (0.5, 0.5) if none."""
     found = largest_object(labels)
     if not len(found):
         return 0.5, 0.5

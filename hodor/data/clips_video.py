@@ -117,8 +117,8 @@ class SparseVideoClips(VideoClips):
 class DenseVideoClips(VideoClips):
     """Clips of a reference frame and later frames near it, in temporal order, all with labels.
 
-    Whether objects are large enough is known only when a mask is decoded. So a batch is planned by the number of objects
-    of a video; `make` searches a frame that shows that many, in the planned video and then in others of its source.
+    Whether objects are large enough is known only when a mask is decoded. So a batch is planned by the number of
+    objects of a video; `make` searches a frame that shows that many, in this video and then in others of its source.
     """
 
     demand = "{frames} labelled frames within {distance}: raise `max_distance` of the stage or train another stage"
@@ -190,9 +190,9 @@ class DenseVideoClips(VideoClips):
 
 
 def usable(video: Video | PackedVideo, source: Source, options: StageOptions) -> Candidate | None:
-    """Return the video with its annotated frame: the labelled frame with a large enough object nearest to the middle or end.
+    """Return the video with its annotated frame: the one with a large enough object nearest to the middle or end.
 
-    None if no frame has such an object, or if that frame has too few others near it.
+    None if no labelled frame has such an object, or if that frame has too few others near it.
     """
     last = len(video.labelled) - 1
     target = last if options.annotated_frame == "last" else last / 2

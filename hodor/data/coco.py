@@ -2,9 +2,9 @@
 
     train2017/<12 digits>.jpg   val2017/<12 digits>.jpg   annotations/instances_{train,val}2017.json
 
-Segmentations are lists of polygons or, for crowds, uncompressed run lengths; compressed ones are read too. In the official
-files some JPEGs are grayscale (read as RGB), some images have no annotation (skipped and counted), and crowd entries cover
-groups (flagged, never dropped here). `iscrowd` may be absent, as in LVIS; it is then 0.
+Segmentations are lists of polygons or, for crowds, uncompressed run lengths; compressed ones are read too. In the
+official files some JPEGs are grayscale (read as RGB), some images have no annotation (skipped and counted), and crowd
+entries cover groups (flagged, never dropped here). `iscrowd` may be absent, as in LVIS; it is then 0.
 """
 
 import json

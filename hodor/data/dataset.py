@@ -5,8 +5,9 @@ A batch holds clips with the same number of objects and aspect ratios within 0.1
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,8 +32,8 @@ def plan_batches(
 ) -> Plan:
     """Group samples into batches and shuffle the batches.
 
-    Incomplete batches are filled with further samples of the same kind; if the samples do not suffice for all steps they
-    are used again in another order.
+    Incomplete batches are filled with further samples of the same kind; if the samples do not suffice for all steps,
+    they are used again in another order.
 
     Args:
         items, objects, aspects: candidate, number of objects, and height / width of each sample.
@@ -77,7 +78,7 @@ def equal_object_counts(valid_objects: Sequence[int], total: int, maximum: int) 
 
 
 def pool(counts: Sequence[int], sources: Sequence[Source], seed: int) -> np.ndarray:
-    """Return the numbers of the images in the pool of a stage: `limit` images of a source, drawn by the seed, `repeat` times.
+    """Return the numbers of the images in the pool of a stage: of each source `limit` by the seed, `repeat` times.
 
     `counts`: number of images of each source; images are numbered through all sources.
     """
@@ -142,12 +143,11 @@ def _zeros(shape: tuple[int, ...]) -> torch.Tensor:
 class PlannedClips(Dataset):
     """Batches by step number: the clip of a step depends on the seed, the step and nothing else.
 
-    Of `world` data-parallel workers, number `rank` gets its part of each batch: the same samples, of the same size, as in
-    the whole batch. The parts together are the batch, for any number of workers.
+    Of `world` data-parallel workers, number `rank` gets its part of each batch: the same samples, of the same size, as
+    in the whole batch. The parts together are the batch, for any number of workers.
 
     Args:
-        make: item, number of objects, random generator and step -> sample.
-        size: item, number of objects, random generator -> height and width of that sample; only needed for parts.
+        source: plans and makes the samples (`hodor.data.clips_image.StillClips` or `hodor.data.clips_video.VideoClips`).
         seed: of the run. The random numbers of a sample depend on it, the step and the place in the batch.
         multiple: sides are padded to multiples of it.
 
@@ -155,21 +155,11 @@ class PlannedClips(Dataset):
         HodorError: a batch that `world` does not divide.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        make: Callable[[int, int, np.random.Generator, int], Sample],
-        size: Callable[[int, int, np.random.Generator], tuple[int, int]] | None = None,
-        *,
-        seed: int,
-        multiple: int,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        batch = plan.items.shape[1]
+    def __init__(self, source: Any, *, seed: int, multiple: int, rank: int = 0, world: int = 1) -> None:
+        self.source, self.plan, self.seed, self.multiple = source, source.plan(seed), seed, multiple
+        batch = self.plan.items.shape[1]
         if batch % world:
             raise HodorError(f"a batch of {batch} clips cannot be shared by {world} processes: change `batch`")
-        self.plan, self.make, self.size, self.seed, self.multiple = plan, make, size, seed, multiple
         self.places = range(rank * batch // world, (rank + 1) * batch // world)
 
     def __len__(self) -> int:
@@ -177,10 +167,13 @@ class PlannedClips(Dataset):
 
     def __getitem__(self, step: int) -> Clip:
         objects, items = int(self.plan.objects[step]), self.plan.items[step]
-        samples = [self.make(int(items[place]), objects, self._random(step, place), step) for place in self.places]
+        samples = [
+            self.source.make(int(items[place]), objects, self._random(step, place), step) for place in self.places
+        ]
         sizes = None
         if len(self.places) < len(items):
-            sizes = [self.size(int(item), objects, self._random(step, place)) for place, item in enumerate(items)]
+            draws = [self._random(step, place) for place in range(len(items))]
+            sizes = [self.source.size(int(item), objects, rng) for item, rng in zip(items, draws, strict=True)]
         clip = collate(samples, objects, self.multiple, sizes)
         return replace(clip, first=self.places[0], whole=len(items))
 
@@ -189,7 +182,7 @@ class PlannedClips(Dataset):
 
 
 def clips_from(dataset: PlannedClips, start: int, *, workers: int, pinned: bool = False) -> Iterator[Clip]:
-    """Yield the clips of steps `start`, `start` + 1, ..., if `pinned` in pinned memory; the same for any number of workers."""
+    """Yield the clips from step `start` on, if `pinned` in pinned memory; the same for any number of workers."""
     yield from DataLoader(
         dataset,
         batch_size=None,

@@ -4,9 +4,9 @@
     2017: DAVIS/ImageSets/2017/{train,val,test-dev}.txt    one sequence a line
     2016: DAVIS/ImageSets/480p/{train,val}.txt             /JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png
 
-2017: frames are numbered from 00000 without gaps. Every frame of train and val has a mask; test-dev must have the first
-frame's and may have more (generated data have them all). Label 255 is void. Objects are those of the first frame, as the
-official protocol counts them; ids that appear only later stay in the masks and are in no benchmark.
+2017: frames are numbered from 00000 without gaps. Every frame of train and val has a mask; test-dev must have that of
+the first frame and may have more (generated data have all). Label 255 is void. Objects are those of the first frame, as
+the official protocol counts them; ids that appear only later stay in the masks and are in no benchmark.
 
 2016: masks hold 0 and 255. The foreground is the object with id 1 here; there is no void. In kite-surf and
 paragliding-launch it is not the union of the objects of DAVIS-2017.

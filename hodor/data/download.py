@@ -1,8 +1,8 @@
 """Download of one file over HTTP, complete or not at all.
 
-urllib3 opens connections, follows redirects and enforces lengths. Added here: a broken transfer stays in `<name>.part` and
-continues by range with `If-Range`, so that a file that changed meanwhile starts anew; a server that is too slow, or sends
-without end, is disconnected; a file gets its name when its checksum, or else its format, is the expected one.
+urllib3 opens connections, follows redirects and enforces lengths. Added here: a broken transfer stays in `<name>.part`
+and continues by range with `If-Range`, so that a file that changed meanwhile starts anew; a server that is too slow, or
+sends without end, is disconnected; a file gets its name when its checksum, or else its format, is the expected one.
 `<name>.part.json` holds what identifies the remote file (ETag or Last-Modified).
 """
 
@@ -133,8 +133,8 @@ def connect(address: str, headers: dict[str, str], limits: Limits) -> Iterator[u
 def get_validator(response: urllib3.BaseHTTPResponse) -> str | None:
     """Return the header that identifies the bytes of a file, for `If-Range`; None if there is none."""
     tag, changed = response.headers.get("ETag"), response.headers.get("Last-Modified")
-    # Weak tags promise the same meaning, not the same bytes. A date is exact to a second, in which a file that was changed
-    # just now may change again: it must be a minute old (RFC 9110, 8.8.2.2; RFC 7232 has the minute).
+    # Weak tags promise the same meaning, not the same bytes. A date is exact to a second, in which a file may change
+    # again: it must be a minute old (RFC 9110, 8.8.2.2; RFC 7232 has the minute).
     if tag and not tag.startswith("W/"):
         return tag
     try:
@@ -145,7 +145,7 @@ def get_validator(response: urllib3.BaseHTTPResponse) -> str | None:
 
 
 def get_retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
-    """Return the seconds that a server asks to wait, None where it does not."""
+    """Return the seconds that a server asks to wait, or None."""
     try:
         return urllib3.Retry().get_retry_after(response)
     except (HTTPError, ValueError, OverflowError):
@@ -258,7 +258,7 @@ class Download:
         return offset > 0, total is None
 
     def begin(self, response: urllib3.BaseHTTPResponse, note: dict, offset: int) -> tuple[int, int | None]:
-        """Return where the content of the response starts, and the length of the complete file (None: not announced)."""
+        """Return where the content of the response starts, and the length of the complete file, None if not announced."""
         status, headers = response.status, response.headers
         if status == 416:  # the part is longer than the remote file, so it is of another file
             self.discard()

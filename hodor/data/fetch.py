@@ -1,8 +1,8 @@
 """The verb `fetch`: archives of a data set, from a mirror, from their official addresses, or generated.
 
 Every archive is written to `<name>.part` and renamed when it is complete; one in place with the published or recorded
-checksum is not fetched again. `archives.json`, the declared result, is written last. Several archives are transferred at
-once.
+checksum is not fetched again. `archives.json`, the declared result, is written last. Several archives are transferred
+at once.
 """
 
 import contextlib

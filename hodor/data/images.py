@@ -203,16 +203,16 @@ def _check_edges(path: str | os.PathLike, labels: np.ndarray, counts: np.ndarray
     ramp = len(between) > 16 and counts[between].sum() < counts[top]
     if len(thin) == len(between) or (len(thin) >= 3 and 2 * len(thin) > len(between)) or ramp:
         raise HodorError(
-            f"{path}: {len(between)} grey levels between 0 and {top}: an anti-aliased mask, not object ids; threshold it "
-            "(for one object: 255 where the level is above 127, 0 elsewhere)"
+            f"{path}: {len(between)} grey levels between 0 and {top}: an anti-aliased mask, not object ids; threshold "
+            "it (for one object: 255 where the level is above 127, 0 elsewhere)"
         )
 
 
 def _jpeg_damage(content: bytes) -> str | None:
     """Return what is wrong with a JPEG that decoded, or None.
 
-    A decoder accepts a file whose last bytes are missing, if they are few, or zero (the disk was full). In compressed data
-    0xFF is always followed by 0x00 or a restart marker, so an end marker behind the start of the scan is the real one.
+    A decoder accepts a file whose last bytes are missing, if they are few, or zero (the disk was full). In compressed
+    data 0xFF is followed by 0x00 or a restart marker, so an end marker behind the start of the scan is the real one.
     """
     position = 2
     while position + 4 <= len(content):
@@ -230,9 +230,8 @@ def _jpeg_damage(content: bytes) -> str | None:
 
 def _check_size(path: str | os.PathLike, found: tuple[int, int], expected: tuple[int, int] | None) -> None:
     if expected is not None and tuple(found) != tuple(expected):
-        raise HodorError(
-            f"{path}: {found[1]}x{found[0]} pixels (width x height) where {expected[1]}x{expected[0]} are expected; {_AGAIN}"
-        )
+        sizes = f"{found[1]}x{found[0]} pixels (width x height) where {expected[1]}x{expected[0]} are expected"
+        raise HodorError(f"{path}: {sizes}; {_AGAIN}")
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> HodorError:

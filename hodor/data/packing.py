@@ -19,6 +19,7 @@ from hodor.config.stages import PackId, Rule, stored_size
 from hodor.data.packs import INDEX, VIDEOS, Place, shard_file
 from hodor.data.progress import Progress, in_processes, put_in_place, require_room
 from hodor.data.readers import StillImage, is_video, load_images, load_videos
+from hodor.data.transforms import Size
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic
@@ -165,17 +166,17 @@ def encode_frames(video: Video, frames: Iterable[str], rule: Rule) -> list[tuple
     return out
 
 
-def shrunk(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def shrunk(image: np.ndarray, size: Size) -> np.ndarray:
     """Return uint8 (h, w, 3) of the size given, by area averaging."""
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
 
 
-def _nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _nearest(labels: np.ndarray, size: Size) -> np.ndarray:
     # Exact: from centre to centre, where plain nearest selects the upper left one of equally near pixels.
     return cv2.resize(labels.astype(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def _run_lengths(mask: np.ndarray, size: tuple[int, int]) -> bytes:
+def _run_lengths(mask: np.ndarray, size: Size) -> bytes:
     from pycocotools import mask as coco_mask
 
     return coco_mask.encode(np.asfortranarray(_nearest(mask, size)))["counts"]
@@ -186,12 +187,7 @@ def _places(places: list[Place]) -> np.ndarray:
 
 
 def _encoded(
-    encode: Callable[..., list[tuple]],
-    chunks: list[tuple],
-    sizes: list[tuple[int, int]],
-    id: PackId,
-    part: Path,
-    jobs: int,
+    encode: Callable[..., list[tuple]], chunks: list[tuple], sizes: list[Size], id: PackId, part: Path, jobs: int
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the results of `encode` item by item, with progress; HodorError if the disk has no room."""
     needed = sum(3 * height * width for height, width in (stored_size(size, id.rule) for size in sizes))

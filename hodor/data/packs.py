@@ -40,14 +40,8 @@ Place = tuple[int, int, int, int]
 """Shard, offset and length in bytes, CRC-32 of a record."""
 
 
-def training_data(
-    data: Path, source: Source, stage: StageOptions
-) -> "Sequence[StillImage] | Sequence[Video | PackedVideo]":
-    """Open the images or videos that a stage reads: of the pack if `packed` is set, else of the data set's own files.
-
-    Raises:
-        HodorError: as the reader of the data set, or if the pack is missing or incomplete.
-    """
+def training_data(data: Path, source: Source, stage: StageOptions) -> "Sequence[StillImage | Video | PackedVideo]":
+    """Open the images or videos that a stage reads, of the pack if `packed` is set; HodorError as their reader."""
     videos = is_video(source.dataset)
     if stage.packed is not None:
         pack = open_pack(data, PackId(source.dataset, source.split, size_rule(stage)))

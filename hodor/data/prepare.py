@@ -1,8 +1,8 @@
 """The verb `prepare`: extract the archives of a data set and check all of it.
 
-Every split is opened by its strict reader, and every image and mask that the readers return is decoded once. The results
-are a folder and a small manifest of counts and checksums; training and scoring depend on the manifest, never on time
-stamps of a hundred thousand files.
+Every split is opened by its strict reader, and every image and mask that the readers return is decoded once. The
+results are a folder and a small manifest of counts and checksums; training and scoring depend on the manifest, never on
+time stamps of a hundred thousand files.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ _CHUNK = 32
 
 
 class Split(NamedTuple):
-    """An opened split: counts, and tasks (picklable, with their number of files) that decode files and return more counts."""
+    """An opened split: counts, and picklable tasks, with their number of files, that decode files and return counts."""
 
     counts: dict[str, int]
     tasks: list[tuple[Callable[[], dict[str, int]], int]]
@@ -77,29 +77,16 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
     digests = extract_all([archives / name for name in known], extracted, folders=FOLDERS.get(dataset, ()))
     splits = check_dataset(dataset, edition, extracted, settings.get("jobs") or 2)
     put_in_place(extracted, out)
-    write_manifest(manifest, dataset, edition, splits, digests, known, still_images.known_defects(out, dataset))
+    defects = still_images.known_defects(out, dataset)
+    rest = {"archives": known} | ({"known_defects": defects} if defects else {})
+    write_manifest(manifest, {"dataset": dataset, "edition": edition, "splits": splits}, digests, rest)
 
 
-def write_manifest(
-    manifest: Path,
-    dataset: str,
-    edition: str,
-    splits: dict[str, dict[str, int]],
-    digests: dict[str, str],
-    archives: dict[str, str],
-    defects: dict[str, str] | None = None,
-) -> None:
-    """Write a manifest as `prepare` describes it; `digests`: file of the data set -> its sha256."""
+def write_manifest(manifest: Path, head: dict, digests: dict[str, str], rest: dict) -> None:
+    """Write a manifest as `prepare` describes it: `head`, number and sha256 of the files (name -> sha256), `rest`."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    content = {
-        "dataset": dataset,
-        "edition": edition,
-        "splits": splits,
-        "files": len(digests),
-        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
-        "archives": archives,
-    } | ({"known_defects": defects} if defects else {})
-    write_json_atomic(manifest, content)
+    files = {"files": len(digests), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    write_json_atomic(manifest, head | files | rest)
 
 
 def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict[str, dict[str, int]]:

@@ -131,11 +131,7 @@ def locked(path: Path, busy: str = "") -> Iterator[None]:
 
 
 def in_processes(call: Callable[..., Any], tasks: Iterable[tuple], jobs: int) -> Iterator[Any]:
-    """Yield `call(*task)` for every task in order, computed by `jobs` processes, with few results in memory.
-
-    Raises:
-        HodorError: a process was killed, or as `call`.
-    """
+    """Yield `call(*task)` of every task in order, from `jobs` processes, few at a time; HodorError if one is killed."""
     if jobs < 2:
         yield from (call(*task) for task in tasks)
         return

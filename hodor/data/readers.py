@@ -60,7 +60,7 @@ def is_video(dataset: str) -> bool:
 
 
 def load_images(root: Path, dataset: str, split: str) -> Sequence[StillImage]:
-    """Open a split of a data set of images in the folder `root`; HodorError if it has no such split, or as its reader."""
+    """Open a split of a data set of images in `root`; HodorError if it has no such split, or as its reader."""
     _require_split(dataset, split)
     if dataset.startswith("coco"):
         return load_coco(root, split).images

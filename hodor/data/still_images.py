@@ -1,7 +1,7 @@
 """Still images with masks: PASCAL VOC, SBD, salient objects (ECSSD, MSRA10K) and the static images of STCN.
 
-In pairs of a JPEG and a grey PNG an image is one object: where the mask, which may be soft, is above one half. In VOC and
-SBD, which list their images, the objects are the ids of one label map, 255 void. Images of VOC's own splits are in both.
+In pairs of a JPEG and a grey PNG an image is one object: where the mask, which may be soft, is above one half. In VOC
+and SBD, which list their images, the objects are the ids of one label map, 255 void. SBD has images of VOC's splits too.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from hodor.errors import HodorError
 
 
 class Pairs(NamedTuple):
-    """Folders of images (*.jpg) and grey masks (*.png) below the data set's; `nested`: they have one folder per class."""
+    """Folders of images (*.jpg) and grey masks (*.png) below the data set's; `nested`: with one folder per class."""
 
     images: str
     masks: str

@@ -1,6 +1,6 @@
 """Deterministic transforms of frames and label maps; `augmentations` draws their parameters.
 
-A homography (3, 3) maps pixel positions (x, y) of the source image to positions of the output; pixel i covers [i, i + 1).
+A homography (3, 3) maps positions (x, y) of the source image to positions of the output; pixel i covers [i, i + 1).
 Homographies are composed and applied once, so a frame is resampled once. Sizes are (height, width) in pixels.
 """
 
@@ -65,7 +65,7 @@ def perspective(size: Size, corners: np.ndarray) -> np.ndarray:
 
 
 def apply(image: np.ndarray, labels: np.ndarray, homography: np.ndarray, size: Size, *, cubic: bool = False) -> Frame:
-    """Warp an image (bilinear or `cubic`) and its labels (nearest) to an output of `size`; 0 where it shows no source."""
+    """Warp an image (bilinear or `cubic`) and its labels (nearest) to `size`; 0 where it does not show the source."""
     moved, valid = apply_labels(labels, homography, size)
     return apply_image(image, homography, valid, cubic=cubic), moved, valid
 
@@ -141,8 +141,8 @@ def shrink(image: np.ndarray, target: Size) -> np.ndarray:
 def thin_plate_positions(points: np.ndarray, displacements: np.ndarray, side: int) -> np.ndarray:
     """Compute the source position of each pixel of a square image warped by a thin-plate spline.
 
-    The content at `points` (N, 2), x and y in units of the side, moves by `displacements` (N, 2), and between them by the
-    spline of least bending energy.
+    The content at `points` (N, 2), x and y in units of the side, moves by `displacements` (N, 2), and between them by
+    the spline of least bending energy.
 
     Returns:
         float32 (side, side, 2): x, y in pixels for each output pixel's centre.

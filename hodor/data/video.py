@@ -66,11 +66,7 @@ def object_ids(labels: np.ndarray) -> tuple[int, ...]:
 
 
 def open_video(frame_folder: Path, label_folder: Path, what: str) -> Video:
-    """Open a video: list both folders and read the header of the first frame; `first_seen` is still empty.
-
-    Raises:
-        HodorError: a folder is absent, empty or holds a file with another name, or a mask has no frame.
-    """
+    """Open a video: list both folders, read one header; `first_seen` is empty. HodorError if a mask has no frame."""
     frames = list_frames(frame_folder, ".jpg", f"frames of {what}")
     labelled = list_frames(label_folder, ".png", f"masks of {what}")
     fault = "a mask without frame; the frame is lost or the mask belongs elsewhere"
@@ -80,11 +76,7 @@ def open_video(frame_folder: Path, label_folder: Path, what: str) -> Video:
 
 
 def list_frames(folder: Path, suffix: str, what: str) -> tuple[str, ...]:
-    """Return the frame names in a folder that holds `<five digits><suffix>` files and nothing else, in order.
-
-    Raises:
-        HodorError: the folder is absent or empty, or holds a file with another name; `what` says what it holds.
-    """
+    """Return the sorted frame names of a folder; HodorError if it is empty or has other files than 00000`suffix`."""
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for impossible names too
         raise broken(folder, f"no such folder ({what})")
     names = []
@@ -104,11 +96,7 @@ def require_files(folder: Path, suffix: str, required: set[str], found: tuple[st
 
 
 def read_list(path: Path) -> list[str]:
-    """Return the lines of a split's file without blank ones and without byte order mark.
-
-    Raises:
-        HodorError: the file cannot be read or is empty.
-    """
+    """Return the lines of a split's file without blank ones and byte order mark; HodorError if there are none."""
     try:
         lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except FileNotFoundError:

@@ -3,13 +3,13 @@
     <split>/JPEGImages/<video>/00000.jpg ...   <split>/Annotations/<video>/00000.png ...   <split>/meta.json
     meta.json = {"videos": {video: {"objects": {"1": {"category": name or null, "frames": ["00000", ...]}}}}}
 
-`frames` of an object are those in which it is annotated (train) or to be segmented (valid). In the official files (2018)
-ids have gaps (29 videos of train, 6 of valid), videos start after frame 00000, frames are 5 apart except one video with
-3, lists of frames have gaps, and sizes differ between videos. In train every listed frame has a mask; in valid only
-frames in which an object appears first must have one. A frame in no list needs no mask.
+`frames` of an object are those in which it is annotated (train) or to be segmented (valid). In the official files
+(2018) ids have gaps (29 videos of train, 6 of valid), videos start after frame 00000, frames are 5 apart except one
+video with 3, lists of frames have gaps, and sizes differ between videos. In train every listed frame has a mask; in
+valid only frames in which an object appears first must have one. A frame in no list needs no mask.
 
-Two parts of `train` are splits too (`hodor.config.benchmarks`): `holdout`, and `train-without-holdout` for training that
-is scored on it.
+Two parts of `train` are splits too (`hodor.config.benchmarks`): `holdout`, and `train-without-holdout` for training
+that is scored on it.
 """
 
 import json
@@ -99,8 +99,8 @@ def _read(path: Path, read: Callable[[str, dict], Any]) -> dict[str, Any]:
 def check_objects(video: Video, split: str) -> int:
     """Decode all masks of a video and compare their objects with meta.json.
 
-    In `valid` each object must be on the frame that meta.json names first, because its mask starts the object; in `train`
-    it may be too small there, but must be in some mask.
+    In `valid` each object must be on the frame that meta.json names first, because its mask starts the object; in
+    `train` it may be too small there, but must be in some mask.
 
     Returns:
         Number of objects that are not in the mask of their first frame (0 except in train).

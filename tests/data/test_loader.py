@@ -1,6 +1,7 @@
 """The loader: the same batches for any number of workers and processes, and after a resumption; no seed twice."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tests.data.stages import STAGES, stage
 def planned(data, kind: str, steps: int = 5, seed: int = 3, **slice) -> PlannedClips:
     hidden = {"hide_and_seek": {"grid": 4}} if kind == "static-stcn" else {}
     source = CLIPS[kind](stage(kind, steps=steps, batch=4, **hidden), data)
-    return PlannedClips(source.plan(seed), source.make, source.size, seed=seed, multiple=32, **slice)
+    return PlannedClips(source, seed=seed, multiple=32, **slice)
 
 
 def same(ours: Clip, theirs: Clip) -> bool:
@@ -76,7 +77,8 @@ def test_no_two_samples_of_a_training_share_their_random_numbers():
 
     def numbers(first: int, **part) -> list[bytes]:
         drawn.clear()
-        clips = PlannedClips(plan, make, lambda *_: (8, 8), seed=1, multiple=8, **part)
+        source = SimpleNamespace(plan=lambda seed: plan, make=make, size=lambda *_: (8, 8))
+        clips = PlannedClips(source, seed=1, multiple=8, **part)
         for step in range(first, steps):
             clips[step]
         return list(drawn)

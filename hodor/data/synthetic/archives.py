@@ -167,7 +167,7 @@ def annotate(labels: np.ndarray, kinds: dict[int, str]) -> list[dict]:
 
 
 def trace_polygons(mask: np.ndarray) -> list[list[float]]:
-    """Return outlines `[x0, y0, x1, y1, ...]` of the parts of a mask, uint8 (H, W) of 0 and 1; as in COCO, without holes."""
+    """Return outlines `[x0, y0, x1, y1, ...]` of the parts of a mask, uint8 (H, W) of 0 and 1, without holes."""
     size = (mask.shape[1] * _FINE, mask.shape[0] * _FINE)
     fine = cv2.resize(mask * 255, size, interpolation=cv2.INTER_LINEAR_EXACT)
     contours, _ = cv2.findContours((fine > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

@@ -99,11 +99,7 @@ class Scene:
 
 
 def draw_scene(rng: np.random.Generator, spec: SceneSpec) -> Scene:
-    """Draw a scene; trajectories are drawn again while an object shows too little where it must appear.
-
-    Raises:
-        HodorError: the objects have no room in the frame.
-    """
+    """Draw a scene, trajectories until all objects are visible; HodorError if they have no room in the frame."""
     height, width = round(1.3 * spec.height), round(1.3 * spec.width)
     centre, sway = np.array((width, height)) / 2, rng.uniform(0.02, 0.05, 2) * (spec.width, spec.height)
     scene = Scene(
