@@ -114,8 +114,7 @@ def _basic_warp(size: Size, rng: np.random.Generator) -> np.ndarray:
         return random_affine(size, rng, shift=0.25, rotation=20, shear=10)
     if kind == 1:
         return random_perspective(size, rng, (0.10, 0.12))
-    margin = rng.uniform(0.10, 0.25)
-    height, width = size
+    (height, width), margin = size, rng.uniform(0.10, 0.25)
     return transforms.crop(size, height * margin, width * margin, height * (1 - 2 * margin), width * (1 - 2 * margin))
 
 

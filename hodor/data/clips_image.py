@@ -113,7 +113,9 @@ def warped_clip(
         first = transforms.apply_labels(labels[0], homographies[0], target, keep_edge=keep_edge)
         if visible_at_stride_8(first[0], objects):
             break
-    sample = Sample.empty(target, tuple(each is not None for each in labels))
+    shape = (options.frames, *target)
+    frames, annotated = np.empty((*shape, 3), np.uint8), tuple(each is not None for each in labels)
+    sample = Sample(frames, np.empty(shape, np.uint8), np.empty(shape, bool), annotated)
     for i, (image, each, homography) in enumerate(zip(images, labels, homographies, strict=True)):
         given = labels[0] if each is None else each
         moved, valid = transforms.apply_labels(given, homography, target, keep_edge=keep_edge) if i else first
@@ -129,11 +131,8 @@ def usable(images: Sequence[StillImage], options: StageOptions) -> list[Candidat
         size = (image.height, image.width)
         area = scaled_area(options.min_area, size, options)
         side = options.min_side * np.sqrt(scaled_area(1.0, size, options))
-        kept = tuple(
-            o
-            for o in image.objects
-            if (options.crowds == "keep" or not o.crowd) and o.area > area and min(o.bbox[2:]) > side
-        )
+        objects = (o for o in image.objects if options.crowds == "keep" or not o.crowd)
+        kept = tuple(o for o in objects if o.area > area and min(o.bbox[2:]) > side)
         if kept:
             out.append(Candidate(image, kept))
     return out

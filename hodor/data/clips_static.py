@@ -79,7 +79,10 @@ class StaticClips(StillClips):
         """
         candidate, options = self.candidates[item], self.options
         image = candidate.image.read()
-        labels = label_map(candidate, image.shape[:2])
+        size = image.shape[:2]
+        labels = transforms.draw_labels((item.mask(*size) for item in candidate.objects), size)
+        if (void := candidate.image.void()) is not None:
+            labels[void] = VOID
         camera = self.camera(image, labels, rng)
         first, shown = None, np.zeros(0, int)
         for _ in range(ATTEMPTS):
@@ -211,15 +214,6 @@ def usable(images: Sequence[StillImage], options: StageOptions, instances: bool)
     return out
 
 
-def label_map(candidate: Candidate, size: Size) -> np.ndarray:
-    """Return labels, uint8 (H, W): objects 1, 2, ..., later ones on top; 255 void."""
-    labels = transforms.draw_labels((item.mask(*size) for item in candidate.objects), size)
-    void = candidate.image.void()
-    if void is not None:
-        labels[void] = VOID
-    return labels
-
-
 def visible(labels: np.ndarray, least: float) -> np.ndarray:
     """Return the ids of the objects that cover at least `least` pixels, and at least one, of `labels` (h, w)."""
     areas = transforms.count_labels(labels)[1:VOID]
@@ -233,7 +227,7 @@ def largest_object(labels: np.ndarray) -> np.ndarray:
 
 
 def centre_of(labels: np.ndarray) -> tuple[float, float]:
-    """Return the pixel of the largest object nearest to its mean, x, y as fractions of the sides; (0.5, 0.5) if none."""
+    """Return the pixel of the largest object nearest to its mean, x, y as fractions of the sides; 0.5, 0.5 if none."""
     found = largest_object(labels)
     if not len(found):
         return 0.5, 0.5

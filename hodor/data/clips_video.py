@@ -40,8 +40,7 @@ class Candidate:
 class VideoClips:
     """Clips of videos: the candidates of all sources of a stage, and plans of them."""
 
-    demand = ""
-    """What a video must have, and which setting to change, for an error message."""
+    demand = ""  # what a video must have, and which setting to change, for an error message
 
     def __init__(self, options: StageOptions, data: Path) -> None:
         self.options = options
@@ -63,9 +62,8 @@ class VideoClips:
 
     def of_source(self, source: Source, objects: int = 0) -> np.ndarray:
         """Return the numbers of the candidates of a source that have at least `objects` objects."""
-        return np.array(
-            [i for i, c in enumerate(self.candidates) if c.source == source and len(c.objects) >= objects], int
-        )
+        numbered = enumerate(self.candidates)
+        return np.array([i for i, c in numbered if c.source == source and len(c.objects) >= objects], int)
 
     def batches(self, items: np.ndarray, objects: np.ndarray, seed: int) -> Plan:
         """Plan batches of candidates with their numbers of objects."""
@@ -146,11 +144,7 @@ class DenseVideoClips(VideoClips):
         return clip_size(self._chosen(item, objects, rng)[0].size, self.options)
 
     def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
-        """Make one clip of video `item` with `objects` of its objects.
-
-        Raises:
-            HodorError: no frame of the source shows that many objects that are large enough.
-        """
+        """Make one clip of video `item` with `objects` of its objects; HodorError if no frame shows that many."""
         options = self.options
         candidate, reference, ids = self._chosen(item, objects, rng)
         video = candidate.video

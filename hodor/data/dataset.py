@@ -35,12 +35,8 @@ def plan_batches(
     Incomplete batches are filled with further samples of the same kind; if the samples do not suffice for all steps,
     they are used again in another order.
 
-    Args:
-        items, objects, aspects: candidate, number of objects, and height / width of each sample.
-        steps, batch: number of batches, and of samples in each.
-
-    Raises:
-        HodorError: there is no sample.
+    `items`, `objects`, `aspects`: candidate, number of objects, and height / width of each sample; HodorError if there
+    is none. `steps`, `batch`: number of batches, and of samples in each.
     """
     if len(items) == 0:
         raise HodorError("no training sample is left after filtering: lower `min_area` or `min_side` of the stage")
@@ -102,12 +98,6 @@ class Sample:
     valid: np.ndarray
     annotated: tuple[bool, ...]
 
-    @classmethod
-    def empty(cls, size: tuple[int, int], annotated: tuple[bool, ...]) -> "Sample":
-        """Return an uninitialised clip of frames of height and width `size`."""
-        shape = (len(annotated), *size)
-        return cls(np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8), np.empty(shape, bool), annotated)
-
 
 def collate(
     samples: Sequence[Sample], objects: int, multiple: int, sizes: Sequence[tuple[int, int]] | None = None
@@ -144,15 +134,12 @@ class PlannedClips(Dataset):
     """Batches by step number: the clip of a step depends on the seed, the step and nothing else.
 
     Of `world` data-parallel workers, number `rank` gets its part of each batch: the same samples, of the same size, as
-    in the whole batch. The parts together are the batch, for any number of workers.
+    in the whole batch. The parts together are the batch. HodorError for a batch that `world` does not divide.
 
     Args:
-        source: plans and makes the samples (`hodor.data.clips_image.StillClips` or `hodor.data.clips_video.VideoClips`).
+        source: plans and makes the samples (`clips_image.StillClips` or `clips_video.VideoClips`).
         seed: of the run. The random numbers of a sample depend on it, the step and the place in the batch.
         multiple: sides are padded to multiples of it.
-
-    Raises:
-        HodorError: a batch that `world` does not divide.
     """
 
     def __init__(self, source: Any, *, seed: int, multiple: int, rank: int = 0, world: int = 1) -> None:

@@ -13,10 +13,9 @@ from hodor.data.archives import Member, list_members, open_archive, read_member
 from hodor.data.progress import Progress, format_bytes, put_in_place, require_room, write_blocks
 from hodor.errors import HodorError
 
-# Limits of what archives unpack to: members and bytes. JPEG and PNG barely compress, COCO's JSON about 5:1.
-MOST_MEMBERS, MOST_BYTES = 5_000_000, 1 << 40
-# An archive may unpack to MOST_RATIO times its size, or to SMALL bytes if that is more.
-MOST_RATIO, SMALL = 100, 1 << 26
+# Limits of what archives unpack to: members, bytes, and bytes of one archive, MOST_RATIO times its size or SMALL if that
+# is more. JPEG and PNG barely compress, COCO's JSON about 5:1.
+MOST_MEMBERS, MOST_BYTES, MOST_RATIO, SMALL = 5_000_000, 1 << 40, 100, 1 << 26
 # Notes that differ between the archives of one data set; the first one is kept.
 _NOTES = ("readme", "sources", "license", "licence")
 

@@ -27,15 +27,12 @@ from hodor.data.progress import Progress, file_blocks, locked, require_room, wri
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic
 
-PER_HOST = 2
-"""Archives transferred at once from one host, or from disk."""
-
-AT_ONCE = 6
-"""Archives transferred at once in all."""
+# Archives transferred at once: from one host, or from disk, and in all.
+PER_HOST, AT_ONCE = 2, 6
 
 
 class Missing(HodorError):
-    """Everything was fetched but what a person must download by hand. files: where these archives belong."""
+    """Everything was fetched but what a person must download by hand. `files`: where these archives belong."""
 
     def __init__(self, message: str, files: list[Path]):
         super().__init__(message)
@@ -140,15 +137,10 @@ def run(tasks: Sequence[tuple[str, Callable[[], Any]]], stop: threading.Event) -
 
 @dataclass(frozen=True)
 class Order(Download):
-    """An archive to fetch: found in place, copied from a mirror, or downloaded from `address` unless this is empty.
+    """An archive to fetch: found in place, copied from a mirror, or downloaded from `address` unless this is empty."""
 
-    Attributes:
-        origin: file of a mirror folder to copy.
-        lock: recorded checksums, to be extended.
-    """
-
-    origin: Path | None = None
-    lock: LockFile | None = None
+    origin: Path | None = None  # file of a mirror folder to copy
+    lock: LockFile | None = None  # recorded checksums, to be extended
 
     @property
     def by_hand(self) -> bool:
@@ -190,11 +182,9 @@ class Order(Download):
             return self._copy(self.origin)
         if self.address:
             return self.run()
-        name, dataset = self.source.archive, self.source.dataset
-        raise HodorError(
-            f"{name} of {dataset}: edition {self.source.edition} has no address; give mirror=FOLDER with "
-            f"FOLDER/{dataset}/{name}"
-        )
+        where = f"{self.source.dataset}/{self.source.archive}"
+        fault = f"edition {self.source.edition} has no address"
+        raise HodorError(f"{where}: {fault}; give mirror=FOLDER with FOLDER/{where}")
 
     def _copy(self, origin: Path) -> dict[str, Any]:
         """Copy an archive of a mirror folder; return its size and sha256, computed from the bytes that were written."""

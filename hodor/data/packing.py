@@ -25,7 +25,6 @@ from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic
 
 SHARD_BYTES = 1 << 30  # greatest size of a shard, unless one record is larger
-
 _CHUNK = 8  # images or frames per task of a process
 
 

@@ -36,8 +36,7 @@ from hodor.provenance import read_json, sha256_file
 INDEX, VIDEOS = "index.npz", "videos.json"
 SCRATCH = "hodor-packs"  # folder of copied packs on a local disk
 
-Place = tuple[int, int, int, int]
-"""Shard, offset and length in bytes, CRC-32 of a record."""
+Place = tuple[int, int, int, int]  # shard, offset and length in bytes, CRC-32 of a record
 
 
 def training_data(data: Path, source: Source, stage: StageOptions) -> "Sequence[StillImage | Video | PackedVideo]":
@@ -51,11 +50,7 @@ def training_data(data: Path, source: Source, stage: StageOptions) -> "Sequence[
 
 
 def open_pack(data: Path, id: PackId) -> "Pack":
-    """Open a pack below `data`, or its copy on the local disk that HODOR_SCRATCH names.
-
-    Raises:
-        HodorError: a file is missing or differs from the manifest, or HODOR_SCRATCH cannot be used.
-    """
+    """Open a pack below `data`, or its copy on the disk that HODOR_SCRATCH names; HodorError if a file is missing."""
     folder, manifest = data / "packed" / id.name, data / "packed" / f"{id.name}.json"
     for name, entry in read_json(manifest)["files"].items():
         if not _has_size(folder / name, entry["size"]):
@@ -153,7 +148,7 @@ class PackedObject:
 
     @property
     def bbox(self) -> tuple[float, float, float, float]:
-        return tuple(float(value) for value in self.pack.index["bbox"][self.number])
+        return tuple(self.pack.index["bbox"][self.number].tolist())
 
     @property
     def crowd(self) -> bool:
@@ -224,12 +219,8 @@ class PackedVideo:
 def copied(pack: Path, manifest: Path, scratch: str) -> Path:
     """Copy a pack to a local disk and return the copy, which jobs on one machine share; without room the pack itself.
 
-    Args:
-        pack, manifest: folder of the pack and its manifest.
-        scratch: folder, made where absent; environment variables in it (`$SLURM_TMPDIR`) are expanded.
-
-    Raises:
-        HodorError: the folder cannot be used, or the pack differs from its manifest.
+    `scratch`: folder, made where absent; environment variables in it (`$SLURM_TMPDIR`) are expanded. HodorError if it
+    cannot be used, or if the pack differs from its manifest.
     """
     folder = Path(os.path.expandvars(scratch))
     if "$" in str(folder):

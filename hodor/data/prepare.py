@@ -99,7 +99,11 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
     """
     opened = {split: open_split(dataset, root, split) for split in _CHECKED[dataset]}
     if edition == "official":
-        _check_counts(dataset, opened, root)
+        what = "videos" if is_video(dataset) else "images"
+        for split, number in OFFICIAL_COUNTS.get(dataset, {}).items():
+            if (count := opened[split].counts[what]) != number:
+                found = f"{dataset} {split} has {count} {what}, the official edition has {number}"
+                raise HodorError(f"{root}: {found}; fetch the official archives, or use edition subset")
     counts = {name: Counter(split.counts) for name, split in opened.items()}
     tasks = [(name, *task) for name, split in opened.items() for task in split.tasks]
     total = sum(files for _, _, files in tasks)
@@ -181,13 +185,3 @@ def check_archives(dataset: str, archives: Path) -> dict[str, str]:
         if known[name] != recorded[name].get("sha256"):
             raise HodorError(f"{path}: differs from what was fetched (sha256); delete it and fetch {dataset} again")
     return known
-
-
-def _check_counts(dataset: str, opened: dict[str, Split], root: Path) -> None:
-    what = "videos" if is_video(dataset) else "images"
-    for split, number in OFFICIAL_COUNTS.get(dataset, {}).items():
-        if (count := opened[split].counts[what]) != number:
-            raise HodorError(
-                f"{root}: {dataset} {split} has {count} {what}, the official edition has {number}; fetch the official "
-                "archives, or use edition subset"
-            )

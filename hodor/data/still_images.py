@@ -1,10 +1,10 @@
 """Still images with masks: PASCAL VOC, SBD, salient objects (ECSSD, MSRA10K) and the static images of STCN.
 
 In pairs of a JPEG and a grey PNG an image is one object: where the mask, which may be soft, is above one half. In VOC
-and SBD, which list their images, the objects are the ids of one label map, 255 void. SBD has images of VOC's splits too.
+and SBD, which list their images, the objects are the ids of one label map, 255 void. SBD has images of VOC's splits.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -53,11 +53,8 @@ LAYOUTS: dict[str, dict[str, Pairs | Listed]] = {
 }
 """Data set -> split -> its files."""
 
-INSTANCES = ("voc2012", "sbd")
-"""Data sets of `LAYOUTS` whose images hold several distinguished objects."""
-
-LEFT_OUT = "left out"
-"""How `known_defects` describes an image that the reader skips."""
+INSTANCES = ("voc2012", "sbd")  # data sets of `LAYOUTS` whose images hold several distinguished objects
+LEFT_OUT = "left out"  # end of the description of an image in `known_defects` that the reader skips
 
 
 def known_defects(root: Path, dataset: str) -> dict[str, str]:
@@ -97,7 +94,7 @@ class MaskObject:
 
     def mask(self, height: int, width: int) -> np.ndarray:
         """Return bool (H, W); HodorError if the file is damaged or has another size than the image."""
-        return read_map(self.image.labels, (height, width), self.image.instances) == self.id
+        return read_map(self.image.labels, (height, width), self.image.areas is not None) == self.id
 
 
 @dataclass(frozen=True)
@@ -114,10 +111,6 @@ class MaskImage:
     areas: tuple[tuple[int, int], ...] | None = None
 
     @property
-    def instances(self) -> bool:
-        return self.areas is not None
-
-    @property
     def objects(self) -> tuple[MaskObject, ...]:
         return tuple(MaskObject(self, i, area) for i, area in ([(1, None)] if self.areas is None else self.areas))
 
@@ -127,7 +120,7 @@ class MaskImage:
 
     def void(self) -> np.ndarray | None:
         """Return the void pixels (outlines, difficult places), bool (H, W); None for grey masks."""
-        return read_map(self.labels, (self.height, self.width), True) == VOID if self.instances else None
+        return None if self.areas is None else read_map(self.labels, (self.height, self.width), True) == VOID
 
 
 def load_still_images(root: Path, dataset: str, split: str) -> list[MaskImage]:
@@ -148,7 +141,7 @@ def load_layout(root: Path, layout: Pairs | Listed, skipped: set[Path] | None = 
         if len(set(names)) != len(names) or any(Path(name).name != name for name in names):
             raise broken(root / layout.list, "must list each image once, by its name")
         images, maps = root / layout.images, root / layout.maps
-        return [_with_objects(_image(images / f"{name}.jpg", maps / f"{name}{layout.ending}")) for name in names]
+        return [_image(images / f"{name}.jpg", maps / f"{name}{layout.ending}", instances=True) for name in names]
     folders = [(root / layout.images, root / layout.masks)]
     if layout.nested:
         folders = [(path, path) for path in sorted(_entries(root / layout.images)) if path.is_dir()]
@@ -158,13 +151,12 @@ def load_layout(root: Path, layout: Pairs | Listed, skipped: set[Path] | None = 
     return images
 
 
-def _image(path: Path, labels: Path) -> MaskImage:
-    return MaskImage(path, labels, *read_size(path, upright=False))
-
-
-def _with_objects(image: MaskImage) -> MaskImage:
-    areas = np.bincount(read_map(image.labels, (image.height, image.width), True).ravel(), minlength=VOID + 1)
-    return replace(image, areas=tuple((i, int(areas[i])) for i in range(1, VOID) if areas[i]))
+def _image(path: Path, labels: Path, instances: bool = False) -> MaskImage:
+    size = read_size(path, upright=False)
+    if not instances:
+        return MaskImage(path, labels, *size)
+    areas = np.bincount(read_map(labels, size, True).ravel(), minlength=VOID + 1)
+    return MaskImage(path, labels, *size, tuple((i, int(areas[i])) for i in range(1, VOID) if areas[i]))
 
 
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")

@@ -139,13 +139,10 @@ def shrink(image: np.ndarray, target: Size) -> np.ndarray:
 
 
 def thin_plate_positions(points: np.ndarray, displacements: np.ndarray, side: int) -> np.ndarray:
-    """Compute the source position of each pixel of a square image warped by a thin-plate spline.
+    """Return the source positions of the pixels of a square under a thin-plate spline: float32 (side, side, 2), x, y.
 
     The content at `points` (N, 2), x and y in units of the side, moves by `displacements` (N, 2), and between them by
     the spline of least bending energy.
-
-    Returns:
-        float32 (side, side, 2): x, y in pixels for each output pixel's centre.
     """
     # The backward map: a spline that maps the moved points to their origins.
     moved, count = points + displacements, len(points)

@@ -13,30 +13,20 @@ import numpy as np
 from hodor.data.images import VOID, read_labels, read_rgb, read_size
 from hodor.errors import HodorError
 
-_FRAME_NAME = re.compile(r"\d{5}")
-
 
 @dataclass(frozen=True)
 class Video:
-    """One video with the masks that its data set has.
+    """One video with the masks that its data set has."""
 
-    Attributes:
-        name: folder name, unique within a split.
-        frames: names of all frames in temporal order, for example "00000".
-        frame_folder, label_folder: folders of `<frame>.jpg` and `<frame>.png`.
-        height, width: size of every frame and mask in pixels.
-        labelled: the frames that have a mask file, in temporal order.
-        first_seen: object id (1..254) -> frame whose mask starts the object. Masks may hold further ids: in DAVIS an
-            object that is not on the first frame is in no benchmark.
-    """
-
-    name: str
-    frames: tuple[str, ...]
-    frame_folder: Path
-    label_folder: Path
-    height: int
+    name: str  # folder name, unique within a split
+    frames: tuple[str, ...]  # names of all frames in temporal order, for example "00000"
+    frame_folder: Path  # of `<frame>.jpg`
+    label_folder: Path  # of `<frame>.png`
+    height: int  # of every frame and mask, in pixels
     width: int
-    labelled: tuple[str, ...]
+    labelled: tuple[str, ...]  # the frames that have a mask file, in temporal order
+    # Object id (1..254) -> frame whose mask starts the object. Masks may hold further ids: in DAVIS an object that is
+    # not on the first frame is in no benchmark.
     first_seen: dict[int, str]
 
     def frame_path(self, frame: str) -> Path:
@@ -81,7 +71,7 @@ def list_frames(folder: Path, suffix: str, what: str) -> tuple[str, ...]:
         raise broken(folder, f"no such folder ({what})")
     names = []
     for path in folder.iterdir():
-        if path.suffix != suffix or not _FRAME_NAME.fullmatch(path.stem):
+        if path.suffix != suffix or not re.fullmatch("[0-9]{5}", path.stem):
             raise HodorError(f"{path}: not a frame name like 00000{suffix}; remove it ({what} belong there)")
         names.append(path.stem)
     if not names:

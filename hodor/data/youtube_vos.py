@@ -23,8 +23,8 @@ from hodor.data.images import VOID
 from hodor.data.video import Video, broken, object_ids, open_video, require_files
 from hodor.errors import HodorError
 
+# Folder of all masks of `valid`, with a meta.json that has categories; only the generated edition has it.
 GROUND_TRUTH = "valid_truth"
-"""Folder of all masks of `valid`, with a meta.json that has categories; only the generated edition has it."""
 
 
 def load_youtube_vos(root: Path, split: str) -> list[Video]:
@@ -97,16 +97,10 @@ def _read(path: Path, read: Callable[[str, dict], Any]) -> dict[str, Any]:
 
 
 def check_objects(video: Video, split: str) -> int:
-    """Decode all masks of a video and compare their objects with meta.json.
+    """Decode all masks of a video; return the number of objects that are not in the mask of their first frame.
 
-    In `valid` each object must be on the frame that meta.json names first, because its mask starts the object; in
-    `train` it may be too small there, but must be in some mask.
-
-    Returns:
-        Number of objects that are not in the mask of their first frame (0 except in train).
-
-    Raises:
-        HodorError: a damaged mask, an id that is not in meta.json, or an object that no mask shows.
+    HodorError for a damaged mask, an id that is not in meta.json, an object that no mask shows, and in `valid` for an
+    object that is not in the mask of its first frame, which a method starts from.
     """
     shown: dict[str, tuple[int, ...]] = {}
     for frame in video.labelled:

@@ -15,6 +15,7 @@ from hodor.data.synthetic.objects import KINDS
 from hodor.data.synthetic.scene import CROWD, Scene, SceneSpec, draw_scene
 from hodor.errors import HodorError
 
+# Split -> its world and the option with its number of images or videos.
 SPLITS = {
     "coco-train2017": ("train", "coco_train"),
     "coco-val2017": ("train", "coco_val"),
@@ -24,13 +25,10 @@ SPLITS = {
     "youtube-vos-train": ("train", "youtube_train"),
     "youtube-vos-valid": ("test", "youtube_valid"),
 }
-"""Split -> its world and the option with its number of images or videos."""
 
 CATEGORY_IDS = {name: id for id, name in enumerate((*KINDS, "crowd"), start=1)}
-"""Category of COCO -> its id."""
 
-Add = Callable[[str, bytes], None]
-"""Adds a member, by its name and content, to an archive."""
+Add = Callable[[str, bytes], None]  # adds a member, by its name and content, to an archive
 
 _INFO = dict.fromkeys(("description", "url", "version", "contributor", "date_created"), "synthetic") | {"year": 2017}
 _LICENSES = [{"url": "http://creativecommons.org/publicdomain/zero/1.0/", "id": 1, "name": "Public domain or CC0"}]
@@ -40,10 +38,9 @@ _FINE = 4  # subdivisions of a pixel for tracing polygons
 
 
 def generate(dataset: str, options: GeneratedOptions, out: Path) -> list[Path]:
-    """Write the archives of a data set: "coco", "davis", "davis2016" or "youtube-vos"; return their paths.
+    """Write the archives of "coco", "davis", "davis2016" or "youtube-vos"; return their paths.
 
-    Raises:
-        HodorError: an unknown data set, a folder that cannot be written, or options that leave objects no room.
+    HodorError for another data set, a folder that cannot be written, or options that leave objects no room.
     """
     writers = {"coco": _write_coco, "davis": _write_davis, "davis2016": _write_davis2016, "youtube-vos": _write_youtube}
     if dataset not in writers:

@@ -27,8 +27,7 @@ PHOTOS: dict[str, tuple[str, ...]] = {
 }
 """World -> files of `skimage/data`; no photograph is in both worlds."""
 
-KINDS = ("blob", "star", "walker", "worm")
-"""Kinds of labelled objects, which are their categories."""
+KINDS = ("blob", "star", "walker", "worm")  # of labelled objects, and their categories
 
 _SUBPIXELS = 32  # of OpenCV's fixed-point sampling
 
@@ -148,18 +147,13 @@ def sample(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A smooth curve over time, in pixels and stored frames.
-
-    Attributes:
-        start, end: (2,) x, y. duration: frames from one to the other. back: return to the start within them.
-        sway, pace, phase: (2,) amplitude, radians per frame and phase of an oscillation around the curve.
-    """
+    """A smooth curve over time, in pixels and stored frames, with an oscillation around it; arrays are x, y."""
 
     start: np.ndarray
     end: np.ndarray
-    duration: float
-    back: bool
-    sway: np.ndarray
+    duration: float  # frames from start to end
+    back: bool  # return to the start within the duration
+    sway: np.ndarray  # amplitude, and below radians per frame and phase, of the oscillation
     pace: np.ndarray
     phase: np.ndarray
 
@@ -174,26 +168,17 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Body:
-    """An object of a video.
+    """An object of a video."""
 
-    Attributes:
-        label: its id, 0 for distractors, which are background in the masks.
-        kind: one of `KINDS`, or "crowd".
-        sprite: uint8 (S, S, 4), RGB and coverage, at the object's size in the frame.
-        turn, spin: its angle at time 0 in radians, and the change per frame.
-        grow: fraction of its size by which it grows and shrinks. pace, phase: of this and of its deformation.
-        trajectory: of its centre.
-    """
-
-    label: int
-    kind: str
-    sprite: np.ndarray
-    turn: float
-    spin: float
-    grow: float
-    pace: float
+    label: int  # its id, 0 for distractors, which are background in the masks
+    kind: str  # one of `KINDS`, or "crowd"
+    sprite: np.ndarray  # uint8 (S, S, 4), RGB and coverage, at the object's size in the frame
+    turn: float  # angle at time 0 in radians
+    spin: float  # change of the angle per frame
+    grow: float  # fraction of its size by which it grows and shrinks
+    pace: float  # radians per frame, and below phase, of growing and of its deformation
     phase: float
-    trajectory: Trajectory | None = None
+    trajectory: Trajectory | None = None  # of its centre
 
     def draw(self, canvas: np.ndarray, labels: np.ndarray, time: float) -> None:
         """Paint the object over a frame and its label map, uint8 (H, W, 3) and (H, W), in place."""

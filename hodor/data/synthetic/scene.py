@@ -13,8 +13,7 @@ from hodor.data.synthetic import objects
 from hodor.data.synthetic.objects import KINDS, Body, Trajectory
 from hodor.errors import HodorError
 
-CROWD = 254
-"""Label of the members of a crowd, in images alone."""
+CROWD = 254  # label of the members of a crowd, only in images
 
 _ATTEMPTS = 100
 _EXPOSURES = 3  # of a frame with motion blur
@@ -22,51 +21,33 @@ _EXPOSURES = 3  # of a frame with motion blur
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """Specification of a scene.
+    """Specification of a scene."""
 
-    Attributes:
-        world: that of its photographs (`objects.PHOTOS`).
-        height, width: pixels. frames: stored frames.
-        kinds: kind of each labelled object.
-        distractors: number of unlabelled objects of other colours.
-        crossing: two objects exchange places. leaving: the first object leaves the frame and comes back.
-        late: the last object enters after frame 0. crowd: a group of small objects is labelled `CROWD`.
-        light_change: brightness and tint change over time.
-        exposure: fraction of a stored frame for which the shutter is open; 0: no motion blur.
-    """
-
-    world: str
+    world: str  # of its photographs (`objects.PHOTOS`)
     height: int
     width: int
-    frames: int
-    kinds: tuple[str, ...]
-    distractors: int = 0
-    crossing: bool = False
-    leaving: bool = False
-    late: bool = False
-    crowd: bool = False
-    light_change: bool = False
-    exposure: float = 0.0
+    frames: int  # stored ones
+    kinds: tuple[str, ...]  # of the labelled objects
+    distractors: int = 0  # unlabelled objects of other colours
+    crossing: bool = False  # two objects exchange places
+    leaving: bool = False  # the first object leaves the frame and comes back
+    late: bool = False  # the last object enters after frame 0
+    crowd: bool = False  # a group of small objects is labelled `CROWD`
+    light_change: bool = False  # brightness and tint change over time
+    exposure: float = 0.0  # fraction of a stored frame for which the shutter is open; 0: no motion blur
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A video that is ready to render.
-
-    Attributes:
-        bodies: objects, back to front.
-        backdrop: uint8 (h, w, 3) RGB, larger than the frame. camera: position of the frame's centre in it.
-        light: (3,) amplitude of the light's change in each colour. light_phase: of its oscillation.
-        noise: strength of the sensor noise in grey levels. noise_seed: of its random numbers.
-    """
+    """A video that is ready to render."""
 
     spec: SceneSpec
-    bodies: tuple[Body, ...]
-    backdrop: np.ndarray
-    camera: Trajectory
-    light: np.ndarray
+    bodies: tuple[Body, ...]  # back to front
+    backdrop: np.ndarray  # uint8 (h, w, 3) RGB, larger than the frame
+    camera: Trajectory  # of the frame's centre in the backdrop
+    light: np.ndarray  # (3,) amplitude of the light's change in each colour
     light_phase: float
-    noise: int
+    noise: int  # strength of the sensor noise in grey levels
     noise_seed: int
 
     @property
