@@ -128,7 +128,7 @@ FAULTS = [
     ("claims.yaml", "    kind: better\n", "    kind: beter\n", "soft-over-none-coco.kind: 'beter' is none of better"),
     ("claims.yaml", "    kind: better\n", "    kin: better\n", "claims.soft-over-none-coco.kin: unknown key"),
     ("claims.yaml", "-soft-coco, hodor-none-coco]", "-soft-coco, hodor-non-coco]", "nearest: hodor-none-coco"),
-    ("claims.yaml", "[hodor-soft-coco, hodor-none-coco]", "[stm, stm]", "compares two different rows"),
+    ("claims.yaml", "[hodor-soft-coco, hodor-none-coco]", "[stm, stm]", "needs two different rows"),
     (
         "claims.yaml",
         "benchmarks: [davis2017-val, davis2016-val]",
