@@ -215,8 +215,6 @@ def _train(options: Namespace) -> None:
     if execution.processes > 1 and "RANK" not in os.environ:  # torchrun sets it in the processes that it starts
         sys.exit(_entry("training.distributed", "launch")(execution.processes, options.given))
     _choose_gpu(stamp)
-    if scratch := os.environ.get("HODOR_SCRATCH"):
-        data = _entry("data.packs", "staged")(data, settings.get("packs", ()), scratch)
     init = options.init
     if init is None and settings.get("init"):
         init = paths.run(scale, settings["init"]["row"], options.seed) / "model.safetensors"

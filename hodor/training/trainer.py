@@ -228,11 +228,8 @@ class Trainer:
         return before + time.monotonic() - started
 
     def _planned(self) -> PlannedClips:
-        source = CLIPS[self.options.kind](self.options, self.data)
         return PlannedClips(
-            source.plan(self.seed),
-            source.make,
-            source.size,
+            CLIPS[self.options.kind](self.options, self.data),
             seed=self.seed,
             multiple=self.options.padding_multiple,
             rank=self.world.rank,
@@ -251,7 +248,9 @@ class Trainer:
 
         def pixels(step: int) -> int:
             draws = [np.random.default_rng([self.seed, step, place]) for place in range(len(items[step]))]
-            sizes = [clips.size(int(i), int(objects[step]), draw) for i, draw in zip(items[step], draws, strict=True)]
+            sizes = [
+                clips.source.size(int(i), int(objects[step]), draw) for i, draw in zip(items[step], draws, strict=True)
+            ]
             return max(height for height, _ in sizes) * max(width for _, width in sizes)
 
         return clips[int(max(steps[:: -(-len(steps) // _SAMPLED)], key=pixels))]

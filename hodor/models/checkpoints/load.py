@@ -193,4 +193,5 @@ def prepare_weights(stamp: dict, archives: Path, out: Path, manifest: Path) -> N
         digests[target.name] = sha256_file(target)
     shutil.rmtree(out, ignore_errors=True)
     os.replace(part, out)
-    write_manifest(manifest, dataset, settings["edition"], splits, digests, known)
+    head = {"dataset": dataset, "edition": settings["edition"], "splits": splits}
+    write_manifest(manifest, head, digests, {"archives": known})
