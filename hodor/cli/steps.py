@@ -204,7 +204,7 @@ def _train(options: Namespace) -> None:
     settings, scale = stamp["settings"], stamp["scale"]
     out = options.out or paths.run(scale, options.row, options.seed)
     if settings.get("weights"):
-        _adopt(stamp, out, options.config)
+        _import_release(stamp, out, options.config)
         return
     data = options.data or paths.data(scale)
     for dataset in settings["datasets"]:
@@ -224,7 +224,7 @@ def _train(options: Namespace) -> None:
     _entry("training.trainer", "train")(stamp, data, out, init, execution)
 
 
-def _adopt(stamp: dict[str, Any], out: Path, config: Path) -> None:
+def _import_release(stamp: dict[str, Any], out: Path, config: Path) -> None:
     """Convert the released weights of a row to its run folder."""
     from hodor.config.loading import load
 
@@ -232,7 +232,7 @@ def _adopt(stamp: dict[str, Any], out: Path, config: Path) -> None:
     checkpoint = load(config, {"rows": "all"}).checkpoints.get(row)
     if checkpoint is None:
         raise _absent(file)
-    _entry("models.checkpoints.load", "adopt")(stamp, checkpoint, out)
+    _entry("models.checkpoints.load", "import_release")(stamp, checkpoint, out)
 
 
 def _absent(file: str) -> HodorError:

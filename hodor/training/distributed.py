@@ -1,4 +1,4 @@
-"""Data-parallel workers as `torchrun` starts them: their place, what they exchange, how they start and stop."""
+"""Data-parallel workers as `torchrun` starts them: ranks, exchanged values, start and end."""
 
 import logging
 import os
@@ -19,14 +19,14 @@ from torch import Tensor
 from hodor.config.execution import place
 from hodor.errors import HodorError
 
-# Seconds that workers have, after SIGTERM, to finish their step and save.
+# Seconds that workers have after SIGTERM to finish their step and save.
 GRACE = 120
 
-# The process groups of this process, for its lifetime. DistributedDataParallel must not hold the last reference to one: it frees it
-# while it holds the GIL, and waits forever if gloo's thread needs the GIL at that moment, to free a tensor.
+# The process groups of this process, kept for its lifetime. If DistributedDataParallel had the last reference to one, it would
+# free it with the GIL held, and wait forever if gloo's thread needed the GIL at that moment.
 _GROUPS: list[dist.ProcessGroup] = []
 
-# A preempted machine sends SIGTERM (Slurm also SIGUSR1) some time before it kills.
+# Before a machine is preempted, a process receives SIGTERM (with Slurm also SIGUSR1).
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -40,7 +40,7 @@ class World:
 
     @staticmethod
     def of_environment() -> "World":
-        """Return what `torchrun` set up."""
+        """Return the worker that `torchrun` started this process as."""
         return World(*place())
 
     @property
@@ -58,13 +58,13 @@ class World:
             return device
         count = torch.cuda.device_count()
         if self.local_rank >= count:
-            raise HodorError(f"{self.local_rank + 1} or more workers and {count} GPUs; lower `processes` to {count}")
+            raise HodorError(f"{self.local_rank + 1} or more workers on {count} GPUs; lower `processes` to {count}")
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """Connect the workers: through gloo, and for tensors on GPUs through NCCL."""
+        """Connect the workers through gloo, and for tensors on GPUs through NCCL."""
         if self.alone:
             yield
             return
@@ -76,8 +76,8 @@ class World:
         finally:
             dist.destroy_process_group()
 
-    def largest(self, number: int) -> int:
-        """Return the largest of a number over all workers; no GPU is waited for."""
+    def maximum(self, number: int) -> int:
+        """Return the maximum of a number over all workers, without waiting for a GPU."""
         if self.alone:
             return number
         tensor = torch.tensor(number)
@@ -121,7 +121,7 @@ def others_alive() -> Iterator[None]:
 
 
 class StopRequest:
-    """Record a signal that asks to stop, instead of ending the process; the training loop reads `number` at every step.
+    """Record a signal that asks to stop in `number`, which the training loop reads at every step.
 
     A second signal changes nothing, so that no write is interrupted.
     """
@@ -130,7 +130,7 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Install the handlers (in the main thread only), and restore the former ones at the end."""
+        """Install the handlers (in the main thread only) and restore the former ones at the end."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -157,8 +157,8 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the workers report what is wrong
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a warning where, in one step, no parameter is unused
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the workers report their faults
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of every step in which no parameter is unused
     settings = ["--standalone", "--nproc-per-node", str(processes), "--shutdown-timeout", str(GRACE)]
     settings += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]
     try:
@@ -170,11 +170,9 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         # After the first failure torchrun ends the others with SIGTERM.
         killed = {rank: -code for rank, code in codes.items() if code < 0 and -code != signal.SIGTERM}
         for rank, number in killed.items():
-            cause = ""
-            if number == signal.SIGKILL:
-                cause = ", usually because the machine's memory ran out: free memory or lower `processes`"
-            name = signal.Signals(number).name
-            print(f"worker {rank} of {processes} was ended by {name}{cause}; the same command resumes", file=sys.stderr)
+            memory = ", usually because the machine's memory ran out: free memory or lower `processes`"
+            cause = signal.Signals(number).name + (memory if number == signal.SIGKILL else "")
+            print(f"worker {rank} of {processes} was ended by {cause}; the same command resumes", file=sys.stderr)
         if killed:
             return 128 + min(killed.values())
         return max([code for code in codes.values() if code > 0], default=128 + signal.SIGTERM)

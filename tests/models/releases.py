@@ -20,7 +20,7 @@ CASES: dict[str, tuple[str, Options]] = {
 
 
 def original(case: str, *, dead: bool = True) -> dict[str, torch.Tensor]:
-    """Entries as the release has them, with or without those that it never uses."""
+    """Return random entries as in the release, with or without those that it never uses."""
     generator = torch.Generator().manual_seed(1)
     name, options = CASES[case]
     format = FORMATS[name]
