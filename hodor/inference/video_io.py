@@ -109,7 +109,8 @@ class VideoFile(FrameSource):
     """The first video stream of a file, turned and mirrored by its display matrix."""
 
     def __init__(self, path: Path, rate: Fraction | None = None) -> None:
-        self.path, self.count, self.done = path, None, 0
+        self.path, self.count = path, None
+        self.done = 0  # number of decoded frames
         with self._opened() as (container, stream):
             check_pixels(path, stream.width, stream.height)
             self.rate = rate or stream.average_rate or FOLDER_RATE

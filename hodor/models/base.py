@@ -106,11 +106,7 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
 
 
 def build_method(name: str, options: dict[str, Any], inference: InferenceOptions | None = None) -> Method:
-    """Build the method `name`, importing its module on first use.
-
-    Raises:
-        HodorError: the method is unknown.
-    """
+    """Build the method `name`, importing its module on first use; raise HodorError if it is unknown."""
     if name not in METHODS:
         raise HodorError(f"method: {none_of(name, list(METHODS))}")
     import_module(METHODS[name].module)
@@ -132,32 +128,18 @@ def save_model(path: Path, method: Method, *, name: str, options: dict[str, Any]
 
 
 def save_run(
-    out: Path,
-    method: Method,
-    stamp: dict[str, Any],
-    *,
-    options: dict[str, Any],
-    inputs: dict[str, str],
-    seconds: float,
-    steps: int = 0,
-    log: str = "",
-    **more: Any,
+    out: Path, method: Method, stamp: dict[str, Any], *, options: dict[str, Any], seconds: float, log: str, **more: Any
 ) -> None:
-    """Write a run folder: `model.safetensors`, the content `log` of `train.jsonl`, and the record `train.json`.
-
-    `inputs` maps the names of what the run was made from to digests; the record contains `more` too.
-    """
+    """Write a run folder: `model.safetensors`, `train.jsonl` with the content `log`, `train.json` with entries `more`."""
     out.mkdir(parents=True, exist_ok=True)
     save_model(out / "model.safetensors", method, name=stamp["settings"]["method"], options=options)
     write_text_atomic(out / "train.jsonl", log)
     record = {
         "stamp": stamp["sha256"],
         "stamp_content": {key: value for key, value in stamp.items() if key != "sha256"},
-        "inputs": inputs,
         "model": sha256_file(out / "model.safetensors"),
         "log": sha256_file(out / "train.jsonl"),
         "parameters": sum(parameter.numel() for parameter in method.parameters()),
-        "steps": steps,
     }
     write_json_atomic(out / "train.json", record | more | cost(seconds))
 
@@ -226,7 +208,7 @@ def read_weights(path: Path, fix: str = "train its row") -> tuple[dict[str, Tens
 def load_weights(method: Method, weights: dict[str, Tensor], path: Path) -> None:
     """Load weights; raise HodorError if entries are missing, unexpected or of another shape."""
     if faults := mismatches(method.state_dict(), weights):
-        raise HodorError(f"{path}: the weights do not fit the network: {faults}")
+        raise HodorError(f"{path}: the weights do not fit the network: {faults}; use weights of the same options")
     method.load_state_dict(weights)
 
 

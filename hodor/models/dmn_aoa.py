@@ -23,11 +23,11 @@ from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.device import constant, in_float32
 from hodor.models.base import Frame, Masks, register
-from hodor.models.frames import Geometry, first_objects, new_objects
+from hodor.models.frames import Geometry, first_objects, new_objects, normalise
 from hodor.models.memory.blocks import build_backbone
 from hodor.models.memory.network import Decoder, aggregate
 from hodor.models.propagation import PropagationMethod, add_objects
-from hodor.models.regions import WHOLE, enlarge, mask_regions, paste, roi_align, tight_boxes
+from hodor.models.regions import WHOLE, Number, enlarge, mask_regions, paste, roi_align, tight_boxes
 
 
 class Maps(NamedTuple):
@@ -187,30 +187,21 @@ class Network(nn.Module):
         dynamic = torch.where(found.view(-1, 1, 1, 1), state, templates.dynamic)
         return templates._replace(dynamic=dynamic, boxes=boxes, found=found)
 
-    def clip(
-        self, frames: Tensor, labels: Tensor, masks: Tensor, draw: torch.Generator, part: tuple[int, int] | None = None
-    ) -> list[Tensor]:
+    def clip(self, clip: Clip, numbers: Tensor) -> list[Tensor]:
         """Segment a training clip from the masks of frame 0.
 
-        Predictions update the templates soft and attached. Regions are drawn around the ground truth.
-
-        Args:
-            frames: normalised (B, T, 3, H, W).
-            labels: (B, T, H, W) in 0..K.
-            masks: (B, K, H, W) of frame 0.
-            draw: random number generator on the CPU.
-            part: index of the first of these clips in the whole batch and the size of that batch; None: all clips.
+        Predictions update the templates soft and attached. Regions are drawn around the ground truth, by random `numbers`
+        (T - 1, 4, B, K) in [0, 1).
 
         Returns:
             Logits (B, 1 + K, H, W) of the frames 1 to T - 1.
         """
-        batch, count = frames.shape[:2]
-        every = self.query(frames.transpose(0, 1).flatten(0, 1))
+        batch, count = clip.frames.shape[:2]
+        every = self.query(normalise(clip.frames, clip.valid).transpose(0, 1).flatten(0, 1))
         maps = [every.part(t * batch, (t + 1) * batch) for t in range(count)]
-        ids = torch.arange(1, masks.shape[1] + 1, device=labels.device).view(1, -1, 1, 1)
-        templates, logits = self.start(maps[0], masks), []
+        templates, logits = self.start(maps[0], clip.masks(0)), []
         for t in range(1, count):
-            regions = self.training_regions(templates, (labels[:, t : t + 1] == ids).float(), draw, part)
+            regions = self.training_regions(templates, clip.masks(t), numbers[t - 1])
             found, aligned = self.segment(maps[t], templates, regions)
             logits.append(found)
             if t < count - 1:
@@ -218,21 +209,15 @@ class Network(nn.Module):
                 templates = self.update(maps[t], templates, regions, aligned, predicted)
         return logits
 
-    def training_regions(
-        self, templates: Templates, targets: Tensor, draw: torch.Generator, part: tuple[int, int] | None = None
-    ) -> Regions:
-        """Draw regions around the ground truth (B, K, H, W), or around the newest mask if that is empty.
+    def training_regions(self, templates: Templates, targets: Tensor, numbers: Tensor) -> Regions:
+        """Return regions around the ground truth (B, K, H, W), or around the newest mask if that is empty.
 
         Objects of static clips move out of the box of the previous mask, and nothing is learned from a region without the
-        object. Scale and position are random, so that they do not reveal the object's extent; some regions are the whole
-        frame, as after an object was lost.
+        object. Scale and position are random, by `numbers` (4, B, K), so that they do not reveal the object's extent; some
+        regions are the whole frame, as after an object was lost.
         """
         options, size = self.options, targets.shape[2:]
         boxes, seen = tight_boxes(targets)
-        # Drawn for the whole batch, so that the numbers of a clip do not depend on how the batch is divided.
-        first, whole = part or (0, len(seen))
-        numbers = torch.rand((4, whole, seen.shape[1]), generator=draw)[:, first : first + len(seen)]
-        numbers = numbers.to(targets.device, non_blocking=True)
         least, most = options.training_scales
         scale = least + (most - least) * numbers[0].unsqueeze(2)
         shift = options.training_shift * (2 * numbers[1:3].permute(1, 2, 0) - 1)
@@ -241,12 +226,7 @@ class Network(nn.Module):
         return Regions(self._enlarge(boxes, local, size, scale, shift), local)
 
     def _enlarge(
-        self,
-        boxes: Tensor,
-        found: Tensor,
-        size: tuple[int, int],
-        scale: Tensor | float | None = None,
-        shift: Tensor | float = 0.0,
+        self, boxes: Tensor, found: Tensor, size: tuple[int, int], scale: Number | None = None, shift: Number = 0.0
     ) -> Tensor:
         """Enlarge boxes of masks (B, K, 4) to regions in frames of (H, W); the whole frame if a mask is not `found`."""
         cell = 4 * self.options.stride
@@ -286,10 +266,12 @@ class DMNAOA(PropagationMethod):
         super().__init__(options, inference)
         self.network = Network(self.options)
 
-    def predict(self, frames: Tensor, masks: Tensor, clip: Clip, step: int) -> list[Tensor]:
-        # Seeded by the step: a resumed training draws the same numbers.
-        draw = torch.Generator().manual_seed(step)
-        return self.network.clip(frames, clip.labels, masks, draw, (clip.first, clip.total))
+    def predict(self, clip: Clip, step: int) -> list[Tensor]:
+        # Seeded by the step and drawn for the whole batch: the numbers of a clip are the same in a resumed training and
+        # however the batch is divided.
+        shape, seed = (clip.frames.shape[1] - 1, 4, clip.total, clip.objects), torch.Generator().manual_seed(step)
+        numbers = torch.rand(shape, generator=seed)[:, :, clip.first : clip.first + len(clip)]
+        return self.network.clip(clip, numbers.to(clip.labels.device, non_blocking=True))
 
     def backbones(self) -> Iterable[nn.Module]:
         return [self.network.encoder]

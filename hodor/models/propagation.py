@@ -35,15 +35,8 @@ class PropagationMethod(Method):
         self.options = self.options_class(**options)
 
     @abstractmethod
-    def predict(self, frames: Tensor, masks: Tensor, clip: Clip, step: int) -> list[Tensor]:
-        """Return logits (B, 1 + K, H, W) of the frames after the first.
-
-        Args:
-            frames: of the clip, normalised (B, T, 3, H, W).
-            masks: of frame 0 (B, K, H, W).
-            clip: the clip.
-            step: number of the training step.
-        """
+    def predict(self, clip: Clip, step: int) -> list[Tensor]:
+        """Return logits (B, 1 + K, H, W) of the frames after the first."""
 
     @abstractmethod
     def backbones(self) -> Iterable[nn.Module]:
@@ -57,10 +50,7 @@ class PropagationMethod(Method):
         """
         if not clip.annotated[0] or not any(clip.annotated[1:]):
             raise HodorError("clip: frame 0 and a later frame must be annotated; choose a stage of dense clips")
-        ids = torch.arange(1, clip.objects + 1, device=clip.labels.device).view(1, -1, 1, 1)
-        masks = (clip.labels[:, :1] == ids).float()  # (B, K, H, W)
-        predictions = self.predict(normalise(clip.frames, clip.valid), masks, clip, step)
-        pairs = [(p, clip.labels[:, t]) for t, p in enumerate(predictions, 1) if clip.annotated[t]]
+        pairs = [(p, clip.labels[:, t]) for t, p in enumerate(self.predict(clip, step), 1) if clip.annotated[t]]
         fraction = hard_fraction(step, self.options)
         loss = torch.stack([bootstrapped_cross_entropy(*pair, fraction) for pair in pairs]).sum()
         if fraction == 1:

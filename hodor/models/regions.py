@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from hodor.device import constant, in_float32
 
-# The box of the whole frame.
+Number = Tensor | float
 WHOLE = (0.0, 0.0, 1.0, 1.0)
+"""The box of the whole frame."""
 
 
 def tight_boxes(masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,7 +33,7 @@ def tight_boxes(masks: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(found.unsqueeze(2), boxes, constant(WHOLE, masks.device)), found
 
 
-def enlarge(boxes: Tensor, scale: Tensor | float, least: tuple[float, float], shift: Tensor | float = 0.0) -> Tensor:
+def enlarge(boxes: Tensor, scale: Number, least: tuple[float, float], shift: Number = 0.0) -> Tensor:
     """Enlarge boxes by `scale` around their centres, up to the size of the frame.
 
     Args:

@@ -19,15 +19,9 @@ from torch import Tensor
 from hodor.config.execution import place
 from hodor.errors import HodorError
 
-# Seconds that workers have after SIGTERM to finish their step and save.
-GRACE = 120
-
 # The process groups of this process, kept for its lifetime. If DistributedDataParallel had the last reference to one, it would
 # free it with the GIL held, and wait forever if gloo's thread needed the GIL at that moment.
 _GROUPS: list[dist.ProcessGroup] = []
-
-# Before a machine is preempted, a process receives SIGTERM (with Slurm also SIGUSR1).
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass(frozen=True)
@@ -64,15 +58,21 @@ class World:
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """Connect the workers through gloo, and for tensors on GPUs through NCCL."""
+        """Connect the workers through gloo, and for tensors on GPUs through NCCL.
+
+        If the connection to another worker is lost, this one ends silently: that one has reported why.
+        """
         if self.alone:
             yield
             return
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         _GROUPS.append(dist.group.WORLD)
         try:
-            with others_alive():
-                yield
+            yield
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or not re.search(r"gloo|NCCL|[Cc]onnection", str(error)):
+                raise
+            raise SystemExit(1) from None
         finally:
             dist.destroy_process_group()
 
@@ -109,17 +109,6 @@ class World:
         raise SystemExit(getattr(error, "status", 1))
 
 
-@contextmanager
-def others_alive() -> Iterator[None]:
-    """End this worker silently when the connection to another one is lost: that one has reported why."""
-    try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or not re.search(r"gloo|NCCL|[Cc]onnection", str(error)):
-            raise
-        raise SystemExit(1) from None
-
-
 class StopRequest:
     """Record a signal that asks to stop in `number`, which the training loop reads at every step.
 
@@ -134,7 +123,8 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        # Before a machine is preempted, a process receives SIGTERM (with Slurm also SIGUSR1).
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGUSR1)}
         try:
             yield self
         finally:
@@ -158,8 +148,9 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     from torch.distributed.run import parse_args, run
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the workers report their faults
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of every step in which no parameter is unused
-    settings = ["--standalone", "--nproc-per-node", str(processes), "--shutdown-timeout", str(GRACE)]
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns if a step leaves no parameter unused
+    settings = ["--standalone", "--nproc-per-node", str(processes)]
+    settings += ["--shutdown-timeout", "120"]  # seconds that workers have after SIGTERM to finish their step and save
     settings += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]
     try:
         run(parse_args([*settings, "-m", "hodor", *arguments]))

@@ -94,17 +94,11 @@ def train(
     with world.joined(device), trainer.stop.listening():
         seconds = trainer.run()
         if world.leads:
-            save_run(
-                out,
-                method,
-                stamp,
-                options=settings["options"],
-                inputs=inputs,
-                seconds=seconds,
-                steps=trainer.options.steps if trainer.options else 0,
-                log=trainer.log.read_text() if trainer.log.exists() else "",
-                execution=execution.model_dump() | {"processes": world.size, "micro_batch": trainer.micro_batch},
-            )
+            log = trainer.log.read_text() if trainer.log.exists() else ""
+            steps = trainer.options.steps if trainer.options else 0
+            executed = execution.model_dump() | {"processes": world.size, "micro_batch": trainer.micro_batch}
+            record = {"inputs": inputs, "steps": steps, "execution": executed}
+            save_run(out, method, stamp, options=settings["options"], seconds=seconds, log=log, **record)
             shutil.rmtree(trainer.checkpoints.folder, ignore_errors=True)
 
 

@@ -27,7 +27,7 @@ def original(case: str, *, dead: bool = True) -> dict[str, torch.Tensor]:
     with no_random_weights():
         live = format.to_original(format.untrained(options))
     for entry, value in live.items():
-        if value.is_floating_point() and not entry.endswith(format.constant):
+        if value.is_floating_point() and entry not in format.constants:
             live[entry] = torch.rand(value.shape, generator=generator)
     entries = live | (format.dead(live) if dead else {})
     return {format.prefix + entry: value for entry, value in entries.items()}

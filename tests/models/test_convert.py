@@ -211,7 +211,7 @@ def test_code_in_a_pickle_is_not_executed(bare, tmp_path, capsys):
         ({"model": {"a": torch.ones(1)}, "logger": collections.defaultdict(list)}, "contains more than tensors ("),
         ({"model": {"a": torch.ones(1)}, "logger": pathlib.PurePosixPath("a")}, "contains more than tensors ("),
         ({}, "it contains nothing"),
-        ({"epoch": 3, "model": {}}, "it contains nothing"),
+        ({"epoch": 3, "model": {}}, "it contains epoch, model"),
         ({"lr": 0.1, "epoch": 3}, "it contains epoch, lr"),
         ({"model": {"a": torch.ones(1), "b": 3}}, "no named tensors"),
         (torch.ones(3), "it contains Tensor"),

@@ -214,7 +214,7 @@ def test_attention_to_descriptors_is_the_same_without_dropout_in_training_and_ev
     torch.manual_seed(0)
     layer = DescriptorAttention(32, 8, dropout=1e-12)
     history = History(torch.randn(1, 2, 3, 32), torch.randn(1, 9, 3, 32)).padded(4)
-    inputs = torch.randn(1, 20, 32), history, torch.randn(32), torch.randn(9, 32)
+    inputs = torch.randn(1, 20, 32), history, (torch.randn(32), torch.randn(9, 32))
     torch.testing.assert_close(layer.train()(*inputs), layer.eval()(*inputs))
 
 

@@ -31,14 +31,6 @@ class DropPath(nn.Module):
         return x * (mask / keep)
 
 
-def relative_position_index() -> Tensor:
-    """Return the row in the bias table of each pair of positions in a window: (49, 49) int64."""
-    place = torch.arange(WINDOW * WINDOW)
-    y, x = place // WINDOW, place % WINDOW
-    dy, dx = (axis[:, None] - axis[None, :] + WINDOW - 1 for axis in (y, x))
-    return dy * (2 * WINDOW - 1) + dx
-
-
 class WindowAttention(nn.Module):
     """Self-attention within windows of WINDOW x WINDOW tokens, with a learned bias for each relative position."""
 
@@ -47,7 +39,9 @@ class WindowAttention(nn.Module):
         self.heads = heads
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("relative_position_index", relative_position_index())
+        place = torch.arange(WINDOW * WINDOW)
+        dy, dx = (x[:, None] - x[None, :] + WINDOW - 1 for x in (place // WINDOW, place % WINDOW))
+        self.register_buffer("relative_position_index", dy * (2 * WINDOW - 1) + dx)  # rows of the table (49, 49)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 

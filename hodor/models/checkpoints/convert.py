@@ -39,8 +39,8 @@ class Format:
         neutral: entries that the release creates but never uses, with neutral values: optional and dropped when reading,
             written with these values. The update counters of batch norms are treated alike.
         unused: prefixes of other names that a file may contain, which are dropped and never written.
-        constants: original entries with defined values that our networks do not have.
-        constant: suffixes of names with defined values, which are checked, and filled in if absent.
+        constants: original entries with defined values that our networks do not have. Like entries of integers, they are
+            checked, and filled in if absent.
     """
 
     name: str
@@ -55,7 +55,6 @@ class Format:
     neutral: Callable[[], Entries] = _empty
     unused: tuple[str, ...] = ()
     constants: Mapping[str, Tensor] = field(default_factory=dict)
-    constant: tuple[str, ...] = ()
 
     def to_original(self, weights: Mapping[str, Tensor]) -> Entries:
         """Rename our entries to the original entries that the release uses, without `prefix`."""
@@ -150,19 +149,20 @@ def convert_to_ours(format: Format, entries: Mapping[str, Tensor]) -> tuple[Entr
     options = format.options(entries)
     fresh = format.untrained(options)
     expected = format.to_original(fresh)
+    constant = {name for name, value in expected.items() if name in format.constants or not value.is_floating_point()}
     dead, live = format.dead(expected), {}
     for name in sorted(entries):
         if name in expected:
             live[name] = entries[name]
-            report.misfit += _misfit(name, entries[name], expected[name], name.endswith(format.constant))
+            report.misfit += _misfit(name, entries[name], expected[name], name in constant)
         elif name in dead:
             report.dead.append(name)
         elif name.startswith(format.unused):
             report.unused.append(name)
         else:
             report.unexpected.append(name)
-    for name in sorted(expected.keys() - live.keys()):
-        (report.filled if name.endswith(format.constant) else report.missing).append(name)
+    absent = expected.keys() - live.keys()
+    report.filled, report.missing = sorted(absent & constant), sorted(absent - constant)
     if report.fault():
         return {}, options, report
     report.count(live)

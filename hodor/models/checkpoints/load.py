@@ -49,23 +49,14 @@ def read_checkpoint(path: Path) -> Entries:
                 "none was executed. Use a file of tensors only"
             ) from error
         raise HodorError(f"{path}: damaged, truncated or no PyTorch checkpoint; download it again") from error
-    if isinstance(content, Mapping) and not _is_entries(content):
-        wrapped = (content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping))
-        content = next(wrapped, content)
-    if not _is_entries(content):
-        found = ", ".join(sorted(map(str, content))[:6]) if isinstance(content, Mapping) else type(content).__name__
-        raise HodorError(
-            f"{path}: no named tensors, neither at the top nor under {', '.join(_WRAPPERS)} (it contains "
-            f"{found or 'nothing'}); use a released checkpoint"
-        )
-    return {name: value.detach() for name, value in content.items()}
-
-
-def _is_entries(content: Any) -> bool:
-    return (
-        isinstance(content, Mapping)
-        and len(content) > 0
-        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    known = isinstance(content, Mapping)
+    for entries in (content, *(content.get(key) for key in _WRAPPERS)) if known else ():
+        if isinstance(entries, Mapping) and entries and all(isinstance(value, Tensor) for value in entries.values()):
+            return {str(name): value.detach() for name, value in entries.items()}
+    found = ", ".join(sorted(map(str, content))[:6]) if known else type(content).__name__
+    raise HodorError(
+        f"{path}: no named tensors, neither at the top nor under {', '.join(_WRAPPERS)} (it contains {found or 'nothing'}); "
+        "use a released checkpoint"
     )
 
 
@@ -133,7 +124,7 @@ def import_release(stamp: dict[str, Any], checkpoint: Path, out: Path) -> None:
     print("\n".join([str(checkpoint), *report.lines()]), flush=True)
     options = method.options.model_dump(mode="json")
     inputs = {"checkpoint": sha256_file(checkpoint)}
-    save_run(out, method, stamp, options=options, inputs=inputs, seconds=time.monotonic() - began)
+    save_run(out, method, stamp, options=options, seconds=time.monotonic() - began, log="", inputs=inputs, steps=0)
 
 
 def prepare_weights(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:

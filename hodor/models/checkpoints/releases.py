@@ -89,7 +89,6 @@ HODOR = Format(
     method="hodor",
     wrapper="model",
     neutral=_hodor_neutral,
-    constant=(".relative_position_index",),
 )
 
 
@@ -129,7 +128,6 @@ STM = Format(
         for encoder in ("Encoder_M", "Encoder_Q")
         for name, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225)))
     },
-    constant=(".mean", ".std"),
 )
 
 
@@ -183,7 +181,6 @@ DETECTION = Format(
     wrapper="state_dict",
     neutral=lambda: _unused_pyramid("neck.fpn_convs"),
     unused=("rpn_head.", "roi_head."),
-    constant=(".relative_position_index",),
 )
 
 
@@ -212,7 +209,6 @@ IMAGENET = Format(
     fresh=_classifier,
     wrapper="model",
     neutral=_classifier_neutral,
-    constant=(".relative_position_index",),
 )
 
 

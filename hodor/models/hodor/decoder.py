@@ -69,14 +69,12 @@ class DescriptorAttention(nn.Module):
         self.v_proj_backgrounds = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, query: Tensor, history: History, object_embedding: Tensor, background_embedding: Tensor
-    ) -> Tensor:
-        """Attend from pixels (B, N, C); the embeddings (C) and (G, C) are added to the keys only."""
+    def forward(self, query: Tensor, history: History, embeddings: tuple[Tensor, Tensor]) -> Tensor:
+        """Attend from pixels (B, N, C); the embeddings of objects (C) and backgrounds (G, C) are added to keys only."""
         objects, backgrounds = history.objects, history.backgrounds
         keys = (
-            self.k_proj_objects(objects + object_embedding),
-            self.k_proj_backgrounds(backgrounds + background_embedding.unsqueeze(1)),
+            self.k_proj_objects(objects + embeddings[0]),
+            self.k_proj_backgrounds(backgrounds + embeddings[1].unsqueeze(1)),
         )
         values = self.v_proj_objects(objects), self.v_proj_backgrounds(backgrounds)
         q = self._split(self.q_proj(query))  # (B, heads, N, d)
@@ -124,19 +122,12 @@ class DecoderLayer(nn.Module):
         self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
         self.dropout = nn.Dropout(options.dropout)
 
-    def forward(
-        self,
-        x: Tensor,
-        position: Tensor,
-        history: History,
-        object_embedding: Tensor,
-        background_embedding: Tensor,
-    ) -> Tensor:
+    def forward(self, x: Tensor, position: Tensor, history: History, embeddings: tuple[Tensor, Tensor]) -> Tensor:
         """Transform `x` (B, C, h, w); `position` (N, C) is added to the queries."""
         height, width = x.shape[-2:]
         x = x + self.convolution_norm(functional.relu(self.convolution(x)))
         x = x.flatten(2).transpose(1, 2).contiguous()  # (B, N, C)
-        attended = self.cross_attention(x + position, history, object_embedding, background_embedding)
+        attended = self.cross_attention(x + position, history, embeddings)
         x = self.norm1(x + self.dropout(attended))
         hidden = self.dropout(functional.relu(self.fc1(x)))
         x = ContiguousGradient.apply(self.norm2(x + self.dropout(self.fc2(hidden))))
@@ -163,12 +154,7 @@ class Decoder(nn.Module):
         )
 
     def forward(
-        self,
-        features_4: Tensor,
-        features_8: Tensor,
-        history: History,
-        object_embedding: Tensor,
-        background_embedding: Tensor,
+        self, features_4: Tensor, features_8: Tensor, history: History, embeddings: tuple[Tensor, Tensor]
     ) -> Tensor:
         """Decode one frame.
 
@@ -176,8 +162,7 @@ class Decoder(nn.Module):
             features_4: (B, C, 2 h, 2 w) at stride 4.
             features_8: (B, C, h, w) at stride 8.
             history: descriptors of previous frames.
-            object_embedding: (C), of the encoder.
-            background_embedding: (G, C), of the encoder.
+            embeddings: of objects (C) and backgrounds (G, C), those of the encoder.
 
         Returns:
             Logits (B, 1 + G + K, 2 h, 2 w): the catch-all, the background patches, the objects.
@@ -185,7 +170,7 @@ class Decoder(nn.Module):
         position = sine_position(*features_8.shape[-2:], features_8.shape[1], features_8.device).to(features_8.dtype)
         x = features_8
         for layer in self.layers:
-            x = layer(x, position, history, object_embedding, background_embedding)
+            x = layer(x, position, history, embeddings)
         x = functional.interpolate(x, size=features_4.shape[-2:], mode="bilinear", align_corners=False)
         fine = self.reduce_4(features_4)
         split = fine.shape[1]

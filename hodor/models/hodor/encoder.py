@@ -71,7 +71,7 @@ class Encoder(nn.Module):
 
         Args:
             features: (B, C, h, w) at stride 8.
-            objects: soft masks (B, K, h, w) in [0, 1]; K may be 0.
+            objects: soft masks (B, K, h, w) in [0, 1].
             backgrounds: soft masks of the background patches (B, G, h, w).
 
         Returns:
@@ -127,8 +127,7 @@ def reference_masks(objects: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Ten
         Object masks (B, K, h, w) and background masks (B, G, h, w), the patches without the objects; both are resized
         bilinearly to stride 8.
     """
-    background = 1 - objects.amax(1, keepdim=True) if objects.shape[1] else torch.ones_like(objects[:, :0].sum(1, True))
-    backgrounds = patch_grid(*objects.shape[-2:], grid, objects.device) * background
+    backgrounds = patch_grid(*objects.shape[-2:], grid, objects.device) * (1 - objects.amax(1, keepdim=True))
     return resize(objects, 1 / 8), resize(backgrounds, 1 / 8)
 
 
@@ -137,8 +136,7 @@ def predicted_masks(objects: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Ten
 
     The background is 1 minus their sum, divided into patches at stride 8.
     """
-    background = 1 - objects.sum(1, keepdim=True)
-    return objects, patch_grid(*objects.shape[-2:], grid, objects.device) * background
+    return objects, patch_grid(*objects.shape[-2:], grid, objects.device) * (1 - objects.sum(1, keepdim=True))
 
 
 def object_probabilities(logits: Tensor, backgrounds: int) -> Tensor:
@@ -148,13 +146,10 @@ def object_probabilities(logits: Tensor, backgrounds: int) -> Tensor:
 
 def merge_backgrounds(x: Tensor, backgrounds: int) -> Tensor:
     """Merge the background channels by their maximum: (B, 1 + G + K, H, W) -> (B, 1 + K, H, W)."""
-    split = 1 + backgrounds
-    return torch.cat([x[:, :split].amax(1, keepdim=True), x[:, split:]], dim=1)
+    return torch.cat([x[:, : 1 + backgrounds].amax(1, keepdim=True), x[:, 1 + backgrounds :]], dim=1)
 
 
 def resize(x: Tensor, scale: float) -> Tensor:
     """Resize (B, C, H, W) bilinearly by a factor, without anti-aliasing."""
     size = (round(x.shape[-2] * scale), round(x.shape[-1] * scale))
-    if x.shape[1] == 0:
-        return x.new_zeros((x.shape[0], 0, *size))
     return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -70,10 +70,8 @@ class Hodor(Method):
         batch, frames = x.shape[:2]
         maps = self.network.features(x.transpose(0, 1).flatten(0, 1))  # (T B, ...)
         features = [maps[t * batch : (t + 1) * batch] for t in range(frames)]
-        ids = torch.arange(1, clip.objects + 1, device=x.device).view(1, -1, 1, 1)
-        reference = (clip.labels[:, :1] == ids).float()  # (B, K, H, W)
         visible = [self._visible(clip, t) for t in range(frames)]
-        cycles = run_cycles(self.network, features, reference, visible, step, detach=self.options.detach_masks)
+        cycles = run_cycles(self.network, features, clip.masks(0), visible, step, detach=self.options.detach_masks)
         predictions = [p for p in cycles if clip.annotated[p.frame]]
         targets = [present_labels(clip.labels[:, p.frame], p.present) for p in predictions]
         cross_entropy, dice = cross_entropy_and_dice([p.logits for p in predictions], targets, full=self._full)

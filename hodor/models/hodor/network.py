@@ -80,7 +80,7 @@ class Network(nn.Module):
     def decode(self, features: Features, history: History) -> Tensor:
         """Return the logits (B, 1 + G + K, H/4, W/4) of a frame (see `Decoder.forward`)."""
         embeddings = self.encoder.object_embedding, self.encoder.background_embedding
-        return self.decoder(features.stride_4, features.stride_8, history, *embeddings)
+        return self.decoder(features.stride_4, features.stride_8, history, embeddings)
 
 
 def build_backbone(options: HODOROptions) -> nn.Module:

@@ -108,16 +108,28 @@ class MemoryEncoder(nn.Module):
         super().__init__()
         self.others, separate = options.others, options.memory_encoder == "separate"
         self.backbone = build_backbone(options, memory=True, extra=2 if options.others else 1)
-        if isinstance(self.backbone, ResNet):
-            self.first = "conv1.weight"
-            _start_mask_filters(self.backbone.conv1.weight, orthogonal=not separate)
-        else:
-            self.first = "stem.weight"
-            _match_mask_filters(self.backbone.stem.weight)
+        self.first = "conv1.weight" if isinstance(self.backbone, ResNet) else "stem.weight"
+        self._initialise_mask_filters(orthogonal=not separate)
         channels, own_key = self.backbone.channels[-1], not options.one_encoder
         self.head = KeyValue(channels, options, orthogonal=False, own_key=own_key) if separate else None
         self.fuser = None if separate else Fuser(channels + coarse, options.value_dim)
         self.register_buffer("further", None, persistent=False)
+
+    @torch.no_grad()
+    def _initialise_mask_filters(self, *, orthogonal: bool) -> None:
+        """Initialise each mask channel of a ResNet as a convolution of its own, as the published systems do.
+
+        In a small backbone, mask filters start four times as large as image filters: masks have smaller values than
+        normalised images, and small networks train for few steps.
+        """
+        weight = self.backbone.get_parameter(self.first)
+        if not isinstance(self.backbone, ResNet):
+            weight[:, 3:] = 4 * weight[:, :3].std() * torch.randn_like(weight[:, 3:])
+            return
+        for channel in range(3, weight.shape[1]):
+            filters = torch.empty_like(weight[:, :1])
+            nn.init.orthogonal_(filters) if orthogonal else nn.init.kaiming_uniform_(filters, a=5**0.5)
+            weight[:, channel : channel + 1] = filters
 
     def forward(
         self, frame: Tensor, coarse: Tensor | None, masks: Tensor, key: nn.Module | None = None
@@ -163,24 +175,6 @@ def build_backbone(options: MemoryOptions, *, memory: bool, extra: int = 0) -> n
         return ConvNet(width=width, depths=depths, extra=extra, stride=options.stride)
     basic = memory and options.memory_encoder == "fused"
     return ResNet(bottleneck=not basic, depths=depths, width=width, extra=extra, bias=basic)
-
-
-@torch.no_grad()
-def _start_mask_filters(weight: Tensor, *, orthogonal: bool) -> None:
-    """Initialise each mask channel as a convolution of its own, as the published systems do."""
-    for channel in range(3, weight.shape[1]):
-        filters = torch.empty_like(weight[:, :1])
-        nn.init.orthogonal_(filters) if orthogonal else nn.init.kaiming_uniform_(filters, a=5**0.5)
-        weight[:, channel : channel + 1] = filters
-
-
-@torch.no_grad()
-def _match_mask_filters(weight: Tensor) -> None:
-    """Initialise the mask filters of a small backbone four times as large as its image filters.
-
-    Masks have smaller values than normalised images, and small networks train for few steps.
-    """
-    weight[:, 3:] = 4 * weight[:, :3].std() * torch.randn_like(weight[:, 3:])
 
 
 def further_filters(kind: str, weight: Tensor) -> Tensor:

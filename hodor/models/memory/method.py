@@ -22,7 +22,7 @@ from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.base import Frame, Masks, register
-from hodor.models.frames import Geometry, first_objects, new_objects
+from hodor.models.frames import Geometry, first_objects, new_objects, normalise
 from hodor.models.memory.blocks import Query, further_filters
 from hodor.models.memory.network import Network
 from hodor.models.memory.readout import Bank, chunked_readout
@@ -59,8 +59,8 @@ class MemoryMethod(PropagationMethod):
                 )
             encoder.further = further_filters(inference.others_channel, encoder.backbone.get_parameter(encoder.first))
 
-    def predict(self, frames: Tensor, masks: Tensor, clip: Clip, step: int) -> list[Tensor]:
-        return self.network.clip(frames, masks)
+    def predict(self, clip: Clip, step: int) -> list[Tensor]:
+        return self.network.clip(normalise(clip.frames, clip.valid), clip.masks(0))
 
     def backbones(self) -> list[nn.Module]:
         encoders = [self.network.query_encoder, self.network.memory_encoder.backbone]
