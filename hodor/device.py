@@ -13,8 +13,8 @@ def prepare_device(device: str, threads: int, precision: str = "float32") -> tor
 
     Args:
         device: `cpu` or `cuda`.
-        threads: CPU threads, on which the rounding of sums depends.
-        precision: `float32`, `tf32` (float32 products on a GPU may be TF32) or `bfloat16` (see `mixed`).
+        threads: CPU threads, on which floating-point sums depend.
+        precision: `float32`, `tf32` (a GPU may compute float32 products in TF32) or `bfloat16` (see `mixed`).
 
     Raises:
         HodorError: `cuda` without a usable GPU.
@@ -27,22 +27,23 @@ def prepare_device(device: str, threads: int, precision: str = "float32") -> tor
 
 
 def mixed(device: torch.device, precision: str) -> AbstractContextManager:
-    """Return a context in which convolutions and matrix products are in bfloat16 if `precision` is `bfloat16`."""
+    """Return a context in which convolutions and matrix products run in bfloat16 if `precision` is `bfloat16`."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def in_float32(tensor: torch.Tensor) -> AbstractContextManager:
-    """Return a context in which autocast is disabled on the device of `tensor`; the meta device does not support it."""
+    """Return a context in which autocast is disabled on the device of `tensor`."""
+    # The meta device, on which `hodor cost` counts, has no autocast.
     return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 @cache
 def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """Return a cached float32 vector, not to be modified; to create one synchronises with a GPU."""
-    with torch.inference_mode(False):  # an inference tensor could not be used in training later
+    """Return a float32 vector, cached because creating one synchronises with the GPU; it must not be modified."""
+    with torch.inference_mode(False):  # training cannot use an inference tensor
         return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def feature_map(x: torch.Tensor) -> torch.Tensor:
-    """Return a map (B, C, H, W) in the faster layout: unchanged on a CPU (channels last after a permutation), else NCHW."""
+    """Return a map (B, C, H, W) in its faster memory layout: contiguous on a GPU, on a CPU as it is (channels last)."""
     return x if x.device.type == "cpu" else x.contiguous()

@@ -1,4 +1,4 @@
-"""Models of config/claims.yaml: the poster's claims and what decides them. `hodor.reporting` holds the rule of a verdict."""
+"""Models of config/claims.yaml: the poster's claims and the numbers in the rule of a verdict (`hodor.reporting.claims`)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,17 +8,15 @@ from pydantic import Field, model_validator
 
 from hodor.config.benchmarks import BENCHMARKS
 from hodor.config.datasets import EDITIONS
-from hodor.config.reading import Strict, none_of, read_yaml, validate
+from hodor.config.validation import Strict, none_of, read_yaml, validate
 from hodor.errors import HodorError
-
-KINDS = ("better", "at-least", "alphas-move")
 
 
 class Claim(Strict):
-    """One claim. On each of its benchmarks it has a verdict of its own."""
+    """One claim, with a verdict on each of its benchmarks."""
 
     claim: str = Field(min_length=1, description="a sentence that is true or not")
-    kind: Literal[KINDS] = Field(
+    kind: Literal["better", "at-least", "alphas-move"] = Field(
         description="better: the first row scores above the second; at-least: on par with or above it; alphas-move: "
         "the row's learned alphas leave their starting values by more than the spread over seeds"
     )
@@ -31,16 +29,16 @@ class Claim(Strict):
     def _fits_its_kind(self) -> "Claim":
         if self.kind == "alphas-move":
             if len(self.rows) != 1 or self.benchmarks:
-                raise ValueError("kind alphas-move is about one row and no benchmark")
+                raise ValueError("kind alphas-move needs one row and no benchmark")
         elif len(set(self.rows)) != 2 or not self.benchmarks:
-            raise ValueError(f"kind {self.kind} compares two different rows on one benchmark or more")
+            raise ValueError(f"kind {self.kind} needs two different rows and at least one benchmark")
         if len(set(self.benchmarks)) != len(self.benchmarks):
             raise ValueError("benchmarks: an entry is given twice")
         return self
 
 
 class BootstrapSettings(Strict):
-    """Bootstrap of the intervals in tables and claims."""
+    """Settings of the bootstrap intervals in tables and claims."""
 
     resamples: int = Field(10_000, ge=100, le=1_000_000)
     seed: int = Field(0, ge=0, description="start of the random generator")
@@ -69,11 +67,11 @@ class Claims(Strict):
         return self
 
     def rows(self) -> set[str]:
-        """Ids of the rows that a claim is about."""
+        """Return the ids of the rows in all claims."""
         return {row for claim in self.claims.values() for row in claim.rows}
 
     def entries(self) -> list[dict]:
-        """The claims one by one, a benchmark each: "id", "claim", "kind", "benchmark" (or None), "rows", "source", "note"."""
+        """Return a dict for each claim and benchmark: id, claim, kind, benchmark (or None), rows, source, note."""
         return [
             {"id": id if len(claim.benchmarks) < 2 else f"{id}-{benchmark}", "benchmark": benchmark}
             | claim.model_dump(mode="json", exclude={"benchmarks"})
@@ -83,7 +81,12 @@ class Claims(Strict):
 
 
 def load_claims(folder: Path, options: Mapping[str, Mapping[str, Any]]) -> Claims:
-    """Read claims.yaml in the folder `config`; check it against the rows and their options."""
+    """Read claims.yaml in `folder`; HodorError for any fault.
+
+    Args:
+        folder: configuration folder.
+        options: row id -> its method options.
+    """
     name = f"{folder.name}/claims.yaml"
     claims = validate(Claims, read_yaml(folder / "claims.yaml", name), name)
     for id, claim in claims.claims.items():

@@ -15,10 +15,10 @@ from hodor.config.benchmarks import HOLDOUT, REST, get_benchmark, is_secret
 from hodor.config.claims import Claims, load_claims
 from hodor.config.datasets import ARCHIVES
 from hodor.config.methods import METHODS
-from hodor.config.reading import none_of, read_yaml, settle, validate
 from hodor.config.schema import RULES, TABLES, Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
 from hodor.config.stages import InferenceOptions, PackId, StageOptions, packs
+from hodor.config.validation import none_of, read_yaml, settle, validate
 from hodor.errors import HodorError
 
 

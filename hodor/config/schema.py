@@ -14,9 +14,9 @@ from hodor.config.claims import Claims
 from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS, GeneratedOptions
 from hodor.config.execution import Execution
 from hodor.config.methods import METHODS
-from hodor.config.reading import Strict, none_of
 from hodor.config.servers import Servers, ServerScores
 from hodor.config.stages import InferenceOptions, StageOptions
+from hodor.config.validation import Strict, none_of
 from hodor.provenance import write_json_atomic
 
 TABLES = ("ablation", "comparison", "extended")
@@ -208,7 +208,7 @@ def schema() -> dict[str, Any]:
         "server_scores.yaml": add(ServerScores, "ServerScores"),
     }
     definitions["Scale"]["properties"]["methods"]["properties"] = methods
-    # A stage of a file may leave out what it takes over from another (`hodor.config.reading`).
+    # A stage of a file may leave out what it takes over from another (`hodor.config.validation`).
     stage = definitions["StageOptions"]
     like = {"description": "the stage whose settings it has where it states none", "type": "string"}
     definitions["StageLike"] = {

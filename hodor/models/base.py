@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hodor.config.methods import METHODS
-from hodor.config.reading import none_of
 from hodor.config.stages import InferenceOptions
+from hodor.config.validation import none_of
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.provenance import cost, sha256_file, write_json_atomic, write_text_atomic

@@ -26,7 +26,7 @@ from hodor.reporting.claims import (
     of_rows,
     read_claims,
 )
-from hodor.reporting.fragments import claims_html
+from hodor.reporting.html import claims_html
 from hodor.reporting.runs import read_run, sample
 from hodor.scoring.statistics import Bootstrap, Comparison, compare
 
@@ -228,7 +228,7 @@ def test_alphas_are_those_of_the_layers_in_their_order(project):
     layers = {name.format(layer): np.full(4, layer, np.float32) for layer in range(11)}
     save_file(layers, run.folder / "model.safetensors")
     assert learned_alphas([run])[0, :, 0].tolist() == list(range(11))
-    with pytest.raises(HodorError, match="hodor-none-coco/seed0/model.safetensors: holds no alphas"):
+    with pytest.raises(HodorError, match="hodor-none-coco/seed0/model.safetensors: no alphas"):
         learned_alphas([read_run(project.run("hodor-none-coco"))])
     (run.folder / "model.safetensors").write_bytes(b"half")
     with pytest.raises(HodorError, match="model.safetensors: broken model file"):
