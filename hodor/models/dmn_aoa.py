@@ -93,11 +93,11 @@ class Alignment(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(math.log(20.0)))
         # Regions and templates are centred on the object, so that a cell's own position is the first guess.
         self.log_reach = nn.Parameter(torch.tensor(math.log(1 / 6)))
-        place = (torch.arange(size) + 0.5) / size
-        x, y = torch.broadcast_tensors(place, place.unsqueeze(1))
-        places = torch.stack([x, y], dim=-1).flatten(0, 1)  # (R R, 2) in units of the side
-        self.register_buffer("places", places, persistent=False)
-        self.register_buffer("distances", torch.cdist(places, places).square(), persistent=False)
+        position = (torch.arange(size) + 0.5) / size
+        x, y = torch.broadcast_tensors(position, position.unsqueeze(1))
+        positions = torch.stack([x, y], dim=-1).flatten(0, 1)  # (R R, 2) in units of the side
+        self.register_buffer("positions", positions, persistent=False)
+        self.register_buffer("distances", torch.cdist(positions, positions).square(), persistent=False)
 
     def offsets(self, region: Tensor, template: Tensor, local: Tensor) -> Tensor:
         """Return offsets (N, R, R, 2), x and y in units of the side, from each cell to its match in the template.
@@ -111,14 +111,14 @@ class Alignment(nn.Module):
             scores = self.log_sharpness.exp() * (region.transpose(1, 2) @ template)  # (N, R R, R R)
             distances = self.distances / (2 * self.log_reach.exp().square())
             scores = scores - distances * local.view(-1, 1, 1)
-            found = functional.softmax(scores, dim=2) @ self.places
-            side = math.isqrt(len(self.places))
-            return (found - self.places).unflatten(1, (side, side))
+            found = functional.softmax(scores, dim=2) @ self.positions
+            side = math.isqrt(len(self.positions))
+            return (found - self.positions).unflatten(1, (side, side))
 
     def forward(self, region: Tensor, key: Tensor, template: Tensor, local: Tensor) -> Tensor:
         """Read templates (N, C', R, R) with keys (N, C, R, R) at the matches of the region's cells, in float32."""
         offsets = self.offsets(region, key, local)
-        grid = 2 * (self.places.view(1, *offsets.shape[1:]) + offsets) - 1
+        grid = 2 * (self.positions.view(1, *offsets.shape[1:]) + offsets) - 1
         with in_float32(template):
             return functional.grid_sample(template.float(), grid, padding_mode="border", align_corners=False)
 

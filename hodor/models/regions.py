@@ -25,8 +25,8 @@ def tight_boxes(masks: Tensor) -> tuple[Tensor, Tensor]:
     for axis in (2, 3):
         used = inside.any(axis)  # (B, K, W), then (B, K, H)
         length = used.shape[2]
-        place = torch.arange(length, device=masks.device)
-        first, last = torch.where(used, place, length).amin(2), torch.where(used, place + 1, 0).amax(2)
+        position = torch.arange(length, device=masks.device)
+        first, last = torch.where(used, position, length).amin(2), torch.where(used, position + 1, 0).amax(2)
         sides.append((first / length, last / length))
     (left, right), (top, bottom) = sides
     found, boxes = inside.flatten(2).any(2), torch.stack([left, top, right, bottom], 2)
@@ -62,9 +62,11 @@ def roi_align(maps: Tensor, boxes: Tensor, size: int, samples: int = 2) -> Tenso
         (B, K, C, size, size) in float32.
     """
     count = size * samples
-    place = (torch.arange(count, device=boxes.device) + 0.5) / count
+    position = (torch.arange(count, device=boxes.device) + 0.5) / count
     left_top, side = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
-    at = 2 * (left_top.unsqueeze(2) + side.unsqueeze(2) * place.view(-1, 1)) - 1  # (B, K, count, 2), x and y separately
+    at = (
+        2 * (left_top.unsqueeze(2) + side.unsqueeze(2) * position.view(-1, 1)) - 1
+    )  # (B, K, count, 2), x and y separately
     x, y = at[..., 0].unsqueeze(2), at[..., 1].unsqueeze(3)
     grid = torch.stack(torch.broadcast_tensors(x, y), dim=-1)  # (B, K, count, count, 2)
     # All regions of a frame form one tall image, so that the map is not copied for each object.
@@ -84,9 +86,9 @@ def paste(x: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Paste regions (B, K, h, w) into frames at boxes (B, K, 4): (B, K, H, W), 0 outside the boxes."""
     frame = []
     for axis, length in ((0, size[1]), (1, size[0])):
-        place = (torch.arange(length, device=boxes.device) + 0.5) / length
+        position = (torch.arange(length, device=boxes.device) + 0.5) / length
         start, stop = boxes[..., axis].flatten().unsqueeze(1), boxes[..., axis + 2].flatten().unsqueeze(1)
-        frame.append(2 * (place - start) / (stop - start) - 1)  # (B K, length): -1 to 1 inside the box
+        frame.append(2 * (position - start) / (stop - start) - 1)  # (B K, length): -1 to 1 inside the box
     across, down = frame[0].unsqueeze(1), frame[1].unsqueeze(2)
     grid = torch.stack(torch.broadcast_tensors(across, down), dim=-1)  # (B K, H, W, 2)
     with in_float32(x):

@@ -135,7 +135,7 @@ def test_without_a_match_a_local_cell_stays_and_another_sees_the_middle():
     flat = torch.ones(2, 4, 8, 8)
     near, far = align.offsets(flat, flat, torch.tensor([True, False]))
     torch.testing.assert_close(near, torch.zeros(8, 8, 2), atol=1e-3, rtol=0)
-    torch.testing.assert_close(far + align.places.view(8, 8, 2), torch.full((8, 8, 2), 0.5))
+    torch.testing.assert_close(far + align.positions.view(8, 8, 2), torch.full((8, 8, 2), 0.5))
 
 
 # Templates

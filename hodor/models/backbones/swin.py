@@ -39,8 +39,8 @@ class WindowAttention(nn.Module):
         self.heads = heads
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        place = torch.arange(WINDOW * WINDOW)
-        dy, dx = (x[:, None] - x[None, :] + WINDOW - 1 for x in (place // WINDOW, place % WINDOW))
+        position = torch.arange(WINDOW * WINDOW)
+        dy, dx = (x[:, None] - x[None, :] + WINDOW - 1 for x in (position // WINDOW, position % WINDOW))
         self.register_buffer("relative_position_index", dy * (2 * WINDOW - 1) + dx)  # rows of the table (49, 49)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)

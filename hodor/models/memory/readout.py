@@ -155,8 +155,8 @@ def chunked_readout(
             for start in range(0, cells.shape[1], step):
                 scores = scale * (keys @ cells[:, start : start + step])  # (N, n)
                 if sigma is not None:
-                    place = torch.arange(start, start + scores.shape[1], device=cells.device)
-                    scores += log_rows[:, place // size[1]] + log_columns[:, place % size[1]]
+                    position = torch.arange(start, start + scores.shape[1], device=cells.device)
+                    scores += log_rows[:, position // size[1]] + log_columns[:, position % size[1]]
                 if select:
                     top, rows = column_topk(scores, top_k)
                     weights = functional.softmax(top, dim=1)
@@ -193,8 +193,8 @@ def column_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     rows = (top.unsqueeze(2) * GROUP + torch.arange(GROUP, device=scores.device)).flatten(1)  # (n, k GROUP)
     rest = torch.arange(whole, len(scores), device=scores.device).expand(len(rows), -1)
     rows = torch.cat([rows, rest], dim=1)
-    values, place = columns.gather(1, rows).topk(k, dim=1, sorted=False)
-    return values, rows.gather(1, place)
+    values, position = columns.gather(1, rows).topk(k, dim=1, sorted=False)
+    return values, rows.gather(1, position)
 
 
 def _log_kernel(best: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
