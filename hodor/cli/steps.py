@@ -203,7 +203,7 @@ def _train(options: Namespace) -> None:
     settings, scale = stamp["settings"], stamp["scale"]
     out = options.out or paths.run(scale, options.row, options.seed)
     if settings.get("weights"):
-        _adopt(stamp, out, options.config)
+        _import_release(stamp, out, options.config)
         return
     data = options.data or paths.data(scale)
     for dataset in settings["datasets"]:
@@ -221,13 +221,13 @@ def _train(options: Namespace) -> None:
     _entry("training.trainer", "train")(stamp, data, out, init, execution)
 
 
-def _adopt(stamp: dict[str, Any], out: Path, config: Path) -> None:
+def _import_release(stamp: dict[str, Any], out: Path, config: Path) -> None:
     """Convert the released weights of a row to its run folder."""
     from hodor.config.loading import load
 
     loaded, row = load(config, {"rows": "all"}), stamp["row"]
     loaded.require(row)
-    _entry("models.checkpoints.load", "adopt")(stamp, loaded.checkpoints[row], out)
+    _entry("models.checkpoints.load", "import_release")(stamp, loaded.checkpoints[row], out)
 
 
 def _segment(options: Namespace) -> None:

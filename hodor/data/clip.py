@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 
@@ -45,6 +46,11 @@ class Clip:
             return self
         part = self._replaced(lambda tensor: tensor[start:stop])
         return replace(part, first=self.first + start, whole=self.total)
+
+    def masks(self, frame: int) -> Tensor:
+        """Return the binary masks (B, K, H, W) of a frame, float."""
+        ids = torch.arange(1, self.objects + 1, device=self.labels.device).view(1, -1, 1, 1)
+        return (self.labels[:, frame : frame + 1] == ids).float()
 
     def to(self, device: str) -> "Clip":
         """Return the same clip on another device; from pinned memory without waiting."""
