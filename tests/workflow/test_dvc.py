@@ -38,7 +38,6 @@ def make_repository(checkout):
     claims = checkout.path / "config/claims.yaml"
     stated = yaml.safe_load(claims.read_text())
     stated["claims"] = {id: claim for id, claim in stated["claims"].items() if set(claim["rows"]) <= kept.keys()}
-    stated.pop("without_verdict")  # about stages of the other rows
     claims.write_text(yaml.safe_dump(stated, sort_keys=False))
     checkout.edit("config/config.yaml", f"rows: [{', '.join(ROWS)}]", "rows: [main]")
     scale = checkout.path / "config/scales/tiny.yaml"
@@ -130,6 +129,14 @@ def test_dvc_repro_and_snakemake_agree_and_checkpoints_come_back(repository, tmp
     assert sorted(made) == sorted(expected)
     assert (repository.path / WEIGHTS).read_bytes()
     assert repository.due() == {}
+
+    # DVC's own commands show the change, its effect, and the training curves.
+    change = json.loads(repository.run("dvc", "params", "diff", "--json").stdout)["config/scales/tiny.yaml"]
+    assert change == {"stages.images.learning_rate": {"old": 0.001, "new": 0.002, "diff": 0.001}}
+    effect = json.loads(repository.run("dvc", "metrics", "diff", "--json").stdout)["results/tiny/metrics.json"]
+    assert effect.keys() and all(key.startswith("hodor-soft-coco.") for key in effect)
+    repository.run("dvc", "plots", "show")
+    assert "hodor-soft-coco.csv" in (repository.path / "dvc_plots/index.html").read_text()
     commit(repository, "other results")
 
     # Archives and checkpoints go to a remote and come back to a clone.

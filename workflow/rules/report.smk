@@ -3,6 +3,8 @@
 FILES = {table: [f"{table}_table.{kind}" for kind in ("csv", "md", "tex")] for table in TABLES}
 FILES["extended"].append("released_weights.csv")
 FILES |= {"costs": ["costs.csv"], "claims": ["claims.json", "claims.md"]}
+# Written beside the costs, for `dvc metrics` and `dvc plots`.
+FOR_DVC = [paths.results(SCALE) / "metrics.json", directory(paths.results(SCALE) / "curves")]
 # Zips for servers: the name below results/submissions, without the seed where it is 0, and the file.
 SUBMISSIONS = {
     f"submissions/{row}/{benchmark}{f'-seed{seed}' if seed else ''}.zip": paths.submission(SCALE, row, seed, benchmark)
@@ -48,6 +50,7 @@ for table in ("extended", "costs"):
             predictions=predictions_of(table),
         output:
             [paths.results(SCALE) / name for name in FILES[table]],
+            FOR_DVC if table == "costs" else [],
         log:
             paths.log(SCALE, f"tabulate-{table}"),
         conda:
@@ -143,7 +146,7 @@ for name, copies in PUBLISHED.items():
             pairs=[path for pair in copies.items() for path in pair],
         shell:
             'set -- {params.pairs:q}; while [ $# -gt 0 ]; do cp -R "$1" "$2" || {{'
-            " echo 'fix what cp reports, then run the same command again: nothing that was done is lost' >&2; exit 1; }};"
+            " echo 'fix what cp reports, then run the same command again; finished work is kept' >&2; exit 1; }};"
             " shift 2; done 2>&1 | tee {log:q} >&2"
 
 
