@@ -1,11 +1,11 @@
 """Losses: HODOR's (specification section 5.1) and those of the memory methods (baselines specification, 1.2, 3.2)."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from hodor.config.methods import LossOptions
 from hodor.data.images import VOID
@@ -32,13 +32,35 @@ def cross_entropy_and_dice(
     """
     cross_entropy, overlap, total = 0.0, 0.0, 0.0
     for prediction, target in zip(logits, targets, strict=True):
-        parts = checkpoint(_sums, prediction, target, full, use_reentrant=False, preserve_rng_state=False)
+        parts = _Recomputed.apply(prediction, target, full)
         cross_entropy, overlap, total = cross_entropy + parts[0], overlap + parts[1], total + parts[2]
     pixels = targets[0][0].numel() * len(logits)
     overlap, total = 2 * overlap / pixels, total / pixels
     dice = 1 - (overlap + SMOOTH) / (total + SMOOTH)
     dice = torch.where(overlap > SMOOTH, dice, torch.zeros_like(dice))
     return (cross_entropy / pixels).mean(), dice.mean()
+
+
+class _Recomputed(torch.autograd.Function):
+    """`_sums`, computed again in the backward pass.
+
+    `torch.utils.checkpoint` does the same and imports the compiler for it, for as long as torch itself takes to import.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, prediction: Tensor, target: Tensor, full: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(prediction, target)
+        device = prediction.device.type
+        ctx.full, ctx.autocast = full, (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+        return _sums(prediction, target, full)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        prediction, target = ctx.saved_tensors
+        prediction = prediction.detach().requires_grad_()
+        with torch.enable_grad(), torch.autocast(*ctx.autocast):
+            sums = _sums(prediction, target, ctx.full)
+        return *torch.autograd.grad(sums, prediction, gradients), None, None
 
 
 def _sums(prediction: Tensor, target: Tensor, full: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:

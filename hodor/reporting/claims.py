@@ -21,12 +21,11 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 
-from hodor.attention import initial_alpha
 from hodor.config.benchmarks import get_benchmark
 from hodor.errors import HodorError
 from hodor.provenance import read_json, write_json_atomic, write_text_atomic
 from hodor.reporting.formats import MISSING, benchmark_title, footnote, render_markdown, scale_statement
-from hodor.reporting.runs import Run, provenance, sample, seed_scores
+from hodor.reporting.runs import Run, initial_alpha, provenance, sample, seed_scores
 from hodor.reporting.tables import Runs, collect
 from hodor.scoring.statistics import Bootstrap, Comparison, compare
 

@@ -151,6 +151,11 @@ def merge_manifest(run: Run) -> None:
     write_json_atomic(run.manifest, content)
 
 
+def initial_alpha(heads: int) -> list[float]:
+    """Initial alpha of each head, as `hodor.attention.initial_alpha`, whose module imports torch: seconds in each report."""
+    return [value for value in (32.0, 16.0, 8.0, 4.0) for _ in range(heads // 4)]
+
+
 def sample(runs: Sequence[Run], benchmark: str) -> Sample | None:
     """Scores of a row's runs on a benchmark in points, the mean of J and F of each object, for the statistics.
 

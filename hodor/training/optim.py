@@ -2,16 +2,39 @@
 
 import math
 import os
+from inspect import unwrap
 from typing import Any
 
 import numpy as np
 import torch
+from torch.optim import Adam, AdamW, Optimizer
 
 from hodor.config.stages import StageOptions
 from hodor.models.base import Method
 
 
-def build_optimiser(method: Method, options: StageOptions, device: torch.device) -> torch.optim.Optimizer:
+class _WithoutCompiler:
+    """Methods of torch's optimisers without their decorators.
+
+    Those exclude the optimiser from torch.compile, for which they import the compiler: in each training, for as long as
+    the import of torch itself takes.
+    """
+
+    add_param_group = unwrap(Optimizer.add_param_group)
+    state_dict = unwrap(Optimizer.state_dict)
+    load_state_dict = unwrap(Optimizer.load_state_dict)
+    step = torch.no_grad()(unwrap(Adam.step))
+
+
+class _Adam(_WithoutCompiler, Adam):
+    pass
+
+
+class _AdamW(_WithoutCompiler, AdamW):
+    pass
+
+
+def build_optimiser(method: Method, options: StageOptions, device: torch.device) -> Optimizer:
     """Build Adam or AdamW, fused on a GPU; `factor` of a group is the ratio of its learning rate to the schedule's."""
     backbone = {id(parameter) for parameter in method.backbone_parameters()}
     undecayed = {id(parameter) for parameter in method.undecayed_parameters()}
@@ -23,11 +46,11 @@ def build_optimiser(method: Method, options: StageOptions, device: torch.device)
             decay = 0.0 if kind[1] else options.weight_decay
             group = groups.setdefault(kind, {"params": [], "factor": factor, "weight_decay": decay})
             group["params"].append(parameter)
-    optimiser = torch.optim.AdamW if options.optimiser == "adamw" else torch.optim.Adam
+    optimiser = _AdamW if options.optimiser == "adamw" else _Adam
     return optimiser(list(groups.values()), lr=0.0, fused=True if device.type == "cuda" else None)
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
     """Set the learning rate of every parameter group, scaled by its factor."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["factor"]

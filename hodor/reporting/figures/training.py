@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from hodor.reporting.figures import GREY, GRID, STYLE, styles
-from hodor.reporting.runs import Run
+from hodor.reporting.runs import Run, initial_alpha
 
 # Starting value of alpha -> colour, line style.
 ALPHA_STYLE = {
@@ -124,7 +124,5 @@ def _alphas(run: Run) -> tuple[list[int], np.ndarray, list[int]]:
     records = [record for record in run.log if record.get("alpha")]
     if not records:
         return [], np.empty((0, 0, 0)), []
-    from hodor.attention import initial_alpha  # imports torch
-
     values = np.array([record["alpha"] for record in records], float)
     return [record["step"] for record in records], values, [int(start) for start in initial_alpha(values.shape[2])]
