@@ -11,7 +11,7 @@ TABLES := $(foreach table,ablation comparison extended,results/$(table)_table.cs
 # Commands find the environment without activation; tools that they call (dvc calls snakemake) find each other.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help reproduce install test test-long golden restore schema format clean
+.PHONY: help reproduce evidence install test test-long golden restore schema format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -31,6 +31,15 @@ $(BIN)/.installed: requirements.txt pyproject.toml
 
 reproduce: $(BIN)/.installed  ## tables 1 and 2 and the report at the configured scale
 	@snakemake --cores all $(TABLES)
+
+# Complete seeds first, and of each the ablation first. The same command continues where it was stopped or killed.
+evidence: $(BIN)/.installed  ## scale subset with three seeds, tables and claims: make evidence MIRROR=FOLDER
+	@for seeds in 0 0,1 0,1,2; do
+	  for rows in ablation main; do
+	    snakemake --cores all --config scale=subset mirror=$(or $(MIRROR),$(error give MIRROR=FOLDER, which holds the archives)) \
+	      seeds=$$seeds rows=$$rows -- $(TABLES)
+	  done
+	done
 
 test: $(BIN)/.installed  ## all tests but the long ones
 	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile

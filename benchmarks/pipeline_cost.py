@@ -38,10 +38,10 @@ VERBS = {
     "render": "hodor.reporting.site",
     "convert": "hodor.cli.convert",
     "cost": "hodor.doctor.cost",
-    "doctor": "hodor.doctor.command",
+    "doctor": "hodor.doctor.checks",
     "track": "hodor.inference.track_video",
 }
-"""Verb -> the module that does it: those of the workflow, and those for people (`hodor.cli`, `hodor.cli.commands`)."""
+"""Verb -> the module that does it: those of the workflow, and those for people (`hodor.cli`, `hodor.cli.tools`)."""
 
 
 def run(*command: str, folder: Path, plugins: Path | None = None, says: str = "") -> str:

@@ -9,14 +9,12 @@ from hodor.errors import HodorError
 
 
 def prepare_device(device: str, threads: int, precision: str = "float32") -> torch.device:
-    """Return the device `cpu` or `cuda` after setting the number of threads and the precision of float32 products.
-
-    Floating-point sums depend on the number of threads.
+    """Set the number of threads and the precision of float32 products, and return the device.
 
     Args:
         device: `cpu` or `cuda`.
-        threads: CPU threads.
-        precision: `float32`, `tf32` (a GPU's float32 products may be TF32) or `bfloat16` (see `mixed`).
+        threads: CPU threads, on which floating-point sums depend.
+        precision: `float32`, `tf32` (a GPU may compute float32 products in TF32) or `bfloat16` (see `mixed`).
 
     Raises:
         HodorError: `cuda` without a usable GPU.
@@ -29,25 +27,23 @@ def prepare_device(device: str, threads: int, precision: str = "float32") -> tor
 
 
 def mixed(device: torch.device, precision: str) -> AbstractContextManager:
-    """Context in which convolutions and matrix products run in bfloat16 if `precision` is `bfloat16`."""
+    """Return a context in which convolutions and matrix products run in bfloat16 if `precision` is `bfloat16`."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def in_float32(tensor: torch.Tensor) -> AbstractContextManager:
-    """Context in which autocast is disabled on the device of `tensor`.
-
-    The meta device, on which costs are counted, does not support autocast.
-    """
+    """Return a context in which autocast is disabled on the device of `tensor`."""
+    # The meta device, on which `hodor cost` counts, has no autocast.
     return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 @cache
 def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """Return a cached float32 vector, which must not be modified: creating one synchronises with a GPU."""
-    with torch.inference_mode(False):  # an inference tensor could not be used in training later
+    """Return a float32 vector, cached because creating one synchronises with the GPU; it must not be modified."""
+    with torch.inference_mode(False):  # training cannot use an inference tensor
         return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def feature_map(x: torch.Tensor) -> torch.Tensor:
-    """Return a map (B, C, H, W) in the faster layout: as it is on a CPU (channels last after a permutation), else NCHW."""
+    """Return a map (B, C, H, W) in its faster memory layout: contiguous on a GPU, on a CPU as it is (channels last)."""
     return x if x.device.type == "cpu" else x.contiguous()

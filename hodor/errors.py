@@ -1,4 +1,4 @@
-"""Errors that the user can fix: their exception, and the operating system's errors of that kind."""
+"""Errors that the user can fix: the exception of this project, and messages for errors of the operating system."""
 
 import errno
 
@@ -6,11 +6,11 @@ PLACE_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
 )
-"""A full or read-only disk, a file where a folder is expected, or a path that cannot exist; other system errors keep their traceback."""
+"""Error numbers of a full or read-only disk, or of a path that cannot be written; others keep their traceback."""
 
 
 def printable(text: str) -> str:
-    """Escapes control characters, which file names, archives and servers may bring; line ends stay."""
+    """Escape control characters, which names of files and answers of servers may contain; line ends stay."""
     return "".join(c if c == "\n" or not (ord(c) < 32 or 127 <= ord(c) < 160) else ascii(c)[1:-1] for c in text)
 
 
@@ -34,14 +34,12 @@ class Stopped(HodorError):
 
 
 def place_error(error: OSError) -> str | None:
-    """One of PLACE_ERRORS as a message that names the file and the fix; None for any other error."""
+    """Return the message of one of PLACE_ERRORS; None for any other error."""
     if error.errno not in PLACE_ERRORS:
         return None
-    return system_error(
-        error, "free space or fix the folder, then run the same command again: nothing that was done is lost"
-    )
+    return system_error(error, "free space or fix the folder, then run the same command again; finished work is kept")
 
 
 def system_error(error: OSError, fix: str) -> str:
-    """A system error as a message: its file, what is wrong, the fix."""
+    """Return the message of a system error: its file, what is wrong, and the fix."""
     return f"{error.filename or 'writing'}: {error.strerror}; {fix}"

@@ -1,10 +1,10 @@
-"""Exclusive GPUs for jobs that run beside each other.
+"""Locks that assign GPUs to concurrent jobs.
 
-Snakemake counts GPUs (`--resources gpu=2`) without saying which, so that all jobs would use the first one. Here a job
-locks GPUs with locks of the operating system, which end with its process (also by `kill -9`), and hides the others from
-CUDA. Only GPUs that CUDA_VISIBLE_DEVICES shows are used. Locks are named by UUID, because every cluster job counts its
-GPUs from 0, and are shared by all users of a machine. Workers of one job (`torchrun`) use GPUs together: the first one
-(local rank 0) locks as many as there are workers, all or none, and the others read its choice from a file.
+Snakemake counts GPUs (`--resources gpu=2`) but does not assign them, so that every job would use the first one. Here a
+job locks GPUs among those of CUDA_VISIBLE_DEVICES and hides the others from CUDA. The locks are the operating system's,
+which end with the process, even by `kill -9`. They are named by UUID, because every cluster job counts its GPUs from 0,
+and shared by all users of a machine. Of the workers of one job (`torchrun`) local rank 0 locks a GPU for each, all or
+none, and the others read its choice from a file.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from pathlib import Path
 from hodor.errors import HodorError
 
 FAKE = "HODOR_GPUS"
-"""Environment variable: ids, separated by commas, that replace the machine's GPUs (for tests)."""
+"""Environment variable for tests: ids, separated by commas, instead of the machine's GPUs."""
 
 FOLDER = "HODOR_GPU_LOCKS"
 """Environment variable: folder of the locks instead of `hodor-gpus` in the folder for temporary files."""
@@ -34,13 +34,16 @@ _PAUSE_S = 0.5
 
 
 def take(*, advice: str = "") -> list[str]:
-    """Lock the GPUs of this process and set CUDA_VISIBLE_DEVICES to them; call it before CUDA starts.
+    """Lock GPUs for this process and set CUDA_VISIBLE_DEVICES to them; call it before CUDA starts.
 
-    One GPU, or under `torchrun` one for each worker on this machine, in the same order for all of them. Waits, with a
-    message that ends in `advice`, until enough GPUs are free. A second call changes nothing.
+    Locks one GPU, or under `torchrun` one for each worker on this machine, in the same order for all workers. Waits until
+    enough GPUs are free. A second call changes nothing.
+
+    Args:
+        advice: end of the message that is printed while waiting.
 
     Returns:
-        Ids of the GPUs; none where there is no GPU.
+        Ids of the GPUs; an empty list without a GPU.
 
     Raises:
         HodorError: fewer GPUs than workers, or a folder that cannot hold locks.
@@ -51,9 +54,7 @@ def take(*, advice: str = "") -> list[str]:
         int(os.environ.get(name) or default) for name, default in (("LOCAL_WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
     if count > len(ids):
-        raise HodorError(
-            f"{count} workers need a GPU each, and {len(ids)} are visible; lower `processes` to {len(ids)}"
-        )
+        raise HodorError(f"{count} workers need a GPU each, but {len(ids)} are visible; set `processes` to {len(ids)}")
     folder, waited = Path(os.environ.get(FOLDER) or Path(tempfile.gettempdir()) / "hodor-gpus"), False
     try:
         with contextlib.suppress(FileExistsError):
@@ -76,9 +77,9 @@ def take(*, advice: str = "") -> list[str]:
 
 
 def visible() -> list[str]:
-    """Return the ids of the GPUs that CUDA_VISIBLE_DEVICES shows, of all GPUs if it is not set.
+    """Return the ids of the GPUs in CUDA_VISIBLE_DEVICES, or of all GPUs if it is not set.
 
-    An id is the UUID (of a MIG device where a GPU is partitioned), or the variable's entry where there is no driver.
+    An id is the UUID of a GPU or, if it is partitioned, of a MIG device; without a driver, the entry of the variable.
     """
     fake = os.environ.get(FAKE)
     known = fake.split(",") if fake else _installed()
@@ -89,7 +90,7 @@ def visible() -> list[str]:
     for entry in filter(None, map(str.strip, wanted.split(","))):
         if re.fullmatch(r"\d+", entry) and known:
             if int(entry) >= len(known):
-                break  # as CUDA does: entries after one that does not exist are ignored
+                break  # CUDA ignores all entries after one that does not exist
             found.append(known[int(entry)])
         elif entry.startswith("-"):
             break
@@ -108,7 +109,7 @@ def _installed() -> list[str]:
 
 
 def parse_list(text: str) -> list[str]:
-    """Return the UUIDs in the output of `nvidia-smi -L`; for a GPU partitioned by MIG those of its parts."""
+    """Return the UUIDs in the output of `nvidia-smi -L`; of a partitioned GPU those of its MIG devices."""
     found: list[list[str]] = []
     for line in text.splitlines():
         uuid = re.search(r"\(UUID: ([^)\s]+)\)", line)
@@ -120,10 +121,10 @@ def parse_list(text: str) -> list[str]:
 
 
 def _lock(folder: Path, ids: list[str], count: int) -> list[str]:
-    """Lock `count` GPUs and publish them to the other workers of this job; [] and no lock if fewer are free."""
+    """Lock `count` GPUs and publish them to the other workers; if fewer are free, lock none and return []."""
     gate, chosen = _open(folder / "gate"), {}
     try:
-        fcntl.flock(gate, fcntl.LOCK_EX)  # two jobs that lock one by one would block each other
+        fcntl.flock(gate, fcntl.LOCK_EX)  # two jobs that each lock half of their GPUs would wait forever
         for id in ids:
             descriptor = _open(folder / ("gpu-" + re.sub(r"[^A-Za-z0-9-]", "_", id)))
             try:
@@ -145,8 +146,8 @@ def _lock(folder: Path, ids: list[str], count: int) -> list[str]:
 
 
 def _publish(folder: Path, chosen: list[str]) -> None:
-    for old in folder.glob("job-*"):  # of jobs that have ended
-        if not Path("/proc", old.name.split("-")[1]).exists():
+    for old in folder.glob("job-*"):
+        if not Path("/proc", old.name.split("-")[1]).exists():  # the job has ended
             with contextlib.suppress(OSError):  # another user's
                 old.unlink()
     path = folder / _job_name()
@@ -163,7 +164,7 @@ def _choice_of_first(folder: Path) -> list[str]:
 
 
 def _job_name() -> str:
-    """Return a name that the workers of one job share: their parent's number and start time."""
+    """Return a name that the workers of one job share: process id and start time of their parent."""
     parent = os.getppid()
     try:
         began = Path(f"/proc/{parent}/stat").read_text().rpartition(") ")[2].split()[19]
@@ -173,7 +174,7 @@ def _job_name() -> str:
 
 
 def _open(path: Path) -> int:
-    """Open a file to lock, for reading only: it may be another user's."""
+    """Open a file to lock it, for reading only because it may be another user's."""
     try:
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:

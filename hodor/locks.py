@@ -1,8 +1,8 @@
-"""Distinguish a running workflow from one that was killed.
+"""Remove the lock files of a Snakemake that was killed.
 
-Snakemake marks a folder as in use by files, which a killed Snakemake leaves behind: the next call stops and asks for
-`--unlock`. Here every Snakemake and every step in a folder holds a lock of the operating system, which ends with its
-process. If nobody holds one, the files are stale and are removed.
+Snakemake locks its working directory with files. If it is killed they stay, and the next call asks for `--unlock`. Here
+every Snakemake and every step also holds a lock of the operating system, which ends with its process: if no other
+process holds one, the files are stale.
 """
 
 import fcntl
@@ -22,15 +22,15 @@ def hold() -> None:
 
 
 def remove_left_over(folder: Path = Path(".snakemake") / "locks") -> int:
-    """Remove Snakemake's marks if no process but this one holds the lock; return the number of removed files."""
+    """Remove Snakemake's lock files if no other process holds the lock; return their number."""
     try:
         fcntl.flock(_held[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        marks = list(folder.glob("*.lock"))
-        for mark in marks:
-            mark.unlink(missing_ok=True)
-        return len(marks)
+        stale = list(folder.glob("*.lock"))
+        for file in stale:
+            file.unlink(missing_ok=True)
+        return len(stale)
     except BlockingIOError:
-        return 0  # another process works here
+        return 0
     finally:
-        # Also after a failure: the attempt to upgrade a lock releases it.
+        # After a failure too, because trying to upgrade a lock releases it.
         fcntl.flock(_held[0], fcntl.LOCK_SH)

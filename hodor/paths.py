@@ -1,19 +1,19 @@
-"""Paths of every file of the workflow, relative to the working directory. Nothing else knows these names."""
+"""Paths of every file of the workflow, relative to the working directory."""
 
 from pathlib import Path
 
 SHIPPED = Path(__file__).resolve().parent / "shipped" / "config"
-"""The configuration that the package ships: a link to `config` in a checkout, a copy where it is installed."""
+"""Configuration inside the package: a link to `config` in a checkout, a copy after installation."""
 
 
 def config() -> Path:
-    """Folder of the configuration: `config` in the working directory, or else the one that the package ships."""
+    """Folder of the configuration: `config` in the working directory if it exists, else the package's."""
     here = Path("config")
     return here if (here / "config.yaml").is_file() else SHIPPED
 
 
 def archives(scale: str, dataset: str) -> Path:
-    """Folder of a data set's archives, in their official names."""
+    """Folder of a data set's archives, under their official names."""
     return Path("data") / scale / "archives" / dataset
 
 
@@ -63,7 +63,7 @@ def prediction(scale: str, row: str, seed: int | str, benchmark: str) -> Path:
 
 
 def submission(scale: str, row: str, seed: int | str, benchmark: str) -> Path:
-    """The zip for a benchmark's server."""
+    """Zip of masks for a benchmark's server."""
     return results(scale) / "submissions" / row / f"seed{seed}" / f"{benchmark}.zip"
 
 
@@ -73,12 +73,12 @@ def stamps(scale: str) -> Path:
 
 
 def stamp(scale: str, name: str, digest: str) -> Path:
-    """The stamp of one step, for example name `train-hodor-soft-coco-seed0`, with the digest of its content."""
+    """Stamp of one step, such as `train-hodor-soft-coco-seed0`, with the digest of its content."""
     return stamps(scale) / f"{name}-{digest[:12]}.json"
 
 
 def published(scale: str, name: str) -> Path:
-    """JSON file that changes when a set of copies in results/ or reports/ differs from this scale's files."""
+    """JSON file that changes when the copies in results/ or reports/ differ from this scale's files."""
     return stamps(scale) / f"published-{name}.json"
 
 
@@ -88,7 +88,7 @@ def fetched(scale: str, dataset: str) -> Path:
 
 
 def locks(edition: str) -> Path:
-    """JSON file with recorded checksums of an edition's archives that have no published one. No step depends on it."""
+    """JSON file with checksums recorded at the first download, for archives without a published one."""
     return Path("config") / "locks" / f"{edition}.json"
 
 
@@ -103,10 +103,10 @@ def log(scale: str, name: str) -> Path:
 
 
 def results(scale: str | None = None) -> Path:
-    """Folder of the tables of a scale; without one, that of the configured scale's copies."""
+    """Folder of the tables of a scale; without `scale`, of the copies of the configured one."""
     return Path("results") / scale if scale else Path("results")
 
 
 def reports(scale: str | None = None) -> Path:
-    """Folder of the report pages of a scale; without one, that of the configured scale's copies."""
+    """Folder of the report pages of a scale; without `scale`, of the copies of the configured one."""
     return Path("reports") / scale if scale else Path("reports")

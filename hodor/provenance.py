@@ -1,8 +1,8 @@
 """Provenance of results: digests, stamps, machine, versions, commit.
 
-A *stamp* is the small JSON file that a step of the workflow reads its settings from: the slice of the configuration
-that it uses and the versions of its recipes (`hodor.stamps` writes them). Every result names the digests of its stamp
-and of its inputs, so that the table step can refuse a result that another configuration made.
+A *stamp* is a small JSON file, written by `hodor.stamps`, from which a step of the workflow reads its settings: the part
+of the configuration that it uses and the versions of its recipes. Every result records the digests of its stamp and of
+its inputs, so that the table step can refuse a result of another configuration.
 """
 
 import contextlib
@@ -26,22 +26,18 @@ _PACKAGES = (
 
 
 def sha256_file(path: str | Path) -> str:
-    """Hexadecimal sha256 of a file's bytes; raises HodorError if it cannot be read."""
+    """Return the hexadecimal sha256 of a file's bytes; HodorError if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise HodorError(f"{path}: cannot be read ({error.strerror}); make the step that writes it again") from error
-
-
-def canonical_json(obj: object) -> str:
-    """JSON text that depends on the value alone: sorted keys, no spaces, no NaN."""
-    return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        raise HodorError(f"{path}: cannot be read ({error.strerror}); run the step that writes it again") from error
 
 
 def sha256_json(obj: object) -> str:
-    """Hexadecimal sha256 of `canonical_json(obj)`."""
-    return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
+    """Return the hexadecimal sha256 of a value's canonical JSON text: sorted keys, no spaces, no NaN."""
+    text = json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_json(path: str | Path) -> dict:
@@ -51,28 +47,28 @@ def read_json(path: str | Path) -> dict:
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise HodorError(f"{path}: not readable as JSON ({error}); delete it and run the workflow again") from error
+        raise HodorError(f"{path}: not valid JSON ({error}); delete it and run the workflow again") from error
     if not isinstance(content, dict):
         raise HodorError(f"{path}: holds {type(content).__name__}, not a JSON object")
     return content
 
 
 def read_stamp(path: str | Path) -> dict:
-    """Read a stamp as a dict, with the key `sha256` added: the digest of its canonical content."""
+    """Read a stamp and add the key `sha256`, the digest of its canonical content."""
     stamp = read_json(path)
     missing = [key for key in ("step", "scale", "settings", "recipes") if key not in stamp]
     if missing:
         raise HodorError(
-            f"{path}: not a stamp of this version, no {', '.join(missing)}; call the workflow again, which writes stamps"
+            f"{path}: not a stamp of this version, no {', '.join(missing)}; run the workflow again, which writes stamps"
         )
     return stamp | {"sha256": sha256_json(stamp)}
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
-    """Write a text file so that a reader, also after a crash, sees either the old or the new content.
+    """Write a text file so that readers see either the old or the new content, even after a crash.
 
     Raises:
-        OSError: no space or permission; its `filename` is `path` (a failed write names no file by itself).
+        OSError: no space or permission; its `filename` is `path`.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -92,18 +88,18 @@ def write_text_atomic(path: str | Path, text: str) -> None:
 
 
 def write_json_atomic(path: str | Path, obj: object) -> None:
-    """Write `obj` as JSON, keys in their order, atomically; NaN and infinity are refused (ValueError)."""
+    """Write `obj` as JSON atomically, keys in their order; ValueError for NaN and infinity."""
     write_text_atomic(path, json_text(obj))
 
 
 def json_text(obj: object) -> str:
-    """The text that `write_json_atomic` writes."""
+    """Return the text that `write_json_atomic` writes."""
     return json.dumps(obj, indent=1, allow_nan=False) + "\n"
 
 
 def peak_memory_mib() -> float:
-    """Largest resident memory of this process so far, in MiB (the GPU's memory is not in it)."""
-    # Not ru_maxrss: Linux passes it on through fork and exec, so it may be that of the parent.
+    """Return the peak resident memory of this process in MiB, without the GPU's memory."""
+    # Linux passes ru_maxrss on through fork and exec, so that it may be the parent's.
     if found := _line_of("/proc/self/status", "VmHWM"):
         return int(found.split()[0]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -111,7 +107,7 @@ def peak_memory_mib() -> float:
 
 
 def cost(seconds: float) -> dict:
-    """Time and memory of a step so far, and what ran it: the end of a step's record."""
+    """Return the last keys of a step's record: its time and peak memory, and what ran it."""
     return {
         "time_s": round(seconds, 3),
         "peak_memory_mib": round(peak_memory_mib(), 1),
@@ -122,7 +118,7 @@ def cost(seconds: float) -> dict:
 
 
 def machine() -> dict:
-    """Processor, cores, memory (MiB), system and, where torch is loaded and sees one, the GPU."""
+    """Return processor, cores, memory (MiB), system and, if torch is loaded and finds one, the GPU."""
     return {
         "processor": _line_of("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -133,7 +129,7 @@ def machine() -> dict:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of this project and of the packages that can change a number."""
+    """Return the versions of Python, of this project and of the packages that can change a number."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -146,28 +142,29 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Git commit of this code, with `-dirty` where tracked files differ from it; `unknown` outside git."""
-    root = Path(__file__).resolve().parent.parent
-    if _git(root, "ls-files", "--error-unmatch", "hodor/__init__.py") is None:
-        return "unknown"
-    head = _git(root, "rev-parse", "HEAD")
+    """Return the git commit of this code, with `-dirty` if tracked files differ from it; `unknown` outside git."""
+    head = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", "hodor/__init__.py") else None
     if head is None:
         return "unknown"
-    return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    return head + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
 
 
 def record_making(path: Path, files: Iterable[Path] = ()) -> None:
-    """Write what made an artefact whose own bytes must not depend on it: commit, versions, machine.
+    """Write commit, versions and machine to a file beside an artefact whose own bytes must not depend on them.
 
-    Data sets, packs, archives, tables and pages are equal wherever they are made, so their makers are recorded in a file
-    `path` beside them, with the digests of `files` that no other record has (tables, pages).
+    Archives, data sets, packs, tables and pages are the same wherever they are made.
+
+    Args:
+        path: file to write.
+        files: tables or pages, whose digests no other record holds.
     """
     making = {"commit": commit(), "versions": versions(), "machine": machine()}
     digests = {file.relative_to(path.parent).as_posix(): sha256_file(file) for file in files}
     write_json_atomic(path, making | ({"files": digests} if digests else {}))
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def _git(*arguments: str) -> str | None:
+    root = Path(__file__).resolve().parent.parent
     try:
         done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
@@ -176,7 +173,7 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def _line_of(path: str, name: str) -> str | None:
-    """The value in the first line `name: value` of one of Linux's files about itself; None elsewhere."""
+    """Return the value of the first line `name: value` in a file of Linux's /proc; None on other systems."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:
@@ -192,8 +189,6 @@ def _memory_mib() -> int | None:
 
 
 def _gpu() -> str | None:
-    # Only steps that compute with torch use a GPU; the others must not pay for its import.
+    # A step that has not imported torch uses no GPU and should not wait for the import.
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
-        return None
-    return torch.cuda.get_device_name()
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None

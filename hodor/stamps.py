@@ -187,17 +187,12 @@ class Stamps:
     def claims(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """What the verdicts on the claims depend on: the claims, the rule, and the runs of their rows."""
         scale, claims = self.config.scale, self.config.claims
-        edition = [entry for entry in claims.without_verdict if entry.edition == scale.edition]
-
-        def without(rows: list[str]) -> str | None:
-            stages = {self.config.rows[of].stage for row in rows for of in self.config.lineage(row)}
-            return next((entry.reason for entry in edition if stages & set(entry.stages)), None)
-
         settings = self._tabulated("claims", stamps) | {
             "rows": {
                 row: {"selected": row in self.config.selected} for row in self.config.rows if row in claims.rows()
             },
-            "claims": [entry | {"without": without(entry["rows"])} for entry in claims.entries()],
+            "claims": [entry | {"substitutes": self.config.substitutes(*entry["rows"])} for entry in claims.entries()],
+            "absent": self.config.absent(),
             "evidence": claims.evidence[scale.edition],
             "rule": claims.rule.model_dump(mode="json"),
             "bootstrap": claims.bootstrap.model_dump(mode="json"),

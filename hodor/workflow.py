@@ -1,4 +1,4 @@
-"""What the Snakefile needs besides rules: the checked configuration, the stamps, and an environment for the jobs."""
+"""Functions of the Snakefile: read the configuration, write the stamps, set the environment of the jobs."""
 
 import errno
 import filecmp
@@ -24,10 +24,10 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
     """Read the configuration beside the Snakefile in `root` and write the stamps below the working directory.
 
     Raises:
-        WorkflowError: a fault in the configuration, or a folder that cannot be written to (Snakemake shows its text
-            without a traceback).
+        WorkflowError: a fault in the configuration, or a folder that cannot be written to; Snakemake prints it without
+            a traceback.
     """
-    # Jobs run the verbs of this checkout with the interpreter that runs Snakemake, in an active environment or not.
+    # Jobs use this checkout and the interpreter of Snakemake, even if its environment is not active.
     _prepend("PATH", str(Path(sys.executable).parent))
     _prepend("PYTHONPATH", str(root))
     try:
@@ -41,9 +41,9 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
         raise WorkflowError(str(error)) from None
     try:
         hold()
-        # A job on another machine reads the Snakefile too, and cannot know which processes run here.
+        # Jobs (--mode) read the Snakefile too, on other machines, where this machine's locks are not visible.
         if "--mode" not in sys.argv and remove_left_over():
-            print("The last run was killed; its locks on this folder are removed.", file=sys.stderr)
+            print("The last run was killed; its locks on this folder were removed.", file=sys.stderr)
         dry = _is_dry_run(sys.argv)
         stamps.write(present=not dry and "--mode" not in sys.argv)
         records.date_stamps()
@@ -62,13 +62,14 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
 
 
 def mark_published(scale: str, name: str, copies: Mapping[Path, Path]) -> Path:
-    """File that changes when published copies differ from their sources, so that they are copied again.
+    """Return a file that changes when published copies differ from their sources, so that they are copied again.
 
-    They differ after another scale was published, or where somebody edited or deleted them. The file holds the times of
-    such copies: the same edit made twice is another content, which Snakemake compares.
+    They differ after another scale was published, or if they were edited or deleted. The file holds the modification
+    times of the copies that differ, so that the same edit made twice changes it twice.
 
     Args:
-        name: of the set of copies.
+        scale: scale of the sources.
+        name: name of the set of copies.
         copies: source -> copy; files, or folders of files.
     """
     other: dict[str, int] = {}
@@ -79,23 +80,23 @@ def mark_published(scale: str, name: str, copies: Mapping[Path, Path]) -> Path:
             if file.is_file() and copy.exists() and not (of.is_file() and filecmp.cmp(file, of, shallow=False)):
                 other[str(of)] = of.stat().st_mtime_ns if of.is_file() else 0
     marker = paths.published(scale, name)
-    # A job reads the Snakefile while others copy.
+    # A job reads the Snakefile while other jobs copy.
     if not marker.is_file() or other and "--mode" not in sys.argv:
         write_if_changed(marker, json_text(other))
     return marker
 
 
 def requested(workflow: Any) -> set[str]:
-    """Targets given on the command line: rules, rows and files; empty for the default target."""
+    """Return the targets of the command line: rules, rows and files; an empty set for the default target."""
     return set(workflow.dag_settings.targets)
 
 
 def check_triggers(triggers: Iterable[Any]) -> None:
-    """Raise WorkflowError if a changed list of inputs makes a step run again: everything would be trained again."""
+    """Raise WorkflowError if Snakemake would rerun steps whose list of inputs changed (see `hodor.records.Records`)."""
     if any(trigger.name == "INPUT" for trigger in triggers):
         raise WorkflowError(
-            "these settings of Snakemake would train everything again: use profiles/default, or a workflow profile "
-            "that has `rerun-triggers: [mtime]` too"
+            "these settings of Snakemake would train everything again; use profiles/default, or a workflow profile "
+            "with `rerun-triggers: [mtime]`"
         )
 
 
@@ -103,17 +104,17 @@ def _refuse_second_config(arguments: list[str]) -> None:
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if sum(re.fullmatch(r"--config(=.*)?|-C.*", argument) is not None for argument in options) > 1:
         raise HodorError(
-            "--config is given twice, and Snakemake keeps the last alone: write all keys after one --config"
+            "--config is given twice, but Snakemake keeps only the last; write all keys after one --config"
         )
 
 
 def _refuse_links(scale: str) -> None:
-    """Raise HodorError if DVC would refuse to record what its stages made: now, not after the first stage."""
+    """Raise HodorError if DVC could not record the outputs of its stages: at once, not after the first stage."""
     for folder in (paths.data(scale) / "archives", paths.runs(scale), paths.results(scale), paths.reports(scale)):
         if not folder.resolve().is_relative_to(Path.cwd().resolve()):
             raise HodorError(
-                f"{folder.parts[0]}: {folder} leads out of the repository by a link, and DVC records no such file; clone "
-                f"onto the disk that has room, or keep a folder here and move DVC's cache (dvc cache dir FOLDER)"
+                f"{folder.parts[0]}: {folder} is linked to a place outside the repository, where DVC records no files; "
+                "clone onto the larger disk, or keep a folder here and move DVC's cache (dvc cache dir FOLDER)"
             )
 
 
@@ -122,10 +123,7 @@ def _is_dry_run(arguments: Iterable[str]) -> bool:
 
 
 def _require_writable(*folders: Path) -> None:
-    """Raise OSError for an existing folder that cannot be written to: now, not after hours of training.
-
-    Where a table exists already, Snakemake would call it write-protected. A read-only mount is refused for root too.
-    """
+    """Raise OSError for an existing folder that cannot be written to: at once, not after hours of training."""
     for folder in folders:
         if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
             code = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES

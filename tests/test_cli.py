@@ -248,7 +248,7 @@ NO_SPACE = OSError(errno.ENOSPC, "No space left on device", "results/table.csv")
         (
             ModuleNotFoundError(name="cv2.dnn"),
             1,
-            "error: Python module cv2.dnn is not installed; it comes with the extra",
+            "error: Python module cv2.dnn is not installed; run pip install",
         ),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ModuleNotFoundError(name="hodor.x"), None, ""),

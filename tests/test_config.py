@@ -12,7 +12,7 @@ import yaml
 from hodor.config import loading as config
 from hodor.config.datasets import ARCHIVES, SPLITS, WEIGHT_SETS
 from hodor.config.schema import RULES, schema
-from hodor.data import coco, davis, still_images, youtube_vos
+from hodor.data.still_images import LAYOUTS
 from hodor.errors import HodorError
 
 SCALES = ["mini", "paper", "subset", "tiny"]
@@ -76,10 +76,7 @@ def test_paper_numbers_say_where_they_come_from(root):
 
 
 def test_the_splits_are_those_that_the_readers_open():
-    found = {"coco": coco.SPLITS, "davis": davis.SPLITS, "davis2016": davis.SPLITS_2016}
-    found |= {"youtube-vos": (*youtube_vos.SPLITS, *youtube_vos.PARTS)}
-    found |= {name: tuple(splits) for name, splits in still_images.LAYOUTS.items()}
-    assert {name: SPLITS[name] for name in found} == found
+    assert {name: SPLITS[name] for name in LAYOUTS} == {name: tuple(splits) for name, splits in LAYOUTS.items()}
     assert SPLITS.keys() == ARCHIVES.keys() - WEIGHT_SETS.keys()
 
 
@@ -131,12 +128,21 @@ FAULTS = [
     ("claims.yaml", "    kind: better\n", "    kind: beter\n", "soft-over-none-coco.kind: 'beter' is none of better"),
     ("claims.yaml", "    kind: better\n", "    kin: better\n", "claims.soft-over-none-coco.kin: unknown key"),
     ("claims.yaml", "-soft-coco, hodor-none-coco]", "-soft-coco, hodor-non-coco]", "nearest: hodor-none-coco"),
-    ("claims.yaml", "[hodor-soft-coco, hodor-none-coco]", "[stm, stm]", "compares two different rows"),
-    ("claims.yaml", "benchmarks: [davis2017-val]", "benchmarks: []", "different rows on one benchmark or more"),
-    ("claims.yaml", "benchmarks: [davis2017-val]", "benchmarks: [davis-val]", "benchmarks.0: 'davis-val' is none of"),
+    ("claims.yaml", "[hodor-soft-coco, hodor-none-coco]", "[stm, stm]", "needs two different rows"),
+    (
+        "claims.yaml",
+        "benchmarks: [davis2017-val, davis2016-val]",
+        "benchmarks: []",
+        "different rows on one benchmark or more",
+    ),
+    (
+        "claims.yaml",
+        "benchmarks: [davis2017-val, davis2016-val]",
+        "benchmarks: [davis-val]",
+        "benchmarks.0: 'davis-val' is none of",
+    ),
     ("claims.yaml", "rows: [hodor-soft-coco]\n", "rows: [hodor-hard-coco]\n", "hodor-hard-coco has no alphas"),
     ("claims.yaml", "rows: [hodor-soft-coco]\n", "rows: [hodor-soft-coco, stm]\n", "about one row and no benchmark"),
-    ("claims.yaml", "stages: [cyclic, cyclic-holdout, dense]", "stages: [cyclc]", "without_verdict[0].stages: 'cyclc'"),
     ("claims.yaml", "  official: Official", "  offical: Official", "evidence.offical"),
     ("claims.yaml", "resamples: 10000", "resamples: 1", "bootstrap.resamples"),
     ("claims.yaml", "  soft-over-none-coco:", "  Soft over none:", "claims.Soft over none"),
@@ -168,7 +174,11 @@ def test_a_fault_is_named_with_file_key_and_what_is_allowed(folder, file, old, n
 def test_claims_are_about_selected_rows(root):
     loaded = config.load(root / "config")
     ids = [entry["id"] for entry in loaded.claims.entries()]
-    assert len(set(ids)) == len(ids) > 30 and "soft-over-none-coco" in ids and "hodor-over-stm-ytvos-holdout" in ids
+    assert (
+        len(set(ids)) == len(ids) > 30
+        and "soft-over-none-coco-davis2016-val" in ids
+        and "hodor-over-stm-ytvos-holdout" in ids
+    )
     assert loaded.claims.rows() <= set(loaded.selected), "`rows: [main]` decides every claim"
 
 
@@ -195,6 +205,10 @@ def test_a_missing_or_empty_file(folder, file):
             "overrides.stages.image.steps: in stages, 'image' is none of images",
         ),
         ({"overrides": {"stages.images.step": 7}}, "mini.yaml (with the overrides): stages.images.step: unknown key"),
+        (
+            {"scale": "subset", "overrides": {"substitutes.cyclc": "x"}},
+            "substitutes: 'cyclc' is none of images, cyclic",
+        ),
         ({"mirror": "nowhere"}, "mirror: 'nowhere' is neither a folder nor a URL"),
     ],
 )

@@ -144,7 +144,7 @@ def test_visible_gpus_are_those_of_cuda(machine, wanted, found):
 
 def test_what_cannot_be_taken(machine, tmp_path):
     machine.setenv("LOCAL_WORLD_SIZE", "4")
-    with pytest.raises(HodorError, match="4 workers need a GPU each, and 3 are visible"):
+    with pytest.raises(HodorError, match="4 workers need a GPU each, but 3 are visible"):
         gpus.take()
     machine.delenv("LOCAL_WORLD_SIZE")
     (tmp_path / "file").touch()

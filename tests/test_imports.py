@@ -87,7 +87,7 @@ from tests.narrow import NARROW
 method = build_method("hodor", NARROW)
 for parameter in method.parameters():
     parameter.grad = torch.ones_like(parameter)
-options = SimpleNamespace(backbone_factor=1.0, weight_decay=0.1, optimiser="adamw")
+options = SimpleNamespace(backbone_factor=1.0, alpha_factor=1.0, weight_decay=0.1, optimiser="adamw")
 optimiser = build_optimiser(method, options, torch.device("cpu"))
 logits = torch.zeros(1, 2, 4, 4, requires_grad=True)
 sum(cross_entropy_and_dice([logits], [torch.zeros(1, 4, 4)])).backward()

@@ -26,10 +26,10 @@ def test_a_stamp_carries_its_digest(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("{", "not readable as JSON"),
+        ("{", "not valid JSON"),
         ("[]", "holds list, not a JSON object"),
         ('{"step": "score"}', "no scale, settings, recipes"),
-        (b"\xff\xfe", "not readable as JSON"),
+        (b"\xff\xfe", "not valid JSON"),
         (None, "no such file"),
     ],
 )

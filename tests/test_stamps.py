@@ -159,17 +159,25 @@ def test_the_claims_know_their_rows_and_what_decides_nothing(root):
     assert [row for row, entry in settings["rows"].items() if entry["selected"]] == list(init)
     assert {name.partition("/")[0] for name in settings["stamps"]} == set(init)
     assert settings["init"] == init
-    assert not [claim for claim in settings["claims"] if claim["without"]] and "generated" in settings["evidence"]
+    assert not [claim for claim in settings["claims"] if claim["substitutes"]] and "generated" in settings["evidence"]
 
 
-def test_where_no_youtube_vos_is_trained_on_no_claim_about_cyclic_rows_is_decided(root):
-    settings = stamps(root, scale="subset").contents["claims"]["settings"]
-    without = {claim["id"] for claim in settings["claims"] if claim["without"]}
-    assert without == {claim["id"] for claim in settings["claims"] if any("cyclic" in row for row in claim["rows"])}
-    assert {"soft-over-none-cyclic", "none-at-least-hard-cyclic", "alphas-move-cyclic"} < without
-    assert {"soft-over-none-coco", "hodor-over-stm-davis2017-val"}.isdisjoint(without)
-    paper = stamps(root, scale="paper").contents["claims"]["settings"]
-    assert not [claim for claim in paper["claims"] if claim["without"]]
+def test_an_optional_data_set_adds_its_benchmark_and_is_trained_on(root, tmp_path):
+    alone = stamps(root, scale="subset", mirror=str(tmp_path)).contents["claims"]["settings"]
+    assert "data set davis2016" in alone["absent"]["davis2016-val"] and "davis2016-val" not in alone["benchmarks"]
+    (tmp_path / "davis2016").mkdir()
+    (tmp_path / "davis2016" / "DAVIS-data.zip").touch()
+    made = stamps(root, scale="subset", mirror=str(tmp_path))
+    settings = made.contents["claims"]["settings"]
+    assert not settings["absent"] and settings["benchmarks"] == ["davis2017-val", "davis2016-val"]
+    for claim in settings["claims"]:
+        cyclic = any("cyclic" in row for row in claim["rows"])
+        assert claim["substitutes"] == (["DAVIS-2016 train instead of YouTube-VOS"] if cyclic else [])
+    stages = made.config.scale.stages
+    assert {source.dataset for stage in ("cyclic", "cyclic-holdout", "dense") for source in stages[stage].sources} == {
+        "davis2016"
+    }
+    assert alone["caption"] != settings["caption"] and not stamps(root, scale="paper").config.absent()
 
 
 @pytest.mark.parametrize(

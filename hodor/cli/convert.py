@@ -1,4 +1,4 @@
-"""The verb `convert`: original checkpoints to files of this project and back."""
+"""The verb `convert`: convert original checkpoints to .safetensors files of this project, and back."""
 
 import json
 from pathlib import Path
@@ -26,13 +26,13 @@ def convert(source: Path, target: Path, format: str | None = None) -> None:
     A converted release can be loaded like a trained row (`load_model`).
 
     Args:
-        source: the file to read.
-        target: the file to write; its folder is created if absent.
-        format: an id of `FORMATS`; None: recognised from the entries, or recorded in our file.
+        source: file to read.
+        target: file to write; its folder is created if absent.
+        format: id of `FORMATS`. None: recognised from the entries, or recorded in the .safetensors file.
 
     Raises:
         HodorError: unknown endings, a file that cannot be read or written, or entries that are missing, unexpected or of
-            another shape. Nothing is written then.
+            another shape; nothing is written.
     """
     source, target = Path(source), Path(target)
     inward = source.suffix in ENDINGS and target.suffix == OURS
@@ -41,7 +41,7 @@ def convert(source: Path, target: Path, format: str | None = None) -> None:
             f"{source} to {target}: use an original checkpoint ({', '.join(ENDINGS)}) and a file that ends in {OURS}"
         )
     if target.is_dir():
-        raise HodorError(f"{target}: is a folder; name the file to write")
+        raise HodorError(f"{target}: is a folder; give a file to write")
     chosen = format_named(format) if format else None
     (_to_ours if inward else _to_original)(source, target, chosen)
     print(f"{target}: written")
@@ -85,11 +85,9 @@ def _recorded(source: Path, metadata: dict[str, str]) -> tuple[Format, Options]:
             if format.method == model["method"]:
                 return format, model["options"]
         raise HodorError(
-            f"{source}: a model of {model['method']}, whose authors released no checkpoints; convert one of hodor, stm, stcn"
+            f"{source}: a model of {model['method']}, which has no released checkpoints; convert one of hodor, stm, stcn"
         )
     if METADATA in metadata:
         recorded = json.loads(metadata[METADATA])
         return format_named(recorded["format"]), recorded["options"]
-    raise HodorError(
-        f"{source}: neither a method nor a format in its metadata; use a file written by `hodor train` or `convert`"
-    )
+    raise HodorError(f"{source}: no method or format in its metadata; use a file of `hodor train` or `hodor convert`")

@@ -1,4 +1,4 @@
-"""`hodor fetch NAME ...`: archives by name, into the folders where the workflow looks for them."""
+"""The verb `fetch` for people: download archives by name into the folders of the workflow."""
 
 import os
 import time
@@ -9,14 +9,12 @@ from typing import Any
 from hodor import paths
 from hodor.config.datasets import ARCHIVES, RECORD, RELEASED, SOURCES, WEIGHT_SETS, archives
 from hodor.config.loading import Config, load
-from hodor.config.reading import none_of
+from hodor.config.validation import none_of
 from hodor.data.checksums import LockFile
 from hodor.data.fetch import Missing, Request, fetch_all
 from hodor.data.progress import format_bytes
 from hodor.errors import HodorError
 from hodor.provenance import read_json
-
-GROUPS = ("all", "weights")
 
 
 def fetch_command(
@@ -28,17 +26,18 @@ def fetch_command(
     wait: bool = False,
     pause: float = 15.0,
 ) -> None:
-    """Fetches data sets and weights, several archives at once, and prints their sizes and checksums.
+    """Download data sets and weights, several archives at once, and print their sizes and checksums.
 
     Args:
-        names: ids of config/datasets.csv; `weights`: the scale's starting weights and the authors' checkpoints; `all`:
-            everything of the scale, and `weights`; none: everything of the scale.
-        folder: the folder `config`.
-        scale, mirror: instead of those of config.yaml and of the environment (HODOR_MIRROR).
-        wait: check every `pause` seconds for archives that must be downloaded by hand, instead of ending.
+        names: ids of config/datasets.csv; `weights` for the scale's starting weights and the authors' checkpoints; `all`
+            for the data sets of the scale and `weights`; empty for the data sets of the scale.
+        folder: configuration folder.
+        scale: scale instead of that of config.yaml.
+        mirror: mirror instead of those of config.yaml and of the variable HODOR_MIRROR.
+        wait: wait for archives that must be downloaded by hand, and look for them every `pause` seconds.
 
     Raises:
-        HodorError: an unknown name, or a fault that `hodor.data.fetch.fetch_all` reports.
+        HodorError: an unknown name, or an error of `hodor.data.fetch.fetch_all`.
     """
     chosen: dict[str, Any] = {"scale": scale} if scale else {}
     if mirror := mirror or os.environ.get("HODOR_MIRROR"):
@@ -52,7 +51,7 @@ def fetch_command(
         except Missing as missing:
             if not wait:
                 raise
-            print(f"{missing}\nwaiting for the files; end with Ctrl-C", flush=True)
+            print(f"{missing}\nwaiting for the files; press Ctrl-C to stop", flush=True)
             while not all(path.is_file() for path in missing.files):
                 time.sleep(pause)
             _settle(missing.files, pause)
@@ -62,19 +61,19 @@ def fetch_command(
 
 
 def _datasets(config: Config, names: Sequence[str]) -> list[str]:
-    """Ids of the data sets that names and groups stand for, each once."""
+    """Return the ids of the data sets of names and groups, each once."""
     of_scale = list(config.scale.datasets)
     weights = [name for name in of_scale if name in WEIGHT_SETS] + list(RELEASED)
     groups = {"all": of_scale + weights, "weights": weights}
     wanted = []
     for name in names or of_scale:
         if name not in SOURCES and name not in groups:
-            raise HodorError(f"hodor fetch: {none_of(name, [*GROUPS, *SOURCES])}")
+            raise HodorError(f"hodor fetch: {none_of(name, [*groups, *SOURCES])}")
         wanted += groups.get(name, [name])
     if config.scale.edition == "generated":
         if not names or any(name not in groups and name not in RELEASED for name in names):
             raise HodorError(
-                f"scale {config.scale.name} generates its data, there is nothing to fetch; name another: --scale paper"
+                f"scale {config.scale.name} generates its data; choose another scale, for example --scale paper"
             )
         wanted = [name for name in wanted if name in RELEASED]
     return list(dict.fromkeys(wanted))
@@ -93,7 +92,7 @@ def _request(config: Config, name: str) -> Request:
 
 
 def _settle(files: Sequence[Path], pause: float) -> None:
-    """Waits until files that somebody is copying here have stopped growing."""
+    """Wait until the files have stopped growing: they may still be copied."""
     before = None
     while (sizes := [path.stat().st_size for path in files]) != before:
         before = sizes

@@ -1,4 +1,4 @@
-"""The command line `hodor VERB`: one verb for each step of the workflow, and verbs for people."""
+"""The command line `hodor VERB`."""
 
 import argparse
 import os
@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 
 from hodor import __version__
-from hodor.cli import commands, steps
+from hodor.cli import steps, tools
 from hodor.errors import HodorError, Stopped, place_error
 
-# Seconds that torchrun needs to end all processes of a training after one of them.
+# Seconds in which torchrun stops the other workers after one has failed.
 _OTHERS_S = 5
 
 
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        The exit status: 0; 1 after an error that the user can fix; 2 for wrong usage; 143 if stopped by a signal.
+        Exit status: 0; 1 after an error that the user can fix; 2 for wrong usage; 130 or 143 if stopped by a signal.
     """
     options = _parser().parse_args(arguments)
     options.given = list(sys.argv[1:] if arguments is None else map(str, arguments))
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except HodorError as error:
         if os.environ.get("RANK", "0") != "0":
-            time.sleep(_OTHERS_S)  # the first process reports the same fault, and this one is ended
+            time.sleep(_OTHERS_S)  # the first worker reports the same error, and torchrun stops this one
         message = str(error)
     except OSError as error:
         if (message := place_error(error)) is None:
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         extra = "track" if options.verb in ("track", "convert") else "pipeline"
         message = (
-            f"Python module {error.name} is not installed; it comes with the extra `{extra}`: "
-            f"pip install 'hodor-repro[{extra}]', or make install in a checkout"
+            f"Python module {error.name} is not installed; run pip install 'hodor-repro[{extra}]', or make install in a "
+            "checkout"
         )
     print(f"hodor {options.verb}: error: {message}", file=sys.stderr)
     return 1
@@ -52,10 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="hodor", description="Differentiable soft-masked attention and HODOR, step by step."
+        prog="hodor",
+        description="Train, run and evaluate differentiable soft-masked attention, HODOR and baselines.",
+        epilog="`hodor VERB --help` shows the options of a verb.",
     )
     parser.add_argument("--version", action="version", version=f"hodor {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
     steps.add_parsers(verbs)
-    commands.add_parsers(verbs)
+    tools.add_parsers(verbs)
     return parser

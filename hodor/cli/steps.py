@@ -1,8 +1,7 @@
 """Verbs for the steps of the workflow: fetch prepare pack train segment score submit manifest tabulate claims render.
 
-A step is named by what it is about: `hodor train hodor-soft-coco --seed 1`. It resolves its settings from config/ and
-its files from `hodor.paths`. The workflow hands over the settings of the whole experiment as a stamp instead
-(`--stamp`), so that a step never uses settings that its rule was not compared with.
+A step is named by its subject: `hodor train hodor-soft-coco --seed 1`. Its settings come from config/ and its files from
+`hodor.paths`. The workflow passes a stamp instead (`--stamp`), so that a step uses the settings that its rule compared.
 """
 
 import argparse
@@ -20,110 +19,109 @@ from hodor.provenance import read_stamp, record_making, sha256_json
 
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
-    """Add the verbs; each sets `command`, a function of the parsed arguments. Modules are imported when called."""
-    fetch = _add(verbs, _fetch, "fetch", "Download a data set's archives, or generate them.")
+    """Add the parsers of the verbs. Their modules are imported when a verb runs, so that `--help` is fast."""
+    fetch = _add(verbs, _fetch, "fetch", "Download the archives of data sets and weights, or generate them.")
     fetch.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="data sets of config/datasets.csv, `weights` or `all`; default: the scale's",
+        "names", nargs="*", metavar="NAME", help="data set, `weights` or `all` (default: the scale's data)"
     )
-    fetch.add_argument("--mirror", help="folder or address with <data set>/<archive>, instead of every host")
+    fetch.add_argument(
+        "--mirror", metavar="PLACE", help="folder or URL with <data set>/<archive>, instead of the hosts"
+    )
     fetch.add_argument("--wait", action="store_true", help="wait for archives that must be downloaded by hand")
-    prepare = _add(verbs, _prepare, "prepare", "Extract a data set's archives and check every file.")
-    prepare.add_argument("dataset", nargs="?", metavar="DATASET", help="a data set of the scale")
+    prepare = _add(verbs, _prepare, "prepare", "Extract the archives of a data set and check every file.")
+    prepare.add_argument("dataset", nargs="?", metavar="DATASET", help="data set of the scale")
     prepare.add_argument("--archives", type=Path, metavar="DIR", help="default: data/<scale>/archives/<data set>")
-    prepare.add_argument("--out", type=Path, metavar="DIR", help="folder to make (default: data/<scale>/<data set>)")
-    prepare.add_argument("--manifest", type=Path, metavar="FILE", help="its record (default: <out>.json)")
-    pack = _add(verbs, _pack, "pack", "Pack a split of a data set into few files of decoded pixels for training.")
+    prepare.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: data/<scale>/<data set>)")
+    prepare.add_argument("--manifest", type=Path, metavar="FILE", help="record to write (default: <out>.json)")
+    pack = _add(verbs, _pack, "pack", "Pack a split of a data set into a few files of decoded pixels for training.")
     pack.add_argument("pack", metavar="PACK", help="name of the pack, such as coco-train2017-whole")
-    pack.add_argument("--jobs", type=int, help="processes (default: all cores)")
-    train = _add(verbs, _train, "train", "Train one row with one seed; an interrupted run continues.", row=True)
-    train.add_argument("--data", type=Path, help="folder of the prepared data sets (default: data/<scale>)")
-    train.add_argument("--init", type=Path, help="weights to start from (default: those of the row that `init` names)")
-    train.add_argument("--out", type=Path, help="run folder (default: runs/<scale>/<row>/seed<k>)")
-    add_execution(train)
+    pack.add_argument("--jobs", type=int, metavar="N", help="number of processes (default: all cores)")
+    train = _add(verbs, _train, "train", "Train one row with one seed, or resume its training.", row=True)
+    train.add_argument("--data", type=Path, metavar="DIR", help="folder of the data sets (default: data/<scale>)")
+    train.add_argument(
+        "--init", type=Path, metavar="FILE", help="starting weights (default: those of the row's `init`)"
+    )
+    train.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/<scale>/<row>/seed<k>)")
+    train.add_argument("--processes", type=int, default=1, metavar="N", help="workers, one GPU each (default: 1)")
+    train.add_argument("--micro-batch", type=int, metavar="N", help="clips per forward pass (default: all that fit)")
+    train.add_argument("--compile", action="store_true", help="use torch.compile (GPU)")
+    train.add_argument("--deterministic", action="store_true", help="use deterministic operators only (GPU)")
     segment = _add(verbs, _segment, "segment", "Segment the sequences of a benchmark with a trained row.", row=True)
-    segment.add_argument("benchmark", nargs="?", metavar="BENCHMARK", help="a benchmark of the scale")
-    segment.add_argument("--weights", type=Path, help="model.safetensors (default: that of the run)")
-    segment.add_argument("--data", type=Path, help="folder of the prepared data sets (default: data/<scale>)")
-    segment.add_argument("--out", type=Path, help="folder for masks/ (default: that of the run and benchmark)")
-    score = _add(verbs, _score, "score", "Score masks: J and F by the official protocol.", row=True)
+    segment.add_argument("benchmark", nargs="?", metavar="BENCHMARK", help="benchmark of the scale")
+    segment.add_argument("--weights", type=Path, metavar="FILE", help="model.safetensors (default: that of the run)")
+    segment.add_argument("--data", type=Path, metavar="DIR", help="folder of the data sets (default: data/<scale>)")
+    segment.add_argument("--out", type=Path, metavar="DIR", help="folder of masks/ (default: that of the run)")
+    score = _add(verbs, _score, "score", "Score masks with the official protocol.", row=True)
     _add_masks(score)
-    score.add_argument("--jobs", type=int, help="threads (default: all cores)")
+    score.add_argument("--jobs", type=int, metavar="N", help="number of threads (default: all cores)")
     score.add_argument(
         "--official",
         action=BooleanOptionalAction,
-        help="run the official DAVIS toolkit too, which must agree (default: where it is installed)",
+        help="run the official DAVIS toolkit too, which must agree (default: if it is installed)",
     )
-    submit = _add(
-        verbs, _submit, "submit", "Check masks and pack them into the zip that a benchmark's server expects.", row=True
-    )
+    submit = _add(verbs, _submit, "submit", "Check masks and pack them for the server of a benchmark.", row=True)
     _add_masks(submit)
-    submit.add_argument("--zip", type=Path, help="file to write (default: in results/<scale>/submissions)")
-    manifest = _add(
-        verbs, _manifest, "manifest", "Write what a run was made of and made with to its manifest.json.", row=True
+    submit.add_argument(
+        "--zip", type=Path, metavar="FILE", help="zip to write (default: in results/<scale>/submissions)"
     )
-    manifest.add_argument("--benchmarks", nargs="*", metavar="ID", help="those it was scored on (default: all)")
-    tabulate = _add(verbs, _tabulate, "tabulate", "Make a table from the scores of its rows.")
+    manifest = _add(
+        verbs, _manifest, "manifest", "Write manifest.json of a run: its settings, data and cost.", row=True
+    )
+    manifest.add_argument("--benchmarks", nargs="*", metavar="ID", help="scored benchmarks (default: all)")
+    tabulate = _add(verbs, _tabulate, "tabulate", "Make a table of scores or costs.")
     tabulate.add_argument("table", metavar="TABLE", help="ablation, comparison, extended or costs")
-    _add(verbs, _claims, "claims", "Give each claim of the poster a verdict.")
+    _add(verbs, _claims, "claims", "Give a verdict on each claim of the poster.")
     _add(verbs, _render, "render", "Make the report pages from tables and runs.")
 
 
-def _add(
-    verbs: argparse._SubParsersAction, command: Any, verb: str, about: str, *, row: bool = False
-) -> ArgumentParser:
+def add_verb(verbs: argparse._SubParsersAction, command: Any, verb: str, about: str) -> ArgumentParser:
+    """Add the parser of a verb. `command`: function of the parsed arguments; `about`: one sentence."""
     parser = verbs.add_parser(verb, help=about[0].lower() + about[1:-1], description=about)
-    if row:
-        parser.add_argument("row", nargs="?", metavar="ROW", help="an id of config/rows.yaml")
-        parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the run (default: 0)")
-    parser.add_argument("--scale", help="a file of config/scales, without its ending (default: that of config.yaml)")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=paths.config(),
-        metavar="DIR",
-        help="folder of the configuration (default: config)",
-    )
-    parser.add_argument("--stamp", type=Path, help=argparse.SUPPRESS)  # for the workflow
     parser.set_defaults(command=command)
     return parser
 
 
+def add_config(parser: ArgumentParser) -> None:
+    """Add the option --config."""
+    folder = paths.config()
+    parser.add_argument("--config", type=Path, default=folder, metavar="DIR", help="configuration (default: config)")
+
+
+def _add(verbs: Any, command: Any, verb: str, about: str, *, row: bool = False) -> ArgumentParser:
+    parser = add_verb(verbs, command, verb, about)
+    if row:
+        parser.add_argument("row", nargs="?", metavar="ROW", help="id of config/rows.yaml")
+        parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the run (default: 0)")
+    parser.add_argument("--scale", metavar="NAME", help="scale of config/scales (default: that of config.yaml)")
+    add_config(parser)
+    parser.add_argument("--stamp", type=Path, help=argparse.SUPPRESS)  # for the workflow
+    return parser
+
+
 def _add_masks(parser: ArgumentParser) -> None:
-    parser.add_argument("at", nargs="?", metavar="BENCHMARK", help="a benchmark of the scale")
-    parser.add_argument("--pred", type=Path, metavar="DIR", help="instead of ROW: <sequence>/<frame>.png of any origin")
-    parser.add_argument("--truth", type=Path, metavar="DIR", help="with --pred: folder of the benchmark's data set")
-    parser.add_argument("--benchmark", help="with --pred: benchmark id")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="with --pred: folder for the scores")
-
-
-def add_execution(parser: ArgumentParser) -> None:
-    """Fields of `hodor.config.execution.Execution`: how a training is executed, which changes no result."""
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="data-parallel workers, on a GPU each")
-    parser.add_argument(
-        "--micro-batch", type=int, metavar="N", help="clips that a worker computes at a time (default: its part)"
-    )
-    parser.add_argument("--compile", action="store_true", help="torch.compile for the layers that gain by it (GPU)")
-    parser.add_argument("--deterministic", action="store_true", help="deterministic operators only, on a GPU")
+    parser.add_argument("at", nargs="?", metavar="BENCHMARK", help="benchmark of the scale")
+    masks = parser.add_argument_group("masks of any origin", "instead of ROW and BENCHMARK")
+    masks.add_argument("--pred", type=Path, metavar="DIR", help="folder of <sequence>/<frame>.png")
+    masks.add_argument("--truth", type=Path, metavar="DIR", help="folder of the benchmark's data set")
+    masks.add_argument("--benchmark", metavar="ID", help="benchmark")
+    masks.add_argument("--out", type=Path, metavar="DIR", help="folder for the scores")
 
 
 def _settings(options: Namespace, step: str, name: str | None, **overrides: Any) -> dict[str, Any]:
-    """The stamp of a step: from --stamp, or resolved from the configuration.
+    """Return the stamp of a step, from --stamp or from the configuration.
 
     Args:
-        step: what the stamp must be of.
-        name: of the stamp; None: only --stamp names it.
-        overrides: keys of config.yaml, so that the stamp is among those of the configuration.
+        step: kind of step.
+        name: name of the stamp. None: it must be given by --stamp.
+        overrides: keys of config.yaml with which the configuration has the stamp.
     """
     if options.stamp is not None:
         stamp = read_stamp(options.stamp)
         if stamp["step"] != step:
-            raise HodorError(f"{options.stamp}: is a stamp of the step {stamp['step']}, not of {step}")
+            raise HodorError(f"{options.stamp}: is a stamp of the step {stamp['step']}; give one of {step}")
     else:
         from hodor.config.loading import load
-        from hodor.config.reading import none_of
+        from hodor.config.validation import none_of
         from hodor.stamps import Stamps
 
         given = {"scale": options.scale, **overrides}
@@ -141,10 +139,12 @@ def _settings(options: Namespace, step: str, name: str | None, **overrides: Any)
 
 
 def _of_run(options: Namespace, step: str, benchmark: str | None = None) -> dict[str, Any]:
-    """The stamp of a step of one run; sets `options.row` and `options.seed` to those of the run."""
+    """Return the stamp of a step of one run; set `options.row` and `options.seed` to those of the run."""
     if options.stamp is None and (options.row is None or (benchmark is None and step != "train")):
-        needed = "ROW" if step == "train" else "ROW and BENCHMARK"
-        raise HodorError(f"{needed} missing: name what to {step}, for example: hodor {step} hodor-soft-coco")
+        example = "ROW missing; for example: hodor train hodor-soft-coco"
+        if step != "train":
+            example = f"ROW and BENCHMARK missing; for example: hodor {step} hodor-soft-coco davis2017-val"
+        raise HodorError(example)
     name = f"{step}-{options.row}-seed{options.seed}" + (f"-{benchmark}" if benchmark else "")
     stamp = _settings(options, step, name, rows=options.row, seeds=[options.seed])
     options.row, options.seed = stamp.get("row", options.row), stamp.get("seed", options.seed)
@@ -162,7 +162,7 @@ def _fetch(options: Namespace) -> None:
         )
         return
     stamp = _settings(options, "fetch", None)
-    # Where to look is not what is wanted: the mirror is in no stamp.
+    # The mirror is in no stamp, because it changes no archive.
     stamp["settings"]["mirror"] = options.mirror or os.environ.get("HODOR_MIRROR") or None
     edition = stamp["settings"].get("edition")
     lock = paths.locks(edition) if edition in ("official", "subset") else None
@@ -175,7 +175,7 @@ def _prepare(options: Namespace) -> None:
     from hodor.config.datasets import WEIGHT_SETS
 
     if options.stamp is None and options.dataset is None:
-        raise HodorError("DATASET missing: name what to prepare, for example: hodor prepare davis")
+        raise HodorError("DATASET missing; for example: hodor prepare davis")
     stamp = _settings(options, "prepare", f"prepare-{options.dataset}")
     scale, dataset = stamp["scale"], stamp["settings"]["dataset"]
     weights = dataset in WEIGHT_SETS
@@ -216,7 +216,7 @@ def _train(options: Namespace) -> None:
     if execution.processes > 1 and "RANK" not in os.environ:  # torchrun sets it in the processes that it starts
         sys.exit(_entry("training.distributed", "launch")(execution.processes, options.given))
     _choose_gpu(stamp)
-    if scratch := os.environ.get("HODOR_SCRATCH"):  # where to read from, not what is read: in no stamp
+    if scratch := os.environ.get("HODOR_SCRATCH"):
         data = _entry("data.packs", "staged")(data, settings.get("packs", ()), scratch)
     init = options.init
     if init is None and settings.get("init"):
@@ -267,15 +267,15 @@ def _submit(options: Namespace) -> None:
 
 
 def _masks(options: Namespace, step: str) -> tuple[dict[str, Any] | None, Path, Path, str, Path | None]:
-    """Stamp (None for masks of any origin), masks, data set, benchmark and folder for the scores."""
+    """Return stamp (None for masks of any origin), masks, data set, benchmark and folder for the scores."""
     if options.pred is not None:
         needed = ("truth", "benchmark", "out") if step == "score" else ("truth", "benchmark")
         if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:
-            raise HodorError(f"{', '.join(missing)} missing: --pred needs --{' --'.join(needed)}")
+            raise HodorError(f"{', '.join(missing)} missing; --pred needs --{' --'.join(needed)}")
         return None, options.pred, options.truth, options.benchmark, options.out
     if options.row is None or options.at is None:
         raise HodorError(
-            f"name a ROW and a BENCHMARK, or masks of any origin: hodor {step} --pred DIR --truth DIR --benchmark ID"
+            f"ROW and BENCHMARK missing; or give masks of any origin: hodor {step} --pred DIR --truth DIR --benchmark ID"
         )
     stamp = _settings(options, step, f"score-{options.at}", rows=options.row, seeds=[options.seed])
     scale, dataset = stamp["scale"], stamp["settings"]["benchmark"]["dataset"]
@@ -286,7 +286,7 @@ def _masks(options: Namespace, step: str) -> tuple[dict[str, Any] | None, Path, 
 
 def _manifest(options: Namespace) -> None:
     if options.row is None:
-        raise HodorError("ROW missing: name the run, for example: hodor manifest hodor-soft-coco --seed 1")
+        raise HodorError("ROW missing; for example: hodor manifest hodor-soft-coco --seed 1")
     scale, benchmarks = options.scale, options.benchmarks
     if scale is None:
         from hodor.config.loading import load
@@ -315,9 +315,7 @@ def _claims(options: Namespace) -> None:
 def _render(options: Namespace) -> None:
     root = Path(__file__).resolve().parents[2]
     if not (root / "workflow" / "notebooks").is_dir():
-        raise HodorError(
-            f"{root}: no checkout of the repository, whose notebooks make the report; run this verb in one"
-        )
+        raise HodorError(f"{root}: not a checkout of the repository, whose notebooks make the report; run it in one")
     stamp = _settings(options, "render", "render")
     folders = (folder(stamp["scale"]) for folder in (paths.results, paths.runs, paths.data, paths.reports))
     files = _entry("reporting.site", "render")(stamp, *folders)
@@ -325,16 +323,15 @@ def _render(options: Namespace) -> None:
 
 
 def _require_data(folder: Path) -> None:
-    """HodorError for a data set that is absent: it may be deleted to save room, its manifest stays."""
+    """Raise HodorError for an absent data set, which may have been deleted to save space."""
     if not folder.is_dir():
         raise HodorError(
-            f"{folder}: the folder of this data set is missing; make it from its archives with: "
-            f"snakemake --cores 1 --force -- {folder}.json"
+            f"{folder}: no such data set; make it from its archives: snakemake --cores 1 --force -- {folder}.json"
         )
 
 
 def _choose_gpu(stamp: dict[str, Any]) -> None:
-    """Take GPUs that no other job has, before torch looks for any."""
+    """Lock free GPUs before torch looks for any."""
     if stamp["settings"].get("device") == "cuda":
         _entry("gpus", "take")()
 
@@ -342,7 +339,7 @@ def _choose_gpu(stamp: dict[str, Any]) -> None:
 def _limit_threads(stamp: dict[str, Any]) -> None:
     """Set the threads of the numerical libraries before they load.
 
-    Snakemake sets them to what `--cores` leaves, and the same job would give other numbers with fewer cores.
+    Snakemake would set them to the cores of the job, but numbers depend on them.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = str(stamp["settings"]["threads"])

@@ -1,9 +1,9 @@
-"""The benchmarks on which rows are scored, and the hold-out of YouTube-VOS train that one of them is.
+"""The benchmarks on which rows are scored, and the rule of the hold-out of YouTube-VOS train.
 
-A video of train is held out when it shows an object of a category of `UNSEEN`, or by a hash of its name: no training on
-the rest ever sees those categories, as none on train sees the unseen ones of valid, whose ground truth only a server
-has. `config/ytvos_holdout.csv` lists what the rule gives on the official train (2018 and 2019 have the same train
-videos), and a test compares.
+The ground truth of YouTube-VOS valid is secret, so a part of train replaces it: the videos with an object of a category
+of `UNSEEN`, and others by a hash of their name. Training on the rest never sees these categories, as training on train
+never sees the unseen ones of valid. `config/ytvos_holdout.csv` lists the videos held out of the official train, which is
+the same in 2018 and 2019.
 """
 
 import hashlib
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from hodor.errors import HodorError
 
 UNSEEN = ("eagle", "frisbee", "lion", "motorbike", "parachute", "penguin", "snail", "truck", "umbrella", "worm")
-"""Categories held out whole: animals, vehicles and things, 16 to 57 videos each; the last is of the generated world."""
+"""Categories of which every video is held out, 16 to 57 each; the last one exists in generated data only."""
 
 SEEN_SHARE = 0.05
-"""Part of the other videos that is held out as well."""
+"""Fraction of the other videos that is held out."""
 
 HOLDOUT, REST = "holdout", "train-without-holdout"
 """Splits of YouTube-VOS: the videos held out, and the others."""
@@ -28,11 +28,10 @@ class Benchmark:
 
     Attributes:
         id: name in the configuration and in folder names.
-        dataset, split: arguments for the readers of `hodor.data`.
+        dataset, split: arguments of the readers of `hodor.data`.
         title: name in tables.
-        metric: headline score: J&F, the mean over objects; or G, the mean of J and F over seen and unseen categories.
-        frames: which frames a method sees and which of them are scored, for tables and pages.
-        secret: whether only a server (config/servers.yaml) has the official ground truth; generated editions have all.
+        metric: J&F, the mean over objects; or G, the mean of J and F over seen and unseen categories.
+        secret: whether only a server (config/servers.yaml) has the official ground truth.
     """
 
     id: str
@@ -40,11 +39,8 @@ class Benchmark:
     split: str
     title: str
     metric: str = "J&F"
-    frames: str = "every frame seen; all but the first and the last scored"
     secret: bool = False
 
-
-_SIX = "6 frames a second seen; those that meta.json lists for an object scored, except its first"
 
 BENCHMARKS = {
     benchmark.id: benchmark
@@ -52,15 +48,15 @@ BENCHMARKS = {
         Benchmark("davis2016-val", "davis2016", "val", "DAVIS-2016 val"),
         Benchmark("davis2017-val", "davis", "val", "DAVIS-2017 val"),
         Benchmark("davis2017-test-dev", "davis", "test-dev", "DAVIS-2017 test-dev", secret=True),
-        Benchmark("ytvos2018-val", "youtube-vos-2018", "valid", "YouTube-VOS 2018 val", "G", _SIX, secret=True),
-        Benchmark("ytvos2019-val", "youtube-vos", "valid", "YouTube-VOS 2019 val", "G", _SIX, secret=True),
-        Benchmark("ytvos-holdout", "youtube-vos", HOLDOUT, "YouTube-VOS hold-out", "G", _SIX),
+        Benchmark("ytvos2018-val", "youtube-vos-2018", "valid", "YouTube-VOS 2018 val", "G", secret=True),
+        Benchmark("ytvos2019-val", "youtube-vos", "valid", "YouTube-VOS 2019 val", "G", secret=True),
+        Benchmark("ytvos-holdout", "youtube-vos", HOLDOUT, "YouTube-VOS hold-out", "G"),
     )
 }
 
 
 def get_benchmark(id: str) -> Benchmark:
-    """Return the benchmark of an id; HodorError lists the known ids."""
+    """Return the benchmark of an id; HodorError for an unknown one lists the known ids."""
     try:
         return BENCHMARKS[id]
     except KeyError:
@@ -68,12 +64,12 @@ def get_benchmark(id: str) -> Benchmark:
 
 
 def is_secret(id: str, edition: str) -> bool:
-    """Return whether a server has to score a benchmark of this edition of its data set."""
+    """Return whether the ground truth of a benchmark is secret in an edition of its data set; generated data has all."""
     return get_benchmark(id).secret and edition != "generated"
 
 
 def held_out(video: str, categories: Iterable[str | None]) -> bool:
-    """Whether a video of train, by its name and the categories of its objects, is held out."""
+    """Return whether a video of train is held out, by its name and the categories of its objects."""
     if not set(UNSEEN).isdisjoint(categories):
         return True
     number = int.from_bytes(hashlib.sha256(f"ytvos-holdout/{video}".encode()).digest()[:8], "big")

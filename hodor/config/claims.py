@@ -1,4 +1,4 @@
-"""Models of config/claims.yaml: the poster's claims and what decides them. `hodor.reporting` holds the rule of a verdict."""
+"""Models of config/claims.yaml: the poster's claims and the numbers in the rule of a verdict (`hodor.reporting.claims`)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,17 +8,15 @@ from pydantic import Field, model_validator
 
 from hodor.config.benchmarks import BENCHMARKS
 from hodor.config.datasets import EDITIONS
-from hodor.config.reading import Strict, none_of, read_yaml, validate
+from hodor.config.validation import Strict, none_of, read_yaml, validate
 from hodor.errors import HodorError
-
-KINDS = ("better", "at-least", "alphas-move")
 
 
 class Claim(Strict):
-    """One claim. On each of its benchmarks it has a verdict of its own."""
+    """One claim, with a verdict on each of its benchmarks."""
 
     claim: str = Field(min_length=1, description="a sentence that is true or not")
-    kind: Literal[KINDS] = Field(
+    kind: Literal["better", "at-least", "alphas-move"] = Field(
         description="better: the first row scores above the second; at-least: on par with or above it; alphas-move: "
         "the row's learned alphas leave their starting values by more than the spread over seeds"
     )
@@ -31,24 +29,16 @@ class Claim(Strict):
     def _fits_its_kind(self) -> "Claim":
         if self.kind == "alphas-move":
             if len(self.rows) != 1 or self.benchmarks:
-                raise ValueError("kind alphas-move is about one row and no benchmark")
+                raise ValueError("kind alphas-move needs one row and no benchmark")
         elif len(set(self.rows)) != 2 or not self.benchmarks:
-            raise ValueError(f"kind {self.kind} compares two different rows on one benchmark or more")
+            raise ValueError(f"kind {self.kind} needs two different rows and at least one benchmark")
         if len(set(self.benchmarks)) != len(self.benchmarks):
             raise ValueError("benchmarks: an entry is given twice")
         return self
 
 
-class WithoutVerdict(Strict):
-    """Rows that decide no claim in an edition of the data, because they train on other data there."""
-
-    edition: Literal[EDITIONS]
-    stages: list[str] = Field(min_length=1, description="rows that train in one of these stages, or start from such")
-    reason: str = Field(min_length=1)
-
-
 class BootstrapSettings(Strict):
-    """Bootstrap of the intervals in tables and claims."""
+    """Settings of the bootstrap intervals in tables and claims."""
 
     resamples: int = Field(10_000, ge=100, le=1_000_000)
     seed: int = Field(0, ge=0, description="start of the random generator")
@@ -59,6 +49,7 @@ class Rule(Strict):
 
     on_par: float = Field(0.5, gt=0, lt=100, description="points within which two rows are on par")
     fewest_sequences: int = Field(10, ge=2, description="with fewer sequences nothing is decided")
+    fewest_seeds: int = Field(3, ge=2, description="with fewer seeds of a row nothing is decided")
 
 
 class Claims(Strict):
@@ -67,7 +58,6 @@ class Claims(Strict):
     bootstrap: BootstrapSettings = BootstrapSettings()
     rule: Rule = Rule()
     evidence: dict[Literal[EDITIONS], str] = Field(description="edition of the data -> what its verdicts are about")
-    without_verdict: list[WithoutVerdict] = []
     claims: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$")], Claim]
 
     @model_validator(mode="after")
@@ -77,11 +67,11 @@ class Claims(Strict):
         return self
 
     def rows(self) -> set[str]:
-        """Ids of the rows that a claim is about."""
+        """Return the ids of the rows in all claims."""
         return {row for claim in self.claims.values() for row in claim.rows}
 
     def entries(self) -> list[dict]:
-        """The claims one by one, a benchmark each: "id", "claim", "kind", "benchmark" (or None), "rows", "source", "note"."""
+        """Return a dict for each claim and benchmark: id, claim, kind, benchmark (or None), rows, source, note."""
         return [
             {"id": id if len(claim.benchmarks) < 2 else f"{id}-{benchmark}", "benchmark": benchmark}
             | claim.model_dump(mode="json", exclude={"benchmarks"})
@@ -90,8 +80,13 @@ class Claims(Strict):
         ]
 
 
-def load_claims(folder: Path, options: Mapping[str, Mapping[str, Any]], stages: set[str]) -> Claims:
-    """Read claims.yaml in the folder `config`; check it against the rows' options and the stages that they train in."""
+def load_claims(folder: Path, options: Mapping[str, Mapping[str, Any]]) -> Claims:
+    """Read claims.yaml in `folder`; HodorError for any fault.
+
+    Args:
+        folder: configuration folder.
+        options: row id -> its method options.
+    """
     name = f"{folder.name}/claims.yaml"
     claims = validate(Claims, read_yaml(folder / "claims.yaml", name), name)
     for id, claim in claims.claims.items():
@@ -100,8 +95,4 @@ def load_claims(folder: Path, options: Mapping[str, Mapping[str, Any]], stages: 
                 raise HodorError(f"{name}: claims.{id}.rows: {none_of(row, list(options))}")
             if claim.kind == "alphas-move" and options[row].get("attention") != "soft":
                 raise HodorError(f"{name}: claims.{id}.rows: {row} has no alphas: its attention is not soft")
-    for i, entry in enumerate(claims.without_verdict):
-        for stage in entry.stages:
-            if stage not in stages:
-                raise HodorError(f"{name}: without_verdict[{i}].stages: {none_of(stage, sorted(stages))}")
     return claims

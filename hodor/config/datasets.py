@@ -1,8 +1,8 @@
-"""Where the archives of each data set come from: the table `config/datasets.csv` and its slice in a stamp.
+"""Sources of the archives of each data set: the table `config/datasets.csv`, and options of the generated data.
 
 The table has one row per archive and edition. `official` archives have an address (with a log-in for YouTube-VOS) and,
-where known, size and checksums. A `subset` has no address: the user has it and names a mirror. `generated` archives
-are in no table. Light on imports, because the workflow reads the table at every start.
+if known, size and checksums. Archives of the edition `subset` have no address, because the user has them and sets
+`mirror`. `generated` archives are not in the table.
 """
 
 import csv
@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from hodor.config.benchmarks import HOLDOUT, REST
-from hodor.config.reading import Strict
+from hodor.config.validation import Strict
 from hodor.errors import HodorError
 
 EDITIONS = ("generated", "subset", "official")
@@ -22,8 +22,8 @@ EDITIONS = ("generated", "subset", "official")
 class StillImages(NamedTuple):
     """A further data set of still images with masks.
 
-    module: whose `load(root, split)` returns its `hodor.data.readers.StillImage`s. archives: in every edition.
-    splits: all of them are checked by `prepare`. instances: whether an image holds several distinguished objects.
+    module: has a function `load(root, split)` that returns a list of `hodor.data.readers.StillImage`. archives: names in
+    every edition. splits: `prepare` checks all of them. instances: whether masks distinguish several objects.
     """
 
     module: str
@@ -48,16 +48,15 @@ ARCHIVES = {
     "sbd": ("benchmark.tgz",),
     "stcn-static": ("static_data.zip",),
 }
-"""Archives of a data set in every edition. `youtube-vos` is the 2019 version, which rows train on; of 2018 there are
-the videos of valid (benchmark ytvos2018-val)."""
+"""Archives of a data set in every edition. `youtube-vos` is the 2019 version, `youtube-vos-2018` only its valid videos."""
 
 WEIGHT_SETS = {
     "swin-tiny-mask-rcnn-3x": {"mask_rcnn_swin_tiny_patch4_window7.pth": "swin"},
     "swin-tiny-imagenet": {"swin_tiny_patch4_window7_224.pth": "swin"},
     "resnet-imagenet": {"resnet50-0676ba61.pth": "resnet50", "resnet18-f37072fd.pth": "resnet18"},
 }
-"""Starting weights from elsewhere, which a scale lists, fetches and prepares like a data set: archive -> the name of the
-file that it becomes, without its ending. They exist in no generated edition."""
+"""Published starting weights, which a scale lists, fetches and prepares like a data set: archive -> name of the prepared
+file, without its ending. They exist in no generated edition."""
 
 ARCHIVES |= {name: tuple(files) for name, files in WEIGHT_SETS.items()}
 ARCHIVES |= {name: entry.archives for name, entry in STILL_IMAGES.items()}
@@ -76,14 +75,14 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "stcn-static": ("fss", "DUTS-TR", "DUTS-TE", "ecssd", "BIG_small", "HRSOD_small"),
     **{name: entry.splits for name, entry in STILL_IMAGES.items()},
 }
-"""Data set -> the splits that its reader opens."""
+"""Data set -> splits of its reader."""
 
 RELEASED = {
     "hodor-released": ("static_image.pth", "video_sparse.pth", "video_dense.pth"),
     "stcn-released": ("stcn_s0.pth",),
     "stm-released": ("STM_weights.pth",),
 }
-"""The authors' checkpoints, to be scored beside ours: no step trains from them, and no scale lists them."""
+"""The authors' checkpoints, which are scored beside ours. No step trains from them, and no scale lists them."""
 
 UNREAD = {
     "youtube-vos-2018-train": ("train.zip",),
@@ -94,14 +93,13 @@ UNREAD = {
     "hrsod": ("HRSOD.zip",),
     "big": ("BIG.zip",),
 }
-"""Sources that no step reads: what `stcn-static` was made from, and other versions of YouTube-VOS. They are in the table
-for their terms and citations, and `hodor fetch` downloads them."""
+"""Sources that no step reads: those of `stcn-static`, and other versions of YouTube-VOS. `hodor fetch` downloads them."""
 
 SOURCES = ARCHIVES | RELEASED | UNREAD
 """Every data set of the table and its archives."""
 
 RECORD = "archives.json"
-"""Name of the file beside the archives that lists them: the declared result of `fetch`."""
+"""Name of the file that lists the archives beside it, the output of `fetch`."""
 
 FOLDERS = {
     "coco": ("train2017", "val2017", "annotations"),
@@ -116,7 +114,7 @@ FOLDERS = {
     "sbd": ("benchmark_RELEASE",),
     "stcn-static": ("fss", "DUTS-TR", "DUTS-TE", "BIG_small", "HRSOD_small"),
 }
-"""Uppermost folders that the archives of a data set hold."""
+"""Top-level folders in the archives of a data set."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +122,14 @@ class Source:
     """One archive of one edition: a row of the table.
 
     Attributes:
-        dataset, edition, archive: what it is; `archive` is a file name.
-        address: http(s) address, with `log_in` the page that leads to it; None where only a mirror has it.
-        size: bytes, sha256 and md5: hexadecimal; None where unknown.
-        log_in: whether a person must log in, or use a browser, to download it.
-        terms: address of the terms of use or "".
-        note: what a person who downloads it must know, or "".
-        version, licence, citation: for people.
+        dataset, edition, archive: ids and file name.
+        address: http(s) address; with `log_in` that of the download page; None if only a mirror has the archive.
+        size: bytes, or None.
+        sha256, md5: hexadecimal, or None.
+        log_in: whether the download needs a log-in or a browser.
+        terms: address of the terms of use, or "".
+        note: advice for the download, or "".
+        version, licence, citation: documentation.
     """
 
     dataset: str
@@ -153,7 +152,7 @@ COLUMNS = "dataset,edition,version,archive,address,size_bytes,sha256,md5,licence
 
 
 def read_table(path: str | Path) -> list[Source]:
-    """Reads and checks `config/datasets.csv`; HodorError names the line that is wrong."""
+    """Read and check `config/datasets.csv`; HodorError names the wrong line."""
     path = Path(path)
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -178,9 +177,9 @@ def read_table(path: str | Path) -> list[Source]:
 
 
 def archives(path: str | Path, dataset: str, edition: str) -> list[dict]:
-    """The list for `settings["archives"]` of a fetch stamp, in the table's order; empty for generated data.
+    """Return the list `settings["archives"]` of a fetch stamp, in the table's order; an empty list for generated data.
 
-    Licence and citation are left out: another wording must not fetch anything again.
+    Licence and citation are not part of it, because rewording them must not fetch anything again.
     """
     if edition == "generated":
         return []
@@ -192,7 +191,7 @@ def archives(path: str | Path, dataset: str, edition: str) -> list[dict]:
 
 
 def from_settings(settings: dict) -> list[Source]:
-    """The sources in the settings of a fetch stamp."""
+    """Return the sources in the settings of a fetch stamp."""
     origin = {"dataset": settings["dataset"], "edition": settings["edition"]}
     if settings["edition"] == "generated":
         return [Source(**origin, archive=archive) for archive in SOURCES[settings["dataset"]]]
@@ -202,7 +201,11 @@ def from_settings(settings: dict) -> list[Source]:
 def _row(where: str, row: dict[str, Any]) -> Source:
     if None in row or None in row.values():
         raise HodorError(f"{where}: {COLUMNS.count(',') + 1} cells are needed")
-    source = _source(where, {key.removesuffix("_bytes"): cell for key, cell in row.items()})
+    try:
+        source = _SOURCE.validate_python({key.removesuffix("_bytes"): cell for key, cell in row.items() if cell})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise HodorError(f"{where}: {fault['loc'][0]}: {fault['msg']} (given: {fault['input']!r})") from None
     if source.dataset not in SOURCES:
         raise HodorError(f"{where}: unknown data set {source.dataset!r}; there are {', '.join(SOURCES)}")
     if source.edition not in ("official", "subset"):
@@ -210,14 +213,6 @@ def _row(where: str, row: dict[str, Any]) -> Source:
     if source.edition == "official" and not source.address:
         raise HodorError(f"{where}: an official archive needs an address")
     return source
-
-
-def _source(where: str, values: dict[str, Any]) -> Source:
-    try:
-        return _SOURCE.validate_python({key: value for key, value in values.items() if value not in ("", None)})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise HodorError(f"{where}: {fault['loc'][0]}: {fault['msg']} (given: {fault['input']!r})") from None
 
 
 _Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -229,7 +224,7 @@ _Objects = Annotated[int, Field(ge=1, le=8)]
 
 
 class GeneratedOptions(Strict):
-    """Sizes of the synthetic data sets; the defaults are those of scale mini."""
+    """Sizes of the generated data sets; the defaults are those of scale mini."""
 
     seed: int = Field(0, ge=0, description="seed of all random numbers; the same seed gives the same bytes")
     coco_train: _Count = Field(500, description="images of COCO train2017")

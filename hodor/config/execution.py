@@ -1,7 +1,7 @@
-"""How a training is executed: settings that do not change what it computes.
+"""Settings of a training that change its results by rounding only.
 
-The same global batch on more workers, in micro-batches or compiled gives the same training up to rounding. So these
-settings are in no stamp: a run may stop and resume under others. `train.json` records them.
+Workers, micro-batches and compilation keep the global batch. These settings are in no stamp, so that a run may resume
+with others; `train.json` records them.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError
 
-from hodor.config.reading import Strict
+from hodor.config.validation import Strict
 from hodor.errors import HodorError
 
 
@@ -22,9 +22,11 @@ class Execution(Strict):
         1, ge=1, le=1024, description="data-parallel workers of one training, a GPU each; divides the batch"
     )
     micro_batch: int | None = Field(
-        None, ge=1, description="clips that a worker computes at a time; null: all of its part, on a GPU as many as fit"
+        None,
+        ge=1,
+        description="clips that a worker computes at a time; default: its part of the batch, on a GPU as many as fit",
     )
-    compile: bool = Field(False, description="torch.compile for the layers that gain by it (GPU)")
+    compile: bool = Field(False, description="compile the layers that gain by it with torch.compile (GPU)")
     deterministic: bool = Field(False, description="deterministic operators only, on a GPU (docs/determinism.md)")
 
     @classmethod
@@ -46,6 +48,6 @@ class Execution(Strict):
 
 
 def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int, int]:
-    """Return rank, number of workers and rank on this machine as `torchrun` sets them; 0, 1, 0 without it."""
+    """Return rank, number of workers and local rank from the variables of `torchrun`; 0, 1, 0 without it."""
     defaults = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
     return tuple(int(environment.get(name) or default) for name, default in defaults.items())

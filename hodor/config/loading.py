@@ -13,11 +13,12 @@ from pydantic import BaseModel
 from hodor import paths
 from hodor.config.benchmarks import HOLDOUT, REST, get_benchmark, is_secret
 from hodor.config.claims import Claims, load_claims
+from hodor.config.datasets import ARCHIVES
 from hodor.config.methods import METHODS
-from hodor.config.reading import none_of, read_yaml, settle, validate
 from hodor.config.schema import RULES, TABLES, Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
 from hodor.config.stages import InferenceOptions, PackId, StageOptions, packs
+from hodor.config.validation import none_of, read_yaml, settle, validate
 from hodor.errors import HodorError
 
 
@@ -88,6 +89,20 @@ class Config:
         sources = [source for stage in stages for source in stage.sources if source.dataset == entry.dataset]
         return entry.split == HOLDOUT and any(source.split != REST for source in sources)
 
+    def absent(self) -> dict[str, str]:
+        """Benchmarks that the scale has only with an optional data set that is not at hand -> the reason, in words."""
+        return {
+            benchmark: f"it needs the data set {dataset}, which neither the mirror folder nor data/{self.scale.name} has"
+            for dataset, values in self.scale.optional.items()
+            for benchmark in values.get("benchmarks", ())
+            if benchmark not in self.scale.benchmarks
+        }
+
+    def substitutes(self, *rows: str) -> list[str]:
+        """What the rows, or those that they start from, train on instead of the published data, in words."""
+        stages = {self.rows[of].stage for row in rows for of in self.lineage(row)}
+        return list(dict.fromkeys(text for stage, text in self.scale.substitutes.items() if stage in stages))
+
     def trained_on(self, row: str) -> str:
         """Training data of a row for tables, in order: `pretrained backbone, then coco/train2017 (subset)`."""
         if self.rows[row].weights is not None:
@@ -157,7 +172,8 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
     scales = scale_names(folder)
     if settings.scale not in scales:
         raise HodorError(f"{name}: scale: {none_of(settings.scale, scales)}")
-    scale = _load_scale(folder, settings, name)
+    mirror = _mirror(settings.mirror)
+    scale = _load_scale(folder, settings, name, mirror, root)
 
     rows_name = f"{folder.name}/rows.yaml"
     rows = validate(Rows, read_yaml(folder / "rows.yaml", rows_name), rows_name).systems
@@ -180,8 +196,8 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
         selected=tuple(row for row in rows if row in selected and (rows[row].weights is None or row in checkpoints)),
         seeds=tuple(seeds),
         options=options,
-        claims=load_claims(folder, options, {row.stage for row in rows.values() if row.stage}),
-        mirror=_mirror(settings.mirror),
+        claims=load_claims(folder, options),
+        mirror=mirror,
         folder=folder,
         servers=load_servers(folder),
         server_scores=load_server_scores(folder, scale.name, scales, list(rows)),
@@ -233,10 +249,15 @@ def options_class(method: str) -> type[BaseModel] | None:
     return METHODS[method].options if method in METHODS else None
 
 
-def _load_scale(folder: Path, settings: Settings, name: str) -> Scale:
+def _load_scale(folder: Path, settings: Settings, name: str, mirror: str | None, root: Path) -> Scale:
     scale_name = f"{folder.name}/scales/{settings.scale}.yaml"
     content = read_yaml(folder / "scales" / f"{settings.scale}.yaml", scale_name)
-    settle(content, settings.overrides, name, scale_name)
+    optional = content.get("optional")
+    found: dict[str, Any] = {}
+    for dataset, values in optional.items() if isinstance(optional, dict) else ():
+        if dataset in ARCHIVES and isinstance(values, dict) and _at_hand(dataset, settings.scale, mirror, root):
+            found |= values
+    settle(content, found | settings.overrides, name if settings.overrides else scale_name, scale_name)
     if settings.overrides:
         scale_name += " (with the overrides)"
     scale = validate(Scale, content, scale_name)
@@ -246,6 +267,14 @@ def _load_scale(folder: Path, settings: Settings, name: str) -> Scale:
         if method not in list(METHODS):
             raise HodorError(f"{scale_name}: methods: {none_of(method, list(METHODS))}")
     return scale
+
+
+def _at_hand(dataset: str, scale: str, mirror: str | None, root: Path) -> bool:
+    """Whether the archives of an optional data set were fetched, or are all in a mirror that is a folder."""
+    if (root / paths.fetched(scale, dataset)).is_file():
+        return True
+    inside = mirror is not None and "://" not in mirror
+    return inside and all((Path(mirror) / dataset / archive).is_file() for archive in ARCHIVES[dataset])
 
 
 def _check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[str, Any]:

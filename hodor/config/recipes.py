@@ -1,40 +1,40 @@
-"""Recipe versions: one integer for everything that a step of the workflow computes.
+"""Recipe versions: an integer for each computation whose result a step of the workflow keeps.
 
-A stamp holds its step's settings and the versions of its recipes; the text of the code is in no stamp. Whoever changes
+A stamp holds its step's settings and the versions of its recipes, never the text of the code. A developer who changes
 what a recipe computes raises its version here, and exactly the steps that use it run again. `tests/golden` compares a
-small computation for each recipe with committed numbers, and fails where they move under an unchanged version.
+small computation of each recipe with committed numbers, and fails if they change under the same version.
 """
 
-from hodor.config.datasets import ARCHIVES, WEIGHT_SETS
+from hodor.config.datasets import WEIGHT_SETS
 from hodor.config.methods import METHODS
 
 RECIPES: dict[str, int] = {
-    # The generated archives.
+    # Archives of the edition `generated`.
     "generate": 2,
-    # Archives of one layout become a data set.
+    # Extraction of a data set, by layout.
     "prepare/coco": 1,
     "prepare/davis": 1,
     "prepare/davis2016": 1,
     "prepare/youtube-vos": 1,
     "prepare/still-images": 1,
     "prepare/weights": 1,
-    # The authors' checkpoints become a method's weights.
+    # Conversion of the authors' checkpoints.
     "convert": 1,
     # Packed pixels of a split.
     "pack": 1,
     # Training clips of every kind of stage.
     "clips": 1,
-    # The losses, gradients and schedules of one method, and what it predicts in a video.
+    # Losses, gradients and schedules of a method, and its predictions in a video.
     **{f"train/{method}": 1 for method in METHODS},
     **{f"segment/{method}": 1 for method in METHODS},
-    # Scores of a protocol, and the zips of its masks for a server.
+    # Scores of a protocol, and zips of masks for a server.
     "score/davis": 1,
     "score/davis2016": 1,
     "score/youtube-vos": 1,
     # Tables and verdicts.
     "tables": 2,
 }
-"""Name of a recipe -> its version. Every computation that changes a result has exactly one."""
+"""Name of a recipe -> its version."""
 
 _LAYOUTS = {
     "coco": "coco",
@@ -48,10 +48,10 @@ _LAYOUTS = {
 
 
 def layout_of(dataset: str) -> str:
-    """The layout of a data set, which names its recipes of preparation and scoring."""
-    return _LAYOUTS.get(dataset, "still-images") if dataset in ARCHIVES else "still-images"
+    """Return the layout of a data set, which names its recipes of preparation and scoring."""
+    return _LAYOUTS.get(dataset, "still-images")
 
 
 def versions(*recipes: str) -> dict[str, int]:
-    """The present versions of some recipes, as a stamp holds them."""
+    """Return the current versions of recipes, as in a stamp."""
     return {name: RECIPES[name] for name in recipes}

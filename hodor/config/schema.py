@@ -14,9 +14,9 @@ from hodor.config.claims import Claims
 from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS, GeneratedOptions
 from hodor.config.execution import Execution
 from hodor.config.methods import METHODS
-from hodor.config.reading import Strict, none_of
 from hodor.config.servers import Servers, ServerScores
 from hodor.config.stages import InferenceOptions, StageOptions
+from hodor.config.validation import Strict, none_of
 from hodor.provenance import write_json_atomic
 
 TABLES = ("ablation", "comparison", "extended")
@@ -148,6 +148,12 @@ class Scale(Strict):
     inference: InferenceOptions = InferenceOptions()
     inference_for: list[InferenceRule] = Field([], description="exceptions from `inference`; a later rule wins")
     benchmarks: list[Literal[tuple(BENCHMARKS)]] = Field(min_length=1)
+    optional: dict[Literal[tuple(ARCHIVES)], dict[str, Any]] = Field(
+        {}, description="data set -> dotted keys of this file and other values, which hold where it is at hand"
+    )
+    substitutes: dict[str, str] = Field(
+        {}, description="stage -> what it trains on instead of the published data, in the words of verdicts"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Scale":
@@ -162,6 +168,9 @@ class Scale(Strict):
         for benchmark in self.benchmarks:
             if BENCHMARKS[benchmark].dataset not in self.datasets:
                 raise ValueError(f"benchmarks: {benchmark} needs `{BENCHMARKS[benchmark].dataset}` among `datasets`")
+        for stage in self.substitutes:
+            if stage not in self.stages:
+                raise ValueError(f"substitutes: {none_of(stage, list(self.stages))}")
         for i, rule in enumerate(self.inference_for):
             try:
                 InferenceOptions(**self.inference.model_dump() | rule.set)
@@ -199,7 +208,7 @@ def schema() -> dict[str, Any]:
         "server_scores.yaml": add(ServerScores, "ServerScores"),
     }
     definitions["Scale"]["properties"]["methods"]["properties"] = methods
-    # A stage of a file may leave out what it takes over from another (`hodor.config.reading`).
+    # A stage of a file may leave out what it takes over from another (`hodor.config.validation`).
     stage = definitions["StageOptions"]
     like = {"description": "the stage whose settings it has where it states none", "type": "string"}
     definitions["StageLike"] = {

@@ -1,7 +1,4 @@
-"""Evaluation servers of the secret benchmarks (config/servers.yaml) and their answers (config/server_scores.yaml).
-
-The workflow reads both at every start: no heavy imports here.
-"""
+"""Evaluation servers of the secret benchmarks (config/servers.yaml) and their answers (config/server_scores.yaml)."""
 
 import datetime
 from collections.abc import Sequence
@@ -11,19 +8,19 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from hodor.config.benchmarks import BENCHMARKS, get_benchmark
-from hodor.config.reading import Strict, none_of, read_yaml, validate
+from hodor.config.validation import Strict, none_of, read_yaml, validate
 from hodor.errors import HodorError
 
 PENDING = "server: pending"
 
-# Servers round to one decimal or more: the largest difference, in points, of a mean from that of its rounded parts.
+# Points by which a server's mean may differ from the mean of its parts, each rounded to one decimal.
 _ROUNDING = 0.11
 
 _PARTS = {"J&F": ("J", "F"), "G": ("J_seen", "F_seen", "J_unseen", "F_unseen")}
 
 
 def pending_text(closed: datetime.date | str | None = None) -> str:
-    """Return what a table shows for a benchmark without a server score; `closed`: the server takes none since then."""
+    """Return the text of a table cell without a server score; `closed`: date of the server's closing."""
     return f"server closed since {closed}" if closed else PENDING
 
 
@@ -56,7 +53,7 @@ class ServerScore(Strict):
                 raise ValueError(f"scores: {none_of(name, [metric, *parts])}")
             if not 0 <= value <= top:
                 raise ValueError(f"scores.{name}: {value} is not in 0..{top} ({self.unit})")
-            # Some servers report 0.655 for 65.5: as points it would become a silently wrong 0.655 %.
+            # Some servers report 0.655 for 65.5.
             if value <= 1 and "unit" not in self.model_fields_set:
                 raise ValueError(
                     f"scores.{name}: {value} looks like a fraction; give points (65.5), or state `unit: fraction` "

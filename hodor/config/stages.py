@@ -1,37 +1,37 @@
-"""Settings of a training stage, the packs of training data that it reads, and settings of inference.
+"""Settings of training stages, of inference, and of packs.
 
-A pack is one split of one data set at one rule of sizes. Stages with the same rule share it.
+A pack holds one split of a data set with images of a given size, and is shared by all stages that read these.
 """
 
 from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from hodor.config.reading import Strict
+from hodor.config.validation import Strict
 
 
 class Source(Strict):
-    """One data set split that a stage draws from, with its share of the samples."""
+    """One split that a stage samples from."""
 
     dataset: str
     split: str
-    # Video stages alone: images of all sources are one pool.
+    # Video stages: fraction of the clips.
     share: float = Field(1.0, gt=0, le=1)
-    # Image stages alone: how often an image is in the pool, and the most images of this source that are.
+    # Image stages, whose sources form one pool: copies of each image in the pool, and maximum number of images.
     repeat: int = Field(1, ge=1)
     limit: int | None = Field(None, ge=1)
-    # Greatest distance in frames between the annotated frame and another frame of the clip (video stages).
+    # Video stages: maximum distance in frames of another frame of the clip from the annotated one.
     max_distance: int = Field(6, ge=1)
 
 
 class HideAndSeek(Strict):
-    """Hide-and-Seek in training (KMN; baselines specification, section 2.7): grid cells show the mean colour instead.
+    """Hide-and-Seek (KMN; baselines specification, section 2.7): random grid cells show the mean colour.
 
-    A cell is hidden with a probability that rises in a line from 0 to `probability` over the first `ramp` (a part) of
-    the steps, independently of other cells and frames.
+    The probability of a cell rises linearly from 0 to `probability` over the first fraction `ramp` of the steps. Cells
+    and frames are independent.
     """
 
-    # Cells a side: 24 at a crop of 384 gives cells of 16 pixels, those of the stride-16 map.
+    # Cells per side: at a crop of 384, 24 gives cells of 16 pixels, those of the stride-16 map.
     grid: int = Field(24, ge=1)
     probability: float = Field(0.5, ge=0, le=1)
     ramp: float = Field(0.5, ge=0, le=1)
@@ -44,21 +44,20 @@ class HideAndSeek(Strict):
 class Packing(Strict):
     """Training data packed into few files of decoded pixels (`hodor.data.packing`).
 
-    Without `margin` images keep their size, and clips are bit-identical to those of the plain data set. With it an image
-    is stored at no more than `margin` times the size of its clip: fewer bytes, nearly the same clips.
+    Without `margin` images keep their size, and clips are bit-identical to those of the unpacked data set. With it images
+    are stored at no more than `margin` times the size of the clip: fewer bytes, nearly the same clips.
     """
 
-    # Factor on both sides; `static-affine` shows images up to their own size, which therefore stays.
+    # Factor of both sides; ignored by `static-affine`, which shows images up to their own size.
     margin: float | None = Field(None, ge=1)
 
 
 class StageOptions(Strict):
-    """What one training stage does.
+    """Settings of a training stage.
 
-    `images`: pseudo-video clips from single images (HODOR, stage 1). `sparse-video`: clips from videos in which one
-    frame is annotated, trained with cyclic consistency (stage 2). `dense-video`: clips from fully annotated videos
-    (stage 2b, in no table of the paper). `static-affine`, `static-stcn`: square pseudo-video clips as STM and STCN
-    make them.
+    `kind` is one of: `images`, pseudo-video clips from single images (HODOR, stage 1); `sparse-video`, clips from videos
+    with one annotated frame, trained with cyclic consistency (stage 2); `dense-video`, clips from fully annotated videos
+    (stage 2b, in no table of the paper); `static-affine` and `static-stcn`, the square pseudo-video clips of STM and STCN.
     """
 
     kind: Literal["images", "sparse-video", "dense-video", "static-affine", "static-stcn"]
@@ -66,47 +65,50 @@ class StageOptions(Strict):
     steps: int = Field(ge=0)
     batch: int = Field(ge=1)
     learning_rate: float = Field(gt=0, le=100)
-    # The backbone's learning rate is this multiple of `learning_rate`; the release uses one group (1.0).
+    # Learning rate of the backbone as a multiple of `learning_rate`; the release has one group (1.0).
     backbone_factor: float = Field(1.0, ge=0)
+    # Same for soft masking's alpha. Adam moves a parameter by at most about the sum of its learning rates, so that a short
+    # schedule needs a factor for alpha to move as far as in the published one (docs/decisions.md, 9).
+    alpha_factor: float = Field(1.0, gt=0)
     warmup_steps: int = Field(0, ge=0)
     warmup_start: float = Field(1e-7, ge=0, le=100)
     schedule: Literal["constant", "step", "cosine"] = "constant"
     decay_steps: list[int] = []
     decay_factor: float = Field(0.1, gt=0, le=1)
-    # adam: weight decay is part of the gradient (STM, KMN, STCN); adamw: apart from it (HODOR).
+    # adam: weight decay is added to the gradient (STM, KMN, STCN); adamw: decoupled (HODOR).
     optimiser: Literal["adamw", "adam"] = "adamw"
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float | None = Field(None, gt=0)
 
-    # Clips. Areas and sides are in pixels of the original image; with `filter_pixels` they are those of an image of
-    # that many pixels and scale with the image (subset and mini images are smaller than COCO's).
+    # Clips. `min_area` and `min_side` are in pixels of the original image; with `filter_pixels` they are for an image of
+    # that area and scale with the image (images of subset and mini are smaller than COCO's).
     filter_pixels: int | None = Field(None, ge=1024)
     frames: int = Field(3, ge=2)
     max_objects: int = Field(4, ge=1)
     min_area: float = Field(2000, ge=0)
     min_side: float = Field(20, ge=0)
-    # Every image is scaled to about this many pixels (images) ...
+    # Images are scaled to about this area (images) ...
     pixels: int | None = Field(None, ge=1024)
-    # ... or to this short side, the long one capped (videos) ...
+    # ... or to this short side, with a maximum of the long side (videos) ...
     short_side: int | None = Field(None, ge=32)
     long_side: int | None = Field(None, ge=32)
-    # ... or clips are squares of this side, cut from larger images (static-affine, static-stcn). There `min_area` counts
-    # pixels of the reference frame as cut, for the objects of data sets that tell instances apart.
+    # ... or clips are square crops of this side (static-affine, static-stcn). `min_area` then counts pixels in the crop of
+    # the reference frame, for data sets that distinguish instances.
     crop: int | None = Field(None, ge=32)
     hide_and_seek: HideAndSeek | None = None
     padding_multiple: int = Field(32, ge=8)
     annotated_frame: Literal["middle", "last"] = "middle"
-    # Whether colours are changed at random; STM's published clips (static-affine) keep them.
+    # Colour jitter; STM's published clips (static-affine) have none.
     colour: bool = True
-    # What the papers leave open; docs/decisions.md argues each default.
-    # Annotations of groups of objects, and which of two overlapping objects covers the other (images).
+    # Not specified by the papers; docs/decisions.md explains each default.
+    # Annotations of groups of objects, and the order of overlapping objects (images).
     crowds: Literal["drop", "keep"] = "drop"
     overlap: Literal["file-order", "smaller-on-top"] = "file-order"
-    # Interpolation of warped images, and the pixels where a warp shows no image: the mean colour or the image's edge.
+    # Interpolation of warped images, and the pixels outside the image: the mean colour or the image's edge.
     resampling: Literal["linear", "cubic"] = "linear"
     exposed: Literal["mean", "edge"] = "mean"
 
-    # null: from the data set's own files.
+    # null: read the data set's own files.
     packed: Packing | None = None
     workers: int = Field(1, ge=0, le=1024)
     checkpoint_every: int = Field(200, ge=1)
@@ -125,53 +127,52 @@ class StageOptions(Strict):
             raise ValueError("set exactly one of `pixels` and `short_side`")
         video = self.kind.endswith("video")
         if not video and any(source.share != 1 for source in self.sources):
-            raise ValueError("`share` is for video stages: the images of all sources are one pool")
+            raise ValueError("`share` is for video stages; an image stage has `repeat` and `limit`")
         if video and any(source.repeat != 1 or source.limit is not None for source in self.sources):
-            raise ValueError("`repeat` and `limit` are for image stages: videos are drawn by `share`")
+            raise ValueError("`repeat` and `limit` are for image stages; a video stage has `share`")
         if self.schedule == "step" and not self.decay_steps:
             raise ValueError("schedule `step` needs `decay_steps`")
         return self
 
 
 class InferenceOptions(Strict):
-    """How a video is segmented. Sizes in pixels, windows in frames (HODOR, section "Inference")."""
+    """Settings of segmentation. Sizes in pixels, windows in frames (HODOR, section "Inference")."""
 
     short_side: int = Field(512, ge=32)
     long_side: int = Field(100_000, ge=32)
-    # Descriptors of the last `temporal_window` frames are the history that a frame is decoded with.
+    # A frame is decoded with the descriptors of the last `temporal_window` frames.
     temporal_window: int = Field(7, ge=1)
-    # The published window forgets the first frame after `temporal_window` frames; True keeps its descriptors.
+    # Keep the descriptors of the first frame, which leave the published window after `temporal_window` frames.
     keep_first: bool = False
-    # Frames whose features are computed together; memory grows with it, never with the video's length.
+    # Frames whose features are computed together; memory grows with it, not with the length of the video.
     feature_batch: int = Field(8, ge=1)
-    # HODOR decodes with compiled code (a CUDA graph on a GPU): worth it from a few hundred frames of one size on.
+    # Compile HODOR's decoder (a CUDA graph on a GPU), which pays off from a few hundred frames of one size.
     compile: bool = False
 
-    # Memory methods (STM, KMN, STCN). One frame in `memory_every` is remembered.
+    # Memory methods (STM, KMN, STCN). Every `memory_every`th frame is stored.
     memory_every: int = Field(5, ge=1)
-    # Number of remembered frames, at most; the oldest is forgotten first, frames on which an object appears never.
+    # Maximum number of stored frames; the oldest is dropped first, but never one on which an object first appears.
     memory_frames: int | None = Field(None, ge=2)
-    # Cells of a frame that are compared with the memory at a time, at most: memory use grows with it, results change by
-    # rounding only.
+    # Maximum number of cells of a frame that are compared with the memory at a time; it changes results by rounding only.
     readout_chunk: int = Field(256, ge=1)
-    # None: as the method's own options of the same names say.
+    # null: those of the method's options.
     memory_previous: bool | None = None
     top_k: int | None = Field(None, ge=0)
     kernel_sigma: float | None = Field(None, gt=0)
-    # Filters for a channel of other objects' masks that training never had, in a memory encoder that lacks it (STCN
-    # from static images; baselines specification, section 3.4). none: no such channel.
+    # Initial filters of a channel for the other objects' masks, which STCN's static training lacks (baselines
+    # specification, section 3.4). none: no such channel.
     others_channel: Literal["none", "zeros", "orthogonal"] = "none"
 
 
 Rule = dict[str, int]
-"""Greatest size of a stored image: {} (its own), {"pixels": n} or {"short_side": n}, the latter with "long_side"."""
+"""Maximum size of a stored image: {} (its own), {"pixels": n}, or {"short_side": n} with an optional "long_side"."""
 
 # STCN's clips enlarge the crop by up to this factor (hodor.data.clips_static.SCALE).
 STCN_ENLARGES = 1.5
 
 
 class PackId(NamedTuple):
-    """What a pack holds."""
+    """Content of a pack."""
 
     dataset: str
     split: str
@@ -179,13 +180,13 @@ class PackId(NamedTuple):
 
     @property
     def name(self) -> str:
-        """`coco-train2017-whole`, `coco-train2017-pixels300000`, `davis-train-short576-long1200`."""
+        """Name such as `coco-train2017-whole`, `coco-train2017-pixels300000` or `davis-train-short576-long1200`."""
         sizes = [f"{key.partition('_')[0]}{value}" for key, value in self.rule.items()]
         return "-".join([self.dataset, self.split, *(sizes or ["whole"])])
 
 
 def packs(stage: StageOptions | None) -> tuple[PackId, ...]:
-    """Return the packs that a stage reads, one for each of its sources; none where it reads plain data."""
+    """Return the packs that a stage reads, one for each of its sources; none if it reads unpacked data."""
     if stage is None or stage.packed is None:
         return ()
     rule = size_rule(stage)
@@ -208,13 +209,12 @@ def size_rule(stage: StageOptions) -> Rule:
 
 
 def stored_size(size: tuple[int, int], rule: Rule) -> tuple[int, int]:
-    """Return height and width at which an image of `size` is stored: never larger than it is."""
+    """Return height and width at which an image of `size` is stored, never larger than it is."""
     scale = 1.0
     if "pixels" in rule:
         scale = min(scale, (rule["pixels"] / (size[0] * size[1])) ** 0.5)
     if "short_side" in rule:
         scale = min(scale, rule["short_side"] / min(size))
     if "long_side" in rule:
-        # Both must hold, as in `clip_size`: the smaller scale wins.
         scale = min(scale, rule["long_side"] / max(size))
     return size if scale == 1.0 else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))

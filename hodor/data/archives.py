@@ -1,7 +1,7 @@
 """Formats of archives and checkpoints: their first bytes, their members, their end.
 
-Whatever a damaged or hostile file makes `zipfile` and `tarfile` raise leaves this module as one `HodorError`, and no
-header of a tar makes them read without bound.
+`zipfile` and `tarfile` raise many kinds of errors on damaged or hostile files, and some headers of a tar make `tarfile`
+read without bound; here each of them is one `HodorError`.
 """
 
 import contextlib
@@ -34,15 +34,13 @@ _CONTENTS = (
     (rb"[\s\x20-\x7e]{16}", "text"),
     (rb"", "another kind of file"),
 )
-# Longest record for a long name or for pax attributes; real ones hold a path or a few numbers.
-_LONGEST_RECORD = 1 << 20
-_RECORDS = (*b"xgXLK",)
+# Records of a tar for long names or pax attributes, which hold a path or a few numbers, and their greatest size.
+_RECORDS, _LONGEST_RECORD = b"xgXLK", 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-_DEFLATE64 = 9
 
 
 class Member(NamedTuple):
-    """A file in an archive. `name`: with forward slashes; `crc`: None in tars, which have no checksums."""
+    """A file in an archive. `name`: with forward slashes; `crc`: None in tars, which have no checksums of files."""
 
     name: str
     size: int
@@ -51,7 +49,7 @@ class Member(NamedTuple):
 
 
 def wrong_head(head: bytes, name: str) -> str | None:
-    """What the first bytes of a file show if it cannot be the archive or checkpoint of that name, else None."""
+    """Return what is wrong with the first bytes of a file for an archive or checkpoint of that name, or None."""
     heads = _HEADS.get(_ending(name))
     if heads is None and _ending(name) != ".tar":
         return None
@@ -62,16 +60,16 @@ def wrong_head(head: bytes, name: str) -> str | None:
 
 
 def find_damage(path: Path, name: str, *, thorough: bool = False) -> str | None:
-    """Checks by its content alone whether a file is the complete archive that its name implies.
+    """Check, from its content alone, whether a file is a complete archive of the format that its name implies.
 
     Args:
         path: the file.
         name: the archive's name, whose ending determines the format.
-        thorough: read all members of a zip archive and compare their checksums; without it the list of members at its
-            end, which a truncated one lost, is enough. A tar has no checksums; a gzip is always read to its end.
+        thorough: compare the checksums of all members of a zip archive, not only read the list at its end, which a
+            truncated one lost. A tar has no checksums; a gzip is always read to its end.
 
     Returns:
-        What is wrong; None if nothing is found, which proves little for a checkpoint that is no zip (`shows_its_end`).
+        What is wrong, or None; a checkpoint that is no zip may still be truncated (`shows_its_end`).
     """
     with open(path, "rb") as file:
         head = file.read(HEAD)
@@ -87,7 +85,7 @@ def find_damage(path: Path, name: str, *, thorough: bool = False) -> str | None:
             elif archive is not None:
                 for _ in _entries(archive):
                     pass
-    except Exception as error:  # every kind of damage raises another kind of error
+    except Exception as error:  # the type depends on the damage
         return f"truncated or damaged ({_summary(error)})"
     if _ending(name) == ".tar" and path.stat().st_size % tarfile.BLOCKSIZE:
         return "truncated or damaged (a tar is made of blocks of 512 bytes)"
@@ -95,18 +93,14 @@ def find_damage(path: Path, name: str, *, thorough: bool = False) -> str | None:
 
 
 def shows_its_end(path: Path, name: str) -> bool:
-    """Whether `find_damage` would notice that the end of a file is missing."""
+    """Return whether `find_damage` detects that the end of a file is missing."""
     with open(path, "rb") as file:
         return file.read(len(_ZIP)) == _ZIP or _ending(name) in _TAR_MODES
 
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
-    """Opens a zip or tar archive, by its name.
-
-    Raises:
-        HodorError: it is missing or damaged.
-    """
+    """Open a zip or tar archive, by its name; HodorError if it is missing or damaged."""
     with _naming(path):
         archive = _opened(path, path.name, _ZIP)
     with archive:
@@ -114,14 +108,10 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
 
 
 def list_members(path: Path, most: int) -> list[Member]:
-    """Lists the files of an archive in its order, folders left out.
-
-    Args:
-        path: the archive.
-        most: maximum number of members, folders counted.
+    """List the files of an archive in its order, without folders.
 
     Raises:
-        HodorError: it is missing, damaged, holds too many members, or one that is no plain file.
+        HodorError: it is missing or damaged, has more than `most` members (with folders), or one that is no plain file.
     """
     members = []
     with open_archive(path) as archive, _naming(path):
@@ -129,15 +119,15 @@ def list_members(path: Path, most: int) -> list[Member]:
         for number, entry in enumerate(archive.infolist() if is_zip else _entries(archive)):
             if number >= most:
                 raise HodorError(f"{path}: more than {most} members; do not use this archive, it looks like a bomb")
-            member = _zip_member(path, entry) if is_zip else _tar_member(path, entry)
-            members += [member] if member else []
+            members.append(_zip_member(path, entry) if is_zip else _tar_member(path, entry))
+        members = [member for member in members if member]
         if not members:
             raise ValueError("no members")
     return members
 
 
 def read_member(archive: zipfile.ZipFile | tarfile.TarFile, member: Member, path: Path) -> Iterator[bytes]:
-    """Reads one file of an archive in blocks; HodorError where the archive is damaged."""
+    """Read one file of an archive in blocks; HodorError if the archive is damaged."""
     with _naming(path, member.name):
         is_zip = isinstance(archive, zipfile.ZipFile)
         with archive.open(member.entry) if is_zip else archive.extractfile(member.entry) as reader:
@@ -150,8 +140,8 @@ def read_member(archive: zipfile.ZipFile | tarfile.TarFile, member: Member, path
 
 
 def _zip_member(path: Path, info: zipfile.ZipInfo) -> Member | None:
-    """A file as a member, a folder as None."""
-    name = info.filename.replace("\\", "/")  # as some Windows tools write it; `extract` checks the result
+    """Return a file as a member, None for a folder."""
+    name = info.filename.replace("\\", "/")  # as some Windows tools write it
     if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise HodorError(f"{path}: member {name!r} is a link or a device; do not use this archive")
     if info.flag_bits & 0x1:
@@ -159,7 +149,7 @@ def _zip_member(path: Path, info: zipfile.ZipInfo) -> Member | None:
     if name.endswith("/"):
         return None
     if info.compress_type not in _METHODS:
-        method = "Deflate64" if info.compress_type == _DEFLATE64 else f"method {info.compress_type}"
+        method = "Deflate64" if info.compress_type == 9 else f"method {info.compress_type}"
         raise HodorError(
             f"{path}: member {name!r} is compressed with {method} (Windows Explorer does so above 2 GB), which Python "
             f"cannot read; repack it: 7z x -ofiles {path.name} && (cd files && zip -r ../new.zip .), and use new.zip"
@@ -176,7 +166,7 @@ def _tar_member(path: Path, entry: tarfile.TarInfo) -> Member | None:
 
 def _entries(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for entry in archive:
-        if entry.size < 0:  # by its pax attributes; tarfile would go back and read the same header forever
+        if entry.size < 0:  # from its pax attributes; tarfile would go back and read the same header forever
             raise tarfile.ReadError(f"negative size {entry.size}")
         yield entry
     while archive.fileobj.read(_BLOCK):  # gzip has its checksum at the end
@@ -192,7 +182,7 @@ class _Header(tarfile.TarInfo):
             header = super().frombuf(buf, encoding, errors)
         except tarfile.EOFHeaderError:
             raise  # the empty block at the end
-        except tarfile.HeaderError as error:  # tarfile would take it for the end
+        except tarfile.HeaderError as error:  # tarfile would interpret it as the end
             raise tarfile.ReadError(str(error)) from error
         if header.size < 0:
             raise tarfile.ReadError(f"negative size {header.size}")
@@ -209,14 +199,14 @@ def _opened(path: Path, name: str, head: bytes) -> zipfile.ZipFile | tarfile.Tar
 
 @contextlib.contextmanager
 def _naming(path: Path, member: str = "") -> Iterator[None]:
-    """Turns whatever reading an archive raises into one error with its name."""
+    """Turn any error of reading an archive into a HodorError that names it."""
     try:
         yield
     except HodorError:
         raise
     except FileNotFoundError:
         raise HodorError(f"{path}: no such archive; fetch it again") from None
-    except Exception as error:  # every kind of damage raises another kind of error
+    except Exception as error:  # the type depends on the damage
         where = f"member {member}: " if member and member not in str(error) else ""
         raise HodorError(f"{path}: damaged archive ({where}{_summary(error)}); delete it and fetch it again") from error
 

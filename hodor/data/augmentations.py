@@ -1,6 +1,6 @@
 """Random geometry and colour of training clips (hodor specification 5.3 and 5.4, baselines 1.7, 2.7 and 3.2).
 
-Everything is drawn from the generator given, so a clip depends on its seed alone.
+All random numbers come from the generator given, so a clip depends only on its seed.
 """
 
 from typing import NamedTuple
@@ -10,14 +10,12 @@ import numpy as np
 
 from hodor.config.stages import HideAndSeek
 from hodor.data import transforms
-from hodor.data.transforms import Size, turn_hue
+from hodor.data.transforms import Frame, Size, turn_hue
 
 # Factors of the side of a crop.
 CROP_FACTORS = (0.6, 0.7, 0.8)
 PRESERVING_FACTORS = (0.6, 0.7, 0.8, 0.9)
-# An object counts as kept if at least this part of its area stays.
-KEPT_PART = 0.5
-# Control points of a thin-plate spline, and the deviation of their displacements in units of the side.
+# Control points of a thin-plate spline, and the standard deviation of their displacements in units of the side.
 SPLINE_POINTS, SPLINE_SIGMA = 12, 0.02
 # Weights of red, green and blue in grey (ITU-R BT.601).
 _GREY = np.array([0.299, 0.587, 0.114])
@@ -34,52 +32,49 @@ def random_affine(size: Size, rng: np.random.Generator, *, shift: float, rotatio
 
 
 def random_perspective(size: Size, rng: np.random.Generator, scale: tuple[float, float]) -> np.ndarray:
-    """Draw a perspective warp; corners move inwards by normal distances of a deviation drawn from `scale`."""
+    """Draw a perspective warp; corners move inwards by normal distances, their deviation uniform in `scale`."""
     deviation = rng.uniform(*scale)
     return transforms.perspective(size, np.abs(rng.normal(0, deviation, (4, 2))) % 0.5)
 
 
 def random_crop(size: Size, rng: np.random.Generator, factor: float) -> np.ndarray:
-    """Draw a box of `factor` times both sides, uniformly placed, stretched over the image."""
+    """Draw a crop of `factor` times both sides, uniformly placed, stretched over the image."""
     height, width = size[0] * factor, size[1] * factor
     top, left = rng.uniform(0, size[0] - height), rng.uniform(0, size[1] - width)
     return transforms.crop(size, top, left, height, width)
 
 
 def preserving_crop(size: Size, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
-    """Draw a crop that holds the bounding box of all objects; None where no factor leaves room for it."""
+    """Draw a crop that holds the bounding box of all objects; None if there is none of `PRESERVING_FACTORS`."""
     left, top, across, down = (int(value) for value in transforms.box_of(labels))
-    if not across:
-        return None
-    bottom, right = top + down, left + across
     fitting = [f for f in PRESERVING_FACTORS if size[0] * f >= down and size[1] * f >= across]
-    if not fitting:
+    if not across or not fitting:
         return None
     factor = fitting[rng.integers(len(fitting))]
     height, width = size[0] * factor, size[1] * factor
-    y = rng.uniform(max(0, bottom - height), min(top, size[0] - height))
-    x = rng.uniform(max(0, right - width), min(left, size[1] - width))
+    y = rng.uniform(max(0, top + down - height), min(top, size[0] - height))
+    x = rng.uniform(max(0, left + across - width), min(left, size[1] - width))
     return transforms.crop(size, y, x, height, width)
 
 
 def keeps_objects(labels: np.ndarray, homography: np.ndarray, objects: int, min_area: float) -> bool:
     """Return whether every object keeps half of its area and at least `min_area` pixels inside the frame.
 
-    Areas are counted in pixels of the source image `labels` (H, W): a stretched crop gains none.
+    Areas are in pixels of the source image `labels` (H, W): stretching adds none.
     """
     ids = slice(1, objects + 1)
     before, after = transforms.count_labels(labels)[ids], counts_inside(labels, homography)[ids]
-    return bool(np.all(after >= np.maximum(KEPT_PART * before, min_area)))
+    return bool(np.all(after >= np.maximum(0.5 * before, min_area)))
 
 
 def counts_inside(labels: np.ndarray, homography: np.ndarray) -> np.ndarray:
     """Count the pixels of each value of labels (H, W) that a warp leaves inside the frame: int (256,).
 
-    Under rotation, shear and perspective a pixel at the very edge may count either way (OpenCV rounds positions).
+    Under rotation, shear and perspective a pixel at the edge may or may not count (OpenCV rounds positions).
     """
     if homography[[0, 1, 2, 2], [1, 0, 0, 1]].any():
         return transforms.count_labels(labels, transforms.covers(labels.shape, np.linalg.inv(homography), labels.shape))
-    # Stretched and moved alone: what stays is a box.
+    # Only stretched and moved: the pixels that stay are a box.
     box = []
     for side, scale, offset in zip(labels.shape, homography[[1, 0], [1, 0]], homography[[1, 0], [2, 2]], strict=True):
         position = scale * (np.arange(side) + 0.5) + offset
@@ -90,7 +85,7 @@ def counts_inside(labels: np.ndarray, homography: np.ndarray) -> np.ndarray:
 
 
 def object_crop(size: Size, labels: np.ndarray, objects: int, min_area: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw a crop that keeps every object by half, else one that holds them all, else the full image."""
+    """Draw a crop that keeps half of every object, else one that holds them all, else the full image."""
     for factor in CROP_FACTORS:
         candidate = random_crop(size, rng, factor)
         if keeps_objects(labels, candidate, objects, min_area):
@@ -100,7 +95,7 @@ def object_crop(size: Size, labels: np.ndarray, objects: int, min_area: float, r
 
 
 def image_warps(labels: np.ndarray, objects: int, frames: int, min_area: float, rng: np.random.Generator) -> list:
-    """Draw homographies that make a pseudo-video of `frames` frames of one image; half basic, half crop-based clips.
+    """Draw the homographies of a pseudo-video of one image: basic warps for half of the clips, else crop-based ones.
 
     `labels` (H, W) holds the objects 1..`objects` of the image; `min_area` is in its pixels.
     """
@@ -128,7 +123,7 @@ def _basic_warp(size: Size, rng: np.random.Generator) -> np.ndarray:
 
 
 def video_warp(labels: np.ndarray, objects: int, min_area: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw one homography for all frames of a real clip: a crop, or another warp that keeps the objects.
+    """Draw one homography for all frames of a real clip, a crop or another warp that keeps the objects.
 
     `labels` (H, W) are those of the reference frame.
     """
@@ -146,19 +141,18 @@ def video_warp(labels: np.ndarray, objects: int, min_area: float, rng: np.random
 
 
 def random_spline(rng: np.random.Generator, sigma: float = SPLINE_SIGMA) -> tuple[np.ndarray, np.ndarray]:
-    """Draw control points (12, 2) as x, y in the unit square, uniform, and their displacements (12, 2), normal."""
+    """Draw uniform control points (12, 2), x and y in the unit square, and their normal displacements (12, 2)."""
     return rng.random((SPLINE_POINTS, 2)), rng.normal(0, 1, (SPLINE_POINTS, 2)) * sigma
 
 
 def colour(image: np.ndarray, rng: np.random.Generator, *, brightness: float) -> np.ndarray:
     """Change hue and saturation by up to 12 of 255, contrast by 5 %, brightness by up to `brightness` of 255.
 
-    `image` is uint8 RGB (H, W, 3), unchanged; so is the result.
+    `image` is uint8 RGB (H, W, 3) and unchanged; so is the type of the result.
     """
     hue, saturation = rng.uniform(-12, 12, 2)
     contrast, light = rng.uniform(0.95, 1.05), rng.uniform(-brightness, brightness)
-    # OpenCV's hue has 180 steps.
-    wheel = ((np.arange(256) + hue * 180 / 255) % 180).astype(np.uint8)
+    wheel = ((np.arange(256) + hue * 180 / 255) % 180).astype(np.uint8)  # OpenCV's hue has 180 steps
     scale = np.clip(np.arange(256) + saturation, 0, 255).astype(np.uint8)
     levels = np.clip((np.arange(256) - 127.5) * contrast + 127.5 + light, 0, 255).astype(np.uint8)
     changed = turn_hue(image, wheel, scale)
@@ -166,7 +160,7 @@ def colour(image: np.ndarray, rng: np.random.Generator, *, brightness: float) ->
 
 
 class Strength(NamedTuple):
-    """The greatest change of each factor from 1, and the greatest turn of the hue in parts of the circle."""
+    """The greatest change of each factor from 1, and the greatest shift of the hue as a fraction of the circle."""
 
     brightness: float
     contrast: float
@@ -180,7 +174,7 @@ def jitter(
     """Change brightness, contrast, saturation and hue, in random order, each uniformly up to its strength.
 
     Brightness multiplies; contrast moves away from the mean grey, saturation away from a pixel's grey. `image` is uint8
-    RGB (H, W, 3), unchanged. The mean grey is taken over the pixels `valid`, bool (H, W), over all where None.
+    RGB (H, W, 3), unchanged. The mean grey is that of the pixels `valid`, bool (H, W), of all if None.
     """
     factors = rng.uniform(-1, 1, 4) * strength
     for kind in rng.permutation(4):
@@ -204,20 +198,14 @@ def _levels(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
 
 
 def hiding_probability(options: HideAndSeek, step: int, steps: int) -> float:
-    """Return the probability that a cell is hidden at `step` of `steps`: a line from 0, then `options.probability`."""
+    """Return the probability that a grid cell is hidden at `step` of `steps`: linear from 0 to `options.probability`."""
     ramp = options.ramp * steps
     return options.probability * (min(1.0, step / ramp) if ramp else 1.0)
 
 
-def hide(
-    frames: np.ndarray,
-    labels: np.ndarray,
-    valid: np.ndarray,
-    options: HideAndSeek,
-    probability: float,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hide grid cells of frames (T, H, W, 3): no image is valid there, their labels become background or stay."""
+def hide(clip: Frame, options: HideAndSeek, probability: float, rng: np.random.Generator) -> Frame:
+    """Hide grid cells of a clip (frames (T, H, W, 3), labels, valid): not valid there, labels removed or kept."""
+    frames, labels, valid = clip
     count, height, width = labels.shape
     cells = rng.random((count, options.grid, options.grid)) < probability
     if not options.reference:

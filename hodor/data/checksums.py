@@ -1,8 +1,7 @@
 """Checksums of archives: published ones, and ones recorded at the first fetch and enforced at every later one.
 
 `config/locks/<edition>.json` = {"<data set>/<archive>": {"size", "sha256"}} holds the recorded ones. It is a file of the
-project, not of the data: it outlives the archives, and committing it shares their checksums. No stamp depends on it, so
-writing it reruns nothing.
+project: it outlives the archives, and committing it shares their checksums. No stamp depends on it.
 """
 
 import dataclasses
@@ -31,16 +30,16 @@ _ENTRIES = TypeAdapter(dict[str, _Entry])
 def compare(
     path: Path, source: Source, sha256: str | None = None, *, thorough: bool = False
 ) -> tuple[dict[str, Any], str | None]:
-    """Compares a file with what is known of an archive: size and checksum, else its format.
+    """Compare a file with the known size and checksum of an archive, else with its format.
 
     Args:
         path: the file.
-        source: the archive, with size and checksums where they are known.
-        sha256: of the file, if the caller has it.
+        source: the archive.
+        sha256: of the file, if known.
         thorough: as in `hodor.data.archives.find_damage`.
 
     Returns:
-        Size and sha256 of the file, and what is wrong with it (None: nothing).
+        Size and sha256 of the file, and what is wrong with it, or None.
     """
     found = record = {"size": path.stat().st_size, "sha256": sha256 or sha256_file(path)}
     if source.md5 and not source.sha256:
@@ -61,9 +60,9 @@ class LockFile:
     path: Path
 
     def apply(self, source: Source) -> tuple[Source, str]:
-        """Returns the source with size and sha256 as recorded, and what an error must add about their origin.
+        """Return the source with the recorded size and sha256, and their origin as an addition to an error message.
 
-        A source with a published sha256, or without a record, is returned unchanged. HodorError where the file is broken.
+        A source with a published sha256, or without a record, is returned unchanged. HodorError if the file is broken.
         """
         entry = self._read().get(_key(source))
         if source.sha256 or entry is None:
@@ -75,14 +74,13 @@ class LockFile:
         return dataclasses.replace(source, size=entry["size"], sha256=entry["sha256"]), hint
 
     def record(self, source: Source, size: int, sha256: str) -> None:
-        """Records an archive without a published sha256; safe against other processes that do the same."""
+        """Record an archive without a published sha256; other processes may do the same at once."""
         if source.sha256 or _key(source) in self._read():
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.path.parent):
             entries = self._read()
-            # Another process may have been first: then its entry counts.
-            entries.setdefault(_key(source), {"size": size, "sha256": sha256})
+            entries.setdefault(_key(source), {"size": size, "sha256": sha256})  # another process may have been first
             write_json_atomic(self.path, dict(sorted(entries.items())))
 
     def _read(self) -> dict[str, _Entry]:

@@ -112,7 +112,7 @@ class StaticClips(ABC):
         clip = images, followed, valid
         if options.hide_and_seek is not None:
             probability = hiding_probability(options.hide_and_seek, step, options.steps)
-            clip = hide(*clip, options.hide_and_seek, probability, rng)
+            clip = hide(clip, options.hide_and_seek, probability, rng)
         return Sample(*clip, (True,) * options.frames)
 
     @abstractmethod

@@ -2,14 +2,14 @@
 
     train2017/<12 digits>.jpg   val2017/<12 digits>.jpg   annotations/instances_{train,val}2017.json
 
-Segmentations are lists of polygons or, for crowds, uncompressed run lengths; compressed ones are read too. Facts of the
-official files: some JPEGs are grayscale (they become RGB), some images have no annotation (skipped and counted), crowd
-entries cover groups (flagged, never dropped here). `iscrowd` may be absent, as in LVIS; it is then 0.
+Segmentations are lists of polygons or, for crowds, uncompressed run lengths; compressed ones are read too. In the official
+files some JPEGs are grayscale (read as RGB), some images have no annotation (skipped and counted), and crowd entries cover
+groups (flagged, never dropped here). `iscrowd` may be absent, as in LVIS; it is then 0.
 """
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +19,16 @@ from hodor.errors import HodorError
 
 _LONGEST_OUTLINE = 4_000_000
 
-SPLITS = ("train2017", "val2017")
-
 
 @dataclass(frozen=True)
 class CocoObject:
     """One annotation.
 
     Attributes:
-        id: annotation id, unique in the file.
-        category: name of the category, for example "person".
+        category: its name, for example "person".
         area: pixels of the segmentation, as COCO states it.
         bbox: x, y, width, height in pixels.
-        crowd: covers a group of objects.
+        crowd: whether it covers a group of objects.
         segmentation: polygons, each float64 (2 * points,) as x, y, x, y, ..., or run lengths
             {"size": [H, W], "counts": list or str}.
     """
@@ -77,7 +74,7 @@ class CocoImage:
 
 @dataclass(frozen=True)
 class CocoSet:
-    """The annotated images of a split, in the order of their ids, and how many had no annotation."""
+    """The annotated images of a split, in the order of their ids, and the number of images without annotation."""
 
     images: list[CocoImage]
     skipped_unannotated: int
@@ -91,11 +88,9 @@ def load_coco(root: Path, split: str) -> CocoSet:
         split: "train2017" or "val2017".
 
     Raises:
-        HodorError: the JSON is broken or incomplete, a segmentation is no mask of its image, an annotation is for an
+        HodorError: the JSON is broken or incomplete, a segmentation does not fit its image, an annotation is of an
             unknown image, an image file is absent, or a file is in no entry.
     """
-    if split not in SPLITS:
-        raise HodorError(f"COCO has no split {split!r}; there are {', '.join(SPLITS)}")
     path, folder = Path(root) / "annotations" / f"instances_{split}.json", Path(root) / split
     content = _read(path)
     if not folder.is_dir():
@@ -128,11 +123,7 @@ def load_coco(root: Path, split: str) -> CocoSet:
         raise HodorError(f"{path}: {fault}") from error
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise HodorError(f"{path}: broken ({error}); correct the file, or prepare the data set again") from error
-    annotated = [
-        CocoImage(image.id, image.path, image.height, image.width, tuple(objects[key]))
-        for key, image in sorted(by_id.items())
-        if objects[key]
-    ]
+    annotated = [replace(by_id[id], objects=tuple(objects[id])) for id in sorted(by_id) if objects[id]]
     return CocoSet(annotated, skipped_unannotated=len(images) - len(annotated))
 
 
@@ -149,7 +140,7 @@ def _read(path: Path) -> dict:
 
 
 def _whole(name: str, value: object) -> int:
-    """Return a whole number; ValueError names what is another type, most often a string."""
+    """Return a whole number; ValueError for another type, most often a string."""
     if not isinstance(value, int) or isinstance(value, bool):
         kind = {str: "a string", float: "a decimal number"}.get(type(value), type(value).__name__)
         raise ValueError(f"{name} {value!r} is {kind}, it must be a whole number")
@@ -160,7 +151,7 @@ def _image(entry: dict, folder: Path) -> CocoImage:
     id = _whole("image id", entry["id"])
     name, height, width = entry["file_name"], entry["height"], entry["width"]
     if not isinstance(name, str) or Path(name).name != name:
-        raise ValueError(f"image {id}: file_name {name!r} is no plain file name")
+        raise ValueError(f"image {id}: file_name {name!r} is not a plain file name")
     if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
         raise ValueError(f"image {id}: height and width must be positive whole numbers")
     return CocoImage(id, folder / name, height, width, ())
@@ -218,7 +209,7 @@ def _segmentation(segmentation: list | dict, image: CocoImage) -> tuple[np.ndarr
 def _decompressed(text: str) -> list[int] | None:
     """Decode COCO's compressed run lengths: 5 bits a character, from the third on as a difference to the last but one.
 
-    COCO's own decoder checks nothing and leaves the pixels of missing runs undefined. None where the text is none.
+    None for an invalid text: COCO's own decoder checks nothing and leaves the pixels of missing runs undefined.
     """
     runs: list[int] = []
     value = shift = 0

@@ -4,7 +4,7 @@
     2017: DAVIS/ImageSets/2017/{train,val,test-dev}.txt    one sequence a line
     2016: DAVIS/ImageSets/480p/{train,val}.txt             /JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png
 
-2017: frames are numbered from 00000 without gap. Every frame of train and val has a mask; test-dev must have the first
+2017: frames are numbered from 00000 without gaps. Every frame of train and val has a mask; test-dev must have the first
 frame's and may have more (generated data have them all). Label 255 is void. Objects are those of the first frame, as the
 official protocol counts them; ids that appear only later stay in the masks and are in no benchmark.
 
@@ -21,10 +21,6 @@ from hodor.data.images import read_labels
 from hodor.data.video import Video, object_ids, open_video, read_list, require_files
 from hodor.errors import HodorError
 
-SPLITS = ("train", "val", "test-dev")
-SPLITS_2016 = ("train", "val")
-FOREGROUND = 255
-
 
 def load_davis(root: Path, split: str) -> list[Video]:
     """Open a split of DAVIS-2017: list folders, read one header and decode the first mask of each sequence.
@@ -39,13 +35,6 @@ def load_davis(root: Path, split: str) -> list[Video]:
     Raises:
         HodorError: a file or folder is missing, superfluous, damaged or disagrees with another.
     """
-    if split not in SPLITS:
-        raise HodorError(f"DAVIS has no split {split!r}; there are {', '.join(SPLITS)}")
-    return [_open(Path(root), name, every_mask=split != "test-dev") for name in sequences(root, split)]
-
-
-def sequences(root: Path, split: str) -> list[str]:
-    """Return the names in a split's file; HodorError if it is missing, empty or names a sequence twice."""
     path = Path(root) / "DAVIS" / "ImageSets" / "2017" / f"{split}.txt"
     names = [line.strip() for line in read_list(path)]
     for name in names:
@@ -53,35 +42,30 @@ def sequences(root: Path, split: str) -> list[str]:
             raise HodorError(f"{path}: names sequence {name} twice; remove one line")
         if "/" in name or name in (".", ".."):
             raise HodorError(f"{path}: {name!r} is no sequence name; give one folder name a line")
-    return names
-
-
-def check_labels(video: Video, frame: str) -> tuple[int, ...]:
-    """Decode the mask of a frame; return the ids in it that the first frame does not have."""
-    return tuple(i for i in object_ids(video.labels(frame)) if i not in video.first_seen)
+    return [_open(Path(root), name, every_mask=split != "test-dev") for name in names]
 
 
 def _open(root: Path, name: str, every_mask: bool) -> Video:
-    video = _folders(root, name)
+    video = _open_folders(root, name)
     for number, frame in enumerate(video.frames):
         if int(frame) != number:
             raise HodorError(
                 f"{video.frame_folder}/{number:05d}.jpg: missing frame (the next one is {frame}); prepare the data set again"
             )
-    demanded = set(video.frames if every_mask else video.frames[:1])
-    require_files(video.label_folder, ".png", demanded, video.labelled, "missing mask, its frame is there")
+    required = set(video.frames if every_mask else video.frames[:1])
+    require_files(video.label_folder, ".png", required, video.labelled, "missing mask, its frame exists")
     first = video.frames[0]
     ids = object_ids(video.labels(first))
     if ids != tuple(range(1, len(ids) + 1)) or not ids:
         found = ", ".join(map(str, ids)) or "none"
         raise HodorError(
-            f"{video.label_path(first)}: object ids {found}, expected 1 to the number of objects without gap; "
+            f"{video.label_path(first)}: object ids {found}, expected 1 to the number of objects without gaps; "
             "prepare the data set again"
         )
     return replace(video, first_seen=dict.fromkeys(ids, first))
 
 
-def _folders(root: Path, name: str) -> Video:
+def _open_folders(root: Path, name: str) -> Video:
     frames, masks = (root / "DAVIS" / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
     return open_video(frames, masks, f"DAVIS sequence {name}")
 
@@ -94,26 +78,19 @@ class ForegroundVideo(Video):
         """Return uint8 (H, W): 1 foreground, 0 background; HodorError for any other value and as in `Video.labels`."""
         path = self.label_path(frame)
         mask = read_labels(path, size=(self.height, self.width))
-        other = mask[(mask != 0) & (mask != FOREGROUND)]
+        other = mask[(mask != 0) & (mask != 255)]
         if other.size:
             raise HodorError(
-                f"{path}: value {other[0]} where DAVIS-2016 has 0 and {FOREGROUND}; is it a mask of DAVIS-2017? "
+                f"{path}: value {other[0]} where DAVIS-2016 has 0 and 255; is it a mask of DAVIS-2017? "
                 "prepare the data set again"
             )
-        return (mask == FOREGROUND).astype(np.uint8)
+        return (mask > 0).astype(np.uint8)
 
 
 def load_davis2016(root: Path, split: str) -> list[Video]:
-    """Open a split of DAVIS-2016, "train" or "val", as `load_davis` does."""
-    if split not in SPLITS_2016:
-        raise HodorError(f"DAVIS-2016 has no split {split!r}; there are {', '.join(SPLITS_2016)}")
-    return [_open_2016(Path(root), name, frames) for name, frames in listed(root, split).items()]
-
-
-def listed(root: Path, split: str) -> dict[str, tuple[str, ...]]:
-    """Return sequence -> frames, as a split's file of DAVIS-2016 lists them; HodorError if it is missing or broken."""
+    """Open a split of DAVIS-2016, "train" or "val", as `load_davis` does; its file lists every frame."""
     path = Path(root) / "DAVIS" / "ImageSets" / "480p" / f"{split}.txt"
-    found: dict[str, list[str]] = {}
+    listed: dict[str, list[str]] = {}
     for line in read_list(path):
         image, mask = ([*line.split(), "", ""])[:2]
         sequence, frame = Path(image).parent.name, Path(image).stem
@@ -122,12 +99,12 @@ def listed(root: Path, split: str) -> dict[str, tuple[str, ...]]:
                 f"{path}: the line '{line}' is not `/JPEGImages/480p/SEQUENCE/FRAME.jpg "
                 "/Annotations/480p/SEQUENCE/FRAME.png`; prepare the data set again"
             )
-        found.setdefault(sequence, []).append(frame)
-    return {sequence: tuple(frames) for sequence, frames in found.items()}
+        listed.setdefault(sequence, []).append(frame)
+    return [_open_2016(Path(root), name, tuple(frames)) for name, frames in listed.items()]
 
 
 def _open_2016(root: Path, name: str, frames: tuple[str, ...]) -> Video:
-    opened = _folders(root, name)
+    opened = _open_folders(root, name)
     for path, found in ((opened.frame_path, opened.frames), (opened.label_path, opened.labelled)):
         if found != frames:
             odd = sorted(set(found) ^ set(frames)) or ["(their order)"]

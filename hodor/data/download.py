@@ -1,9 +1,9 @@
 """Download of one file over HTTP, complete or not at all.
 
-urllib3 opens connections, follows redirects and enforces lengths. What no library does is here: a broken transfer goes to
-`<name>.part` and continues by range with `If-Range`, so that a file that changed meanwhile starts anew; a server that is
-too slow, or sends without end, is left; only a file with the expected checksum, or of the format that its name implies,
-gets its name. `<name>.part.json` holds what identifies the remote file (ETag or Last-Modified).
+urllib3 opens connections, follows redirects and enforces lengths. Added here: a broken transfer stays in `<name>.part` and
+continues by range with `If-Range`, so that a file that changed meanwhile starts anew; a server that is too slow, or sends
+without end, is disconnected; a file gets its name when its checksum, or else its format, is the expected one.
+`<name>.part.json` holds what identifies the remote file (ETag or Last-Modified).
 """
 
 import contextlib
@@ -11,12 +11,10 @@ import email.utils
 import json
 import os
 import random
-import re
 import socket
 import ssl
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -41,17 +39,17 @@ _BLOCK = 1 << 18
 class Limits:
     """Patience with a server. Times in seconds, amounts in bytes."""
 
-    # Tries in a row with less than `progress` new bytes each; a try with more resets the count.
+    # Consecutive attempts with less than `progress` new bytes each; an attempt with more resets the count.
     attempts: int = 6
     progress: int = 1 << 20
-    # Waits between tries double from `first_wait`; a server's Retry-After is obeyed up to `longest_wait`.
+    # Waits between attempts double from `first_wait`; a server's Retry-After is obeyed up to `longest_wait`.
     first_wait: float = 1.0
     longest_wait: float = 120.0
-    # No byte for `timeout`, or less than `slowest` a second of the content over `stall`, ends a try.
+    # No byte for `timeout`, or content of less than `slowest` a second over `stall`, ends an attempt.
     timeout: float = 30.0
     stall: float = 60.0
     slowest: float = 1024.0
-    # Largest file whose length nobody states.
+    # Largest file accepted where no length is announced.
     unannounced: int = 1 << 36
 
 
@@ -59,11 +57,11 @@ PATIENCE = Limits()
 
 
 class Stopped(Exception):
-    """The caller asked for an end; the part stays, and the next call continues."""
+    """The caller stopped the download; the part stays, and the next call continues."""
 
 
 class _Again(Exception):
-    """A try failed in a way that may pass; `wait`: what the server asks for, in seconds."""
+    """An attempt failed in a way that may pass. wait: seconds that the server asks to wait."""
 
     def __init__(self, reason: object, wait: float | None = None):
         super().__init__(printable(str(reason)))
@@ -72,25 +70,34 @@ class _Again(Exception):
 
 @contextlib.contextmanager
 def connect(address: str, headers: dict[str, str], limits: Limits) -> Iterator[urllib3.BaseHTTPResponse]:
-    """Sends a request and follows redirects, through the proxy of the environment if it names one.
+    """Send a request and follow redirects, through the proxy of the environment if it names one.
 
-    The timeout of a socket starts anew with every byte, so that it ends neither headers that trickle nor answers 1xx
-    without end: connections whose headers are not complete after `limits.stall` seconds are shut.
+    The timeout of a socket restarts with every byte, so it ends neither a trickle nor endless 1xx answers: a watchdog
+    shuts connections down that deliver less content than `limits` demand, headers counting as none.
     """
     sockets: list[socket.socket] = []
+    pools = {}
+    for base in (urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool):
 
-    def watched(base: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
         class Connection(base.ConnectionCls):  # type: ignore[misc, name-defined]
             def connect(self) -> None:
                 super().connect()
                 sockets.append(self.sock)
 
-        return type(base.__name__, (base,), {"ConnectionCls": Connection})
+        pools[base.scheme] = type(base.__name__, (base,), {"ConnectionCls": Connection})
 
-    def shut() -> None:
-        for connected in sockets:
-            with contextlib.suppress(OSError):
-                connected.shutdown(socket.SHUT_RDWR)
+    response, ended, too_slow = None, threading.Event(), threading.Event()
+
+    def watch() -> None:
+        before = 0
+        while not ended.wait(limits.stall):
+            count = response.tell() if response else 0
+            if count - before < limits.slowest * limits.stall:
+                too_slow.set()
+                for connected in sockets:
+                    with contextlib.suppress(OSError):
+                        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+            before = count
 
     url = urllib3.util.parse_url(address)
     proxy = None if urllib.request.proxy_bypass(url.host or "") else urllib.request.getproxies().get(url.scheme or "")
@@ -98,14 +105,10 @@ def connect(address: str, headers: dict[str, str], limits: Limits) -> Iterator[u
     if proxy:
         proxy = proxy if "://" in proxy else f"http://{proxy}"
         auth = urllib3.util.parse_url(proxy).auth
-        signed = urllib3.make_headers(proxy_basic_auth=auth) if auth else None
-        manager = urllib3.ProxyManager(proxy, proxy_headers=signed)
-    pools = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
-    manager.pool_classes_by_scheme = {scheme: watched(pool) for scheme, pool in pools.items()}
-    patience = threading.Timer(limits.stall, shut)
-    patience.daemon = True
+        manager = urllib3.ProxyManager(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=auth))
+    manager.pool_classes_by_scheme = pools
+    threading.Thread(target=watch, daemon=True).start()
     with manager:
-        patience.start()
         try:
             response = manager.request(
                 "GET",
@@ -116,14 +119,19 @@ def connect(address: str, headers: dict[str, str], limits: Limits) -> Iterator[u
                 preload_content=False,
                 decode_content=False,
             )
+            with contextlib.closing(response):
+                yield response
+        except HTTPError:
+            if not too_slow.is_set():
+                raise
         finally:
-            patience.cancel()
-        with contextlib.closing(response):
-            yield response
+            ended.set()
+    if too_slow.is_set():
+        raise _Again(f"less than {limits.slowest:.0f} bytes a second over {limits.stall:g} s")
 
 
 def get_validator(response: urllib3.BaseHTTPResponse) -> str | None:
-    """Returns the header that identifies the bytes of a file, for `If-Range`; None if there is none."""
+    """Return the header that identifies the bytes of a file, for `If-Range`; None if there is none."""
     tag, changed = response.headers.get("ETag"), response.headers.get("Last-Modified")
     # Weak tags promise the same meaning, not the same bytes. A date is exact to a second, in which a file that was changed
     # just now may change again: it must be a minute old (RFC 9110, 8.8.2.2; RFC 7232 has the minute).
@@ -137,24 +145,21 @@ def get_validator(response: urllib3.BaseHTTPResponse) -> str | None:
 
 
 def get_retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
-    """Returns the seconds that a server asks to wait, None where it does not."""
+    """Return the seconds that a server asks to wait, None where it does not."""
     try:
         return urllib3.Retry().get_retry_after(response)
     except (HTTPError, ValueError, OverflowError):
         return None
 
 
-def parse_length(text: str | None) -> int | None:
-    """A length in a header; None where it is none, or longer than any file."""
-    return int(text) if text and re.fullmatch("[0-9]{1,18}", text) else None
-
-
 @dataclass(frozen=True)
 class Download:
     """A download of `address` (http or https) to `target`, which continues what an earlier one left.
 
-    source: size and checksums that the file must have, as far as known, and its name. hint: what an error about them
-    adds. stop: ends the download soon after it is set.
+    Attributes:
+        source: the archive's name, and its size and checksums as far as known.
+        hint: added to an error about size or checksum.
+        stop: ends the download soon after it is set.
     """
 
     address: str
@@ -177,16 +182,16 @@ class Download:
         return f"{self.target.parent.name}/{self.target.name}"  # archives of several data sets have the same name
 
     def run(self) -> dict[str, Any]:
-        """Tries until the file is complete; returns its `size` (bytes) and `sha256` (hexadecimal).
+        """Download until the file is complete; return its `size` (bytes) and `sha256` (hexadecimal).
 
         Raises:
-            HodorError: the file is absent, has another format, has another size or checksum, does not fit on the
-                disk, cannot be checked, or the server failed too often (then the part stays and the next call continues).
+            HodorError: the file is absent, has another format, size or checksum, does not fit on the disk, cannot be
+                checked, or the server failed too often (then the part stays and the next call continues).
             Stopped: `stop` was set.
         """
         failures, best = 0, self.length()
-        # The part may be wrong though the remote file is right: it was put together from several tries (joined), or the
-        # server announced no length, so that a broken connection looked like the end (open_ended).
+        # The part may be wrong though the remote file is right: it was joined from several attempts, or the server
+        # announced no length, so that a broken connection looked like the end (open_ended).
         joined = open_ended = False
         while True:
             try:
@@ -217,22 +222,22 @@ class Download:
         known = self.source.size or self.source.sha256 or self.source.md5
         if open_ended and not (known or shows_its_end(self.part, self.source.archive)):
             raise HodorError(
-                f"{self.part}: the server announced no length and no checksum is known, so that nothing shows whether "
-                f"the file is complete; compare it with its source and rename it to {self.part.stem}, or give a mirror"
+                f"{self.part}: the server announced no length and no checksum is known, so the file may be incomplete; "
+                f"compare it with its source and rename it to {self.part.stem}, or give a mirror"
             )
         os.replace(self.part, self.target)
         self.note.unlink(missing_ok=True)
         return record
 
     def attempt(self) -> tuple[bool, bool]:
-        """Tries once to complete the part.
+        """Try once to complete the part.
 
         Returns:
-            Whether it was put together from several tries, and whether the server announced no length.
+            Whether it was joined from several attempts, and whether the server announced no length.
         """
         note = self.read_note()
         offset = self.length() if note else 0
-        if offset and offset == note["total"]:  # complete, but the call before ended ahead of the renaming
+        if offset and offset == note["total"]:  # complete, but the call before was killed before the renaming
             return True, False
         headers = {"Range": f"bytes={offset}-", "If-Range": note["validator"]} if offset else {}
         try:
@@ -243,7 +248,7 @@ class Download:
                 progress = Progress(self.label, total, done=offset)
                 self.receive(response, offset, total or self.source.size or self.limits.unannounced, progress)
         except (LocationValueError, UnicodeError) as error:
-            raise HodorError(f"{self.address}: not an address ({error})") from error
+            raise HodorError(f"{self.address}: not an address ({error}); correct it") from error
         except HTTPError as error:
             reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
             if isinstance(reason, SSLError) and isinstance(reason.args[0], ssl.SSLCertVerificationError):
@@ -253,7 +258,7 @@ class Download:
         return offset > 0, total is None
 
     def begin(self, response: urllib3.BaseHTTPResponse, note: dict, offset: int) -> tuple[int, int | None]:
-        """First byte that the response brings and length of the complete file (None: not announced)."""
+        """Return where the content of the response starts, and the length of the complete file (None: not announced)."""
         status, headers = response.status, response.headers
         if status == 416:  # the part is longer than the remote file, so it is of another file
             self.discard()
@@ -265,7 +270,7 @@ class Download:
         if "html" in headers.get("Content-Type", ""):
             self.refuse("is a web page (a log-in, a notice, a moved file)")
         if status == 200:
-            offset, total = 0, parse_length(headers.get("Content-Length"))
+            offset, total = 0, response.length_remaining
         else:
             first, _, length = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
             same = get_validator(response) in (None, note.get("validator")) and length in ("*", str(note.get("total")))
@@ -279,9 +284,8 @@ class Download:
         return offset, total
 
     def receive(self, response: urllib3.BaseHTTPResponse, offset: int, most: int, progress: Progress) -> None:
-        """Writes what the server sends, up to `most` bytes of the file."""
-        count, head, limits = offset, b"", self.limits
-        checked, at_check = time.monotonic(), offset
+        """Write what the server sends, up to `most` bytes of the file."""
+        count, head = offset, b""
         # Unbuffered: what a full disk did not take must not be tried again when the file is closed.
         with open(self.part, "r+b" if offset else "wb", buffering=0) as file:
             file.truncate(offset)
@@ -289,7 +293,7 @@ class Download:
             while block := response.read1(_BLOCK, decode_content=False):
                 if self.stop.is_set():
                     raise Stopped
-                if not offset and len(head) < HEAD:
+                if not offset and len(head) < HEAD:  # of a shorter file `compare` checks the head
                     head += block[:HEAD]
                     self.refuse(wrong_head(head, self.part.stem) if len(head) >= HEAD else None)
                 count += len(block)
@@ -302,17 +306,10 @@ class Download:
                     reason = f"cannot be written ({error.strerror}); make room, call again"
                     raise HodorError(f"{self.part}: {reason}") from error
                 progress.add(len(block))
-                # The timeout of the socket starts anew with every byte, so that it does not end a slow drip.
-                if time.monotonic() - checked >= limits.stall:
-                    if count - at_check < limits.slowest * limits.stall:
-                        slow = f"less than {limits.slowest:.0f} bytes a second over {limits.stall:g} s"
-                        raise _Again(slow)
-                    checked, at_check = time.monotonic(), count
-            self.refuse(wrong_head(head, self.part.stem) if head else None)
             os.fsync(file.fileno())
 
     def refuse(self, fault: str | None) -> None:
-        """Deletes the part and ends the download if something is wrong with the remote file."""
+        """Delete the part and end the download if something is wrong with the remote file."""
         if fault:
             self.discard()
             raise HodorError(
@@ -320,7 +317,7 @@ class Download:
             )
 
     def read_note(self) -> dict[str, Any]:
-        """What an earlier call wrote of this address; empty if the part cannot be continued."""
+        """Return what an earlier call noted about this address; empty if the part cannot be continued."""
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
             fits = note["address"] == self.address and isinstance(note["validator"], str) and "total" in note

@@ -1,8 +1,8 @@
 """Safe extraction of zip and tar archives into one folder that appears complete or not at all.
 
 Nothing is written outside the folder; links, devices, encrypted members and bombs are refused before the first byte.
-Members are extracted as a stream, with their checksums compared, to `<folder>.part`, which is renamed when all
-archives are in it. A killed extraction leaves the part; the next one clears it.
+Members are extracted to `<folder>.part`, which is renamed when all archives are in it. A killed extraction leaves the
+part; the next one deletes it.
 """
 
 import shutil
@@ -14,20 +14,17 @@ from hodor.data.archives import Member, list_members, open_archive, read_member
 from hodor.data.progress import Progress, format_bytes, put_in_place, require_room, write_blocks
 from hodor.errors import HodorError
 
-# Notes that come with several archives of one data set in different versions; the first one is kept.
+# Notes that differ between the archives of one data set; the first one is kept.
 _NOTES = ("readme", "sources", "license", "licence")
-_LITTER = (".DS_Store", "Thumbs.db")
-# Number of folders above an expected one in which it is looked for.
-_ABOVE = 3
 
 
 @dataclass(frozen=True)
 class ExtractLimits:
-    """What an archive may unpack to. Real data stay far below: JPEG and PNG barely compress, COCO's JSON about 5:1."""
+    """Limits of what an archive unpacks to. JPEG and PNG barely compress, COCO's JSON about 5:1."""
 
     members: int = 5_000_000
     total: int = 1 << 40
-    # An archive may grow to `ratio` times its size, or to `small` bytes if that is more.
+    # Allowed are `ratio` times the archive's size, or `small` bytes if that is more.
     ratio: float = 100.0
     small: int = 1 << 26
 
@@ -38,13 +35,13 @@ _LIMITS = ExtractLimits()
 def extract_all(
     archives: list[Path], out: Path, limits: ExtractLimits = _LIMITS, folders: Collection[str] = ()
 ) -> dict[str, str]:
-    """Extracts zip and tar archives into the folder `out`, replacing it.
+    """Extract zip and tar archives into the folder `out`, replacing it.
 
     Args:
-        archives: files whose members together make the data set. The same member in two archives must have the
-            same content, notes (README) excepted.
-        out: folder to make; an older one is replaced at the end.
-        folders: uppermost folders of the data set; an archive that holds one of them in a folder is refused.
+        archives: files whose members together make the data set. A member of two archives must have the same content
+            in both, except notes (README).
+        out: folder, replaced at the end.
+        folders: uppermost folders of the data set; an archive that holds one of them in a further folder is refused.
 
     Returns:
         Relative path -> sha256 of every file in `out`.
@@ -75,7 +72,7 @@ def extract_all(
 
 
 def _plan(archives: list[Path], limits: ExtractLimits, folders: Collection[str]) -> dict[Path, dict[str, Member]]:
-    """Archive -> relative path -> member to extract, after all checks that need no decompression."""
+    """Return archive -> relative path -> member to extract, after all checks that need no decompression."""
     plan: dict[Path, dict[str, Member]] = {}
     seen: dict[str, Member] = {}
     total = 0
@@ -114,15 +111,15 @@ def _members(path: Path, limits: ExtractLimits) -> dict[str, Member]:
 
 
 def _safe_name(path: Path, name: str) -> str | None:
-    """Relative path of a member, None for a file manager's litter; HodorError if it is unsafe."""
+    """Return the relative path of a member, None for files of file managers; HodorError if it is unsafe."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or ":" in parts[0]:
         raise HodorError(f"{path}: member {name!r} would be written outside the folder; do not use this archive")
     longest = max(len(part.encode(errors="surrogatepass")) for part in parts)
-    # Control characters, and surrogates, which stand for bytes that are no UTF-8.
+    # Control characters, and surrogates, which replace bytes that are not UTF-8.
     if longest > 255 or any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in name):
         raise HodorError(f"{path}: member {name[:80]!r} has no valid file name (UTF-8, 255 bytes); repair the archive")
-    if parts[0] == "__MACOSX" or parts[-1] in _LITTER or parts[-1].startswith("._"):
+    if parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db") or parts[-1].startswith("._"):
         return None
     return str(PurePosixPath(name))
 
@@ -130,7 +127,7 @@ def _safe_name(path: Path, name: str) -> str | None:
 def _refuse_folder_above(path: Path, parts: tuple[str, ...], folders: Collection[str]) -> None:
     if parts[0] in folders:
         return
-    for depth in range(1, min(len(parts) - 1, _ABOVE + 1)):
+    for depth in range(1, min(len(parts) - 1, 4)):
         if parts[depth] in folders:
             found, folder = "/".join(parts[: depth + 1]), parts[depth]
             raise HodorError(

@@ -1,17 +1,18 @@
 """The verb `fetch`: archives of a data set, from a mirror, from their official addresses, or generated.
 
-Every archive arrives as `<name>.part` and gets its name when it is complete. One that is in place with the published or
-recorded checksum is not fetched again, wherever it came from. `archives.json`, the declared result, is written last.
-Several archives are transferred at once.
+Every archive is written to `<name>.part` and renamed when it is complete; one in place with the published or recorded
+checksum is not fetched again. `archives.json`, the declared result, is written last. Several archives are transferred at
+once.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +28,14 @@ from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic
 
 PER_HOST = 2
-"""Archives at once from one host, or from disk."""
+"""Archives transferred at once from one host, or from disk."""
 
 AT_ONCE = 6
-"""Archives at once in all."""
+"""Archives transferred at once in all."""
 
 
 class Missing(HodorError):
-    """Everything was fetched but what a person must download. files: where that goes."""
+    """Everything was fetched but what a person must download by hand. files: where these archives belong."""
 
     def __init__(self, message: str, files: list[Path]):
         super().__init__(message)
@@ -43,10 +44,7 @@ class Missing(HodorError):
 
 @dataclass(frozen=True)
 class Request:
-    """A data set to fetch.
-
-    settings: as in a stamp of `fetch`. out: folder for its archives. lock: checksums to enforce and to add to.
-    """
+    """A data set to fetch: `settings` of a stamp of `fetch`, folder of the archives, checksums to enforce and to extend."""
 
     settings: dict
     out: Path
@@ -54,7 +52,7 @@ class Request:
 
 
 def fetch(stamp: dict, out: Path, lock: Path | None = None, *, limits: Limits = PATIENCE) -> None:
-    """Fetches a data set's archives to `out` and writes `out/archives.json` = {archive: {"size", "sha256"}}.
+    """Fetch a data set's archives to `out` and writes `out/archives.json` = {archive: {"size", "sha256"}}.
 
     Args:
         stamp: `settings` holds `dataset`, `edition`, `archives` (list of `archive`, `address`, `size`, `sha256`,
@@ -71,18 +69,18 @@ def fetch(stamp: dict, out: Path, lock: Path | None = None, *, limits: Limits = 
 
 
 def fetch_all(requests: Iterable[Request], *, limits: Limits = PATIENCE) -> None:
-    """Fetches several data sets at once; each whose archives are complete gets its `archives.json`.
+    """Fetch several data sets at once; each with complete archives gets its `archives.json`.
 
     Raises:
-        HodorError: every fault, and what is to be downloaded by hand, after all others were fetched; `Missing` if it
-            is the latter alone.
+        HodorError: all faults, and what is to be downloaded by hand, after all other archives were fetched.
+        Missing: there are only archives to be downloaded by hand.
     """
     stop, orders, by_hand, messages = threading.Event(), {}, [], []
     with contextlib.ExitStack() as held:
         for request in requests:
             sources = from_settings(request.settings)
             request.out.mkdir(parents=True, exist_ok=True)
-            # Two fetches would write into the same part.
+            # Two fetches would write to the same part.
             busy = f"{request.out}: another fetch writes there; wait for its end"
             held.enter_context(locked(request.out / ".lock", busy))
             (request.out / RECORD).unlink(missing_ok=True)
@@ -96,14 +94,14 @@ def fetch_all(requests: Iterable[Request], *, limits: Limits = PATIENCE) -> None
                 by_hand += absent
         wanted = [order for of_request in orders.values() for order in of_request if order not in by_hand]
         if messages and wanted:
-            print("\n".join(messages), file=sys.stderr, flush=True)  # known now, useful during the hours that follow
+            print("\n".join(messages), file=sys.stderr, flush=True)  # before the hours of the other downloads
         missing: dict[int, list[tuple[Order, int]]] = defaultdict(list)
         for order in wanted:
             missing[order.out.stat().st_dev].append((order, order.missing()))
         for absent in missing.values():
             names = ", ".join(order.source.archive for order, size in absent if size)
             require_room(absent[0][0].out, sum(size for _, size in absent), names)
-        results = dict(zip(wanted, run([(order.host, order.obtain) for order in wanted], stop), strict=True))
+        results = dict(zip(wanted, run([(order.host, order.get) for order in wanted], stop), strict=True))
         for out, of_request in orders.items():
             records = {order.source.archive: results.get(order) for order in of_request}
             if all(isinstance(record, dict) for record in records.values()):
@@ -117,7 +115,7 @@ def fetch_all(requests: Iterable[Request], *, limits: Limits = PATIENCE) -> None
 
 
 def run(tasks: Sequence[tuple[str, Callable[[], Any]]], stop: threading.Event) -> list[Any]:
-    """Runs tasks in threads, `PER_HOST` of a host and `AT_ONCE` in all; one that fails leaves the others running.
+    """Run tasks in threads, `PER_HOST` of a host and `AT_ONCE` in all; one that fails leaves the others running.
 
     Args:
         tasks: host and call of each.
@@ -130,7 +128,7 @@ def run(tasks: Sequence[tuple[str, Callable[[], Any]]], stop: threading.Event) -
     hosts = {host: threading.BoundedSemaphore(PER_HOST) for host, _ in tasks}
 
     def limited(host: str, task: Callable[[], Any]) -> Any:
-        # The host's turn first: tasks that wait for a busy host must not keep others from an idle one.
+        # The host's slot first: tasks that wait for a busy host must not keep others from an idle one.
         with hosts[host], slots:
             try:
                 return None if stop.is_set() else task()
@@ -151,8 +149,11 @@ def run(tasks: Sequence[tuple[str, Callable[[], Any]]], stop: threading.Event) -
 class Order:
     """An archive to fetch: found in place, copied from a mirror, or downloaded.
 
-    source: what it is. mirror: folder or address that replaces every address, or None. out: its folder, which exists.
-    lock: checksums to enforce and to add to, or None. limits: patience. stop: ends the transfer when it is set.
+    Attributes:
+        mirror: folder or address that replaces every address, or None.
+        out: folder of the archive, which exists.
+        lock: checksums to enforce and to extend, or None.
+        stop: ends the transfer when it is set.
     """
 
     source: Source
@@ -168,12 +169,12 @@ class Order:
 
     @property
     def by_hand(self) -> bool:
-        """Whether a person downloads it, so that there is nothing to transfer."""
+        """Whether a person must download it."""
         return not self.mirror and self.source.log_in
 
     @property
     def address(self) -> str | None:
-        """Where it is downloaded from; None where it is not."""
+        """Where it is downloaded from; None if it is not."""
         if self.mirror and self.mirror.startswith(("http://", "https://")):
             return f"{self.mirror.rstrip('/')}/{self.source.dataset}/{self.source.archive}"
         return None if self.mirror or self.source.log_in else self.source.address
@@ -183,22 +184,22 @@ class Order:
         return (self.address or "//").split("/")[2]
 
     def missing(self) -> int:
-        """Bytes still to be transferred, as far as table, lock or mirror folder know."""
+        """Return the number of bytes to transfer, as far as table, lock file or mirror folder show it."""
         if self.target.is_file():
             return 0
         try:
             source, _ = self._expected()
             origin, part = self._in_folder(), self.target.with_name(self.target.name + ".part")
         except HodorError:
-            return 0  # `obtain` reports it
+            return 0  # `get` reports it
         size = (origin.stat().st_size if origin.is_file() else 0) if origin else source.size or 0
         return max(0, size - (part.stat().st_size if part.is_file() else 0))
 
-    def obtain(self) -> dict[str, Any]:
-        """Fetches the archive, or finds it in place; returns its size and sha256.
+    def get(self) -> dict[str, Any]:
+        """Fetch the archive, or find it in place; return its size and sha256.
 
         Raises:
-            HodorError: it is not available, or is not the archive that table and lock expect.
+            HodorError: it is not available, or is not the archive that table and lock file expect.
             Stopped: `stop` was set.
         """
         source, hint = self._expected()
@@ -228,7 +229,7 @@ class Order:
         return Download(self.address, self.target, source, hint, self.limits, self.stop).run()
 
     def _in_folder(self) -> Path | None:
-        """Where the archive is in a mirror folder."""
+        """Return the path of the archive in a mirror folder; None if the mirror is none."""
         if not self.mirror or self.address:
             return None
         try:
@@ -239,14 +240,17 @@ class Order:
             raise HodorError(f"mirror {self.mirror}: {error}; give another folder") from None
 
     def _copy(self, source: Source, origin: Path, hint: str) -> dict[str, Any]:
-        """Copies an archive of a mirror; returns its size and sha256, computed from the bytes that were written."""
+        """Copy an archive of a mirror folder; return its size and sha256, computed from the bytes that were written."""
         if not origin.is_file():
             raise _not_in_mirror(self.mirror or "", origin)
         part = self.target.with_name(self.target.name + ".part")
         part.unlink(missing_ok=True)
         try:
             progress = Progress(f"{self.out.name}/{self.target.name}", origin.stat().st_size)
-            digest = write_blocks(self._until_stopped(file_blocks(origin)), part, progress)
+            blocks = itertools.takewhile(lambda _: not self.stop.is_set(), file_blocks(origin))
+            digest = write_blocks(blocks, part, progress)
+            if self.stop.is_set():
+                raise Stopped
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
             record, fault = compare(part, source, digest)
@@ -263,12 +267,6 @@ class Order:
         progress.close()
         return record
 
-    def _until_stopped(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        for block in blocks:
-            if self.stop.is_set():
-                raise Stopped
-            yield block
-
 
 def _not_in_mirror(mirror: str, path: Path) -> HodorError:
     folder = path.parent
@@ -281,7 +279,7 @@ def _not_in_mirror(mirror: str, path: Path) -> HodorError:
 
 
 def _ask_for_log_in(absent: list[Source], out: Path) -> str:
-    """The instruction for the archives of a data set that are behind a log-in and absent."""
+    """Return the instruction to download the absent archives of a data set that are behind a log-in."""
     first = absent[0]
     names = " and ".join(source.archive for source in absent)
     notes = "".join(f"; {source.archive}: {source.note}" for source in absent if source.note)
@@ -293,7 +291,7 @@ def _ask_for_log_in(absent: list[Source], out: Path) -> str:
 
 
 def _generate(request: Request) -> dict[str, dict]:
-    """Generates the archives; the generator may add some that no official edition has (masks of hidden splits)."""
+    """Generate the archives, and some that no official edition has (masks of hidden splits); return their records."""
     from hodor.data.synthetic import generate
 
     out = request.out
@@ -301,7 +299,7 @@ def _generate(request: Request) -> dict[str, dict]:
         options = GeneratedOptions(**(request.settings.get("generated") or {}))
     except ValidationError as error:
         raise HodorError(f"generated data: wrong options ({error})") from error
-    # A killed generator leaves its half archives in a folder that the next one clears.
+    # A killed generator leaves incomplete archives in a folder that the next one clears.
     fresh = out / ".generating"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()

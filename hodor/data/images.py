@@ -1,14 +1,13 @@
 """Strict reading and writing of frames (JPEG, PNG) and label maps (PNG).
 
 Common decoders are lenient: OpenCV returns a truncated JPEG with grey below, Pillow ignores a missing end marker, and
-neither doubts a mask that an editor has smoothed or recoloured. Here a file decodes completely and means what it says,
-or raises `HodorError` with its name.
+neither detects a mask that an editor has smoothed or recoloured. Here a file decodes completely and its labels are
+plausible ids, or `HodorError` names it.
 """
 
 import io
 import os
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,33 +16,25 @@ from PIL import Image, ImageOps
 from hodor.errors import HodorError
 
 VOID = 255
-"""Label of void (ignored) pixels in DAVIS and PASCAL VOC. Readers keep it; losses and scores decide what it means."""
+"""Label of void (ignored) pixels in DAVIS and PASCAL VOC. Readers keep it."""
 
 MOST_PIXELS = 1 << 26
-"""Larger images are refused before they are decoded: 8K video has half as many pixels, and memory is proportional."""
+"""Larger images are refused before they are decoded; a frame of 8K video has half of these pixels."""
 
-# Pillow's own limits are higher; the error beyond the second one is taken up below.
+# Pillow's own limits are higher; `_unreadable` handles its error beyond the second one.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 _AGAIN = "take it from its archive again"
 _TOO_LARGE = f"{{}}: {{}} pixels, more than the {MOST_PIXELS:,} that are read; make it smaller"
 _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 _ORIENTATION = 0x0112
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
-
-def _davis_palette() -> np.ndarray:
-    """Return the bit-interleaved colour map of PASCAL VOC, which the masks of DAVIS-2017 carry."""
-    index = np.arange(256)
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= (((index >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
-    palette.setflags(write=False)
-    return palette
-
-
-DAVIS_PALETTE = _davis_palette()
-"""uint8 (256, 3), read-only: RGB colour of each label in the masks of DAVIS."""
+# Bit 3 * i + c of a label is bit 7 - i of colour c: (256, 3 colours, 8 bits).
+_BITS = np.arange(256)[:, None, None] >> (np.arange(3)[:, None] + 3 * np.arange(8)) & 1
+DAVIS_PALETTE = np.packbits(_BITS, axis=-1)[..., 0]
+DAVIS_PALETTE.setflags(write=False)
+"""uint8 (256, 3), read-only: RGB colour of each label in the masks of DAVIS, the colour map of PASCAL VOC."""
 
 _DAVIS_LABELS = {tuple(colour): label for label, colour in enumerate(DAVIS_PALETTE.tolist())}
 
@@ -112,7 +103,7 @@ def read_labels(path: str | os.PathLike, size: tuple[int, int] | None = None) ->
 
 
 def read_size(path: str | os.PathLike, *, upright: bool = True) -> tuple[int, int]:
-    """Return (height, width) in pixels from the header alone, turned as `read_rgb` turns the pixels."""
+    """Return (height, width) in pixels, reading only the header; `upright` as in `read_rgb`."""
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
             check_pixels(path, *image.size)
@@ -142,7 +133,7 @@ def encode_labels(labels: np.ndarray) -> bytes:
 
 
 def write_labels(path: str | os.PathLike, labels: np.ndarray) -> None:
-    """Write labels, uint8 (H, W), as a palette PNG, atomically: a killed writer leaves no half mask."""
+    """Write labels, uint8 (H, W), as a palette PNG, atomically: a killed writer leaves no incomplete mask."""
     path = Path(path)
     content = encode_labels(labels)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,12 +151,15 @@ def _decode(path: str | os.PathLike, formats: tuple[str, ...], upright: bool) ->
         image = Image.open(io.BytesIO(content), formats=formats)
         check_pixels(path, *image.size)
         image.load()
+        if image.format == "PNG":
+            Image.open(io.BytesIO(content)).verify()  # compares checksums, which `load` does not
     except (HodorError, MemoryError):
         raise
-    except Exception as error:  # decoders answer damaged input with any exception
+    except Exception as error:  # decoders raise any exception on damaged input
         raise _unreadable(path, error) from error
-    damage = _png_damage(content) if image.format == "PNG" else _jpeg_damage(content)
-    if damage:
+    if image.format == "PNG" and _PNG_END not in content:
+        raise HodorError(f"{path}: truncated PNG (no end chunk); {_AGAIN}")
+    if image.format == "JPEG" and (damage := _jpeg_damage(content)):
         raise HodorError(f"{path}: {damage}; {_AGAIN}")
     return (ImageOps.exif_transpose(image) if upright and _orientation(image) > 1 else image), content
 
@@ -180,7 +174,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _check_palette(path: str | os.PathLike, counts: np.ndarray, palette: np.ndarray) -> None:
-    """Refuse a mask whose colours contradict its indices: an editor has reordered the palette."""
+    """Raise HodorError for a mask whose colours contradict its indices: an editor has reordered the palette."""
     used = np.flatnonzero(counts[: len(palette)])
     colours = palette[used]
     black = ~colours.any(axis=1)
@@ -197,14 +191,11 @@ def _check_palette(path: str | os.PathLike, counts: np.ndarray, palette: np.ndar
         raise HodorError(f"{path}: index {wrong[0]} has the DAVIS colour of label {wrong[1]}; {advice}")
 
 
-_LEAST_TOP = 32  # below, a few thin levels are the specks of a prediction
-
-
 def _check_edges(path: str | os.PathLike, labels: np.ndarray, counts: np.ndarray) -> None:
-    """Refuse an anti-aliased grey mask: its levels between 0 and the maximum exist along edges alone."""
+    """Raise HodorError for an anti-aliased grey mask: its levels between 0 and the maximum exist only along edges."""
     top = int(np.flatnonzero(counts).max(initial=0))
     between = np.flatnonzero(counts[1:top]) + 1
-    if top < _LEAST_TOP or len(between) < 2:
+    if top < 32 or len(between) < 2:  # below, a few thin levels are the specks of a prediction
         return
     corner = labels[:-1, :-1]
     block = (corner == labels[1:, 1:]) & (corner == labels[1:, :-1]) & (corner == labels[:-1, 1:])
@@ -220,9 +211,8 @@ def _check_edges(path: str | os.PathLike, labels: np.ndarray, counts: np.ndarray
 def _jpeg_damage(content: bytes) -> str | None:
     """Return what is wrong with a JPEG that decoded, or None.
 
-    A decoder accepts a file that lost its tail when the lost bytes were few or became zeros (a disk that filled up).
-    Within compressed data 0xFF is always followed by 0x00 or a restart marker, so the end marker found behind the start
-    of the scan is the real one.
+    A decoder accepts a file whose last bytes are missing, if they are few, or zero (the disk was full). In compressed data
+    0xFF is always followed by 0x00 or a restart marker, so an end marker behind the start of the scan is the real one.
     """
     position = 2
     while position + 4 <= len(content):
@@ -236,21 +226,6 @@ def _jpeg_damage(content: bytes) -> str | None:
         else:
             position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
     return "truncated JPEG (no image data)"
-
-
-def _png_damage(content: bytes) -> str | None:
-    """Return what is wrong with a PNG that decoded (checksum of any chunk, lost end), or None."""
-    position = 8
-    while position + 12 <= len(content):
-        end = position + 8 + int.from_bytes(content[position : position + 4], "big")
-        if end + 4 > len(content):
-            break
-        if zlib.crc32(content[position + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
-            return "damaged PNG (wrong checksum)"
-        if content[position + 4 : position + 8] == b"IEND":
-            return None
-        position = end + 4
-    return "truncated PNG (no end chunk)"
 
 
 def _check_size(path: str | os.PathLike, found: tuple[int, int], expected: tuple[int, int] | None) -> None:

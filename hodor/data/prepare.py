@@ -1,8 +1,8 @@
-"""The verb `prepare`: archives become a data set that is known to be complete.
+"""The verb `prepare`: extract the archives of a data set and check all of it.
 
-All archives are extracted, every split is opened by its strict reader, and every image and mask that the readers
-return is decoded once. The results are a folder and a small manifest of counts and checksums; training and scoring
-depend on the manifest, never on time stamps of a hundred thousand files.
+Every split is opened by its strict reader, and every image and mask that the readers return is decoded once. The results
+are a folder and a small manifest of counts and checksums; training and scoring depend on the manifest, never on time
+stamps of a hundred thousand files.
 """
 
 import hashlib
@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from hodor.config.datasets import ARCHIVES, FOLDERS, RECORD, STILL_IMAGES
+from hodor.config.datasets import ARCHIVES, FOLDERS, RECORD, SPLITS
 from hodor.data import coco, davis, still_images, youtube_vos
 from hodor.data.extract import extract_all
 from hodor.data.progress import Progress, in_processes, put_in_place
 from hodor.data.readers import StillImage, is_video, load_images
-from hodor.data.video import Video
+from hodor.data.video import Video, object_ids
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_file, write_json_atomic
 
@@ -28,7 +28,7 @@ _CHUNK = 32
 
 
 class Split(NamedTuple):
-    """An opened split: counts, and tasks (picklable) that decode that many image files and return more counts."""
+    """An opened split: counts, and tasks (picklable, with their number of files) that decode files and return more counts."""
 
     counts: dict[str, int]
     tasks: list[tuple[Callable[[], dict[str, int]], int]]
@@ -53,29 +53,20 @@ OFFICIAL_COUNTS = {
 }
 """Checked for edition `official` alone."""
 
-SPLITS = {
-    "coco": coco.SPLITS,
-    "coco-persons-small": ("val2017",),
-    "davis": davis.SPLITS,
-    "davis2016": davis.SPLITS_2016,
-    "youtube-vos": youtube_vos.SPLITS,
-    "youtube-vos-2018": ("valid",),
-    "voc2012": ("trainval",),  # train and val are parts of it
-    **{name: tuple(splits) for name, splits in still_images.LAYOUTS.items() if name != "voc2012"},
-    **{name: entry.splits for name, entry in STILL_IMAGES.items()},
-}
+# Splits that are checked; the others are parts of them.
+_CHECKED = SPLITS | {"youtube-vos": ("train", "valid"), "voc2012": ("trainval",)}
 
 
 def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
-    """Extracts a data set to `out`, checks all of it and writes its manifest.
+    """Extract a data set to `out`, check all of it and write its manifest.
 
     Args:
         stamp: `settings` holds `dataset`, `edition` and, optionally, `jobs` (processes, 2 if absent).
         archives: folder with the archives and the `archives.json` of `fetch`.
-        out: folder of the data set, replaced; it is `.<name>.extracted` beside it until all of it is checked.
+        out: folder of the data set, replaced when all of it is checked; until then `.<name>.extracted` beside it.
         manifest: JSON file, written last: `dataset`, `edition`, `splits` (counts), `files`, `sha256` (over the sorted
-            lines "<sha256>  <relative path>" of all files), `archives` (name -> sha256) and, where there are some, `known_defects` of the
-            published archive (file -> fault and how it is handled). The same archives give the same bytes.
+            lines "<sha256>  <relative path>" of all files), `archives` (name -> sha256) and, if any, `known_defects` of
+            the published archive (file -> fault and how it is handled). The same archives give the same bytes.
 
     Raises:
         HodorError: an archive or a file of the data set is missing, damaged or disagrees with another, or counts of
@@ -83,8 +74,8 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
     """
     settings, archives, out, manifest = stamp["settings"], Path(archives), Path(out), Path(manifest)
     dataset, edition = settings["dataset"], settings["edition"]
-    if dataset not in SPLITS:
-        raise HodorError(f"stamp: unknown data set {dataset!r}; there are {', '.join(SPLITS)}")
+    if dataset not in _CHECKED:
+        raise HodorError(f"stamp: unknown data set {dataset!r}; there are {', '.join(_CHECKED)}")
     manifest.unlink(missing_ok=True)
     known = check_archives(dataset, archives)
     extracted = out.with_name(f".{out.name}.extracted")
@@ -103,10 +94,7 @@ def write_manifest(
     archives: dict[str, str],
     defects: dict[str, str] | None = None,
 ) -> None:
-    """Write a manifest as `prepare` describes it.
-
-    `digests` maps each file of the data set to its sha256, `defects` files with known defects to how they are handled.
-    """
+    """Write a manifest as `prepare` describes it; `digests`: file of the data set -> its sha256."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     content = {
         "dataset": dataset,
@@ -120,14 +108,14 @@ def write_manifest(
 
 
 def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict[str, dict[str, int]]:
-    """Opens every split of an extracted data set and decodes every image and mask.
+    """Open every split of an extracted data set and decode every image and mask.
 
     Returns:
         Split -> counts. Videos: videos, frames, masks, objects, and `objects_not_on_first_frame` (DAVIS: ids of no
         benchmark; YouTube-VOS train: too small on the frame that meta.json names). Images: images, of which
         skipped_unannotated, objects, of which crowds and empty_masks (no pixel).
     """
-    opened = {split: open_split(dataset, root, split) for split in SPLITS[dataset]}
+    opened = {split: open_split(dataset, root, split) for split in _CHECKED[dataset]}
     if edition == "official":
         _check_counts(dataset, opened, root)
     counts = {name: Counter(split.counts) for name, split in opened.items()}
@@ -145,45 +133,38 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
 
 
 def open_split(dataset: str, root: Path, split: str) -> Split:
-    """Opens one split of any data set with its strict reader."""
+    """Open a split of any data set with its strict reader."""
+    if is_video(dataset):
+        return _open_videos(dataset, root, split)
     if dataset.startswith("coco"):
-        found = coco.load_coco(root, split)
-        objects = [item for image in found.images for item in image.objects]
-        counts = {
-            "images": len(found.images) + found.skipped_unannotated,
-            "skipped_unannotated": found.skipped_unannotated,
-            "objects": len(objects),
-            "crowds": sum(item.crowd for item in objects),
-        }
-        return _split_of_images(counts, found.images, files=1)
-    if not is_video(dataset):
-        images = load_images(root, dataset, split)
-        left_out = [
-            file
-            for file, handling in still_images.known_defects(root, dataset).items()
-            if file.startswith(f"{split}/") and handling.endswith("left out")
-        ]
-        counts = {"images": len(images) + len(left_out), "objects": sum(len(image.objects) for image in images)}
-        counts |= {"left_out": len(left_out)} if left_out else {}
-        return _split_of_images(counts, images, files=2)
+        found, files = coco.load_coco(root, split), 1
+        images, skipped = found.images, found.skipped_unannotated
+        crowds = sum(item.crowd for image in images for item in image.objects)
+        counts = {"skipped_unannotated": skipped, "crowds": crowds}
+    else:
+        images, files = load_images(root, dataset, split), 2
+        defects = still_images.known_defects(root, dataset).items()
+        skipped = sum(file.startswith(f"{split}/") and text.endswith("left out") for file, text in defects)
+        counts = {"left_out": skipped} if skipped else {}
+    counts |= {"images": len(images) + skipped, "objects": sum(len(image.objects) for image in images)}
+    chunks = [images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK)]
+    return Split(counts, [(partial(_check_images, chunk), files * len(chunk)) for chunk in chunks])
+
+
+def _open_videos(dataset: str, root: Path, split: str) -> Split:
     if dataset.startswith("davis"):
         load = davis.load_davis if dataset == "davis" else davis.load_davis2016
-        videos, check = load(root, split), _check_davis
+        videos, check = load(root, split), _count_later_objects
     else:
-        videos, check = youtube_vos.load_youtube_vos(root, split), partial(_check_youtube_vos, split)
+        videos, check = youtube_vos.load_youtube_vos(root, split), partial(youtube_vos.check_objects, split=split)
     counts = {
         "videos": len(videos),
         "frames": sum(len(video.frames) for video in videos),
         "masks": sum(len(video.labelled) for video in videos),
         "objects": sum(len(video.first_seen) for video in videos),
     }
-    return Split(counts, [(partial(check, video), len(video.frames) + len(video.labelled)) for video in videos])
-
-
-def _split_of_images(counts: dict[str, int], images: list, files: int) -> Split:
-    """`files`: number of files of each image."""
-    chunks = [images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK)]
-    return Split(counts, [(partial(_check_images, chunk), files * len(chunk)) for chunk in chunks])
+    tasks = [(partial(_check_video, video, check), len(video.frames) + len(video.labelled)) for video in videos]
+    return Split(counts, tasks)
 
 
 def _check_images(images: list[StillImage]) -> dict[str, int]:
@@ -195,22 +176,18 @@ def _check_images(images: list[StillImage]) -> dict[str, int]:
     return {"empty_masks": empty}
 
 
-def _check_davis(video: Video) -> dict[str, int]:
+def _check_video(video: Video, check: Callable[[Video], int]) -> dict[str, int]:
     for frame in video.frames:
         video.frame(frame)
-    later = {i for frame in video.labelled for i in davis.check_labels(video, frame)}
-    return {"objects_not_on_first_frame": len(later)}
+    return {"objects_not_on_first_frame": check(video)}
 
 
-def _check_youtube_vos(split: str, video: Video) -> dict[str, int]:
-    for frame in video.frames:
-        video.frame(frame)
-    ids = {frame: youtube_vos.check_labels(video, frame) for frame in video.labelled}
-    return {"objects_not_on_first_frame": youtube_vos.check_objects(video, ids, split)}
+def _count_later_objects(video: Video) -> int:
+    return len({i for frame in video.labelled for i in object_ids(video.labels(frame))} - set(video.first_seen))
 
 
 def check_archives(dataset: str, archives: Path) -> dict[str, str]:
-    """Archive -> sha256 after comparison with what `fetch` recorded; archives beside the required ones come last."""
+    """Return archive -> sha256, compared with what `fetch` recorded; archives beside the required ones come last."""
     if not (archives / RECORD).is_file():
         raise HodorError(f"{archives / RECORD}: no such file; fetch {dataset} first")
     recorded = read_json(archives / RECORD)

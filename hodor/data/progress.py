@@ -1,4 +1,4 @@
-"""Long steps that write many bytes: progress lines, free space, checksums on the way, locks, work in processes."""
+"""Utilities of long steps: progress lines, free space, writing with checksums, locks, worker processes."""
 
 import contextlib
 import fcntl
@@ -19,14 +19,14 @@ from hodor.errors import HodorError
 
 
 class Progress:
-    """Counts towards a total; prints rate and remaining time to stderr, a plain line every few seconds.
+    """Counter that prints rate and remaining time to stderr, a plain line every few seconds.
 
     Args:
-        label: what is done, the line's first words.
-        total: expected amount, None where unknown.
+        label: first words of the line.
+        total: expected amount, None if unknown.
         unit: "B" for bytes (printed as kB, MB, GB) or the name of what is counted.
-        done: amount that existed before the start; the rate leaves it out.
-        every: seconds between lines. A step that ends sooner prints its last line alone.
+        done: amount that existed before the start, left out of the rate.
+        every: seconds between lines. A step that ends sooner prints only its last line.
     """
 
     def __init__(self, label: str, total: int | None, unit: str = "B", done: int = 0, every: float = 5.0):
@@ -41,7 +41,7 @@ class Progress:
             self.show()
 
     def show(self) -> None:
-        # The line in one piece: several steps may print at once.
+        # One call with the line end: several threads may print at once.
         print(f"{self.line()}\n", end="", file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class Progress:
 
 
 def format_bytes(amount: float) -> str:
-    """1234567 -> "1.2 MB"."""
+    """Format a number of bytes: `1.2 MB`."""
     for unit in ("B", "kB", "MB"):
         if amount < 1000:
             return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
@@ -78,7 +78,7 @@ def duration(seconds: float) -> str:
 
 
 def require_room(folder: Path, needed: float, what: str, fix: str = "make room") -> None:
-    """Raise HodorError where the disk of `folder` has less than `needed` bytes free."""
+    """Raise HodorError if the disk of `folder` has less than `needed` bytes free."""
     if needed > (free := shutil.disk_usage(folder).free):
         raise HodorError(
             f"{folder}: {format_bytes(free)} are free, {format_bytes(needed)} are needed for {what}; {fix}"
@@ -116,9 +116,9 @@ def put_in_place(part: Path, out: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, busy: str = "") -> Iterator[None]:
-    """Hold a lock on a folder, or on a file made where absent; it ends with its process.
+    """Hold a lock on a folder, or on a file, which is created if absent; the lock ends with its process.
 
-    Where another process holds it, wait for its end, or raise HodorError with the message `busy` if given.
+    If another process holds it, wait for it, or raise HodorError with the message `busy` if given.
     """
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -132,16 +132,16 @@ def locked(path: Path, busy: str = "") -> Iterator[None]:
 
 
 def in_processes(call: Callable[..., Any], tasks: Iterable[tuple], jobs: int) -> Iterator[Any]:
-    """Yield `call(*task)` for every task in order, computed by `jobs` processes; results that wait are few.
+    """Yield `call(*task)` for every task in order, computed by `jobs` processes, with few results in memory.
 
     Raises:
-        HodorError: a process was killed, and what `call` raises.
+        HodorError: a process was killed, or as `call`.
     """
     if jobs < 2:
         yield from (call(*task) for task in tasks)
         return
     waiting: deque = deque()
-    # Not fork: a caller may have threads, whose locks a forked child would wait for.
+    # Not fork: locks of the caller's threads would stay locked in a forked child.
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
     try:
         for task in tasks:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from hodor.config.datasets import STILL_IMAGES
+from hodor.config.datasets import SPLITS, STILL_IMAGES
 from hodor.data.coco import load_coco
 from hodor.data.davis import load_davis, load_davis2016
 from hodor.data.still_images import INSTANCES, LAYOUTS, load_still_images
@@ -49,7 +49,7 @@ class StillImage(Protocol):
 
 
 def has_instances(dataset: str) -> bool:
-    """Return whether a data set of still images distinguishes the instances of an image; else an image is one object."""
+    """Return whether the images of a data set hold several distinguished objects; else an image is one object."""
     entry = STILL_IMAGES.get(dataset)
     return dataset.startswith("coco") or dataset in INSTANCES or bool(entry and entry.instances)
 
@@ -60,7 +60,8 @@ def is_video(dataset: str) -> bool:
 
 
 def load_images(root: Path, dataset: str, split: str) -> Sequence[StillImage]:
-    """Open a split of a data set of images in the folder `root`; HodorError if it holds no images, or as its reader."""
+    """Open a split of a data set of images in the folder `root`; HodorError if it has no such split, or as its reader."""
+    _require_split(dataset, split)
     if dataset.startswith("coco"):
         return load_coco(root, split).images
     if dataset in STILL_IMAGES:
@@ -71,6 +72,12 @@ def load_images(root: Path, dataset: str, split: str) -> Sequence[StillImage]:
 
 
 def load_videos(data: Path, dataset: str, split: str) -> list[Video]:
-    """Open a split of a data set of videos below `data`, the folder of all data sets; HodorError as its reader."""
+    """Open a split of a data set of videos below `data`, the folder of all data sets; errors as in `load_images`."""
+    _require_split(dataset, split)
     readers = {"davis": load_davis, "davis2016": load_davis2016}
     return readers.get(dataset, load_youtube_vos)(data / dataset, split)
+
+
+def _require_split(dataset: str, split: str) -> None:
+    if split not in (known := SPLITS.get(dataset, (split,))):
+        raise HodorError(f"{dataset} has no split {split!r}; there are {', '.join(known)}")

@@ -1,16 +1,7 @@
 """Still images with masks: PASCAL VOC, SBD, salient objects (ECSSD, MSRA10K) and the static images of STCN.
 
-| data set | split | images | masks |
-|---|---|---|---|
-| ecssd | all | `images/*.jpg` | `ground_truth_mask/*.png` |
-| msra10k | all | `MSRA10K_Imgs_GT/Imgs/*.jpg` | beside them, `*.png` |
-| stcn-static | fss | `fss/<class>/*.jpg` | beside them |
-| stcn-static | DUTS-TR, DUTS-TE, ecssd, BIG_small, HRSOD_small | `<split>/*.jpg` | beside them |
-| voc2012 | train, val, trainval | `VOCdevkit/VOC2012/JPEGImages/*.jpg` | `SegmentationObject/*.png` |
-| sbd | train, val | `benchmark_RELEASE/dataset/img/*.jpg` | `inst/*.mat` (GTinst.Segmentation) |
-
 In pairs of a JPEG and a grey PNG an image is one object: where the mask, which may be soft, is above one half. In VOC and
-SBD, which list their images, the objects are the ids of one label map, 255 void; images of VOC's own splits are in both.
+SBD, which list their images, the objects are the ids of one label map, 255 void. Images of VOC's own splits are in both.
 """
 
 from collections.abc import Callable
@@ -28,7 +19,7 @@ from hodor.errors import HodorError
 
 
 class Pairs(NamedTuple):
-    """Folders of images and grey masks below the data set's; `nested`: both lie in folders of these, one a class."""
+    """Folders of images (*.jpg) and grey masks (*.png) below the data set's; `nested`: they have one folder per class."""
 
     images: str
     masks: str
@@ -36,7 +27,7 @@ class Pairs(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """The list of a split and the folders of images and label maps, with the ending of the latter."""
+    """The list of a split, the folders of images (*.jpg) and label maps, and the ending of the latter (.png, .mat)."""
 
     list: str
     images: str
@@ -60,10 +51,10 @@ LAYOUTS: dict[str, dict[str, Pairs | Listed]] = {
     },
     "sbd": {name: Listed(f"{_SBD}/{name}.txt", f"{_SBD}/img", f"{_SBD}/inst", ".mat") for name in ("train", "val")},
 }
-"""Data set -> split -> where its files lie."""
+"""Data set -> split -> its files."""
 
 INSTANCES = ("voc2012", "sbd")
-"""Data sets of `LAYOUTS` that distinguish the instances of an image."""
+"""Data sets of `LAYOUTS` whose images hold several distinguished objects."""
 
 
 class Defect(NamedTuple):
@@ -87,12 +78,11 @@ def _differs_in_size(image: Path) -> bool:
     return read_size(image, upright=False) != read_size(image.with_suffix(".png"), upright=False)
 
 
-_ALPHA, _SIZE = "a mask with an alpha channel", "its mask has another size"
-_STRAY = "a stray file: the images of this data set end in .jpg"
+_ALPHA, _STRAY = "a mask with an alpha channel", "a stray file: the images of this data set end in .jpg"
 DEFECTS = (
     # The official archive has it in bear/00077.png.
     Defect("davis2016", "DAVIS/Annotations/480p/bear/*.png", _ALPHA, "its grey channel is read", _has_alpha),
-    Defect("stcn-static", "fss/peregine_falcon/8.jpg", _SIZE, "left out", _differs_in_size),
+    Defect("stcn-static", "fss/peregine_falcon/8.jpg", "its mask has another size", "left out", _differs_in_size),
     Defect("stcn-static", "fss/*/*.jpeg", _STRAY, "ignored", Path.exists),
 )
 
@@ -132,9 +122,9 @@ class MaskObject:
 
 @dataclass(frozen=True)
 class MaskImage:
-    """One image of `height` x `width` pixels and the file of its label map, or of its one grey mask.
+    """One image of `height` x `width` pixels and the file of its label map or grey mask.
 
-    `areas`: ids and areas of the objects of a label map, which are known once it is decoded; None for a grey mask.
+    `areas`: ids and areas (pixels) of the objects of a label map; None for a grey mask, which is not decoded yet.
     """
 
     path: Path
@@ -156,27 +146,21 @@ class MaskImage:
         return read_rgb(self.path, size=(self.height, self.width), upright=False)
 
     def void(self) -> np.ndarray | None:
-        """Return bool (H, W): outlines and difficult places, which the annotation leaves open; None for grey masks."""
+        """Return the void pixels (outlines, difficult places), bool (H, W); None for grey masks."""
         return read_map(self.labels, (self.height, self.width), True) == VOID if self.instances else None
 
 
 def load_still_images(root: Path, dataset: str, split: str) -> list[MaskImage]:
-    """Open a split of a data set of `LAYOUTS`.
-
-    Raises:
-        HodorError: no such split, and as in `load_layout`.
-    """
-    if split not in LAYOUTS[dataset]:
-        raise HodorError(f"{dataset} has no split {split!r}; there are {', '.join(LAYOUTS[dataset])}")
+    """Open a split of a data set of `LAYOUTS`; HodorError as in `load_layout`."""
     return load_layout(root, LAYOUTS[dataset][split], {Path(root) / file for file in known_defects(root, dataset)})
 
 
 def load_layout(root: Path, layout: Pairs | Listed, skipped: set[Path] | None = None) -> list[MaskImage]:
-    """Open the images of a layout below `root`: list folders, read headers; of `Listed` ones decode the label maps.
+    """Open the images of a layout below `root`: list folders, read headers, decode the label maps of `Listed` ones.
 
     Raises:
-        HodorError: no such folder or list, an image without mask or a mask without image, no image at all, or a label
-            map that is damaged or has another size than its image.
+        HodorError: a folder or list is absent, an image has no mask or a mask no image, there is no image, or a label
+            map is damaged or has another size than its image.
     """
     root, skipped = Path(root), skipped or set()
     if isinstance(layout, Listed):
@@ -187,11 +171,10 @@ def load_layout(root: Path, layout: Pairs | Listed, skipped: set[Path] | None = 
             )
         images, maps = root / layout.images, root / layout.maps
         return [_with_objects(_image(images / f"{name}.jpg", maps / f"{name}{layout.ending}")) for name in names]
-    folders = [root / layout.images]
+    folders = [(root / layout.images, root / layout.masks)]
     if layout.nested:
-        folders = sorted(path for path in _entries(folders[0]) if path.is_dir())
-    masks = [folder if layout.nested else root / layout.masks for folder in folders]
-    images = [image for pair in zip(folders, masks, strict=True) for image in _pairs(*pair, skipped)]
+        folders = [(path, path) for path in sorted(_entries(root / layout.images)) if path.is_dir()]
+    images = [image for pair in folders for image in _pairs(*pair, skipped)]
     if not images:
         raise HodorError(f"{root / layout.images}: no image; prepare the data set again")
     return images
@@ -221,7 +204,7 @@ def _pairs(images: Path, masks: Path, skipped: set[Path]) -> list[MaskImage]:
 
 
 def _by_ending(folder: Path, skipped: set[Path]) -> dict[str, dict[str, Path]]:
-    """Return ending -> name -> path of the images in a folder; notes among them (other endings) are ignored."""
+    """Return ending -> name -> path of the images in a folder; files that are no images are ignored."""
     out: dict[str, dict[str, Path]] = {".jpg": {}, ".png": {}}
     for path in _entries(folder):
         if path.suffix in out:
@@ -234,12 +217,12 @@ def _by_ending(folder: Path, skipped: set[Path]) -> dict[str, dict[str, Path]]:
 def _entries(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise HodorError(
-            f"{folder}: no such folder; fetch and prepare the data set, or its archive is laid out otherwise"
+            f"{folder}: no such folder; fetch and prepare the data set, or check the layout of its archive"
         )
     return list(folder.iterdir())
 
 
-@lru_cache(maxsize=4)  # the objects of an image are asked for one after the other
+@lru_cache(maxsize=4)  # the objects of an image are read one after the other
 def read_map(path: Path, size: tuple[int, int], instances: bool) -> np.ndarray:
     """Return labels, uint8 (H, W), read-only; HodorError if the file is damaged, coloured or of another size."""
     if not instances:
@@ -264,7 +247,7 @@ def _read_mat(path: Path, size: tuple[int, int]) -> np.ndarray:
         raise HodorError(f"{path}: no such file; take it from its archive again") from None
     except MemoryError:
         raise
-    except Exception as error:  # a decoder answers damaged input with any exception
+    except Exception as error:  # decoders raise any exception on damaged input
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise HodorError(
             f"{path}: truncated or damaged label map ({reason}); take it from its archive again"

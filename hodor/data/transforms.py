@@ -1,8 +1,7 @@
-"""Transforms of frames and label maps: each deterministic, `augmentations` draws their parameters.
+"""Deterministic transforms of frames and label maps; `augmentations` draws their parameters.
 
-A homography (3, 3) maps pixel positions (x, y) of the source image to positions of the output; pixel i covers [i, i + 1),
-its centre is at i + 0.5. Homographies are composed first and applied once, so a frame is resampled once. Sizes are
-(height, width) in pixels.
+A homography (3, 3) maps pixel positions (x, y) of the source image to positions of the output; pixel i covers [i, i + 1).
+Homographies are composed and applied once, so a frame is resampled once. Sizes are (height, width) in pixels.
 """
 
 from collections.abc import Iterable
@@ -10,13 +9,12 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-LABELS = 256
-"""Number of values of a label map."""
+LABELS = 256  # number of values of a label map
 
 Size = tuple[int, int]
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""uint8 (h, w, 3), uint8 (h, w), bool (h, w): image, labels, where the image is shown."""
+"""Image uint8 (h, w, 3), labels uint8 (h, w), and bool (h, w): where the image is shown."""
 
 
 def scaling(source: Size, target: Size) -> np.ndarray:
@@ -36,7 +34,7 @@ def crop(size: Size, top: float, left: float, height: float, width: float) -> np
 
 
 def zoom(size: Size, across: float, down: float) -> np.ndarray:
-    """Scale about the centre by a factor for the width and one for the height; the canvas keeps its size."""
+    """Scale width and height about the centre by two factors; the canvas keeps its size."""
     height, width = size
     return np.array([[across, 0, width * (1 - across) / 2], [0, down, height * (1 - down) / 2], [0, 0, 1.0]])
 
@@ -77,14 +75,8 @@ def apply(
 ) -> Frame:
     """Warp an image (bilinear or `cubic`) and its labels (nearest) by one homography.
 
-    Args:
-        image, labels: uint8 (H, W, 3) and uint8 (H, W).
-        homography: from source to output positions.
-        size: of the output.
-        keep_edge: repeat the image's border outside of it and count it as shown.
-
-    Returns:
-        The frame; image and labels are 0 where it does not show the source.
+    Image and labels are 0 where the frame does not show the source; with `keep_edge` the image's border is repeated
+    outside of it and counts as shown. `size` is that of the output.
     """
     moved, valid = apply_labels(labels, homography, size, keep_edge=keep_edge)
     return apply_image(image, homography, valid, cubic=cubic), moved, valid
@@ -93,7 +85,7 @@ def apply(
 def apply_labels(
     labels: np.ndarray, homography: np.ndarray, size: Size, *, keep_edge: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Warp the labels of `apply` and find where the output shows the source."""
+    """Warp the labels of `apply`; return them and where the output shows the source."""
     moved = cv2.warpPerspective(labels, _between_centres(homography), size[::-1], flags=cv2.INTER_NEAREST)
     return moved, np.ones(size, bool) if keep_edge else covers(labels.shape, homography, size)
 
@@ -101,14 +93,14 @@ def apply_labels(
 def apply_image(
     image: np.ndarray, homography: np.ndarray, valid: np.ndarray, *, cubic: bool = False, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Warp the image of `apply`, into `out` where given: 0 where `valid` (h, w) is False."""
+    """Warp the image of `apply`, into `out` if given: 0 where `valid` (h, w) is False."""
     matrix, where = _between_centres(homography), valid.shape[::-1]
     # The border is repeated rather than faded, so that the edge of the source keeps its colour; `valid` cuts it off.
     border = cv2.BORDER_REPLICATE
     if cubic:
         out = cv2.warpPerspective(image, matrix, where, dst=out, flags=cv2.INTER_CUBIC, borderMode=border)
     else:
-        # OpenCV reads four channels at once: the same pixels in half of the time.
+        # OpenCV reads four channels at once: the same pixels in half the time.
         four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
         four = cv2.warpPerspective(four, matrix, where, flags=cv2.INTER_LINEAR, borderMode=border)
         out = cv2.cvtColor(four, cv2.COLOR_RGBA2RGB, dst=out)
@@ -116,9 +108,8 @@ def apply_image(
 
 
 def read_at(image: np.ndarray, labels: np.ndarray, positions: np.ndarray) -> Frame:
-    """Read an image (bicubic) and its labels (nearest) at positions, float32 (h, w, 2), x and y in the image."""
-    # OpenCV puts pixel centres at whole numbers.
-    at = cv2.subtract(positions, (0.5, 0.5, 0, 0))
+    """Sample an image (bicubic) and its labels (nearest) at positions, float32 (h, w, 2), x and y in the image."""
+    at = cv2.subtract(positions, (0.5, 0.5, 0, 0))  # in OpenCV pixel centres are at integers
     read = cv2.remap(image, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     moved = cv2.remap(labels, at, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
     valid = inside(positions, labels.shape)
@@ -134,7 +125,7 @@ def black_out(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def covers(source: Size, homography: np.ndarray, target: Size) -> np.ndarray:
-    """Return which pixels of the target lie in an image of size `source` under the homography: bool (h, w)."""
+    """Return which pixels of the target show an image of size `source` under the homography: bool (h, w)."""
     if _shows_source_alone(source, homography, target):
         return np.ones(target, bool)
     shown, matrix = np.ones(source, np.uint8), _between_centres(homography)
@@ -147,8 +138,8 @@ def positions_through(homography: np.ndarray, positions: np.ndarray) -> np.ndarr
 
 
 def inside(positions: np.ndarray, size: Size) -> np.ndarray:
-    """Return which positions (h, w, 2), x and y, lie in an image of `size`: bool (h, w)."""
-    # The greatest numbers below the sides: OpenCV's range includes its ends.
+    """Return which positions (h, w, 2), x and y, are in an image of `size`: bool (h, w)."""
+    # The greatest float32 below the sides, because OpenCV's range includes its ends.
     right, bottom = (float(np.nextafter(np.float32(side), np.float32(0))) for side in (size[1], size[0]))
     return cv2.inRange(positions, (0, 0, 0, 0), (right, bottom, 0, 0)).view(np.uint8).astype(bool)
 
@@ -161,26 +152,21 @@ def shrink(image: np.ndarray, target: Size) -> np.ndarray:
 
 
 def thin_plate_positions(points: np.ndarray, displacements: np.ndarray, side: int) -> np.ndarray:
-    """Compute where each pixel of a square image warped by a thin-plate spline comes from.
+    """Compute the source position of each pixel of a square image warped by a thin-plate spline.
 
-    The content at `points` moves to `points + displacements`; in between runs the spline of least bending energy.
-
-    Args:
-        points, displacements: (N, 2) as x, y in units of the side.
-        side: of the image, in pixels.
+    The content at `points` (N, 2), x and y in units of the side, moves by `displacements` (N, 2), and between them by the
+    spline of least bending energy.
 
     Returns:
-        float32 (side, side, 2): x, y of the source of each output pixel's centre.
+        float32 (side, side, 2): x, y in pixels for each output pixel's centre.
     """
-    # The backward map: a spline over the moved points that leads back to where they were.
+    # The backward map: a spline that maps the moved points to their origins.
     moved, count = points + displacements, len(points)
     system = np.zeros((count + 3, count + 3))
     system[:count, :count] = _radial(((moved[:, None] - moved[None]) ** 2).sum(-1))
     system[:count, count:] = np.hstack([np.ones((count, 1)), moved])
     system[count:, :count] = system[:count, count:].T
-    wanted = np.zeros((count + 3, 2))
-    wanted[:count] = -displacements
-    weights = np.linalg.solve(system, wanted).astype(np.float32)
+    weights = np.linalg.solve(system, np.vstack([-displacements, np.zeros((3, 2))])).astype(np.float32)
 
     centres = ((np.arange(side, dtype=np.float32) + 0.5) / side).astype(np.float32)
     x, y = centres[None, :], centres[:, None]
@@ -199,14 +185,14 @@ def thin_plate_positions(points: np.ndarray, displacements: np.ndarray, side: in
 
 
 def _radial(squares: np.ndarray) -> np.ndarray:
-    """Return r^2 log r of squared distances, up to a factor that the weights take up."""
+    """Return r^2 log r of squared distances, up to a factor that the weights absorb."""
     logarithm = squares + np.asarray(1e-12, squares.dtype)
     np.log(logarithm, out=logarithm)
     return np.multiply(squares, logarithm, out=logarithm)
 
 
 def turn_hue(image: np.ndarray, wheel: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
-    """Replace hues (0..179) and, where given, saturations of uint8 RGB (H, W, 3) by tables, uint8 (256,)."""
+    """Map hues (0..179) and, if given, saturations of uint8 RGB (H, W, 3) by tables, uint8 (256,)."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     # A table for one channel is far faster than one for all three.
     hue = cv2.extractChannel(hsv, 0)
@@ -223,20 +209,20 @@ def greyscale(image: np.ndarray) -> np.ndarray:
 
 
 def _between_centres(homography: np.ndarray) -> np.ndarray:
-    """Return the homography between positions as OpenCV counts them: pixel centres at whole numbers."""
+    """Return the homography between positions as OpenCV counts them: pixel centres at integers."""
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     return np.linalg.inv(half) @ homography @ half
 
 
 def _shows_source_alone(source: Size, homography: np.ndarray, target: Size) -> bool:
-    """Return whether every pixel of the target surely lies in the source: its corners do, and so all between them."""
+    """Return whether the corners of the target show the source, and so all pixels between them do."""
     right, bottom = target[1] - 0.5, target[0] - 0.5
     corners = np.array([[0.5, right, 0.5, right], [0.5, 0.5, bottom, bottom], [1, 1, 1, 1]])
     _, inverse = cv2.invert(homography)  # zeros where there is none
     x, y, w = inverse @ corners
     if not (w > 0).all():
         return False
-    x, y, edge = x / w, y / w, 0.01  # OpenCV rounds to parts of a pixel
+    x, y, edge = x / w, y / w, 0.01  # OpenCV rounds to fractions of a pixel
     return bool(x.min() > edge and x.max() < source[1] - edge and y.min() > edge and y.max() < source[0] - edge)
 
 
@@ -245,8 +231,7 @@ def draw_labels(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarra
     labels = None
     for i, mask in enumerate(masks):
         shown = np.multiply(mask.view(np.uint8), np.uint8(i + 1))
-        # The greatest label is the latest.
-        labels = shown if labels is None else np.maximum(labels, shown, out=labels)
+        labels = shown if labels is None else np.maximum(labels, shown, out=labels)  # the latest label is the greatest
     if labels is None:
         return np.zeros(size, np.uint8)
     # COCO's masks are stored column by column.
@@ -254,13 +239,13 @@ def draw_labels(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarra
 
 
 def count_labels(labels: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """Return the number of pixels of each value, int (256,), only where `where`, bool (H, W), is True, if given."""
+    """Count the pixels of each value, int (256,), if given only those where `where`, bool (H, W), is True."""
     mask = None if where is None else where.view(np.uint8)
     return cv2.calcHist([labels], [0], mask, [LABELS], [0, LABELS]).ravel().astype(int)
 
 
 def chosen_labels(labels: np.ndarray, chosen: np.ndarray, keep: int | None = None) -> np.ndarray:
-    """Rename the ids `chosen`, in their order, to 1, 2, ...; `keep` stays, everything else becomes background."""
+    """Rename the ids `chosen`, in order, to 1, 2, ...; `keep` stays, everything else becomes background."""
     renamed = np.zeros(LABELS, np.uint8)
     renamed[chosen] = np.arange(1, len(chosen) + 1)
     if keep is not None:
@@ -271,6 +256,5 @@ def chosen_labels(labels: np.ndarray, chosen: np.ndarray, keep: int | None = Non
 def box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
     """Return x, y, width, height of the pixels in a mask (H, W); all 0 where there are none."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if len(rows) == 0:
-        return 0.0, 0.0, 0.0, 0.0
-    return float(columns[0]), float(rows[0]), float(np.ptp(columns) + 1), float(np.ptp(rows) + 1)
+    box = (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1) if len(rows) else (0,) * 4
+    return tuple(map(float, box))

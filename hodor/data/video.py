@@ -1,6 +1,6 @@
 """A video as a folder of frames and a folder of label masks, whatever data set it comes from.
 
-Opening a video lists its folders and reads one header; frames and masks are decoded when they are asked for.
+Opening a video lists its folders and reads one header; frames and masks are decoded on request.
 """
 
 import os
@@ -22,12 +22,12 @@ class Video:
 
     Attributes:
         name: folder name, unique within a split.
-        frames: names of all frames in order of time, for example "00000".
+        frames: names of all frames in temporal order, for example "00000".
         frame_folder, label_folder: folders of `<frame>.jpg` and `<frame>.png`.
         height, width: size of every frame and mask in pixels.
-        labelled: the frames that have a mask file, in order of time.
-        first_seen: object id (1..254) -> frame on which its mask is first given; a method starts the object there.
-            Masks may hold further ids: in DAVIS an object that is not on the first frame is in no benchmark.
+        labelled: the frames that have a mask file, in temporal order.
+        first_seen: object id (1..254) -> frame whose mask starts the object. Masks may hold further ids: in DAVIS an
+            object that is not on the first frame is in no benchmark.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Video:
 
 
 def object_ids(labels: np.ndarray) -> tuple[int, ...]:
-    """Return the ids of the objects in labels, uint8 (H, W), rising; background and void are no objects."""
+    """Return the object ids in labels, uint8 (H, W), ascending, without background and void."""
     present = np.bincount(labels.ravel(), minlength=256) > 0
     return tuple(int(i) for i in np.flatnonzero(present) if i not in (0, VOID))
 
@@ -68,7 +68,8 @@ def open_video(frame_folder: Path, label_folder: Path, what: str) -> Video:
     """
     frames = list_frames(frame_folder, ".jpg", f"frames of {what}")
     labelled = list_frames(label_folder, ".png", f"masks of {what}")
-    require_frames_of_masks(frames, labelled, label_folder)
+    fault = "a mask without frame; the frame is lost or the mask belongs elsewhere"
+    require_files(label_folder, ".png", set(labelled), frames, fault)
     height, width = read_size(frame_folder / f"{frames[0]}.jpg")
     return Video(frame_folder.name, frames, frame_folder, label_folder, height, width, labelled, {})
 
@@ -79,7 +80,7 @@ def list_frames(folder: Path, suffix: str, what: str) -> tuple[str, ...]:
     Raises:
         HodorError: the folder is absent or empty, or holds a file with another name; `what` says what it holds.
     """
-    if not os.path.isdir(folder):  # unlike Path.is_dir, also False for names that no folder can have
+    if not os.path.isdir(folder):  # unlike Path.is_dir, False for impossible names too
         raise HodorError(f"{folder}: no such folder ({what}); prepare the data set again")
     names = []
     for path in folder.iterdir():
@@ -91,20 +92,14 @@ def list_frames(folder: Path, suffix: str, what: str) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def require_files(folder: Path, suffix: str, wanted: set[str], found: tuple[str, ...], fault: str) -> None:
-    """Raise HodorError for the first wanted frame or mask that is not there."""
-    if missing := sorted(wanted - set(found)):
+def require_files(folder: Path, suffix: str, required: set[str], found: tuple[str, ...], fault: str) -> None:
+    """Raise HodorError for the first required frame or mask that is missing."""
+    if missing := sorted(required - set(found)):
         raise HodorError(f"{folder}/{missing[0]}{suffix}: {fault} ({len(missing)} such); prepare the data set again")
 
 
-def require_frames_of_masks(frames: tuple[str, ...], labelled: tuple[str, ...], label_folder: Path) -> None:
-    """Raise HodorError where a mask has no frame."""
-    fault = "a mask without frame; the frame is lost or the mask belongs elsewhere"
-    require_files(label_folder, ".png", set(labelled), frames, fault)
-
-
 def read_list(path: Path) -> list[str]:
-    """Return the lines of a split's file that are not blank; a byte order mark is skipped.
+    """Return the lines of a split's file without blank ones and without byte order mark.
 
     Raises:
         HodorError: the file cannot be read or is empty.
@@ -112,7 +107,7 @@ def read_list(path: Path) -> list[str]:
     try:
         lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except FileNotFoundError:
-        raise HodorError(f"{path}: no such file, so split {path.stem} is not there; fetch its archive") from None
+        raise HodorError(f"{path}: no such file, which lists split {path.stem}; fetch its archive") from None
     except (OSError, UnicodeDecodeError) as error:
         raise HodorError(f"{path}: cannot be read ({error}); prepare the data set again") from error
     if not lines:

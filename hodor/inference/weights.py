@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from hodor import paths
 from hodor.config.loading import load
-from hodor.config.reading import validate
 from hodor.config.stages import InferenceOptions
+from hodor.config.validation import validate
 from hodor.errors import HodorError
 from hodor.models.base import Method, load_model
 from hodor.models.checkpoints.load import ENDINGS, load_original

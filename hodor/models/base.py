@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hodor.config.methods import METHODS
-from hodor.config.reading import none_of
 from hodor.config.stages import InferenceOptions
+from hodor.config.validation import none_of
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 
@@ -74,6 +74,10 @@ class Method(nn.Module, ABC):
             HodorError: the method has no initial weights, or the files do not fit the network.
         """
         raise HodorError(f"{folder}: method {type(self).__name__} has no initial weights; remove the option `weights`")
+
+    def alpha_parameters(self) -> list[nn.Parameter]:
+        """Return the learned weights of masks in attention, which train with `alpha_factor` times the learning rate."""
+        return []
 
     def undecayed_parameters(self) -> list[nn.Parameter]:
         """Return the parameters without weight decay."""

@@ -60,7 +60,8 @@ class _Recomputed(torch.autograd.Function):
         prediction = prediction.detach().requires_grad_()
         with torch.enable_grad(), torch.autocast(*ctx.autocast):
             sums = _sums(prediction, target, ctx.full)
-        return *torch.autograd.grad(sums, prediction, gradients), None, None
+            weighted = sum((a * b).sum() for a, b in zip(sums, gradients, strict=True))
+        return *torch.autograd.grad(weighted, prediction), None, None  # gradients of its own would import the compiler
 
 
 def _sums(prediction: Tensor, target: Tensor, full: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:

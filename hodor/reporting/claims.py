@@ -1,15 +1,15 @@
-"""The verb `claims`: runs in, a verdict on each claim of the poster out, as JSON and Markdown.
+"""The verb `claims`: give a verdict on each claim of the poster, as JSON and Markdown.
 
-The rule of a verdict was fixed before any number was seen:
+The rule of a verdict was fixed before any number was known:
 
     two rows, the paired 95 % interval of their difference in points:
         above 0: supported    below 0: contradicted    within `on_par` points of 0: on par    else: undecided
-        fewer than `fewest_sequences` sequences, or numbers of a server alone: undecided
+        fewer than `fewest_seeds` seeds or `fewest_sequences` sequences, or numbers of a server alone: undecided
     learned alphas, their distance from the start and the spread over seeds:
-        distance above the spread: supported    else, or one seed: undecided
+        distance above the spread: supported    else, or fewer than `fewest_seeds` seeds: undecided
 
-An interval above 0 and within half a point of it counts as above 0 for a claim that one row is better; for a claim that it
-is on par or better, on par comes first, so that a difference too small to matter contradicts nothing.
+An interval that is above 0 and within `on_par` points of it is "supported" for a claim that one row is better, and "on
+par" for a claim that it is on par or better.
 """
 
 import re
@@ -30,13 +30,13 @@ from hodor.reporting.tables import Runs, collect
 from hodor.scoring.statistics import Bootstrap, Comparison, compare
 
 SUPPORTED, CONTRADICTED, ON_PAR, UNDECIDED, NOT_RUN = "supported", "contradicted", "on par", "undecided", "not run"
-# Verdict -> a sign that needs no colour, and its meaning.
+# Verdict -> its sign, readable without colour, and its meaning.
 VERDICTS = {
     SUPPORTED: ("\N{CHECK MARK}", "the interval of the effect is on the claim's side"),
     CONTRADICTED: ("\N{MULTIPLICATION X}", "the interval of the effect is on the other side"),
     ON_PAR: ("\N{ALMOST EQUAL TO}", "the interval is within the margin that counts as equal"),
     UNDECIDED: ("?", "these runs do not decide it, for the reason given"),
-    NOT_RUN: ("\N{EN DASH}", "this scale's run lacks a row or a benchmark of the claim"),
+    NOT_RUN: ("\N{EN DASH}", "a row or a benchmark of the claim is not part of this run"),
 }
 _ALPHA = re.compile(r"^network\.encoder\.layers\.(\d+)\.cross_attention\.alpha$")
 
@@ -46,10 +46,11 @@ class Verdict:
     """A verdict and its evidence.
 
     Attributes:
-        reason: A sentence.
-        effect, interval: In points or, of alphas, in units of alpha; None without one.
-        probability: That the first row beats the second.
-        sequences, seeds: How many there are.
+        verdict: a key of `VERDICTS`.
+        reason: a sentence.
+        effect, interval: in points or, for alphas, in units of alpha; None if there is none.
+        probability: probability that the first row beats the second, or None.
+        sequences, seeds: their numbers.
     """
 
     verdict: str
@@ -61,64 +62,66 @@ class Verdict:
     seeds: int = 0
 
     def as_json(self) -> dict:
-        """Its fields, numbers with four decimals."""
+        """Return the fields, numbers with four decimals."""
         found = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
         return found | {"interval": self.interval and [round(end, 4) for end in self.interval]}
 
 
-def not_run(reason: str) -> Verdict:
-    """A verdict without numbers."""
-    return Verdict(NOT_RUN, reason)
-
-
-def of_rows(kind: str, found: Comparison, rule: dict, without: str | None = None) -> Verdict:
-    """The verdict on two rows that were compared on the same sequences.
+def of_rows(kind: str, found: Comparison, rule: dict) -> Verdict:
+    """Return the verdict on two rows that were compared on the same sequences.
 
     Args:
         kind: "better" or "at-least".
-        found: In points.
-        rule: {"on_par": points, "fewest_sequences"}.
-        without: Why these rows decide nothing, if so.
+        found: the comparison, in points.
+        rule: {"on_par": points, "fewest_sequences", "fewest_seeds"}.
     """
     name, reason = _decide(kind, found, rule)
-    if without:
-        name, reason = UNDECIDED, without
-    elif found.sequences < rule["fewest_sequences"]:
-        name, reason = UNDECIDED, f"{found.sequences} sequences are fewer than {rule['fewest_sequences']}"
-    if found.seeds == 1:
-        reason += "; of one seed (n = 1), so that the spread between trainings is in no interval"
+    few = _few_seeds(found.seeds, rule)
+    if found.sequences < rule["fewest_sequences"]:
+        few.append(f"{found.sequences} sequences are fewer than {rule['fewest_sequences']}")
+    if few:
+        name, reason = UNDECIDED, "; ".join(few)
     return Verdict(name, reason, found.effect, (found.low, found.high), found.probability, found.sequences, found.seeds)
 
 
-def of_numbers(first: list[float], second: list[float], without: str | None = None) -> Verdict:
-    """The verdict on scores in points, one for each seed, that a server gave without those of the sequences."""
+def _few_seeds(seeds: int, rule: dict) -> list[str]:
+    """Return why this number of seeds decides nothing; an empty list if it is sufficient."""
+    if seeds >= rule["fewest_seeds"]:
+        return []
+    return [f"{'one seed' if seeds == 1 else f'{seeds} seeds'} (n = {seeds}), {rule['fewest_seeds']} are needed"]
+
+
+def of_numbers(first: list[float], second: list[float]) -> Verdict:
+    """Return the verdict on a server's scores, in points for each seed, without those of the sequences."""
     effect, seeds = float(np.mean(first) - np.mean(second)), min(len(first), len(second))
-    reason = without or "a server gave a number for the whole benchmark, and none of its sequences"
+    reason = "a server gave a number for the whole benchmark, and none of its sequences"
     return Verdict(UNDECIDED, reason, effect, seeds=seeds)
 
 
-def of_alphas(values: np.ndarray, starts: np.ndarray, without: str | None = None) -> Verdict:
-    """The verdict on learned alphas.
+def of_alphas(values: np.ndarray, starts: np.ndarray, rule: dict) -> Verdict:
+    """Return the verdict on learned alphas.
 
-    The effect is the root mean square over all alphas of the distance between their mean over seeds and their start; the
-    spread that of their sample standard deviation over seeds; the interval is effect ± spread.
+    The effect is the root mean square, over all alphas, of the distance of their mean over seeds from their start. The
+    spread is the root mean square of their sample standard deviations over seeds. The interval is effect ± spread.
 
     Args:
-        values: (R, layers, heads), of R seeds.
-        starts: (heads,).
+        values: (R, layers, heads), alphas of R seeds.
+        starts: (heads,), starting values.
+        rule: {"fewest_seeds"}.
     """
     moved = values.mean(0) - starts  # (layers, heads)
     effect, seeds = float(np.sqrt(np.mean(moved**2))), len(values)
+    few = _few_seeds(seeds, rule)
     if seeds < 2:
-        return Verdict(UNDECIDED, without or "one seed (n = 1) has no spread over seeds", effect, seeds=seeds)
+        return Verdict(UNDECIDED, few[0], effect, seeds=seeds)
     deviations = values.std(0, ddof=1)
     spread = float(np.sqrt(np.mean(deviations**2)))
     more = int(np.sum(np.abs(moved) > deviations))
     reason = (
         f"moved by {effect:.3g}, spread over seeds {spread:.3g}; {more} of {moved.size} alphas by more than their own"
     )
-    name = SUPPORTED if effect > spread and not without else UNDECIDED
-    return Verdict(name, without or reason, effect, (effect - spread, effect + spread), seeds=seeds)
+    name = SUPPORTED if effect > spread and not few else UNDECIDED
+    return Verdict(name, "; ".join([*few, reason]), effect, (effect - spread, effect + spread), seeds=seeds)
 
 
 def _decide(kind: str, found: Comparison, rule: dict) -> tuple[str, str]:
@@ -137,21 +140,20 @@ def _decide(kind: str, found: Comparison, rule: dict) -> tuple[str, str]:
 
 
 def claims(stamp: dict, runs: Path, out: Path) -> list[Path]:
-    """Write claims.json and claims.md to `out`.
+    """Write claims.json and claims.md to `out` and return their paths.
 
     claims.json: {"scale", "title", "statement" (what the scale's numbers mean), "seeds", "resamples", "bootstrap_seed",
     "rule", "claims": a list of {"id", "claim", "kind", "benchmark" (id or null), "metric" ("J&F", "G" or "alpha"),
-    "rows", "source", "note", "verdict", "effect", "interval", "probability", "sequences", "seeds", "reason" (see
-    `Verdict`), "evidence" (what a verdict at this scale is about)}, "manifests": row -> those
-    of its runs, "provenance": what -> value}.
+    "rows", "source", "note", the fields of `Verdict`, "evidence" (what a verdict at this scale is about)}, "manifests":
+    row -> manifests of its runs, "provenance": name -> value}.
 
     Args:
-        stamp: Of the step, as `hodor.stamps` makes it; `without` of a claim is why its rows decide nothing here.
-        runs: The scale's folder of runs.
-        out: Folder for the files, which are returned.
+        stamp: stamp of the step.
+        runs: folder of the scale's runs.
+        out: folder to write to.
 
     Raises:
-        HodorError: A result is missing, or was not made from what is current.
+        HodorError: a result is missing or out of date.
     """
     settings, out = stamp["settings"], Path(out)
     found, bootstrap = collect(settings, Path(runs)), settings["bootstrap"]
@@ -159,7 +161,7 @@ def claims(stamp: dict, runs: Path, out: Path) -> list[Path]:
         {key: claim[key] for key in ("id", "claim", "kind", "benchmark", "rows", "source", "note")}
         | {"metric": get_benchmark(claim["benchmark"]).metric if claim["benchmark"] else "alpha"}
         | judge(settings, claim, found).as_json()
-        | {"evidence": settings["evidence"]}
+        | {"evidence": " ".join([settings["evidence"], *(f"Trained on {text}." for text in claim["substitutes"])])}
         for claim in settings["claims"]
     ]
     rows = dict.fromkeys(row for row, _ in found)
@@ -183,7 +185,7 @@ def claims(stamp: dict, runs: Path, out: Path) -> list[Path]:
 
 
 def read_claims(results: Path) -> dict | None:
-    """The content of claims.json in a folder of results; None where there is none."""
+    """Return the content of claims.json in a folder of results; None if it is absent."""
     path = Path(results) / "claims.json"
     if not path.is_file():
         return None
@@ -197,31 +199,31 @@ def read_claims(results: Path) -> dict | None:
 
 
 def judge(settings: dict, claim: dict, found: Runs) -> Verdict:
-    """The verdict on one claim of the settings, from the runs that were made."""
+    """Return the verdict on one claim of the settings."""
     rows, benchmark = claim["rows"], claim["benchmark"]
     if missing := [row for row in rows if not settings["rows"][row]["selected"]]:
-        return not_run(f"not part of this run: {', '.join(missing)} (rows=)")
+        return Verdict(NOT_RUN, f"not part of this run: {', '.join(missing)} (rows=)")
     runs = [[found[row, seed] for seed in settings["seeds_of"][row]] for row in rows]
     if claim["kind"] == "alphas-move":
         alphas = learned_alphas(runs[0])
-        return of_alphas(alphas, np.array(initial_alpha(alphas.shape[-1])), claim["without"])
+        return of_alphas(alphas, np.array(initial_alpha(alphas.shape[-1])), settings["rule"])
     if benchmark not in settings["benchmarks"]:
-        return not_run("this scale has no such benchmark")
+        return Verdict(NOT_RUN, settings["absent"].get(benchmark, "this scale has no such benchmark"))
     scores = [seed_scores(of, benchmark) for of in runs]
     if missing := [row for row, values in zip(rows, scores, strict=True) if not values]:
-        return not_run(f"no score on {benchmark_title(benchmark)} yet: {', '.join(missing)}")
+        return Verdict(NOT_RUN, f"no score on {benchmark_title(benchmark)} yet: {', '.join(missing)}")
     samples = [sample(of, benchmark) for of in runs]
     if None in samples:
-        return of_numbers(*scores, claim["without"])
+        return of_numbers(*scores)
     try:
         compared = compare(*samples, Bootstrap(**settings["bootstrap"]))
     except HodorError as error:
         raise HodorError(f"{benchmark}, {' and '.join(rows)}: {error}") from None
-    return of_rows(claim["kind"], compared, settings["rule"], claim["without"])
+    return of_rows(claim["kind"], compared, settings["rule"])
 
 
 def learned_alphas(runs: Sequence[Run]) -> np.ndarray:
-    """Alphas of a row's runs, from their weights: float (R, layers, heads); HodorError where there are none."""
+    """Read the alphas of a row's runs from their weights, float (R, layers, heads); HodorError if there are none."""
     alphas = []
     for path in (run.folder / "model.safetensors" for run in runs):
         try:
@@ -230,13 +232,13 @@ def learned_alphas(runs: Sequence[Run]) -> np.ndarray:
         except (OSError, SafetensorError) as error:
             raise HodorError(f"{path}: broken model file ({error}); delete it and train its row again") from None
         if not found:
-            raise HodorError(f"{path}: holds no alphas: its attention is not soft")
+            raise HodorError(f"{path}: no alphas, its attention is not soft; correct the rows of config/claims.yaml")
         alphas.append([found[layer] for layer in sorted(found)])
     return np.array(alphas, float)
 
 
 def effect_text(claim: Mapping) -> tuple[str, str]:
-    """Effect and interval of a claim of claims.json as text, in points or, of alphas, in units of alpha."""
+    """Return effect and interval of a claim of claims.json as text."""
     digits = 3 if claim.get("metric") == "alpha" else 1
     effect, interval = claim.get("effect"), claim.get("interval")
     ends = [f"{end:+.{digits}f}" for end in interval or ()]
@@ -244,12 +246,11 @@ def effect_text(claim: Mapping) -> tuple[str, str]:
 
 
 def where(claim: Mapping) -> str:
-    """The benchmark of a claim and its metric; "weights" where it is about none."""
+    """Return the benchmark and metric of a claim; "weights" without a benchmark."""
     return f"{benchmark_title(claim['benchmark'])}, {claim.get('metric')}" if claim.get("benchmark") else "weights"
 
 
 def _page(content: dict) -> str:
-    """claims.json as Markdown."""
     absent: dict[tuple[str, str], list[str]] = {}
     for claim in content["claims"]:
         if claim["verdict"] == NOT_RUN:

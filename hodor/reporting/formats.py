@@ -1,12 +1,12 @@
-"""The tables as people read them: one DataFrame of text for Markdown, LaTeX and HTML alike.
+"""Tables for people: DataFrames of text that become Markdown, LaTeX and HTML.
 
-At scale paper our numbers and the paper's are set side by side; at any other scale they are results of different
-experiments, and the paper's have a table of their own.
+At scale paper our numbers and the paper's are side by side. At any other scale they come from different experiments, and
+the paper's are in a second table.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
 
@@ -23,26 +23,22 @@ TITLES = {
 }
 POSTER = ("davis2017-val", "davis2017-test-dev", "ytvos2018-val", "ytvos2019-val")
 COMPARED = tuple(map(get_benchmark, (*POSTER, "ytvos-holdout", "davis2016-val")))
-"""The benchmarks of table 2: those of the poster, then those of this project alone."""
+"""Benchmarks of table 2: those of the poster, then further ones."""
 
 NOT_RUN = "not run"
 TRAINED_ON = "trained on it"
-"""Of a hold-out that is part of a row's training data."""
+"""Cell of a hold-out that is part of a row's training data."""
 NEW = "new measurement"
-"""The note of a cell that the paper leaves empty and that we fill."""
+"""Note of a cell that is empty in the paper."""
 MISSING = "–"
 PUBLISHED = "from config/published.csv, which names the source of each number"
-_ANOTHER = "The paper's numbers: another experiment"
-_ANOTHER_ABOUT = (
-    "Official data, full-size networks, full schedules: for reference, not to be compared with the numbers above."
-)
 _ABOUT_COMPARISON = (
     "In points (0 to 100) on this scale's data: J&F is the mean over objects, G the mean of J and F over seen and "
     "unseen categories (YouTube-VOS, 6 frames a second); then the mean over seeds. not run: the row or the benchmark is "
-    "not part of this scale's run. server: pending, or closed since a date (config/servers.yaml): the "
-    "ground truth is secret, and the score of the zip in results/submissions is not in config/server_scores.yaml. trained on it: the hold-out is part of the row's "
-    "training data. (new): a new measurement, the paper leaves that cell empty. The hold-out replaces YouTube-VOS val by "
-    "videos of its train split; it is no number of the server."
+    "not part of this scale's run. server: pending, or closed since a date (config/servers.yaml): the ground truth is "
+    "secret, and the score of the zip in results/submissions is not in config/server_scores.yaml. trained on it: the "
+    "hold-out is part of the row's training data. (new): a new measurement, the cell is empty in the paper. The hold-out "
+    "replaces YouTube-VOS val by videos of its train split; its scores are not the server's."
 )
 _LATEX = str.maketrans(
     {
@@ -51,7 +47,7 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
-        # After the end of a row both would start an argument of it.
+        # At the beginning of a row both would be read as an argument of the row before.
         "[": "{[}",
         "*": "{*}",
         "±": r"$\pm$",
@@ -67,16 +63,18 @@ class View:
     """A table for people.
 
     Attributes:
-        measured: Our numbers, a row for each line of the table.
-        about: What they are.
-        apart: A second table below, with a heading and a sentence of its own; None where there is nothing.
+        measured: our numbers, a row for each line of the table.
+        about: explanation of these numbers.
+        second: a second table below with its title and explanation, or None.
     """
 
     measured: pd.DataFrame
     about: str
-    apart: pd.DataFrame | None = None
-    apart_title: str = _ANOTHER
-    apart_about: str = _ANOTHER_ABOUT
+    second: pd.DataFrame | None = None
+    second_title: str = "The paper's numbers: another experiment"
+    second_about: str = (
+        "Official data, full-size networks, full schedules: for reference, not to be compared with the numbers above."
+    )
 
 
 def view(table: str, lines: pd.DataFrame, beside: bool) -> View:
@@ -84,8 +82,8 @@ def view(table: str, lines: pd.DataFrame, beside: bool) -> View:
 
     Args:
         table: "ablation", "comparison" or "extended".
-        lines: Those of its CSV, every value as text.
-        beside: Whether the paper's numbers are set beside ours.
+        lines: lines of its CSV, every value as text.
+        beside: whether the paper's numbers are beside ours.
     """
     frame = {
         "system": lines["label"],
@@ -110,11 +108,10 @@ def _by_benchmark(lines: pd.DataFrame, frame: dict, last: dict, beside: bool) ->
     if beside:
         frame["paper's J&F"] = paper
     frame |= {"n": last.pop("n"), "J": lines["J"].map(points), "F": lines["F"].map(points)} | last
-    # Our training data are not the paper's: they have no column there.
-    apart = {"system": lines["label"], "attention": frame["attention"], "benchmark": titles, "paper's J&F": paper}
+    second = {"system": lines["label"], "attention": frame["attention"], "benchmark": titles, "paper's J&F": paper}
     if "note" in last:
-        apart["note"] = last["note"]
-    apart = pd.DataFrame(apart, dtype=str)[lines["paper_J&F"] != ""]
+        second["note"] = last["note"]
+    second = pd.DataFrame(second, dtype=str)[lines["paper_J&F"] != ""]
     about = (
         f"J&F, J and F in points (0 to 100) on {' and '.join(titles.unique())} of this scale's data: mean over objects, "
         "then over seeds. Official semi-supervised protocol, every frame, original size."
@@ -124,13 +121,13 @@ def _by_benchmark(lines: pd.DataFrame, frame: dict, last: dict, beside: bool) ->
             " On YouTube-VOS, at 6 frames a second, objects of seen and of unseen categories are averaged separately and "
             "then the two, so that J&F is G."
         )
-    about = f"{about} {_about_spread(lines)}"
-    return View(pd.DataFrame(frame, dtype=str), about, None if beside or apart.empty else apart)
+    measured = pd.DataFrame(frame, dtype=str)
+    return View(measured, f"{about} {_about_spread(lines)}", None if beside or second.empty else second)
 
 
 def _comparison(lines: pd.DataFrame, frame: dict, last: dict, beside: bool) -> View:
     del frame["attention"]
-    apart = []
+    second = []
     for benchmark in compared(lines):
         metric, name = benchmark.metric, heading(benchmark)
         paper, notes = lines[f"{benchmark.id}_paper_{metric}"], lines[f"{benchmark.id}_note"]
@@ -138,45 +135,44 @@ def _comparison(lines: pd.DataFrame, frame: dict, last: dict, beside: bool) -> V
         frame[name] = scores(lines, f"{benchmark.id}_{metric}") + new
         if beside:
             frame[f"paper's {name}"] = paper.map(points)
-        for number, (label, value, *said) in enumerate(zip(lines["label"], paper, lines["note"], notes, strict=True)):
-            if value and (not beside or said[1]):
-                note = "; ".join(filter(None, said)) or MISSING
-                apart.append((number, label, benchmark.title, metric, points(value), note))
+        for number, (label, value, *remarks) in enumerate(
+            zip(lines["label"], paper, lines["note"], notes, strict=True)
+        ):
+            if value and (not beside or remarks[1]):
+                note = "; ".join(filter(None, remarks)) or MISSING
+                second.append((number, label, benchmark.title, metric, points(value), note))
     columns = ["row", "system", "benchmark", "metric", "paper's number", "note"]
-    notes = pd.DataFrame(apart, columns=columns).sort_values("row", kind="stable").drop(columns="row")
-    about = f"{_ABOUT_COMPARISON} {_about_spread(lines)}"
-    measured = pd.DataFrame(frame | last, dtype=str)
+    notes = pd.DataFrame(second, columns=columns).sort_values("row", kind="stable").drop(columns="row")
+    shown = View(pd.DataFrame(frame | last, dtype=str), f"{_ABOUT_COMPARISON} {_about_spread(lines)}")
     if notes.empty:
-        return View(measured, about)
-    if beside:
-        title = "Notes on the paper's numbers"
-        return View(measured, about, notes, title, "Where they come from, and what is known about them.")
-    return View(measured, about, notes)
+        return shown
+    texts = {"second_title": "Notes on the paper's numbers", "second_about": "Their sources and known issues."}
+    return replace(shown, second=notes, **(texts if beside else {}))
 
 
 def compared(lines: pd.DataFrame) -> list[Benchmark]:
-    """The benchmarks of table 2 that are shown: the poster's, and others on which some row was scored or is to be."""
+    """Return the benchmarks of table 2 that are shown: the poster's, and others that are not "not run" everywhere."""
     return [b for b in COMPARED if b.id in POSTER or (lines[f"{b.id}_{b.metric}"] != NOT_RUN).any()]
 
 
 def heading(benchmark: Benchmark) -> str:
-    """Of the column with our number."""
+    """Return the heading of the column with our number."""
     return f"{benchmark.title} {benchmark.metric}"
 
 
 def benchmark_title(id: str) -> str:
-    """A benchmark's name for people; its id where it is unknown."""
+    """Return a benchmark's name for people, or its id if it is unknown."""
     return BENCHMARKS[id].title if id in BENCHMARKS else id
 
 
 def is_number(column: str) -> bool:
-    """Whether a column of that heading holds numbers."""
+    """Return whether a column of that heading holds numbers."""
     numbers = {"n", "J", "F", "parameters", "paper's number", "seed", "effect", "interval", "sequences"}
     return column in numbers or column.endswith(("J&F", " G"))
 
 
 def points(value: str | None) -> str:
-    """A score in points with one decimal; a dash for an empty field; words as they are ("not run")."""
+    """Return a score in points with one decimal, a dash for an empty field, other text ("not run") unchanged."""
     try:
         return f"{float(value):.1f}" if value else MISSING
     except ValueError:
@@ -184,7 +180,7 @@ def points(value: str | None) -> str:
 
 
 def scores(lines: pd.DataFrame, key: str) -> pd.Series:
-    """Scores with their spread over seeds and interval, if any: `71.2 ± 0.4 [68.1, 74.0]`."""
+    """Return scores with their spread over seeds and interval, if any, such as `71.2 ± 0.4 [68.1, 74.0]`."""
 
     def text(line: pd.Series) -> str:
         value, std, low, high = line
@@ -196,16 +192,16 @@ def scores(lines: pd.DataFrame, key: str) -> pd.Series:
 
 
 def scale_statement(settings: Mapping) -> str:
-    """What the numbers of a scale mean, for the head of every table and page. settings: its "scale" and "caption"."""
+    """Return what the numbers of a scale mean, for the head of every table and page."""
     text = f"Measured at {settings['scale']} scale. {settings['caption'].strip()}"
-    # A caption may lack the one sentence that no reader may miss.
+    # No reader may miss this sentence, even if the caption lacks it.
     if settings["scale"] != "paper" and "nothing about the paper's numbers" not in text:
         text += " These numbers say nothing about the paper's numbers."
     return text
 
 
 def render_markdown(template: str, **context) -> str:
-    """A Markdown page from its template; every value is shown as it is (`markdown_text`)."""
+    """Return a Markdown page from its template, with every value escaped (`markdown_text`)."""
 
     def escaped(value: object) -> str:
         return markdown(value) if isinstance(value, pd.DataFrame) else markdown_text(value)
@@ -216,12 +212,12 @@ def render_markdown(template: str, **context) -> str:
 
 
 def markdown_page(settings: Mapping, table: str, lines: pd.DataFrame, origin: Mapping[str, str]) -> str:
-    """The Markdown page of a table: our numbers, what they mean, and the paper's under a heading of their own.
+    """Return the Markdown page of a table: our numbers, what they mean, and the paper's.
 
     Args:
-        settings: Those of the table's stamp.
-        table, lines: As for `view`.
-        origin: Of its numbers (`hodor.reporting.runs.provenance`); the table's foot repeats the main part.
+        settings: settings of the table's stamp.
+        table, lines: as for `view`.
+        origin: provenance of the numbers (`hodor.reporting.runs.provenance`).
     """
     return render_markdown(
         "table.md",
@@ -238,13 +234,13 @@ def markdown_page(settings: Mapping, table: str, lines: pd.DataFrame, origin: Ma
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """A table of text in Markdown, columns of numbers aligned to the right."""
+    """Return a table of text in Markdown, with columns of numbers aligned to the right."""
     align = ["right" if is_number(column) else "left" for column in frame]
     return frame.map(markdown_text).to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
 def markdown_text(text: str) -> str:
-    """Text that Markdown shows as it is, in one line: no HTML, no links, no cells of its own."""
+    """Escape text for Markdown, on one line: no HTML, no links, no table cells."""
     text = " ".join(str(text).split())
     text = re.sub(
         r"&(#?\w+;)", lambda entity: entity[0] if unescape(entity[0]) == entity[0] else f"&amp;{entity[1]}", text
@@ -253,25 +249,25 @@ def markdown_text(text: str) -> str:
 
 
 def footnote(origin: Mapping[str, str]) -> str:
-    """Commit, machine, versions and seeds in one line, for the foot of a table."""
+    """Return commit, machine, versions and seeds on one line, for the foot of a table."""
     return "; ".join(f"{name} {origin[name]}" for name in ("commit", "machine", "versions", "seeds"))
 
 
 def latex_file(settings: Mapping, table: str, lines: pd.DataFrame, origin: Mapping[str, str]) -> str:
-    r"""The table for `\input` into a paper (booktabs); arguments as those of `markdown_page`."""
+    r"""Return a table in LaTeX (booktabs), to `\input` into a paper; arguments as those of `markdown_page`."""
     shown = view(table, lines, beside=settings["scale"] == "paper")
     caption = f"{TITLES[table]}: {settings['title']}. {scale_statement(settings)} {shown.about}"
     label = f"tab:{settings['scale']}-{table}"
     comments = {"needs": r"\usepackage{booktabs}"} | origin
     parts = ["\n".join(f"% {what}: {' '.join(value.split())}" for what, value in comments.items())]
     parts.append(_latex(shown.measured, caption, label, footnote(origin)))
-    if shown.apart is not None:
-        parts.append(_latex(shown.apart, f"{shown.apart_title}. {shown.apart_about}", f"{label}-paper", PUBLISHED))
+    if shown.second is not None:
+        parts.append(_latex(shown.second, f"{shown.second_title}. {shown.second_about}", f"{label}-paper", PUBLISHED))
     return "\n\n".join(parts) + "\n"
 
 
 def latex_text(text: str) -> str:
-    """Text that LaTeX prints as it is, in one line."""
+    """Escape text for LaTeX, on one line."""
     return " ".join(str(text).split()).translate(_LATEX)
 
 
@@ -286,7 +282,7 @@ def _latex(frame: pd.DataFrame, caption: str, label: str, foot: str) -> str:
 
 
 def _about_spread(lines: pd.DataFrame) -> str:
-    """What n = 1 and the intervals mean, as far as these lines need it."""
+    """Explain the intervals and, where these lines need it, n = 1."""
     counts = set(lines["n"]) - {"0"}
     text = "In brackets the 95 % interval over sequences and seeds; n: seeds"
     if counts - {"1"}:

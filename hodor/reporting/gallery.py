@@ -1,4 +1,4 @@
-"""Every figure of the reports with its name, title and caption; the pages, the notebooks and the files show the same."""
+"""Every figure of the reports with its name, title and caption, for pages, notebooks and files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,19 +14,19 @@ from hodor.reporting.figures.attention import TooSmall, attention_maps, encoder_
 from hodor.reporting.figures.masks import mask_strip
 from hodor.reporting.figures.scores import Cell, Cost
 from hodor.reporting.formats import COMPARED, TITLES, benchmark_title, heading
-from hodor.reporting.report import STRIPS, Report, System, largest_object
 from hodor.reporting.runs import Run
+from hodor.reporting.selection import STRIPS, Report, System, largest_object
 
-# Kind of figure -> title, caption and alt text, with places for names and numbers.
+# Kind of figure -> templates of title, caption and alt text.
 _TEXTS = yaml.safe_load((Path(__file__).parent / "templates" / "figures.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure as it is shown.
+    """A figure with its texts.
 
-    name: Of its files, without ending. alt: Its description, for readers who cannot see it. photographs: Whether it
-    shows any.
+    name: file name without ending. alt: description for readers who cannot see the figure. photographs: whether it shows
+    any.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Shown:
 
 
 def all_figures(report: Report, scale: str) -> Iterator[Shown]:
-    """Every figure of a scale, in the order of the start page."""
+    """Yield every figure of a scale, in the order of the start page."""
     for table in ("ablation", "comparison"):
         yield from intervals(report, table, scale)
     for table in ("ablation", "comparison"):
@@ -51,22 +51,22 @@ def all_figures(report: Report, scale: str) -> Iterator[Shown]:
 
 
 def intervals(report: Report, table: str, scale: str) -> Iterator[Shown]:
-    """Every cell of a table with its interval; the paper's number beside it at the scale of the paper alone."""
+    """Yield the figure of a table's cells with their intervals and, at scale paper, the paper's numbers."""
     found, about = cells(table, report.tables[table], report.released() if scale == "paper" else None)
     figure = scores.intervals(found, about)
     yield from _shown("intervals", figure, f"intervals_{table}", table=TITLES[table], scale=scale, about=about)
 
 
 def cells(table: str, lines: pd.DataFrame, released: pd.DataFrame | None) -> tuple[list[Cell], str]:
-    """Every cell of a table, row by row, and what its intervals are.
+    """Return the cells of a table, row by row, and a sentence about their intervals.
 
-    An interval is that of the columns `..._low` and `..._high` where the table has them, else one standard deviation
-    over seeds to each side, else none.
+    An interval is that of the columns `..._low` and `..._high` or, without these, one standard deviation over seeds to
+    each side.
 
     Args:
         table: "ablation", "comparison" or "extended".
-        lines: Those of its CSV.
-        released: Those of released_weights.csv, where they and the paper's numbers are shown beside ours.
+        lines: lines of its CSV.
+        released: lines of released_weights.csv, to show them and the paper's numbers beside ours; or None.
     """
     found, about = [], "No intervals: one seed, and the table gives no bootstrap interval."
     theirs = (
@@ -88,7 +88,7 @@ def cells(table: str, lines: pd.DataFrame, released: pd.DataFrame | None) -> tup
 
 
 def strips(report: Report, table: str) -> Iterator[Shown]:
-    """Frames across, systems down: the sequence of median score, and the one on which the rows differ most."""
+    """Yield masks over frames of two sequences: that of median score, and that on which the rows differ most."""
     for strip, kind in zip(report.strips(table), ("median", "differing"), strict=False):
         masks = {system.row: system.masks(strip.video) for system in strip.systems}
         figure = mask_strip(strip.video, masks, strip.scores)
@@ -98,48 +98,40 @@ def strips(report: Report, table: str) -> Iterator[Shown]:
 
 
 def failures(report: Report) -> Iterator[Shown]:
-    """The objects on which two rows of the same training differ most."""
+    """Yield masks of the objects on which two rows with the same training data differ most."""
     for number, case in enumerate(report.failures(), 1):
+        better, worse = case.better.row, case.worse.row
         masks = {system.row: system.masks(case.video) for system in (case.better, case.worse)}
         marked = {case.frame: "widest gap"}
         figure = mask_strip(case.video, masks, case.scores, only=case.object_id, mark=marked)
-        values = {
-            "video": case.video.name,
-            "object": case.object_id,
-            "better": case.better.row,
-            "worse": case.worse.row,
-        }
+        values = {"video": case.video.name, "object": case.object_id, "better": better, "worse": worse}
         values |= {"rank": ("", "second ", "third ")[number - 1], "gap": 100 * case.gap}
-        values["points"] = case.scores[case.better.row] - case.scores[case.worse.row]
+        values["points"] = case.scores[better] - case.scores[worse]
         yield from _shown("failure", figure, f"failure_{number}", **values)
 
 
 def vanishing(report: Report) -> Iterator[Shown]:
-    """J over time on the sequence whose objects are out of sight longest."""
+    """Yield J over time on the sequence whose objects are out of sight longest."""
     groups = report.scored_groups("ablation")
     chosen = report.most_absent() if groups else None
     if chosen is None:
         return
     video, present = chosen
     absent = sum(shown.count(False) for shown in present.values())
-    what = (
-        f"in {absent} frames an object is out of sight" if absent else "no object of this split ever leaves the frame"
-    )
+    what = f"an object is out of sight in {absent} frames" if absent else "no object of this split leaves the frame"
     lines = {data: [(s.row, s.attention, s.region(video.name)) for s in of] for data, of in groups.items()}
     figure = scores.region_over_time(video.frames, present, lines)
     yield from _shown("region_over_time", figure, video=video.name, what=what)
 
 
 def objects(report: Report) -> Iterator[Shown]:
-    """Object by object: soft masking against none and against hard masking."""
-    pairs = [
-        (data, other.row, soft.row, other.objects(), soft.objects()) for data, other, soft in report.soft_against()
-    ]
+    """Yield the scores of each object: soft masking against none and against hard masking."""
+    pairs = [(data, base.row, soft.row, base.objects(), soft.objects()) for data, base, soft in report.soft_against()]
     yield from _shown("objects_soft_against", scores.object_scatter(pairs))
 
 
 def attention(report: Report) -> Iterator[Shown]:
-    """Where the heads of the encoder look, under soft, hard and no masking; then soft masking layer by layer."""
+    """Yield attention maps of the encoder: of each kind of masking, then of soft masking layer by layer."""
     groups = report.scored_groups("ablation").values()
     systems = next((of for of in groups if any(system.attention == "soft" for system in of)), [])
     video = next((strip.video for strip in report.strips("ablation")), None) if systems else None
@@ -149,7 +141,7 @@ def attention(report: Report) -> Iterator[Shown]:
     try:
         seen = {system.row: _attention(system, video, object_id) for system in systems}
     except TooSmall:
-        return  # one figure less, not a report less
+        return
     frame, values = video.frame(video.frames[1]), {"video": video.name, "object": object_id}
     last = [replace(layers[-1], label=row) for row, layers in seen.items()]
     yield from _shown("attention_rows", attention_maps(frame, object_id, last), **values)
@@ -158,7 +150,7 @@ def attention(report: Report) -> Iterator[Shown]:
 
 
 def alphas(report: Report) -> Iterator[Shown]:
-    """Learned alphas: by layer and head at the end, and over the steps."""
+    """Yield the learned alphas: by layer and head at the end, and over the steps."""
     runs = report.soft_runs()
     yield from _shown("alphas", training.alpha_grid(runs))
     for row, run in runs.items():
@@ -166,7 +158,7 @@ def alphas(report: Report) -> Iterator[Shown]:
 
 
 def curves(report: Report, table: str) -> Iterator[Shown]:
-    """Losses of the rows of a table."""
+    """Yield the losses of the rows of a table."""
     groups = report.groups(table).items()
     figure = training.training_curves(
         {data: [(s.row, s.attention, run) for s in of for run in s.runs] for data, of in groups}
@@ -175,13 +167,13 @@ def curves(report: Report, table: str) -> Iterator[Shown]:
 
 
 def run_curves(run: Run) -> Iterator[Shown]:
-    """Losses and alphas of one run."""
+    """Yield losses and alphas of one run."""
     yield from _shown("run_training", training.training_curves({"training loss": [(run.row, None, run)]}))
     yield from _shown("run_alphas", training.learned_alphas("alphas", run))
 
 
 def costs(report: Report) -> Iterator[Shown]:
-    """Accuracy against speed and memory."""
+    """Yield accuracy against speed and memory."""
     lines = report.table("costs")
     lines, shown = lines[(lines["benchmark"] == STRIPS) & (lines["segmentation_fps"] != "")], []
     for system in (system for system in report.all_systems() if system.shown):
@@ -207,7 +199,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _shown(kind: str, figure: Figure | None, name: str | None = None, **values) -> Iterator[Shown]:
-    """The figure with its texts; nothing where there is no figure."""
+    """Yield the figure with its texts, or nothing if there is no figure."""
     if figure is not None:
         texts = {
             key: text.format(benchmark=benchmark_title(STRIPS), **values).strip() for key, text in _TEXTS[kind].items()

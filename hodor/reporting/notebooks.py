@@ -1,4 +1,4 @@
-"""Notebooks: text sources executed by papermill, the same bytes each time, and converted to HTML by nbconvert."""
+"""Execute notebooks reproducibly with papermill, and convert them to HTML with nbconvert."""
 
 import json
 import os
@@ -21,24 +21,27 @@ from hodor.errors import HodorError
 
 _KERNEL = "hodor-report"
 _ROOT = Path(__file__).resolve().parents[2]
-# Code is folded away.
+# Code is folded.
 _TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
 {% block input %}<details class="code"><summary>code</summary>{{ super() }}</details>{% endblock input %}
 """
 
 
 def execute(source: Path, parameters: dict) -> NotebookNode:
-    """Run a text notebook (jupytext, percent format) with the current interpreter.
+    """Execute a text notebook (jupytext, percent format) with the current interpreter.
 
-    The kernel works in the current directory, imports this checkout of `hodor`, and needs no kernel installed and no home
-    folder. The result is the same for the same inputs: no times, no random ids, nothing of papermill's. `parameters` are
-    for the cell tagged so.
+    The kernel runs in the current directory, imports this checkout of `hodor`, and needs no installed kernel and no home
+    folder. The same inputs give the same bytes: no times, no random ids, no metadata of papermill.
+
+    Args:
+        source: the notebook.
+        parameters: values for the cell with the tag `parameters`.
 
     Raises:
-        HodorError: Raised in the notebook.
-        papermill.exceptions.PapermillExecutionError: Any other error in it, with its traceback.
+        HodorError: raised in the notebook.
+        papermill.exceptions.PapermillExecutionError: any other error in the notebook, with its traceback.
     """
-    # Building matplotlib's font cache, once a machine, would print into the notebook if the kernel did it.
+    # Builds matplotlib's font cache here, which would print into the notebook.
     import matplotlib.font_manager  # noqa: F401
 
     with tempfile.TemporaryDirectory(prefix="hodor-notebook-") as scratch, _kernel(Path(scratch)):
@@ -51,19 +54,19 @@ def execute(source: Path, parameters: dict) -> NotebookNode:
             if error.ename == "HodorError":
                 raise HodorError(error.evalue) from None
             raise
-        return _settled(nbformat.read(executed, as_version=4), source.stem)
+        return _reproducible(nbformat.read(executed, as_version=4), source.stem)
 
 
 def to_html(notebook: NotebookNode) -> tuple[str, str]:
-    """(body, css): the notebook as a piece of HTML, code folded, figures inside; and the CSS that it needs."""
-    left_out = dict.fromkeys(("exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links"), True)
-    exporter = HTMLExporter(raw_template=_TEMPLATE, mathjax_url="", require_js_url="", **left_out)
+    """Convert a notebook to a piece of HTML with folded code and embedded figures; return it and its CSS."""
+    excluded = dict.fromkeys(("exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links"), True)
+    exporter = HTMLExporter(raw_template=_TEMPLATE, mathjax_url="", require_js_url="", **excluded)
     return exporter.from_notebook_node(notebook)[0], HtmlFormatter().get_style_defs(".highlight")
 
 
 @contextmanager
 def _kernel(scratch: Path) -> Iterator[None]:
-    """A kernel description that only this process sees, for the running interpreter and this checkout."""
+    """Describe a kernel of the running interpreter and this checkout, for this process only."""
     python_path = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     folder = scratch / "jupyter" / "kernels" / _KERNEL
     folder.mkdir(parents=True)
@@ -75,19 +78,19 @@ def _kernel(scratch: Path) -> Iterator[None]:
         "env": {"PYTHONPATH": os.pathsep.join(python_path), "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
     }
     (folder / "kernel.json").write_text(json.dumps(description))
-    ours = {
+    environment = {
         "JUPYTER_PATH": str(scratch / "jupyter"),
         "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
-        # A person's own start-up files must not run in a report.
+        # Without the user's start-up files.
         "IPYTHONDIR": str(scratch / "ipython"),
         "MPLBACKEND": "agg",
     }
-    with mock.patch.dict(os.environ, ours):
+    with mock.patch.dict(os.environ, environment):
         yield
 
 
-def _settled(notebook: NotebookNode, name: str) -> NotebookNode:
-    """The notebook without what differs between two runs; what its cells wrote to stderr goes to ours."""
+def _reproducible(notebook: NotebookNode, name: str) -> NotebookNode:
+    """Remove everything that differs between two runs, and print the cells' output to stderr."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

@@ -17,10 +17,10 @@ from hodor.reporting.claims import read_claims
 from hodor.reporting.figures import figure_bytes
 from hodor.reporting.figures.masks import mask_rows
 from hodor.reporting.formats import MISSING, NOT_RUN, TITLES, benchmark_title, footnote, points, scale_statement
-from hodor.reporting.fragments import address, claims_html, costs_html, grid_html, inline, overview, page, scores_html
 from hodor.reporting.gallery import Shown, all_figures, run_curves
-from hodor.reporting.report import STRIPS, Report, System, median
+from hodor.reporting.html import address, claims_html, costs_html, grid_html, inline, overview, page, scores_html
 from hodor.reporting.runs import Run, machine_line
+from hodor.reporting.selection import STRIPS, Report, System, median
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "workflow" / "notebooks"
 TITLE = "Differentiable soft-masked attention: reference reproduction"

@@ -1,18 +1,18 @@
-"""Region similarity J and boundary accuracy F: equal to the official functions to the last bit, several times faster.
+"""Region similarity J and boundary accuracy F, bit-identical to the official functions and several times faster.
 
 J is the intersection over union of two masks, 1 where both are empty. F is the harmonic mean of precision and recall of
-boundary pixels: a boundary pixel matches if the other mask has one within ceil(0.008 x image diagonal) pixels; F is 1
-where neither mask has a boundary and 0 where one has none (Perazzi et al., CVPR 2016; Pont-Tuset et al.,
-arXiv:1704.00675). What the papers leave open follows the official toolkit, davis2017-evaluation:
+boundary pixels: a boundary pixel matches if the other mask has one within ceil(0.008 x image diagonal) pixels; F is 1 if
+neither mask has a boundary and 0 if only one has (Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv:1704.00675). What
+the papers leave open follows the official toolkit, davis2017-evaluation:
 
 - A pixel is on the boundary of a mask if the 2 x 2 block of the pixel and its right and lower neighbours holds pixels
   inside and outside the mask. The last row and column have no such neighbours, so a mask has no boundary there.
-- Distances are Euclidean, from pixel centre to pixel centre; a distance equal to the tolerance matches.
+- Distances are Euclidean between pixel centres; a distance equal to the tolerance matches.
 
-All counts are integers and the last divisions are those of the official functions, so results are identical. Speed comes
-from bit planes: one byte per pixel holds the masks of four objects in the ground truth and in the prediction, and every
-operation works on all eight. Only the box around the objects is read, and the disk of the tolerance is built from
-shifted copies, its wider rows from its narrower ones.
+Counts are integers and the final divisions are those of the official functions. Speed comes from bit planes: one byte per
+pixel holds the masks of four objects in the ground truth and in the prediction, and every operation works on all eight.
+Only the box around the objects is read, and the disk of the tolerance is built from shifted copies, wider rows from
+narrower ones.
 """
 
 import math
@@ -29,13 +29,13 @@ METRIC = (
     "J and F by hodor.scoring, verified equal to the official functions and to the official toolkit's output; "
     "the official toolkit itself was not used"
 )
-"""Which code computed the scores, for provenance files and tables."""
+"""Code that computed the scores, for provenance files and tables."""
 
 # Objects per byte: one bit each for the ground truth and the prediction.
 _GROUP = 4
-# OpenCV returns counts as float32, which is exact up to here.
+# OpenCV returns counts as float32, which is exact up to this number of pixels.
 _EXACT_COUNT = 1 << 24
-# bool (8, 256): which byte values have that bit.
+# bool (8, 256): whether a byte value has a bit.
 _HAS_BIT = (np.arange(256) >> np.arange(8)[:, None] & 1).astype(bool)
 
 
@@ -44,14 +44,14 @@ def frame_scores(truth: np.ndarray, prediction: np.ndarray, ids: int | Iterable[
 
     Args:
         truth: ground truth, uint8 (H, W) labels; labels other than `ids` are background.
-        prediction: predicted labels of the same shape.
-        ids: labels of the objects, each in 1..255; or a number K of objects, whose labels are 1..K.
+        prediction: predicted labels, uint8 (H, W).
+        ids: labels of the objects, in 1..255; or a number K of objects with labels 1..K.
 
     Returns:
-        (J, F) of each object in the order of `ids`, each in 0..1.
+        (J, F) of each object in the order of `ids`, in 0..1.
 
     Raises:
-        ValueError: other types or sizes, a label out of range or given twice.
+        ValueError: wrong types or sizes, a label out of range or given twice.
     """
     ids = tuple(range(1, ids + 1)) if isinstance(ids, int) else tuple(ids)
     if truth.shape != prediction.shape or truth.ndim != 2 or not truth.dtype == prediction.dtype == np.uint8:
@@ -68,20 +68,20 @@ def frame_scores(truth: np.ndarray, prediction: np.ndarray, ids: int | Iterable[
 
 
 def boundary_tolerance(size: tuple[int, int]) -> int:
-    """Return the distance in pixels within which boundary pixels match in an image of that (height, width)."""
+    """Return the distance in pixels within which boundary pixels match in an image of size (H, W)."""
     return int(np.ceil(BOUNDARY_TOLERANCE * np.linalg.norm(size)))
 
 
 def statistics(values: np.ndarray) -> tuple[float, float, float]:
     """Compute mean, recall (share of frames above 0.5) and decay (first minus last quarter) of one object.
 
-    Equal to the official `db_statistics` up to 255 frames. The official function holds the edges of its quarters as
-    uint8, so its decay is wrong for longer sequences (DAVIS has none); here the same rule holds for any length.
+    Equal to the official `db_statistics` up to 255 frames. Beyond these the official decay is wrong, because the edges of
+    its quarters are stored as uint8; DAVIS has no longer sequence.
 
     Args:
         values: float64 (T,), T >= 1: scores of the object's frames in order.
     """
-    # Five edges spread over 1..T, halves rounded up; both edges belong to a quarter.
+    # Five edges spread over 1..T, halves rounded up; a quarter includes both of its edges.
     edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
     first, last = values[edges[0] : edges[1] + 1], values[edges[3] : edges[4] + 1]
     return float(np.mean(values)), float(np.mean(values > 0.5)), float(np.mean(first) - np.mean(last))
@@ -95,9 +95,8 @@ def histogram(labels: np.ndarray) -> np.ndarray:
 
 
 def _crop(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Crop both to the box of all nonzero labels and one more pixel, which holds every boundary pixel."""
+    """Crop both to the box of all nonzero labels, enlarged by one pixel to include every boundary pixel."""
     x, y, width, height = cv2.boundingRect(truth | prediction)
-    # Where the box ends inside the image, its last row and column are background, like everything beyond.
     box = (slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1))
     return np.ascontiguousarray(truth[box]), np.ascontiguousarray(prediction[box])
 
@@ -114,7 +113,7 @@ def _group_scores(
     near = _dilate(edges, tolerance)
     at = np.flatnonzero(edges != 0)
     edges, near = edges.ravel()[at], near.ravel()[at]
-    # A boundary pixel of the ground truth matches where one of the prediction is near, and the other way round.
+    # A boundary pixel of the ground truth matches if one of the prediction is near, and vice versa.
     matched = edges & (near << _GROUP | near >> _GROUP)
     edges, matched = (np.bincount(values, minlength=256) for values in (edges, matched))
     scores = []
@@ -139,7 +138,7 @@ def _boundaries(masks: np.ndarray) -> np.ndarray:
 
 @cache
 def _disk(radius: int) -> dict[int, list[int]]:
-    """Map each half width of the disk x^2 + y^2 <= radius^2 to its rows (distances from the centre, 0 and up)."""
+    """Map each half width of the disk x^2 + y^2 <= radius^2 to its rows (distances from the centre)."""
     rows: dict[int, list[int]] = {}
     for y in range(radius, -1, -1):
         rows.setdefault(math.isqrt(radius * radius - y * y), []).append(y)
@@ -149,7 +148,7 @@ def _disk(radius: int) -> dict[int, list[int]]:
 def _dilate(masks: np.ndarray, radius: int) -> np.ndarray:
     """Return the bits that are set within `radius` pixels of each pixel, itself included."""
     height, width = masks.shape
-    # All rows in one line, with `radius` empty pixels between them: a shift of the line is a shift within rows.
+    # All rows in one line, `radius` empty pixels between them, so that a shift of the line shifts each row.
     step = width + radius
     line = np.zeros(radius + height * step + radius, np.uint8)
     pixels = height * step
@@ -158,7 +157,7 @@ def _dilate(masks: np.ndarray, radius: int) -> np.ndarray:
     reach = 0  # `line` holds each pixel joined with its row neighbours up to `reach` away
     for half_width, rows in _disk(radius).items():
         while reach < half_width:
-            # Two copies, shifted to the left and to the right, must leave no gap between them.
+            # The copies shifted to the left and to the right must leave no gap between them.
             shift = min(half_width - reach, reach) or 1
             joined = line[: -2 * shift] | line[2 * shift :]
             if reach == 0:
@@ -173,7 +172,7 @@ def _dilate(masks: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _f_measure(precise: int, in_prediction: int, recalled: int, in_truth: int) -> float:
-    """Compute F from matched and all boundary pixels in the prediction and in the ground truth."""
+    """Compute F from the numbers of matched and of all boundary pixels in the prediction and the ground truth."""
     if not in_prediction or not in_truth:
         return float(in_prediction == in_truth)
     precision, recall = precise / in_prediction, recalled / in_truth

@@ -1,11 +1,10 @@
-"""The official DAVIS toolkit (davis2017-evaluation): its numbers are used wherever it is installed.
+"""Scores by the official DAVIS toolkit (davis2017-evaluation), which are used wherever it is installed.
 
-Its `DAVISEvaluation` runs beside our own scoring, and every number of every object must agree. Known traps are avoided:
-it ends with exit status 0 on every fatal error, so only a complete result counts; it prefers old CSV files in the
-results folder to scoring and rounds new ones, so it works in a fresh folder and its numbers are taken from memory; its
-default task is the unsupervised one.
+Its `DAVISEvaluation` runs beside our own scoring, and every number of every object must agree. The toolkit exits with
+status 0 on fatal errors, so only a complete result counts. It reads old CSV files in the results folder instead of
+scoring, and rounds new ones, so it runs in a fresh folder and its numbers are taken from memory.
 
-The package is the extra `official`, which is on no package index. It scores DAVIS-2017 and nothing else.
+The toolkit is on no package index; the extra `official` installs it. It scores DAVIS-2017 alone.
 """
 
 import json
@@ -32,7 +31,7 @@ TOLERANCE = 1e-9
 """Largest difference at which two numbers (0..1) agree."""
 
 STATISTICS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
-"""Names of an object's six numbers, in the order of this module and of the CSV files."""
+"""Names of an object's six numbers, in the order of the CSV files."""
 
 _BENCHMARKS = ("davis2017-val", "davis2017-test-dev")
 # The toolkit's decay is wrong for more scored frames, see `hodor.scoring.jf.statistics`.
@@ -41,12 +40,12 @@ _REINSTALL = "install it again at the commit that pyproject.toml names"
 
 
 class OfficialScores(NamedTuple):
-    """The toolkit's numbers, and what provenance files say of them.
+    """The toolkit's numbers with their provenance.
 
     Attributes:
         objects: `<sequence>_<id>` -> STATISTICS of the object, unrounded, in the order of the sequences.
         toolkit: version, commit and code of the toolkit, and its largest difference from ours.
-        metric: which code computed the scores, in one line.
+        metric: code that computed the scores, in one line.
     """
 
     objects: dict[str, tuple[float, ...]]
@@ -60,21 +59,23 @@ def installed() -> bool:
 
 
 def use_official(benchmark: str, wanted: bool | None) -> bool:
-    """Return whether the toolkit scores a benchmark (an id).
+    """Return whether the toolkit scores a benchmark.
 
-    `wanted`: True requires it (HodorError where it cannot), False forbids it, None uses it where it can.
+    Args:
+        benchmark: id.
+        wanted: True requires the toolkit, False forbids it, None uses it if possible.
+
+    Raises:
+        HodorError: the toolkit is required, but not installed or not made for the benchmark.
     """
     known = benchmark in _BENCHMARKS
     if wanted and not known:
         raise HodorError(
             f"benchmark '{benchmark}': the official DAVIS toolkit scores {' and '.join(_BENCHMARKS)} only; "
-            "leave --official out"
+            "omit --official"
         )
     if wanted and not installed():
-        raise HodorError(
-            f"the official DAVIS toolkit (package {PACKAGE}) is not installed; install it with: "
-            "pip install '.[official]'"
-        )
+        raise HodorError(f"the official DAVIS toolkit ({PACKAGE}) is not installed; run: pip install '.[official]'")
     return known and wanted is not False and installed()
 
 
@@ -116,14 +117,14 @@ def official_scores(root: Path, split: str, pred: Path, scores: Sequence[ObjectS
 
 
 def _run(davis: Path, split: str, pred: Path, sequences: set[str]) -> dict[str, Any]:
-    """Run the toolkit in a process of its own and in a fresh folder; return its numbers."""
+    """Run the toolkit in a new process and a fresh folder; return its numbers."""
     with TemporaryDirectory(prefix="hodor-official-") as temporary:
         masks, answer, output = (Path(temporary) / name for name in ("masks", "answer.json", "output.txt"))
         for sequence in sequences:
             (masks / sequence).mkdir(parents=True)
             for path in (pred / sequence).glob("*.png"):
                 (masks / sequence / path.name).write_bytes(portable_bytes(path))
-        # The same modules as here, although the working directory differs.
+        # The working directory differs, so relative entries are made absolute.
         path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
         with open(output, "wb") as file:
             status = subprocess.run(
@@ -139,7 +140,7 @@ def _run(davis: Path, split: str, pred: Path, sequences: set[str]) -> dict[str, 
                 f"{pred}: the official DAVIS toolkit was killed (signal 9, most likely out of memory: it holds the masks "
                 "of a whole sequence as float64); give it more memory, or score with --no-official"
             )
-        # A fatal error of the toolkit is an exit with status 0 and a message; the answer is written last.
+        # The status of a fatal error may be 0; the answer is written last.
         if status or not answer.is_file():
             lines = output.read_text(errors="replace").replace("\r", "\n").split("\n")
             shown = " / ".join([line for line in lines if line.strip()][-3:]) or "nothing"
@@ -151,7 +152,7 @@ def _run(davis: Path, split: str, pred: Path, sequences: set[str]) -> dict[str, 
 
 
 def _evaluate(davis: str, split: str, masks: str, answer: str) -> None:
-    """Call the toolkit and write its unrounded numbers: the main program of the other process."""
+    """Call the toolkit and write its unrounded numbers; the main program of the new process."""
     from davis2017 import evaluation
 
     found = evaluation.DAVISEvaluation(davis_root=davis, task="semi-supervised", gt_set=split).evaluate(masks)
@@ -167,7 +168,7 @@ def _evaluate(davis: str, split: str, masks: str, answer: str) -> None:
 
 
 def _objects(metrics: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-    """Return STATISTICS of each object. The toolkit names only the means; the other lists are in the same order."""
+    """Return STATISTICS of each object; the toolkit's lists are all in the order of the names of its means."""
     columns = [metrics[metric][letter] for metric in ("J", "F") for letter in ("M", "R", "D")]
     return dict(zip(metrics["J"]["names"], zip(*columns, strict=True), strict=True))
 
@@ -180,14 +181,14 @@ def _compare(pred: Path, official: dict[str, tuple[float, ...]], ours: dict[str,
     for row, column in np.argwhere(~(difference <= TOLERANCE)):  # NaN never agrees
         raise HodorError(
             f"{pred}: {STATISTICS[column]} of {names[row]} is {float(theirs[row, column])!r} by the official DAVIS "
-            f"toolkit and {float(mine[row, column])!r} by hodor.scoring, so nothing was scored: one of the two is "
-            "damaged, or this is an error to report; install both again"
+            f"toolkit and {float(mine[row, column])!r} by hodor.scoring, so nothing was scored; install both again, and "
+            "report the difference if it stays"
         )
     return float(difference.max())
 
 
 def _describe(package: Path) -> dict[str, Any]:
-    """Return version and commit, where the installer recorded them, and a digest of the code that ran."""
+    """Return version and commit, if the installer recorded them, and a digest of the code that ran."""
     version = commit = None
     for name in metadata.packages_distributions().get(PACKAGE, ()):
         distribution = metadata.distribution(name)

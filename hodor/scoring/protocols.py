@@ -1,13 +1,13 @@
-"""The semi-supervised protocols: which frames and objects a benchmark scores.
+"""Semi-supervised protocols: the frames and objects that a benchmark scores.
 
-DAVIS-2017: objects are those of the first frame's ground truth, up to its largest id; the first and the last frame are
-not scored; void (255) in the ground truth is background; objects that a prediction lacks are empty. DAVIS-2016 is the
-same with one object, the foreground, which predictions may write as 1 or, like the ground truth, as 255.
+DAVIS-2017: objects are those of the first frame's ground truth, up to its greatest id; the first and the last frame are
+not scored; void (255) in the ground truth is background; an object that the prediction lacks is empty. DAVIS-2016 has
+one object, the foreground, which predictions may write as 1 or, like the ground truth, as 255.
 
-YouTube-VOS: the server's code is not public. Xu et al., arXiv:1809.03327, section 4: J and F of DAVIS, averaged over the
-objects of seen and of unseen categories separately; the overall score G is the mean of the four. Chosen here: an object
-is scored in the frames that meta.json lists for it, except the one whose mask is given. Scores on `ytvos-holdout` or
-generated data are therefore not the server's.
+YouTube-VOS: J and F of DAVIS, averaged over the objects of seen and of unseen categories separately; the overall score G
+is the mean of the four (Xu et al., arXiv:1809.03327, section 4). The server's code is not public. Our decision: an object
+is scored in the frames that meta.json lists for it, except the one whose mask is given. Scores on `ytvos-holdout` and on
+generated data are therefore not comparable with the server's.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from pathlib import Path
 from hodor.config.benchmarks import HOLDOUT, UNSEEN
 from hodor.data.davis import load_davis, load_davis2016
 from hodor.data.video import Video
-from hodor.data.youtube_vos import TRUTH, load_truth, load_youtube_vos, read_categories, read_meta
+from hodor.data.youtube_vos import GROUND_TRUTH, load_ground_truth, load_youtube_vos, read_categories, read_meta
 from hodor.errors import HodorError
 from hodor.scoring.sequences import Task
 
@@ -37,7 +37,7 @@ YOUTUBE_VOS = DAVIS | {
 
 
 def davis_tasks(root: Path, split: str, *, scored: bool = True) -> list[Task]:
-    """Return the sequences of a split of DAVIS-2017; `root` holds DAVIS/. Raises as `check_ground_truth` if scored."""
+    """Return the sequences of a split of DAVIS-2017 in `root`/DAVIS; if `scored`, raises as `check_ground_truth`."""
     return _tasks(load_davis(root, split), scored)
 
 
@@ -49,10 +49,10 @@ def davis2016_tasks(root: Path, split: str, *, scored: bool = True) -> list[Task
 def youtube_vos_tasks(root: Path, split: str, *, scored: bool = True) -> list[Task]:
     """Return the sequences of "valid" or of the hold-out; `root` holds train/ and valid/.
 
-    Unless `scored`, the ground truth is not needed and tasks only list the demanded masks.
+    Unless `scored`, the ground truth is not needed, and tasks only list the required masks.
 
     Raises:
-        HodorError: the ground truth is needed and secret, an object without category, or as the readers.
+        HodorError: secret ground truth if `scored`, an object without category, or an error of the readers.
     """
     unseen: set[str] = set(UNSEEN)
     if split == HOLDOUT:
@@ -60,7 +60,7 @@ def youtube_vos_tasks(root: Path, split: str, *, scored: bool = True) -> list[Ta
     elif not scored:
         videos, meta = load_youtube_vos(root, split), root / split / "meta.json"
     else:
-        videos, meta = load_truth(root), root / TRUTH / "meta.json"
+        videos, meta = load_ground_truth(root), root / GROUND_TRUTH / "meta.json"
         trained = {name for video in read_categories(root / "train" / "meta.json").values() for name in video.values()}
         unseen = {name for video in read_categories(meta).values() for name in video.values()} - trained
     frames, categories = read_meta(meta), read_categories(meta)
@@ -80,7 +80,7 @@ def youtube_vos_tasks(root: Path, split: str, *, scored: bool = True) -> list[Ta
 
 
 def davis_root(folder: Path) -> Path:
-    """Return the folder that holds DAVIS/, given that or DAVIS/ itself; HodorError for any other."""
+    """Return the folder that holds DAVIS/, given that folder or DAVIS/ itself; HodorError for any other."""
     if (folder / "DAVIS").is_dir():
         return folder
     resolved = folder.resolve()
@@ -90,16 +90,16 @@ def davis_root(folder: Path) -> Path:
 
 
 def check_ground_truth(video: Video) -> None:
-    """Raise HodorError where masks are not public (a server scores the benchmark) or no frame is scored."""
+    """Raise HodorError if the masks of a video are not public, or if the protocol scores none of its frames."""
     if len(video.labelled) < len(video.frames):
         raise HodorError(
-            f"{video.label_folder}: {len(video.labelled)} of {len(video.frames)} frames have a mask: the ground truth "
-            "of this benchmark is secret and only its server scores it; `hodor submit` packs the masks for that"
+            f"{video.label_folder}: {len(video.labelled)} of {len(video.frames)} frames have a mask, because the ground "
+            "truth of this benchmark is secret; pack the masks for its server with `hodor submit`"
         )
     if len(video.frames) < 3:
         raise HodorError(
-            f"{video.label_folder}: {len(video.frames)} frames; the protocol leaves out the first and the last, so a "
-            "sequence needs at least 3: prepare the data set again"
+            f"{video.label_folder}: {len(video.frames)} frames, but the protocol needs at least 3, of which it leaves out "
+            "the first and the last; prepare the data set again"
         )
 
 

@@ -1,7 +1,7 @@
-"""The verbs `score` and `submit`: masks become scores, or the zip for the server of a benchmark with secret ground truth.
+"""The verbs `score` and `submit`: score masks, or pack them for the server of a benchmark with secret ground truth.
 
 Zips of DAVIS hold `<sequence>/<frame>.png` of every frame, those of YouTube-VOS `Annotations/<video>/<frame>.png` of the
-frames of meta.json. Every mask is decoded and compared with the split first. The same masks give the same bytes.
+frames of meta.json. Every mask is decoded and checked first. The same masks give the same bytes.
 """
 
 import csv
@@ -18,16 +18,7 @@ import numpy as np
 from hodor.config.benchmarks import Benchmark, get_benchmark
 from hodor.config.recipes import layout_of
 from hodor.errors import HodorError
-from hodor.provenance import (
-    commit,
-    machine,
-    peak_memory_mib,
-    read_json,
-    sha256_file,
-    versions,
-    write_json_atomic,
-    write_text_atomic,
-)
+from hodor.provenance import cost, read_json, sha256_file, write_json_atomic, write_text_atomic
 from hodor.scoring import protocols
 from hodor.scoring.jf import METRIC
 from hodor.scoring.official import STATISTICS, OfficialScores, official_scores, use_official
@@ -43,13 +34,13 @@ from hodor.scoring.sequences import (
 PER_FRAME, PER_OBJECT, GLOBAL = "per_frame.csv", "per_object.csv", "global.csv"
 SCORE = "score.json"
 
-# Layout of the data set -> tasks of a split, and the rules for provenance files.
+# Layout of the data set -> reader of a split's tasks, and the protocol for provenance files.
 _PROTOCOLS = {
     "davis": (protocols.davis_tasks, protocols.DAVIS),
     "davis2016": (protocols.davis2016_tasks, protocols.DAVIS_2016),
     "youtube-vos": (protocols.youtube_vos_tasks, protocols.YOUTUBE_VOS),
 }
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip
 
 
 def score(
@@ -65,18 +56,18 @@ def score(
 
     Args:
         pred: folder that holds <sequence>/<frame>.png of every frame, palette index = object id.
-        truth: folder of the data set in its official layout: the one that holds DAVIS/ (or DAVIS/ itself), or train/
-            and valid/ of YouTube-VOS.
+        truth: folder of the data set in its official layout, which holds DAVIS/ (or is DAVIS/), or train/ and valid/ of
+            YouTube-VOS.
         benchmark: id, see `hodor.config.benchmarks`.
-        out: folder for the results; earlier results there are removed first.
-        stamp: the step's stamp inside the workflow. With it the masks must be those recorded in masks.json beside them.
+        out: folder for the results; earlier results are removed first.
+        stamp: the step's stamp inside the workflow; it requires masks.json beside the masks.
         official: whether to run the official toolkit too, whose numbers then fill per_object.csv and global.csv
-            (`hodor.scoring.official`); if None, where it is installed and knows the benchmark.
-        jobs: number of threads; one per core if None.
+            (`hodor.scoring.official`). None: if it is installed and scores the benchmark.
+        jobs: number of threads. None: one per core.
 
     Raises:
-        HodorError: any missing, extra, unreadable or unfit file (none is scored as zero); the official toolkit is
-            required and absent, fails, or disagrees.
+        HodorError: a file is missing, superfluous or broken (none is scored as zero); the official toolkit is required
+            and absent, fails, or disagrees.
     """
     began = time.monotonic()
     pred, out, entry = Path(pred), Path(out), get_benchmark(benchmark)
@@ -86,28 +77,24 @@ def score(
     check_prediction(tasks, pred)
     inputs = input_digests(pred, root, tasks, required=stamp is not None)
     scores = score_sequences(tasks, pred, jobs)
-    record = official_scores(root, entry.split, pred, scores) if with_official else None
-    write_scores(scores, out, record)
-    write_record(
-        out,
-        entry,
-        inputs,
-        stamp,
-        began,
-        metric=record.metric if record else METRIC,
-        official=record.toolkit if record else None,
-        sequences=len(tasks),
-        objects=len(scores),
-        frames=len({(found.sequence, frame) for found in scores for frame in found.frames}),
-    )
+    toolkit = official_scores(root, entry.split, pred, scores) if with_official else None
+    write_scores(scores, out, toolkit)
+    content = {
+        "metric": toolkit.metric if toolkit else METRIC,
+        "official": toolkit.toolkit if toolkit else None,
+        "sequences": len(tasks),
+        "objects": len(scores),
+        "frames": len({(found.sequence, frame) for found in scores for frame in found.frames}),
+    }
+    write_record(out, entry, inputs | content, stamp, began)
 
 
 def submit(pred: Path, truth: Path, benchmark: str, archive: Path, out: Path | None, stamp: dict | None = None) -> str:
-    """Check and pack masks; arguments and errors as those of `score`.
+    """Check masks and pack them into a zip; further arguments and errors as those of `score`.
 
     Args:
         archive: the zip to write.
-        out: folder for score.json, which records the zip's sha256, and CSV files without numbers; None writes neither.
+        out: folder for score.json, which records the zip's sha256, and CSV files without numbers. None: write neither.
 
     Returns:
         Hexadecimal sha256 of the zip, for an entry of config/server_scores.yaml.
@@ -126,18 +113,14 @@ def submit(pred: Path, truth: Path, benchmark: str, archive: Path, out: Path | N
         write_csv(out / PER_FRAME, ("sequence", "object", "frame", "J", "F"), [])
         write_csv(out / PER_OBJECT, ("object", "J-Mean", "F-Mean"), [])
         write_csv(out / GLOBAL, ("J&F-Mean", "J-Mean", "F-Mean"), [])
-        write_record(
-            out,
-            entry,
-            inputs,
-            stamp,
-            began,
-            metric="the benchmark's server",
-            submission={"sha256": digest, "bytes": archive.stat().st_size},
-            sequences=len(tasks),
-            objects=sum(len(task.scored) for task in tasks),
-            frames=members,
-        )
+        content = {
+            "metric": "the benchmark's server",
+            "submission": {"sha256": digest, "bytes": archive.stat().st_size},
+            "sequences": len(tasks),
+            "objects": sum(len(task.scored) for task in tasks),
+            "frames": members,
+        }
+        write_record(out, entry, inputs | content, stamp, began)
     return digest
 
 
@@ -146,7 +129,7 @@ def pack(tasks: list[Task], pred: Path, archive: Path, prefix: str) -> int:
     archive.parent.mkdir(parents=True, exist_ok=True)
     part, members = archive.with_name(f".{archive.name}.{os.getpid()}.part"), 0
     try:
-        # Stored: PNG is compressed already.
+        # Stored, because PNG is compressed already.
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as writer:
             for task in sorted(tasks, key=lambda task: task.video.name):
                 for frame in task.demanded:
@@ -156,7 +139,7 @@ def pack(tasks: list[Task], pred: Path, archive: Path, prefix: str) -> int:
                     writer.writestr(info, portable_bytes(pred / task.video.name / f"{frame}.png"))
                     members += 1
         if not members:
-            raise HodorError(f"{pred}: the benchmark demands no mask at all; prepare the data set again")
+            raise HodorError(f"{pred}: the benchmark requires no mask; prepare the data set again")
         part.replace(archive)
     finally:
         part.unlink(missing_ok=True)
@@ -166,8 +149,10 @@ def pack(tasks: list[Task], pred: Path, archive: Path, prefix: str) -> int:
 def open_benchmark(benchmark: Benchmark, truth: Path, *, scored: bool = True) -> tuple[Path, list[Task]]:
     """Return the folder of the data set, next to its manifest, and the benchmark's sequences in order.
 
-    Unless `scored`, tasks only list the demanded masks. HodorError where the ground truth is needed and secret, and as
-    the readers.
+    Unless `scored`, tasks only list the required masks.
+
+    Raises:
+        HodorError: secret ground truth if `scored`, or an error of the readers.
     """
     layout = layout_of(benchmark.dataset)
     root = truth if layout == "youtube-vos" else protocols.davis_root(truth)
@@ -175,17 +160,17 @@ def open_benchmark(benchmark: Benchmark, truth: Path, *, scored: bool = True) ->
 
 
 def clear(out: Path) -> None:
-    """Remove the results of an earlier call, so that a failing one leaves no scores."""
+    """Remove the results of an earlier call, so that none are left if this one fails."""
     for name in (SCORE, PER_FRAME, PER_OBJECT, GLOBAL):
         (out / name).unlink(missing_ok=True)
 
 
-def write_scores(scores: list[ObjectScores], out: Path, record: OfficialScores | None = None) -> None:
+def write_scores(scores: list[ObjectScores], out: Path, toolkit: OfficialScores | None = None) -> None:
     """Write the three CSV files; floats read back as the same numbers.
 
-    Where objects have categories, per_object.csv has a column for them, and global.csv begins with G and the J and F of
-    each category; its other columns are means over the objects of a category, then over categories, so that J&F-Mean is
-    G. A category without objects is in no mean and has no columns. Official numbers (`record`) replace ours.
+    If objects have categories, per_object.csv has a column for them, and global.csv begins with G and the J and F of each
+    category; its other columns are means over the objects of a category, then over categories, so that J&F-Mean is G. A
+    category without objects has no columns and is in no mean. Numbers of the official `toolkit` replace ours.
     """
     per_frame: list[list] = []
     per_object: list[list] = []
@@ -193,7 +178,7 @@ def write_scores(scores: list[ObjectScores], out: Path, record: OfficialScores |
     for found in scores:
         rows = zip(found.frames, found.j, found.f, strict=True)
         per_frame += [[found.sequence, found.id, frame, float(j), float(f)] for frame, j, f in rows]
-        numbers = record.objects[found.name] if record else found.statistics()
+        numbers = toolkit.objects[found.name] if toolkit else found.statistics()
         categories.setdefault(found.category, []).append(numbers)
         per_object.append([found.name, *numbers, *([found.category] if found.category else [])])
     if not categories:
@@ -225,14 +210,15 @@ def write_csv(path: Path, head: Iterable[str], rows: Iterable[Iterable]) -> None
 
 
 def input_digests(pred: Path, root: Path, tasks: list[Task], required: bool) -> dict[str, str | None]:
-    """Return the digests of masks.json and of the data manifest, which lie next to `pred` and `root`; None where absent.
+    """Return the digests of masks.json next to `pred` and of the data manifest next to `root`; None for an absent file.
 
-    HodorError where one is `required` and missing, or a mask is not the one that masks.json records.
+    Raises:
+        HodorError: an absent file is `required`, or a mask is not the one in masks.json.
     """
     listing, manifest = (folder.parent / f"{folder.name}.json" for folder in (pred.resolve(), root.resolve()))
     for path, step in ((listing, "segment"), (manifest, "prepare")):
         if required and not path.is_file():
-            raise HodorError(f"{path}: missing; the step {step} writes it: run that again")
+            raise HodorError(f"{path}: missing; run the step {step} again, which writes it")
     if listing.is_file():
         recorded = read_json(listing).get("masks", {})
         for task in tasks:
@@ -249,26 +235,15 @@ def input_digests(pred: Path, root: Path, tasks: list[Task], required: bool) -> 
     }
 
 
-def write_record(
-    out: Path, benchmark: Benchmark, inputs: dict[str, str | None], stamp: dict | None, began: float, **content: Any
-) -> None:
-    """Write score.json: what was scored or packed, from what, with what (`content`: metric, counts and more)."""
+def write_record(out: Path, benchmark: Benchmark, content: dict[str, Any], stamp: dict | None, began: float) -> None:
+    """Write score.json. `content`: digests of the inputs, metric and counts."""
     stamp = dict(stamp or {})
-    digest = stamp.pop("sha256", None)
-    write_json_atomic(
-        out / SCORE,
-        {
-            "stamp": digest,
-            "stamp_content": stamp or None,
-            "benchmark": benchmark.id,
-            **inputs,
-            "protocol": _PROTOCOLS[layout_of(benchmark.dataset)][1],
-            "peak_memory_mib": round(peak_memory_mib(), 1),
-            **content,
-            "files": {name: sha256_file(out / name) for name in (PER_FRAME, PER_OBJECT, GLOBAL)},
-            "time_s": round(time.monotonic() - began, 3),
-            "machine": machine(),
-            "versions": versions(),
-            "commit": commit(),
-        },
-    )
+    record = {
+        "stamp": stamp.pop("sha256", None),
+        "stamp_content": stamp or None,
+        "benchmark": benchmark.id,
+        "protocol": _PROTOCOLS[layout_of(benchmark.dataset)][1],
+        **content,
+        "files": {name: sha256_file(out / name) for name in (PER_FRAME, PER_OBJECT, GLOBAL)},
+    }
+    write_json_atomic(out / SCORE, record | cost(time.monotonic() - began))

@@ -1,7 +1,7 @@
-"""Predicted masks against the ground truth, for any benchmark: checks, and scores of each object.
+"""Checks of predicted masks, and scores of each object against the ground truth, for any benchmark.
 
-What an official toolkit ignores, or exits on with status 0, is an error here: missing or extra sequences and frames,
-another size, colours instead of indices, unknown object ids.
+Faults that the official toolkits ignore are errors here: missing or extra sequences and frames, masks of another size,
+colours instead of indices, unknown object ids.
 """
 
 import os
@@ -18,20 +18,20 @@ from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.scoring.jf import frame_scores, histogram, statistics
 
-# No mask is larger; special files such as /proc/kcore claim to be.
+# No mask is larger, but special files such as /proc/kcore claim to be.
 _MAX_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a benchmark scores in one sequence.
+    """The frames and objects that a benchmark scores in one sequence.
 
     Attributes:
-        video: with the ground truth of every scored frame, where it is public.
+        video: with the ground truth of every scored frame, if it is public.
         demanded: frames that need a predicted mask, in order.
         scored: object id -> its scored frames, in order; an object without any is in no mean.
         category: object id -> "seen" or "unseen", for benchmarks that distinguish them.
-        foreground: whether the ground truth is written in 0 and 255 (DAVIS-2016), so that predictions may be too.
+        foreground: whether predictions may use 0 and 255, as the ground truth of DAVIS-2016 does.
     """
 
     video: Video
@@ -43,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """Scores of one object: `j` and `f`, float64 (frames,) in 0..1, and its category where the benchmark has any."""
+    """Scores of one object: `j` and `f`, float64 (frames,) in 0..1, and its category if the benchmark has any."""
 
     sequence: str
     id: int
@@ -63,10 +63,12 @@ class ObjectScores:
 
 
 def check_prediction(tasks: list[Task], pred: Path) -> None:
-    """Compare the files in a folder of predicted masks with those demanded, without reading any.
+    """Compare the files in a folder of predicted masks with the required ones, without reading any.
 
-    Masks of frames that the video has and the benchmark does not demand are allowed. HodorError names anything missing,
-    extra or no regular file.
+    Masks of further frames of a video are allowed.
+
+    Raises:
+        HodorError: a sequence or frame is missing or unknown, or a mask is no regular file.
     """
     if not pred.is_dir():
         raise HodorError(f"{pred}: no such folder; give the folder that holds <sequence>/<frame>.png")
@@ -85,7 +87,7 @@ def check_prediction(tasks: list[Task], pred: Path) -> None:
         if missing := sorted(set(task.demanded) - found):
             raise HodorError(
                 f"{folder / missing[0]}.png: frame missing{_more(missing)}; every frame of the benchmark needs a mask, "
-                "the first and the last too: segment this sequence again"
+                "even the first and the last: segment this sequence again"
             )
         if extra := sorted(found - set(task.video.frames)):
             raise HodorError(f"{folder / extra[0]}.png: the sequence has no such frame{_more(extra)}; remove it")
@@ -94,16 +96,16 @@ def check_prediction(tasks: list[Task], pred: Path) -> None:
 
 
 def read_prediction(task: Task, pred: Path, frame: str) -> np.ndarray:
-    """Read a predicted mask, uint8 (H, W) labels; HodorError for an unreadable one, another size or an unknown id.
+    """Read a predicted mask as labels, uint8 (H, W); HodorError for a broken file, another size or an unknown id.
 
-    255 is void in ground truth only. In a prediction the official toolkit and the servers take it for an object id;
-    ignoring it would score a mask of 0 and 255 as empty.
+    255 is void in ground truth only: in a prediction it is an object id, as for the official toolkit and the servers.
+    Ignoring it would score a mask of 0 and 255 as empty.
     """
     video, path = task.video, pred / task.video.name / f"{frame}.png"
     try:
         labels = read_labels(path, (video.height, video.width))
     except HodorError as error:
-        # The reader's advice is for data; no archive holds a predicted mask.
+        # The reader's advice is for files of a data set.
         raise HodorError(str(error).replace("take it from its archive again", "segment this sequence again")) from None
     found = np.flatnonzero(histogram(labels)).tolist()
     if task.foreground and set(found) <= {0, VOID}:
@@ -121,14 +123,14 @@ def read_prediction(task: Task, pred: Path, frame: str) -> np.ndarray:
 
 
 def portable_bytes(path: Path) -> bytes:
-    """Return a mask's PNG as toolkits and servers read it: one with fewer than 8 bits, whose greys Pillow scales, anew."""
+    """Return a mask's PNG with 8 bits per pixel, encoded again if it has fewer, whose greys Pillow would scale."""
     content = path.read_bytes()
-    # Byte 24 of a PNG is its bit depth.
-    return content if content[24] == 8 else encode_labels(read_labels(path))
+    bit_depth = content[24]
+    return content if bit_depth == 8 else encode_labels(read_labels(path))
 
 
 def score_sequence(task: Task, pred: Path) -> list[ObjectScores]:
-    """Score the objects of one sequence, frame by frame, so that memory does not grow with its length."""
+    """Score the objects of one sequence frame by frame, so that memory does not grow with its length."""
     found: dict[int, list[tuple[float, float]]] = {id: [] for id in task.scored}
     by_frame: dict[str, list[int]] = {frame: [] for frame in task.demanded}
     for id, frames in task.scored.items():
@@ -149,7 +151,7 @@ def score_sequence(task: Task, pred: Path) -> list[ObjectScores]:
 def score_sequences(tasks: list[Task], pred: Path, jobs: int | None = None) -> list[ObjectScores]:
     """Score all sequences with `jobs` threads (None: one per core); return their objects in the given order."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Decoders, OpenCV and NumPy release the interpreter's lock; OpenCV's own threads would only compete.
+    # Decoders, OpenCV and NumPy release the GIL; OpenCV's own threads would only compete.
     cv2.setNumThreads(1)
     with ThreadPoolExecutor(jobs or cores) as pool:
         # The longest first, so that no thread works alone at the end.
@@ -163,7 +165,7 @@ def score_sequences(tasks: list[Task], pred: Path, jobs: int | None = None) -> l
 
 
 def _check_file(path: Path) -> None:
-    """Raise HodorError for what cannot be a mask: reading a pipe or a device would never end."""
+    """Raise HodorError for a file that cannot be a mask; reading a pipe or a device would not end."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise HodorError(f"{path}: not a regular file; segment this sequence again")

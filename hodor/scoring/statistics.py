@@ -1,13 +1,12 @@
-"""Uncertainty of a score: bootstrap intervals over sequences and seeds, and paired comparison of two rows.
+"""Bootstrap intervals of scores over sequences and seeds, and paired comparison of two rows.
 
-By the official protocol a benchmark's score is a mean over objects; YouTube-VOS averages it over groups of objects (seen
-and unseen categories). But objects of a video share its camera, light and length, so sequences are resampled with all
-their objects, and the score of a resample is again the mean over its objects. Training varies too, so seeds are
-resampled within each row; with a single seed the interval covers sequences alone.
+A benchmark's score is a mean over objects; YouTube-VOS averages it over groups of objects (seen and unseen categories).
+Objects of a video are not independent, so sequences are resampled with all their objects, and the score of a resample is
+again the mean over its objects. Seeds are resampled within each row; the interval of one seed is over sequences alone.
 
 Intervals are percentile intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3). Two rows
-are compared on the same resampled sequences, which removes the sequences' own difficulty from the difference; their
-seeds are drawn independently, the cautious choice where one row starts from the other's weights.
+are compared on the same resampled sequences, which removes the difficulty of the sequences from the difference. Their
+seeds are drawn independently, which is conservative if one row starts from the other's weights.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,8 +33,11 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Score of a row in the unit of its objects: mean and sample standard deviation (None for one seed) over seeds, 95 %
-    interval over sequences and seeds, and the numbers of both."""
+    """Score of a row in the unit of its objects.
+
+    mean, std: over seeds; std is the sample standard deviation, None for one seed. low, high: 95 % interval over
+    sequences and seeds. seeds, sequences: their numbers.
+    """
 
     mean: float
     std: float | None
@@ -72,7 +74,7 @@ class Sample:
 
     Args:
         scores: seed -> scores of the objects; the same objects for every seed.
-        groups: (sequence, object) -> group whose mean enters the score; a single group if None.
+        groups: (sequence, object) -> group whose mean enters the score. None: one group.
 
     Raises:
         HodorError: no objects, a score that is not finite, or different objects between seeds or groups.
@@ -82,14 +84,14 @@ class Sample:
         seeds = sorted(scores)
         self.objects = sorted(scores[seeds[0]]) if seeds else []
         if not self.objects:
-            raise HodorError("no object was scored: there is nothing to estimate")
+            raise HodorError("no object was scored, so there is nothing to estimate")
         groups = dict.fromkeys(self.objects, "") if groups is None else groups
         for seed in seeds:
             _same_objects(self.objects, scores[seed], f"seed {seed} and seed {seeds[0]}")
         _same_objects(self.objects, groups, "the scores and their groups")
         values = np.array([[scores[seed][key] for key in self.objects] for seed in seeds], float)  # (R, objects)
         if not np.isfinite(values).all():
-            raise HodorError("the score of an object is no finite number: score again")
+            raise HodorError("the score of an object is not a finite number; score again")
         self.sequences, rows = np.unique([sequence for sequence, _ in self.objects], return_inverse=True)
         self.groups, columns = np.unique([groups[key] for key in self.objects], return_inverse=True)
         self.counts = np.zeros((len(self.sequences), len(self.groups)))
@@ -130,7 +132,7 @@ def compare(first: Sample, second: Sample, bootstrap: Bootstrap = Bootstrap()) -
     """
     _same_objects(first.objects, second.objects, "the two rows")
     if not np.array_equal(first.groups, second.groups) or not np.array_equal(first.counts, second.counts):
-        raise HodorError("the two rows have their objects in different groups: they cannot be compared")
+        raise HodorError("the two rows have their objects in different groups; score both on the same data")
     ours, theirs = _resample([first, second], bootstrap)
     differences = ours - theirs
     low, high = _interval(differences)
@@ -166,4 +168,4 @@ def _same_objects(wanted: list[tuple[str, str]], found: Iterable[tuple[str, str]
     if different := sorted(set(wanted) ^ set(found)):
         sequence, id = different[0]
         more = f" ({len(different)} differ)" if len(different) > 1 else ""
-        raise HodorError(f"{what} differ in object {id} of sequence {sequence}{more}: score both on the same data")
+        raise HodorError(f"{what} differ in object {id} of sequence {sequence}{more}; score both on the same data")

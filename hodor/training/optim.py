@@ -36,15 +36,15 @@ class _AdamW(_WithoutCompiler, AdamW):
 
 def build_optimiser(method: Method, options: StageOptions, device: torch.device) -> Optimizer:
     """Build Adam or AdamW, fused on a GPU; `factor` of a group is the ratio of its learning rate to the schedule's."""
-    backbone = {id(parameter) for parameter in method.backbone_parameters()}
+    factors = {id(parameter): options.backbone_factor for parameter in method.backbone_parameters()}
+    factors |= {id(parameter): options.alpha_factor for parameter in method.alpha_parameters()}
     undecayed = {id(parameter) for parameter in method.undecayed_parameters()}
-    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for parameter in method.parameters():
         if parameter.requires_grad:
-            kind = (id(parameter) in backbone, id(parameter) in undecayed)
-            factor = options.backbone_factor if kind[0] else 1.0
-            decay = 0.0 if kind[1] else options.weight_decay
-            group = groups.setdefault(kind, {"params": [], "factor": factor, "weight_decay": decay})
+            factor, decays = factors.get(id(parameter), 1.0), id(parameter) not in undecayed
+            decay = options.weight_decay if decays else 0.0
+            group = groups.setdefault((factor, decays), {"params": [], "factor": factor, "weight_decay": decay})
             group["params"].append(parameter)
     optimiser = _AdamW if options.optimiser == "adamw" else _Adam
     return optimiser(list(groups.values()), lr=0.0, fused=True if device.type == "cuda" else None)

@@ -7,6 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from hodor.data.coco import load_coco
+from hodor.data.readers import load_images
 from hodor.errors import HodorError
 
 
@@ -86,7 +87,7 @@ FAULTS = {
     "no images": (lambda content: content.pop("images"), "incomplete, key 'images'"),
     "image without height": (remove("images", "height"), "incomplete, key 'height'"),
     "image with text as width": (put("images", "width", "40"), "image 9: height and width"),
-    "image elsewhere": (put("images", "file_name", "../a.jpg"), "no plain file name"),
+    "image elsewhere": (put("images", "file_name", "../a.jpg"), "not a plain file name"),
     "image id a string": (put("images", "id", "9"), "image id '9' is a string, it must be a whole number"),
     "image_id a string": (put("annotations", "image_id", "9"), "annotation 1: image_id '9' is a string"),
     "image file twice": (put("images", "file_name", "000000000086.jpg"), "the same id or file_name"),
@@ -138,4 +139,4 @@ def test_files_and_entries_must_agree(coco_root, draw):
     with pytest.raises(HodorError, match=r"instances_val2017\.json: no such file"):
         load_coco(coco_root, "val2017")
     with pytest.raises(HodorError, match="no split 'train'; there are train2017, val2017"):
-        load_coco(coco_root, "train")
+        load_images(coco_root, "coco", "train")

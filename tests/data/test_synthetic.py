@@ -23,7 +23,7 @@ from hodor.data.synthetic import archives, generate, scene
 from hodor.data.synthetic.archives import SPLITS, UNSEEN_KIND, draw_split
 from hodor.data.synthetic.objects import KINDS, PHOTOS, load_photo
 from hodor.data.synthetic.scene import CROWD, SceneSpec, draw_scene
-from hodor.data.youtube_vos import load_truth, load_youtube_vos, read_categories
+from hodor.data.youtube_vos import load_ground_truth, load_youtube_vos, read_categories
 from hodor.errors import HodorError
 
 DATASETS = ("coco", "davis", "davis2016", "youtube-vos")
@@ -111,7 +111,7 @@ def test_coco_annotations_are_the_masks(data):
 
 def test_youtube_objects_appear_late_and_valid_shows_the_new_ones_alone(data):
     root = data / "youtube-vos"
-    known, given, late = load_truth(root), load_youtube_vos(root, "valid"), 0
+    known, given, late = load_ground_truth(root), load_youtube_vos(root, "valid"), 0
     for video, masks in [(v, v) for v in load_youtube_vos(root, "train")] + list(zip(given, known, strict=True)):
         for i, first in video.first_seen.items():
             shown = [(masks.labels(frame) == i).sum() for frame in masks.frames]

@@ -169,17 +169,17 @@ def clip(side: int = 48) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def test_nothing_is_hidden_with_probability_0_and_all_with_1():
-    assert all(map(np.array_equal, hide(*clip(), HideAndSeek(), 0.0, rng()), clip()))
-    assert not any(part.any() for part in hide(*clip(), HideAndSeek(), 1.0, rng()))
+    assert all(map(np.array_equal, hide(clip(), HideAndSeek(), 0.0, rng()), clip()))
+    assert not any(part.any() for part in hide(clip(), HideAndSeek(), 1.0, rng()))
     reference_stays = HideAndSeek(reference=False, labels="keep")
-    frames, labels, valid = hide(*clip(), reference_stays, 1.0, rng())
+    frames, labels, valid = hide(clip(), reference_stays, 1.0, rng())
     assert np.array_equal(frames[0], clip()[0][0]) and np.array_equal(valid[0], clip()[2][0])
     assert not valid[1:].any() and np.array_equal(labels, clip()[1])
 
 
 def test_hidden_cells_of_a_384_crop_are_16_pixels_and_independent_between_frames():
     whole = clip(384)
-    hidden = ~hide(*whole, HideAndSeek(), 0.5, rng(1))[2] & whole[2]
+    hidden = ~hide(whole, HideAndSeek(), 0.5, rng(1))[2] & whole[2]
     cells = hidden[:, :, :368].reshape(3, 24, 16, 23, 16)
     assert np.array_equal(cells.any((2, 4)), cells.all((2, 4)))  # a cell is hidden as a whole
     pattern = cells.all((2, 4))

@@ -17,7 +17,7 @@ from hodor.config import recipes
 from hodor.config.loading import load
 from hodor.doctor import artefacts, command
 from hodor.doctor.artefacts import check_dataset, check_pack, check_released
-from hodor.doctor.command import check_disk, check_gpu, check_packages, doctor, needed_space, read_pins
+from hodor.doctor.checks import check_disk, check_gpu, check_packages, doctor, needed_space, read_pins
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
 

@@ -26,7 +26,7 @@ def test_a_killed_training_goes_on(checkout):
     assert list((checkout.path / ".snakemake/locks").iterdir())
 
     output = checkout.run(*COMMAND).stdout
-    assert "its locks on this folder are removed" in output
+    assert "its locks on this folder were removed" in output
     assert f"step {STEPS} of {STEPS}" in output
     assert (checkout.path / TARGET).read_bytes() == expected
     log = (checkout.path / TARGET).with_name("train.jsonl").read_text().splitlines()

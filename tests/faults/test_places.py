@@ -14,7 +14,7 @@ from tests.data.hostile_server import hostile_server, noise_zip
 
 ROWS = "rows=hodor-soft-coco,hodor-none-coco"
 TABLE = f"snakemake --cores 1 --config {ROWS} -- results/ablation_table.csv"
-MEND = "then run the same command again: nothing that was done is lost"
+FIX = "then run the same command again; finished work is kept"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,10 +60,10 @@ def test_a_full_disk_while_a_table_is_written(checkout, size, step):
     )
     assert [status for status, _ in steps] == [0, 1, 0, 0, 0, 0]
     if step == "tabulate":
-        only_line(steps[1][1], "hodor tabulate: error: results/tiny/ablation_table.", "No space left on device", MEND)
+        only_line(steps[1][1], "hodor tabulate: error: results/tiny/ablation_table.", "No space left on device", FIX)
     else:
         assert re.search(r"^cp: .*'results/ablation_table\.csv': No space left on device$", steps[1][1], re.MULTILINE)
-        assert len(re.findall(rf"^fix what cp reports, {MEND}$", steps[1][1], re.MULTILINE)) == 1
+        assert len(re.findall(rf"^fix what cp reports, {FIX}$", steps[1][1], re.MULTILINE)) == 1
     assert ".part" not in steps[2][1]
     assert len(before) == 6
     for path, content in before.items():
@@ -76,7 +76,7 @@ def test_a_full_disk_while_a_table_is_written(checkout, size, step):
 def test_a_full_disk_where_the_stamps_lie(fresh):
     steps = with_mounts(fresh(), "mkdir runs && mount -t tmpfs -o size=16k tmpfs runs", TABLE)
     assert [status for status, _ in steps] == [0, 1]
-    only_line(steps[1][1], "runs/tiny/stamps/", "No space left on device", MEND)
+    only_line(steps[1][1], "runs/tiny/stamps/", "No space left on device", FIX)
 
 
 def test_a_full_disk_while_data_are_generated(fresh):
@@ -110,7 +110,7 @@ def test_a_read_only_folder_for_results(checkout):
         command,
     )
     assert [status for status, _ in steps] == [0, 1, 0, 0]
-    only_line(steps[1][1], "results: Read-only file system", MEND)
+    only_line(steps[1][1], "results: Read-only file system", FIX)
     assert "rule train" not in steps[1][1], "told before anything runs"
     assert steps[3][1].count("rule train:") == 2
 

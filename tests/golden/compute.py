@@ -310,9 +310,10 @@ class Golden:
             "published": [published | {"source": "poster", "note": ""}],
             "bootstrap": {"resamples": 500, "seed": 0},
             "stamps": digests,
-            "claims": [claim | {"rows": ["near", "far"], "note": "", "without": None}],
+            "claims": [claim | {"rows": ["near", "far"], "note": "", "substitutes": []}],
             "evidence": "none",
-            "rule": {"on_par": 0.5, "fewest_sequences": 2},
+            "rule": {"on_par": 0.5, "fewest_sequences": 2, "fewest_seeds": 2},
+            "absent": {},
         }
         for table in ("ablation", "comparison", "extended"):
             tabulate({"settings": settings | {"table": table}}, runs, runs)

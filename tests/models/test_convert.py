@@ -232,7 +232,7 @@ def test_sources_and_targets_that_do_not_fit(small, tmp_path, capsys):
         ("none.safetensors", "b.pth", "none.safetensors: no such model file"),
         ("r.pth", "b.pth", "use an original checkpoint"),
         ("copy.safetensors", "b.safetensors", "use an original checkpoint"),
-        ("foreign.safetensors", "b.pth", "neither a method nor a format"),
+        ("foreign.safetensors", "b.pth", "no method or format"),
         ("copy.safetensors", "b.pth", "a model of copy"),
         ("r.pth", "folder.safetensors", "folder.safetensors: is a folder"),
         ("r.pth", "r.pth/out.safetensors", "r.pth: "),

@@ -17,8 +17,8 @@ from hodor.reporting.figures import figure_bytes, scores, training
 from hodor.reporting.figures.attention import attention_maps, encoder_attention
 from hodor.reporting.figures.masks import mask_strip, overlay, spread_frames
 from hodor.reporting.figures.scores import Cell, gaps
-from hodor.reporting.report import Report, largest_object
 from hodor.reporting.runs import Run, read_run
+from hodor.reporting.selection import Report, largest_object
 
 VAL = "davis2017-val"
 

@@ -13,10 +13,10 @@ from nbformat import NotebookNode
 
 from hodor.errors import HodorError
 from hodor.reporting import notebooks
-from hodor.reporting.fragments import POLICY, SCRIPT, costs_html, figures_html, head_html, scores_html
 from hodor.reporting.gallery import all_figures, curves
-from hodor.reporting.report import Report
+from hodor.reporting.html import POLICY, SCRIPT, costs_html, figures_html, head_html, scores_html
 from hodor.reporting.runs import read_run
+from hodor.reporting.selection import Report
 from hodor.reporting.site import index_context, page, render, run_page
 from tests.reporting.conftest import NOTE, VAL
 

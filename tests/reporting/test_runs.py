@@ -59,7 +59,7 @@ def test_the_manifest_holds_what_a_reader_needs_to_repeat_the_run(project):
     "name, content, message",
     [
         ("train.json", None, "no such file"),
-        ("train.json", "{", "not readable as JSON"),
+        ("train.json", "{", "not valid JSON"),
         (f"{VAL}/global.csv", None, "the step score writes it"),
         (f"{VAL}/global.csv", "J&F-Mean,J-Mean,F-Mean\n", "0 lines of numbers"),
         (f"{VAL}/global.csv", "J-Mean\n0.5\n", "no column J&F-Mean, F-Mean"),

@@ -274,6 +274,6 @@ def test_the_record_names_stamp_masks_ground_truth_and_metric(tree, tmp_path):
 def test_inside_the_workflow_both_inputs_are_recorded(tree, tmp_path, name, step):
     stamp = write_inputs(tree)
     ({"masks.json": tree.pred.parent, "davis.json": tree.root.parent}[name] / name).unlink()
-    with pytest.raises(HodorError, match=f"{name}: missing; the step {step}"):
+    with pytest.raises(HodorError, match=f"{name}: missing; run the step {step} again"):
         score(tree.pred, tree.root, VAL, tmp_path / "out", stamp)
     score(tree.pred, tree.root, VAL, tmp_path / "out")  # a person's own masks have no record

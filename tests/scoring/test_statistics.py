@@ -144,7 +144,7 @@ def test_the_order_of_sequences_objects_and_seeds_changes_nothing():
     ("make", "message"),
     [
         (lambda: Sample({0: {}}), "no object was scored"),
-        (lambda: Sample({0: {A: float("nan")}}), "no finite number"),
+        (lambda: Sample({0: {A: float("nan")}}), "not a finite number"),
         (lambda: Sample({0: {A: 0.5}, 1: {("a", "2"): 0.5}}), "seed 1 and seed 0 differ in object 1 of sequence a"),
         (lambda: Sample({0: {A: 0.5}}, {}), "the scores and their groups differ in object 1 of sequence a"),
         (lambda: compare(sample([[0.5]]), sample([[0.5], [0.5]])), "the two rows differ in object 0 of sequence s01"),

@@ -13,7 +13,7 @@ from hodor.config.datasets import GeneratedOptions
 from hodor.data.davis import load_davis2016
 from hodor.data.images import read_labels, write_labels
 from hodor.data.synthetic import generate
-from hodor.data.youtube_vos import load_truth, load_youtube_vos, read_categories, read_meta
+from hodor.data.youtube_vos import load_ground_truth, load_youtube_vos, read_categories, read_meta
 from hodor.errors import HodorError
 from hodor.scoring.jf import frame_scores
 from hodor.scoring.score import score
@@ -52,7 +52,7 @@ def predict(videos, folder: Path, shift: int = 2) -> Path:
 
 def test_valid_scores_seen_and_unseen_categories_apart(data, tmp_path):
     root = data / "youtube-vos"
-    videos = load_truth(root)
+    videos = load_ground_truth(root)
     pred = predict(videos, tmp_path / "masks")
     # One unseen object is lost altogether, so that the two means differ.
     categories, trained = read_categories(root / "valid_truth" / "meta.json"), set()
@@ -113,7 +113,7 @@ def test_a_kind_without_objects_is_in_no_mean(data, tmp_path):
         for entry in video["objects"].values():
             entry["category"] = "blob"
     path.write_text(json.dumps(content))
-    score(predict(load_truth(root), tmp_path / "masks"), root, "ytvos2019-val", tmp_path / "out")
+    score(predict(load_ground_truth(root), tmp_path / "masks"), root, "ytvos2019-val", tmp_path / "out")
     (overall,) = read(tmp_path / "out" / "global.csv")
     assert "J-unseen" not in overall
     assert float(overall["G"]) == pytest.approx((float(overall["J-seen"]) + float(overall["F-seen"])) / 2)
@@ -125,7 +125,7 @@ def test_frames_that_no_list_names_need_no_mask(data, tmp_path):
     name = sorted(path.name for path in (root / "valid" / "JPEGImages").iterdir())[0]
     folder = root / "valid" / "JPEGImages" / name
     shutil.copy(next(folder.iterdir()), folder / "00999.jpg")
-    pred = predict(load_truth(data / "youtube-vos"), tmp_path / "masks")
+    pred = predict(load_ground_truth(data / "youtube-vos"), tmp_path / "masks")
     score(pred, root, "ytvos2019-val", tmp_path / "out")
     assert "00999" not in (tmp_path / "out" / "per_frame.csv").read_text()
     write_labels(pred / name / "00999.png", read_labels(pred / name / "00005.png"))
@@ -153,7 +153,7 @@ def test_bad_input_is_refused(data, tmp_path, name):
     damage, message = DAMAGES[name]
     root = tmp_path / "youtube-vos"
     shutil.copytree(data / "youtube-vos", root)
-    videos = load_truth(root)
+    videos = load_ground_truth(root)
     pred = predict(videos, tmp_path / "masks")
     damage(root, pred / videos[0].name / "00010.png", videos[0].label_path("00010"))
     with pytest.raises(HodorError, match=message):

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from hodor.config.loading import load
 from hodor.config.stages import StageOptions
 from hodor.training.optim import learning_rate
 
@@ -46,3 +47,13 @@ def test_one_size_rule():
     for wrong in ({"short_side": 64}, {"pixels": None}):
         with pytest.raises(ValidationError, match="exactly one of"):
             StageOptions(**BASE | wrong)
+
+
+@pytest.mark.parametrize("stage", ["images", "cyclic", "dense"])
+@pytest.mark.parametrize("scale", ["mini", "subset"])
+def test_alpha_can_move_as_far_as_in_the_published_schedule(stage, scale, root):
+    def distance(name: str) -> float:
+        options = load(root / "config", {"scale": name}).scale.stages[stage]
+        return options.alpha_factor * sum(learning_rate(options, step) for step in range(options.steps))
+
+    assert distance(scale) == pytest.approx(distance("paper"), rel=0.02)

@@ -142,12 +142,19 @@ def test_untrained_rows_are_the_network_as_it_starts(world, stamp, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("decay", "optimiser", "expected", "within"),
-    [(True, "adamw", 32 * 0.9, 0.03), (False, "adamw", 32, 0.03), (True, "adam", 32 - 1e-4, 2e-5)],
+    ("decay", "optimiser", "factor", "expected", "within"),
+    [
+        (True, "adamw", 1.0, 32 * 0.9, 0.03),
+        (True, "adamw", 0.5, 32 * 0.95, 0.03),
+        (False, "adamw", 1.0, 32, 0.03),
+        (True, "adam", 1.0, 32 - 1e-4, 2e-5),
+        (True, "adam", 50.0, 32 - 5e-3, 2e-5),
+    ],
 )
-def test_weight_decay_of_alpha(decay, optimiser, expected, within, world, stamp, tmp_path):
+def test_rate_and_weight_decay_of_alpha(decay, optimiser, factor, expected, within, world, stamp, tmp_path):
     """With a tiny learning rate, AdamW's huge decay alone moves a weight noticeably; Adam's only turns the step."""
     stage = {"steps": 1, "learning_rate": 1e-4, "warmup_steps": 0, "weight_decay": 1000.0, "optimiser": optimiser}
+    stage["alpha_factor"] = factor
     options = stamp()["settings"]["options"] | {"decay_alpha": decay}
     train(stamp(stage=stage, options=options), world, tmp_path)
     alpha = weights_of(tmp_path)["network.encoder.layers.0.cross_attention.alpha"]

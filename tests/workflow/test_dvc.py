@@ -38,7 +38,6 @@ def make_repository(checkout):
     claims = checkout.path / "config/claims.yaml"
     stated = yaml.safe_load(claims.read_text())
     stated["claims"] = {id: claim for id, claim in stated["claims"].items() if set(claim["rows"]) <= kept.keys()}
-    stated.pop("without_verdict")  # about stages of the other rows
     claims.write_text(yaml.safe_dump(stated, sort_keys=False))
     checkout.edit("config/config.yaml", f"rows: [{', '.join(ROWS)}]", "rows: [main]")
     scale = checkout.path / "config/scales/tiny.yaml"

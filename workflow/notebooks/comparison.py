@@ -23,8 +23,8 @@ from pathlib import Path
 from IPython.display import HTML
 
 from hodor.reporting import gallery
-from hodor.reporting.fragments import costs_html, facts_html, figures_html, head_html, scores_html
-from hodor.reporting.report import Report
+from hodor.reporting.html import costs_html, facts_html, figures_html, head_html, scores_html
+from hodor.reporting.selection import Report
 
 report = Report(Path(results), Path(runs), Path(data))
 HTML(head_html({"scale": scale, "title": title, "caption": caption}, report))

@@ -143,7 +143,7 @@ for name, copies in PUBLISHED.items():
             pairs=[path for pair in copies.items() for path in pair],
         shell:
             'set -- {params.pairs:q}; while [ $# -gt 0 ]; do cp -R "$1" "$2" || {{'
-            " echo 'fix what cp reports, then run the same command again: nothing that was done is lost' >&2; exit 1; }};"
+            " echo 'fix what cp reports, then run the same command again; finished work is kept' >&2; exit 1; }};"
             " shift 2; done 2>&1 | tee {log:q} >&2"
 
 

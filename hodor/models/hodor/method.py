@@ -110,19 +110,19 @@ class Hodor(Method):
     def load_starting_weights(self, folder: Path) -> None:
         load_swin(self.network, folder)
 
-    def undecayed_parameters(self) -> list[nn.Parameter]:
-        return [] if self.options.decay_alpha else self._alphas()
-
-    def log_values(self) -> dict[str, Any]:
-        """Return the learned alphas, one list of heads per encoder layer, if the attention has them."""
-        alphas = self._alphas()
-        return {"alpha": [alpha.tolist() for alpha in alphas]} if alphas else {}
-
-    def _alphas(self) -> list[nn.Parameter]:
+    def alpha_parameters(self) -> list[nn.Parameter]:
         """Return alpha (heads,) of each encoder layer; empty if the attention has none."""
         found = [getattr(layer.cross_attention, "alpha", None) for layer in self.network.encoder.layers]
         shape = (self.options.heads,)
         return [alpha for alpha in found if isinstance(alpha, nn.Parameter) and tuple(alpha.shape) == shape]
+
+    def undecayed_parameters(self) -> list[nn.Parameter]:
+        return [] if self.options.decay_alpha else self.alpha_parameters()
+
+    def log_values(self) -> dict[str, Any]:
+        """Return the learned alphas, one list of heads per encoder layer, if the attention has them."""
+        alphas = self.alpha_parameters()
+        return {"alpha": [alpha.tolist() for alpha in alphas]} if alphas else {}
 
     # Inference
 

@@ -1,4 +1,4 @@
-"""Pieces of HTML that the pages and the notebooks share: Jinja2 templates (templates/) that escape every value."""
+"""Pieces of HTML that pages and notebooks share, from Jinja2 templates (templates/) that escape every value."""
 
 import base64
 import hashlib
@@ -13,8 +13,8 @@ from hodor.reporting.claims import VERDICTS, effect_text, where
 from hodor.reporting.figures import FORMATS, figure_bytes
 from hodor.reporting.formats import COMPARED, MISSING, NOT_RUN, PUBLISHED, benchmark_title, footnote, heading, points
 from hodor.reporting.gallery import Shown
-from hodor.reporting.report import STRIPS, Report
 from hodor.reporting.runs import Run
+from hodor.reporting.selection import STRIPS, Report
 
 # Heading -> column of costs.csv.
 _COSTS = {
@@ -32,35 +32,34 @@ _ENVIRONMENT = Environment(
 )
 SCRIPT = (formats.TEMPLATES / "script.js").read_text(encoding="utf-8")
 _HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-# Browsers refuse whatever else a page may come to hold: no script but ours, nothing from outside its folder.
+# Browsers block every other script, and everything from outside the folder of the page.
 POLICY = f"default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'sha256-{_HASH}'"
 
 
 def page(template: str, title: str, css: str = "", **context) -> str:
-    """A whole page. css: Appended to the site's own style."""
+    """Return a whole page. `css`: appended to the style of the site."""
     style = Markup((formats.TEMPLATES / "style.css").read_text(encoding="utf-8") + css)
     return fragment(template, title=title, style=style, script=Markup(SCRIPT), policy=Markup(POLICY), **context)
 
 
 def fragment(template: str, **context) -> Markup:
-    """A template with its values."""
+    """Return a piece of HTML from its template."""
     return Markup(_ENVIRONMENT.get_template(f"{template}.html").render(is_number=_is_number, **context))
 
 
 def address(run: Run) -> str:
-    """The page of a run, seen from the start page."""
+    """Return the address of a run's page relative to the start page."""
     return f"runs/{run.row}-seed{run.seed}.html"
 
 
 def head_html(settings: Mapping, report: Report) -> Markup:
-    """The head of a notebook: what the numbers mean, and of which scale, seeds, data, code and machine they are."""
-    return fragment(
-        "head", statement=formats.scale_statement(settings), facts={"scale": settings["title"]} | report.provenance()
-    )
+    """Return the head of a notebook: what the numbers mean, and their provenance."""
+    facts = {"scale": settings["title"]} | report.provenance()
+    return fragment("head", statement=formats.scale_statement(settings), facts=facts)
 
 
 def overview(report: Report, table: str, at_paper: bool) -> Markup:
-    """A table in short: our score of each row with its interval, and the paper's beside it, marked as another experiment."""
+    """Return a table with only our score of each row and the paper's."""
     lines = report.tables[table]
     if table == "ablation":
         columns = [(STRIPS, f"{benchmark_title(STRIPS)} J&F", "J&F", "paper_J&F")]
@@ -85,10 +84,13 @@ def overview(report: Report, table: str, at_paper: bool) -> Markup:
 
 
 def scores_html(report: Report, table: str, at_paper: bool, linked: bool = False) -> Markup:
-    """One of the tables in full: our numbers, and the paper's apart from them unless at its scale.
+    """Return a table in full.
 
     Args:
-        linked: Whether each score links to the page of its run (of several runs: the first).
+        report: results of the scale.
+        table: "ablation", "comparison" or "extended".
+        at_paper: whether the paper's numbers are beside ours, instead of in a second table.
+        linked: whether each score links to the page of its (first) run.
     """
     lines = report.tables[table]
     if lines.empty:
@@ -112,7 +114,7 @@ def scores_html(report: Report, table: str, at_paper: bool, linked: bool = False
 
 
 def costs_html(report: Report, table: str | None = None) -> Markup:
-    """The table of times, memory and speed, of the rows of one table or of all."""
+    """Return the table of times, memory and speed, of the rows of one table or of all."""
     lines = report.table("costs")
     if table:
         lines = lines[lines["row"].isin(report.tables[table]["row"])]
@@ -128,12 +130,12 @@ def costs_html(report: Report, table: str | None = None) -> Markup:
 
 
 def facts_html(report: Report) -> Markup:
-    """Where the numbers come from, as a list."""
+    """Return the provenance of the numbers as a list."""
     return Markup(_ENVIRONMENT.get_template("parts.html").module.facts(report.provenance()))
 
 
 def claims_html(content: Mapping | None, scale: str) -> Markup:
-    """A line for each claim and benchmark with verdict, effect and interval, which unfolds to the reasons."""
+    """Return a line for each claim and benchmark, which unfolds to the reasons of its verdict."""
     if content is None:
         return fragment("claims", content=None, scale=scale)
     lines = [_claim(claim) for claim in content["claims"]]
@@ -182,7 +184,7 @@ def _is_number(column: str) -> bool:
 
 
 def inline(content: bytes, mime: str) -> str:
-    """A picture as an address that holds it."""
+    """Return a picture as a data URL."""
     return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
@@ -194,7 +196,7 @@ def _rounded(value: str) -> str:
 
 
 def figures_html(shown: Iterable[Shown], nothing: str = "nothing was trained") -> Markup:
-    """Figures with their titles and captions; a sentence where there is none."""
+    """Return figures with their titles and captions; a sentence if there are none."""
     parts = []
     for of in shown:
         format = "jpeg" if of.photographs else "svg"

@@ -1,6 +1,6 @@
-"""The results of one scale for its pages, and which sequences and objects they show: chosen by rule, never by eye.
+"""Load the results of one scale, and select by rule the sequences and objects that its pages show.
 
-Masks are of DAVIS-2017 val and of the first seed of a row; scores of rows are means over seeds.
+Masks are those of DAVIS-2017 val and of the first seed of a row; scores of rows are means over seeds.
 """
 
 from collections.abc import Iterable
@@ -20,12 +20,12 @@ from hodor.reporting.formats import benchmark_title
 from hodor.reporting.runs import Prediction, Run, provenance, read_run, run_folder
 
 STRIPS = "davis2017-val"
-"""The benchmark whose masks are shown: its ground truth is public, and every scale has it."""
+"""Benchmark whose masks are shown: its ground truth is public, and every scale has it."""
 
 
 @dataclass(frozen=True)
 class System:
-    """A row of a table with its runs, one for each seed; none where it was not run."""
+    """A row of a table with its runs, one for each seed; none if it was not run."""
 
     row: str
     label: str
@@ -36,18 +36,19 @@ class System:
 
     @property
     def shown(self) -> Prediction | None:
-        """The masks of the first seed; None where it was not scored."""
+        """Masks of the first seed, or None."""
         return self.runs[0].predictions.get(STRIPS) if self.runs else None
 
     def masks(self, video: Video) -> Path:
+        """Return the folder of the masks of a sequence."""
         return self.shown.folder / "masks" / video.name
 
     def objects(self) -> pd.Series:
-        """ "<sequence>_<object>" -> J&F in points, the mean over seeds."""
+        """Return "<sequence>_<object>" -> J&F in points, the mean over seeds."""
         return pd.concat([run.predictions[STRIPS].object_scores() for run in self.runs], axis=1).mean(axis=1)
 
     def region(self, sequence: str) -> dict[tuple[int, str], float]:
-        """(object, frame) -> J in 0..1 of a sequence; the first and the last frame are not scored."""
+        """Return (object, frame) -> J in 0..1 of a sequence; the first and the last frame are not scored."""
         frames = self.shown.frames()
         frames = frames[frames["sequence"] == sequence]
         return dict(zip(zip(frames["object"].map(int), frames["frame"]), frames["J"], strict=True))
@@ -55,7 +56,7 @@ class System:
 
 @dataclass(frozen=True)
 class Strip:
-    """A sequence with the systems whose masks of it are shown. why: The rule that chose it."""
+    """A sequence with the systems whose masks are shown. `why`: the rule that selected it."""
 
     why: str
     video: Video
@@ -69,9 +70,9 @@ class Strip:
 
 @dataclass(frozen=True)
 class Failure:
-    """An object that one system follows and another loses. frame: Where their J differs most, by `gap` (0..1).
+    """An object that one system tracks and another loses.
 
-    scores: Row -> J&F in points on the object.
+    scores: row -> J&F in points on the object. frame: the frame on which their J differs most, by `gap` (0..1).
     """
 
     video: Video
@@ -85,31 +86,31 @@ class Failure:
 
 @dataclass(frozen=True)
 class Report:
-    """The results of one scale; results, runs, data: its folders of tables, of runs and of data sets."""
+    """The results of one scale, from its folders of tables, of runs and of data sets."""
 
     results: Path
     runs: Path
     data: Path
 
     def table(self, name: str) -> pd.DataFrame:
-        """The lines of a CSV as text ("<table>_table", "costs", "released_weights"); HodorError if absent."""
+        """Read a CSV file ("<table>_table", "costs" or "released_weights") as text; HodorError if it is absent."""
         path = Path(self.results) / f"{name}.csv"
         try:
             return pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
         except FileNotFoundError:
-            raise HodorError(f"{path}: no such file; the step tabulate writes it: run that first") from None
+            raise HodorError(f"{path}: no such file; run the step tabulate first, which writes it") from None
         except ValueError as error:
             raise HodorError(f"{path}: cannot be read ({error}); delete it and run the workflow again") from None
 
     def released(self) -> pd.DataFrame:
-        """The lines of released_weights.csv; none where there is no such file."""
+        """Read released_weights.csv; an empty table if it is absent."""
         if not (Path(self.results) / "released_weights.csv").is_file():
             return pd.DataFrame(columns=["row", "benchmark", "released_J&F"])
         return self.table("released_weights")
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The three tables of scores."""
+        """Table -> lines of its CSV."""
         return {table: self.table(f"{table}_table") for table in ("ablation", "comparison", "extended")}
 
     @cached_property
@@ -125,18 +126,18 @@ class Report:
         return {table: [known[row] for row in lines["row"].unique()] for table, lines in self.tables.items()}
 
     def all_systems(self) -> list[System]:
-        """The rows of all tables that were run, each once, in the order of the tables."""
+        """Return the rows of all tables that were run, each once, in the order of the tables."""
         found = {system.row: system for systems in self.systems.values() for system in systems if system.runs}
         return list(found.values())
 
     @cached_property
     def videos(self) -> dict[str, Video]:
-        """The sequences whose masks are shown, by name."""
+        """Name -> sequence whose masks are shown."""
         benchmark = get_benchmark(STRIPS)
         return {video.name: video for video in load_davis(Path(self.data) / benchmark.dataset, benchmark.split)}
 
     def provenance(self, rows: Iterable[str] | None = None) -> dict[str, str]:
-        """Origin of the numbers of some rows, or of all: `hodor.reporting.runs.provenance`, and the data."""
+        """Return the provenance of the numbers of some rows, or of all (`hodor.reporting.runs.provenance`), and the data."""
         systems = self.all_systems() if rows is None else [s for s in self.all_systems() if s.row in set(rows)]
         runs = [run for system in systems for run in system.runs]
         scored = {(b, str(p.score.get("truth"))[:12]) for run in runs for b, p in run.predictions.items()}
@@ -148,11 +149,11 @@ class Report:
         }
 
     def notes(self, table: str) -> str:
-        """The remarks that accompany these rows wherever they are shown; empty where there are none."""
+        """Return the notes of the rows of a table on one line."""
         return "; ".join(f"{system.row}: {system.note}" for system in self.systems[table] if system.note)
 
     def groups(self, table: str) -> dict[str, list[System]]:
-        """Training data -> the rows of a table that were run."""
+        """Return training data -> rows of a table that were run."""
         groups: dict[str, list[System]] = {}
         for system in self.systems[table]:
             if system.runs:
@@ -160,18 +161,18 @@ class Report:
         return groups
 
     def scored_groups(self, table: str) -> dict[str, list[System]]:
-        """The same, of rows whose masks can be shown."""
+        """Return training data -> rows of a table whose masks can be shown."""
         groups = {data: [system for system in of if system.shown] for data, of in self.groups(table).items()}
         return {data: of for data, of in groups.items() if of}
 
     def soft_runs(self) -> dict[str, Run]:
-        """Row -> first run, of the rows with soft masking in the ablation table."""
+        """Return row -> first run, of the rows with soft masking in the ablation table."""
         return {s.row: s.runs[0] for s in self.systems["ablation"] if s.attention == "soft" and s.runs}
 
     def strips(self, table: str) -> list[Strip]:
-        """The sequence with the median score, neither the best nor the worst; and where the rows differ most.
+        """Select the sequence of median score, and the one on which the rows of a table differ most.
 
-        The rows are those of the table (of the extended table where none of them was run).
+        If no row of the table was run, the rows are those of the extended table.
         """
         of = [s for s in self.systems[table] if s.runs] or [s for s in self.systems["extended"] if s.runs]
         of = [system for system in of if system.shown]
@@ -185,7 +186,7 @@ class Report:
         return [Strip(why, self.videos[name], of) for name, why in chosen.items()]
 
     def soft_against(self) -> list[tuple[str, System, System]]:
-        """(training data, a row without soft masking, a row with it), none before hard."""
+        """Return (training data, row without soft masking, row with it) for no masking, then for hard masking."""
         pairs = []
         for data, systems in self.scored_groups("ablation").items():
             of = {system.attention: system for system in systems}
@@ -193,7 +194,7 @@ class Report:
         return pairs
 
     def failures(self, table: str = "ablation", count: int = 3) -> list[Failure]:
-        """The objects on which two rows of the same training data differ most, each of another sequence, widest first."""
+        """Select the objects on which two rows with the same training data differ most, each of another sequence."""
         found: list[tuple[float, str, str, str]] = []
         systems: dict[str, System] = {}
         for group in self.scored_groups(table).values():
@@ -213,7 +214,7 @@ class Report:
         return list(chosen.values())
 
     def most_absent(self) -> tuple[Video, dict[int, list[bool]]] | None:
-        """The sequence whose objects are out of sight in most frames, and their presence; the first of equals."""
+        """Select the sequence whose objects are out of sight in most frames, and return it with their `presence`."""
         seen = {name: presence(video) for name, video in self.videos.items()}
         if not seen:
             return None
@@ -222,13 +223,13 @@ class Report:
 
 
 def median(scores: pd.Series) -> str:
-    """The name with the median score, the lower of two."""
+    """Return the name with the median score; of an even number, with the lower one."""
     ranked = sorted(scores.index, key=lambda name: (scores[name], name))
     return ranked[(len(ranked) - 1) // 2]
 
 
 def presence(video: Video) -> dict[int, list[bool]]:
-    """Object -> whether the ground truth shows it, for each frame; the objects that the first frame shows."""
+    """Return, for each object of the first frame, whether the ground truth of each frame shows it."""
     found: dict[int, list[bool]] = {k: [] for k, first in video.first_seen.items() if first == video.frames[0]}
     for frame in video.frames:
         shown = np.bincount(video.labels(frame).ravel(), minlength=256) > 0
@@ -238,7 +239,7 @@ def presence(video: Video) -> dict[int, list[bool]]:
 
 
 def largest_object(video: Video) -> int | None:
-    """The object with the largest mask on the first frame; None where that shows no object."""
+    """Return the object with the largest mask on the first frame; None if there is no object."""
     first = video.labels(video.frames[0])
     areas = {k: int(np.count_nonzero(first == k)) for k, frame in video.first_seen.items() if frame == video.frames[0]}
     return max(areas, key=lambda k: (areas[k], -k)) if areas else None

@@ -1,8 +1,4 @@
-"""Strict reading of YAML settings: no duplicate keys, and errors that name the file, the key and the allowed values.
-
-A stage with `like: OTHER` has the settings of that stage except for those that it lists itself. Overrides of the other
-stage apply to it too; its own overrides win.
-"""
+"""Strict reading of YAML settings: no duplicate keys, and errors that name the file, the key and the allowed values."""
 
 import difflib
 import types
@@ -19,7 +15,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """Base of every model of a settings file: no unknown keys, and no infinite, undefined, negative or huge numbers."""
+    """Base class of the models of settings files: no unknown keys, and no infinite, negative or huge numbers."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -33,12 +29,12 @@ class Strict(BaseModel):
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """SafeLoader that refuses duplicate keys (YAML silently keeps the last)."""
+    """SafeLoader that rejects duplicate keys, of which YAML silently keeps the last."""
 
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *other`: a mapping that starts from another
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *other`
                 continue
             key = self.construct_object(key_node, deep=deep)
             if key in seen:
@@ -48,7 +44,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 
 
 def read_yaml(path: Path, name: str) -> dict[str, Any]:
-    """Read the mapping in a YAML file; `name` is the name of the file in errors."""
+    """Read the mapping in a YAML file; HodorError for any fault names the file `name`."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
@@ -67,21 +63,22 @@ def read_yaml(path: Path, name: str) -> dict[str, Any]:
 
 
 def validate(model: type[Model], content: Any, name: str, at: str = "") -> Model:
-    """Validate `content` as an instance of `model`; one HodorError lists every fault, a line each.
+    """Validate `content` as an instance of `model`; HodorError lists every fault on a line of its own.
 
     Args:
-        name: name of the source (a file) in errors.
-        at: dotted key of `content` in it.
+        model: the pydantic model.
+        content: parsed content of a settings file, or a part of it.
+        name: name of the file in errors.
+        at: dotted key of `content` in the file.
     """
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = [_fault(model, fault, name, at) for fault in error.errors()]
-        raise HodorError("\n".join(lines)) from None
+        raise HodorError("\n".join(_fault(model, fault, name, at) for fault in error.errors())) from None
 
 
 def none_of(value: object, allowed: list[str] | tuple[str, ...]) -> str:
-    """Message such as `'minni' is none of tiny, mini`, with the nearest names where there are many."""
+    """Return a message such as `'minni' is none of tiny, mini`; of many names it repeats the nearest."""
     text = f"'{value}' is none of {', '.join(allowed) or '(none defined)'}"
     near = difflib.get_close_matches(str(value), allowed, n=3) if len(allowed) > 5 else []
     return text + (f"; nearest: {', '.join(near)}" if near else "")
@@ -103,7 +100,7 @@ def _fault(model: type[BaseModel], fault: dict, name: str, at: str) -> str:
 
 
 def _fields(model: type[BaseModel], place: tuple) -> list[str]:
-    """Field names of the model at `place` below `model`."""
+    """Return the field names of the model at `place` below `model`."""
     annotation: Any = model
     for part in place:
         annotation = _model_in(annotation)
@@ -114,7 +111,7 @@ def _fields(model: type[BaseModel], place: tuple) -> list[str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The first pydantic model inside an annotation such as `dict[str, Model] | None`."""
+    """Return the first pydantic model inside an annotation such as `dict[str, Model] | None`."""
     if isinstance(annotation, type) and not get_origin(annotation) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, types.UnionType, dict, list, tuple):
@@ -125,10 +122,14 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 def settle(content: dict[str, Any], overrides: Mapping[str, Any], name: str, place: str) -> None:
     """Override values of a scale and resolve every `like` of its stages, in place.
 
+    A stage with `like: OTHER` has the settings of the other stage except for those that it lists itself. Overrides of
+    the other stage apply to it too; its own overrides win.
+
     Args:
-        content: of the scale's file, not yet validated.
+        content: content of the scale's file, not yet validated.
         overrides: dotted key -> value.
-        name, place: names of the source of the overrides and of the scale's file in errors.
+        name: name of the file of the overrides in errors.
+        place: name of the scale's file in errors.
     """
     prefixes = tuple(f"stages.{stage}." for stage in _likes(content))
     own = {key: value for key, value in overrides.items() if key.startswith(prefixes)}
@@ -145,7 +146,7 @@ def settle(content: dict[str, Any], overrides: Mapping[str, Any], name: str, pla
 
 
 def _likes(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Stage -> the stage that it is like, for those with `like`."""
+    """Return stage -> value of `like`, for the stages that have it."""
     stages = content.get("stages")
     found = stages.items() if isinstance(stages, dict) else ()
     return {id: stage["like"] for id, stage in found if isinstance(stage, dict) and "like" in stage}
@@ -159,7 +160,7 @@ def _override(content: dict[str, Any], overrides: Mapping[str, Any], name: str, 
             if not isinstance(at.get(parent), dict):
                 where = ".".join(parents[:depth])
                 raise HodorError(f"{name}: overrides.{key}: in {where or place}, {none_of(parent, list(at))}")
-            # A copy: a mapping may be shared (an alias of YAML, a stage resolved by `like`).
+            # Copied, because a mapping may be shared (an alias of YAML, a stage resolved by `like`).
             at[parent] = dict(at[parent])
             at = at[parent]
         at[last] = value

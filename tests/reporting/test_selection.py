@@ -7,7 +7,7 @@ import pytest
 
 from hodor.data.images import write_labels
 from hodor.errors import HodorError
-from hodor.reporting.report import Report
+from hodor.reporting.selection import Report
 from hodor.reporting.site import bibtex, sentence
 
 VAL = "davis2017-val"

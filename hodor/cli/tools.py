@@ -1,0 +1,112 @@
+"""Verbs for people, which no rule of the workflow calls: convert cost doctor track."""
+
+import argparse
+from pathlib import Path
+
+from hodor.cli.steps import add_config, add_verb
+
+
+def add_parsers(verbs: argparse._SubParsersAction) -> None:
+    """Add the parsers of the verbs. Their modules are imported when a verb runs, so that `--help` is fast."""
+    convert = add_verb(verbs, _convert, "convert", "Convert an original checkpoint to .safetensors, or back.")
+    convert.add_argument("source", type=Path, metavar="SOURCE", help="a .pth, .pt, .pkl or .bin, or a .safetensors")
+    convert.add_argument("target", type=Path, metavar="TARGET", help="file to write, of the other kind")
+    convert.add_argument("--format", metavar="ID", help="format of the checkpoint (default: detected)")
+
+    cost = add_verb(verbs, _cost, "cost", "Estimate GPU hours, memory and disk space of the rows of a scale.")
+    cost.add_argument("--scale", default="paper", metavar="NAME", help="scale of config/scales (default: paper)")
+    cost.add_argument("--rows", default="main", metavar="ROWS", help="as `rows` of config.yaml (default: main)")
+    cost.add_argument("--gpu", default="h200", metavar="NAME", help="h200 (default), rtx3090, or any name with --speed")
+    cost.add_argument("--speed", type=float, metavar="TFLOPS", help="10^12 operations per second that training reaches")
+    cost.add_argument("--frames", action="store_true", help="count the operations of a segmented frame too (slow)")
+    add_config(cost)
+
+    doctor = add_verb(
+        verbs, _doctor, "doctor", "Check packages, GPU, disk, data and results, and show how to fix faults."
+    )
+    doctor.add_argument("--scale", metavar="NAME", help="scale of config/scales (default: that of config.yaml)")
+    doctor.add_argument("--rows", metavar="ROWS", help="as `rows` of config.yaml")
+    doctor.add_argument("--mirror", metavar="PLACE", help="as `mirror` of config.yaml")
+    doctor.add_argument("--deep", action="store_true", help="compare every checksum, even of large data")
+    add_config(doctor)
+
+    track = add_verb(verbs, _track, "track", "Track objects, given by masks, through your own video.")
+    track.add_argument("video", type=Path, metavar="VIDEO", help="video file, or folder of images in natural order")
+    track.add_argument(
+        "--mask",
+        action="append",
+        default=[],
+        metavar="[FRAME=]FILE",
+        help="PNG of object ids, of the first frame or of FRAME (name, or number from 0); may be repeated",
+    )
+    track.add_argument("--ignore-followed", action="store_true", help="skip objects of later masks that are tracked")
+    track.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="run folder, .safetensors, or the authors' checkpoint of HODOR, STM or STCN",
+    )
+    track.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for masks/ and overlay.mp4")
+    track.add_argument("--device", choices=("cpu", "cuda"), help="default: the GPU if there is one")
+    track.add_argument("--threads", type=int, metavar="N", help="threads on the CPU (default: all cores)")
+    track.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), help="default: that of the run")
+    track.add_argument("--fps", type=float, metavar="F", help="frames per second of the overlay (default: the video's)")
+    track.add_argument("--short-side", type=int, metavar="N", help="short side of a frame in pixels")
+    track.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="inference setting, such as temporal_window=7 (default: those of the run); may be repeated",
+    )
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from hodor.cli.convert import convert
+
+    convert(options.source, options.target, options.format)
+
+
+def _cost(options: argparse.Namespace) -> None:
+    from hodor.doctor.cost import cost
+
+    overrides = {"scale": options.scale, "rows": options.rows}
+    print(cost(options.config, overrides, options.gpu, options.speed, frames=options.frames))
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from hodor.doctor.checks import doctor
+
+    given = {"scale": options.scale, "rows": options.rows, "mirror": options.mirror}
+    doctor(options.config, {key: value for key, value in given.items() if value is not None}, deep=options.deep)
+
+
+def _track(options: argparse.Namespace) -> None:
+    from hodor.errors import HodorError
+    from hodor.gpus import take
+    from hodor.inference.track_video import track_video
+
+    settings = {}
+    for entry in options.set:
+        key, equals, value = entry.partition("=")
+        if not equals:
+            raise HodorError(f"--set {entry}: must be KEY=VALUE, such as temporal_window=7")
+        settings[key] = None if value.lower() in ("none", "null") else value
+    if options.short_side is not None:
+        settings["short_side"] = options.short_side
+    if options.device != "cpu":
+        take(advice="; --device cpu needs none")
+    track_video(
+        options.video,
+        options.mask,
+        options.weights,
+        options.out,
+        device=options.device,
+        threads=options.threads,
+        precision=options.precision,
+        rate=options.fps,
+        ignore_followed=options.ignore_followed,
+        settings=settings,
+    )
+    print(f"{options.out}: masks/, overlay.mp4, track.json")
