@@ -1,4 +1,4 @@
-"""Run folders: read them, sample their scores, summarise their origin and assemble their manifest.json.
+"""Run folders: read them, sample their scores and summarise their origin.
 
 <row>/seed<k>/{model.safetensors, train.json, train.jsonl}
 <row>/seed<k>/<benchmark>/{masks.json, segment.json, score.json, per_frame.csv, per_object.csv, global.csv}
@@ -14,7 +14,7 @@ import pandas as pd
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.errors import HodorError
-from hodor.provenance import read_json, write_json_atomic
+from hodor.provenance import read_json
 from hodor.scoring.statistics import Sample
 
 # Columns that hold text; all others hold numbers.
@@ -125,34 +125,8 @@ def read_log(path: Path) -> list[dict]:
     return [steps[step] for step in sorted(steps)]
 
 
-def merge_manifest(run: Run) -> None:
-    """Write <run folder>/manifest.json: what was run, with which settings, on which data and machine, at what cost.
-
-    Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (those of the training), config (the
-    stamp of each step, which holds its resolved settings), data (name -> sha256 of a data manifest or of the initial
-    weights), steps (name -> time_s, peak_memory_mib, commit, versions, machine).
-    """
-    train = run.train
-    records = {"train": train}
-    data = dict(train.get("inputs", {}))
-    for benchmark, prediction in run.predictions.items():
-        records |= {f"{benchmark}/segment": prediction.segment, f"{benchmark}/score": prediction.score}
-        data[f"truth of {benchmark}"] = prediction.score.get("truth")
-    costs = ("time_s", "peak_memory_mib", "commit", "versions", "machine")
-    content = {
-        "row": run.row,
-        "scale": (train.get("stamp_content") or {}).get("scale"),
-        "seed": run.seed,
-        **{key: train.get(key) for key in ("model", "parameters", "commit", "versions", "machine")},
-        "config": {name: record.get("stamp_content") for name, record in records.items()},
-        "data": data,
-        "steps": {name: {key: record.get(key) for key in costs} for name, record in records.items()},
-    }
-    write_json_atomic(run.manifest, content)
-
-
 def initial_alpha(heads: int) -> list[float]:
-    """Initial alpha of each head, as `hodor.attention.initial_alpha`, whose module imports torch: seconds in each report."""
+    """Return what `hodor.attention.initial_alpha` returns, whose module imports torch, for seconds."""
     return [value for value in (32.0, 16.0, 8.0, 4.0) for _ in range(heads // 4)]
 
 
