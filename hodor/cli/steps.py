@@ -15,7 +15,7 @@ from typing import Any
 from hodor import paths
 from hodor.errors import HodorError
 from hodor.locks import hold
-from hodor.provenance import read_stamp, record_making, sha256_json
+from hodor.provenance import read_stamp, record_making, sha256_json, write_manifest
 
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
@@ -288,8 +288,7 @@ def _manifest(options: Namespace) -> None:
         config = load(options.config, {"rows": options.row})
         scale = config.scale.name
         benchmarks = config.benchmarks(options.row) if benchmarks is None else benchmarks
-    run = _entry("reporting.runs", "read_run")(paths.run(scale, options.row, options.seed), benchmarks)
-    _entry("reporting.runs", "merge_manifest")(run)
+    write_manifest(paths.run(scale, options.row, options.seed), options.row, options.seed, benchmarks)
 
 
 def _tabulate(options: Namespace) -> None:
