@@ -17,7 +17,7 @@ from hodor.errors import HodorError
 from hodor.provenance import json_text, write_text_atomic
 from hodor.records import verify_run, verify_same_ground_truth
 from hodor.reporting.formats import COMPARED, NEW, NOT_RUN, TRAINED_ON, latex_file, markdown_page
-from hodor.reporting.runs import Run, machine_line, provenance, read_run, run_folder, sample
+from hodor.reporting.runs import Run, loss_curve, machine_line, provenance, read_run, run_folder, sample
 from hodor.scoring.statistics import Bootstrap, estimate
 
 TABLES = {"ablation": "ablation_table", "comparison": "comparison_table", "extended": "extended_table"}
@@ -71,7 +71,8 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
     if table == "costs":
         texts["costs.csv"] = csv_text(COST_COLUMNS, _cost_lines(settings, found))
         texts["metrics.json"] = json_text(_metrics(settings, found))
-        texts |= {f"curves/{row}.csv": curve for row, curve in _curves(found)}
+        for row, seeds in settings["seeds_of"].items():
+            texts[f"curves/{row}.csv"] = loss_curve(found[row, seed] for seed in seeds)
     else:
         lines, name = make_lines(settings, found), TABLES[table]
         origin = provenance(found.values(), settings["seeds"], settings["bootstrap"])
@@ -80,9 +81,10 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
         texts[f"{name}.tex"] = latex_file(settings, table, lines, origin)
         if table == "extended":
             texts["released_weights.csv"] = csv_text(RELEASED_COLUMNS, _released_view(settings, lines, found))
-    for name, text in texts.items():
-        write_text_atomic(Path(out) / name, text)
-    return [Path(out) / name for name in texts]
+    files = {Path(out) / name: text for name, text in texts.items() if text}
+    for path, text in files.items():
+        write_text_atomic(path, text)
+    return list(files)
 
 
 def collect(settings: dict, runs: Path) -> Runs:
@@ -347,10 +349,3 @@ def _metrics(settings: dict, found: Runs) -> dict[str, dict[str, float]]:
             if score[0].isdigit():  # else a server's score is still missing
                 metrics.setdefault(row, {})[benchmark] = float(score)
     return metrics
-
-
-def _curves(found: Runs) -> Iterable[tuple[str, str]]:
-    for row in dict.fromkeys(row for row, _ in found):
-        steps = pd.DataFrame([step for (of, _), run in found.items() if of == row for step in run.log])
-        if "loss" in steps:
-            yield row, steps.groupby("step")[["loss"]].mean().to_csv(lineterminator="\n")
