@@ -15,7 +15,7 @@ import pandas as pd
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.servers import PENDING, server_overall
 from hodor.errors import HodorError
-from hodor.provenance import write_text_atomic
+from hodor.provenance import json_text, write_text_atomic
 from hodor.records import verify_run, verify_same_ground_truth
 from hodor.reporting.formats import COMPARED, NEW, NOT_RUN, TRAINED_ON, latex_file, markdown_page
 from hodor.reporting.runs import Run, machine_line, provenance, read_run, run_folder, sample
@@ -53,7 +53,10 @@ Runs = dict[tuple[str, int], Run]
 
 
 def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
-    """Write {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv; with extended, released_weights.csv.
+    """Write {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv.
+
+    Beside the extended table: released_weights.csv. Beside the costs, for `dvc metrics` and `dvc plots`: metrics.json, row
+    -> benchmark -> mean score over seeds in points, and curves/<row>.csv, the mean training loss at the logged steps.
 
     Args:
         stamp: Of the step, as `hodor.stamps` makes it.
@@ -68,6 +71,8 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
     texts: dict[str, str] = {}
     if table == "costs":
         texts["costs.csv"] = csv_text(COST_COLUMNS, _cost_lines(settings, found))
+        texts["metrics.json"] = json_text(_metrics(settings, found))
+        texts |= {f"curves/{row}.csv": curve for row, curve in _curves(found)}
     else:
         lines, name = make_lines(settings, found), TABLES[table]
         origin = provenance(found.values(), settings["seeds"], settings["bootstrap"])
@@ -329,3 +334,21 @@ def _cost_lines(settings: dict, found: Runs) -> Iterable[dict]:
             costs += [prediction.segment.get(key) for key in ("fps", "peak_memory_mib")]
             machine, note = machine_line(run.train.get("machine")), settings["rows"][row]["note"]
             yield dict(zip(COST_COLUMNS, (row, seed, benchmark, *costs, machine, note), strict=True))
+
+
+def _metrics(settings: dict, found: Runs) -> dict[str, dict[str, float]]:
+    metrics: dict[str, dict[str, float]] = {}
+    for row, seeds in settings["seeds_of"].items():
+        for benchmark in settings["scored"][row]:
+            column = "G" if get_benchmark(benchmark).metric == "G" else "J&F-Mean"
+            score, _ = _mean([found[row, seed] for seed in seeds], benchmark, column)
+            if score[0].isdigit():  # else a server's score is still missing
+                metrics.setdefault(row, {})[benchmark] = float(score)
+    return metrics
+
+
+def _curves(found: Runs) -> Iterable[tuple[str, str]]:
+    for row in dict.fromkeys(row for row, _ in found):
+        steps = pd.DataFrame([step for (of, _), run in found.items() if of == row for step in run.log])
+        if "loss" in steps:
+            yield row, steps.groupby("step")[["loss"]].mean().to_csv(lineterminator="\n")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import pandas as pd
 import pytest
 
 from hodor.errors import HodorError
@@ -330,7 +331,7 @@ def test_released_weights_are_rows_of_the_extended_table_with_a_view_of_their_ow
 
 def test_the_tables_do_not_change_when_only_times_do(project):
     make(project)
-    kept = [path for path in OUT.iterdir() if path.name != "costs.csv"]
+    kept = [path for path in OUT.rglob("*.*") if path.name != "costs.csv"]
     before, costs = {path: path.read_bytes() for path in kept}, (OUT / "costs.csv").read_bytes()
     for row in ("hodor-soft-coco", "copy-first-mask"):
         for name in ("train.json", f"{VAL}/segment.json", f"{VAL}/score.json"):
@@ -341,6 +342,18 @@ def test_the_tables_do_not_change_when_only_times_do(project):
     assert {path: path.read_bytes() for path in kept} == before and (OUT / "costs.csv").read_bytes() != costs
 
 
+def test_metrics_and_curves_for_dvc(project):
+    make_one(project, "costs")
+    metrics = json.loads((OUT / "metrics.json").read_text())
+    scored = read_run(project.run("hodor-soft-coco")).predictions[VAL].overall["J&F-Mean"]
+    assert metrics["hodor-soft-coco"][VAL] == pytest.approx(100 * scored, abs=1e-4)
+    log = read_run(project.run("hodor-soft-coco")).log
+    curve = pd.read_csv(OUT / "curves" / "hodor-soft-coco.csv")
+    assert curve["step"].tolist() == [step["step"] for step in log]
+    assert curve["loss"].tolist() == pytest.approx([step["loss"] for step in log])
+    assert not (OUT / "curves" / "copy-first-mask.csv").exists(), "a row without training has no curve"
+
+
 @pytest.mark.parametrize("table", [*TABLES, "costs"])
 def test_a_table_is_made_from_its_own_rows_and_writes_nothing_else(project, table):
     rows = [row for row, entry in project.rows.items() if table == "costs" or table in entry["tables"]]
@@ -348,7 +361,7 @@ def test_a_table_is_made_from_its_own_rows_and_writes_nothing_else(project, tabl
         shutil.rmtree(project.run(row).parent, ignore_errors=True)
     before = {path: path.stat().st_mtime_ns for path in project.runs.rglob("*")}
     make_one(project, table)
-    files = {"costs.csv"} if table == "costs" else {f"{table}_table.{kind}" for kind in ("csv", "md", "tex")}
+    files = {"costs.csv", "metrics.json", "curves"} if table == "costs" else {f"{table}_table.{kind}" for kind in ("csv", "md", "tex")}
     assert {path.name for path in OUT.iterdir()} == files | ({"released_weights.csv"} if table == "extended" else set())
     # Only the verb `manifest` writes manifests, which are inputs here.
     assert {path: path.stat().st_mtime_ns for path in project.runs.rglob("*")} == before

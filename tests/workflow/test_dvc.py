@@ -129,6 +129,14 @@ def test_dvc_repro_and_snakemake_agree_and_checkpoints_come_back(repository, tmp
     assert sorted(made) == sorted(expected)
     assert (repository.path / WEIGHTS).read_bytes()
     assert repository.due() == {}
+
+    # DVC's own commands show the change, its effect, and the training curves.
+    change = json.loads(repository.run("dvc", "params", "diff", "--json").stdout)["config/scales/tiny.yaml"]
+    assert change == {"stages.images.learning_rate": {"old": 0.001, "new": 0.002, "diff": 0.001}}
+    effect = json.loads(repository.run("dvc", "metrics", "diff", "--json").stdout)["results/tiny/metrics.json"]
+    assert effect.keys() and all(key.startswith("hodor-soft-coco.") for key in effect)
+    repository.run("dvc", "plots", "show")
+    assert "hodor-soft-coco.csv" in (repository.path / "dvc_plots/index.html").read_text()
     commit(repository, "other results")
 
     # Archives and checkpoints go to a remote and come back to a clone.

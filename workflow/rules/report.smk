@@ -3,6 +3,8 @@
 FILES = {table: [f"{table}_table.{kind}" for kind in ("csv", "md", "tex")] for table in TABLES}
 FILES["extended"].append("released_weights.csv")
 FILES |= {"costs": ["costs.csv"], "claims": ["claims.json", "claims.md"]}
+# Written beside the costs, for `dvc metrics` and `dvc plots`.
+FOR_DVC = [paths.results(SCALE) / "metrics.json", directory(paths.results(SCALE) / "curves")]
 # Zips for servers: the name below results/submissions, without the seed where it is 0, and the file.
 SUBMISSIONS = {
     f"submissions/{row}/{benchmark}{f'-seed{seed}' if seed else ''}.zip": paths.submission(SCALE, row, seed, benchmark)
@@ -48,6 +50,7 @@ for table in ("extended", "costs"):
             predictions=predictions_of(table),
         output:
             [paths.results(SCALE) / name for name in FILES[table]],
+            FOR_DVC if table == "costs" else [],
         log:
             paths.log(SCALE, f"tabulate-{table}"),
         conda:
