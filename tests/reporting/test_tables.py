@@ -361,7 +361,11 @@ def test_a_table_is_made_from_its_own_rows_and_writes_nothing_else(project, tabl
         shutil.rmtree(project.run(row).parent, ignore_errors=True)
     before = {path: path.stat().st_mtime_ns for path in project.runs.rglob("*")}
     make_one(project, table)
-    files = {"costs.csv", "metrics.json", "curves"} if table == "costs" else {f"{table}_table.{kind}" for kind in ("csv", "md", "tex")}
+    files = (
+        {"costs.csv", "metrics.json", "curves"}
+        if table == "costs"
+        else {f"{table}_table.{kind}" for kind in ("csv", "md", "tex")}
+    )
     assert {path.name for path in OUT.iterdir()} == files | ({"released_weights.csv"} if table == "extended" else set())
     # Only the verb `manifest` writes manifests, which are inputs here.
     assert {path: path.stat().st_mtime_ns for path in project.runs.rglob("*")} == before
