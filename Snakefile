@@ -7,7 +7,7 @@ sys.path.insert(0, workflow.basedir)
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.schema import TABLES
-from hodor.workflow import check_triggers, mark_published, requested, set_up
+from hodor.workflow import check_triggers, mark_published, set_up
 
 CONFIG, RECORDS = set_up(Path(workflow.basedir), config)
 SCALE = CONFIG.scale.name

@@ -1,9 +1,8 @@
-"""Records: what every artefact was made with, and the one chain of digests from weights to table cell.
+"""Records of what every result was made with, and the chain of digests from weights to table cell.
 
-Every step writes a record beside its result: the digest of its stamp, which stands for its settings and the versions
-of its recipes, and the digests of the files that it read. `Records` compares stamps alone, in milliseconds, and tells
-the workflow what is up to date. `verify_run` follows the whole chain, digests of files included, before a number is
-put into a table. docs/records.md lists every record, who writes it and who reads it.
+Every step writes a record beside its result: the digest of its stamp, and those of the files that it read. `Records`
+compares stamps only, in milliseconds, and decides for the workflow what is up to date. `verify_run` follows the whole chain,
+with digests of files, before a number enters a table. docs/records.md lists every record.
 """
 
 import os
@@ -20,16 +19,15 @@ from hodor.stamps import Stamps
 
 
 class Records:
-    """The records below a working directory against the present stamps.
+    """Comparison of the records below a working directory with the current stamps.
 
-    A step whose result is up to date by its own record needs no data: archives and data sets can be deleted, or made
-    again, without training anything again. (Snakemake's `ancient` does not serve here: with it no step further up is
-    looked at, its issue 4166.) The inputs of a step thus depend on its state, and profiles/default lets contents and
-    times decide what runs, never the list of inputs.
+    A step whose result is up to date has no data among its inputs, so that archives and data sets can be deleted or made
+    again without training anything. (With Snakemake's `ancient` no earlier step would be checked, its issue 4166.) The
+    list of inputs thus depends on the state of a step, and profiles/default excludes it from what makes a step run again.
 
     Args:
-        stamps: of the present configuration.
-        folder: the working directory.
+        stamps: stamps of the current configuration.
+        folder: working directory.
     """
 
     def __init__(self, stamps: Stamps, folder: Path = Path()) -> None:
@@ -39,10 +37,10 @@ class Records:
         self.trained = cache(self._trained)
 
     def train_data(self, row: str, seed: int | str, targets: Iterable[str] = ()) -> list[Path]:
-        """Inputs of a training besides its stamp and weights; none once the row is trained.
+        """Return the inputs of a training besides its stamp and weights; none if the row is trained.
 
-        They include the data that any other step for the `targets` of the workflow needs, so that a missing or
-        damaged archive is found before the first training, not after days.
+        They include the data of all other steps for the `targets` of the workflow, so that a missing or damaged archive
+        is found before the first training.
         """
         if self.trained(row, int(seed)):
             return []
@@ -57,7 +55,7 @@ class Records:
         return list(found)
 
     def pack_data(self, name: str) -> list[Path]:
-        """Inputs of packing training data; none where the pack is up to date."""
+        """Return the data of a pack; none if it is up to date."""
         scale = self.stamps.scale
         made = self._made_with(paths.packed_manifest(scale, name), f"pack-{name}")
         if made and (self.folder / paths.packed(scale, name)).is_dir():
@@ -65,28 +63,28 @@ class Records:
         return self._data(self.config.packs(*self.config.needed())[name].dataset)
 
     def segment_data(self, row: str, seed: int | str, benchmark: str) -> list[Path]:
-        """Data of a segmentation; none where the masks are up to date."""
+        """Return the data of a segmentation; none if the masks are up to date."""
         if self.segmented(row, int(seed), benchmark):
             return []
         return self._data(get_benchmark(benchmark).dataset)
 
     def score_data(self, row: str, seed: int | str, benchmark: str) -> list[Path]:
-        """Data of a scoring; none where the scores are up to date."""
+        """Return the data of a scoring; none if the scores are up to date."""
         record = paths.prediction(self.stamps.scale, row, seed, benchmark) / "score.json"
         if self.segmented(row, int(seed), benchmark) and self._made_with(record, f"score-{benchmark}"):
             return []
         return self._data(get_benchmark(benchmark).dataset)
 
     def segmented(self, row: str, seed: int, benchmark: str) -> bool:
-        """Whether the masks of a row are present and made with the present settings, recipes and weights."""
+        """Return whether the masks of a row exist and were made with the current settings, recipes and weights."""
         folder = paths.prediction(self.stamps.scale, row, seed, benchmark)
         made = self._made_with(folder / "masks.json", f"segment-{row}-seed{seed}-{benchmark}")
         return made and (self.folder / folder / "masks").is_dir() and self.trained(row, seed)
 
     def date_stamps(self) -> None:
-        """Make a stamp newer than a result made with another one, whatever the clocks say.
+        """Make every stamp newer than a result made with another one.
 
-        Snakemake compares times. Results from a machine whose clock was ahead, or restored ones, would look up to date.
+        Snakemake compares times, and restored results, or those of a machine with a fast clock, would look up to date.
         """
         for row in self.config.needed():
             for seed in self.config.seeds_of(row):
@@ -98,14 +96,11 @@ class Records:
                     pairs[folder / "masks.json"] = f"segment-{row}-seed{seed}-{benchmark}"
                     pairs[folder / "score.json"] = f"score-{benchmark}"
                 for record, name in pairs.items():
-                    self._date(self.folder / record, name)
-
-    def _date(self, record: Path, name: str) -> None:
-        stamp = self.folder / self.stamps.path(name)
-        if record.is_file() and not self._made_with(record, name):
-            made = record.stat().st_mtime
-            if stamp.stat().st_mtime <= made:
-                os.utime(stamp, (made + 1, made + 1))
+                    file, stamp = self.folder / record, self.folder / self.stamps.path(name)
+                    if file.is_file() and not self._made_with(record, name):
+                        made = file.stat().st_mtime
+                        if stamp.stat().st_mtime <= made:
+                            os.utime(stamp, (made + 1, made + 1))
 
     def _trained(self, row: str, seed: int) -> bool:
         if self.config.rows[row].masks:
@@ -132,13 +127,13 @@ class Records:
         return [path for name in datasets for path in (paths.manifest(scale, name), paths.dataset(scale, name))]
 
     def _rows_of(self, targets: Iterable[str]) -> tuple[str, ...]:
-        """The selected rows that targets of the workflow need: rules, rows or files."""
+        """Return the selected rows that targets of the workflow need: rules, rows or files."""
         chosen: set[str] = set()
         for target in map(Path, targets):
             tables = [name for name in ("ablation", "comparison", "extended") if target.stem == f"{name}_table"]
             tables += [name for name in ("costs", "claims") if target.stem == name]
             rows = [part for part in target.parts if part in self.config.rows]
-            if not tables and not rows:  # a rule of everything, the pages
+            if not tables and not rows:  # for example `all`, or a page
                 return self.config.selected
             chosen.update(rows, *(self.config.tabulated(table) for table in tables))
         return tuple(row for row in self.config.selected if row in chosen)
@@ -151,15 +146,15 @@ def verify_run(
     command: str,
     parent: Path | None = None,
 ) -> None:
-    """Check one run against the present stamps and its own files; HodorError for the first link that does not hold.
+    """Check one run against the current stamps and its own files; HodorError for the first difference.
 
     Args:
-        folder: of the run, `<row>/seed<k>`.
-        benchmarks: those whose predictions the table uses.
-        stamps: "<row>/seed<k>/<step>" -> sha256 of the present stamp, the steps being `train` (not of external masks)
-            and, for each benchmark, `<benchmark>/segment` and `<benchmark>/score`.
-        command: what makes a deleted file again, for the message.
-        parent: the weights that the training had to start from.
+        folder: folder of the run, `<row>/seed<k>`.
+        benchmarks: benchmarks of the table.
+        stamps: "<row>/seed<k>/<step>" -> sha256 of the current stamp; steps are `train` (not of external masks) and, for
+            each benchmark, `<benchmark>/segment` and `<benchmark>/score`.
+        command: command that makes a deleted file again, for the message.
+        parent: weights that the training had to start from.
     """
     link = _Link(folder, stamps, command)
     weights, trained = folder / "model.safetensors", folder / "train.json"
@@ -176,12 +171,12 @@ def verify_run(
         masks = read_json(at)
         link.stamp(at, masks, f"{benchmark}/segment")
         if masks.get("weights") != model:
-            raise link.broken(at, f"its masks were not made with {weights}")
+            raise link.broken(at, f"the masks were not made with {weights}")
         digest, at = sha256_file(at), folder / benchmark / "score.json"
         score = read_json(at)
         link.stamp(at, score, f"{benchmark}/score")
         if score.get("masks") != digest:
-            raise link.broken(at, f"these are not the scores of the masks in {folder / benchmark / 'masks.json'}")
+            raise link.broken(at, f"not the scores of the masks in {folder / benchmark / 'masks.json'}")
         if score.get("truth") is None or score["truth"] != masks.get("data"):
             raise link.broken(at, "segmented and scored on different data")
         for name, recorded in score.get("files", {}).items():
@@ -190,7 +185,7 @@ def verify_run(
 
 
 def verify_same_ground_truth(folders: Iterable[Path], benchmark: str, command: str) -> None:
-    """Raise HodorError if two of these runs were scored against different ground truth: their numbers do not compare."""
+    """Raise HodorError if two of these runs were scored against different ground truth."""
     first = None
     for path in (folder / benchmark / "score.json" for folder in folders):
         if not path.is_file():
@@ -199,16 +194,16 @@ def verify_same_ground_truth(folders: Iterable[Path], benchmark: str, command: s
         if first is None:
             first = (path, truth)
         elif truth != first[1]:
-            raise HodorError(f"{path}: scored against other data than {first[0]}; {fix_with(command, path)}")
+            raise HodorError(f"{path}: scored on other data than {first[0]}; {fix_with(command, path)}")
 
 
 def fix_with(command: str, *files: Path) -> str:
-    """How to make files again, as the last half of a message."""
+    """Return the end of a message: how to make files again."""
     return f"fix it with: rm -f {' '.join(file.as_posix() for file in files)} && {command}"
 
 
 class _Link:
-    """Compares the stamps of one run and words its errors."""
+    """Comparison of the stamps of one run, and its errors."""
 
     def __init__(self, folder: Path, stamps: dict[str, str], command: str) -> None:
         self.name, self.stamps, self.command = f"{folder.parent.name}/{folder.name}", stamps, command
@@ -216,11 +211,11 @@ class _Link:
     def stamp(self, path: Path, record: dict[str, Any], step: str) -> None:
         name = f"{self.name}/{step}"
         if name not in self.stamps:
-            raise HodorError(f"the stamp of the table names no present stamp for {name}: run the workflow again")
+            raise HodorError(f"{path}: the stamp of the table has no current stamp for {name}; run the workflow again")
         if record.get("stamp") != self.stamps[name]:
-            raise self.broken(path, "made with other settings or recipe versions than the present ones")
+            raise self.broken(path, "made with other settings or recipe versions than the current ones")
         content = record.get("stamp_content")
-        # What the manifest shows as the resolved settings must be the stamp's own content.
+        # The manifest shows this content as the resolved settings.
         if content is not None and sha256_json(content) != record["stamp"]:
             raise self.broken(path, "the settings in it are not those of its stamp")
 

@@ -1,12 +1,11 @@
-"""Stamps: for each step of the workflow a small file with all that its result depends on.
+"""Stamps, which decide whether a step of the workflow runs again.
 
-A stamp holds the slice of the configuration that the step uses and the versions of its recipes
-(`hodor.config.recipes`). It is an input of the step's rule, and the step reads its settings from it and from nowhere
-else, so that what is compared is what is used. Snakemake compares small inputs by content: a step runs again exactly
-when its stamp changed.
+The stamp of a step is a small JSON file with the part of the configuration that the step uses and the versions of its
+recipes (`hodor.config.recipes`). It is an input of the step's rule, and the step reads its settings from it alone.
+Snakemake compares small inputs by content, so that a step runs again exactly if its stamp has changed.
 
-What a data set consists of is part of the stamps of the steps that read it (`data`), as a hash of where it comes from
-and of the recipe that prepares it. Those steps therefore need not run again when the same data set is made again.
+The stamp of a step that reads a data set holds a hash of the data set's sources and of the recipe that prepares it
+(`data`). The step therefore does not run again if the same data set is made again.
 """
 
 import csv
@@ -14,8 +13,6 @@ import os
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
@@ -25,6 +22,7 @@ from hodor.config.recipes import layout_of, versions
 from hodor.config.schema import TABLES
 from hodor.config.servers import pending_text
 from hodor.config.stages import PackId
+from hodor.config.validation import read_yaml
 from hodor.errors import HodorError
 from hodor.provenance import (
     json_text,
@@ -38,9 +36,14 @@ from hodor.provenance import (
 
 
 class Stamps:
-    """All stamps of a configuration: those that its rows, seeds and benchmarks need.
+    """All stamps of a configuration.
 
-    contents: name of a stamp -> its content. root: the repository, which holds workflow/notebooks.
+    Attributes:
+        contents: name of a stamp -> its content.
+
+    Args:
+        config: the configuration.
+        root: folder of the repository.
     """
 
     def __init__(self, config: Config, root: Path) -> None:
@@ -49,7 +52,8 @@ class Stamps:
         self.scale = config.scale.name
         self._data = cache(self._hash_data)
         self.contents = self._contents()
-        self._digests: dict[str, str] = {}
+        # sha256 of a stamp's canonical content, which is in every record made with it.
+        self.digest = cache(lambda name: sha256_json(self.contents[name]))
 
     def _contents(self) -> dict[str, dict[str, Any]]:
         stamps: dict[str, dict[str, Any]] = {}
@@ -62,7 +66,7 @@ class Stamps:
             for seed in self.config.seeds_of(row):
                 if not self.config.rows[row].masks:
                     stamps[f"train-{row}-seed{seed}"] = self.train(row, seed)
-                # A row that only another one starts from is trained, not scored.
+                # A row that is needed only because another one starts from it is not scored.
                 for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
                     stamps[f"segment-{row}-seed{seed}-{benchmark}"] = self.segment(row, seed, benchmark)
         for benchmark in self.config.scale.benchmarks:
@@ -71,28 +75,23 @@ class Stamps:
             stamps[f"tabulate-{table}"] = self.tabulate(table, stamps)
         stamps["tabulate-costs"] = self.tabulate_costs(stamps)
         stamps["claims"] = self.claims(stamps)
-        if (self.root / "CITATION.cff").is_file():  # a checkout, which alone has pages to make
+        if (self.root / "CITATION.cff").is_file():  # only a checkout has pages to make
             stamps["render"] = self.render()
         return stamps
 
     def path(self, name: str) -> Path:
-        """File of a stamp. Its name holds the digest, so that no run with other settings ever reads or changes it."""
+        """Return the file of a stamp. Its name contains the digest, so that other settings have another file."""
         return paths.stamp(self.scale, name, self.digest(name))
 
-    def digest(self, name: str) -> str:
-        """sha256 of a stamp's canonical content, which every record made with it names."""
-        if name not in self._digests:
-            self._digests[name] = sha256_json(self.contents[name])
-        return self._digests[name]
-
     def write(self, folder: Path = Path(), *, present: bool = True) -> None:
-        """Write the stamps that are missing below the working directory `folder`.
+        """Write the missing stamps.
 
-        A stamp that takes the place of another one becomes newer than the results made with that one, by which
-        Snakemake sees that they are out of date.
+        A stamp that replaces another one gets the current time, so that Snakemake finds the results of the other one out
+        of date.
 
         Args:
-            present: whether a run with these settings starts. False: a dry run, or a job of a run.
+            folder: working directory.
+            present: whether a run with these settings starts, not a dry run or a job of a run.
         """
         at = folder / paths.stamps(self.scale) / "present.json"
         try:
@@ -109,20 +108,20 @@ class Stamps:
             write_json_atomic(at, digests)
 
     def fetch(self, dataset: str) -> dict[str, Any]:
-        """Where a data set's archives come from. The mirror is not part of it: moving it changes no archive."""
+        """Return the stamp of a data set's archives, without the mirror, which changes no archive."""
         return self._stamp("fetch", self._origin(dataset))
 
     def prepare(self, dataset: str) -> dict[str, Any]:
-        """How the archives become a data set."""
+        """Return the stamp of an extracted data set."""
         settings = {"dataset": dataset, "edition": self.config.scale.edition, "origin": self._identity(dataset)}
         return self._stamp("prepare", settings, f"prepare/{layout_of(dataset)}")
 
     def pack(self, id: PackId) -> dict[str, Any]:
-        """How a split of a data set becomes a pack."""
+        """Return the stamp of a pack."""
         return self._stamp("pack", {**id._asdict(), "data": self._data(id.dataset)}, "pack")
 
     def train(self, row: str, seed: int) -> dict[str, Any]:
-        """How a row is trained, or converted from its released weights."""
+        """Return the stamp of a row's training, or of the conversion of its released weights."""
         entry, stage, packs = self.config.rows[row], self.config.stage(row), self.config.packs(row)
         datasets, settings = self.config.plain(row), {"row": row, "method": entry.method}
         settings["options"] = self.config.options[row]
@@ -143,12 +142,12 @@ class Stamps:
         return self._stamp("train", settings, "clips", f"train/{entry.method}") | {"row": row, "seed": seed}
 
     def segment(self, row: str, seed: int, benchmark: str) -> dict[str, Any]:
-        """How a trained row segments a benchmark, or which external masks are imported, by their content."""
+        """Return the stamp of a row's masks on a benchmark; that of external masks contains their digest."""
         entry, of = self.config.rows[row], _benchmark(benchmark)
         if entry.masks:
             path, data = self.config.masks[row][benchmark], self._data(of["dataset"])
             settings = {"masks": path.as_posix(), "sha256": sha256_files(path), "benchmark": of, "data": data}
-            # They are read as `score` reads them.
+            # Masks are read as by `score`.
             return self._stamp("segment", settings, f"score/{layout_of(of['dataset'])}") | {"row": row, "seed": seed}
         settings = {
             "method": entry.method,
@@ -162,13 +161,13 @@ class Stamps:
         return self._stamp("segment", settings, f"segment/{entry.method}") | {"row": row, "seed": seed}
 
     def score(self, benchmark: str) -> dict[str, Any]:
-        """How the masks of a benchmark are scored, or packed for its server: the same for every row."""
+        """Return the stamp of a benchmark's scoring, or packing for its server, the same for every row."""
         settings = {"benchmark": _benchmark(benchmark), "data": self._data(_benchmark(benchmark)["dataset"])}
         step = "submit" if benchmark in self.config.secret() else "score"
         return self._stamp(step, settings, f"score/{layout_of(settings['benchmark']['dataset'])}")
 
     def tabulate(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """What one of TABLES shows. Nothing of a row that is not in it counts, unless a row in it starts from that."""
+        """Return the stamp of one of TABLES, which depends on its rows and those that they start from."""
         scale, rows = self.config.scale, [row for row, entry in self.config.rows.items() if table in entry.tables]
         compared = {self.config.rows[row].compare for row in rows}
         settings = self._tabulated(table, stamps) | {
@@ -191,13 +190,13 @@ class Stamps:
         return self._stamp("tabulate", settings, "tables")
 
     def tabulate_costs(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """What the table of costs shows: every selected row that has costs, and what is to be said of it."""
+        """Return the stamp of the table of costs: the selected rows with costs, and their notes."""
         shown = self.config.tabulated("costs")
         rows = {row: {"note": self.config.rows[row].note, "selected": True} for row in shown}
         return self._stamp("tabulate", self._tabulated("costs", stamps) | {"rows": rows}, "tables")
 
     def claims(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """What the verdicts on the claims depend on: the claims, the rule, and the runs of their rows."""
+        """Return the stamp of the verdicts: the claims, the rule, and the runs of their rows."""
         scale, claims = self.config.scale, self.config.claims
         settings = self._tabulated("claims", stamps) | {
             "rows": {
@@ -214,7 +213,7 @@ class Stamps:
         return self._stamp("claims", settings, "tables")
 
     def _tabulated(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """What any table depends on: its name, the runs in it, and the digests of the stamps that they must carry."""
+        """Return the settings of any table: its name, its runs, and the digests of their stamps."""
         init: dict[str, str | None] = {}
         digests: dict[str, str] = {}
         for row in self.config.tabulated(table):
@@ -246,7 +245,7 @@ class Stamps:
         }
 
     def render(self) -> dict[str, Any]:
-        """What the pages show, besides the tables."""
+        """Return the stamp of the pages."""
         scale = self.config.scale
         notebooks = sorted((self.root / "workflow" / "notebooks").glob("*.py"))
         settings = {
@@ -257,8 +256,10 @@ class Stamps:
             "seeds": list(self.config.seeds),
             "benchmarks": list(scale.benchmarks),
             "notebooks": {path.stem: sha256_file(path) for path in notebooks},
-            "citation": _citation(self.root / "CITATION.cff"),
+            "citation": read_yaml(self.root / "CITATION.cff", "CITATION.cff"),
         }
+        if "title" not in settings["citation"]:
+            raise HodorError("CITATION.cff: no title; write it in the Citation File Format")
         return self._stamp("render", settings)
 
     def _stamp(self, step: str, settings: dict[str, Any], *recipes: str) -> dict[str, Any]:
@@ -274,24 +275,22 @@ class Stamps:
         }
 
     def _identity(self, dataset: str) -> str:
-        """Hash of what determines the archives' content: the generator and its options, or the sources listed."""
+        """Return a hash of what determines the archives' content: the generator's options, or the listed sources."""
         origin = self._origin(dataset)
         if origin["edition"] == "generated":
             return sha256_json(origin | {"recipes": versions("generate")})
-        # Another address or other terms are no other archives.
-        origin["archives"] = [
-            {key: entry[key] for key in ("archive", "size", "sha256")} for entry in origin["archives"]
-        ]
-        return sha256_json(origin)
+        # Without address and terms, which change no archive.
+        keys = ("archive", "size", "sha256")
+        return sha256_json(origin | {"archives": [{key: entry[key] for key in keys} for entry in origin["archives"]]})
 
     def _hash_data(self, dataset: str) -> str:
-        """Hash of what determines an extracted data set: its archives and the recipe that prepares them."""
+        """Return a hash of what determines an extracted data set: its archives and the recipe that prepares them."""
         recipes = versions(f"prepare/{layout_of(dataset)}")
         return sha256_json({"origin": self._identity(dataset), "recipes": recipes})
 
 
 def write_if_changed(path: Path, text: str) -> bool:
-    """Write a text file unless it has this content already; returns whether it was written."""
+    """Write a text file unless it has this content already; return whether it was written."""
     try:
         if path.read_text(encoding="utf-8") == text:
             return False
@@ -302,7 +301,7 @@ def write_if_changed(path: Path, text: str) -> bool:
 
 
 def _published(path: Path) -> list[dict[str, str]]:
-    """config/published.csv as it stands: the paper's numbers, a dict for each line."""
+    """Read config/published.csv, the paper's numbers, as a dict for each line."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)
@@ -310,18 +309,7 @@ def _published(path: Path) -> list[dict[str, str]]:
                 raise csv.Error("no column row")
             return list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise HodorError(f"{path.parent.name}/{path.name}: cannot be read ({error})") from error
-
-
-def _citation(path: Path) -> dict[str, Any]:
-    """CITATION.cff: how to cite."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise HodorError(f"{path.name}: cannot be read ({error})") from error
-    if not isinstance(content, dict) or "title" not in content:
-        raise HodorError(f"{path.name}: not a file of the Citation File Format, it has no title")
-    return content
+        raise HodorError(f"{path.parent.name}/{path.name}: cannot be read ({error}); restore it from git") from error
 
 
 def _benchmark(id: str) -> dict[str, str]:

@@ -44,7 +44,7 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
         # Jobs (--mode) read the Snakefile too, on other machines, where this machine's locks are not visible.
         if "--mode" not in sys.argv and remove_left_over():
             print("The last run was killed; its locks on this folder were removed.", file=sys.stderr)
-        dry = _is_dry_run(sys.argv)
+        dry = any(re.fullmatch(r"--dry-?run|-[a-zA-Z]*n[a-zA-Z]*", argument) for argument in sys.argv)
         stamps.write(present=not dry and "--mode" not in sys.argv)
         records.date_stamps()
         if not dry:
@@ -86,11 +86,6 @@ def mark_published(scale: str, name: str, copies: Mapping[Path, Path]) -> Path:
     return marker
 
 
-def requested(workflow: Any) -> set[str]:
-    """Return the targets of the command line: rules, rows and files; an empty set for the default target."""
-    return set(workflow.dag_settings.targets)
-
-
 def check_triggers(triggers: Iterable[Any]) -> None:
     """Raise WorkflowError if Snakemake would rerun steps whose list of inputs changed (see `hodor.records.Records`)."""
     if any(trigger.name == "INPUT" for trigger in triggers):
@@ -116,10 +111,6 @@ def _refuse_links(scale: str) -> None:
                 f"{folder.parts[0]}: {folder} is linked to a place outside the repository, where DVC records no files; "
                 "clone onto the larger disk, or keep a folder here and move DVC's cache (dvc cache dir FOLDER)"
             )
-
-
-def _is_dry_run(arguments: Iterable[str]) -> bool:
-    return any(re.fullmatch(r"--dry-?run|-[a-zA-Z]*n[a-zA-Z]*", argument) for argument in arguments)
 
 
 def _require_writable(*folders: Path) -> None:

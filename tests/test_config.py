@@ -134,7 +134,7 @@ FAULTS = [
         "claims.yaml",
         "benchmarks: [davis2017-val, davis2016-val]",
         "benchmarks: []",
-        "different rows on one benchmark or more",
+        "two different rows and at least one benchmark",
     ),
     (
         "claims.yaml",
@@ -143,7 +143,7 @@ FAULTS = [
         "benchmarks.0: 'davis-val' is none of",
     ),
     ("claims.yaml", "rows: [hodor-soft-coco]\n", "rows: [hodor-hard-coco]\n", "hodor-hard-coco has no alphas"),
-    ("claims.yaml", "rows: [hodor-soft-coco]\n", "rows: [hodor-soft-coco, stm]\n", "about one row and no benchmark"),
+    ("claims.yaml", "rows: [hodor-soft-coco]\n", "rows: [hodor-soft-coco, stm]\n", "needs one row and no benchmark"),
     ("claims.yaml", "  official: Official", "  offical: Official", "evidence.offical"),
     ("claims.yaml", "resamples: 10000", "resamples: 1", "bootstrap.resamples"),
     ("claims.yaml", "  soft-over-none-coco:", "  Soft over none:", "claims.Soft over none"),

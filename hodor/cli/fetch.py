@@ -54,7 +54,10 @@ def fetch_command(
             print(f"{missing}\nwaiting for the files; press Ctrl-C to stop", flush=True)
             while not all(path.is_file() for path in missing.files):
                 time.sleep(pause)
-            _settle(missing.files, pause)
+            before = None  # wait until they have stopped growing: they may still be copied
+            while (sizes := [path.stat().st_size for path in missing.files]) != before:
+                before = sizes
+                time.sleep(pause)
     for request in requests:
         for archive, record in read_json(request.out / RECORD).items():
             print(f"{request.out / archive}: {format_bytes(record['size'])}, sha256 {record['sha256']}")
@@ -89,11 +92,3 @@ def _request(config: Config, name: str) -> Request:
         "mirror": config.mirror,
     }
     return Request(settings, out, LockFile(paths.locks(edition)))
-
-
-def _settle(files: Sequence[Path], pause: float) -> None:
-    """Wait until the files have stopped growing: they may still be copied."""
-    before = None
-    while (sizes := [path.stat().st_size for path in files]) != before:
-        before = sizes
-        time.sleep(pause)

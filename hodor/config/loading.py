@@ -1,7 +1,6 @@
-"""The configuration: config.yaml, rows.yaml, claims.yaml and one scales/<scale>.yaml of config/, checked as a whole.
+"""Read and check the configuration: config.yaml, rows.yaml, claims.yaml and one scales/<scale>.yaml of config/.
 
-`load` is the only reader. The steps of the workflow never see it: they read stamps (`hodor.stamps`), which hold the
-slice of the configuration that they use.
+The steps of the workflow do not read it. They read stamps (`hodor.stamps`) with the part that they use.
 """
 
 from dataclasses import dataclass
@@ -9,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from hodor import paths
-from hodor.config.benchmarks import HOLDOUT, REST, get_benchmark, is_secret
+from hodor.config.benchmarks import HOLDOUT, REST, Benchmark, get_benchmark, is_secret
 from hodor.config.claims import Claims, load_claims
 from hodor.config.datasets import ARCHIVES
 from hodor.config.methods import METHODS
+from hodor.config.overrides import apply_overrides
 from hodor.config.rows import check_row, locate_masks, locate_weights, select
 from hodor.config.schema import Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
 from hodor.config.stages import InferenceOptions, PackId, StageOptions, packs
-from hodor.config.validation import none_of, read_yaml, settle, validate
+from hodor.config.validation import none_of, read_yaml, validate
 from hodor.errors import HodorError
 
 
@@ -30,10 +30,10 @@ class Config:
         rows: every row.
         selected: ids of the rows that the tables show numbers of, in the order of `rows`. Rows of released weights or
             external masks that are absent are not among them.
-        options: row id -> method options; complete, but for rows of released weights, whose file has the others.
-        claims: what the rows are to decide.
+        options: row id -> method options; of released weights only those in rows.yaml, because their file has the others.
+        claims: claims about the rows.
         mirror: None, a URL or an absolute path.
-        servers: secret benchmark -> where it is scored.
+        servers: secret benchmark -> its server.
         server_scores: scores that servers returned for this scale's masks.
         checkpoints: row of released weights -> its file, for those that are present.
         masks: row of external masks -> benchmark of this scale -> their folder or archive; None where it is absent.
@@ -54,18 +54,18 @@ class Config:
     masks: dict[str, dict[str, Path | None]]
 
     def seeds_of(self, row: str) -> tuple[int, ...]:
-        """Seeds that a row is run with. Released weights and external masks have no seed; their run is seed 0."""
+        """Return the seeds of a row; released weights and external masks have none, and their run is seed 0."""
         return (0,) if self.rows[row].weights or self.rows[row].masks else self.seeds
 
     def absent_files(self, row: str) -> tuple[str, ...]:
-        """The files of released weights or external masks that the row needs at this scale and that are not there."""
+        """Return the absent files of released weights or external masks that a row needs at this scale."""
         entry = self.rows[row]
         if entry.weights:
             return () if row in self.checkpoints else (str(paths.weights() / entry.weights),)
         return tuple(entry.masks[id] for id, path in self.masks.get(row, {}).items() if path is None)
 
     def require(self, row: str) -> None:
-        """Raise HodorError for a row of released weights or external masks that is not selected, as they are absent."""
+        """Raise HodorError for a row whose released weights or external masks are absent."""
         if row not in self.selected and (absent := self.absent_files(row)):
             raise HodorError(f"{absent[0]}: no such file; {self.how_to_get(row)}")
 
@@ -78,45 +78,42 @@ class Config:
         return f"get it by: {how} (from {entry.source})" if absent else ""
 
     def stage(self, row: str) -> StageOptions | None:
-        """The training stage of a row; None where it is not trained."""
+        """Return the training stage of a row; None if it is not trained."""
         name = self.rows[row].stage
         return self.scale.stages[name] if name else None
 
     def inference(self, row: str, benchmark: str) -> InferenceOptions:
-        """How a row segments a benchmark: the scale's settings and its exceptions, then the row's own."""
-        entry, settings = self.rows[row], self.scale.inference.model_dump()
-        for rule in self.scale.inference_for:
-            if rule.applies(row, entry, benchmark):
-                settings |= rule.set
-        settings |= entry.inference
-        for rule in entry.inference_for:
-            if rule.applies(row, entry, benchmark):
-                settings |= rule.set
-        return InferenceOptions(**settings)
+        """Return the inference settings of a row on a benchmark: the scale's with its rules, then the row's own."""
+        entry, found = self.rows[row], {}
+        for owner, settings in ((self.scale, self.scale.inference.model_dump()), (entry, entry.inference)):
+            found |= settings
+            for rule in owner.inference_for:
+                if rule.applies(row, entry, benchmark):
+                    found |= rule.set
+        return InferenceOptions(**found)
 
     def benchmarks(self, row: str) -> tuple[str, ...]:
-        """The scale's benchmarks that a row is scored on: not a hold-out that it was trained on, or may have been.
+        """Return the scale's benchmarks that a row is scored on.
 
-        Of external masks those whose masks are present.
+        A hold-out that it was, or may have been, trained on is none of them; nor are benchmarks without external masks.
         """
         if self.rows[row].masks:
             return tuple(id for id, path in self.masks[row].items() if path)
-        return tuple(id for id in self.scale.benchmarks if not self._was_trained_on(row, id))
+        sources = [source for of in self.lineage(row) if (stage := self.stage(of)) for source in stage.sources]
+        seen = {source.dataset for source in sources if source.split != REST}
+
+        def excluded(benchmark: Benchmark) -> bool:
+            trained_on = self.rows[row].weights is not None or benchmark.dataset in seen
+            return benchmark.split == HOLDOUT and trained_on
+
+        return tuple(id for id in self.scale.benchmarks if not excluded(get_benchmark(id)))
 
     def secret(self) -> tuple[str, ...]:
-        """The scale's benchmarks whose ground truth only a server has."""
+        """Return the scale's benchmarks whose ground truth is secret."""
         return tuple(id for id in self.scale.benchmarks if is_secret(id, self.scale.edition))
 
-    def _was_trained_on(self, row: str, benchmark: str) -> bool:
-        entry = get_benchmark(benchmark)
-        if self.rows[row].weights is not None:
-            return entry.split == HOLDOUT
-        stages = [stage for of in self.lineage(row) if (stage := self.stage(of)) is not None]
-        sources = [source for stage in stages for source in stage.sources if source.dataset == entry.dataset]
-        return entry.split == HOLDOUT and any(source.split != REST for source in sources)
-
     def absent(self) -> dict[str, str]:
-        """Benchmarks that the scale has only with an optional data set that is not at hand -> the reason, in words."""
+        """Return benchmark -> reason, for benchmarks that need an absent optional data set."""
         return {
             benchmark: f"it needs the data set {dataset}, which neither the mirror folder nor data/{self.scale.name} has"
             for dataset, values in self.scale.optional.items()
@@ -125,35 +122,31 @@ class Config:
         }
 
     def substitutes(self, *rows: str) -> list[str]:
-        """What the rows, or those that they start from, train on instead of the published data, in words."""
+        """Return what the rows, or those that they start from, train on instead of the published data, as texts."""
         stages = {self.rows[of].stage for row in rows for of in self.lineage(row)}
         return list(dict.fromkeys(text for stage, text in self.scale.substitutes.items() if stage in stages))
 
     def trained_on(self, row: str) -> str:
-        """Training data of a row for tables, in order: `pretrained backbone, then coco/train2017 (subset)`."""
+        """Return the training data of a row for tables, such as `pretrained backbone, then coco/train2017 (subset)`."""
         if self.rows[row].weights is not None:
             return "by its authors"
         if self.rows[row].masks:
             return "external masks"
-        parts: list[str] = []
-        at: str | None = row
-        while at is not None:
-            entry, stage = self.rows[at], self.stage(at)
-            if stage is not None:
-                edition = "" if self.scale.edition == "official" else f" ({self.scale.edition})"
-                parts.insert(0, " + ".join(f"{source.dataset}/{source.split}" for source in stage.sources) + edition)
-            options = self.options[at]
-            if entry.init is None and (options.get("pretrained") or options.get("weights")):
-                parts.insert(0, f"pretrained backbone ({options.get('weights') or options['backbone']})")
-            at = entry.init
+        edition = "" if self.scale.edition == "official" else f" ({self.scale.edition})"
+        lineage, parts = self.lineage(row), []
+        options = self.options[lineage[0]]
+        if options.get("pretrained") or options.get("weights"):
+            parts.append(f"pretrained backbone ({options.get('weights') or options['backbone']})")
+        for stage in filter(None, map(self.stage, lineage)):
+            parts.append(" + ".join(f"{source.dataset}/{source.split}" for source in stage.sources) + edition)
         return ", then ".join(parts) or "nothing"
 
     def needed(self) -> tuple[str, ...]:
-        """The selected rows and the rows that these start from, parents first."""
+        """Return the selected rows and the rows that they start from, parents first."""
         return tuple(dict.fromkeys(of for row in self.selected for of in self.lineage(row)))
 
     def tabulated(self, table: str) -> tuple[str, ...]:
-        """The selected rows that one of TABLES, `costs` or `claims` holds numbers of."""
+        """Return the selected rows in one of TABLES, `costs` or `claims`."""
         if table == "claims":
             return tuple(row for row in self.selected if row in self.claims.rows())
         if table == "costs":  # those of external masks are not known
@@ -161,21 +154,21 @@ class Config:
         return tuple(row for row in self.selected if table in self.rows[row].tables)
 
     def lineage(self, row: str) -> tuple[str, ...]:
-        """The row and the rows that it starts from, the first of them first."""
+        """Return the rows that a row starts from, in the order of their trainings, and the row itself."""
         parent = self.rows[row].init
         return (*(self.lineage(parent) if parent else ()), row)
 
     def packs(self, *rows: str) -> dict[str, PackId]:
-        """Packs of training data that the rows read, by name."""
+        """Return name -> pack of training data that the rows read."""
         return {id.name: id for row in rows for id in packs(self.stage(row))}
 
     def plain(self, row: str) -> tuple[str, ...]:
-        """Those of `datasets` that training the row reads directly, not from packs."""
+        """Return those of `datasets` that training the row reads without packs."""
         packed = {id.dataset for id in self.packs(row).values()}
         return tuple(name for name in self.datasets(row) if name not in packed)
 
     def datasets(self, row: str) -> tuple[str, ...]:
-        """Data sets that training the row reads, the set of its starting weights included."""
+        """Return the data sets that training the row reads, with the set of its starting weights."""
         stage = self.stage(row)
         found = [source.dataset for source in stage.sources] if stage else []
         weights = self.options[row].get("weights")
@@ -185,11 +178,12 @@ class Config:
 
 
 def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path = Path()) -> Config:
-    """Read and check the folder `config`; HodorError for any fault, with the file, the key and the allowed values.
+    """Read and check a configuration; HodorError for any fault names the file, the key and the allowed values.
 
     Args:
-        overrides: keys of config.yaml that the command line sets instead (`snakemake --config`).
-        root: the working directory, where released weights and external masks are looked for.
+        folder: configuration folder.
+        overrides: keys of config.yaml that the command line overrides (`snakemake --config`).
+        root: working directory, with released weights and external masks.
     """
     folder = Path(folder)
     name = f"{folder.name}/config.yaml"
@@ -223,7 +217,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
     selected = select(settings.rows, rows, name)
     seeds = scale.seeds if settings.seeds is None else settings.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise HodorError(f"{name}: seeds: must be different numbers from 0 on (given: {seeds})")
+        raise HodorError(f"{name}: seeds: must be different numbers, at least 0 (given: {seeds})")
     return Config(
         settings=settings,
         scale=scale,
@@ -242,14 +236,14 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
 
 
 def _nulls(value: Any) -> Any:
-    """`value` with null for the text `null`: Snakemake's command line hands over every scalar as text."""
+    """Replace the text `null` by None, because Snakemake's command line passes every scalar as text."""
     if isinstance(value, dict):
         return {key: _nulls(entry) for key, entry in value.items()}
     return None if value == "null" else value
 
 
 def scale_names(folder: Path) -> list[str]:
-    """Scales that a configuration folder holds, sorted."""
+    """Return the scales in a configuration folder, sorted."""
     return sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
 
 
@@ -261,7 +255,7 @@ def _load_scale(folder: Path, settings: Settings, name: str, mirror: str | None,
     for dataset, values in optional.items() if isinstance(optional, dict) else ():
         if dataset in ARCHIVES and isinstance(values, dict) and _at_hand(dataset, settings.scale, mirror, root):
             found |= values
-    settle(content, found | settings.overrides, name if settings.overrides else scale_name, scale_name)
+    apply_overrides(content, found | settings.overrides, name if settings.overrides else scale_name, scale_name)
     if settings.overrides:
         scale_name += " (with the overrides)"
     scale = validate(Scale, content, scale_name)
@@ -274,7 +268,7 @@ def _load_scale(folder: Path, settings: Settings, name: str, mirror: str | None,
 
 
 def _at_hand(dataset: str, scale: str, mirror: str | None, root: Path) -> bool:
-    """Whether the archives of an optional data set were fetched, or are all in a mirror that is a folder."""
+    """Return whether the archives of an optional data set have been fetched, or are all in a mirror folder."""
     if (root / paths.fetched(scale, dataset)).is_file():
         return True
     inside = mirror is not None and "://" not in mirror
@@ -282,7 +276,7 @@ def _at_hand(dataset: str, scale: str, mirror: str | None, root: Path) -> bool:
 
 
 def _mirror(mirror: str | None) -> str | None:
-    """The mirror as an absolute path, for steps that run elsewhere; URLs are kept."""
+    """Return the mirror as an absolute path, for steps in other folders, or as a URL."""
     if mirror is None or "://" in mirror:
         return mirror
     try:

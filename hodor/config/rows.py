@@ -1,4 +1,4 @@
-"""The rows of config/rows.yaml: checked against each other and a scale, chosen, and their files located."""
+"""Check the rows of config/rows.yaml against each other and a scale, select rows, and locate their files."""
 
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,15 @@ from hodor.errors import HodorError
 
 
 def options_class(method: str) -> type[BaseModel] | None:
-    """The option class of a method; None where the method has no options or is unknown."""
+    """Return the model of a method's options; None if the method has no options or is unknown."""
     return METHODS[method].options if method in METHODS else None
 
 
 def check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[str, Any]:
-    """Complete method options of one row, its entry checked against the other rows and the scale."""
+    """Check a row against the other rows and the scale; return its complete method options."""
     row = rows[id]
-    for group in ("all", "main", *TABLES, *RULES):
-        if id == group:
-            raise HodorError(f"{name}: {id}: the workflow uses this name itself; choose another id")
+    if id in ("all", "main", *TABLES, *RULES):
+        raise HodorError(f"{name}: {id}: the workflow uses this name itself; choose another id")
     if row.masks:
         return {}
     if row.method not in list(METHODS):
@@ -46,9 +45,9 @@ def check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[st
         validate(InferenceOptions, scale.inference.model_dump() | settings, name, f"{id}.inference")
     merged = row.options if row.weights else scale.methods.get(row.method, {}) | row.options
     cls = options_class(row.method)
+    if cls is None and merged:
+        raise HodorError(f"{name}: {id}.options: method {row.method} has none (given: {', '.join(merged)})")
     if cls is None:
-        if merged:
-            raise HodorError(f"{name}: {id}.options: method {row.method} takes none (given: {', '.join(merged)})")
         return {}
     both = f"{name}: {id}.options with config/scales/{scale.name}.yaml: methods.{row.method}"
     options = validate(cls, merged, both).model_dump(mode="json")
@@ -60,7 +59,7 @@ def check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[st
 
 
 def select(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
-    """Ids of the rows that `wanted` names, by id or by group."""
+    """Return the ids of the rows that `wanted` names by id or by group."""
     groups = {"all": set(rows), "main": {id for id in rows if _is_main(id, rows)}}
     for table in TABLES:
         groups[table] = {id for id, row in rows.items() if table in row.tables}
@@ -73,21 +72,21 @@ def select(wanted: list[str], rows: dict[str, Row], name: str) -> set[str]:
 
 
 def _is_main(id: str | None, rows: dict[str, Row]) -> bool:
-    """Whether a row is in a table of the paper, or needs no further training, its own or that of a parent."""
+    """Return whether a row is in a table of the paper, or needs no training beyond these rows."""
     if id is None or set(rows[id].tables) != {"extended"}:
         return True
     return rows[id].stage is None and _is_main(rows[id].init, rows)
 
 
 def locate_weights(file: str, root: Path) -> Path | None:
-    """Path of a released checkpoint relative to `root`: in data/weights or a folder of it; None if absent."""
+    """Return the path of a released checkpoint relative to `root`, in data/weights or a folder of it; None if absent."""
     weights = paths.weights()
     places = [weights, *sorted(path.relative_to(root) for path in (root / weights).glob("*/"))]
     return next((place / file for place in places if (root / place / file).is_file()), None)
 
 
 def locate_masks(row: Row, scale: Scale, root: Path) -> dict[str, Path | None]:
-    """`Config.masks` of one row: nothing where the scale has other data than those that the masks are of."""
+    """Return `Config.masks` of one row, which is empty at a scale with other data than those of the masks."""
     if (row.edition == "generated") != (scale.edition == "generated"):
         return {}
     found = {id: Path(row.masks[id]) for id in scale.benchmarks if id in row.masks}

@@ -1,4 +1,4 @@
-"""Models of config.yaml, rows.yaml and scales/<scale>.yaml. `hodor.config.loading` checks them against each other.
+"""Models of config.yaml, rows.yaml and scales/<scale>.yaml, which `hodor.config.loading` checks against each other.
 
 `python -m hodor.config.schema config/schema.json` (`make schema`) writes the JSON schema of all settings files.
 """
@@ -24,11 +24,11 @@ RULES = (
     *("archives", "claims", "data", "fetch", "manifest", "pack", "pages", "prepare", "render", "score", "segment"),
     *("submissions", "submit", "tables", "tabulate", "train"),
 )
-"""Names of the rules in workflow/rules: targets on the command line, which no row may be called by."""
+"""Names of the rules in workflow/rules, which are targets on the command line and therefore no ids of rows."""
 
 
 class Settings(Strict):
-    """config/config.yaml and `snakemake --config`: which scale, and which part of it."""
+    """config/config.yaml and `snakemake --config`."""
 
     scale: str = Field("mini", description="a file of config/scales, without its ending")
     rows: list[str] = Field(
@@ -55,7 +55,7 @@ class Settings(Strict):
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, value: Any) -> Any:
-        # The command line passes text: seeds=0 and seeds=0,1 must mean the same as in a file.
+        # The command line passes text, such as seeds=0,1.
         if isinstance(value, str):
             parts = [part.strip() for part in value.split(",") if part.strip()]
             return None if value.lower() in ("", "null", "none") else parts
@@ -77,7 +77,7 @@ class InferenceRule(Strict):
     set: dict[str, Any] = Field(min_length=1, description="settings of `inference` and their values")
 
     def applies(self, id: str, row: "Row", benchmark: str) -> bool:
-        """Whether the rule applies to this row on this benchmark."""
+        """Return whether the rule applies to a row on a benchmark."""
         chosen = ((self.methods, row.method), (self.stages, row.stage), (self.rows, id), (self.benchmarks, benchmark))
         return all(allowed is None or value in allowed for allowed, value in chosen)
 
@@ -105,7 +105,7 @@ class Row(Strict):
         "relative to the repository",
     )
     edition: Literal["official", "generated"] | None = Field(
-        None, description="with `masks`: the data that they are of (default: official); scales of other data have none"
+        None, description="with `masks`: edition of their data (default: official); other scales do not score them"
     )
     source: str = Field("", description="with `weights` or `masks`: where to get them")
     licence: str = Field("", description="with `weights` or `masks`: their terms of use")
@@ -133,7 +133,7 @@ class Row(Strict):
         return self
 
     def shown(self) -> dict[str, Any]:
-        """What tables show of it."""
+        """Return what tables show of the row."""
         keys = {"label", "options", "note", "weights", "compare", "source", "licence"}
         shown = self.model_dump(mode="json", include=keys)
         if self.masks:
@@ -177,7 +177,7 @@ class Scale(Strict):
         {}, description="data set -> dotted keys of this file and other values, which hold where it is at hand"
     )
     substitutes: dict[str, str] = Field(
-        {}, description="stage -> what it trains on instead of the published data, in the words of verdicts"
+        {}, description="stage -> text of verdicts on its data, if these are not the published ones"
     )
 
     @model_validator(mode="after")
@@ -214,7 +214,7 @@ class Scale(Strict):
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of all settings files (config/schema.json), for editors; `make schema` writes it."""
+    """Return the JSON schema of all settings files, for editors."""
     definitions: dict[str, Any] = {}
 
     def add(model: type[BaseModel], title: str) -> dict[str, str]:
@@ -233,7 +233,7 @@ def schema() -> dict[str, Any]:
         "server_scores.yaml": add(ServerScores, "ServerScores"),
     }
     definitions["Scale"]["properties"]["methods"]["properties"] = methods
-    # A stage of a file may leave out what it takes over from another (`hodor.config.validation`).
+    # A stage with `like` may omit settings (`hodor.config.overrides`).
     stage = definitions["StageOptions"]
     like = {"description": "the stage whose settings it has where it states none", "type": "string"}
     definitions["StageLike"] = {

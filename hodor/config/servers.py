@@ -66,11 +66,6 @@ class ServerScore(Strict):
             raise ValueError(f"scores: {metric} {self.scores[metric]} is not the mean of {', '.join(parts)}: {given}")
         return self
 
-    @property
-    def key(self) -> tuple[str, int, str]:
-        """Row, seed and benchmark."""
-        return self.row, self.seed, self.benchmark
-
     def overall(self) -> dict[str, float]:
         """Return the scores as columns of global.csv (0..1); J and F of G are means over seen and unseen categories."""
         top = 100 if self.unit == "points" else 1
@@ -91,7 +86,7 @@ class ServerScores(Strict):
 
     @model_validator(mode="after")
     def _once(self) -> "ServerScores":
-        keys = [(entry.scale, *entry.key) for entry in self.scores]
+        keys = [(entry.scale, entry.row, entry.seed, entry.benchmark) for entry in self.scores]
         for key in keys:
             if keys.count(key) > 1:
                 raise ValueError(f"scores: {', '.join(map(str, key))} is given twice; remove one entry")
@@ -106,8 +101,8 @@ class Server(Strict):
     form: str = Field(description="content of the zip")
     last_checked: datetime.date = Field(description="date of the last check of the address")
     how: str = Field(description="how the address was checked")
-    closed: datetime.date | None = Field(None, description="date since which it takes no submissions; null: it does")
-    source: str = Field("", description="where the closing was announced; needed with `closed`")
+    closed: datetime.date | None = Field(None, description="date since which it accepts no submissions; null: open")
+    source: str = Field("", description="announcement of the closing; needed with `closed`")
 
     @model_validator(mode="after")
     def _sourced(self) -> "Server":
@@ -139,10 +134,7 @@ def load_servers(folder: Path) -> dict[str, Server]:
 
 
 def load_server_scores(folder: Path, scale: str, scales: Sequence[str], rows: Sequence[str]) -> tuple[ServerScore, ...]:
-    """Read the entries of config/server_scores.yaml for a scale; HodorError names every fault.
-
-    An entry for a scale or a row that does not exist would never fill a cell.
-    """
+    """Read the entries of config/server_scores.yaml for a scale; HodorError names every fault."""
     name = f"{folder.name}/server_scores.yaml"
     entries = validate(ServerScores, read_yaml(folder / "server_scores.yaml", name), name).scores
     for i, entry in enumerate(entries):
@@ -156,13 +148,14 @@ def load_server_scores(folder: Path, scale: str, scales: Sequence[str], rows: Se
 def server_overall(entry: dict[str, Any], submission: str, where: Path) -> dict[str, float]:
     """Return a server's scores (a `ServerScore` as a dict) as columns of global.csv.
 
-    HodorError where they belong to another zip than the present one, whose sha256 `submission` is recorded in `where`.
+    Raises:
+        HodorError: they belong to another zip than the current one, whose sha256 is `submission`, recorded in `where`.
     """
     found = ServerScore(**entry)
     if found.submission != submission:
         raise HodorError(
             f"config/server_scores.yaml: {found.row}, seed {found.seed}, {found.benchmark}: the score is of the zip "
-            f"{found.submission[:12]}..., the present one is {submission[:12]}... ({where}); send that and enter its "
+            f"{found.submission[:12]}..., the current one is {submission[:12]}... ({where}); send that and enter its "
             "score, or remove the entry"
         )
     return found.overall()

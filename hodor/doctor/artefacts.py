@@ -1,7 +1,7 @@
-"""Archives, data sets, weights and results against their recorded digests and the present recipes."""
+"""Checks of archives, data sets, weights and results against their recorded digests and the current recipes."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,15 +17,15 @@ from hodor.data.progress import format_bytes
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_file
 
-# Archives, data sets and packs up to this size (bytes) are always read whole.
+# Archives, data sets and packs up to this size (bytes) are always read completely.
 QUICK = 1 << 30
-# How to fix damage of an artefact that a record names.
+# How to fix a damaged file of a record.
 _DELETE = "rm -rf {path} {record}; the workflow makes it again"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one check. `fix`: what to do, for everything but `ok`."""
+    """Result of one check. `fix`: what to do, unless it is `ok`."""
 
     level: Literal["ok", "warning", "wrong"]
     subject: str
@@ -37,7 +37,7 @@ class Finding:
 
 
 def check_dataset(config: Config, folder: Path, dataset: str, deep: bool) -> Iterator[Finding]:
-    """Check a data set and its archives, or report how to get them. `deep`: read them, however large."""
+    """Check a data set and its archives, or report how to get them. `deep`: read even large ones."""
     scale, subject = config.scale.name, f"{'starting weights' if dataset in WEIGHT_SETS else 'data set'} {dataset}"
     manifest, root = folder / paths.manifest(scale, dataset), folder / paths.dataset(scale, dataset)
     record, prepared = folder / paths.fetched(scale, dataset), manifest.is_file()
@@ -45,7 +45,7 @@ def check_dataset(config: Config, folder: Path, dataset: str, deep: bool) -> Ite
 
         def recorded(content: dict) -> dict[Path, str]:
             found = {record.parent / name: entry["sha256"] for name, entry in content.items()}
-            # Archives of a prepared data set may be deleted.
+            # Archives of a prepared data set may have been deleted.
             return {path: digest for path, digest in found.items() if path.is_file() or not prepared}
 
         yield from check_files(f"archives {dataset}", record, recorded, deep)
@@ -95,10 +95,10 @@ def check_released(config: Config, folder: Path) -> Iterator[Finding]:
 
 
 def check_run(run: Path, submissions: Path) -> Iterator[Finding]:
-    """Check weights, masks and scores of one run against its records, and these against the present recipes.
+    """Check weights, masks and scores of one run against its records, and these against the current recipes.
 
     Args:
-        run: its folder, `<row>/seed<k>`.
+        run: folder of the run, `<row>/seed<k>`.
         submissions: folder of the zips for servers.
     """
     subject, ok, stale = f"run {run.parent.name} {run.name}", [], []
@@ -130,10 +130,14 @@ def check_published(folder: Path) -> Iterator[Finding]:
 def check_files(
     subject: str, record: Path, recorded: Callable[[dict], dict[Path, str]], deep: bool, fix: str = _DELETE
 ) -> Iterator[Finding]:
-    """Compare files with a record: their digests, or, where they are large and not `deep`, their presence.
+    """Compare files with a record.
 
-    `recorded` returns the files and digests of the record's content; a folder stands for all files in it. `fix` may
-    hold {path} and {record}.
+    Args:
+        subject: subject of the findings.
+        record: JSON file.
+        recorded: returns the files and digests in the record's content; a folder means all files in it.
+        deep: compare the digests of large files too, not only their presence.
+        fix: how to fix a damaged file, with {path} and {record}.
     """
     try:
         digests = recorded(read_json(record))
@@ -141,7 +145,7 @@ def check_files(
         yield Finding("wrong", subject, str(error), _DELETE.format(path="", record=record))
         return
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        text = f"{record}: not as the workflow writes it ({error!r})"
+        text = f"{record}: not a record of the workflow ({error!r})"
         yield Finding("wrong", subject, text, _DELETE.format(path="", record=record))
         return
     files = {path: _files(path) if path.is_dir() else [path] for path in digests if path.exists()}
@@ -164,7 +168,7 @@ def _tree(root: Path, content: dict) -> dict[Path, str]:
 
 
 def _of_run(record: Path, archive: Path, content: dict) -> dict[Path, str]:
-    """Return the files that a record of a run names; outputs that were deleted as a whole are no damage."""
+    """Return the files in a record of a run, without outputs that were deleted completely."""
     folder = record.parent
     if record.name == "train.json":  # results of earlier versions have no `log`
         return _present(folder, {"model.safetensors": content["model"], "train.jsonl": content.get("log")})
@@ -178,7 +182,7 @@ def _of_run(record: Path, archive: Path, content: dict) -> dict[Path, str]:
 
 
 def _present(folder: Path, named: dict[str, str | None]) -> dict[Path, str]:
-    """Return those of the named files that are there and have a digest."""
+    """Return those of the named files that exist and have a digest."""
     return {folder / name: digest for name, digest in named.items() if digest and (folder / name).is_file()}
 
 
@@ -212,20 +216,17 @@ def _how_to_get(config: Config, subject: str, dataset: str, fetched: bool) -> Fi
 
 
 def _files(root: Path) -> list[Path]:
-    """Return the files below a folder, except the time stamp that Snakemake leaves in every folder it made."""
+    """Return the files below a folder without Snakemake's time stamp of the folder."""
     found = (path for path in root.rglob("*") if path.is_file() and path.name != ".snakemake_timestamp")
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
-def _digests(paths: Iterable[Path]) -> dict[Path, str]:
+def _digests(files: dict[Path, list[Path]]) -> dict[Path, str]:
     """Return the sha256 of files, and of folders as `prepare` computes it: over "<sha256>  <relative path>" lines."""
-    digests = {}
-    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-        for path, digest in zip(paths, pool.map(lambda p: None if p.is_dir() else sha256_file(p), paths), strict=True):
-            if digest is None:
-                files = _files(path)
-                pairs = zip(pool.map(sha256_file, files), files, strict=True)
-                lines = "".join(f"{digest}  {file.relative_to(path).as_posix()}\n" for digest, file in pairs)
-                digest = hashlib.sha256(lines.encode()).hexdigest()
-            digests[path] = digest
+    inside = [file for found in files.values() for file in found]
+    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
+        digests = dict(zip(inside, pool.map(sha256_file, inside), strict=True))
+    for folder, found in ((path, found) for path, found in files.items() if path not in digests):
+        lines = "".join(f"{digests[file]}  {file.relative_to(folder).as_posix()}\n" for file in found)
+        digests[folder] = hashlib.sha256(lines.encode()).hexdigest()
     return digests

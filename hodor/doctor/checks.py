@@ -1,4 +1,4 @@
-"""The verb `doctor`: one line per check of machine, packages, data and results; an error if any finds something wrong."""
+"""The verb `doctor`: check packages, machine, data and results, and print a line per check."""
 
 import math
 import os
@@ -22,8 +22,8 @@ from hodor.doctor.cost import archive_bytes, parameters, run_bytes
 from hodor.errors import HodorError
 
 PROJECT = "hodor-repro"
-# Number and typical size of the pictures of official training splits, whose packs take most space.
-_PICTURES = {
+# Number and typical size of the images of official training splits, whose packs are the largest.
+_IMAGES = {
     "coco": (118_287, (480, 640)),
     "youtube-vos": (94_404, (720, 1280)),
     "davis": (4_219, (480, 854)),
@@ -34,13 +34,13 @@ def doctor(config_folder: Path, overrides: dict[str, Any], folder: Path = Path()
     """Print a line per check.
 
     Args:
-        config_folder: the folder `config` of the repository.
-        overrides: keys of config.yaml, as for the workflow (`scale`, `rows`, `mirror`).
+        config_folder: configuration folder.
+        overrides: keys of config.yaml (`scale`, `rows`, `mirror`).
         folder: working directory of the workflow.
-        deep: compare every checksum of archives, data sets and packs, however large.
+        deep: compare every checksum, even of large archives, data sets and packs.
 
     Raises:
-        HodorError: something is wrong (after all checks), or a fault in the configuration.
+        HodorError: a check has found something wrong (after all checks), or a fault in the configuration.
     """
     config, levels = load(config_folder, overrides, folder), []
     for finding in _findings(config, config_folder.resolve().parent, folder, deep):
@@ -49,7 +49,7 @@ def doctor(config_folder: Path, overrides: dict[str, Any], folder: Path = Path()
     wrong = levels.count("wrong")
     print(f"{len(levels)} checks: {levels.count('ok')} ok, {levels.count('warning')} with a warning, {wrong} wrong")
     if wrong:
-        raise HodorError(f"{wrong} of {len(levels)} checks found something wrong: the lines above show how to fix it")
+        raise HodorError(f"{wrong} of {len(levels)} checks found something wrong; fix it as the lines above show")
 
 
 def needed_datasets(config: Config) -> list[str]:
@@ -67,13 +67,13 @@ def needed_space(config: Config, folder: Path) -> tuple[dict[str, int], list[str
             known, without = archive_bytes(config, dataset)
             there = (folder / paths.archives(scale, dataset)).glob("*")
             sizes["archives"] += max(known - sum(path.stat().st_size for path in there), 0)
-            sizes["data sets"] += known  # images hardly compress: extracted they are about as large
+            sizes["data sets"] += known  # images hardly compress
             unknown += without
     for name, id in config.packs(*config.needed()).items():
         if (folder / paths.packed_manifest(scale, name)).is_file() or config.scale.edition == "generated":
             continue
-        if id.dataset in _PICTURES and config.scale.edition == "official":
-            number, size = _PICTURES[id.dataset]
+        if id.dataset in _IMAGES and config.scale.edition == "official":
+            number, size = _IMAGES[id.dataset]
             sizes["packs"] += 3 * number * math.prod(stored_size(size, id.rule))
         else:
             unknown.append(f"pack {name}")
@@ -87,7 +87,8 @@ def needed_space(config: Config, folder: Path) -> tuple[dict[str, int], list[str
 def _findings(config: Config, root: Path, folder: Path, deep: bool) -> Iterator[Finding]:
     scale = config.scale.name
     yield from check_packages(root)
-    yield from check_machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    yield Finding("ok", "machine", f"{format_bytes(memory)}, {os.cpu_count()} cores")
     yield from check_gpu(config.scale.device == "cuda")
     yield from check_disk(folder, *needed_space(config, folder))
     for dataset in needed_datasets(config):
@@ -102,7 +103,7 @@ def _findings(config: Config, root: Path, folder: Path, deep: bool) -> Iterator[
 
 
 def check_packages(root: Path) -> Iterator[Finding]:
-    """Compare installed versions with the project's requirements and with the tested pins of requirements.txt."""
+    """Compare installed versions with the requirements and with the tested pins of requirements.txt."""
     pins = read_pins(root / "requirements.txt")
     install = "make install" if pins else f"pip install --upgrade '{PROJECT}[pipeline,track]'"
     try:
@@ -136,7 +137,7 @@ def check_packages(root: Path) -> Iterator[Finding]:
 
 
 def read_pins(path: Path) -> dict[str, str]:
-    """Return canonical name -> version of the lines `name==version`; empty where there is no file."""
+    """Return canonical name -> version of the lines `name==version`; empty if there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     pins = [Requirement(line) for line in lines if "==" in line and not line.startswith(("#", "-"))]
     return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
@@ -171,12 +172,6 @@ def check_gpu(wanted: bool) -> Iterator[Finding]:
     else:
         text = f"{metadata.version('torchvision')}: a GPU runs its deformable convolution"
         yield Finding("ok", "torchvision", text)
-
-
-def check_machine() -> Iterator[Finding]:
-    """Report memory and cores."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    yield Finding("ok", "machine", f"{format_bytes(total)}, {os.cpu_count()} cores")
 
 
 def check_disk(folder: Path, needs: dict[str, int], unknown: list[str]) -> Iterator[Finding]:

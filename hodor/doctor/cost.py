@@ -1,8 +1,8 @@
-"""The verb `cost`: what training and segmenting each row takes, counted without training.
+"""The verb `cost`: estimate the cost of training and segmenting each row.
 
-One training step runs on tensors without content (torch's meta device), so that its operations and what it keeps for
-the backward pass are counted for any size on any machine. A frame, with `--frames`, is segmented for real. Hours are
-operations divided by an assumed speed: estimates for planning, not measurements.
+One training step runs on torch's meta device, so that its operations and the memory that it keeps for the backward pass are
+counted for any size on any machine. With `--frames` a frame is segmented for real. Hours are operations divided by an assumed
+speed.
 """
 
 import csv
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from tabulate import tabulate
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -28,8 +29,7 @@ from hodor.data.clips_image import clip_size
 from hodor.errors import HodorError
 from hodor.models.base import build_method, without_starting_weights
 
-# Speeds that trainings reach, in 10^12 operations a second (guesses from the share of the peak that networks of this
-# kind reach with TF32).
+# Assumed speeds of training in 10^12 operations a second: the part of the peak that such networks reach with TF32.
 GPUS = {"rtx3090": 12.0, "h200": 60.0}
 # Typical sizes: COCO for image stages, 720p videos for video stages; objects of a clip and of a video.
 IMAGE_SIZE, VIDEO_SIZE, DAVIS_SIZE = (480, 640), (720, 1280), (480, 854)
@@ -40,7 +40,7 @@ MEASURED = "step-speed"
 
 
 class StepCost(NamedTuple):
-    """One clip of one training step: operations (2 for a multiply-add), and bytes kept for the backward pass."""
+    """Cost of one clip in a training step: operations (2 for a multiply-add), and bytes kept for the backward pass."""
 
     operations: int
     kept_bytes: int
@@ -59,14 +59,14 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
     """Return a text table with a line for each selected row.
 
     Args:
-        folder: the configuration's.
-        overrides: keys of config.yaml, as for the workflow (`scale`, `rows`).
-        gpu: a key of `GPUS`.
+        folder: configuration folder.
+        overrides: keys of config.yaml (`scale`, `rows`).
+        gpu: key of `GPUS`, or any name with `speed`.
         speed: 10^12 operations a second instead of the assumed ones.
-        frames: whether to segment one frame with each network too, which takes seconds for each.
+        frames: whether to segment one frame with each network too, which takes seconds.
     """
     if gpu not in GPUS and speed is None:
-        raise HodorError(f"--gpu {gpu}: known are {', '.join(GPUS)}; for another give its speed with --speed")
+        raise HodorError(f"--gpu {gpu}: known are {', '.join(GPUS)}; give the speed of another with --speed")
     if speed is not None and not speed > 0:
         raise HodorError(f"--speed {speed:g}: must be above 0")
     config = load(folder, overrides)
@@ -83,19 +83,20 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
     notes = [
         f"{sum(float(line['hours']) for line in lines):.0f} GPU hours for one seed of all rows above.",
         "TFLOP/step: forward and backward of a whole batch. GPU GiB: weights, gradients, optimiser and what the "
-        "backward pass keeps of a whole batch (the step's own buffers come on top).",
-        "measured: hours by the seconds of a step that benchmarks/step_speed.py measured on this GPU: "
-        f"{', '.join(places) or 'none'}.",
+        "backward pass keeps of a whole batch, without the step's temporary buffers.",
+        f"measured: hours from the step that benchmarks/step_speed.py measured on this GPU: {', '.join(places) or 'none'}.",
         "run GB: weights and two checkpoints."
         + (" GFLOP/frame: one frame of 480x854 with two objects, as on DAVIS." if frames else ""),
         *_data_notes(config),
     ]
     title = f"Scale {config.scale.name}: counted, not measured; hours assume {speed:g} TFLOP/s ({gpu})."
-    return "\n".join([title, "", *_table(lines), "", *notes])
+    align = ["left", *["right"] * (len(lines[0]) - 1)]
+    table = tabulate(lines, headers="keys", tablefmt="plain", disable_numparse=True, colalign=align)
+    return "\n".join([title, "", table, "", *notes])
 
 
 def read_measured(folder: Path, scale: str, gpu: str) -> dict[str, Measured]:
-    """Return row -> its tuned step, as measured on machines whose file names contain the GPU's name."""
+    """Return row -> its measured step, from the files of machines whose names contain the GPU's name."""
     found: dict[str, Measured] = {}
     plain = re.sub(r"[^a-z0-9]", "", gpu.lower())
     for path in sorted(folder.glob(f"{MEASURED}_*.csv")):
@@ -114,10 +115,7 @@ def read_measured(folder: Path, scale: str, gpu: str) -> dict[str, Measured]:
 
 def clip_of(stage: StageOptions, *, batch: int = 1, device: str = "meta") -> Clip:
     """Return a clip of the size that the stage makes of a typical image or video; its content is undefined."""
-    if stage.kind.startswith("static"):
-        height = width = stage.crop
-    else:
-        height, width = clip_size(VIDEO_SIZE if stage.kind.endswith("video") else IMAGE_SIZE, stage)
+    height, width = clip_size(VIDEO_SIZE if stage.kind.endswith("video") else IMAGE_SIZE, stage)
     height, width = (side + -side % stage.padding_multiple for side in (height, width))
     shape, objects = (batch, stage.frames, height, width), min(OBJECTS, stage.max_objects)
     sparse = stage.kind == "sparse-video"
@@ -131,9 +129,9 @@ def clip_of(stage: StageOptions, *, batch: int = 1, device: str = "meta") -> Cli
 
 
 class Operations(TorchDispatchMode):
-    """Count the operations of convolutions, matrix products and attention (2 for a multiply-add) in `total`.
+    """Count the operations of convolutions, matrix products and attention in `total`, also in inference mode.
 
-    torch's own FlopCounterMode follows modules by their gradients and fails in inference mode.
+    torch's FlopCounterMode fails there.
     """
 
     def __init__(self) -> None:
@@ -174,7 +172,7 @@ def step_cost(method: str, options: dict[str, Any], stage: StageOptions) -> Step
 
 
 def frame_operations(method: str, options: dict[str, Any], inference: InferenceOptions) -> int:
-    """Count the second frame of a video of DAVIS's size with two objects, in the layers that a GPU runs."""
+    """Count the operations of the second frame of a video of DAVIS's size with two objects."""
     built = build_method(method, without_starting_weights(options), inference).eval()
     frame = np.zeros((*DAVIS_SIZE, 3), np.uint8)
     masks = {i: np.zeros(DAVIS_SIZE, bool) for i in (1, 2)}
@@ -193,7 +191,7 @@ def parameters(config: Config, row: str) -> int:
 
 
 def run_bytes(weights: int, trained: bool) -> int:
-    """Return the disk space of a run: `weights` in float32 and, of a training, two checkpoints with optimiser."""
+    """Return the disk space of a run: `weights` in float32 and, if it is trained, two checkpoints with optimiser."""
     return 4 * weights * (7 if trained else 1)
 
 
@@ -207,7 +205,7 @@ def archive_bytes(config: Config, dataset: str) -> tuple[int, list[str]]:
 def _line(
     config: Config, row: str, speed: float, measured: dict[str, Measured], counted: dict[str, int] | None
 ) -> dict[str, str]:
-    """Return the cells of a row; `counted` (None: no frames) keeps counts for rows that differ in training alone."""
+    """Return the cells of a row; `counted` (None: no frames) caches counts for rows that differ in training only."""
     entry, stage, options, weights = config.rows[row], config.stage(row), config.options[row], parameters(config, row)
     line = {"row": row, "params M": f"{weights / 1e6:.2f}"}
     line |= dict.fromkeys(("steps", "TFLOP/step", "hours", "measured", "GPU GiB"), "0")
@@ -233,22 +231,14 @@ def _line(
 
 
 def _measured_hours(entry: Measured | None, stage: StageOptions, tera: float) -> str:
-    """Return the hours of a training by its measured step, unless that has another size or network."""
+    """Return the hours of a training from its measured step, unless that had another batch or network."""
     if entry is None or entry.batch != stage.batch or abs(entry.tera / tera - 1) > 0.01:
         return "not measured"
     return f"{entry.seconds * stage.steps / 3600:.1f}"
 
 
-def _table(lines: list[dict[str, str]]) -> Iterator[str]:
-    columns = list(lines[0])
-    widths = {c: max(len(c), *(len(line[c]) for line in lines)) for c in columns}
-    for line in [{c: c for c in columns}, *lines]:
-        cells = [line[c].ljust(widths[c]) if c == "row" else line[c].rjust(widths[c]) for c in columns]
-        yield "  ".join(cells).rstrip()
-
-
 def _data_notes(config: Config) -> Iterator[str]:
-    """Report the disk space of the data sets that the rows need, as far as the sizes of their archives are known."""
+    """Yield a note on the size of each data set that the rows need."""
     needed = {dataset for row in config.needed() for dataset in config.datasets(row)}
     needed |= {get_benchmark(benchmark).dataset for benchmark in config.scale.benchmarks}
     for dataset in (name for name in config.scale.datasets if name in needed and config.scale.edition != "generated"):

@@ -1,4 +1,4 @@
-"""Run folders: read them, sample their scores, summarise their origin and assemble their manifest.json.
+"""Run folders: read them, sample their scores and summarise their provenance.
 
 <row>/seed<k>/{model.safetensors, train.json, train.jsonl} (not of external masks)
 <row>/seed<k>/<benchmark>/{masks.json, segment.json, score.json, per_frame.csv, per_object.csv, global.csv}
@@ -14,12 +14,12 @@ import pandas as pd
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.errors import HodorError
-from hodor.provenance import read_json, write_json_atomic
+from hodor.provenance import read_json
 from hodor.scoring.statistics import Sample
 
-# Columns that hold text; all others hold numbers.
+# Columns of text; all others hold numbers.
 _TEXT = ("sequence", "object", "frame", "category")
-# The packages that compute the numbers; manifests list more.
+# Packages that compute the numbers; manifests list more.
 _NAMED = ("hodor", "python", "torch", "numpy", "opencv-python", "pycocotools", "scikit-image")
 
 
@@ -29,9 +29,9 @@ class Prediction:
 
     Attributes:
         masks, segment, score: contents of the JSON files.
-        overall: global.csv, column -> value in 0..1. Where a server has the ground truth, its answer, empty until then.
-        objects: per_object.csv, a line for each "<sequence>_<id>"; J-Mean and F-Mean in 0..1, and `category` (seen or
-            unseen) where the benchmark distinguishes them. Empty where a server has the ground truth.
+        overall: global.csv, column -> value in 0..1; for a benchmark on a server its answer, or empty.
+        objects: per_object.csv, a line for each "<sequence>_<id>", with J-Mean and F-Mean in 0..1 and, on YouTube-VOS,
+            `category` (seen or unseen). Empty for a benchmark on a server.
     """
 
     folder: Path
@@ -44,32 +44,32 @@ class Prediction:
 
     @property
     def submission(self) -> str | None:
-        """sha256 of the zip for the benchmark's server; None where the ground truth is public."""
+        """sha256 of the zip for the benchmark's server; None if the ground truth is public."""
         return (self.score.get("submission") or {}).get("sha256")
 
     @property
     def pending(self) -> bool:
-        """Whether the server's score is still to come."""
+        """Whether the server's score is not entered yet."""
         return not self.overall
 
     def frames(self) -> pd.DataFrame:
-        """per_frame.csv: sequence, object, frame, J and F in 0..1."""
+        """Read per_frame.csv: sequence, object, frame, J and F in 0..1."""
         return _read_csv(self.folder / "per_frame.csv", "sequence", "object", "frame", "J", "F")
 
     def object_scores(self) -> pd.Series:
-        """ "<sequence>_<object>" -> J&F in points."""
+        """Return "<sequence>_<object>" -> J&F in points."""
         return 50 * (self.objects["J-Mean"] + self.objects["F-Mean"])
 
     def sequence_scores(self) -> pd.Series:
-        """Sequence -> J&F in points, the mean over its objects."""
+        """Return sequence -> J&F in points, the mean over its objects."""
         return self.object_scores().groupby(lambda name: name.rpartition("_")[0], sort=False).mean()
 
 
 @dataclass(frozen=True)
 class Run:
-    """One trained system. train: train.json; log: the logged steps of train.jsonl, ascending, each once.
+    """A run of one row and seed.
 
-    Of external masks both are empty.
+    train: train.json. log: logged steps of train.jsonl, ascending, each once. Both are empty for external masks.
     """
 
     folder: Path
@@ -85,20 +85,21 @@ class Run:
 
 
 def run_folder(runs: Path, row: str, seed: int) -> Path:
-    """Folder of one trained system within the folder of a scale's runs."""
+    """Return the folder of a run below the folder of a scale's runs."""
     return Path(runs) / row / f"seed{seed}"
 
 
 def read_run(folder: Path, benchmarks: Sequence[str] | None = None) -> Run:
-    """Read a run folder, <row>/seed<k>; HodorError names a file that is missing or broken.
+    """Read a run folder, <row>/seed<k>; HodorError names a missing or broken file.
 
     Args:
-        benchmarks: Those that must have been scored; if absent, all that were.
+        folder: the run folder.
+        benchmarks: benchmarks that must have been scored. None: all that were.
     """
     folder = Path(folder)
     whole = folder.resolve()
     if not whole.name.startswith("seed") or not whole.name.removeprefix("seed").isdigit():
-        raise HodorError(f"{folder}: not a run folder; run folders are named <row>/seed<k>")
+        raise HodorError(f"{folder}: not a run folder; give a folder <row>/seed<k>")
     if benchmarks is None:
         benchmarks = sorted(path.parent.name for path in folder.glob("*/score.json"))
     predictions = {benchmark: _read_prediction(folder / benchmark) for benchmark in benchmarks}
@@ -109,10 +110,10 @@ def read_run(folder: Path, benchmarks: Sequence[str] | None = None) -> Run:
 
 
 def read_log(path: Path) -> list[dict]:
-    """The steps that a training logged, ascending; an empty list where nothing was trained (no file).
+    """Return the logged steps of a training, ascending; an empty list if there is no file.
 
-    A run that was killed and resumed logs some steps twice, of which the last one counts, and may leave a truncated
-    line, which is skipped, as are lines without a step (events).
+    A run that was killed and resumed logs some steps twice, of which the last one is used, and may leave a truncated line,
+    which is skipped.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -129,38 +130,17 @@ def read_log(path: Path) -> list[dict]:
     return [steps[step] for step in sorted(steps)]
 
 
-def merge_manifest(run: Run) -> None:
-    """Write <run folder>/manifest.json: what was run, with which settings, on which data and machine, at what cost.
-
-    Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (those of the training, or of the import
-    of external masks), config (the stamp of each step, which holds its resolved settings), data (name -> sha256 of a data manifest or of the initial
-    weights), steps (name -> time_s, peak_memory_mib, commit, versions, machine).
-    """
-    train = run.train
-    records = {"train": train} if train else {}
-    data = dict(train.get("inputs", {}))
-    for benchmark, prediction in run.predictions.items():
-        records |= {f"{benchmark}/segment": prediction.segment, f"{benchmark}/score": prediction.score}
-        data[f"truth of {benchmark}"] = prediction.score.get("truth")
-    first = next(iter(records.values()), {})
-    costs = ("time_s", "peak_memory_mib", "commit", "versions", "machine")
-    content = {
-        "row": run.row,
-        "scale": (first.get("stamp_content") or {}).get("scale"),
-        "seed": run.seed,
-        **{key: first.get(key) for key in ("model", "parameters", "commit", "versions", "machine")},
-        "config": {name: record.get("stamp_content") for name, record in records.items()},
-        "data": data,
-        "steps": {name: {key: record.get(key) for key in costs} for name, record in records.items()},
-    }
-    write_json_atomic(run.manifest, content)
+def loss_curve(runs: Iterable[Run]) -> str:
+    """Return the mean training loss over runs at the logged steps, as CSV with columns step and loss; "" if untrained."""
+    steps = pd.DataFrame([step for run in runs for step in run.log])
+    return "" if steps.empty else steps.groupby("step")[["loss"]].mean().to_csv(lineterminator="\n")
 
 
 def sample(runs: Sequence[Run], benchmark: str) -> Sample | None:
-    """Scores of a row's runs on a benchmark in points, the mean of J and F of each object, for the statistics.
+    """Return the scores of a row's runs on a benchmark for the statistics: the mean of J and F of each object in points.
 
-    Objects of YouTube-VOS have a category, over which the score (G) is averaged; those of DAVIS are one group (J&F). None
-    where nothing was scored, or a server scored it and gave no more than its mean.
+    Objects of YouTube-VOS are grouped by category, over which G is averaged; those of DAVIS are one group. None if nothing
+    was scored, or only a server's mean is known.
     """
     predictions = {run.seed: run.predictions[benchmark] for run in runs if benchmark in run.predictions}
     if not predictions or any(prediction.objects.empty for prediction in predictions.values()):
@@ -175,7 +155,7 @@ def sample(runs: Sequence[Run], benchmark: str) -> Sample | None:
 
 
 def seed_scores(runs: Sequence[Run], benchmark: str) -> list[float]:
-    """A row's J&F or G in points for each seed, as in global.csv; empty where a seed has none (yet)."""
+    """Return a row's J&F or G in points for each seed, from global.csv; an empty list if a seed has none."""
     column = "G" if get_benchmark(benchmark).metric == "G" else "J&F-Mean"
     found = [run.predictions[benchmark].overall for run in runs if benchmark in run.predictions]
     values = [100 * overall[column] for overall in found if math.isfinite(overall.get(column, math.nan))]
@@ -183,10 +163,12 @@ def seed_scores(runs: Sequence[Run], benchmark: str) -> list[float]:
 
 
 def provenance(runs: Iterable[Run], seeds: Iterable[int], bootstrap: Mapping[str, int] | None = None) -> dict[str, str]:
-    """Origin of the numbers of these runs: seeds, commit, machine, versions and metric of all their steps; no times.
+    """Return the provenance of the numbers of runs: seeds, commits, machines, versions and metrics of all their steps.
 
-    Several values are all shown: a table whose rows come from two commits names both. A commit ends with `-dirty` where
-    the code differed from it. `bootstrap`: of the intervals, {"resamples", "seed"}, if there are any.
+    Args:
+        runs: the runs.
+        seeds: seeds of the table.
+        bootstrap: {"resamples", "seed"} of the intervals, if there are any.
     """
     runs = list(runs)
     predictions = [prediction for run in runs for prediction in run.predictions.values()]
@@ -209,7 +191,7 @@ def provenance(runs: Iterable[Run], seeds: Iterable[int], bootstrap: Mapping[str
 
 
 def machine_line(machine: dict | None) -> str | None:
-    """A machine (see `hodor.provenance.machine`) in one line."""
+    """Return a machine (see `hodor.provenance.machine`) on one line."""
     if not machine:
         return None
     parts = [machine.get("processor") or "unknown processor", f"{machine.get('cores', '?')} cores"]
@@ -222,7 +204,7 @@ def _read_prediction(folder: Path) -> Prediction:
     score = read_json(folder / "score.json")
     overall = _read_csv(folder / "global.csv", "J&F-Mean", "J-Mean", "F-Mean")
     if len(overall) != 1 and not ("submission" in score and overall.empty):
-        raise HodorError(f"{folder / 'global.csv'}: {len(overall)} lines of numbers where one is expected; score again")
+        raise HodorError(f"{folder / 'global.csv'}: {len(overall)} lines of numbers instead of one; score again")
     return Prediction(
         folder=folder,
         benchmark=folder.name,
@@ -236,10 +218,10 @@ def _read_prediction(folder: Path) -> Prediction:
 
 def _read_csv(path: Path, *columns: str) -> pd.DataFrame:
     try:
-        # As text first: names such as 00003 are no numbers, and Python's float is exact.
+        # As text first, because names such as 00003 are no numbers, and Python's float is exact.
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
     except FileNotFoundError:
-        raise HodorError(f"{path}: no such file; the step score writes it: run that again") from None
+        raise HodorError(f"{path}: no such file; run the step score again, which writes it") from None
     except (OSError, ValueError) as error:
         raise HodorError(f"{path}: cannot be read ({error}); delete the file and score again") from None
     if missing := [column for column in columns if column not in frame]:

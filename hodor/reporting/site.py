@@ -1,4 +1,4 @@
-"""The verb `render`: tables and runs in, the report pages out."""
+"""The verb `render`: make the report pages of a scale from its tables and runs."""
 
 import json
 import os
@@ -24,39 +24,39 @@ from hodor.reporting.selection import STRIPS, Report, System, median
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "workflow" / "notebooks"
 TITLE = "Differentiable soft-masked attention: reference reproduction"
-# Text notebook -> what its page shows.
+# Text notebook -> content of its page.
 PAGES = {
     "ablation": "table, curves, alphas, frames",
     "comparison": "table, curves, frames, speed, memory",
     "qualitative": "masks, failures, vanishing objects, attention",
 }
-# Figures shown by their table, not among the others.
+# Figures that are shown below a table.
 _BY_TABLE = {"intervals_ablation": "ablation", "intervals_comparison": "comparison", "costs": "costs"}
-# Type of a work in CITATION.cff -> that of BibTeX.
+# Type in CITATION.cff -> type in BibTeX.
 _TYPES = {"conference-paper": "inproceedings", "article": "article", "software": "software"}
 _RELEASED = {"label": "checkpoint", "row": "compared with", "benchmark": "benchmark", "released_J&F": "J&F"}
 _RELEASED |= {"released_J": "J", "released_F": "F", "status": "status", "note": "note"}
 
 
 def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> list[Path]:
-    """Write the site of a scale to `out`; the same inputs give the same bytes.
+    """Write the pages of a scale and return their paths; the same inputs give the same bytes.
 
-    index.html, {ablation,comparison,qualitative}.{ipynb,html}, figures/<name>.{pdf,png}, runs/<row>-seed<k>.html. The
-    pages are self-contained: they load nothing from outside, link only to each other, and may be copied together
-    elsewhere. Nothing is written before everything was made.
+    Writes index.html, {ablation,comparison,qualitative}.{ipynb,html}, figures/<name>.{pdf,png} and
+    runs/<row>-seed<k>.html. The pages load nothing from outside and link only to each other, so that the folder can be
+    copied elsewhere. Nothing is written before everything has been made.
 
     Args:
-        stamp: Its settings hold "scale", "title", "caption" and "citation" (the content of CITATION.cff).
-        results, runs, data: Folders of the scale's tables, runs and data sets; claims.json and released_weights.csv are
+        stamp: stamp of the step; its settings hold "scale", "title", "caption" and "citation" (CITATION.cff).
+        results, runs, data: folders of the scale's tables, runs and data sets; claims.json and released_weights.csv are
             optional.
-        out: Folder for the files, which are returned.
+        out: folder to write to.
 
     Raises:
-        HodorError: A table, a run, a mask or a frame is missing or broken.
+        HodorError: a table, a run, a mask or a frame is missing or broken.
     """
     settings, out = stamp["settings"], Path(out)
     report = Report(Path(results), Path(runs), Path(data))
-    # The tables first: what is missing for them shows within a second.
+    # The tables first, because a missing one is then found within a second.
     context = index_context(settings, report)
     files: dict[str, bytes] = {}
     shown: dict[str, list[Shown]] = {id: [] for id in context["sections"]}
@@ -82,7 +82,7 @@ def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> lis
 
 
 def index_context(settings: Mapping, report: Report) -> dict:
-    """What the start page shows besides figures."""
+    """Return the content of the start page without its figures."""
     at_paper, released = settings["scale"] == "paper", report.released()
     citation = settings["citation"]
     works = [work for work in (citation.get("preferred-citation"), citation, *citation.get("references", [])) if work]
@@ -122,7 +122,7 @@ def index_context(settings: Mapping, report: Report) -> dict:
 
 
 def run_page(settings: Mapping, report: Report, system: System, run: Run) -> str:
-    """The page of a run: scores, curves, masks, and the manifest with everything that it was made of."""
+    """Return the page of a run: scores, curves, masks and manifest."""
     manifest, origin = read_json(run.manifest), report.provenance([run.row])
     facts = {
         "row": run.row,
@@ -163,7 +163,7 @@ def run_page(settings: Mapping, report: Report, system: System, run: Run) -> str
 
 
 def _run_scores(run: Run, id: str) -> dict:
-    """The scores of a run on a benchmark: overall and of each object; none where a server has the ground truth."""
+    """Return the scores of a run on a benchmark, overall and of each object; none if a server has the ground truth."""
     prediction = run.predictions[id]
     found = {"id": id, "title": benchmark_title(id), "submission": prediction.submission}
     if prediction.submission:
@@ -182,7 +182,7 @@ def _run_scores(run: Run, id: str) -> dict:
 
 
 def sentence(work: Mapping) -> str:
-    """A work of CITATION.cff (Citation File Format 1.2) as a line of a list of references."""
+    """Return a work of CITATION.cff (Citation File Format 1.2) as a reference."""
     authors = [_name(author, " ") for author in work.get("authors", [])]
     parts = [", ".join(authors), work.get("title", ""), _venue(work), str(work.get("year", "") or "")]
     if work.get("type") == "software":
@@ -191,20 +191,21 @@ def sentence(work: Mapping) -> str:
 
 
 def bibtex(work: Mapping) -> str:
-    """A work as a BibTeX entry, whose key is made of first author, year and the title's first word."""
+    """Return a work as a BibTeX entry; its key is the first author, the year and the first word of the title."""
+    title, year, authors = work.get("title", ""), str(work.get("year", "") or ""), work.get("authors", [{}])
     fields = {
-        "title": "{" + work.get("title", "") + "}",
-        "author": " and ".join(_name(author, ", ") for author in work.get("authors", [])),
+        "title": f"{{{title}}}",
+        "author": " and ".join(_name(author, ", ") for author in authors),
         "booktitle": _venue(work),
-        "year": str(work.get("year", "") or ""),
+        "year": year,
         "version": str(work.get("version", "") or ""),
         "doi": work.get("doi", ""),
         "url": work.get("url", ""),
     }
-    first = work.get("authors", [{}])[0]
-    words = [first.get("family-names") or first.get("name", ""), str(work.get("year", "") or "")]
-    words.append(next((word for word in re.findall(r"[A-Za-z]+", work.get("title", ""))), ""))
-    key = re.sub(r"[^a-z0-9]", "", "".join(words).lower())
+    word = next(iter(re.findall(r"[A-Za-z]+", title)), "")
+    key = re.sub(
+        r"[^a-z0-9]", "", f"{authors[0].get('family-names') or authors[0].get('name', '')}{year}{word}".lower()
+    )
     lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
     return f"@{_TYPES.get(work.get('type'), 'misc')}{{{key},\n{lines}\n}}"
 
@@ -221,7 +222,7 @@ def _name(author: Mapping, between: str) -> str:
 
 
 def _strip(report: Report) -> dict | None:
-    """The sequence of median score: the ground truth, and up to three rows with the same training."""
+    """Return masks of the sequence of median score: ground truth, and up to three rows with the same training data."""
     strip = next(iter(report.strips("ablation")), None)
     if strip is None:
         return None
@@ -230,7 +231,7 @@ def _strip(report: Report) -> dict | None:
         strip.video, {"ground truth": strip.video.label_folder} | {s.label: s.masks(strip.video) for s in alike}, 3
     )
     scores = ", ".join(f"{system.label} {strip.scores[system.row]:.1f}" for system in alike)
-    return {"rows": rows, "caption": f"{strip.video.name}, {strip.why}; J&F: {scores}. More below, all chosen by rule."}
+    return {"rows": rows, "caption": f"{strip.video.name}, {strip.why}; J&F: {scores}. More below, selected by rule."}
 
 
 def _mask_rows(video, folders: Mapping[str, Path], columns: int = 5) -> list[tuple[str, str, str]]:
@@ -242,7 +243,7 @@ def _mask_rows(video, folders: Mapping[str, Path], columns: int = 5) -> list[tup
 
 
 def _runs(report: Report) -> pd.DataFrame:
-    """A line for each run, with its page."""
+    """Return a table of the runs with links to their pages."""
     rows = []
     for system, run in ((of, run) for of in report.all_systems() for run in of.runs):
         scored = run.predictions.get(STRIPS)
@@ -272,7 +273,7 @@ def _released(report: Report, lines: pd.DataFrame) -> Markup | None:
 
 
 def _write(out: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files below `out`, each atomically; of earlier figures and run pages none is left over."""
+    """Write the files below `out` atomically, and remove earlier figures and run pages."""
     for folder in ("figures", "runs"):
         shutil.rmtree(out / folder, ignore_errors=True)
         (out / folder).mkdir(parents=True)

@@ -1,8 +1,7 @@
-"""The verb `tabulate`: runs in, one table out, as CSV, Markdown and LaTeX.
+"""The verb `tabulate`: make a table of runs, as CSV, Markdown and LaTeX.
 
-Scores are in points (0..100): means over objects, then over seeds, with the sample standard deviation over seeds where
-there are several and the 95 % interval over sequences and seeds (`hodor.scoring.statistics`). Only costs.csv holds
-numbers that vary from run to run.
+Scores are in points (0..100): means over objects, then over seeds, with the sample standard deviation over several seeds and
+the 95 % interval over sequences and seeds (`hodor.scoring.statistics`). Only costs.csv has numbers that vary from run to run.
 """
 
 import statistics
@@ -18,7 +17,7 @@ from hodor.errors import HodorError
 from hodor.provenance import json_text, write_text_atomic
 from hodor.records import verify_run, verify_same_ground_truth
 from hodor.reporting.formats import COMPARED, NEW, NOT_RUN, TRAINED_ON, latex_file, markdown_page
-from hodor.reporting.runs import Run, machine_line, provenance, read_run, run_folder, sample
+from hodor.reporting.runs import Run, loss_curve, machine_line, provenance, read_run, run_folder, sample
 from hodor.scoring.statistics import Bootstrap, estimate
 
 TABLES = {"ablation": "ablation_table", "comparison": "comparison_table", "extended": "extended_table"}
@@ -46,25 +45,25 @@ RELEASED_COLUMNS = (
     "parameters", "checkpoint_sha256", "short_side", "manifest", "note", "source", "licence",
 )  # fmt: skip
 SCORED = "scored"
-"""The status of released weights that have a number."""
+"""Status of released weights that have a number."""
 
 Runs = dict[tuple[str, int], Run]
 """(row, seed) -> run."""
 
 
 def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
-    """Write {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv.
+    """Write {ablation,comparison,extended}_table.{csv,md,tex} or costs.csv, and return their paths.
 
-    Beside the extended table: released_weights.csv. Beside the costs, for `dvc metrics` and `dvc plots`: metrics.json, row
-    -> benchmark -> mean score over seeds in points, and curves/<row>.csv, the mean training loss at the logged steps.
+    With the extended table it writes released_weights.csv; with the costs, for `dvc metrics` and `dvc plots`, metrics.json
+    (row -> benchmark -> mean score over seeds in points) and curves/<row>.csv (mean training loss at the logged steps).
 
     Args:
-        stamp: Of the step, as `hodor.stamps` makes it.
-        runs: The scale's folder of runs, for example runs/mini; tables name manifests below it as given.
-        out: Folder for the files, which are returned.
+        stamp: stamp of the step.
+        runs: folder of the scale's runs, such as runs/mini, with which paths of manifests begin.
+        out: folder to write to.
 
     Raises:
-        HodorError: A result is missing, or was not made from what is current.
+        HodorError: a result is missing or out of date.
     """
     settings = stamp["settings"]
     table, found = settings["table"], collect(settings, Path(runs))
@@ -72,7 +71,8 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
     if table == "costs":
         texts["costs.csv"] = csv_text(COST_COLUMNS, _cost_lines(settings, found))
         texts["metrics.json"] = json_text(_metrics(settings, found))
-        texts |= {f"curves/{row}.csv": curve for row, curve in _curves(found)}
+        for row, seeds in settings["seeds_of"].items():
+            texts[f"curves/{row}.csv"] = loss_curve(found[row, seed] for seed in seeds)
     else:
         lines, name = make_lines(settings, found), TABLES[table]
         origin = provenance(found.values(), settings["seeds"], settings["bootstrap"])
@@ -81,9 +81,10 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
         texts[f"{name}.tex"] = latex_file(settings, table, lines, origin)
         if table == "extended":
             texts["released_weights.csv"] = csv_text(RELEASED_COLUMNS, _released_view(settings, lines, found))
-    for name, text in texts.items():
-        write_text_atomic(Path(out) / name, text)
-    return [Path(out) / name for name in texts]
+    files = {Path(out) / name: text for name, text in texts.items() if text}
+    for path, text in files.items():
+        write_text_atomic(path, text)
+    return list(files)
 
 
 def collect(settings: dict, runs: Path) -> Runs:
@@ -101,7 +102,7 @@ def collect(settings: dict, runs: Path) -> Runs:
     }
     verified: set[tuple[str, int]] = set()
     for row, seed in found:
-        # A run, then what it started from, and so on.
+        # A run, then the run that it started from, and so on.
         while row is not None and (row, seed) not in verified:
             run = found.get((row, seed)) or read_run(run_folder(runs, row, seed), ())
             parent = settings["init"][row]
@@ -116,10 +117,14 @@ def collect(settings: dict, runs: Path) -> Runs:
 
 
 def with_server_scores(run: Run, answers: Mapping[tuple[str, int, str], dict]) -> Run:
-    """The run with the scores that servers gave its masks (row, seed, benchmark -> entry of server_scores.yaml).
+    """Return the run with its scores from servers.
+
+    Args:
+        run: the run.
+        answers: (row, seed, benchmark) -> entry of server_scores.yaml.
 
     Raises:
-        HodorError: An entry is of another zip, or its benchmark needs no server here.
+        HodorError: an entry is of another zip, or its benchmark needs no server.
     """
     predictions = dict(run.predictions)
     for id, prediction in run.predictions.items():
@@ -137,7 +142,7 @@ def with_server_scores(run: Run, answers: Mapping[tuple[str, int, str], dict]) -
 
 
 def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
-    """The lines of a table as text, as in its CSV."""
+    """Return the lines of a table's CSV as text."""
     table, lines = settings["table"], []
     for row, entry in settings["rows"].items():
         runs = [found[row, seed] for seed in settings["seeds_of"].get(row, ()) if (row, seed) in found]
@@ -154,7 +159,7 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
             "note": f"{NOT_RUN}: {entry['absent']}" if entry["absent"] else entry["note"],
         }
         unscored = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
-        if "masks" in entry:  # of some benchmarks only; not known to be trained on the others
+        if "masks" in entry:  # benchmarks without masks are not run
             unscored = set()
         if table == "comparison":
             bootstrap = Bootstrap(**settings["bootstrap"])
@@ -163,7 +168,7 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
                 | comparison_cells(settings["published"], row, runs, bootstrap, unscored, settings.get("pending"))
             )
         else:
-            # Table 1 is about DAVIS-2017 val, whatever else its rows are scored on.
+            # Table 1 is about DAVIS-2017 val only.
             shown = [id for id in settings["benchmarks"] if table != "ablation" or id == ABLATION_BENCHMARK]
             lines += [system | {"benchmark": id} | _cells(settings, row, runs, id, unscored) for id in shown]
     return pd.DataFrame(lines, columns=list(COMPARISON_COLUMNS if table == "comparison" else COLUMNS), dtype=str)
@@ -177,15 +182,15 @@ def comparison_cells(
     trained_on: Collection[str] = (),
     pending: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The columns of the benchmarks of table 2 for one row.
+    """Return the columns of the benchmarks of table 2 for one row.
 
     Args:
-        published: Lines of config/published.csv.
-        row: Its id.
-        runs: Its runs, one for each seed; empty for a row that was not run.
-        bootstrap: Of the intervals.
-        trained_on: Ids of benchmarks of the scale that are part of its training data.
-        pending: What a cell shows until its server's score is entered, for benchmarks with a server.
+        published: lines of config/published.csv.
+        row: id of the row.
+        runs: its runs, one for each seed; empty for a row that was not run.
+        bootstrap: settings of the intervals.
+        trained_on: ids of benchmarks of the scale that are part of its training data.
+        pending: benchmark with a server -> text of a cell until the server's score is entered.
     """
     cells: dict[str, str] = {}
     for id, metric in ((benchmark.id, benchmark.metric) for benchmark in COMPARED):
@@ -208,7 +213,7 @@ def comparison_cells(
 
 
 def interval_cells(runs: Sequence[Run], benchmark: str, bootstrap: Bootstrap) -> tuple[str, str]:
-    """Ends of the 95 % interval of a row's score in points; empty where there is none."""
+    """Return the ends of the 95 % interval of a row's score in points; empty texts if there is none."""
     found = sample(runs, benchmark)
     if found is None:
         return "", ""
@@ -217,7 +222,7 @@ def interval_cells(runs: Sequence[Run], benchmark: str, bootstrap: Bootstrap) ->
 
 
 def published_value(published: Iterable[Mapping], row: str, benchmark: str, metric: str = "J&F") -> float | None:
-    """The published value of a row on a benchmark, in points (0..100); None where nothing was published."""
+    """Return the published value of a row on a benchmark, in points (0..100), or None."""
     found = set()
     for entry in published:
         if _published_key(entry)[1:] == (row, benchmark, metric):
@@ -237,12 +242,12 @@ def published_value(published: Iterable[Mapping], row: str, benchmark: str, metr
 
 
 def csv_text(columns: Iterable[str], lines: pd.DataFrame | Iterable[dict]) -> str:
-    """CSV with these columns; None becomes an empty field."""
+    """Return CSV with these columns; None becomes an empty field."""
     return pd.DataFrame(lines, columns=list(columns), dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def _cells(settings: dict, row: str, runs: list[Run], benchmark: str, trained_on: Collection[str]) -> dict[str, str]:
-    """The scores of a row on one benchmark."""
+    """Return the scores of a row on one benchmark."""
     pending = settings.get("pending", {}).get(benchmark, PENDING)
     score, std = _mean(runs, benchmark, "J&F-Mean", trained_on, pending)
     low, high = interval_cells(runs, benchmark, Bootstrap(**settings["bootstrap"]))
@@ -261,10 +266,10 @@ def _mean(
     trained_on: Collection[str] = (),
     pending: str = PENDING,
 ) -> tuple[str, str]:
-    """Mean and sample standard deviation over seeds; instead of the mean, why there is none."""
+    """Return mean and sample standard deviation over seeds; if there is no mean, the reason instead."""
     scored = [run.predictions[benchmark] for run in runs if benchmark in run.predictions]
     values = [100 * prediction.overall[column] for prediction in scored if column in prediction.overall]
-    # The mean of some of the seeds would pass for that of all.
+    # A mean of some of the seeds would be taken for that of all.
     if scored and len(values) == len(scored):
         return f"{statistics.fmean(values):.4f}", f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
     if scored:
@@ -281,7 +286,7 @@ def _published_key(line: Mapping) -> tuple[str, str, str, str]:
 
 
 def _released_view(settings: dict, lines: pd.DataFrame, found: Runs) -> Iterable[dict]:
-    """The rows of released weights of the extended table, absent ones included, with their origin."""
+    """Yield the rows of released weights of the extended table, even absent ones, with their source."""
     for line in lines.to_dict("records"):
         row, benchmark = line["row"], line["benchmark"]
         entry, run, scored = settings["rows"][row], found.get((row, 0)), line["J&F"][0].isdigit()
@@ -307,13 +312,12 @@ def _require(folder: Path, benchmarks: Iterable[str], scale: str, trained: bool)
     for name in names:
         if not (folder / name).is_file():
             raise HodorError(
-                f"{folder / name}: missing, though the table needs it; make it with: snakemake --cores all "
-                f"--config scale={scale} -- {folder / name}"
+                f"{folder / name}: missing; make it with: snakemake --cores all --config scale={scale} -- {folder / name}"
             )
 
 
 def _command(settings: dict) -> str:
-    """What makes the table (or claims.json), and before it whatever is missing for it."""
+    """Return the command that makes the table (or claims.json) with everything that it needs."""
     name = TABLES.get(settings["table"], settings["table"])
     kind = "json" if name == "claims" else "csv"
     return f"snakemake --cores all --config scale={settings['scale']} -- results/{name}.{kind}"
@@ -337,10 +341,3 @@ def _metrics(settings: dict, found: Runs) -> dict[str, dict[str, float]]:
             if score[0].isdigit():  # else a server's score is still missing
                 metrics.setdefault(row, {})[benchmark] = float(score)
     return metrics
-
-
-def _curves(found: Runs) -> Iterable[tuple[str, str]]:
-    for row in dict.fromkeys(row for row, _ in found):
-        steps = pd.DataFrame([step for (of, _), run in found.items() if of == row for step in run.log])
-        if "loss" in steps:
-            yield row, steps.groupby("step")[["loss"]].mean().to_csv(lineterminator="\n")

@@ -1,4 +1,4 @@
-"""External masks as the masks of a row: checked as for `score`, and written as a segmentation writes them."""
+"""Import the masks of another system as those of a row."""
 
 import shutil
 import time
@@ -14,23 +14,24 @@ from hodor.scoring.score import open_benchmark
 from hodor.scoring.sequences import Task, check_prediction, read_prediction
 
 _DEPTH = 3
-"""Number of folders above the sequences, at most: archives often have one."""
+"""Maximum number of folders above the sequences; archives often have one."""
 
 
 def import_masks(stamp: dict[str, Any], data: Path, out: Path) -> None:
-    """Write masks that someone else computed as palette masks of a row, with the records of a segmentation.
+    """Check masks and write them as palette masks of a row, with the records of a segmentation.
 
     Sequences that are not of the benchmark are left out.
 
     Args:
-        stamp: the step's settings: masks (folder or archive that holds <sequence>/<frame>.png, in a folder or not), its
-            sha256 (`sha256_files`), benchmark.
-        data: folder of the prepared data sets of the scale.
-        out: receives masks/<sequence>/<frame>.png of the frames that the benchmark demands, masks.json and segment.json.
+        stamp: stamp of the step; its settings hold the folder or archive of <sequence>/<frame>.png, its sha256
+            (`sha256_files`) and the benchmark.
+        data: folder of the scale's data sets.
+        out: folder for masks/<sequence>/<frame>.png of the frames that the benchmark requires, masks.json and
+            segment.json.
 
     Raises:
-        HodorError: a mask is missing, damaged, of another size or with ids that the sequence does not have; masks that
-            changed since the stamp was written.
+        HodorError: a mask is missing, damaged, of another size or with unknown ids, or has changed since the stamp was
+            written.
     """
     settings, began = stamp["settings"], time.monotonic()
     benchmark, source = get_benchmark(settings["benchmark"]["id"]), Path(settings["masks"])
@@ -45,8 +46,8 @@ def import_masks(stamp: dict[str, Any], data: Path, out: Path) -> None:
             extract_all([source], extracted)
         checksums = _write(tasks, _sequences(folder, tasks), masks)
     except HodorError as error:
-        text = str(error).replace(str(folder), str(source))  # not the folder that is deleted
-        for fix in ("segment this sequence again", "segment the whole benchmark"):  # nothing here could
+        text = str(error).replace(str(folder), str(source))
+        for fix in ("segment this sequence again", "segment the whole benchmark"):
             text = text.replace(fix, "correct the masks, or get them again")
         raise HodorError(text) from None
     finally:
@@ -60,7 +61,7 @@ def import_masks(stamp: dict[str, Any], data: Path, out: Path) -> None:
 
 
 def _sequences(folder: Path, tasks: list[Task]) -> Path:
-    """The folder that holds the sequences: `folder`, or one below it."""
+    """Return the folder that holds the sequences: `folder`, or one below it."""
     names = {task.video.name for task in tasks}
     for depth in range(_DEPTH + 1):
         below = (path for path in folder.glob("*/" * (depth + 1)) if "__MACOSX" not in path.parts)
@@ -73,7 +74,7 @@ def _sequences(folder: Path, tasks: list[Task]) -> Path:
 
 
 def _write(tasks: list[Task], source: Path, masks: Path) -> dict[str, str]:
-    """Write the demanded masks; returns <sequence>/<frame>.png -> sha256."""
+    """Write the required masks; return <sequence>/<frame>.png -> sha256."""
     check_prediction(tasks, source, others=True)
     checksums = {}
     for task in tasks:

@@ -88,7 +88,7 @@ def test_an_overlay_mixes_objects_and_leaves_the_rest():
     assert (result[labels != 2] == 100).all()  # background and void
     assert (result[12, 12] == (100 + DAVIS_PALETTE[2].astype(int)) / 2).all()
     assert (result[5, 12] == DAVIS_PALETTE[2]).all()  # the outline
-    with pytest.raises(HodorError, match="do not fit"):
+    with pytest.raises(HodorError, match="one size"):
         overlay(frame, labels[:, :-1])
 
 

@@ -147,7 +147,7 @@ def test_the_start_page_begins_with_both_tables_the_claims_and_masks(pages):
     assert re.search(r"Hodor-Soft-Coco\d+\.\d \[\d+\.\d, \d+\.\d\]77\.5", table) and "official data" in table
     assert re.search(r"Hodor-Hard-Coconot run", table)
     assert NOTE in first.text and re.search(r"commit abc123; machine Abacus 9.*seeds 0", first.text)
-    assert len(first.alts) == 3 and "were not judged" in first.text  # ground truth, two rows; no claims.json here
+    assert len(first.alts) == 3 and "have no verdicts" in first.text  # ground truth, two rows; no claims.json here
 
 
 def test_the_start_page_holds_all_tables_and_leads_to_every_run(pages):

@@ -171,7 +171,7 @@ def test_a_score_of_another_zip(tmp_path):
     (entry,) = load(tmp_path, SCORE)
     content = entry.model_dump(mode="json")
     assert server_overall(content, "0" * 64, tmp_path)["J&F-Mean"] == pytest.approx(0.517)
-    with pytest.raises(HodorError, match="the score is of the zip 000000000000..., the present one is 111111111111"):
+    with pytest.raises(HodorError, match="the score is of the zip 000000000000..., the current one is 111111111111"):
         server_overall(content, "1" * 64, tmp_path)
 
 

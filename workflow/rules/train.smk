@@ -4,7 +4,7 @@
 rule train:
     input:
         stamp=stamp("train-{row}-seed{seed}"),
-        data=lambda wildcards: RECORDS.train_data(wildcards.row, wildcards.seed, requested(workflow)),
+        data=lambda wildcards: RECORDS.train_data(wildcards.row, wildcards.seed, workflow.dag_settings.targets),
         init=lambda wildcards: [
             paths.run(SCALE, parent, wildcards.seed) / "model.safetensors"
             for parent in filter(None, [CONFIG.rows[wildcards.row].init])

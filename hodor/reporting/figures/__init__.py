@@ -1,7 +1,7 @@
-"""Figures by subject: each function returns a matplotlib Figure, or None without data, and touches no global state.
+"""Figures by subject. Each function returns a matplotlib Figure, or None without data, and changes no global state.
 
-Here is what all share: colours, fonts, and files without a date. No line differs from another by colour alone; masks
-have the colours of the DAVIS palette, as everywhere in the field.
+This module holds what all figures share: colours, line styles, fonts, and reproducible files. No two lines differ by
+colour alone; masks have the colours of the DAVIS palette.
 """
 
 import io
@@ -16,7 +16,7 @@ ATTENTION_STYLE = {
     "hard": ("#009E73", (0, (5, 2)), "s"),
     "soft": ("#0072B2", "-", "D"),
 }
-# Methods without such attention, in the order in which a panel shows them.
+# Styles of other methods, in the order of a panel.
 OTHER_STYLES = (
     ("#555555", (0, (8, 2)), "^"),
     ("#CC79A7", (0, (4, 1.5, 1, 1.5)), "v"),
@@ -33,14 +33,14 @@ STYLE = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "legend.frameon": False,
-    # A label with dollar signs is a label.
+    # Dollar signs in labels are no formulas.
     "text.parse_math": False,
-    # The same ids in each SVG; text as paths there, as searchable letters in PDF.
+    # Reproducible ids in SVG; text is paths in SVG and searchable in PDF.
     "svg.hashsalt": "hodor",
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
 }
-# Format -> its MIME type, and what keeps a writer from adding date, program and version.
+# Format -> its MIME type, and options that leave out date, program and version.
 FORMATS = {
     "pdf": ("application/pdf", {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}}),
     "svg": ("image/svg+xml", {"metadata": {"Date": None, "Creator": None}}),
@@ -51,7 +51,7 @@ _DPI = 150
 
 
 def styles(systems: Iterable[tuple[str, str | None]]) -> dict[str, tuple]:
-    """Label -> (colour, line style, marker) of systems (label, attention or None) that share a panel."""
+    """Return label -> (colour, line style, marker) of the systems (label, attention or None) in a panel."""
     others = iter(OTHER_STYLES * 10)
     chosen: dict[str, tuple] = {}
     for label, attention in systems:
@@ -61,10 +61,11 @@ def styles(systems: Iterable[tuple[str, str | None]]) -> dict[str, tuple]:
 
 
 def figure_bytes(figure: Figure, format: str) -> bytes:
-    """The figure as a file; the same figure gives the same bytes, on any day and in any process.
+    """Return a figure as a file; the same figure gives the same bytes.
 
     Args:
-        format: A key of `FORMATS`; "jpeg" for photographs, a tenth of the size.
+        figure: the figure.
+        format: key of `FORMATS`; "jpeg" for photographs, at a tenth of the size.
     """
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):

@@ -1,4 +1,4 @@
-"""Where each head of the encoder of a trained HODOR looks for one object: the weights of its cross-attention, drawn."""
+"""Attention maps: the weights of HODOR's encoder cross-attention for one object, head by head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,23 +12,24 @@ from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.reporting.figures import STYLE
 
-_STRIDE = 8  # of the map that the encoder attends to
+_STRIDE = 8  # of the encoder's feature map
 
 
 class TooSmall(HodorError):
-    """The network loses the object before there is anything to show."""
+    """The network loses the object before the second frame."""
 
 
 @dataclass(frozen=True)
 class Heads:
-    """The attention of one layer from one object's descriptor.
+    """Attention of one layer from one object's descriptor.
 
     Attributes:
-        maps: float (heads, h, w), weights that sum to 1 over the pixels (less where padding was cut off).
+        label: title of the layer.
+        maps: float (heads, h, w), weights that sum to 1 over the padded map.
         mask: float (h, w) in 0..1, the layer's input.
-        reach: Height and width in the frame's pixels that the maps cover, which may be a little more than the frame.
-        alphas: One for each head, None without soft masking.
-        inside: The share of each head's weight where the mask is at least one half.
+        reach: height and width of the maps in pixels of the frame, which may slightly exceed the frame.
+        alphas: alpha of each head; None without soft masking.
+        inside: share of each head's weight inside the mask (at least one half).
     """
 
     label: str
@@ -40,32 +41,30 @@ class Heads:
 
 
 def encoder_attention(weights: Path, inference: dict, video: Video, object_id: int) -> list[Heads]:
-    """Where each encoder layer looks for an object in the second frame, under the mask that was predicted there.
-
-    On the first frame the mask is given and binary; on the second it is the network's own and soft.
+    """Compute the attention of each encoder layer for an object in the second frame, under its predicted soft mask.
 
     Args:
         weights: model.safetensors of a row of method hodor.
-        inference: The settings that the row segments with.
-        video: At least two frames long; the object is given on the first.
-        object_id: The object.
+        inference: inference settings of the row.
+        video: at least two frames; the object is given on the first.
+        object_id: id of the object.
 
     Raises:
-        HodorError: The weights are missing, broken or of another method.
-        TooSmall: The object is too small to be followed.
+        HodorError: the weights are missing, broken or of another method.
+        TooSmall: the object is too small to be tracked.
     """
-    import torch  # the only part of the reports that needs it
+    import torch  # here, because nothing else in the reports needs it
 
     from hodor.config.stages import InferenceOptions
     from hodor.device import prepare_device
     from hodor.models.base import load_model
     from hodor.models.hodor.method import Hodor
 
-    # One thread: floating-point sums depend on their number, and the pages must not.
+    # One thread, because the pages must not depend on the number of cores.
     prepare_device("cpu", 1)
     _, method = load_model(weights, InferenceOptions(**inference))
     if not isinstance(method, Hodor):
-        raise HodorError(f"{weights}: of method {type(method).__name__}, which has no object descriptors")
+        raise HodorError(f"{weights}: method {type(method).__name__} has no object descriptors; use a row of hodor")
     layers = [layer.cross_attention for layer in method.network.encoder.layers]
     seen: dict[int, tuple] = {}
     hooks = [
@@ -76,10 +75,10 @@ def encoder_attention(weights: Path, inference: dict, video: Video, object_id: i
         {k: video.labels(frame) == k for k, first in video.first_seen.items() if first == frame}
         for frame in video.frames[:2]
     ]
-    small = f"{video.label_folder}: object {object_id} is too small to be followed by {weights}"
+    small = f"{video.label_folder}: object {object_id} is too small to be tracked by {weights}"
     try:
         state = method.start(video.frame(video.frames[0]), given[0])
-    except HodorError as error:  # the masks are the video's own: nothing else is wrong with them
+    except HodorError as error:  # masks of a checked data set have no other fault
         raise TooSmall(small) from error
     method.step(state, video.frame(video.frames[1]), given[1] or None)
     for hook in hooks:
@@ -88,7 +87,7 @@ def encoder_attention(weights: Path, inference: dict, video: Video, object_id: i
         raise TooSmall(small)
     query, geometry = method.network.backgrounds + state.ids.index(object_id), state.geometry
     grid = tuple(side // _STRIDE for side in geometry.padded)
-    # The padding below and to the right is cut off; a cell that is partly image stays.
+    # Crop the padding below and to the right; a cell that is partly image stays.
     height, width = (-(-side // _STRIDE) for side in geometry.resized)
     scale = tuple(own / resized for own, resized in zip(geometry.original, geometry.resized, strict=True))
     found = []
@@ -110,9 +109,14 @@ def encoder_attention(weights: Path, inference: dict, video: Video, object_id: i
 
 @rc_context(STYLE)
 def attention_maps(frame: np.ndarray, object_id: int, layers: Sequence[Heads]) -> Figure | None:
-    """A line for each of `layers`, a column for each head, each scaled to its own largest weight; the mask's outline.
+    """Draw the attention of heads over a frame, with the outline of the mask.
 
-    The first column shows the frame, uint8 (H, W, 3) RGB, and names the object.
+    Each map is scaled by its greatest weight.
+
+    Args:
+        frame: uint8 (H, W, 3) RGB, shown in the first column.
+        object_id: id of the object.
+        layers: attention, a line of the figure each.
     """
     if not layers:
         return None
@@ -128,7 +132,7 @@ def attention_maps(frame: np.ndarray, object_id: int, layers: Sequence[Heads]) -
         line[0].text(-0.06, 0.5, layer.label, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
         for head, (axes, weights) in enumerate(zip(line[1:], layer.maps, strict=False)):
             axes.imshow(frame.mean(axis=2), cmap="gray", vmin=0, vmax=255, **whole)
-            # cividis: the same order for every kind of colour vision, and in print without colour.
+            # cividis keeps its order for every kind of colour vision and in grey.
             look = {"cmap": "cividis", "vmin": 0, "vmax": 1, "alpha": 0.9, "interpolation": "none"}
             extent = (0, layer.reach[1], layer.reach[0], 0)
             axes.imshow(weights / max(float(weights.max()), 1e-12), extent=extent, **look)
@@ -137,7 +141,6 @@ def attention_maps(frame: np.ndarray, object_id: int, layers: Sequence[Heads]) -
         for axes in line:
             axes.set_axis_off()
             if layer.mask.min() < 0.5 <= layer.mask.max():
-                # Where the mask crosses one half, between the centres of its own grid.
                 sides = zip(layer.mask.shape, layer.reach, strict=True)
                 y, x = ((np.arange(n) + 0.5) * reach / n for n, reach in sides)
                 axes.contour(x, y, layer.mask, levels=[0.5], colors=["#D55E00"], linewidths=0.9)

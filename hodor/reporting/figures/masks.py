@@ -1,4 +1,4 @@
-"""Masks over frames: strips with frames across and systems down, and the overlay that they are made of."""
+"""Masks over frames: strips with frames across and systems down, and the overlay of one frame."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -28,15 +28,15 @@ def mask_strip(
     only: int | None = None,
     mark: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Frames across, systems down, masks over the frames: the ground truth first.
+    """Draw masks over frames, with frames across and systems down, the ground truth first.
 
     Args:
-        video: A sequence with masks for all frames.
-        systems: Label -> folder that holds the system's <frame>.png of this sequence.
-        scores: Label -> J&F in points on this sequence (or on the object `only`).
-        columns: Number of frames, evenly spread from the first to the last.
-        only: The object to show; all if absent.
-        mark: Frame -> remark; it replaces the evenly spread frame nearest to it.
+        video: a sequence with masks for all frames.
+        systems: label -> folder of the system's <frame>.png of this sequence.
+        scores: label -> J&F in points on this sequence (or on the object `only`).
+        columns: number of frames, evenly spread from the first to the last.
+        only: the object to show. None: all.
+        mark: frame -> remark; the frame replaces the nearest of the evenly spread ones.
     """
     mark = mark or {}
     chosen = spread_frames(video, columns, through=tuple(mark))
@@ -58,7 +58,7 @@ def mask_strip(
 
 
 def mask_rows(video: Video, folders: Sequence[Path], columns: int = 5) -> list[bytes]:
-    """The rows of a strip without labels, each a JPEG: frames across, the masks of a folder over them."""
+    """Return a row of frames with masks for each folder, as JPEG."""
     found = []
     for folder in folders:
         images = [_painted(video, folder, frame) for frame in spread_frames(video, columns)]
@@ -71,7 +71,7 @@ def mask_rows(video: Video, folders: Sequence[Path], columns: int = 5) -> list[b
 
 
 def spread_frames(video: Video, columns: int, through: Sequence[str] = ()) -> list[str]:
-    """`columns` frames, evenly from the first to the last; each of `through` replaces the nearest one."""
+    """Return `columns` frames, evenly spread from the first to the last; each of `through` replaces the nearest one."""
     columns = min(columns, len(video.frames))
     chosen = [int(i) for i in np.linspace(0, len(video.frames) - 1, columns).round()]
     for frame in through:
@@ -82,20 +82,23 @@ def spread_frames(video: Video, columns: int, through: Sequence[str] = ()) -> li
 
 
 def overlay(frame: np.ndarray, labels: np.ndarray, opacity: float = 0.55) -> np.ndarray:
-    """A frame, uint8 (H, W, 3) RGB, with its masks in the DAVIS palette and their outlines.
+    """Draw masks and their outlines in the DAVIS palette over a frame.
 
     Args:
         frame: uint8 (H, W, 3) RGB.
-        labels: uint8 (H, W); 0 and void (255) stay as they are.
-        opacity: Of the masks, 0..1; outlines are opaque.
+        labels: uint8 (H, W); nothing is drawn where they are 0 or void (255).
+        opacity: opacity of the masks in 0..1; outlines are opaque.
+
+    Returns:
+        uint8 (H, W, 3) RGB.
     """
     if frame.shape[:2] != labels.shape:
-        raise HodorError(f"a frame of {frame.shape[:2]} and a mask of {labels.shape} do not fit")
+        raise HodorError(f"a frame of {frame.shape[:2]} and a mask of {labels.shape}; they must be of one size")
     labels = np.where(labels == VOID, 0, labels).astype(np.uint8)
     colours = DAVIS_PALETTE[labels]
     mixed = (frame * (1 - opacity) + colours * opacity).round().astype(np.uint8)
     result = np.where((labels > 0)[..., None], mixed, frame)
-    # An outline is where a neighbourhood holds another label; wide enough to survive the strip's reduction.
+    # A pixel is on an outline if its neighbourhood holds another label. Large frames are reduced, so theirs is wider.
     kernel = np.ones((3, 3), np.uint8) if labels.shape[1] <= 2 * _PIXELS else np.ones((5, 5), np.uint8)
     edge = (cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)) & (labels > 0)
     result[edge] = colours[edge]

@@ -1,4 +1,4 @@
-"""Figures of scores: every cell of a table with its interval, object by object, frame by frame, against cost."""
+"""Figures of scores: with intervals, by object, over time, and against cost."""
 
 import math
 import textwrap
@@ -14,9 +14,10 @@ from hodor.reporting.figures import GREY, GRID, INK, STYLE, styles
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of a table, in points. value: None where it was not run; low, high: its interval, None without one.
+    """A number of a table in points.
 
-    paper, released: The paper's number and that of the authors' released weights, where they are shown beside ours.
+    value: our number, None if it was not run. low, high: its interval, or None. paper, released: the paper's number and
+    that of the authors' released weights, if they are shown beside ours.
     """
 
     row: str
@@ -30,9 +31,9 @@ class Cell:
 
 @rc_context(STYLE | {"axes.spines.left": False})
 def intervals(cells: Sequence[Cell], about: str) -> Figure | None:
-    """Every cell of a table as a point with its interval: a panel for each column, a line for each row.
+    """Plot every cell of a table with its interval, a panel for each column, a line for each row.
 
-    A column of which nothing was run has no panel. `about`: what the intervals are.
+    A column without any number has no panel. `about`: a sentence about the intervals.
     """
     rows = list(dict.fromkeys(cell.row for cell in cells))
     columns = list(dict.fromkeys(cell.column for cell in cells if cell.value is not None))
@@ -71,11 +72,11 @@ def _interval(axes, y: int, cell: Cell) -> None:
 
 @rc_context(STYLE)
 def object_scatter(panels: Sequence[tuple[str, str, str, Mapping[str, float], Mapping[str, float]]]) -> Figure | None:
-    """Objects as points: one system's score against another's.
+    """Plot the score of each object by one system against that by another.
 
     Args:
-        panels: (title, name of the system across, name of the system up, its scores across, its scores up), the scores
-            being object -> J&F in points. Objects that one of them lacks are an error (KeyError).
+        panels: (title, name of the system on the x axis, name on the y axis, x scores, y scores); scores map the same
+            objects to J&F in points.
     """
     if not panels:
         return None
@@ -103,12 +104,12 @@ def region_over_time(
     present: Mapping[int, Sequence[bool]],
     groups: Mapping[str, Sequence[tuple[str, str | None, Mapping[tuple[int, str], float]]]],
 ) -> Figure | None:
-    """J over the frames of a sequence: objects down, groups of systems across; frames without the object are shaded.
+    """Plot J over the frames of a sequence, objects down and groups of systems across.
 
     Args:
-        frames: Their names, in order.
-        present: Object -> whether the ground truth shows it, for each frame.
-        groups: Title -> (label, attention or None, (object, frame) -> J in 0..1).
+        frames: names in order.
+        present: object -> whether the ground truth shows it, for each frame; other frames are shaded.
+        groups: title -> (label, attention or None, (object, frame) -> J in 0..1).
     """
     groups = {title: systems for title, systems in groups.items() if systems}
     if not groups or not present:
@@ -130,7 +131,7 @@ def region_over_time(
                 axes.plot(*zip(*known, strict=True), **look, markersize=3, linewidth=1.4, label=label)
             axes.set(ylim=(-0.03, 1.03), xlim=(-0.5, len(frames) - 0.5))
             axes.grid(axis="y", **GRID)
-    # One legend for each column, which also names the shade wherever it occurs.
+    # One legend for each column, which explains the shade in any of its panels.
     for title, column in zip(groups, panels.T, strict=True):
         column[0].set_title(textwrap.fill(title, 44))
         column[-1].set_xlabel("frame")
@@ -155,7 +156,7 @@ class Cost:
 
 @rc_context(STYLE)
 def accuracy_against_cost(costs: Sequence[Cost], metric: str, machine: str) -> Figure | None:
-    """Score (of name `metric`) over speed and over memory on a machine, a numbered point for each row."""
+    """Plot scores (named `metric`) over speed and over memory on a machine, a numbered point for each row."""
     if not costs:
         return None
     looks = styles((cost.attention or cost.label, cost.attention) for cost in costs)
@@ -171,7 +172,7 @@ def accuracy_against_cost(costs: Sequence[Cost], metric: str, machine: str) -> F
         axes.margins(0.12)
         axes.grid(**GRID)
     panels[0].set_xscale("log")
-    # Plain numbers at 1, 2, 5: the speeds of one machine may not span a power of ten.
+    # Ticks at 1, 2 and 5, because speeds may not span a power of ten.
     panels[0].xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     panels[0].xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
     panels[0].xaxis.set_minor_formatter(ticker.NullFormatter())
@@ -182,7 +183,7 @@ def accuracy_against_cost(costs: Sequence[Cost], metric: str, machine: str) -> F
 
 
 def gaps(present: Sequence[bool]) -> list[tuple[int, int]]:
-    """First and last index of every stretch that is False."""
+    """Return the first and last index of every stretch of False."""
     edges = np.flatnonzero(np.diff([0, *(not shown for shown in present), 0]))
     return [(int(first), int(last) - 1) for first, last in edges.reshape(-1, 2)]
 

@@ -23,10 +23,10 @@ _CHANGE = "alpha \N{MINUS SIGN} start value"
 
 @rc_context(STYLE)
 def training_curves(groups: Mapping[str, Sequence[tuple[str, str | None, Run]]]) -> Figure | None:
-    """Loss over steps, a panel for each training set: thin the logged values, thick their running mean.
+    """Plot loss over steps, a panel for each training set: thin the logged values, thick their running mean.
 
     Args:
-        groups: Title of the panel -> (label, attention or None, run).
+        groups: title of the panel -> (label, attention or None, run).
     """
     groups = {title: [entry for entry in entries if entry[2].log] for title, entries in groups.items()}
     groups = {title: entries for title, entries in groups.items() if entries}
@@ -42,7 +42,7 @@ def training_curves(groups: Mapping[str, Sequence[tuple[str, str | None, Run]]])
             steps = [record["step"] for record in run.log]
             losses = np.array([record["loss"] for record in run.log], float)
             axes.plot(steps, losses, color=colour, alpha=0.3, linewidth=0.7)
-            # Further seeds of a row look like the first, and are not named again.
+            # The legend names a row once, whatever its number of seeds.
             name = None if label in shown else label
             axes.plot(steps, running_mean(losses), color=colour, linestyle=line, linewidth=1.6, label=name)
             shown.add(label)
@@ -54,10 +54,10 @@ def training_curves(groups: Mapping[str, Sequence[tuple[str, str | None, Run]]])
 
 @rc_context(STYLE)
 def learned_alphas(label: str, run: Run) -> Figure | None:
-    """How each head's alpha moved away from its start value: a panel for each layer.
+    """Plot the change of each head's alpha from its start value, a panel for each layer.
 
-    None where the run logged no alphas (no soft masking, or no training). A run that started from another row's weights
-    began where that row ended; it is drawn against the same start values.
+    Alphas of a run that started from another row's weights are compared with the same start values. Returns None if the
+    run logged no alphas.
     """
     steps, values, starts = _alphas(run)
     if not steps:
@@ -81,10 +81,10 @@ def learned_alphas(label: str, run: Run) -> Figure | None:
 
 @rc_context(STYLE | {"axes.spines.left": False, "axes.spines.bottom": False})
 def alpha_grid(runs: Mapping[str, Run]) -> Figure | None:
-    """Learned alphas, layers down and heads across: the value, its change from the start, and the change as colour.
+    """Show learned alphas, layers down and heads across: the value, its change from the start, and the change as colour.
 
     Args:
-        runs: Label -> run, a panel each; those without alphas are left out.
+        runs: label -> run, a panel for each run with alphas.
     """
     found = {label: _alphas(run) for label, run in runs.items()}
     grids = {label: (values[-1], np.array(starts)) for label, (_, values, starts) in found.items() if starts}
@@ -93,12 +93,12 @@ def alpha_grid(runs: Mapping[str, Run]) -> Figure | None:
     layers = [len(values) for values, _ in grids.values()]
     widest = max(values.shape[1] for values, _ in grids.values())
     reach = max(float(np.abs(values - starts).max()) for values, starts in grids.values()) or 1.0
-    digits = min(max(1 - math.floor(math.log10(reach)), 1), 4)  # two significant ones of the widest change
+    digits = min(max(1 - math.floor(math.log10(reach)), 1), 4)  # two significant digits of the widest change
     figure = Figure(figsize=(0.68 * widest + 1.9, 0.46 * sum(layers) + 0.85 * len(grids) + 0.2), layout="constrained")
     panels = figure.subplots(len(grids), 1, squeeze=False, height_ratios=layers)[:, 0]
     for axes, (label, (values, starts)) in zip(panels, grids.items(), strict=True):
         change = values - starts
-        # Purple and orange differ for any colour vision, and each cell shows the sign.
+        # Purple and orange differ for any colour vision.
         image = axes.imshow(change, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
         for (layer, head), moved in np.ndenumerate(change):
             text = f"{values[layer, head]:.{digits}f}\n{moved:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
@@ -114,13 +114,13 @@ def alpha_grid(runs: Mapping[str, Run]) -> Figure | None:
 
 
 def running_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over a window of a tenth of the series (centred, shorter at the ends), float (N,) like `values`."""
+    """Return the mean over a window of a tenth of the series (centred, shorter at the ends), float (N,) like `values`."""
     half = len(values) // 20
     return np.array([values[max(i - half, 0) : i + half + 1].mean() for i in range(len(values))])
 
 
 def _alphas(run: Run) -> tuple[list[int], np.ndarray, list[int]]:
-    """Logged steps, alphas (steps, layers, heads), and the start value of each head; empty where none were logged."""
+    """Return logged steps, alphas (steps, layers, heads), and the start value of each head; empty if none were logged."""
     records = [record for record in run.log if record.get("alpha")]
     if not records:
         return [], np.empty((0, 0, 0)), []
