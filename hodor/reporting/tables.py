@@ -70,9 +70,9 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
     texts: dict[str, str] = {}
     if table == "costs":
         texts["costs.csv"] = csv_text(COST_COLUMNS, _cost_lines(settings, found))
-        texts["metrics.json"] = json_text(_metrics(settings, found))
-        for row, seeds in settings["seeds_of"].items():
-            texts[f"curves/{row}.csv"] = loss_curve(found[row, seed] for seed in seeds)
+        rows = {row: [run for (of, _), run in found.items() if of == row] for row, _ in found}
+        texts["metrics.json"] = json_text({row: _metrics(runs) for row, runs in rows.items()})
+        texts |= {f"curves/{row}.csv": loss_curve(runs) for row, runs in rows.items()}
     else:
         lines, name = make_lines(settings, found), TABLES[table]
         origin = provenance(found.values(), settings["seeds"], settings["bootstrap"])
@@ -332,12 +332,7 @@ def _cost_lines(settings: dict, found: Runs) -> Iterable[dict]:
             yield dict(zip(COST_COLUMNS, (row, seed, benchmark, *costs, machine, note), strict=True))
 
 
-def _metrics(settings: dict, found: Runs) -> dict[str, dict[str, float]]:
-    metrics: dict[str, dict[str, float]] = {}
-    for row, seeds in settings["seeds_of"].items():
-        for benchmark in settings["scored"][row]:
-            column = "G" if get_benchmark(benchmark).metric == "G" else "J&F-Mean"
-            score, _ = _mean([found[row, seed] for seed in seeds], benchmark, column)
-            if score[0].isdigit():  # else a server's score is still missing
-                metrics.setdefault(row, {})[benchmark] = float(score)
-    return metrics
+def _metrics(runs: list[Run]) -> dict[str, float]:
+    columns = {id: "G" if get_benchmark(id).metric == "G" else "J&F-Mean" for id in runs[0].predictions}
+    scores = {id: _mean(runs, id, column)[0] for id, column in columns.items()}
+    return {id: float(score) for id, score in scores.items() if score[0].isdigit()}  # others wait for a server
