@@ -73,6 +73,7 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
         rows = {row: [run for (of, _), run in found.items() if of == row] for row, _ in found}
         texts["metrics.json"] = json_text({row: _metrics(runs) for row, runs in rows.items()})
         texts |= {f"curves/{row}.csv": loss_curve(runs) for row, runs in rows.items()}
+        (Path(out) / "curves").mkdir(parents=True, exist_ok=True)  # the workflow expects it, even if no row was trained
     else:
         lines, name = make_lines(settings, found), TABLES[table]
         origin = provenance(found.values(), settings["seeds"], settings["bootstrap"])
