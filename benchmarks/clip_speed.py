@@ -71,7 +71,7 @@ def main() -> None:
 def measure(name: str, stage: StageOptions, data: Path, options: argparse.Namespace, cores: int) -> str:
     """The row of one stage; SystemExit where the two ways make different clips."""
     source = CLIPS[stage.kind](stage, data)
-    clips = PlannedClips(source.plan(0), source.make, source.size, seed=0, multiple=stage.padding_multiple)
+    clips = PlannedClips(source, seed=0, multiple=stage.padding_multiple)
     middle = len(clips) // 2  # of the training: parts of pictures are hidden by then, where the stage does that
     steps = range(middle, middle + options.batches)
 

@@ -30,7 +30,7 @@ from hodor.config import loading as config
 from hodor.config.stages import InferenceOptions
 from hodor.data.images import encode_labels
 from hodor.device import mixed
-from hodor.models.checkpoints.releases import hodor_name
+from hodor.models.checkpoints.releases import HODOR
 from hodor.models.hodor import method as hodor_method
 from hodor.models.hodor.decoder import DecoderLayer
 from hodor.models.hodor.method import Hodor
@@ -278,7 +278,7 @@ def fill_with(method: Hodor, fill: Callable[..., np.ndarray]) -> None:
     state = method.network.state_dict()
     for name, value in state.items():
         if not name.endswith("relative_position_index"):
-            state[name] = torch.from_numpy(fill(hodor_name(name), tuple(value.shape), 0))
+            state[name] = torch.from_numpy(fill(HODOR.rename(name), tuple(value.shape), 0))
     method.network.load_state_dict(state)
 
 

@@ -27,7 +27,7 @@ from harness import RESULTS, spread, write_result
 
 from hodor.config.stages import Packing, StageOptions
 from hodor.data.dataset import PlannedClips, clips_from
-from hodor.data.packs import training_images, training_videos
+from hodor.data.packs import training_data
 from hodor.training.trainer import CLIPS
 
 STAGES = ("images", "cyclic", "static-stm", "static-stcn")
@@ -80,12 +80,12 @@ def measure(name: str, stage: StageOptions, data: Path, options: argparse.Namesp
 def pictures(stage: StageOptions, data: Path) -> Iterator[int]:
     """Reads pictures with their masks, again and again; gives 1 after each."""
     if stage.kind.endswith("video"):
-        videos = [video for source in stage.sources for video in training_videos(data, source, stage)]
+        videos = [video for source in stage.sources for video in training_data(data, source, stage)]
         for video, frame in cycle([(of, name) for of in videos for name in of.labelled]):
             video.frame(frame)
             video.labels(frame)
             yield 1
-    for image in cycle([image for source in stage.sources for image in training_images(data, source, stage)]):
+    for image in cycle([image for source in stage.sources for image in training_data(data, source, stage)]):
         size = image.read().shape[:2]
         for item in image.objects:
             item.mask(*size)
@@ -95,7 +95,7 @@ def pictures(stage: StageOptions, data: Path) -> Iterator[int]:
 def clips(stage: StageOptions, data: Path, workers: int) -> Iterator[int]:
     """Makes batches as a training does; gives their number of clips."""
     source = CLIPS[stage.kind](stage, data)
-    made = PlannedClips(source.plan(0), source.make, source.size, seed=0, multiple=stage.padding_multiple)
+    made = PlannedClips(source, seed=0, multiple=stage.padding_multiple)
     for clip in clips_from(made, 0, workers=workers):
         yield len(clip.frames)
 

@@ -217,7 +217,7 @@ def data_share(way: Way, options: argparse.Namespace) -> float:
 def shares(way: Way, stage: StageOptions, data: Path, steps: int) -> list[float]:
     """Part of the time spent waiting, for each group of `steps` steps after the first group."""
     source = CLIPS[stage.kind](stage, data)
-    plan = PlannedClips(source.plan(0), source.make, source.size, seed=0, multiple=stage.padding_multiple)
+    plan = PlannedClips(source, seed=0, multiple=stage.padding_multiple)
     waited = [0.0]
     on_gpu = way.device.type == "cuda"
 

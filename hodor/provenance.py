@@ -1,4 +1,4 @@
-"""Provenance of results: digests, stamps, machine, versions, commit.
+"""Provenance of results: digests, stamps, manifests, machine, versions, commit.
 
 A *stamp* is a small JSON file, written by `hodor.stamps`, from which a step of the workflow reads its settings: the part
 of the configuration that it uses and the versions of its recipes. Every result records the digests of its stamp and of
@@ -170,6 +170,45 @@ def record_making(path: Path, files: Iterable[Path] = ()) -> None:
     making = {"commit": commit(), "versions": versions(), "machine": machine()}
     digests = {file.relative_to(path.parent).as_posix(): sha256_file(file) for file in files}
     write_json_atomic(path, making | ({"files": digests} if digests else {}))
+
+
+def write_manifest(folder: Path, row: str, seed: int, benchmarks: Iterable[str] | None = None) -> None:
+    """Write <run folder>/manifest.json: what was run, with which settings, on which data and machine, at what cost.
+
+    Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (those of the training, or of the import
+    of external masks), config (the stamp of each step, which holds its resolved settings), data (name -> sha256 of a data
+    manifest or of the initial weights), steps (name -> time_s, peak_memory_mib, commit, versions, machine).
+
+    Args:
+        folder: run folder.
+        row, seed: its row and seed.
+        benchmarks: those that must have been scored; if absent, all that were.
+
+    Raises:
+        HodorError: a record is missing or broken.
+    """
+    if benchmarks is None:
+        benchmarks = sorted(path.parent.name for path in folder.glob("*/score.json"))
+    masks = [read_json(folder / benchmark / "masks.json") for benchmark in benchmarks]
+    external = masks and all(record.get("weights") is None for record in masks)
+    train = {} if external else read_json(folder / "train.json")
+    records, data = {"train": train} if train else {}, dict(train.get("inputs", {}))
+    for benchmark in benchmarks:
+        for step in ("segment", "score"):
+            records[f"{benchmark}/{step}"] = read_json(folder / benchmark / f"{step}.json")
+        data[f"truth of {benchmark}"] = records[f"{benchmark}/score"].get("truth")
+    first = next(iter(records.values()), {})
+    costs = ("time_s", "peak_memory_mib", "commit", "versions", "machine")
+    content = {
+        "row": row,
+        "scale": (first.get("stamp_content") or {}).get("scale"),
+        "seed": seed,
+        **{key: first.get(key) for key in ("model", "parameters", "commit", "versions", "machine")},
+        "config": {name: record.get("stamp_content") for name, record in records.items()},
+        "data": data,
+        "steps": {name: {key: record.get(key) for key in costs} for name, record in records.items()},
+    }
+    write_json_atomic(folder / "manifest.json", content)
 
 
 def _git(*arguments: str) -> str | None:

@@ -83,7 +83,8 @@ class Checkout:
 
     def environment(self) -> dict[str, str]:
         """Environment variables of a command."""
-        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HODOR_MIRROR")}
+        left_out = ("PYTHONPATH", "HODOR_MIRROR", "PYTHONDONTWRITEBYTECODE")  # each job would compile the package again
+        environment = {name: value for name, value in os.environ.items() if name not in left_out}
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
         return environment
 

@@ -228,7 +228,7 @@ def test_score_of_masks_of_any_origin(entry, tmp_path):
 
 
 def test_released_weights_are_converted_by_train(here, entry, capsys):
-    calls = entry("models.checkpoints.load", "adopt")
+    calls = entry("models.checkpoints.load", "import_release")
     assert run("train", "stcn-released", "--scale", "tiny") == 1
     assert "stcn_s0.pth" in capsys.readouterr().err
     paths.weights().mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Jobs that run beside each other take distinct GPUs. The devices are made up, the processes and locks are real."""
+"""Jobs that run beside each other lock distinct GPUs. The devices are simulated, the processes and locks are real."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ for worker in workers:
 
 @pytest.fixture
 def start(root, tmp_path):
-    """Starts a job on made-up GPUs; all end with the test."""
+    """Return a function that starts a job on simulated GPUs; all end with the test."""
     begun: list[subprocess.Popen] = []
 
     def run(*arguments: str, devices: str = "a,b", program: str = JOB, **environment: str) -> subprocess.Popen:
@@ -69,7 +69,7 @@ def test_jobs_get_distinct_gpus_and_the_third_waits_for_a_killed_one(start):
     os.set_blocking(third.stdout.fileno(), False)
     assert not third.stdout.readline()
     os.set_blocking(third.stdout.fileno(), True)
-    second.kill()  # -9: nothing of ours runs any more
+    second.kill()  # -9: no handler of the process runs
     assert third.stdout.readline() in ("a\n", "b\n")
     assert first.poll() is None
 
@@ -84,20 +84,20 @@ def test_only_visible_gpus_are_taken(start):
 
 
 def test_processes_of_one_job_take_their_gpus_together_and_jobs_do_not_wait_in_a_circle(start):
-    """Two jobs of three GPUs each on four: taken one by one, both might hold two for ever."""
+    """Two jobs need three of four GPUs each: if they locked one by one, both might keep two forever."""
     jobs = [start("3", devices="a,b,c,d", program=LAUNCHER) for _ in range(2)]
     one = start(devices="a,b,c,d")
     mine = one.stdout.readline().strip()
-    said = []
+    lines = []
     deadline = time.monotonic() + 60
-    while len(said) < 3:
+    while len(lines) < 3:
         assert time.monotonic() < deadline
         for job in jobs:
             os.set_blocking(job.stdout.fileno(), False)
-            said += [(job, line.strip()) for line in job.stdout.readlines()]
+            lines += [(job, line.strip()) for line in job.stdout.readlines()]
         time.sleep(0.05)
-    (winner,) = {job for job, _ in said}
-    (taken,) = {line for _, line in said}  # the same in the same order for each process
+    (winner,) = {job for job, _ in lines}
+    (taken,) = {line for _, line in lines}  # the same in the same order for each process
     assert set(taken.split(",")) == set("abcd") - {mine}
     (other,) = set(jobs) - {winner}
     winner.stdin.close()  # ends its processes
@@ -107,7 +107,7 @@ def test_processes_of_one_job_take_their_gpus_together_and_jobs_do_not_wait_in_a
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """This process on made-up GPUs, as if it had taken none."""
+    """Simulate three GPUs, of which this process has locked none."""
     monkeypatch.setenv(gpus.FAKE, "a,b,c")
     monkeypatch.setenv(gpus.FOLDER, str(tmp_path / "locks"))
     monkeypatch.setattr(gpus, "_taken", [])

@@ -76,24 +76,32 @@ def test_a_wrong_import_is_found(tmp_path, module, statement):
     assert len(upward(tmp_path)) == 1
 
 
+LIGHT = HEAVY | {"pydantic", "yaml", "snakemake"}
+
+
 @pytest.mark.parametrize(
-    ("code", "besides"),
+    ("code", "absent"),
     [
-        ("import hodor.cli.main; hodor.cli.main._parser()", {"pydantic", "yaml", "snakemake"}),
-        ("import hodor.gpus; hodor.gpus.take()", {"pydantic", "yaml", "snakemake"}),
+        ("import hodor.cli.main; hodor.cli.main._parser()", LIGHT),
+        ("import hodor.gpus; hodor.gpus.take()", LIGHT),
+        (
+            "import hodor.data.fetch, hodor.data.prepare, hodor.data.synthetic",
+            {"torch", "pandas", "scipy", "matplotlib"},
+        ),
         ("import hodor.scoring.score", {"torch", "pandas", "skimage", "segmetric", "davis2017", "matplotlib"}),
+        ("import hodor.reporting.claims, hodor.reporting.tables", {"torch", "scipy", "cv2", "matplotlib"}),
+        ("import hodor.reporting.site", {"torch", "scipy", "skimage"}),
         # What the Snakefile does at every start.
         (
             "from pathlib import Path; from hodor.config.loading import load; from hodor.stamps import Stamps;"
             "from hodor.records import Records; import hodor.locks, hodor.workflow;"
             "Records(Stamps(load('config', {'scale': 'paper', 'rows': 'all'}), Path()))",
-            set(),
+            HEAVY,
         ),
     ],
 )
-def test_imports_stay_light(root, code, besides):
+def test_imports_stay_light(root, code, absent):
     code += "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    light = besides if "scoring" in code else HEAVY | besides
-    assert "hodor" in loaded and not loaded & light
+    assert "hodor" in loaded and not loaded & absent

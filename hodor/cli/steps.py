@@ -15,7 +15,7 @@ from typing import Any
 from hodor import paths
 from hodor.errors import HodorError
 from hodor.locks import hold
-from hodor.provenance import read_stamp, record_making, sha256_json
+from hodor.provenance import read_stamp, record_making, sha256_json, write_manifest
 
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
@@ -203,7 +203,7 @@ def _train(options: Namespace) -> None:
     settings, scale = stamp["settings"], stamp["scale"]
     out = options.out or paths.run(scale, options.row, options.seed)
     if settings.get("weights"):
-        _adopt(stamp, out, options.config)
+        _import_release(stamp, out, options.config)
         return
     data = options.data or paths.data(scale)
     for dataset in settings["datasets"]:
@@ -215,21 +215,19 @@ def _train(options: Namespace) -> None:
     if execution.processes > 1 and "RANK" not in os.environ:  # torchrun sets it in the processes that it starts
         sys.exit(_entry("training.distributed", "launch")(execution.processes, options.given))
     _choose_gpu(stamp)
-    if scratch := os.environ.get("HODOR_SCRATCH"):
-        data = _entry("data.packs", "staged")(data, settings.get("packs", ()), scratch)
     init = options.init
     if init is None and settings.get("init"):
         init = paths.run(scale, settings["init"]["row"], options.seed) / "model.safetensors"
     _entry("training.trainer", "train")(stamp, data, out, init, execution)
 
 
-def _adopt(stamp: dict[str, Any], out: Path, config: Path) -> None:
+def _import_release(stamp: dict[str, Any], out: Path, config: Path) -> None:
     """Convert the released weights of a row to its run folder."""
     from hodor.config.loading import load
 
     loaded, row = load(config, {"rows": "all"}), stamp["row"]
     loaded.require(row)
-    _entry("models.checkpoints.load", "adopt")(stamp, loaded.checkpoints[row], out)
+    _entry("models.checkpoints.load", "import_release")(stamp, loaded.checkpoints[row], out)
 
 
 def _segment(options: Namespace) -> None:
@@ -290,8 +288,7 @@ def _manifest(options: Namespace) -> None:
         config = load(options.config, {"rows": options.row})
         scale = config.scale.name
         benchmarks = config.benchmarks(options.row) if benchmarks is None else benchmarks
-    run = _entry("reporting.runs", "read_run")(paths.run(scale, options.row, options.seed), benchmarks)
-    _entry("reporting.runs", "merge_manifest")(run)
+    write_manifest(paths.run(scale, options.row, options.seed), options.row, options.seed, benchmarks)
 
 
 def _tabulate(options: Namespace) -> None:

@@ -15,10 +15,7 @@ from typing import NamedTuple
 
 from hodor.errors import HodorError
 
-HEAD = 512
-"""Number of first bytes that `wrong_head` needs."""
-
-_BLOCK = 1 << 20
+HEAD = 512  # number of first bytes that `wrong_head` needs
 _TAR_MODES = {".tar": "r:", ".tgz": "r:gz", ".tar.gz": "r:gz"}
 _ZIP = b"PK\3\4"
 _GZIP = b"\x1f\x8b"
@@ -108,11 +105,7 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
 
 
 def list_members(path: Path, most: int) -> list[Member]:
-    """List the files of an archive in its order, without folders.
-
-    Raises:
-        HodorError: it is missing or damaged, has more than `most` members (with folders), or one that is no plain file.
-    """
+    """List the files of an archive in its order; HodorError for more than `most` members, links, devices and damage."""
     members = []
     with open_archive(path) as archive, _naming(path):
         is_zip = isinstance(archive, zipfile.ZipFile)
@@ -132,7 +125,7 @@ def read_member(archive: zipfile.ZipFile | tarfile.TarFile, member: Member, path
         is_zip = isinstance(archive, zipfile.ZipFile)
         with archive.open(member.entry) if is_zip else archive.extractfile(member.entry) as reader:
             read = 0
-            while block := reader.read(_BLOCK):
+            while block := reader.read(1 << 20):
                 read += len(block)
                 yield block
         if read != member.size:
@@ -169,7 +162,7 @@ def _entries(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if entry.size < 0:  # from its pax attributes; tarfile would go back and read the same header forever
             raise tarfile.ReadError(f"negative size {entry.size}")
         yield entry
-    while archive.fileobj.read(_BLOCK):  # gzip has its checksum at the end
+    while archive.fileobj.read(1 << 20):  # gzip has its checksum at the end
         pass
 
 

@@ -15,8 +15,6 @@ from hodor.data.transforms import Frame, Size, turn_hue
 # Factors of the side of a crop.
 CROP_FACTORS = (0.6, 0.7, 0.8)
 PRESERVING_FACTORS = (0.6, 0.7, 0.8, 0.9)
-# Control points of a thin-plate spline, and the standard deviation of their displacements in units of the side.
-SPLINE_POINTS, SPLINE_SIGMA = 12, 0.02
 # Weights of red, green and blue in grey (ITU-R BT.601).
 _GREY = np.array([0.299, 0.587, 0.114])
 
@@ -44,12 +42,12 @@ def random_crop(size: Size, rng: np.random.Generator, factor: float) -> np.ndarr
     return transforms.crop(size, top, left, height, width)
 
 
-def preserving_crop(size: Size, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
-    """Draw a crop that holds the bounding box of all objects; None if there is none of `PRESERVING_FACTORS`."""
+def preserving_crop(size: Size, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
+    """Draw a crop that holds the bounding box of all objects; the full image if no factor leaves room for it."""
     left, top, across, down = (int(value) for value in transforms.box_of(labels))
     fitting = [f for f in PRESERVING_FACTORS if size[0] * f >= down and size[1] * f >= across]
     if not across or not fitting:
-        return None
+        return np.eye(3)
     factor = fitting[rng.integers(len(fitting))]
     height, width = size[0] * factor, size[1] * factor
     y = rng.uniform(max(0, top + down - height), min(top, size[0] - height))
@@ -90,8 +88,7 @@ def object_crop(size: Size, labels: np.ndarray, objects: int, min_area: float, r
         candidate = random_crop(size, rng, factor)
         if keeps_objects(labels, candidate, objects, min_area):
             return candidate
-    candidate = preserving_crop(size, rng, labels)
-    return np.eye(3) if candidate is None else candidate
+    return preserving_crop(size, rng, labels)
 
 
 def image_warps(labels: np.ndarray, objects: int, frames: int, min_area: float, rng: np.random.Generator) -> list:
@@ -117,8 +114,7 @@ def _basic_warp(size: Size, rng: np.random.Generator) -> np.ndarray:
         return random_affine(size, rng, shift=0.25, rotation=20, shear=10)
     if kind == 1:
         return random_perspective(size, rng, (0.10, 0.12))
-    margin = rng.uniform(0.10, 0.25)
-    height, width = size
+    (height, width), margin = size, rng.uniform(0.10, 0.25)
     return transforms.crop(size, height * margin, width * margin, height * (1 - 2 * margin), width * (1 - 2 * margin))
 
 
@@ -140,9 +136,9 @@ def video_warp(labels: np.ndarray, objects: int, min_area: float, rng: np.random
     return np.eye(3)
 
 
-def random_spline(rng: np.random.Generator, sigma: float = SPLINE_SIGMA) -> tuple[np.ndarray, np.ndarray]:
-    """Draw uniform control points (12, 2), x and y in the unit square, and their normal displacements (12, 2)."""
-    return rng.random((SPLINE_POINTS, 2)), rng.normal(0, 1, (SPLINE_POINTS, 2)) * sigma
+def random_spline(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw uniform control points (12, 2), x and y in the unit square, and normal displacements, deviation 0.02."""
+    return rng.random((12, 2)), rng.normal(0, 1, (12, 2)) * 0.02
 
 
 def colour(image: np.ndarray, rng: np.random.Generator, *, brightness: float) -> np.ndarray:
@@ -198,7 +194,7 @@ def _levels(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
 
 
 def hiding_probability(options: HideAndSeek, step: int, steps: int) -> float:
-    """Return the probability that a grid cell is hidden at `step` of `steps`: linear from 0 to `options.probability`."""
+    """Return the probability of hiding a grid cell at `step` of `steps`: linear from 0 to `options.probability`."""
     ramp = options.ramp * steps
     return options.probability * (min(1.0, step / ramp) if ramp else 1.0)
 
@@ -212,5 +208,5 @@ def hide(clip: Frame, options: HideAndSeek, probability: float, rng: np.random.G
         cells[0] = False
     rows, columns = np.arange(height) * options.grid // height, np.arange(width) * options.grid // width
     shown = ~cells.take(rows, axis=1).take(columns, axis=2)
-    frames = np.stack([transforms.black_out(frame.copy(), where) for frame, where in zip(frames, shown, strict=True)])
+    frames = np.where(shown[..., None], frames, np.uint8(0))
     return frames, labels if options.labels == "keep" else labels * shown.view(np.uint8), valid & shown

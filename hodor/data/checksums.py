@@ -1,7 +1,7 @@
 """Checksums of archives: published ones, and ones recorded at the first fetch and enforced at every later one.
 
-`config/locks/<edition>.json` = {"<data set>/<archive>": {"size", "sha256"}} holds the recorded ones. It is a file of the
-project: it outlives the archives, and committing it shares their checksums. No stamp depends on it.
+`config/locks/<edition>.json` = {"<data set>/<archive>": {"size", "sha256"}} holds the recorded ones. It is a file of
+the project: it outlives the archives, and committing it shares their checksums. No stamp depends on it.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ class LockFile:
             return source, ""
         hint = (
             f"; {self.path} recorded it when {_key(source)} was first fetched: if the archive was changed on purpose, "
-            "delete that entry, fetch again, and train again what was trained on the old one"
+            "delete that entry and fetch and train again"
         )
         return dataclasses.replace(source, size=entry["size"], sha256=entry["sha256"]), hint
 
@@ -89,9 +89,7 @@ class LockFile:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise HodorError(
-                f"{self.path}: not a record of sizes and checksums; restore it from git, or delete it"
-            ) from error
+            raise HodorError(f"{self.path}: not a record of checksums; restore it from git, or delete it") from error
 
 
 def _key(source: Source) -> str:

@@ -1,26 +1,27 @@
 """Pseudo-video clips of single images with instances (of COCO), warped (hodor specification 5.3)."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from hodor.config.stages import StageOptions
+from hodor.config.stages import Source, StageOptions
 from hodor.data import augmentations, transforms
 from hodor.data.dataset import Plan, Sample, equal_object_counts, plan_batches, pool
-from hodor.data.packs import training_images
+from hodor.data.packs import training_data
 from hodor.data.readers import StillImage, StillObject
 from hodor.data.transforms import Size
 
 BRIGHTNESS = 25
-# Number of draws until all objects of the reference frame are large enough for the stride-8 map.
+# Draws of the first frame, until it shows its objects large enough.
 ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image with the objects that pass the filters. `least`: pixels that each covers in a static clip's first frame."""
+    """An image with the objects that pass the filters. `least`: their least area in frame 0 of a static clip."""
 
     image: StillImage
     objects: tuple[StillObject, ...]
@@ -31,13 +32,29 @@ class Candidate:
         return self.image.height, self.image.width
 
 
-class ImageClips:
-    """Makes clips of the images of one or more sources."""
+class StillClips(ABC):
+    """Clips of still images: the candidates of all sources of a stage, in the order of the sources."""
 
     def __init__(self, options: StageOptions, data: Path) -> None:
-        found = [usable(training_images(data, source, options), options) for source in options.sources]
-        self.options, self.counts = options, [len(candidates) for candidates in found]
+        self.options = options
+        found = [self.usable(training_data(data, source, options), source) for source in options.sources]
+        self.counts = [len(candidates) for candidates in found]
         self.candidates: list[Candidate] = sum(found, [])
+
+    @abstractmethod
+    def usable(self, images: Sequence[StillImage], source: Source) -> list[Candidate]:
+        """Return the images of a source that clips can be made of."""
+
+    def size(self, item: int, objects: int, rng: np.random.Generator) -> Size:
+        """Return height and width of the clip that `make` returns for the same arguments."""
+        return clip_size(self.candidates[item].size, self.options)
+
+
+class ImageClips(StillClips):
+    """Clips of images with instances, under homographies."""
+
+    def usable(self, images: Sequence[StillImage], source: Source) -> list[Candidate]:
+        return usable(images, self.options)
 
     def plan(self, seed: int) -> Plan:
         """Plan the batches of all steps: object counts 4, 3, 2, 1 in equal shares, images cycled."""
@@ -46,15 +63,11 @@ class ImageClips:
         numbers = [len(self.candidates[i].objects) for i in members]
         places, objects = equal_object_counts(numbers, options.steps * options.batch, options.max_objects)
         items = members[places]
-        aspects = np.array([self.candidates[i].image.height / self.candidates[i].image.width for i in items])
+        aspects = np.array([np.divide(*self.candidates[i].size) for i in items])
         return plan_batches(items, objects, aspects, steps=options.steps, batch=options.batch, seed=seed)
 
-    def size(self, item: int, objects: int, rng: np.random.Generator) -> Size:
-        """Return height and width of the clip that `make` returns for the same arguments."""
-        return clip_size(self.candidates[item].size, self.options)
-
     def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
-        """Make one clip of image `item` with `objects` of its objects, drawn at random where it has more."""
+        """Make one clip of image `item` with `objects` of its objects, drawn at random."""
         candidate, options = self.candidates[item], self.options
         chosen = np.sort(rng.choice(len(candidate.objects), objects, replace=False))
         image = candidate.image.read()
@@ -63,47 +76,72 @@ class ImageClips:
         labels = transforms.draw_labels((candidate.objects[i].mask(*image.shape[:2]) for i in chosen), image.shape[:2])
         if options.colour:
             image = augmentations.colour(image, rng, brightness=BRIGHTNESS)
-        # A packed image may be stored smaller than its original: sizes and areas are the original's.
-        source, target = labels.shape, clip_size(candidate.size, options)
-        least = scaled_area(options.min_area, candidate.size, options, source)
-        flipped = transforms.flip(source) if rng.random() < 0.5 else np.eye(3)
-        small, small_labels = transforms.shrink(image, target), transforms.shrink(labels, target)
-        outer = transforms.scaling(source, target) @ flipped
-        inner = transforms.scaling(small.shape[:2], source)
-        for _ in range(ATTEMPTS):
-            homographies = augmentations.image_warps(labels, objects, options.frames, least, rng)
-            first = clip_labels(small_labels, outer @ homographies[0] @ inner, target, options)
-            if visible_at_stride_8(first[0], objects):
-                break
-        sample = Sample.empty(target, (True,) * options.frames)
-        for i, h in enumerate(homographies):
-            matrix = outer @ h @ inner
-            sample.labels[i], sample.valid[i] = clip_labels(small_labels, matrix, target, options) if i else first
-            clip_image(small, matrix, sample.valid[i], options, out=sample.frames[i])
-        return sample
+
+        def draw(attempt: int, least: float) -> list[np.ndarray]:
+            return augmentations.image_warps(labels, objects, options.frames, least, rng)
+
+        return warped_clip([image], [labels], draw, objects, candidate.size, options, rng)
+
+
+def warped_clip(
+    images: list[np.ndarray],
+    labels: list[np.ndarray | None],
+    draw: Callable[[int, float], list[np.ndarray]],
+    objects: int,
+    original: Size,
+    options: StageOptions,
+    rng: np.random.Generator,
+) -> Sample:
+    """Make a clip of frames under one flip and homographies, drawn until the first frame shows its objects.
+
+    Args:
+        images, labels: of each frame (None without annotation), or one for all.
+        draw: number of the attempt, least area of an object in pixels -> homographies of the frames.
+        objects: number of objects in the first frame's labels.
+        original: height and width of the image or video, which may be stored smaller.
+    """
+    size, target = labels[0].shape, clip_size(original, options)
+    least = scaled_area(options.min_area, original, options, size)
+    outer = transforms.scaling(size, target) @ (transforms.flip(size) if rng.random() < 0.5 else np.eye(3))
+    repeats = options.frames // len(images)
+    images = [transforms.shrink(image, target) for image in images] * repeats
+    labels = [None if each is None else transforms.shrink(each, target) for each in labels] * repeats
+    inner = transforms.scaling(images[0].shape[:2], size)
+    keep_edge, cubic = options.exposed == "edge", options.resampling == "cubic"
+    for attempt in range(ATTEMPTS):
+        homographies = [outer @ warp @ inner for warp in draw(attempt, least)]
+        first = transforms.apply_labels(labels[0], homographies[0], target, keep_edge=keep_edge)
+        if visible_at_stride_8(first[0], objects):
+            break
+    shape = (options.frames, *target)
+    frames, annotated = np.empty((*shape, 3), np.uint8), tuple(each is not None for each in labels)
+    sample = Sample(frames, np.empty(shape, np.uint8), np.empty(shape, bool), annotated)
+    for i, (image, each, homography) in enumerate(zip(images, labels, homographies, strict=True)):
+        given = labels[0] if each is None else each
+        moved, valid = transforms.apply_labels(given, homography, target, keep_edge=keep_edge) if i else first
+        sample.labels[i], sample.valid[i] = 0 if each is None else moved, valid
+        transforms.apply_image(image, homography, valid, cubic=cubic, out=sample.frames[i])
+    return sample
 
 
 def usable(images: Sequence[StillImage], options: StageOptions) -> list[Candidate]:
-    """Return the images that keep an object after the filters: area and both sides of the box above the least, no crowd."""
+    """Return the images with the objects that pass the filters: area and both sides of the box, no crowd."""
     out = []
     for image in images:
         size = (image.height, image.width)
         area = scaled_area(options.min_area, size, options)
         side = options.min_side * np.sqrt(scaled_area(1.0, size, options))
-        kept = tuple(
-            o
-            for o in image.objects
-            if (options.crowds == "keep" or not o.crowd) and o.area > area and min(o.bbox[2:]) > side
-        )
+        objects = (o for o in image.objects if options.crowds == "keep" or not o.crowd)
+        kept = tuple(o for o in objects if o.area > area and min(o.bbox[2:]) > side)
         if kept:
             out.append(Candidate(image, kept))
     return out
 
 
 def scaled_area(area: float, size: Size, options: StageOptions, shown: Size | None = None) -> float:
-    """Return an area filter for an image of `size`: as given, or in proportion to `options.filter_pixels` where set.
+    """Return an area filter for an image of `size`, in proportion to `options.filter_pixels` if set.
 
-    `shown`: the size at which the image is read, where that may differ; the area is then in pixels of this size.
+    `shown`: the size at which the image is read, if another; the area is then in pixels of this size.
     """
     least = area if options.filter_pixels is None else area * size[0] * size[1] / options.filter_pixels
     if shown is None or tuple(shown) == tuple(size):
@@ -113,6 +151,8 @@ def scaled_area(area: float, size: Size, options: StageOptions, shown: Size | No
 
 def clip_size(size: Size, options: StageOptions) -> Size:
     """Return height and width of a clip from an image or video of `size`, by the stage's size rule."""
+    if options.crop is not None:
+        return options.crop, options.crop
     if options.pixels is not None:
         scale = np.sqrt(options.pixels / (size[0] * size[1]))
     else:
@@ -122,18 +162,6 @@ def clip_size(size: Size, options: StageOptions) -> Size:
     return round(size[0] * scale), round(size[1] * scale)
 
 
-def clip_labels(labels: np.ndarray, homography: np.ndarray, size: Size, options: StageOptions) -> tuple:
-    """Warp the labels of one frame of a clip by the stage's settings (`transforms.apply_labels`)."""
-    return transforms.apply_labels(labels, homography, size, keep_edge=options.exposed == "edge")
-
-
-def clip_image(
-    image: np.ndarray, homography: np.ndarray, valid: np.ndarray, options: StageOptions, out: np.ndarray
-) -> None:
-    """Warp one frame of a clip into `out` with the stage's resampling (`transforms.apply_image`)."""
-    transforms.apply_image(image, homography, valid, cubic=options.resampling == "cubic", out=out)
-
-
 def visible_at_stride_8(labels: np.ndarray, objects: int) -> bool:
     """Return whether each object of `labels` (H, W) survives nearest downsampling by 8 (hodor specification 5.1)."""
-    return len(np.unique(labels[4::8, 4::8][labels[4::8, 4::8] > 0])) == objects
+    return len(np.setdiff1d(labels[4::8, 4::8], 0)) == objects

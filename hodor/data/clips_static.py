@@ -1,33 +1,31 @@
-"""Square pseudo-video clips of single images, as STM, KMN and STCN make them (baselines specification 1.2, 1.7, 2.7, 3.2, 3.7).
+"""Square pseudo-video clips of single images, as in STM, KMN, STCN (baselines specification 1.2, 1.7, 2.7, 3.2, 3.7).
 
 An image is loaded with all its objects as one label map (255: void, which stays), the first frame is drawn, and the
-objects of the clip are chosen among those that it shows. What a clip shares and what each frame draws:
+objects of the clip are chosen among those that it shows. What is drawn once for a clip and for each frame:
 
 | | STM, KMN (`AffineClips`) | STCN (`StcnClips`) |
 |---|---|---|
-| clip | scale, the short side uniform between the crop and the image's own; flip; with `colour` one light change of colours (published STM has none) | scale; flip; change of colours, now and then grey |
-| frame | zoom of width and height, rotation, shear, shift, place of the crop | rotation, scale, horizontal shear; the crop slides along the long side; a second change of colours; for one frame in three a thin-plate spline |
+| clip | short side, uniform between the crop and the image's; flip; with `colour` one jitter (STM has none) | scale; flip; jitter, now and then grey |
+| frame | zoom of width and height, rotation, shear, shift, place of the crop | rotation, scale, horizontal shear; place of the crop along the long side; a second jitter; for one frame in three a thin-plate spline |
 | resampling | bilinear | bicubic |
 
-Deviations of `StcnClips` from the release, both for one resampling instead of up to four: the geometric steps are composed
-and applied once, and a soft mask is decided at one half before and not after them. What the release cuts off on the way
-(the canvas after the first scaling, the square before the spline) is cut off here too.
+`StcnClips` deviates from the release to resample once instead of up to four times: the geometric steps are composed,
+and a soft mask is thresholded before them, not after. What the release cuts off between the steps (the canvas after the
+first scaling, the square before the spline) is cut off here too.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from hodor.config.stages import StageOptions
+from hodor.config.stages import Source, StageOptions
 from hodor.data import transforms
 from hodor.data.augmentations import Strength, hide, hiding_probability, jitter, random_affine, random_spline
-from hodor.data.clips_image import ATTEMPTS, Candidate, scaled_area
+from hodor.data.clips_image import ATTEMPTS, Candidate, StillClips, scaled_area
 from hodor.data.dataset import Plan, Sample, plan_batches, pool
 from hodor.data.images import VOID
-from hodor.data.packs import training_images
 from hodor.data.readers import StillImage, has_instances
 from hodor.data.transforms import Frame, Size, black_out, greyscale, thin_plate_positions
 
@@ -43,9 +41,9 @@ GREY, THIN_PLATE = 0.05, 0.33
 
 @dataclass(frozen=True)
 class Camera:
-    """What all frames of a clip share: image and labels, the canvas that they are stretched over, the map onto it.
+    """What all frames of a clip share: image, labels, size of the canvas, and homography `onto` the canvas.
 
-    `scale` is that of the clip, which STCN applies after the flip.
+    `scale` of the clip is applied by STCN after the flip.
     """
 
     image: np.ndarray
@@ -55,42 +53,36 @@ class Camera:
     scale: float = 1.0
 
     def on_canvas(self, centre: tuple[float, float]) -> tuple[float, float]:
-        """Map a position of the image to the canvas, both as parts of the sides."""
+        """Map a position of the image to the canvas, both as fractions of the sides."""
         height, width = self.labels.shape
         x, y, _ = self.onto @ [centre[0] * width, centre[1] * height, 1]  # scaled and mirrored: no perspective
         return x / self.canvas[1], y / self.canvas[0]
 
 
-class StaticClips(ABC):
-    """Makes square clips of the images of one or more sources; a subclass decides what a frame shows."""
+class StaticClips(StillClips):
+    """Square clips of images; a subclass defines what a frame shows."""
 
-    def __init__(self, options: StageOptions, data: Path) -> None:
-        found = [
-            usable(training_images(data, source, options), options, has_instances(source.dataset))
-            for source in options.sources
-        ]
-        self.options, self.counts = options, [len(candidates) for candidates in found]
-        self.candidates: list[Candidate] = sum(found, [])
+    def usable(self, images: Sequence[StillImage], source: Source) -> list[Candidate]:
+        return usable(images, self.options, has_instances(source.dataset))
 
     def plan(self, seed: int) -> Plan:
-        """Plan the batches of all steps: every image of the pool once a round, with the objects that `max_objects` allows."""
+        """Plan the batches of all steps: every image of the pool once a round, with up to `max_objects` objects."""
         options = self.options
         items = pool(self.counts, options.sources, seed)
         numbers = np.array([min(len(c.objects), options.max_objects) for c in self.candidates], int)[items]
         return plan_batches(items, numbers, np.ones(len(items)), steps=options.steps, batch=options.batch, seed=seed)
 
-    def size(self, item: int, objects: int, rng: np.random.Generator) -> Size:
-        """Return height and width of the clip that `make` returns for the same arguments."""
-        return self.options.crop, self.options.crop
-
     def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
         """Make one clip of image `item` with up to `objects` of its objects, chosen among those that frame 0 shows.
 
-        Where frame 0 shows fewer it is drawn again a few times; where it shows none, the clip is cut around an object.
+        Frame 0 is drawn again a few times while it shows fewer; if it shows none, it is cropped around an object.
         """
         candidate, options = self.candidates[item], self.options
         image = candidate.image.read()
-        labels = label_map(candidate, image.shape[:2])
+        size = image.shape[:2]
+        labels = transforms.draw_labels((item.mask(*size) for item in candidate.objects), size)
+        if (void := candidate.image.void()) is not None:
+            labels[void] = VOID
         camera = self.camera(image, labels, rng)
         first, shown = None, np.zeros(0, int)
         for _ in range(ATTEMPTS):
@@ -104,7 +96,7 @@ class StaticClips(ABC):
             first = self.draw(camera, rng, centre_of(labels))
             shown = visible(first[1], candidate.least)
         if not len(shown):
-            shown = largest(first[1])
+            shown = largest_object(first[1])
         chosen = np.sort(rng.choice(shown, min(objects, len(shown)), replace=False))
         frames = [first] + [self.draw(camera, rng, None) for _ in range(options.frames - 1)]
         images, moved, valid = (np.stack(parts) for parts in zip(*frames, strict=True))
@@ -121,7 +113,7 @@ class StaticClips(ABC):
 
     @abstractmethod
     def draw(self, camera: Camera, rng: np.random.Generator, centre: tuple[float, float] | None) -> Frame:
-        """Draw one frame; around `centre` (x, y as parts of the image) where given."""
+        """Draw one frame; around `centre` (x, y as fractions of the image) if given."""
 
 
 class AffineClips(StaticClips):
@@ -175,7 +167,7 @@ class StcnClips(StaticClips):
             rotation, shear = rng.uniform(-ROTATION, ROTATION), rng.uniform(-SHEAR, SHEAR)
             turn = transforms.affine(canvas, shift=(0, 0), rotation=rotation, shear=shear)
             frame = turn @ transforms.zoom(canvas, *[rng.uniform(*FRAME_SCALE)] * 2)
-        else:  # an object that the clip's scale moved out of sight is shown without it
+        else:  # without the clip's scale, which moved the object out of the frame
             clip = frame = np.eye(3)
             centre = camera.on_canvas(centre)
         left, top = crop_offset(canvas, crop, rng, centre)
@@ -190,11 +182,11 @@ class StcnClips(StaticClips):
     def read(
         self, camera: Camera, clip: np.ndarray, frame: np.ndarray, spline: tuple[np.ndarray, np.ndarray] | None
     ) -> Frame:
-        """Resample the frame under the clip's and its own warp and the spline, if any; shown is what no step cuts off."""
+        """Resample a frame under the warps of clip and frame and the spline, if any; valid is what no step cuts off."""
         crop, onto = self.options.crop, clip @ camera.onto
         if spline is None:
-            frame_of = transforms.apply(camera.image, camera.labels, frame @ onto, (crop, crop), cubic=True)
-            return *frame_of[:2], frame_of[2] & transforms.covers(camera.canvas, frame, (crop, crop))
+            image, labels, valid = transforms.apply(camera.image, camera.labels, frame @ onto, (crop, crop), cubic=True)
+            return image, labels, valid & transforms.covers(camera.canvas, frame, (crop, crop))
         square = thin_plate_positions(*spline, crop)
         canvas = transforms.positions_through(np.linalg.inv(frame), square)
         picture = transforms.positions_through(np.linalg.inv(onto), canvas)
@@ -206,7 +198,7 @@ class StcnClips(StaticClips):
 def usable(images: Sequence[StillImage], options: StageOptions, instances: bool) -> list[Candidate]:
     """Return the images with the objects that can reach the least area in a clip, without crowds.
 
-    In data sets without instances an image is one object of any size, so no mask is opened here.
+    Without `instances` an image is one object of any size, so no mask is opened.
     """
     if not instances:
         return [Candidate(image, tuple(image.objects), 1) for image in images]
@@ -222,30 +214,21 @@ def usable(images: Sequence[StillImage], options: StageOptions, instances: bool)
     return out
 
 
-def label_map(candidate: Candidate, size: Size) -> np.ndarray:
-    """Return uint8 (H, W), of the image as read: objects 1, 2, ..., a later one covering an earlier one; 255 where void."""
-    labels = transforms.draw_labels((item.mask(*size) for item in candidate.objects), size)
-    void = candidate.image.void()
-    if void is not None:
-        labels[void] = VOID
-    return labels
-
-
 def visible(labels: np.ndarray, least: float) -> np.ndarray:
-    """Return the ids of the objects that cover at least `least` pixels, and one, of `labels` (h, w)."""
+    """Return the ids of the objects that cover at least `least` pixels, and at least one, of `labels` (h, w)."""
     areas = transforms.count_labels(labels)[1:VOID]
     return np.flatnonzero(areas >= max(least, 1)) + 1
 
 
-def largest(labels: np.ndarray) -> np.ndarray:
-    """Return the id of the largest object of `labels` (h, w), as an array of one; empty where there is no object."""
+def largest_object(labels: np.ndarray) -> np.ndarray:
+    """Return the id of the largest object of `labels` (h, w), as an array; empty if there is no object."""
     areas = transforms.count_labels(labels)[1:VOID]
     return np.array([areas.argmax() + 1]) if areas.any() else np.zeros(0, int)
 
 
 def centre_of(labels: np.ndarray) -> tuple[float, float]:
-    """Return the pixel of the largest object nearest to its mean, as x, y in parts of the sides; the middle if none."""
-    found = largest(labels)
+    """Return the pixel of the largest object nearest to its mean, x, y as fractions of the sides; 0.5, 0.5 if none."""
+    found = largest_object(labels)
     if not len(found):
         return 0.5, 0.5
     y, x = np.nonzero(labels == found[0])
@@ -254,7 +237,7 @@ def centre_of(labels: np.ndarray) -> tuple[float, float]:
 
 
 def enlarged(size: Size, short_side: float) -> Size:
-    """Return the size with the given short side, rounded."""
+    """Return the size scaled to the given short side."""
     scale = short_side / min(size)
     return round(size[0] * scale), round(size[1] * scale)
 
@@ -263,10 +246,6 @@ def crop_offset(
     canvas: Size, crop: int, rng: np.random.Generator, centre: tuple[float, float] | None
 ) -> tuple[float, float]:
     """Return left and top of a square of side `crop` in the canvas (never smaller): random, or about `centre`."""
-    room = canvas[1] - crop, canvas[0] - crop
-    if centre is None:
-        return tuple(rng.uniform(0, [max(r, 0) for r in room]))
-    return tuple(
-        float(np.clip(part * side - crop / 2, 0, max(r, 0)))
-        for part, side, r in zip(centre, (canvas[1], canvas[0]), room, strict=True)
-    )
+    sides = np.array(canvas[::-1])
+    room = np.maximum(sides - crop, 0)
+    return tuple(rng.uniform(0, room) if centre is None else np.clip(centre * sides - crop / 2, 0, room))

@@ -1,4 +1,4 @@
-"""Clips of videos in which one frame is annotated, and of videos in which every frame is (hodor specification 5.4, 5.5)."""
+"""Clips of videos with one annotated frame, and with annotations of every frame (hodor specification 5.4, 5.5)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ import numpy as np
 
 from hodor.config.stages import Source, StageOptions
 from hodor.data import augmentations, transforms
-from hodor.data.clips_image import ATTEMPTS, clip_image, clip_labels, clip_size, scaled_area, visible_at_stride_8
+from hodor.data.clips_image import ATTEMPTS, clip_size, scaled_area, warped_clip
 from hodor.data.dataset import Plan, Sample, in_rounds, plan_batches
 from hodor.data.images import VOID
-from hodor.data.packs import PackedVideo, training_videos
+from hodor.data.packs import PackedVideo, training_data
 from hodor.data.transforms import Size, chosen_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
@@ -22,9 +22,9 @@ BRIGHTNESS = 20
 
 @dataclass(frozen=True)
 class Candidate:
-    """A video with the positions in `video.frames` of its possible reference frames, and the ids of their objects.
+    """A video with the positions in `video.frames` of its possible reference frames, and the ids of its objects.
 
-    With one annotated frame there is one position, and the objects are those that are large enough there.
+    In sparse clips there is one position, the annotated frame, and the objects are those that are large enough there.
     """
 
     video: Video | PackedVideo
@@ -38,16 +38,15 @@ class Candidate:
 
 
 class VideoClips:
-    """What the clips of both kinds share: the candidates of all sources, and plans of them."""
+    """Clips of videos: the candidates of all sources of a stage, and plans of them."""
 
-    demand = ""
-    """What a video must have, and which setting of the stage to change, for an error message."""
+    demand = ""  # what a video must have, and which setting to change, for an error message
 
     def __init__(self, options: StageOptions, data: Path) -> None:
         self.options = options
         self.candidates: list[Candidate] = []
         for source in options.sources:
-            found = [self.candidate(video, source) for video in training_videos(data, source, options)]
+            found = [self.candidate(video, source) for video in training_data(data, source, options)]
             if not any(found):
                 demand = self.demand.format(frames=options.frames, distance=source.max_distance)
                 raise HodorError(f"{data / source.dataset}: no video of split {source.split!r} has {demand}")
@@ -63,22 +62,28 @@ class VideoClips:
 
     def of_source(self, source: Source, objects: int = 0) -> np.ndarray:
         """Return the numbers of the candidates of a source that have at least `objects` objects."""
-        of = enumerate(self.candidates)
-        return np.array([i for i, c in of if c.source == source and len(c.objects) >= objects], int)
+        numbered = enumerate(self.candidates)
+        return np.array([i for i, c in numbered if c.source == source and len(c.objects) >= objects], int)
 
     def batches(self, items: np.ndarray, objects: np.ndarray, seed: int) -> Plan:
         """Plan batches of candidates with their numbers of objects."""
-        aspects = np.array([c.video.height / c.video.width for c in self.candidates])[items]
+        aspects = np.array([np.divide(*c.size) for c in self.candidates])[items]
         return plan_batches(items, objects, aspects, steps=self.options.steps, batch=self.options.batch, seed=seed)
+
+    def clip(self, images: list, labels: list, objects: int, candidate: Candidate, rng: np.random.Generator) -> Sample:
+        """Make a clip of frames under one warp, which keeps the `objects` of the first frame; see `warped_clip`."""
+
+        def draw(attempt: int, least: float) -> list[np.ndarray]:
+            last = attempt + 1 == ATTEMPTS
+            return [np.eye(3) if last else augmentations.video_warp(labels[0], objects, least, rng)] * len(images)
+
+        return warped_clip(images, labels, draw, objects, candidate.size, self.options, rng)
 
 
 class SparseVideoClips(VideoClips):
-    """Makes clips of an annotated reference frame and other frames near it, which have no label."""
+    """Clips of an annotated reference frame and other frames near it, which have no labels."""
 
-    demand = (
-        "an annotated frame with a large enough object and enough frames beside it: lower `min_area` or `min_side` of "
-        "the stage"
-    )
+    demand = "an annotated frame with a large enough object and enough frames beside it: lower `min_area` or `min_side`"
 
     def candidate(self, video: Video | PackedVideo, source: Source) -> Candidate | None:
         return usable(video, source, self.options)
@@ -94,7 +99,7 @@ class SparseVideoClips(VideoClips):
         return self.batches(items, objects, seed)
 
     def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
-        """Make one clip of video `item`; `objects` of the annotated frame's objects, at random where it has more."""
+        """Make one clip of video `item` with `objects` of the annotated frame's objects, drawn at random."""
         candidate, options = self.candidates[item], self.options
         video, (annotated,) = candidate.video, candidate.references
         chosen = np.sort(rng.choice(candidate.objects, objects, replace=False))
@@ -104,15 +109,14 @@ class SparseVideoClips(VideoClips):
         for position in (annotated, *others):
             image = video.frame(video.frames[position])
             images.append(augmentations.colour(image, rng, brightness=BRIGHTNESS) if options.colour else image)
-        return warp_together(images, [labels] + [None] * len(others), candidate.size, options, rng)
+        return self.clip(images, [labels] + [None] * len(others), objects, candidate, rng)
 
 
 class DenseVideoClips(VideoClips):
-    """Makes clips of a reference frame and later frames near it, in order of time, all with their labels.
+    """Clips of a reference frame and later frames near it, in temporal order, all with labels.
 
-    Which objects of which frames are large enough is only known once a mask is decoded. So a batch is planned by a
-    video's list of objects; a clip looks for a frame that shows that many, in the planned video and, where that has
-    none, in others of the same source.
+    Whether objects are large enough is known only when a mask is decoded. So a batch is planned by the number of
+    objects of a video; `make` searches a frame that shows that many, in this video and then in others of its source.
     """
 
     demand = "{frames} labelled frames within {distance}: raise `max_distance` of the stage or train another stage"
@@ -136,15 +140,11 @@ class DenseVideoClips(VideoClips):
         return self.batches(np.concatenate(items), np.concatenate(objects), seed)
 
     def size(self, item: int, objects: int, rng: np.random.Generator) -> Size:
-        """Return height and width of the clip that `make` returns for the same arguments; decodes masks to find its video."""
+        """Return height and width of the clip that `make` returns for the same arguments; masks are decoded for it."""
         return clip_size(self._chosen(item, objects, rng)[0].size, self.options)
 
     def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
-        """Make one clip of video `item` with `objects` of its objects.
-
-        Raises:
-            HodorError: no frame of the source shows that many large enough objects.
-        """
+        """Make one clip of video `item` with `objects` of its objects; HodorError if no frame shows that many."""
         options = self.options
         candidate, reference, ids = self._chosen(item, objects, rng)
         video = candidate.video
@@ -153,15 +153,13 @@ class DenseVideoClips(VideoClips):
         others = np.sort(rng.choice(later, options.frames - 1, replace=False))
         names = [video.frames[position] for position in (reference, *others)]
         images, tint = [video.frame(name) for name in names], int(rng.integers(2**32))
-        if options.colour:  # the same for all frames
-            images = [
-                augmentations.colour(image, np.random.default_rng(tint), brightness=BRIGHTNESS) for image in images
-            ]
+        if options.colour:  # the same change for all frames
+            images = [augmentations.colour(i, np.random.default_rng(tint), brightness=BRIGHTNESS) for i in images]
         labels = [chosen_labels(video.labels(name), chosen) for name in names]
-        return warp_together(images, labels, candidate.size, options, rng)
+        return self.clip(images, labels, objects, candidate, rng)
 
     def _chosen(self, item: int, objects: int, rng: np.random.Generator) -> tuple[Candidate, int, tuple[int, ...]]:
-        """Return the video of a clip, the position of its reference frame, and the ids of the objects large enough there."""
+        """Return video and position of the reference frame of a clip, and the ids of the objects large enough there."""
         for candidate in self._tried(item, rng):
             if len(candidate.objects) < objects:
                 continue
@@ -172,7 +170,7 @@ class DenseVideoClips(VideoClips):
                     return candidate, int(position), ids
         source = self.candidates[item].source
         raise HodorError(
-            f"{source.dataset}, split {source.split!r}: no frame shows {objects} objects that are large enough: "
+            f"{source.dataset}, split {source.split!r}: no frame shows {objects} objects that are large enough; "
             "lower `min_area`, `min_side` or `max_objects` of the stage"
         )
 
@@ -185,78 +183,29 @@ class DenseVideoClips(VideoClips):
             yield others[i]
 
 
-def warp_together(
-    images: list[np.ndarray],
-    labels: list[np.ndarray | None],
-    original: Size,
-    options: StageOptions,
-    rng: np.random.Generator,
-) -> Sample:
-    """Make a clip of frames that all get the same flip and the same warp, which keeps the objects of the first frame.
-
-    `labels`: None for a frame without annotation. `original`: height and width of the video, which may be stored
-    smaller.
-    """
-    reference = labels[0]
-    size, objects = reference.shape, np.count_nonzero(transforms.count_labels(reference)[1:])
-    target = clip_size(original, options)
-    least = scaled_area(options.min_area, original, options, size)
-    flipped = transforms.flip(size) if rng.random() < 0.5 else np.eye(3)
-    outer = transforms.scaling(size, target) @ flipped
-    images = [transforms.shrink(image, target) for image in images]
-    labels = [None if each is None else transforms.shrink(each, target) for each in labels]
-    inner = transforms.scaling(images[0].shape[:2], size)
-    for attempt in range(ATTEMPTS):
-        inside = augmentations.video_warp(reference, objects, least, rng) if attempt + 1 < ATTEMPTS else np.eye(3)
-        homography = outer @ inside @ inner
-        first, valid = clip_labels(labels[0], homography, target, options)
-        if visible_at_stride_8(first, objects):
-            break
-    sample = Sample.empty(target, tuple(each is not None for each in labels))
-    sample.valid[:] = valid  # what one warp shows of frames of one size is the same in all
-    sample.labels[0] = first
-    for i, (image, of_frame) in enumerate(zip(images, labels, strict=True)):
-        clip_image(image, homography, valid, options, out=sample.frames[i])
-        if i:
-            sample.labels[i] = 0 if of_frame is None else clip_labels(of_frame, homography, target, options)[0]
-    return sample
-
-
 def usable(video: Video | PackedVideo, source: Source, options: StageOptions) -> Candidate | None:
-    """Return the video with its annotated frame: the middle-most, or the last, labelled frame with a large enough object.
+    """Return the video with its annotated frame: the one with a large enough object nearest to the middle or end.
 
-    None where no frame has one or where the frame has too few others near it.
+    None if no labelled frame has such an object, or if that frame has too few others near it.
     """
-    order = list(video.labelled)
-    if options.annotated_frame == "last":
-        order.reverse()
-    else:
-        middle = (len(order) - 1) / 2
-        order.sort(key=lambda frame: abs(video.labelled.index(frame) - middle))
-    for frame in order:
-        objects = large_objects(video.labels(frame), options, (video.height, video.width))
-        if objects:
+    last = len(video.labelled) - 1
+    target = last if options.annotated_frame == "last" else last / 2
+    order = sorted(range(last + 1), key=lambda i: abs(i - target))
+    for frame in (video.labelled[i] for i in order):
+        if objects := large_objects(video.labels(frame), options, (video.height, video.width)):
             position = video.frames.index(frame)
-            near = sides(len(video.frames), position, source.max_distance)
-            if max(len(side) for side in near) < options.frames - 1:
-                return None
-            return Candidate(video, (position,), objects, source)
+            near = max(map(len, sides(len(video.frames), position, source.max_distance)))
+            return Candidate(video, (position,), objects, source) if near >= options.frames - 1 else None
     return None
 
 
 def large_objects(labels: np.ndarray, options: StageOptions, original: Size) -> tuple[int, ...]:
-    """Return the ids in `labels` (H, W) whose area and box sides reach the least; `original`: the video's own size."""
+    """Return the ids in `labels` (H, W) whose area and box sides are large enough; `original`: the video's own size."""
     area = scaled_area(options.min_area, original, options, labels.shape)
     side = options.min_side * np.sqrt(scaled_area(1.0, original, options, labels.shape))
-    out = []
-    areas = transforms.count_labels(labels)
-    for object_id in np.flatnonzero(areas[:VOID]):
-        if object_id == 0 or areas[object_id] < area:
-            continue
-        _, _, *box = cv2.boundingRect(cv2.compare(labels, int(object_id), cv2.CMP_EQ))
-        if min(box) >= side:
-            out.append(int(object_id))
-    return tuple(out)
+    areas = transforms.count_labels(labels)[1:VOID]
+    large = (np.flatnonzero((areas > 0) & (areas >= area)) + 1).tolist()
+    return tuple(i for i in large if min(cv2.boundingRect(cv2.compare(labels, i, cv2.CMP_EQ))[2:]) >= side)
 
 
 def sides(frames: int, position: int, distance: int) -> tuple[range, range]:
@@ -265,7 +214,7 @@ def sides(frames: int, position: int, distance: int) -> tuple[range, range]:
 
 
 def other_frames(frames: int, position: int, count: int, source: Source, rng: np.random.Generator) -> list[int]:
-    """Draw `count` frames on one side of the annotated one, without replacement and left unsorted."""
+    """Draw `count` frames on one side of the annotated one, without replacement and unsorted."""
     possible = [side for side in sides(frames, position, source.max_distance) if len(side) >= count]
     side = possible[rng.integers(len(possible))]
     return [int(i) for i in rng.choice(np.array(side), count, replace=False)]
@@ -279,9 +228,5 @@ def following(video: Video | PackedVideo, reference: int, source: Source) -> lis
 
 def possible_references(video: Video | PackedVideo, source: Source, others: int) -> tuple[int, ...]:
     """Return the positions of the labelled frames that at least `others` labelled frames follow."""
-    labelled = set(video.labelled)
-    return tuple(
-        position
-        for position, frame in enumerate(video.frames)
-        if frame in labelled and len(following(video, position, source)) >= others
-    )
+    positions = map(video.frames.index, video.labelled)
+    return tuple(position for position in positions if len(following(video, position, source)) >= others)

@@ -2,9 +2,9 @@
 
     train2017/<12 digits>.jpg   val2017/<12 digits>.jpg   annotations/instances_{train,val}2017.json
 
-Segmentations are lists of polygons or, for crowds, uncompressed run lengths; compressed ones are read too. In the official
-files some JPEGs are grayscale (read as RGB), some images have no annotation (skipped and counted), and crowd entries cover
-groups (flagged, never dropped here). `iscrowd` may be absent, as in LVIS; it is then 0.
+Segmentations are lists of polygons or, for crowds, uncompressed run lengths; compressed ones are read too. In the
+official files some JPEGs are grayscale (read as RGB), some images have no annotation (skipped and counted), and crowd
+entries cover groups (flagged, never dropped here). `iscrowd` may be absent, as in LVIS; it is then 0.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hodor.data.images import read_rgb
+from hodor.data.video import broken
 from hodor.errors import HodorError
 
 _LONGEST_OUTLINE = 4_000_000
@@ -22,22 +23,14 @@ _LONGEST_OUTLINE = 4_000_000
 
 @dataclass(frozen=True)
 class CocoObject:
-    """One annotation.
-
-    Attributes:
-        category: its name, for example "person".
-        area: pixels of the segmentation, as COCO states it.
-        bbox: x, y, width, height in pixels.
-        crowd: whether it covers a group of objects.
-        segmentation: polygons, each float64 (2 * points,) as x, y, x, y, ..., or run lengths
-            {"size": [H, W], "counts": list or str}.
-    """
+    """One annotation."""
 
     id: int
-    category: str
-    area: float
-    bbox: tuple[float, float, float, float]
-    crowd: bool
+    category: str  # its name, for example "person"
+    area: float  # pixels of the segmentation, as COCO states it
+    bbox: tuple[float, float, float, float]  # x, y, width, height in pixels
+    crowd: bool  # covers a group of objects
+    # Polygons, each float64 (2 * points,) as x, y, x, y, ..., or run lengths {"size": [H, W], "counts": list or str}.
     segmentation: tuple[np.ndarray, ...] | dict
 
     def mask(self, height: int, width: int) -> np.ndarray:
@@ -101,7 +94,13 @@ def load_coco(root: Path, split: str) -> CocoSet:
         by_id = {image.id: image for image in images}
         if not len({image.path for image in images}) == len(by_id) == len(images):
             raise ValueError("two images have the same id or file_name")
-        _compare_files({image.path.name for image in images}, folder, path)
+        listed, files = {image.path.name for image in images}, {file.name for file in folder.iterdir()}
+        for fault, odd in (
+            (f"missing image, {path.name} lists it", listed - files),
+            (f"not listed in {path.name}", files - listed),
+        ):
+            if odd:
+                raise broken(folder / min(odd), f"{fault} ({len(odd)} such)")
         objects: dict[int, list[CocoObject]] = {key: [] for key in by_id}
         seen = set()
         for entry in content["annotations"]:
@@ -133,9 +132,9 @@ def _read(path: Path) -> dict:
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file; fetch and prepare the data set again") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise HodorError(f"{path}: broken JSON ({error}); prepare the data set again") from error
+        raise broken(path, f"broken JSON ({error})") from error
     if not isinstance(content, dict):
-        raise HodorError(f"{path}: holds {type(content).__name__}, not a JSON object; prepare the data set again")
+        raise broken(path, f"holds {type(content).__name__}, not a JSON object")
     return content
 
 
@@ -155,14 +154,6 @@ def _image(entry: dict, folder: Path) -> CocoImage:
     if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
         raise ValueError(f"image {id}: height and width must be positive whole numbers")
     return CocoImage(id, folder / name, height, width, ())
-
-
-def _compare_files(listed: set[str], folder: Path, path: Path) -> None:
-    files = {file.name for file in folder.iterdir()}
-    faults = {f"missing image, {path.name} lists it": listed - files, f"not listed in {path.name}": files - listed}
-    for fault, odd in faults.items():
-        if odd:
-            raise HodorError(f"{folder / min(odd)}: {fault} ({len(odd)} such); prepare the data set again")
 
 
 def _object(entry: dict, categories: dict[int, str], image: CocoImage) -> CocoObject:

@@ -1,13 +1,13 @@
 """Batches of training clips: planned once from the seed, made by step number, loaded by worker processes.
 
-The position in training is the step number. Batches hold clips with the same number of objects and aspect ratios within
-0.1 (hodor specification 5.1).
+A batch holds clips with the same number of objects and aspect ratios within 0.1 (hodor specification 5.1).
 """
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,12 +18,10 @@ from hodor.config.stages import Source
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 
-ASPECT_STEP = 0.1
-
 
 @dataclass(frozen=True)
 class Plan:
-    """`items` (steps, batch) indexes the candidates of a stage, `objects` (steps,) is each batch's number of objects."""
+    """Candidates `items` (steps, batch) of a stage, and the number of `objects` (steps,) of each batch."""
 
     items: np.ndarray
     objects: np.ndarray
@@ -34,49 +32,41 @@ def plan_batches(
 ) -> Plan:
     """Group samples into batches and shuffle the batches.
 
-    Samples that fill no batch of their kind are topped up by others of the same kind; if the samples do not last for
-    all steps they are used again in another order.
+    Incomplete batches are filled with further samples of the same kind; if the samples do not suffice for all steps,
+    they are used again in another order.
 
-    Args:
-        items, objects, aspects: one entry a sample: what it is made of, its number of objects, its height / width.
-        steps, batch: number of batches, and of samples in each.
-        seed: decides the order.
-
-    Raises:
-        HodorError: there is no sample.
+    `items`, `objects`, `aspects`: candidate, number of objects, and height / width of each sample; HodorError if there
+    is none. `steps`, `batch`: number of batches, and of samples in each.
     """
     if len(items) == 0:
         raise HodorError("no training sample is left after filtering: lower `min_area` or `min_side` of the stage")
     rng = np.random.default_rng([seed, 2202])
-    kinds, kind = np.unique(np.stack([objects, np.floor(aspects / ASPECT_STEP)], 1), axis=0, return_inverse=True)
-    batches, counts = [], []
-    while len(batches) < steps:
-        made = []
+    kinds, kind = np.unique(np.stack([objects, np.floor(aspects / 0.1)], 1), axis=0, return_inverse=True)
+    rows: list[np.ndarray] = []
+    while len(rows) < steps:
+        made: list[np.ndarray] = []
         for k in range(len(kinds)):
             members = rng.permutation(np.flatnonzero(kind.ravel() == k))
             members = np.concatenate([members, rng.choice(members, -len(members) % batch)])
-            made += [(items[row], int(kinds[k][0])) for row in members.reshape(-1, batch)]
-        for i in rng.permutation(len(made)):
-            batches.append(made[i][0])
-            counts.append(made[i][1])
-    return Plan(np.stack(batches[:steps]), np.array(counts[:steps]))
+            made += list(members.reshape(-1, batch))
+        rows += [made[i] for i in rng.permutation(len(made))]
+    planned = np.stack(rows[:steps])
+    return Plan(items[planned], objects[planned[:, 0]])
 
 
 def in_rounds(members: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `count` of the members (n,), all of them once a round, each round in another order."""
+    """Return `count` of the members (n,) in rounds of all members, each round in another order."""
     rounds = [rng.permutation(members) for _ in range(-(-count // len(members)))]
     return np.concatenate([*rounds, members[:0]])[:count]
 
 
 def equal_object_counts(valid_objects: Sequence[int], total: int, maximum: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return items and object counts of about `total` samples, shared equally between the counts 1..`maximum`.
+    """Return items and object counts of about `total` samples, in equal shares of the counts 1..`maximum`.
 
-    The pool of count n holds the items with at least n valid objects, cycled in their order. Counts that no item reaches
-    are left out.
+    Items with at least n valid objects are cycled for count n; counts that no item reaches are left out.
     """
     numbers = np.asarray(valid_objects)
-    pools = [(n, np.flatnonzero(numbers >= n)) for n in range(maximum, 0, -1)]
-    pools = [(n, pool) for n, pool in pools if len(pool)]
+    pools = [(n, np.flatnonzero(numbers >= n)) for n in range(maximum, 0, -1) if (numbers >= n).any()]
     if not pools:
         return np.zeros(0, int), np.zeros(0, int)
     share = -(-total // len(pools))
@@ -84,12 +74,9 @@ def equal_object_counts(valid_objects: Sequence[int], total: int, maximum: int) 
 
 
 def pool(counts: Sequence[int], sources: Sequence[Source], seed: int) -> np.ndarray:
-    """Return the image numbers in the pool of a stage, in the sources' order.
+    """Return the numbers of the images in the pool of a stage: of each source `limit` by the seed, `repeat` times.
 
-    Args:
-        counts: number of images of each source; images are numbered through all sources.
-        sources: their `limit` (the number of images drawn by the seed) and `repeat`.
-        seed: of the run.
+    `counts`: number of images of each source; images are numbered through all sources.
     """
     rng = np.random.default_rng([seed, 1313])
     parts, first = [np.zeros(0, int)], 0
@@ -104,21 +91,12 @@ def pool(counts: Sequence[int], sources: Sequence[Source], seed: int) -> np.ndar
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip before batching: T frames of one size, as arrays.
-
-    frames: uint8 (T, h, w, 3); labels: uint8 (T, h, w); valid: bool (T, h, w); annotated: T flags.
-    """
+    """One clip before batching: frames uint8 (T, h, w, 3), labels uint8 (T, h, w), valid bool (T, h, w), T flags."""
 
     frames: np.ndarray
     labels: np.ndarray
     valid: np.ndarray
     annotated: tuple[bool, ...]
-
-    @classmethod
-    def empty(cls, size: tuple[int, int], annotated: tuple[bool, ...]) -> "Sample":
-        """Return a clip of frames of height and width `size`, to be written into."""
-        shape = (len(annotated), *size)
-        return cls(np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8), np.empty(shape, bool), annotated)
 
 
 def collate(
@@ -126,7 +104,7 @@ def collate(
 ) -> Clip:
     """Pad samples right and below to the greatest size of the batch, rounded up to `multiple`, and stack them.
 
-    `sizes`: heights and widths of all samples of the batch, where `samples` are only a part of it.
+    `sizes`: heights and widths of all samples of the batch, if `samples` are only a part of it.
     """
     frames = len(samples[0].frames)
     sizes = sizes or [s.labels.shape[1:] for s in samples]
@@ -145,7 +123,7 @@ def collate(
 
 
 def _zeros(shape: tuple[int, ...]) -> torch.Tensor:
-    """Return uint8 zeros; in a worker of the loader in shared memory, so that handing them over copies nothing."""
+    """Return uint8 zeros; in a worker of the loader in shared memory, so that its result is not copied."""
     if get_worker_info() is None:
         return torch.from_numpy(np.zeros(shape, np.uint8))  # in huge pages, which torch does not ask for
     storage = torch.UntypedStorage._new_shared(math.prod(shape))  # as torch's own `default_collate`
@@ -153,39 +131,22 @@ def _zeros(shape: tuple[int, ...]) -> torch.Tensor:
 
 
 class PlannedClips(Dataset):
-    """Batches by step number: the clip of step s is the same whoever asks, in whatever order.
+    """Batches by step number: the clip of a step depends on the seed, the step and nothing else.
 
-    Of `world` data-parallel workers, number `rank` gets its part of each batch: the same samples, in the same size, that
-    it would have in the whole. All parts together are the batch, for any number of workers.
+    Of `world` data-parallel workers, number `rank` gets its part of each batch: the same samples, of the same size, as
+    in the whole batch. The parts together are the batch. HodorError for a batch that `world` does not divide.
 
     Args:
-        plan: which samples make which batch.
-        make: item, number of objects, random generator and step -> sample.
-        size: item, number of objects, random generator -> height and width of that sample; asked for parts alone.
-        seed: of the run. The random numbers of a sample depend on it, the step and the place in the batch, on nothing
-            else: not on the process, the worker, or what was made before.
+        source: plans and makes the samples (`clips_image.StillClips` or `clips_video.VideoClips`).
+        seed: of the run. The random numbers of a sample depend on it, the step and the place in the batch.
         multiple: sides are padded to multiples of it.
-        rank, world: this data-parallel worker and their number.
-
-    Raises:
-        HodorError: a batch that `world` does not divide.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        make: Callable[[int, int, np.random.Generator, int], Sample],
-        size: Callable[[int, int, np.random.Generator], tuple[int, int]] | None = None,
-        *,
-        seed: int,
-        multiple: int,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        batch = plan.items.shape[1]
+    def __init__(self, source: Any, *, seed: int, multiple: int, rank: int = 0, world: int = 1) -> None:
+        self.source, self.plan, self.seed, self.multiple = source, source.plan(seed), seed, multiple
+        batch = self.plan.items.shape[1]
         if batch % world:
             raise HodorError(f"a batch of {batch} clips cannot be shared by {world} processes: change `batch`")
-        self.plan, self.make, self.size, self.seed, self.multiple = plan, make, size, seed, multiple
         self.places = range(rank * batch // world, (rank + 1) * batch // world)
 
     def __len__(self) -> int:
@@ -193,10 +154,13 @@ class PlannedClips(Dataset):
 
     def __getitem__(self, step: int) -> Clip:
         objects, items = int(self.plan.objects[step]), self.plan.items[step]
-        samples = [self.make(int(items[place]), objects, self._random(step, place), step) for place in self.places]
+        samples = [
+            self.source.make(int(items[place]), objects, self._random(step, place), step) for place in self.places
+        ]
         sizes = None
         if len(self.places) < len(items):
-            sizes = [self.size(int(item), objects, self._random(step, place)) for place, item in enumerate(items)]
+            draws = [self._random(step, place) for place in range(len(items))]
+            sizes = [self.source.size(int(item), objects, rng) for item, rng in zip(items, draws, strict=True)]
         clip = collate(samples, objects, self.multiple, sizes)
         return replace(clip, first=self.places[0], whole=len(items))
 
@@ -205,17 +169,14 @@ class PlannedClips(Dataset):
 
 
 def clips_from(dataset: PlannedClips, start: int, *, workers: int, pinned: bool = False) -> Iterator[Clip]:
-    """Yield the clips of steps `start`, `start` + 1, ...; the same for any number of worker processes.
-
-    `pinned`: in pinned memory.
-    """
+    """Yield the clips from step `start` on, if `pinned` in pinned memory; the same for any number of workers."""
     yield from DataLoader(
         dataset,
         batch_size=None,
         sampler=range(start, len(dataset)),
         num_workers=workers,
         pin_memory=pinned,
-        # A generator of its own: the loader would draw from the global one, and a resumed run would differ.
+        # Its own generator: the loader would draw from the global one, and a resumed run would differ.
         generator=torch.Generator(),
         prefetch_factor=4 if workers else None,
         worker_init_fn=_start_worker if workers else None,
@@ -223,7 +184,7 @@ def clips_from(dataset: PlannedClips, start: int, *, workers: int, pinned: bool 
 
 
 def _start_worker(_: int) -> None:
-    # A signal to the whole group is for the training, which stops after its checkpoint and ends its workers.
+    # Signals to the process group are for the training, which stops after its checkpoint and ends its workers.
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)

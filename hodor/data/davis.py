@@ -4,9 +4,9 @@
     2017: DAVIS/ImageSets/2017/{train,val,test-dev}.txt    one sequence a line
     2016: DAVIS/ImageSets/480p/{train,val}.txt             /JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png
 
-2017: frames are numbered from 00000 without gaps. Every frame of train and val has a mask; test-dev must have the first
-frame's and may have more (generated data have them all). Label 255 is void. Objects are those of the first frame, as the
-official protocol counts them; ids that appear only later stay in the masks and are in no benchmark.
+2017: frames are numbered from 00000 without gaps. Every frame of train and val has a mask; test-dev must have that of
+the first frame and may have more (generated data have all). Label 255 is void. Objects are those of the first frame, as
+the official protocol counts them; ids that appear only later stay in the masks and are in no benchmark.
 
 2016: masks hold 0 and 255. The foreground is the object with id 1 here; there is no void. In kite-surf and
 paragliding-launch it is not the union of the objects of DAVIS-2017.
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from hodor.data.images import read_labels
-from hodor.data.video import Video, object_ids, open_video, read_list, require_files
+from hodor.data.video import Video, broken, object_ids, open_video, read_list, require_files
 from hodor.errors import HodorError
 
 
@@ -49,19 +49,14 @@ def _open(root: Path, name: str, every_mask: bool) -> Video:
     video = _open_folders(root, name)
     for number, frame in enumerate(video.frames):
         if int(frame) != number:
-            raise HodorError(
-                f"{video.frame_folder}/{number:05d}.jpg: missing frame (the next one is {frame}); prepare the data set again"
-            )
+            raise broken(video.frame_path(f"{number:05d}"), f"missing frame (the next one is {frame})")
     required = set(video.frames if every_mask else video.frames[:1])
     require_files(video.label_folder, ".png", required, video.labelled, "missing mask, its frame exists")
     first = video.frames[0]
     ids = object_ids(video.labels(first))
     if ids != tuple(range(1, len(ids) + 1)) or not ids:
         found = ", ".join(map(str, ids)) or "none"
-        raise HodorError(
-            f"{video.label_path(first)}: object ids {found}, expected 1 to the number of objects without gaps; "
-            "prepare the data set again"
-        )
+        raise broken(video.label_path(first), f"object ids {found}, expected 1 to the number of objects without gaps")
     return replace(video, first_seen=dict.fromkeys(ids, first))
 
 
@@ -80,10 +75,7 @@ class ForegroundVideo(Video):
         mask = read_labels(path, size=(self.height, self.width))
         other = mask[(mask != 0) & (mask != 255)]
         if other.size:
-            raise HodorError(
-                f"{path}: value {other[0]} where DAVIS-2016 has 0 and 255; is it a mask of DAVIS-2017? "
-                "prepare the data set again"
-            )
+            raise broken(path, f"value {other[0]} where DAVIS-2016 has 0 and 255 (is it a mask of DAVIS-2017?)")
         return (mask > 0).astype(np.uint8)
 
 
@@ -95,10 +87,8 @@ def load_davis2016(root: Path, split: str) -> list[Video]:
         image, mask = ([*line.split(), "", ""])[:2]
         sequence, frame = Path(image).parent.name, Path(image).stem
         if (image, mask) != (f"/JPEGImages/480p/{sequence}/{frame}.jpg", f"/Annotations/480p/{sequence}/{frame}.png"):
-            raise HodorError(
-                f"{path}: the line '{line}' is not `/JPEGImages/480p/SEQUENCE/FRAME.jpg "
-                "/Annotations/480p/SEQUENCE/FRAME.png`; prepare the data set again"
-            )
+            wanted = "/JPEGImages/480p/SEQUENCE/FRAME.jpg /Annotations/480p/SEQUENCE/FRAME.png"
+            raise broken(path, f"the line '{line}' is not `{wanted}`")
         listed.setdefault(sequence, []).append(frame)
     return [_open_2016(Path(root), name, tuple(frames)) for name, frames in listed.items()]
 
@@ -108,9 +98,8 @@ def _open_2016(root: Path, name: str, frames: tuple[str, ...]) -> Video:
     for path, found in ((opened.frame_path, opened.frames), (opened.label_path, opened.labelled)):
         if found != frames:
             odd = sorted(set(found) ^ set(frames)) or ["(their order)"]
-            fault = f"in the folder or in the split's list, not in both ({len(odd)} such)"
-            raise HodorError(f"{path(odd[0])}: {fault}; prepare the data set again")
+            raise broken(path(odd[0]), f"in the folder or in the split's list, not in both ({len(odd)} such)")
     video = ForegroundVideo(**vars(opened) | {"first_seen": {1: frames[0]}})
     if not video.labels(frames[0]).any():
-        raise HodorError(f"{video.label_path(frames[0])}: no foreground in the first mask; prepare the data set again")
+        raise broken(video.label_path(frames[0]), "no foreground in the first mask")
     return video

@@ -1,8 +1,8 @@
 """Download of one file over HTTP, complete or not at all.
 
-urllib3 opens connections, follows redirects and enforces lengths. Added here: a broken transfer stays in `<name>.part` and
-continues by range with `If-Range`, so that a file that changed meanwhile starts anew; a server that is too slow, or sends
-without end, is disconnected; a file gets its name when its checksum, or else its format, is the expected one.
+urllib3 opens connections, follows redirects and enforces lengths. Added here: a broken transfer stays in `<name>.part`
+and continues by range with `If-Range`, so that a file that changed meanwhile starts anew; a server that is too slow, or
+sends without end, is disconnected; a file gets its name when its checksum, or else its format, is the expected one.
 `<name>.part.json` holds what identifies the remote file (ETag or Last-Modified).
 """
 
@@ -30,9 +30,6 @@ from hodor.data.checksums import compare
 from hodor.data.progress import Progress, format_bytes, require_room
 from hodor.errors import HodorError, printable
 from hodor.provenance import write_json_atomic
-
-_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
-_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -133,8 +130,8 @@ def connect(address: str, headers: dict[str, str], limits: Limits) -> Iterator[u
 def get_validator(response: urllib3.BaseHTTPResponse) -> str | None:
     """Return the header that identifies the bytes of a file, for `If-Range`; None if there is none."""
     tag, changed = response.headers.get("ETag"), response.headers.get("Last-Modified")
-    # Weak tags promise the same meaning, not the same bytes. A date is exact to a second, in which a file that was changed
-    # just now may change again: it must be a minute old (RFC 9110, 8.8.2.2; RFC 7232 has the minute).
+    # Weak tags promise the same meaning, not the same bytes. A date is exact to a second, in which a file may change
+    # again: it must be a minute old (RFC 9110, 8.8.2.2; RFC 7232 has the minute).
     if tag and not tag.startswith("W/"):
         return tag
     try:
@@ -145,7 +142,7 @@ def get_validator(response: urllib3.BaseHTTPResponse) -> str | None:
 
 
 def get_retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
-    """Return the seconds that a server asks to wait, None where it does not."""
+    """Return the seconds that a server asks to wait, or None."""
     try:
         return urllib3.Retry().get_retry_after(response)
     except (HTTPError, ValueError, OverflowError):
@@ -154,20 +151,14 @@ def get_retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
 
 @dataclass(frozen=True)
 class Download:
-    """A download of `address` (http or https) to `target`, which continues what an earlier one left.
-
-    Attributes:
-        source: the archive's name, and its size and checksums as far as known.
-        hint: added to an error about size or checksum.
-        stop: ends the download soon after it is set.
-    """
+    """A download of `address` (http or https) to `target`, which continues what an earlier one left."""
 
     address: str
     target: Path
-    source: Source
-    hint: str = ""
+    source: Source  # the archive's name, and its size and checksums as far as known
+    hint: str = ""  # added to an error about size or checksum
     limits: Limits = PATIENCE
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event = field(default_factory=threading.Event)  # ends the download soon after it is set
 
     @property
     def part(self) -> Path:
@@ -230,11 +221,7 @@ class Download:
         return record
 
     def attempt(self) -> tuple[bool, bool]:
-        """Try once to complete the part.
-
-        Returns:
-            Whether it was joined from several attempts, and whether the server announced no length.
-        """
+        """Try to complete the part; return whether it was joined from several attempts, and whether it had no length."""
         note = self.read_note()
         offset = self.length() if note else 0
         if offset and offset == note["total"]:  # complete, but the call before was killed before the renaming
@@ -258,12 +245,12 @@ class Download:
         return offset > 0, total is None
 
     def begin(self, response: urllib3.BaseHTTPResponse, note: dict, offset: int) -> tuple[int, int | None]:
-        """Return where the content of the response starts, and the length of the complete file (None: not announced)."""
+        """Return where the content of the response starts, and the length of the file, None if not announced."""
         status, headers = response.status, response.headers
         if status == 416:  # the part is longer than the remote file, so it is of another file
             self.discard()
             raise _Again("the remote file is shorter than before, starting anew")
-        if status in _TRANSIENT:
+        if status in (408, 425, 429, 500, 502, 503, 504):
             raise _Again(f"the server answered {status}", get_retry_after(response))
         if status not in (200, 206):
             raise HodorError(f"{self.address}: the server answered {status} ({response.reason}); give a mirror")
@@ -290,7 +277,7 @@ class Download:
         with open(self.part, "r+b" if offset else "wb", buffering=0) as file:
             file.truncate(offset)
             file.seek(offset)
-            while block := response.read1(_BLOCK, decode_content=False):
+            while block := response.read1(1 << 18, decode_content=False):
                 if self.stop.is_set():
                     raise Stopped
                 if not offset and len(head) < HEAD:  # of a shorter file `compare` checks the head

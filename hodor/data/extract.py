@@ -7,34 +7,20 @@ part; the next one deletes it.
 
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hodor.data.archives import Member, list_members, open_archive, read_member
 from hodor.data.progress import Progress, format_bytes, put_in_place, require_room, write_blocks
 from hodor.errors import HodorError
 
+# Limits of what archives unpack to: members, bytes, and bytes of one archive, MOST_RATIO times its size or SMALL if that
+# is more. JPEG and PNG barely compress, COCO's JSON about 5:1.
+MOST_MEMBERS, MOST_BYTES, MOST_RATIO, SMALL = 5_000_000, 1 << 40, 100, 1 << 26
 # Notes that differ between the archives of one data set; the first one is kept.
 _NOTES = ("readme", "sources", "license", "licence")
 
 
-@dataclass(frozen=True)
-class ExtractLimits:
-    """Limits of what an archive unpacks to. JPEG and PNG barely compress, COCO's JSON about 5:1."""
-
-    members: int = 5_000_000
-    total: int = 1 << 40
-    # Allowed are `ratio` times the archive's size, or `small` bytes if that is more.
-    ratio: float = 100.0
-    small: int = 1 << 26
-
-
-_LIMITS = ExtractLimits()
-
-
-def extract_all(
-    archives: list[Path], out: Path, limits: ExtractLimits = _LIMITS, folders: Collection[str] = ()
-) -> dict[str, str]:
+def extract_all(archives: list[Path], out: Path, folders: Collection[str] = ()) -> dict[str, str]:
     """Extract zip and tar archives into the folder `out`, replacing it.
 
     Args:
@@ -49,7 +35,7 @@ def extract_all(
     Raises:
         HodorError: an archive is damaged, unsafe, too large, or disagrees with another. `out` is then as before.
     """
-    plan = _plan(archives, limits, folders)
+    plan = _plan(archives, folders)
     needed = sum(member.size for members in plan.values() for member in members.values())
     out.parent.mkdir(parents=True, exist_ok=True)
     require_room(out.parent, needed, out.name)
@@ -71,31 +57,29 @@ def extract_all(
     return digests
 
 
-def _plan(archives: list[Path], limits: ExtractLimits, folders: Collection[str]) -> dict[Path, dict[str, Member]]:
+def _plan(archives: list[Path], folders: Collection[str]) -> dict[Path, dict[str, Member]]:
     """Return archive -> relative path -> member to extract, after all checks that need no decompression."""
     plan: dict[Path, dict[str, Member]] = {}
     seen: dict[str, Member] = {}
-    total = 0
     for path in archives:
         plan[path] = {}
-        for name, member in _members(path, limits).items():
+        for name, member in _members(path).items():
             _refuse_folder_above(path, PurePosixPath(name).parts, folders)
             if name not in seen:
                 plan[path][name] = seen[name] = member
-                total += member.size
             elif PurePosixPath(name).stem.lower() not in _NOTES and (
                 member.crc is None or (seen[name].crc, seen[name].size) != (member.crc, member.size)
             ):
                 raise HodorError(f"{path}: {name} differs from the file of that name in another archive of the set")
-        if total > limits.total:
-            raise HodorError(f"{path}: the archives unpack to more than {format_bytes(limits.total)}; is it a bomb?")
+        if sum(member.size for member in seen.values()) > MOST_BYTES:
+            raise HodorError(f"{path}: the archives unpack to more than {format_bytes(MOST_BYTES)}; is it a bomb?")
     return plan
 
 
-def _members(path: Path, limits: ExtractLimits) -> dict[str, Member]:
-    listed = list_members(path, limits.members)
+def _members(path: Path) -> dict[str, Member]:
+    listed = list_members(path, MOST_MEMBERS)
     size, packed = sum(member.size for member in listed), path.stat().st_size
-    if size > max(limits.small, limits.ratio * packed):
+    if size > max(SMALL, MOST_RATIO * packed):
         raise HodorError(f"{path}: unpacks from {format_bytes(packed)} to {format_bytes(size)}; is it a bomb?")
     members: dict[str, Member] = {}
     for member in listed:
@@ -119,9 +103,8 @@ def _safe_name(path: Path, name: str) -> str | None:
     # Control characters, and surrogates, which replace bytes that are not UTF-8.
     if longest > 255 or any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in name):
         raise HodorError(f"{path}: member {name[:80]!r} has no valid file name (UTF-8, 255 bytes); repair the archive")
-    if parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db") or parts[-1].startswith("._"):
-        return None
-    return str(PurePosixPath(name))
+    litter = parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db") or parts[-1].startswith("._")
+    return None if litter else str(PurePosixPath(name))
 
 
 def _refuse_folder_above(path: Path, parts: tuple[str, ...], folders: Collection[str]) -> None:
@@ -129,8 +112,5 @@ def _refuse_folder_above(path: Path, parts: tuple[str, ...], folders: Collection
         return
     for depth in range(1, min(len(parts) - 1, 4)):
         if parts[depth] in folders:
-            found, folder = "/".join(parts[: depth + 1]), parts[depth]
-            raise HodorError(
-                f"{path}: holds {found}/ where {folder}/ is expected; pack {folder}/ again without the folder above it, "
-                "or fetch the official archive"
-            )
+            found, fix = "/".join(parts[: depth + 1]), "pack it without the folder above, or fetch the official archive"
+            raise HodorError(f"{path}: holds {found}/ where {parts[depth]}/ is expected; {fix}")

@@ -1,8 +1,8 @@
 """The verb `fetch`: archives of a data set, from a mirror, from their official addresses, or generated.
 
 Every archive is written to `<name>.part` and renamed when it is complete; one in place with the published or recorded
-checksum is not fetched again. `archives.json`, the declared result, is written last. Several archives are transferred at
-once.
+checksum is not fetched again. `archives.json`, the declared result, is written last. Several archives are transferred
+at once.
 """
 
 import contextlib
@@ -27,15 +27,12 @@ from hodor.data.progress import Progress, file_blocks, locked, require_room, wri
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic
 
-PER_HOST = 2
-"""Archives transferred at once from one host, or from disk."""
-
-AT_ONCE = 6
-"""Archives transferred at once in all."""
+# Archives transferred at once: from one host, or from disk, and in all.
+PER_HOST, AT_ONCE = 2, 6
 
 
 class Missing(HodorError):
-    """Everything was fetched but what a person must download by hand. files: where these archives belong."""
+    """Everything was fetched but what a person must download by hand. `files`: where these archives belong."""
 
     def __init__(self, message: str, files: list[Path]):
         super().__init__(message)
@@ -44,7 +41,7 @@ class Missing(HodorError):
 
 @dataclass(frozen=True)
 class Request:
-    """A data set to fetch: `settings` of a stamp of `fetch`, folder of the archives, checksums to enforce and to extend."""
+    """A data set to fetch: settings of a stamp of `fetch`, folder of the archives, recorded checksums."""
 
     settings: dict
     out: Path
@@ -52,7 +49,7 @@ class Request:
 
 
 def fetch(stamp: dict, out: Path, lock: Path | None = None, *, limits: Limits = PATIENCE) -> None:
-    """Fetch a data set's archives to `out` and writes `out/archives.json` = {archive: {"size", "sha256"}}.
+    """Fetch a data set's archives to `out` and write `out/archives.json` = {archive: {"size", "sha256"}}.
 
     Args:
         stamp: `settings` holds `dataset`, `edition`, `archives` (list of `archive`, `address`, `size`, `sha256`,
@@ -60,7 +57,6 @@ def fetch(stamp: dict, out: Path, lock: Path | None = None, *, limits: Limits = 
             `<dataset>/<archive>`, or None) and `generated` (GeneratedOptions as a dict, or None).
         out: folder for the archives, made where absent.
         lock: the edition's file of recorded checksums (`hodor.data.checksums`).
-        limits: patience with servers.
 
     Raises:
         HodorError: an archive is not available, is damaged, or is behind a log-in and absent.
@@ -87,8 +83,7 @@ def fetch_all(requests: Iterable[Request], *, limits: Limits = PATIENCE) -> None
             if request.settings["edition"] == "generated":
                 write_json_atomic(request.out / RECORD, _generate(request))
                 continue
-            mirror = request.settings.get("mirror")
-            orders[request.out] = [Order(s, mirror, request.out, request.lock, limits, stop) for s in sources]
+            orders[request.out] = [_order(source, request, limits, stop) for source in sources]
             if absent := [order for order in orders[request.out] if order.by_hand and not order.target.is_file()]:
                 messages.append(_ask_for_log_in([order.source for order in absent], request.out))
                 by_hand += absent
@@ -97,32 +92,27 @@ def fetch_all(requests: Iterable[Request], *, limits: Limits = PATIENCE) -> None
             print("\n".join(messages), file=sys.stderr, flush=True)  # before the hours of the other downloads
         missing: dict[int, list[tuple[Order, int]]] = defaultdict(list)
         for order in wanted:
-            missing[order.out.stat().st_dev].append((order, order.missing()))
+            missing[order.target.parent.stat().st_dev].append((order, order.missing()))
         for absent in missing.values():
             names = ", ".join(order.source.archive for order, size in absent if size)
-            require_room(absent[0][0].out, sum(size for _, size in absent), names)
+            require_room(absent[0][0].target.parent, sum(size for _, size in absent), names)
         results = dict(zip(wanted, run([(order.host, order.get) for order in wanted], stop), strict=True))
         for out, of_request in orders.items():
             records = {order.source.archive: results.get(order) for order in of_request}
             if all(isinstance(record, dict) for record in records.values()):
                 write_json_atomic(out / RECORD, records)
     errors = [str(result) for result in results.values() if isinstance(result, HodorError)] + messages
-    if not errors:
-        return
-    several = f"{len(errors)} faults, all other archives were fetched:\n- " + "\n- ".join(errors)
-    message = errors[0] if len(errors) == 1 else several
-    raise HodorError(message) if len(errors) > len(messages) else Missing(message, [o.target for o in by_hand])
+    message = "\n- ".join(errors)
+    if len(errors) > 1:
+        message = f"{len(errors)} faults, all other archives were fetched:\n- {message}"
+    if errors:
+        raise HodorError(message) if len(errors) > len(messages) else Missing(message, [o.target for o in by_hand])
 
 
 def run(tasks: Sequence[tuple[str, Callable[[], Any]]], stop: threading.Event) -> list[Any]:
-    """Run tasks in threads, `PER_HOST` of a host and `AT_ONCE` in all; one that fails leaves the others running.
+    """Run tasks (host and call) in threads, `PER_HOST` of a host and `AT_ONCE` in all; return their results in order.
 
-    Args:
-        tasks: host and call of each.
-        stop: set when this call is interrupted; the tasks must then end soon.
-
-    Returns:
-        What each task returned, or its HodorError, in the order of the tasks.
+    The result of a failed task is its HodorError. `stop` is set when this call is interrupted; the tasks must then end.
     """
     slots = threading.BoundedSemaphore(AT_ONCE)
     hosts = {host: threading.BoundedSemaphore(PER_HOST) for host, _ in tasks}
@@ -146,54 +136,27 @@ def run(tasks: Sequence[tuple[str, Callable[[], Any]]], stop: threading.Event) -
 
 
 @dataclass(frozen=True)
-class Order:
-    """An archive to fetch: found in place, copied from a mirror, or downloaded.
+class Order(Download):
+    """An archive to fetch: found in place, copied from a mirror, or downloaded from `address` unless this is empty."""
 
-    Attributes:
-        mirror: folder or address that replaces every address, or None.
-        out: folder of the archive, which exists.
-        lock: checksums to enforce and to extend, or None.
-        stop: ends the transfer when it is set.
-    """
-
-    source: Source
-    mirror: str | None
-    out: Path
-    lock: LockFile | None
-    limits: Limits
-    stop: threading.Event
-
-    @property
-    def target(self) -> Path:
-        return self.out / self.source.archive
+    origin: Path | None = None  # file of a mirror folder to copy
+    lock: LockFile | None = None  # recorded checksums, to be extended
 
     @property
     def by_hand(self) -> bool:
         """Whether a person must download it."""
-        return not self.mirror and self.source.log_in
-
-    @property
-    def address(self) -> str | None:
-        """Where it is downloaded from; None if it is not."""
-        if self.mirror and self.mirror.startswith(("http://", "https://")):
-            return f"{self.mirror.rstrip('/')}/{self.source.dataset}/{self.source.archive}"
-        return None if self.mirror or self.source.log_in else self.source.address
+        return self.source.log_in and not (self.origin or self.address)
 
     @property
     def host(self) -> str:
         return (self.address or "//").split("/")[2]
 
     def missing(self) -> int:
-        """Return the number of bytes to transfer, as far as table, lock file or mirror folder show it."""
-        if self.target.is_file():
-            return 0
-        try:
-            source, _ = self._expected()
-            origin, part = self._in_folder(), self.target.with_name(self.target.name + ".part")
-        except HodorError:
-            return 0  # `get` reports it
-        size = (origin.stat().st_size if origin.is_file() else 0) if origin else source.size or 0
-        return max(0, size - (part.stat().st_size if part.is_file() else 0))
+        """Return the number of bytes to transfer, as far as known."""
+        size = self.source.size or 0
+        if self.origin:
+            size = self.origin.stat().st_size if self.origin.is_file() else 0
+        return 0 if self.target.is_file() else max(0, size - self.length())
 
     def get(self) -> dict[str, Any]:
         """Fetch the archive, or find it in place; return its size and sha256.
@@ -202,80 +165,76 @@ class Order:
             HodorError: it is not available, or is not the archive that table and lock file expect.
             Stopped: `stop` was set.
         """
-        source, hint = self._expected()
-        known = source.sha256 or source.md5
+        source, known = self.source, self.source.sha256 or self.source.md5
         record, fault = compare(self.target, source) if self.target.is_file() else ({}, None)
         if not record or (fault or not known) and not self.by_hand:
             if known and fault:
                 print(f"{self.target}: {fault}, fetching again", file=sys.stderr)
-            record, fault = self._transfer(source, hint), None
+            record, fault = self._transfer(), None
         if fault:
-            raise HodorError(f"{self.target}: {fault}; replace the file by the {source.edition} archive{hint}")
+            raise HodorError(f"{self.target}: {fault}; replace the file by the {source.edition} archive{self.hint}")
         if self.lock:
             self.lock.record(source, record["size"], record["sha256"])
         return record
 
-    def _expected(self) -> tuple[Source, str]:
-        return self.lock.apply(self.source) if self.lock else (self.source, "")
+    def _transfer(self) -> dict[str, Any]:
+        if self.origin:
+            return self._copy(self.origin)
+        if self.address:
+            return self.run()
+        where = f"{self.source.dataset}/{self.source.archive}"
+        fault = f"edition {self.source.edition} has no address"
+        raise HodorError(f"{where}: {fault}; give mirror=FOLDER with FOLDER/{where}")
 
-    def _transfer(self, source: Source, hint: str) -> dict[str, Any]:
-        if path := self._in_folder():
-            return self._copy(source, path, hint)
-        if not self.address:
-            raise HodorError(
-                f"{source.archive} of {source.dataset}: edition {source.edition} has no address; give mirror=FOLDER "
-                f"with FOLDER/{source.dataset}/{source.archive}"
-            )
-        return Download(self.address, self.target, source, hint, self.limits, self.stop).run()
-
-    def _in_folder(self) -> Path | None:
-        """Return the path of the archive in a mirror folder; None if the mirror is none."""
-        if not self.mirror or self.address:
-            return None
-        try:
-            if "://" in self.mirror or "\0" in self.mirror:
-                raise RuntimeError("must be a folder or start with http:// or https://")
-            return Path(self.mirror).expanduser() / self.source.dataset / self.source.archive
-        except RuntimeError as error:
-            raise HodorError(f"mirror {self.mirror}: {error}; give another folder") from None
-
-    def _copy(self, source: Source, origin: Path, hint: str) -> dict[str, Any]:
+    def _copy(self, origin: Path) -> dict[str, Any]:
         """Copy an archive of a mirror folder; return its size and sha256, computed from the bytes that were written."""
         if not origin.is_file():
-            raise _not_in_mirror(self.mirror or "", origin)
-        part = self.target.with_name(self.target.name + ".part")
-        part.unlink(missing_ok=True)
+            raise _not_in_mirror(origin)
+        self.part.unlink(missing_ok=True)
         try:
-            progress = Progress(f"{self.out.name}/{self.target.name}", origin.stat().st_size)
+            progress = Progress(self.label, origin.stat().st_size)
             blocks = itertools.takewhile(lambda _: not self.stop.is_set(), file_blocks(origin))
-            digest = write_blocks(blocks, part, progress)
+            digest = write_blocks(blocks, self.part, progress)
             if self.stop.is_set():
                 raise Stopped
-            with open(part, "rb") as file:
+            with open(self.part, "rb") as file:
                 os.fsync(file.fileno())
-            record, fault = compare(part, source, digest)
+            record, fault = compare(self.part, self.source, digest)
             if fault:
-                raise HodorError(f"{origin}: {fault}; replace the file by the {source.edition} archive{hint}")
-            os.replace(part, self.target)
+                raise HodorError(f"{origin}: {fault}; replace the file by the {self.source.edition} archive{self.hint}")
+            os.replace(self.part, self.target)
         except OSError as error:
-            raise HodorError(
-                f"{self.target}: {origin} cannot be copied there ({error.strerror}); make room or repair the folder, "
-                "and call again"
-            ) from error
+            fix = "make room or repair the folder, and call again"
+            raise HodorError(f"{self.target}: {origin} cannot be copied there ({error.strerror}); {fix}") from error
         finally:
-            part.unlink(missing_ok=True)
+            self.part.unlink(missing_ok=True)
         progress.close()
         return record
 
 
-def _not_in_mirror(mirror: str, path: Path) -> HodorError:
+def _order(source: Source, request: Request, limits: Limits, stop: threading.Event) -> Order:
+    origin, address, mirror = None, "" if source.log_in else source.address or "", request.settings.get("mirror")
+    if mirror and mirror.startswith(("http://", "https://")):
+        address = f"{mirror.rstrip('/')}/{source.dataset}/{source.archive}"
+    elif mirror:
+        try:
+            if "://" in mirror or "\0" in mirror:
+                raise RuntimeError("must be a folder or start with http:// or https://")
+            origin, address = Path(mirror).expanduser() / source.dataset / source.archive, ""
+        except RuntimeError as error:
+            raise HodorError(f"mirror {mirror}: {error}; give another folder") from None
+    source, hint = request.lock.apply(source) if request.lock else (source, "")
+    return Order(address, request.out / source.archive, source, hint, limits, stop, origin, request.lock)
+
+
+def _not_in_mirror(path: Path) -> HodorError:
     folder = path.parent
     if not folder.parent.is_dir():
-        return HodorError(f"mirror {mirror}: no such folder; give the folder that holds {folder.name}/{path.name}")
+        missing = "no such folder; give the folder that holds"
+        return HodorError(f"mirror {folder.parent}: {missing} {folder.name}/{path.name}")
     there = ", ".join(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ""
-    return HodorError(
-        f"{path}: the mirror has no such file ({there or 'nothing'} in {folder}); put the archive into that folder"
-    )
+    fault = f"the mirror has no such file ({there or 'nothing'} in {folder})"
+    return HodorError(f"{path}: {fault}; put the archive into that folder")
 
 
 def _ask_for_log_in(absent: list[Source], out: Path) -> str:

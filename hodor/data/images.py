@@ -11,15 +11,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from hodor.errors import HodorError
 
-VOID = 255
-"""Label of void (ignored) pixels in DAVIS and PASCAL VOC. Readers keep it."""
-
-MOST_PIXELS = 1 << 26
-"""Larger images are refused before they are decoded; a frame of 8K video has half of these pixels."""
+VOID = 255  # label of void (ignored) pixels in DAVIS and PASCAL VOC; readers keep it
+MOST_PIXELS = 1 << 26  # larger images are refused before they are decoded; a frame of 8K video has half of these pixels
 
 # Pillow's own limits are higher; `_unreadable` handles its error beyond the second one.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -27,7 +24,6 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 _AGAIN = "take it from its archive again"
 _TOO_LARGE = f"{{}}: {{}} pixels, more than the {MOST_PIXELS:,} that are read; make it smaller"
 _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
-_ORIENTATION = 0x0112
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 # Bit 3 * i + c of a label is bit 7 - i of colour c: (256, 3 colours, 8 bits).
@@ -167,7 +163,7 @@ def _decode(path: str | os.PathLike, formats: tuple[str, ...], upright: bool) ->
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 (upright) where none is stored or the metadata are broken."""
     try:
-        value = image.getexif().get(_ORIENTATION, 1)
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
         return 1
     return value if value in range(1, 9) else 1
@@ -203,16 +199,16 @@ def _check_edges(path: str | os.PathLike, labels: np.ndarray, counts: np.ndarray
     ramp = len(between) > 16 and counts[between].sum() < counts[top]
     if len(thin) == len(between) or (len(thin) >= 3 and 2 * len(thin) > len(between)) or ramp:
         raise HodorError(
-            f"{path}: {len(between)} grey levels between 0 and {top}: an anti-aliased mask, not object ids; threshold it "
-            "(for one object: 255 where the level is above 127, 0 elsewhere)"
+            f"{path}: {len(between)} grey levels between 0 and {top}: an anti-aliased mask, not object ids; threshold "
+            "it (for one object: 255 where the level is above 127, 0 elsewhere)"
         )
 
 
 def _jpeg_damage(content: bytes) -> str | None:
     """Return what is wrong with a JPEG that decoded, or None.
 
-    A decoder accepts a file whose last bytes are missing, if they are few, or zero (the disk was full). In compressed data
-    0xFF is always followed by 0x00 or a restart marker, so an end marker behind the start of the scan is the real one.
+    A decoder accepts a file whose last bytes are missing, if they are few, or zero (the disk was full). In compressed
+    data 0xFF is followed by 0x00 or a restart marker, so an end marker behind the start of the scan is the real one.
     """
     position = 2
     while position + 4 <= len(content):
@@ -230,9 +226,8 @@ def _jpeg_damage(content: bytes) -> str | None:
 
 def _check_size(path: str | os.PathLike, found: tuple[int, int], expected: tuple[int, int] | None) -> None:
     if expected is not None and tuple(found) != tuple(expected):
-        raise HodorError(
-            f"{path}: {found[1]}x{found[0]} pixels (width x height) where {expected[1]}x{expected[0]} are expected; {_AGAIN}"
-        )
+        sizes = f"{found[1]}x{found[0]} pixels (width x height) where {expected[1]}x{expected[0]} are expected"
+        raise HodorError(f"{path}: {sizes}; {_AGAIN}")
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> HodorError:

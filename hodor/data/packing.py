@@ -1,8 +1,7 @@
 """The verb `pack`: write a split of a prepared data set as a pack (`hodor.data.packs` describes and reads it).
 
 Decoding a JPEG takes longer than reading its pixels, and a hundred thousand small files are slow on many file systems.
-Images are stored at the size that training needs (`hodor.config.stages`): reduced by area averaging, their masks to the
-nearest pixel.
+Images are stored at the size that training needs (`hodor.config.stages`), reduced by area averaging, masks by nearest.
 """
 
 import json
@@ -20,18 +19,16 @@ from hodor.config.stages import PackId, Rule, stored_size
 from hodor.data.packs import INDEX, VIDEOS, Place, shard_file
 from hodor.data.progress import Progress, in_processes, put_in_place, require_room
 from hodor.data.readers import StillImage, is_video, load_images, load_videos
+from hodor.data.transforms import Size
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic
 
-SHARD_BYTES = 1 << 30
-"""Greatest size of a shard, unless a single record is larger."""
-
-_CHUNK = 8  # frames that one task of a process decodes
-_NO_RECORD: Place = (0, 0, 0, 0)
+SHARD_BYTES = 1 << 30  # greatest size of a shard, unless one record is larger
+_CHUNK = 8  # images or frames per task of a process
 
 
-def pack(stamp: dict, data: Path, out: Path, manifest: Path, jobs: int = 1, shard_bytes: int = SHARD_BYTES) -> None:
+def pack(stamp: dict, data: Path, out: Path, manifest: Path, jobs: int = 1) -> None:
     """Pack one split of a prepared data set and write the manifest of the pack.
 
     Args:
@@ -40,7 +37,6 @@ def pack(stamp: dict, data: Path, out: Path, manifest: Path, jobs: int = 1, shar
         out: folder of the pack, replaced when the new one is complete.
         manifest: JSON file, written last: `stamp`, `dataset`, `split`, `rule`, `counts`, and `files`, the size and
             sha256 of each file. The same data give the same bytes for any number of `jobs` (processes).
-        shard_bytes: greatest size of a shard.
 
     Raises:
         HodorError: a file of the data set is missing or damaged, or the disk has no room.
@@ -51,7 +47,7 @@ def pack(stamp: dict, data: Path, out: Path, manifest: Path, jobs: int = 1, shar
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    writer = ShardWriter(part, shard_bytes)
+    writer = ShardWriter(part)
     try:
         counts = (_pack_videos if is_video(id.dataset) else _pack_images)(Path(data), id, writer, jobs)
         writer.close()
@@ -64,17 +60,17 @@ def pack(stamp: dict, data: Path, out: Path, manifest: Path, jobs: int = 1, shar
 
 
 class ShardWriter:
-    """Appends records to the shards of a folder, which must hold none yet."""
+    """Writer of records to the shards of a folder without shards."""
 
-    def __init__(self, folder: Path, limit: int = SHARD_BYTES) -> None:
-        self.folder, self.limit = folder, limit
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._number, self._offset = -1, 0
         self._file: BinaryIO | None = None
 
     def add(self, record: bytes | np.ndarray) -> Place:
-        """Write one record; return its place. OSError where the disk is full."""
+        """Write one record; return its place. OSError if the disk is full."""
         view = memoryview(record).cast("B")
-        if self._file is None or (self._offset and self._offset + len(view) > self.limit):
+        if self._file is None or (self._offset and self._offset + len(view) > SHARD_BYTES):
             self.close()
             self._number, self._offset = self._number + 1, 0
             self._file = open(shard_file(self.folder, self._number), "xb")
@@ -97,28 +93,25 @@ def _pack_images(data: Path, id: PackId, writer: ShardWriter, jobs: int) -> dict
     images = load_images(root, id.dataset, id.split)
     sizes = [(image.height, image.width) for image in images]
     chunks = [(images[i : i + _CHUNK], id.rule) for i in range(0, len(images), _CHUNK)]
-    index: dict[str, list] = {key: [] for key in ("stored", "pixels", "void", "masks", "area", "bbox", "crowd")}
-    first = [0]
-    for pixels, void, masks, area, bbox, crowd in _encoded(encode_images, chunks, sizes, id, writer.folder, jobs):
-        index["stored"].append(pixels.shape[:2])
-        index["pixels"].append(writer.add(pixels))
-        index["void"].append(writer.add(void) if void else _NO_RECORD)
-        index["masks"] += [writer.add(mask) for mask in masks]
-        for key, values in (("area", area), ("bbox", bbox), ("crowd", crowd)):
-            index[key] += values
-        first.append(len(index["masks"]))
+    stored, shown, hidden, objects, first = [], [], [], [], [0]
+    for pixels, void, items in _encoded(encode_images, chunks, sizes, id, writer.folder, jobs):
+        stored.append(pixels.shape[:2])
+        shown.append(writer.add(pixels))
+        hidden.append(writer.add(void) if void else (0, 0, 0, 0))
+        objects += [(writer.add(run_lengths), *values) for run_lengths, *values in items]
+        first.append(len(objects))
     np.savez(
         writer.folder / INDEX,
         names=np.array([image.path.relative_to(root).as_posix() for image in images], str),
         sizes=np.array(sizes, np.int32).reshape(-1, 2),
-        stored=np.array(index["stored"], np.int32).reshape(-1, 2),
-        pixels=_places(index["pixels"]),
-        void=_places(index["void"]),
+        stored=np.array(stored, np.int32).reshape(-1, 2),
+        pixels=_places(shown),
+        void=_places(hidden),
         first=np.array(first, np.int64),
-        area=np.array(index["area"], np.float64),
-        bbox=np.array(index["bbox"], np.float64).reshape(-1, 4),
-        crowd=np.array(index["crowd"], bool),
-        masks=_places(index["masks"]),
+        area=np.array([area for _, area, _, _ in objects], np.float64),
+        bbox=np.array([box for _, _, box, _ in objects], np.float64).reshape(-1, 4),
+        crowd=np.array([crowd for _, _, _, crowd in objects], bool),
+        masks=_places([place for place, _, _, _ in objects]),
     )
     return {"images": len(images), "objects": first[-1]}
 
@@ -148,21 +141,22 @@ def _pack_videos(data: Path, id: PackId, writer: ShardWriter, jobs: int) -> dict
     return counts
 
 
-def encode_images(images: Iterable[StillImage], rule: Rule) -> list[tuple]:
-    """Decode images at the stored size: pixels, run lengths of void and of all masks, areas, boxes, crowd flags of each."""
+def encode_images(images: Iterable[StillImage], rule: Rule) -> list[tuple[np.ndarray, bytes, list[tuple]]]:
+    """Decode images at the stored size; return pixels, run lengths of void and the objects of each.
+
+    An object: run lengths of its mask, and area, box and crowd flag as in `StillObject`.
+    """
     out = []
     for image in images:
-        size = (image.height, image.width)
+        size, void = (image.height, image.width), image.void()
         target = stored_size(size, rule)
-        objects, void = list(image.objects), image.void()
-        masks = [_run_lengths(item.mask(*size), target) for item in objects]
-        kinds = [item.area for item in objects], [item.bbox for item in objects], [item.crowd for item in objects]
-        out.append((shrunk(image.read(), target), b"" if void is None else _run_lengths(void, target), masks, *kinds))
+        items = [(_run_lengths(o.mask(*size), target), o.area, o.bbox, o.crowd) for o in image.objects]
+        out.append((shrunk(image.read(), target), b"" if void is None else _run_lengths(void, target), items))
     return out
 
 
 def encode_frames(video: Video, frames: Iterable[str], rule: Rule) -> list[tuple[np.ndarray, bytes | None]]:
-    """Decode frames of a video at the stored size; with the mask of each that has one, compressed."""
+    """Decode frames of a video at the stored size; return the pixels and the compressed mask, if any, of each."""
     target, labelled = stored_size((video.height, video.width), rule), set(video.labelled)
     out = []
     for frame in frames:
@@ -171,17 +165,17 @@ def encode_frames(video: Video, frames: Iterable[str], rule: Rule) -> list[tuple
     return out
 
 
-def shrunk(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def shrunk(image: np.ndarray, size: Size) -> np.ndarray:
     """Return uint8 (h, w, 3) of the size given, by area averaging."""
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
 
 
-def _nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    # Exact: centres fall on centres, where plain nearest takes the upper left of the pixels in question.
+def _nearest(labels: np.ndarray, size: Size) -> np.ndarray:
+    # Exact: from centre to centre, where plain nearest selects the upper left one of equally near pixels.
     return cv2.resize(labels.astype(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def _run_lengths(mask: np.ndarray, size: tuple[int, int]) -> bytes:
+def _run_lengths(mask: np.ndarray, size: Size) -> bytes:
     from pycocotools import mask as coco_mask
 
     return coco_mask.encode(np.asfortranarray(_nearest(mask, size)))["counts"]
@@ -192,18 +186,12 @@ def _places(places: list[Place]) -> np.ndarray:
 
 
 def _encoded(
-    encode: Callable[..., list[tuple]],
-    chunks: list[tuple],
-    sizes: list[tuple[int, int]],
-    id: PackId,
-    part: Path,
-    jobs: int,
+    encode: Callable[..., list[tuple]], chunks: list[tuple], sizes: list[Size], id: PackId, part: Path, jobs: int
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield what `encode` returns for the chunks, item by item, with progress; HodorError where the disk has no room."""
+    """Yield the results of `encode` item by item, with progress; HodorError if the disk has no room."""
     needed = sum(3 * height * width for height, width in (stored_size(size, id.rule) for size in sizes))
-    # Masks add a few percent to the pixels.
     fix = "make room, or train without it (`packed: null` in the stage)"
-    require_room(part, 1.05 * needed, f"pack {id.name}", fix)
+    require_room(part, 1.05 * needed, f"pack {id.name}", fix)  # masks add a few percent to the pixels
     progress = Progress(f"{id.name}: packed", needed)
     for items in in_processes(encode, chunks, jobs):
         for item in items:

@@ -1,4 +1,4 @@
-"""Packs: a split of a prepared data set as few files of decoded pixels, for fast training; `hodor.data.packing` writes them.
+"""Packs: a split of a prepared data set as few files of decoded pixels, written by `hodor.data.packing`.
 
 A pack is a folder of shards, `shard-00000.bin`, ..., which hold records one after the other, and of
 `index.npz` with the place of each record, (shard, offset, length, CRC-32):
@@ -10,13 +10,10 @@ A pack is a folder of shards, `shard-00000.bin`, ..., which hold records one aft
     videos: frames (n, 4) uint8 RGB   masks (m, 4) zlib; `videos.json` describes the videos
 
 Records are read with one system call each (`pread`), not mapped: a process holds one record at a time, and worker
-processes may share the open files.
-
-A training reads its packs many times over and in random order, which is slow on the shared disk of a cluster. Where the
-setting `scratch` names a folder, `staged` copies the packs to this local disk first.
+processes may share the open files. Random reads are slow on the shared disk of a cluster: if HODOR_SCRATCH (the setting
+`scratch`) names a folder, packs are copied to this local disk first.
 """
 
-import contextlib
 import os
 import shutil
 import sys
@@ -31,44 +28,35 @@ import numpy as np
 
 from hodor.config.stages import PackId, Source, StageOptions, size_rule
 from hodor.data.progress import Progress, file_blocks, format_bytes, locked, write_blocks
-from hodor.data.readers import StillImage, load_images, load_videos
+from hodor.data.readers import StillImage, is_video, load_images, load_videos
 from hodor.data.video import Video
 from hodor.errors import PLACE_ERRORS, HodorError
-from hodor.provenance import read_json, sha256_file, sha256_json
+from hodor.provenance import read_json, sha256_file
 
 INDEX, VIDEOS = "index.npz", "videos.json"
-SCRATCH = "hodor-packs"
-"""Folder of copied packs on a local disk."""
+SCRATCH = "hodor-packs"  # folder of copied packs on a local disk
 
-Place = tuple[int, int, int, int]
-"""Shard, offset and length in bytes, CRC-32 of a record."""
+Place = tuple[int, int, int, int]  # shard, offset and length in bytes, CRC-32 of a record
 
 
-def training_images(data: Path, source: Source, stage: StageOptions) -> Sequence[StillImage]:
-    """Open the images that a stage reads: of its pack where it says `packed`, else of the data set's own files.
-
-    Raises:
-        HodorError: as the reader of the data set, or a pack that is missing or incomplete.
-    """
-    if stage.packed is None:
-        return load_images(data / source.dataset, source.dataset, source.split)
-    return open_pack(data, PackId(source.dataset, source.split, size_rule(stage))).images()
-
-
-def training_videos(data: Path, source: Source, stage: StageOptions) -> Sequence["Video | PackedVideo"]:
-    """Open the videos that a stage reads, as `training_images` does."""
-    if stage.packed is None:
-        return load_videos(data, source.dataset, source.split)
-    return open_pack(data, PackId(source.dataset, source.split, size_rule(stage))).videos()
+def training_data(data: Path, source: Source, stage: StageOptions) -> "Sequence[StillImage | Video | PackedVideo]":
+    """Open the images or videos that a stage reads, of the pack if `packed` is set; HodorError as their reader."""
+    videos = is_video(source.dataset)
+    if stage.packed is not None:
+        pack = open_pack(data, PackId(source.dataset, source.split, size_rule(stage)))
+        return pack.videos() if videos else pack.images()
+    load, folder = (load_videos, data) if videos else (load_images, data / source.dataset)
+    return load(folder, source.dataset, source.split)
 
 
 def open_pack(data: Path, id: PackId) -> "Pack":
-    """Open a pack below `data`; HodorError if a file is missing or its size differs from the manifest."""
+    """Open a pack below `data`, or its copy on the disk that HODOR_SCRATCH names; HodorError if a file is missing."""
     folder, manifest = data / "packed" / id.name, data / "packed" / f"{id.name}.json"
     for name, entry in read_json(manifest)["files"].items():
         if not _has_size(folder / name, entry["size"]):
             raise HodorError(f"{folder / name}: missing, or its size differs from {manifest}; {_again(manifest)}")
-    return Pack(folder)
+    scratch = os.environ.get("HODOR_SCRATCH")
+    return Pack(copied(folder, manifest, scratch) if scratch else folder)
 
 
 def _has_size(path: Path, size: int) -> bool:
@@ -85,7 +73,7 @@ def shard_file(folder: Path, number: int) -> Path:
 
 
 class Pack:
-    """An open pack: its index in memory, its shards on the disk. Processes that it is pickled to open it anew."""
+    """An open pack: its index in memory, its shards on the disk; unpickled in another process, it opens them again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -93,22 +81,18 @@ class Pack:
 
     @cached_property
     def index(self) -> dict[str, np.ndarray]:
-        """Return the arrays of the index; HodorError if it is missing or broken."""
+        """Arrays of the index; HodorError if it is missing or broken."""
         path = self.folder / INDEX
         try:
             with np.load(path, allow_pickle=False) as content:
                 return {name: content[name] for name in content.files}
         except FileNotFoundError:
             raise HodorError(f"{path}: no such file; pack the data set again") from None
-        except Exception as error:  # a reader answers a damaged file with any exception
+        except Exception as error:  # the type depends on the damage
             raise HodorError(f"{path}: damaged index ({error}); pack the data set again") from error
 
     def record(self, place: np.ndarray | Place) -> np.ndarray:
-        """Return the bytes of a record, uint8 (length,), owned by the caller.
-
-        Raises:
-            HodorError: the shard is missing or shorter, or the record is not what was written.
-        """
+        """Return the bytes of a record, uint8 (length,), owned by the caller; HodorError if missing or damaged."""
         shard, offset, length, crc = (int(value) for value in place)
         record, path = np.empty(length, np.uint8), shard_file(self.folder, shard)
         try:
@@ -122,12 +106,8 @@ class Pack:
             raise HodorError(f"{path}: damaged at byte {offset} (wrong checksum); pack the data set again")
         return record
 
-    def pixels(self, place: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Return uint8 (h, w, 3) RGB."""
-        return self.record(place).reshape(*size, 3)
-
     def run_lengths(self, place: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Return bool (h, w) of a record of COCO run lengths."""
+        """Return the mask, bool (h, w), of a record of COCO run lengths."""
         from pycocotools import mask as coco_mask
 
         return coco_mask.decode({"size": list(size), "counts": self.record(place).tobytes()}).astype(bool)
@@ -143,9 +123,9 @@ class Pack:
         try:
             found = []
             for entry in read_json(path)["videos"]:
-                given = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-                seen = {int(id): frame for id, frame in entry["first_seen"].items()}
-                found.append(PackedVideo(self, **given | {"first_seen": seen}))
+                values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+                values["first_seen"] = {int(id): frame for id, frame in entry["first_seen"].items()}
+                found.append(PackedVideo(self, **values))
             return found
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise HodorError(f"{path}: incomplete ({error!r}); pack the data set again") from error
@@ -168,20 +148,20 @@ class PackedObject:
 
     @property
     def bbox(self) -> tuple[float, float, float, float]:
-        return tuple(float(value) for value in self.pack.index["bbox"][self.number])
+        return tuple(self.pack.index["bbox"][self.number].tolist())
 
     @property
     def crowd(self) -> bool:
         return bool(self.pack.index["crowd"][self.number])
 
     def mask(self, height: int, width: int) -> np.ndarray:
-        """Return bool (H, W), of the stored size, which the arguments must be."""
+        """Return bool (H, W); the size must be the stored one."""
         return self.pack.run_lengths(self.pack.index["masks"][self.number], self.size)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedImage:
-    """One image. `height` and `width` are those of the original; pixels and masks may be `stored` smaller."""
+    """One image of `height` x `width` pixels, whose pixels and masks may be `stored` smaller."""
 
     pack: Pack
     number: int
@@ -191,7 +171,7 @@ class PackedImage:
 
     @property
     def path(self) -> Path:
-        """The file of the data set that the image was packed from."""
+        """The image's file in the data set."""
         return Path(str(self.pack.index["names"][self.number]))
 
     @property
@@ -201,7 +181,7 @@ class PackedImage:
 
     def read(self) -> np.ndarray:
         """Return uint8 (h, w, 3) RGB at the stored size; HodorError if the shard is damaged."""
-        return self.pack.pixels(self.pack.index["pixels"][self.number], self.stored)
+        return self.pack.record(self.pack.index["pixels"][self.number]).reshape(*self.stored, 3)
 
     def void(self) -> np.ndarray | None:
         """Return the void pixels at the stored size, bool (h, w), or None where there are none."""
@@ -211,7 +191,7 @@ class PackedImage:
 
 @dataclass(frozen=True)
 class PackedVideo:
-    """What clips use of a `Video`. `height` and `width` are the original's; frames and masks may be `stored` smaller."""
+    """The part of a `Video` that clips use; frames and masks may be `stored` smaller than `height` x `width`."""
 
     pack: Pack
     name: str
@@ -226,61 +206,40 @@ class PackedVideo:
 
     def frame(self, frame: str) -> np.ndarray:
         """Return uint8 (h, w, 3) RGB at the stored size; HodorError if the shard is damaged."""
-        return self.pack.pixels(self.pack.index["frames"][self.first_frame + self.frames.index(frame)], self.stored)
+        place = self.pack.index["frames"][self.first_frame + self.frames.index(frame)]
+        return self.pack.record(place).reshape(*self.stored, 3)
 
     def labels(self, frame: str) -> np.ndarray:
         """Return uint8 (h, w) object ids at the stored size, 0 background, 255 void."""
         place = self.pack.index["masks"][self.first_mask + self.labelled.index(frame)]
         plain = zlib.decompress(self.pack.record(place).tobytes())
-        return np.frombuffer(bytearray(plain), np.uint8).reshape(self.stored)
+        return np.frombuffer(bytearray(plain), np.uint8).reshape(self.stored)  # writable
 
 
-def staged(data: Path, packs: Sequence[str], scratch: str) -> Path:
-    """Copy packs to a local disk and return a folder that holds what `data` does, with those copies.
+def copied(pack: Path, manifest: Path, scratch: str) -> Path:
+    """Copy a pack to a local disk and return the copy, which jobs on one machine share; without room the pack itself.
 
-    Jobs on one machine share a copy, and a complete one is used again by the next job.
-
-    Args:
-        data: folder of the data sets, packs in its folder `packed`.
-        packs: names of packs.
-        scratch: a folder, made where absent; environment variables in it (`$SLURM_TMPDIR`) are expanded here.
-
-    Returns:
-        A folder of links in `scratch`; `data` itself where there is no pack, or no room.
-
-    Raises:
-        HodorError: the folder cannot be used, or a pack differs from its manifest.
+    `scratch`: folder, made where absent; environment variables in it (`$SLURM_TMPDIR`) are expanded. HodorError if it
+    cannot be used, or if the pack differs from its manifest.
     """
-    if not packs:
-        return data
     folder = Path(os.path.expandvars(scratch))
     if "$" in str(folder):
-        raise HodorError(
-            f"scratch: '{scratch}' holds a variable that is not set on this machine; set it or name a folder"
-        )
-    folder, packed = folder.absolute() / SCRATCH, data.absolute() / "packed"
-    digests = {name: sha256_file(packed / f"{name}.json") for name in packs}
+        raise HodorError(f"scratch: '{scratch}' holds a variable that is not set on this machine; set it")
+    target = folder.absolute() / SCRATCH / sha256_file(manifest)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        links = {Path(path.name): path for path in data.absolute().iterdir() if path.name != "packed"}
-        links |= {Path("packed") / path.name: path for path in packed.iterdir()}
-        with locked(folder / ".lock"):
-            for name, digest in digests.items():
-                if fault := _copy(packed / name, packed / f"{name}.json", folder / digest):
-                    print(f"scratch: {folder}: {fault}; it is read from {packed / name}", file=sys.stderr, flush=True)
-                    return data
-                links[Path("packed") / name] = folder / digest
-            view = folder / f"data-{sha256_json([str(data.absolute()), digests])[:16]}"
-            for name, target in links.items():
-                _link(view / name, target)
-        return view
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(target.parent / ".lock"):
+            fault = _copy(pack, manifest, target)
     except OSError as error:
         where = error.filename or folder
         raise HodorError(f"scratch: {where}: {error.strerror}; name another folder, or none (scratch=null)") from error
+    if fault:
+        print(f"scratch: {folder}: {fault}; it is read from {pack}", file=sys.stderr, flush=True)
+    return pack if fault else target
 
 
 def _copy(pack: Path, manifest: Path, target: Path) -> str | None:
-    """Copy a pack unless a complete copy exists; where the disk has no room, leave nothing and return what is wrong."""
+    """Copy a pack unless a complete copy exists; if the disk has no room, leave nothing and return what is wrong."""
     files = read_json(manifest)["files"]
     if all(_has_size(target / name, entry["size"]) for name, entry in files.items()):
         return None
@@ -304,14 +263,3 @@ def _copy(pack: Path, manifest: Path, target: Path) -> str | None:
         shutil.rmtree(part, ignore_errors=True)
     progress.close()
     return None
-
-
-def _link(link: Path, target: Path) -> None:
-    """Make a link, or correct it; renamed into its place, because another job may read there."""
-    with contextlib.suppress(FileNotFoundError):
-        if os.readlink(link) == str(target):
-            return
-    link.parent.mkdir(parents=True, exist_ok=True)
-    fresh = link.with_name(f".{link.name}.{os.getpid()}")
-    fresh.symlink_to(target)
-    fresh.replace(link)

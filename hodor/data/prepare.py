@@ -1,8 +1,8 @@
 """The verb `prepare`: extract the archives of a data set and check all of it.
 
-Every split is opened by its strict reader, and every image and mask that the readers return is decoded once. The results
-are a folder and a small manifest of counts and checksums; training and scoring depend on the manifest, never on time
-stamps of a hundred thousand files.
+Every split is opened by its strict reader, and every image and mask that the readers return is decoded once. The
+results are a folder and a small manifest of counts and checksums; training and scoring depend on the manifest, never on
+time stamps of a hundred thousand files.
 """
 
 import hashlib
@@ -28,30 +28,25 @@ _CHUNK = 32
 
 
 class Split(NamedTuple):
-    """An opened split: counts, and tasks (picklable, with their number of files) that decode files and return more counts."""
+    """An opened split: counts, and picklable tasks, with their number of files, that decode files and return counts."""
 
     counts: dict[str, int]
     tasks: list[tuple[Callable[[], dict[str, int]], int]]
 
 
 OFFICIAL_COUNTS = {
-    "coco": {"train2017": {"images": 118_287}, "val2017": {"images": 5_000}},
-    "davis": {"train": {"videos": 60}, "val": {"videos": 30}, "test-dev": {"videos": 30}},
-    "davis2016": {"train": {"videos": 30}, "val": {"videos": 20}},
-    "youtube-vos": {"train": {"videos": 3_471}, "valid": {"videos": 507}},
-    "youtube-vos-2018": {"valid": {"videos": 474}},
-    "ecssd": {"all": {"images": 1_000}},
-    "msra10k": {"all": {"images": 10_000}},
-    "voc2012": {"trainval": {"images": 2_913}},
-    # BIG_small and HRSOD_small: about 150 and 2,010, not known to the image.
-    "stcn-static": {
-        "fss": {"images": 10_000},
-        "DUTS-TR": {"images": 10_553},
-        "DUTS-TE": {"images": 5_019},
-        "ecssd": {"images": 1_000},
-    },
+    "coco": {"train2017": 118_287, "val2017": 5_000},
+    "davis": {"train": 60, "val": 30, "test-dev": 30},
+    "davis2016": {"train": 30, "val": 20},
+    "youtube-vos": {"train": 3_471, "valid": 507},
+    "youtube-vos-2018": {"valid": 474},
+    "ecssd": {"all": 1_000},
+    "msra10k": {"all": 10_000},
+    "voc2012": {"trainval": 2_913},
+    # BIG_small and HRSOD_small: about 150 and 2,010, not known exactly.
+    "stcn-static": {"fss": 10_000, "DUTS-TR": 10_553, "DUTS-TE": 5_019, "ecssd": 1_000},
 }
-"""Checked for edition `official` alone."""
+"""Numbers of videos or images, checked for edition `official` only."""
 
 # Splits that are checked; the others are parts of them.
 _CHECKED = SPLITS | {"youtube-vos": ("train", "valid"), "voc2012": ("trainval",)}
@@ -82,29 +77,16 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
     digests = extract_all([archives / name for name in known], extracted, folders=FOLDERS.get(dataset, ()))
     splits = check_dataset(dataset, edition, extracted, settings.get("jobs") or 2)
     put_in_place(extracted, out)
-    write_manifest(manifest, dataset, edition, splits, digests, known, still_images.known_defects(out, dataset))
+    defects = still_images.known_defects(out, dataset)
+    rest = {"archives": known} | ({"known_defects": defects} if defects else {})
+    write_manifest(manifest, {"dataset": dataset, "edition": edition, "splits": splits}, digests, rest)
 
 
-def write_manifest(
-    manifest: Path,
-    dataset: str,
-    edition: str,
-    splits: dict[str, dict[str, int]],
-    digests: dict[str, str],
-    archives: dict[str, str],
-    defects: dict[str, str] | None = None,
-) -> None:
-    """Write a manifest as `prepare` describes it; `digests`: file of the data set -> its sha256."""
+def write_manifest(manifest: Path, head: dict, digests: dict[str, str], rest: dict) -> None:
+    """Write a manifest as `prepare` describes it: `head`, number and sha256 of the files (name -> sha256), `rest`."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    content = {
-        "dataset": dataset,
-        "edition": edition,
-        "splits": splits,
-        "files": len(digests),
-        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
-        "archives": archives,
-    } | ({"known_defects": defects} if defects else {})
-    write_json_atomic(manifest, content)
+    files = {"files": len(digests), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    write_json_atomic(manifest, head | files | rest)
 
 
 def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict[str, dict[str, int]]:
@@ -117,14 +99,17 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
     """
     opened = {split: open_split(dataset, root, split) for split in _CHECKED[dataset]}
     if edition == "official":
-        _check_counts(dataset, opened, root)
+        what = "videos" if is_video(dataset) else "images"
+        for split, number in OFFICIAL_COUNTS.get(dataset, {}).items():
+            if (count := opened[split].counts[what]) != number:
+                found = f"{dataset} {split} has {count} {what}, the official edition has {number}"
+                raise HodorError(f"{root}: {found}; fetch the official archives, or use edition subset")
     counts = {name: Counter(split.counts) for name, split in opened.items()}
     tasks = [(name, *task) for name, split in opened.items() for task in split.tasks]
     total = sum(files for _, _, files in tasks)
     progress = Progress(f"{dataset}: decoded", total, unit="files")
-    results = in_processes(
-        operator.call, [(task,) for _, task, _ in tasks], min(jobs, len(tasks)) if total >= _FEW else 1
-    )
+    calls = [(task,) for _, task, _ in tasks]
+    results = in_processes(operator.call, calls, min(jobs, len(tasks)) if total >= _FEW else 1)
     for (name, _, files), found in zip(tasks, results, strict=True):
         counts[name].update(found)
         progress.add(files)
@@ -144,7 +129,7 @@ def open_split(dataset: str, root: Path, split: str) -> Split:
     else:
         images, files = load_images(root, dataset, split), 2
         defects = still_images.known_defects(root, dataset).items()
-        skipped = sum(file.startswith(f"{split}/") and text.endswith("left out") for file, text in defects)
+        skipped = sum(file.startswith(f"{split}/") and text.endswith(still_images.LEFT_OUT) for file, text in defects)
         counts = {"left_out": skipped} if skipped else {}
     counts |= {"images": len(images) + skipped, "objects": sum(len(image.objects) for image in images)}
     chunks = [images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK)]
@@ -200,13 +185,3 @@ def check_archives(dataset: str, archives: Path) -> dict[str, str]:
         if known[name] != recorded[name].get("sha256"):
             raise HodorError(f"{path}: differs from what was fetched (sha256); delete it and fetch {dataset} again")
     return known
-
-
-def _check_counts(dataset: str, opened: dict[str, Split], root: Path) -> None:
-    for split, expected in OFFICIAL_COUNTS.get(dataset, {}).items():
-        for what, number in expected.items():
-            if opened[split].counts[what] != number:
-                raise HodorError(
-                    f"{root}: {dataset} {split} has {opened[split].counts[what]} {what}, the official edition has "
-                    f"{number}; fetch the official archives, or use edition subset"
-                )

@@ -80,9 +80,8 @@ def duration(seconds: float) -> str:
 def require_room(folder: Path, needed: float, what: str, fix: str = "make room") -> None:
     """Raise HodorError if the disk of `folder` has less than `needed` bytes free."""
     if needed > (free := shutil.disk_usage(folder).free):
-        raise HodorError(
-            f"{folder}: {format_bytes(free)} are free, {format_bytes(needed)} are needed for {what}; {fix}"
-        )
+        amounts = f"{format_bytes(free)} are free, {format_bytes(needed)} are needed"
+        raise HodorError(f"{folder}: {amounts} for {what}; {fix}")
 
 
 def write_blocks(blocks: Iterable[bytes], target: Path, progress: Progress) -> str:
@@ -132,11 +131,7 @@ def locked(path: Path, busy: str = "") -> Iterator[None]:
 
 
 def in_processes(call: Callable[..., Any], tasks: Iterable[tuple], jobs: int) -> Iterator[Any]:
-    """Yield `call(*task)` for every task in order, computed by `jobs` processes, with few results in memory.
-
-    Raises:
-        HodorError: a process was killed, or as `call`.
-    """
+    """Yield `call(*task)` of every task in order, from `jobs` processes, few at a time; HodorError if one is killed."""
     if jobs < 2:
         yield from (call(*task) for task in tasks)
         return

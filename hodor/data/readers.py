@@ -20,12 +20,8 @@ class StillObject(Protocol):
     """One object of an image. Areas in pixels; `bbox` is x, y, width, height; a crowd covers a group of objects."""
 
     crowd: bool
-
-    @property
-    def area(self) -> float: ...
-
-    @property
-    def bbox(self) -> tuple[float, float, float, float]: ...
+    area: float
+    bbox: tuple[float, float, float, float]
 
     def mask(self, height: int, width: int) -> np.ndarray:
         """Return bool (H, W); the size is that of the image."""
@@ -37,9 +33,7 @@ class StillImage(Protocol):
     height: int
     width: int
     path: Path
-
-    @property
-    def objects(self) -> Sequence[StillObject]: ...
+    objects: Sequence[StillObject]
 
     def read(self) -> np.ndarray:
         """Return uint8 (H, W, 3) RGB; HodorError if the file is damaged or has another size."""
@@ -50,8 +44,8 @@ class StillImage(Protocol):
 
 def has_instances(dataset: str) -> bool:
     """Return whether the images of a data set hold several distinguished objects; else an image is one object."""
-    entry = STILL_IMAGES.get(dataset)
-    return dataset.startswith("coco") or dataset in INSTANCES or bool(entry and entry.instances)
+    of_entry = dataset in STILL_IMAGES and STILL_IMAGES[dataset].instances
+    return dataset.startswith("coco") or dataset in INSTANCES or of_entry
 
 
 def is_video(dataset: str) -> bool:
@@ -60,7 +54,7 @@ def is_video(dataset: str) -> bool:
 
 
 def load_images(root: Path, dataset: str, split: str) -> Sequence[StillImage]:
-    """Open a split of a data set of images in the folder `root`; HodorError if it has no such split, or as its reader."""
+    """Open a split of a data set of images in `root`; HodorError if it has no such split, or as its reader."""
     _require_split(dataset, split)
     if dataset.startswith("coco"):
         return load_coco(root, split).images

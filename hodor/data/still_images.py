@@ -1,25 +1,25 @@
 """Still images with masks: PASCAL VOC, SBD, salient objects (ECSSD, MSRA10K) and the static images of STCN.
 
-In pairs of a JPEG and a grey PNG an image is one object: where the mask, which may be soft, is above one half. In VOC and
-SBD, which list their images, the objects are the ids of one label map, 255 void. Images of VOC's own splits are in both.
+In pairs of a JPEG and a grey PNG an image is one object: where the mask, which may be soft, is above one half. In VOC
+and SBD, which list their images, the objects are the ids of one label map, 255 void. SBD has images of VOC's splits.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from hodor.data.images import VOID, read_labels, read_rgb, read_size
 from hodor.data.transforms import box_of
-from hodor.data.video import read_list
+from hodor.data.video import broken, read_list
 from hodor.errors import HodorError
 
 
 class Pairs(NamedTuple):
-    """Folders of images (*.jpg) and grey masks (*.png) below the data set's; `nested`: they have one folder per class."""
+    """Folders of images (*.jpg) and grey masks (*.png) below the data set's; `nested`: with one folder per class."""
 
     images: str
     masks: str
@@ -53,49 +53,25 @@ LAYOUTS: dict[str, dict[str, Pairs | Listed]] = {
 }
 """Data set -> split -> its files."""
 
-INSTANCES = ("voc2012", "sbd")
-"""Data sets of `LAYOUTS` whose images hold several distinguished objects."""
-
-
-class Defect(NamedTuple):
-    """A known defect of a published archive: files below the data set's folder, what is wrong, how it is handled."""
-
-    dataset: str
-    files: str
-    fault: str
-    handling: str
-    is_defective: Callable[[Path], bool]
-
-
-def _has_alpha(mask: Path) -> bool:
-    from PIL import Image
-
-    with Image.open(mask) as image:
-        return image.mode == "LA"
-
-
-def _differs_in_size(image: Path) -> bool:
-    return read_size(image, upright=False) != read_size(image.with_suffix(".png"), upright=False)
-
-
-_ALPHA, _STRAY = "a mask with an alpha channel", "a stray file: the images of this data set end in .jpg"
-DEFECTS = (
-    # The official archive has it in bear/00077.png.
-    Defect("davis2016", "DAVIS/Annotations/480p/bear/*.png", _ALPHA, "its grey channel is read", _has_alpha),
-    Defect("stcn-static", "fss/peregine_falcon/8.jpg", "its mask has another size", "left out", _differs_in_size),
-    Defect("stcn-static", "fss/*/*.jpeg", _STRAY, "ignored", Path.exists),
-)
+INSTANCES = ("voc2012", "sbd")  # data sets of `LAYOUTS` whose images hold several distinguished objects
+LEFT_OUT = "left out"  # end of the description of an image in `known_defects` that the reader skips
 
 
 def known_defects(root: Path, dataset: str) -> dict[str, str]:
-    """Return the files of a data set that have a known defect -> the fault and how it is handled."""
-    return {
-        path.relative_to(root).as_posix(): f"{defect.fault}: {defect.handling}"
-        for defect in DEFECTS
-        if defect.dataset == dataset
-        for path in sorted(Path(root).glob(defect.files))
-        if defect.is_defective(path)
-    }
+    """Return the files of a data set with known defects of its published archive -> the fault and how it is handled."""
+    found = {}
+    if dataset == "davis2016":  # bear/00077.png of the official archive
+        for mask in sorted(root.glob("DAVIS/Annotations/480p/bear/*.png")):
+            with Image.open(mask) as image:
+                if image.mode == "LA":
+                    found[mask] = "a mask with an alpha channel: its grey channel is read"
+    if dataset == "stcn-static":
+        image = root / "fss/peregine_falcon/8.jpg"
+        if image.exists() and read_size(image, upright=False) != read_size(image.with_suffix(".png"), upright=False):
+            found[image] = f"its mask has another size: {LEFT_OUT}"
+        stray = "a stray file: the images of this data set end in .jpg: ignored"
+        found |= dict.fromkeys(sorted(root.glob("fss/*/*.jpeg")), stray)
+    return {path.relative_to(root).as_posix(): text for path, text in found.items()}
 
 
 @dataclass(frozen=True)
@@ -104,11 +80,12 @@ class MaskObject:
 
     image: "MaskImage"
     id: int
-    crowd: bool = False
+    known_area: int | None = None
+    crowd = False
 
     @property
     def area(self) -> float:
-        known = dict(self.image.areas or ()).get(self.id)
+        known = self.known_area
         return float(self.mask(self.image.height, self.image.width).sum() if known is None else known)
 
     @property
@@ -117,7 +94,7 @@ class MaskObject:
 
     def mask(self, height: int, width: int) -> np.ndarray:
         """Return bool (H, W); HodorError if the file is damaged or has another size than the image."""
-        return read_map(self.image.labels, (height, width), self.image.instances) == self.id
+        return read_map(self.image.labels, (height, width), self.image.areas is not None) == self.id
 
 
 @dataclass(frozen=True)
@@ -134,12 +111,8 @@ class MaskImage:
     areas: tuple[tuple[int, int], ...] | None = None
 
     @property
-    def instances(self) -> bool:
-        return self.areas is not None
-
-    @property
     def objects(self) -> tuple[MaskObject, ...]:
-        return tuple(MaskObject(self, i) for i, _ in ([(1, None)] if self.areas is None else self.areas))
+        return tuple(MaskObject(self, i, area) for i, area in ([(1, None)] if self.areas is None else self.areas))
 
     def read(self) -> np.ndarray:
         """Return uint8 (H, W, 3) RGB; HodorError if the file is damaged."""
@@ -147,7 +120,7 @@ class MaskImage:
 
     def void(self) -> np.ndarray | None:
         """Return the void pixels (outlines, difficult places), bool (H, W); None for grey masks."""
-        return read_map(self.labels, (self.height, self.width), True) == VOID if self.instances else None
+        return None if self.areas is None else read_map(self.labels, (self.height, self.width), True) == VOID
 
 
 def load_still_images(root: Path, dataset: str, split: str) -> list[MaskImage]:
@@ -166,27 +139,24 @@ def load_layout(root: Path, layout: Pairs | Listed, skipped: set[Path] | None = 
     if isinstance(layout, Listed):
         names = " ".join(read_list(root / layout.list)).split()
         if len(set(names)) != len(names) or any(Path(name).name != name for name in names):
-            raise HodorError(
-                f"{root / layout.list}: must list each image once, by its name; prepare the data set again"
-            )
+            raise broken(root / layout.list, "must list each image once, by its name")
         images, maps = root / layout.images, root / layout.maps
-        return [_with_objects(_image(images / f"{name}.jpg", maps / f"{name}{layout.ending}")) for name in names]
+        return [_image(images / f"{name}.jpg", maps / f"{name}{layout.ending}", instances=True) for name in names]
     folders = [(root / layout.images, root / layout.masks)]
     if layout.nested:
         folders = [(path, path) for path in sorted(_entries(root / layout.images)) if path.is_dir()]
     images = [image for pair in folders for image in _pairs(*pair, skipped)]
     if not images:
-        raise HodorError(f"{root / layout.images}: no image; prepare the data set again")
+        raise broken(root / layout.images, "no image")
     return images
 
 
-def _image(path: Path, labels: Path) -> MaskImage:
-    return MaskImage(path, labels, *read_size(path, upright=False))
-
-
-def _with_objects(image: MaskImage) -> MaskImage:
-    areas = np.bincount(read_map(image.labels, (image.height, image.width), True).ravel(), minlength=VOID + 1)
-    return replace(image, areas=tuple((i, int(areas[i])) for i in range(1, VOID) if areas[i]))
+def _image(path: Path, labels: Path, instances: bool = False) -> MaskImage:
+    size = read_size(path, upright=False)
+    if not instances:
+        return MaskImage(path, labels, *size)
+    areas = np.bincount(read_map(labels, size, True).ravel(), minlength=VOID + 1)
+    return MaskImage(path, labels, *size, tuple((i, int(areas[i])) for i in range(1, VOID) if areas[i]))
 
 
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -197,9 +167,7 @@ def _pairs(images: Path, masks: Path, skipped: set[Path]) -> list[MaskImage]:
     of_masks = found if masks == images else _by_ending(masks, skipped)
     for mine, others, folder in ((found[".jpg"], of_masks[".png"], masks), (of_masks[".png"], found[".jpg"], images)):
         if missing := sorted(set(mine) - set(others)):
-            raise HodorError(
-                f"{mine[missing[0]]}: no partner of that name in {folder} ({len(missing)} such); prepare the data set again"
-            )
+            raise broken(mine[missing[0]], f"no partner of that name in {folder} ({len(missing)} such)")
     return [_image(path, of_masks[".png"][name]) for name, path in sorted(found[".jpg"].items()) if path not in skipped]
 
 
@@ -216,9 +184,7 @@ def _by_ending(folder: Path, skipped: set[Path]) -> dict[str, dict[str, Path]]:
 
 def _entries(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise HodorError(
-            f"{folder}: no such folder; fetch and prepare the data set, or check the layout of its archive"
-        )
+        raise broken(folder, "no such folder")
     return list(folder.iterdir())
 
 
@@ -228,7 +194,7 @@ def read_map(path: Path, size: tuple[int, int], instances: bool) -> np.ndarray:
     if not instances:
         pixels = read_rgb(path, size=size, upright=False)
         if (pixels != pixels[..., :1]).any():
-            raise HodorError(f"{path}: a coloured image where a grey mask is needed; take it from its archive again")
+            raise broken(path, "a coloured image where a grey mask is needed")
         labels = (pixels[..., 0] > 127).astype(np.uint8)
     else:
         labels = _read_mat(path, size) if path.suffix == ".mat" else read_labels(path, size)
@@ -244,14 +210,12 @@ def _read_mat(path: Path, size: tuple[int, int]) -> np.ndarray:
             content = scipy.io.loadmat(file, variable_names=["GTinst"], struct_as_record=False, squeeze_me=True)
         labels = np.asarray(content["GTinst"].Segmentation)
     except FileNotFoundError:
-        raise HodorError(f"{path}: no such file; take it from its archive again") from None
+        raise broken(path, "no such file") from None
     except MemoryError:
         raise
     except Exception as error:  # decoders raise any exception on damaged input
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise HodorError(
-            f"{path}: truncated or damaged label map ({reason}); take it from its archive again"
-        ) from error
+        raise broken(path, f"truncated or damaged label map ({reason})") from error
     if labels.dtype != np.uint8 or labels.shape != tuple(size):
-        raise HodorError(f"{path}: a label map {labels.dtype} {labels.shape} where uint8 {tuple(size)} is expected")
+        raise broken(path, f"a label map {labels.dtype} {labels.shape} where uint8 {tuple(size)} is expected")
     return np.array(labels)

@@ -1,6 +1,6 @@
 """Deterministic transforms of frames and label maps; `augmentations` draws their parameters.
 
-A homography (3, 3) maps pixel positions (x, y) of the source image to positions of the output; pixel i covers [i, i + 1).
+A homography (3, 3) maps positions (x, y) of the source image to positions of the output; pixel i covers [i, i + 1).
 Homographies are composed and applied once, so a frame is resampled once. Sizes are (height, width) in pixels.
 """
 
@@ -64,28 +64,16 @@ def perspective(size: Size, corners: np.ndarray) -> np.ndarray:
     return cv2.getPerspectiveTransform(inner.astype(np.float32), full.astype(np.float32)).astype(np.float64)
 
 
-def apply(
-    image: np.ndarray,
-    labels: np.ndarray,
-    homography: np.ndarray,
-    size: Size,
-    *,
-    cubic: bool = False,
-    keep_edge: bool = False,
-) -> Frame:
-    """Warp an image (bilinear or `cubic`) and its labels (nearest) by one homography.
-
-    Image and labels are 0 where the frame does not show the source; with `keep_edge` the image's border is repeated
-    outside of it and counts as shown. `size` is that of the output.
-    """
-    moved, valid = apply_labels(labels, homography, size, keep_edge=keep_edge)
+def apply(image: np.ndarray, labels: np.ndarray, homography: np.ndarray, size: Size, *, cubic: bool = False) -> Frame:
+    """Warp an image (bilinear or `cubic`) and its labels (nearest) to `size`; 0 where it does not show the source."""
+    moved, valid = apply_labels(labels, homography, size)
     return apply_image(image, homography, valid, cubic=cubic), moved, valid
 
 
 def apply_labels(
     labels: np.ndarray, homography: np.ndarray, size: Size, *, keep_edge: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Warp the labels of `apply`; return them and where the output shows the source."""
+    """Warp labels; return them and where the output shows the source, with `keep_edge` everywhere."""
     moved = cv2.warpPerspective(labels, _between_centres(homography), size[::-1], flags=cv2.INTER_NEAREST)
     return moved, np.ones(size, bool) if keep_edge else covers(labels.shape, homography, size)
 
@@ -93,10 +81,9 @@ def apply_labels(
 def apply_image(
     image: np.ndarray, homography: np.ndarray, valid: np.ndarray, *, cubic: bool = False, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Warp the image of `apply`, into `out` if given: 0 where `valid` (h, w) is False."""
+    """Warp an image, into `out` if given: 0 where `valid` (h, w) is False; beyond the source its border is repeated."""
     matrix, where = _between_centres(homography), valid.shape[::-1]
-    # The border is repeated rather than faded, so that the edge of the source keeps its colour; `valid` cuts it off.
-    border = cv2.BORDER_REPLICATE
+    border = cv2.BORDER_REPLICATE  # the edge of the source keeps its colour
     if cubic:
         out = cv2.warpPerspective(image, matrix, where, dst=out, flags=cv2.INTER_CUBIC, borderMode=border)
     else:
@@ -152,13 +139,10 @@ def shrink(image: np.ndarray, target: Size) -> np.ndarray:
 
 
 def thin_plate_positions(points: np.ndarray, displacements: np.ndarray, side: int) -> np.ndarray:
-    """Compute the source position of each pixel of a square image warped by a thin-plate spline.
+    """Return the source positions of the pixels of a square under a thin-plate spline: float32 (side, side, 2), x, y.
 
-    The content at `points` (N, 2), x and y in units of the side, moves by `displacements` (N, 2), and between them by the
-    spline of least bending energy.
-
-    Returns:
-        float32 (side, side, 2): x, y in pixels for each output pixel's centre.
+    The content at `points` (N, 2), x and y in units of the side, moves by `displacements` (N, 2), and between them by
+    the spline of least bending energy.
     """
     # The backward map: a spline that maps the moved points to their origins.
     moved, count = points + displacements, len(points)

@@ -13,30 +13,20 @@ import numpy as np
 from hodor.data.images import VOID, read_labels, read_rgb, read_size
 from hodor.errors import HodorError
 
-_FRAME_NAME = re.compile(r"\d{5}")
-
 
 @dataclass(frozen=True)
 class Video:
-    """One video with the masks that its data set has.
+    """One video with the masks that its data set has."""
 
-    Attributes:
-        name: folder name, unique within a split.
-        frames: names of all frames in temporal order, for example "00000".
-        frame_folder, label_folder: folders of `<frame>.jpg` and `<frame>.png`.
-        height, width: size of every frame and mask in pixels.
-        labelled: the frames that have a mask file, in temporal order.
-        first_seen: object id (1..254) -> frame whose mask starts the object. Masks may hold further ids: in DAVIS an
-            object that is not on the first frame is in no benchmark.
-    """
-
-    name: str
-    frames: tuple[str, ...]
-    frame_folder: Path
-    label_folder: Path
-    height: int
+    name: str  # folder name, unique within a split
+    frames: tuple[str, ...]  # names of all frames in temporal order, for example "00000"
+    frame_folder: Path  # of `<frame>.jpg`
+    label_folder: Path  # of `<frame>.png`
+    height: int  # of every frame and mask, in pixels
     width: int
-    labelled: tuple[str, ...]
+    labelled: tuple[str, ...]  # the frames that have a mask file, in temporal order
+    # Object id (1..254) -> frame whose mask starts the object. Masks may hold further ids: in DAVIS an object that is
+    # not on the first frame is in no benchmark.
     first_seen: dict[int, str]
 
     def frame_path(self, frame: str) -> Path:
@@ -54,6 +44,11 @@ class Video:
         return read_labels(self.label_path(frame), size=(self.height, self.width))
 
 
+def broken(path: str | os.PathLike, fault: str) -> HodorError:
+    """Return the error for a file of a prepared data set."""
+    return HodorError(f"{path}: {fault}; prepare the data set again")
+
+
 def object_ids(labels: np.ndarray) -> tuple[int, ...]:
     """Return the object ids in labels, uint8 (H, W), ascending, without background and void."""
     present = np.bincount(labels.ravel(), minlength=256) > 0
@@ -61,11 +56,7 @@ def object_ids(labels: np.ndarray) -> tuple[int, ...]:
 
 
 def open_video(frame_folder: Path, label_folder: Path, what: str) -> Video:
-    """Open a video: list both folders and read the header of the first frame; `first_seen` is still empty.
-
-    Raises:
-        HodorError: a folder is absent, empty or holds a file with another name, or a mask has no frame.
-    """
+    """Open a video: list both folders, read one header; `first_seen` is empty. HodorError if a mask has no frame."""
     frames = list_frames(frame_folder, ".jpg", f"frames of {what}")
     labelled = list_frames(label_folder, ".png", f"masks of {what}")
     fault = "a mask without frame; the frame is lost or the mask belongs elsewhere"
@@ -75,41 +66,33 @@ def open_video(frame_folder: Path, label_folder: Path, what: str) -> Video:
 
 
 def list_frames(folder: Path, suffix: str, what: str) -> tuple[str, ...]:
-    """Return the frame names in a folder that holds `<five digits><suffix>` files and nothing else, in order.
-
-    Raises:
-        HodorError: the folder is absent or empty, or holds a file with another name; `what` says what it holds.
-    """
+    """Return the sorted frame names of a folder; HodorError if it is empty or has other files than 00000`suffix`."""
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for impossible names too
-        raise HodorError(f"{folder}: no such folder ({what}); prepare the data set again")
+        raise broken(folder, f"no such folder ({what})")
     names = []
     for path in folder.iterdir():
-        if path.suffix != suffix or not _FRAME_NAME.fullmatch(path.stem):
+        if path.suffix != suffix or not re.fullmatch("[0-9]{5}", path.stem):
             raise HodorError(f"{path}: not a frame name like 00000{suffix}; remove it ({what} belong there)")
         names.append(path.stem)
     if not names:
-        raise HodorError(f"{folder}: empty folder ({what}); prepare the data set again")
+        raise broken(folder, f"empty folder ({what})")
     return tuple(sorted(names))
 
 
 def require_files(folder: Path, suffix: str, required: set[str], found: tuple[str, ...], fault: str) -> None:
     """Raise HodorError for the first required frame or mask that is missing."""
     if missing := sorted(required - set(found)):
-        raise HodorError(f"{folder}/{missing[0]}{suffix}: {fault} ({len(missing)} such); prepare the data set again")
+        raise broken(folder / f"{missing[0]}{suffix}", f"{fault} ({len(missing)} such)")
 
 
 def read_list(path: Path) -> list[str]:
-    """Return the lines of a split's file without blank ones and without byte order mark.
-
-    Raises:
-        HodorError: the file cannot be read or is empty.
-    """
+    """Return the lines of a split's file without blank ones and byte order mark; HodorError if there are none."""
     try:
         lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file, which lists split {path.stem}; fetch its archive") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise HodorError(f"{path}: cannot be read ({error}); prepare the data set again") from error
+        raise broken(path, f"cannot be read ({error})") from error
     if not lines:
-        raise HodorError(f"{path}: an empty list; prepare the data set again")
+        raise broken(path, "an empty list")
     return lines

@@ -3,13 +3,13 @@
     <split>/JPEGImages/<video>/00000.jpg ...   <split>/Annotations/<video>/00000.png ...   <split>/meta.json
     meta.json = {"videos": {video: {"objects": {"1": {"category": name or null, "frames": ["00000", ...]}}}}}
 
-`frames` of an object are those in which it is annotated (train) or to be segmented (valid). In the official files (2018)
-ids have gaps (29 videos of train, 6 of valid), videos start after frame 00000, frames are 5 apart except one video with
-3, lists of frames have gaps, and sizes differ between videos. In train every listed frame has a mask; in valid only
-frames in which an object appears first must have one. A frame in no list needs no mask.
+`frames` of an object are those in which it is annotated (train) or to be segmented (valid). In the official files
+(2018) ids have gaps (29 videos of train, 6 of valid), videos start after frame 00000, frames are 5 apart except one
+video with 3, lists of frames have gaps, and sizes differ between videos. In train every listed frame has a mask; in
+valid only frames in which an object appears first must have one. A frame in no list needs no mask.
 
-Two parts of `train` are splits too (`hodor.config.benchmarks`): `holdout`, and `train-without-holdout` for training that
-is scored on it.
+Two parts of `train` are splits too (`hodor.config.benchmarks`): `holdout`, and `train-without-holdout` for training
+that is scored on it.
 """
 
 import json
@@ -20,11 +20,11 @@ from typing import Any
 
 from hodor.config.benchmarks import HOLDOUT, REST, held_out
 from hodor.data.images import VOID
-from hodor.data.video import Video, object_ids, open_video, require_files
+from hodor.data.video import Video, broken, object_ids, open_video, require_files
 from hodor.errors import HodorError
 
+# Folder of all masks of `valid`, with a meta.json that has categories; only the generated edition has it.
 GROUND_TRUTH = "valid_truth"
-"""Folder of all masks of `valid`, with a meta.json that has categories; only the generated edition has it."""
 
 
 def load_youtube_vos(root: Path, split: str) -> list[Video]:
@@ -50,7 +50,7 @@ def load_youtube_vos(root: Path, split: str) -> list[Video]:
             raise HodorError(f"{folder / kind}: no such folder; the frames come in {split}.zip: fetch and prepare it")
         unknown = sorted({path.name for path in (folder / kind).iterdir()} - set(meta))
         if unknown:
-            raise HodorError(f"{folder / kind / unknown[0]}: not in meta.json; prepare the data set again")
+            raise broken(folder / kind / unknown[0], "not in meta.json")
     frames, masks = folder / "JPEGImages", folder / "Annotations"
     return [_open(frames / name, masks / name, meta[name], every_mask=split == "train") for name in sorted(meta)]
 
@@ -66,7 +66,7 @@ def load_ground_truth(root: Path) -> list[Video]:
         raise HodorError(f"{valid}: {fault}")
     videos, meta = load_youtube_vos(root, "valid"), read_meta(folder / "meta.json")
     if [video.name for video in videos] != sorted(meta):
-        raise HodorError(f"{folder / 'meta.json'}: other videos than in {valid}; prepare the data set again")
+        raise broken(folder / "meta.json", f"other videos than in {valid}")
     known = [_open(v.frame_folder, folder / "Annotations" / v.name, meta[v.name], every_mask=True) for v in videos]
     return [replace(of_truth, first_seen=video.first_seen) for of_truth, video in zip(known, videos, strict=True)]
 
@@ -91,39 +91,28 @@ def _read(path: Path, read: Callable[[str, dict], Any]) -> dict[str, Any]:
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file; fetch and prepare the data set again") from None
     except KeyError as error:
-        raise HodorError(f"{path}: incomplete, key {error} is missing; prepare the data set again") from error
+        raise broken(path, f"incomplete, key {error} is missing") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise HodorError(f"{path}: broken ({error}); prepare the data set again") from error
+        raise broken(path, f"broken ({error})") from error
 
 
 def check_objects(video: Video, split: str) -> int:
-    """Decode all masks of a video and compare their objects with meta.json.
+    """Decode all masks of a video; return the number of objects that are not in the mask of their first frame.
 
-    In `valid` each object must be on the frame that meta.json names first, because its mask starts the object; in `train`
-    it may be too small there, but must be in some mask.
-
-    Returns:
-        Number of objects that are not in the mask of their first frame (0 except in train).
-
-    Raises:
-        HodorError: a damaged mask, an id that is not in meta.json, or an object that no mask shows.
+    HodorError for a damaged mask, an id that is not in meta.json, an object that no mask shows, and in `valid` for an
+    object that is not in the mask of its first frame, which a method starts from.
     """
     shown: dict[str, tuple[int, ...]] = {}
     for frame in video.labelled:
         shown[frame] = object_ids(video.labels(frame))
         if unknown := [i for i in shown[frame] if i not in video.first_seen]:
             known = ", ".join(map(str, sorted(video.first_seen)))
-            raise HodorError(
-                f"{video.label_path(frame)}: object id {unknown[0]} is not in meta.json, which has {known} for this "
-                "video; mask or meta.json is damaged: prepare the data set again"
-            )
+            fault = f"object id {unknown[0]} is not in meta.json, which has {known} for this video"
+            raise broken(video.label_path(frame), fault)
     late = {i: first for i, first in sorted(video.first_seen.items()) if i not in shown.get(first, ())}
     for i, first in late.items():
         if split == "valid" or not any(i in ids for ids in shown.values()):
-            raise HodorError(
-                f"{video.label_path(first)}: object {i} is not in this mask, though meta.json lets it appear here; "
-                "mask or meta.json is damaged: prepare the data set again"
-            )
+            raise broken(video.label_path(first), f"object {i} is not in this mask, though it starts here in meta.json")
     return len(late)
 
 
@@ -149,7 +138,7 @@ def _shown(video: Video) -> Video:
             shown[i] = frame
             del waiting[i]
     if not shown:
-        raise HodorError(f"{video.label_folder}: no mask shows an object of meta.json; prepare the data set again")
+        raise broken(video.label_folder, "no mask shows an object of meta.json")
     return replace(video, first_seen=dict(sorted(shown.items())))
 
 

@@ -114,11 +114,8 @@ def read_measured(folder: Path, scale: str, gpu: str) -> dict[str, Measured]:
 
 
 def clip_of(stage: StageOptions, *, batch: int = 1, device: str = "meta") -> Clip:
-    """Return a clip of the size that the stage makes of a typical image or video, with undefined content."""
-    if stage.kind.startswith("static"):
-        height = width = stage.crop
-    else:
-        height, width = clip_size(VIDEO_SIZE if stage.kind.endswith("video") else IMAGE_SIZE, stage)
+    """Return a clip of the size that the stage makes of a typical image or video; its content is undefined."""
+    height, width = clip_size(VIDEO_SIZE if stage.kind.endswith("video") else IMAGE_SIZE, stage)
     height, width = (side + -side % stage.padding_multiple for side in (height, width))
     shape, objects = (batch, stage.frames, height, width), min(OBJECTS, stage.max_objects)
     sparse = stage.kind == "sparse-video"

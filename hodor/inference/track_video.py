@@ -3,7 +3,7 @@
     hodor track VIDEO --mask FIRST.png [--mask FRAME=LATER.png ...] --weights RUN_OR_FILE --out DIR
 
 DIR receives masks/<frame>.png (palette PNGs of the video's size), overlay.mp4 and track.json (settings and provenance).
-It must be empty: no file is overwritten. After an error, the frames that were done are kept.
+It must be empty: no file is overwritten. After an error, the frames before it are kept.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ def track_video(
         weights, device, threads, precision, settings: see `Tracker`.
         out: folder that is absent or empty.
         rate: frames per second of the overlay; None: those of the video.
-        ignore_followed: whether later masks may contain objects that are followed already, which are left out.
+        ignore_followed: whether to ignore objects of later masks that are followed already, instead of raising an error.
 
     Raises:
         HodorError: bad input; nothing is written before the first frame.
@@ -58,9 +58,9 @@ def track_video(
     if threads is not None and threads < 1:
         raise HodorError(f"--threads {threads}: must be 1 or more")
     if out.exists() and not out.is_dir():
-        raise HodorError(f"{out}: is a file; give a folder that is absent or empty")
+        raise HodorError(f"{out}: is a file; use a folder that is absent or empty")
     if out.is_dir() and any(out.iterdir()):
-        raise HodorError(f"{out}: not empty; give another folder, or delete it")
+        raise HodorError(f"{out}: not empty; use another folder, or delete it")
     source = open_frames(video, Fraction(rate).limit_denominator(1001) if rate else None)
     given = read_masks(masks, source, ignore_followed=ignore_followed)
     tracker = Tracker(weights, device=device, threads=threads, precision=precision, **(settings or {}))
@@ -88,9 +88,14 @@ class _Tracking:
                     bar.add(1)
         except (HodorError, OSError) as error:
             bar.close()
-            remedy = "free space or make the folder writable, and start with another one"
-            message = str(error) if isinstance(error, HodorError) else system_error(error, remedy)
-            raise HodorError(f"{message}; {self._keep()}") from error
+            kept = "no frame was done"
+            if self.done:
+                kept = f"the {self.done} frames before it are done, in {self.out}"
+                with contextlib.suppress(OSError):  # a full disk has no room for a record either
+                    self._record(complete=False)
+            fix = "free space or make the folder writable, and start with another one"
+            message = system_error(error, fix) if isinstance(error, OSError) else error
+            raise HodorError(f"{message}; {kept}") from error
         bar.close()
         late = sorted(index for index in self.given if index >= self.done)
         record = self._record(complete=not late)
@@ -101,31 +106,23 @@ class _Tracking:
             )
         return record
 
-    def _keep(self) -> str:
-        """Record what was done before an error, and describe it."""
-        if not self.done:
-            return "no frame was done"
-        with contextlib.suppress(OSError):  # a full disk has no room for a record either
-            self._record(complete=False)
-        return f"the {self.done} frames before it are done, in {self.out}"
-
     def _segment(self, name: str, frame: np.ndarray) -> np.ndarray:
         new = self.given.get(self.done)
+        if new is None and not self.tracker.ids:  # before the first object
+            return np.zeros(frame.shape[:2], np.uint8)
         if new is not None:
             self.objects |= {id: name for id in object_ids(new) if id not in self.objects}
         if self.tracker.ids:
             labels = self.tracker.step(frame, new, ignore_followed=True)
-        elif new is not None:
+        else:
             labels = self.tracker.start(frame, new).labels
-        else:  # before the first object
-            return np.zeros(frame.shape[:2], np.uint8)
         for id in sorted(set(self.tracker.lost) - set(self.lost)):
             self.lost.append(id)
             print(f"object {id} is too small on frame {name} to be followed", file=sys.stderr, flush=True)
         return labels
 
     def _record(self, *, complete: bool) -> dict[str, Any]:
-        """Write track.json."""
+        """Write track.json and return its content."""
         tracker, seconds = self.tracker, time.monotonic() - self.began
         record = {
             "video": str(self.source.path),
@@ -165,7 +162,7 @@ class Bar(Progress):
         print(f"\r\033[K{bar}{self.line()}", end=end, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        self.show("\n") if self.terminal else super().close()
+        self.show("\n")
 
     def _amount(self, amount: float) -> str:
         slow = isinstance(amount, float) and amount < 10
@@ -196,34 +193,34 @@ def read_masks(masks: Sequence[str], source: FrameSource, *, ignore_followed: bo
     out: dict[int, np.ndarray] = {}
     known: set[int] = set()
     for index, file in sorted(files.items()):
-        if source.names and file.stem in source.names and file.absolute().parent == source.path.absolute():
-            raise HodorError(f"{file}: is among the frames of the video; move the mask to another folder")
-        labels = _read_mask(file, source.size)
+        labels = _read_mask(file, source)
         if set(np.unique(labels)) == {0, VOID}:
             if known:
-                raise HodorError(f"{file}: contains 255 only; give the new object a number that no other object has")
+                raise HodorError(f"{file}: contains 255 only; use a number for the new object that no other object has")
             labels[labels == VOID] = 1
         ids = set(object_ids(labels))
-        if ids and (void := int((labels == VOID).sum())):
-            print(f"{file}: 255 is no object; its {void} pixels are left out", file=sys.stderr, flush=True)
-        labels[labels == VOID] = 0
         if not ids:
-            raise HodorError(f"{file}: holds no object; give each object a number from 1 to 254 (0: background)")
+            raise HodorError(f"{file}: contains no object; use a number from 1 to 254 for each object (0: background)")
+        if void := int((labels == VOID).sum()):
+            print(f"{file}: 255 is no object; its {void} pixels are ignored", file=sys.stderr, flush=True)
+            labels[labels == VOID] = 0
         if (again := sorted(ids & known)) and not ignore_followed:
             raise HodorError(
-                f"{file}: a second mask of object {again[0]}, which is followed already; give a new object a number of "
-                "its own, or leave followed objects out with --ignore-followed"
+                f"{file}: a second mask of object {again[0]}, which is followed already; use another number for a new "
+                "object, or ignore followed objects with --ignore-followed"
             )
         known |= ids
         out[index] = labels
     return out
 
 
-def _read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
+def _read_mask(file: Path, source: FrameSource) -> np.ndarray:
+    if source.names and file.stem in source.names and file.absolute().parent == source.path.absolute():
+        raise HodorError(f"{file}: is among the frames of the video; move the mask to another folder")
     if not file.is_file():
-        raise HodorError(f"{file}: no such mask; give a PNG whose pixels are object numbers (0: background)")
+        raise HodorError(f"{file}: no such mask; use a PNG whose pixels are object numbers (0: background)")
     try:
-        return read_labels(file, size)
+        return read_labels(file, source.size)
     except HodorError as error:
         # The reader's advice is about archives of data sets.
         advice = "save the mask again, at the size of the video"

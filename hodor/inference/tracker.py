@@ -7,7 +7,7 @@
 `hodor track` (hodor/inference/track_video.py) does the same with files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from hodor.inference.weights import open_weights
 from hodor.models.base import Masks, check_masks
 
 MEMORY_FRAMES = 64
-"""Memory frames of a memory method whose settings name no limit, so that a video may be of any length. With one frame in
-five remembered, nothing is forgotten in the first 320 frames: no benchmark video of DAVIS is that long."""
+"""Memory frames of a memory method whose settings set no limit, so that a video may have any length. If one frame in five is
+memorised, none of the first 320 is forgotten, more than any benchmark video of DAVIS has."""
 
 MOST_VALUES = 1 << 30
-"""Probabilities of a frame, one for each object and pixel: 4 GiB, as of 31 objects in 8K video."""
+"""Maximum number of probabilities of a frame, one for each object and pixel: 4 GiB, as of 31 objects in 8K video."""
 
 
 class Tracker:
@@ -43,7 +43,7 @@ class Tracker:
 
     Attributes:
         ids: objects that are followed, in the order in which they were given.
-        lost: objects that were given and are too small to be followed; they appear on the frame of their mask only.
+        lost: objects that are too small to be followed; they appear on the frame of their mask only.
         labels: of the last frame, uint8 (H, W): object ids, 0 background.
 
     Raises:
@@ -59,13 +59,11 @@ class Tracker:
         precision: str | None = None,
         **settings: Any,
     ) -> None:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise HodorError("--device cuda: torch sees no GPU; fix the driver, or use --device cpu")
-        loaded = open_weights(weights, settings)
-        self.loaded, self.method = loaded, loaded.method
-        self.precision = precision or loaded.precision
+        self.loaded = open_weights(weights, settings)
+        self.method = self.loaded.method
+        self.precision = precision or self.loaded.precision
         if self.precision not in ("float32", "tf32", "bfloat16"):
-            raise HodorError(f"precision {self.precision!r} is none of float32, tf32, bfloat16")
+            raise HodorError(f"precision {self.precision!r}: unknown; use float32, tf32 or bfloat16")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.device = prepare_device(device, threads or torch.get_num_threads(), self.precision)
         self.method.to(self.device)
@@ -84,7 +82,7 @@ class Tracker:
         return sorted(self._given - set(self.ids))
 
     def start(self, frame: np.ndarray, masks: Masks | np.ndarray) -> "Tracker":
-        """Begin a video, whatever was followed before; returns itself.
+        """Begin a video and forget the one before; return the tracker itself.
 
         Args:
             frame: uint8 RGB (H, W, 3).
@@ -92,18 +90,15 @@ class Tracker:
 
         Raises:
             HodorError: no object, a mask of another size than the frame, no object large enough to be followed, or
-                objects whose probabilities would take more than `MOST_VALUES`.
+                objects whose probabilities need more than `MOST_VALUES`.
         """
-        _check_frame(frame)
-        given = _as_masks(masks)
-        if not given or not any(mask.any() for mask in given.values()):
-            raise HodorError("the first mask holds no object; give each a number from 1 to 254 (0 is background)")
-        check_masks(frame, given)
-        _check_memory(frame, len(given))
+        given = _checked(frame, masks)
+        if not any(mask.any() for mask in given.values()):
+            raise HodorError("the first mask contains no object; use a number from 1 to 254 for each (0 is background)")
         with mixed(self.device, self.precision):
             self._state = self.method.start(frame, given)
-        self._given = set(given)
-        self.labels = _paint(np.zeros(frame.shape[:2], np.uint8), given)
+        self._given, self.labels = set(), np.zeros(frame.shape[:2], np.uint8)
+        self._paint(given)
         return self
 
     def step(
@@ -119,8 +114,8 @@ class Tracker:
         Args:
             frame: as in `start`, of the same size.
             new_masks: objects that first appear in this frame, as in `start`.
-            ignore_followed: whether `new_masks` may contain objects that are followed already, and leaves them out
-                (masks of DAVIS show all objects in every frame).
+            ignore_followed: whether to ignore masks of objects that are followed already (masks of DAVIS show all objects
+                in every frame), instead of raising an error.
             probabilities: whether to return them too.
 
         Returns:
@@ -132,55 +127,46 @@ class Tracker:
         """
         if self._state is None:
             raise HodorError("Tracker.step before Tracker.start; pass the first frame and its masks to `start`")
-        _check_frame(frame)
         if frame.shape[:2] != self.labels.shape:
             raise HodorError(f"a frame of size {frame.shape[:2]}, but the first has {self.labels.shape}")
-        new = _as_masks(new_masks)
-        if again := sorted(set(new) & set(self.ids)):
-            if not ignore_followed:
-                raise HodorError(
-                    f"a second mask of object {again[0]}, which is followed already; leave it out, or pass "
-                    "ignore_followed=True"
-                )
-            new = {id: mask for id, mask in new.items() if id not in again}
-        check_masks(frame, new)
-        _check_memory(frame, len(self.ids) + len(new))
+        new = _checked(frame, new_masks, self.ids, ignore_followed=ignore_followed)
         with mixed(self.device, self.precision):
             found = self.method.step(self._state, frame, new or None)
-        self._given |= set(new)
-        ids = np.array([0, *self._state.ids], np.uint8)
-        self.labels = _paint(ids[found.argmax(0).cpu().numpy()], new)
+        self.labels = np.array([0, *self._state.ids], np.uint8)[found.argmax(0).cpu().numpy()]
+        self._paint(new)
         return (self.labels, found.float().cpu()) if probabilities else self.labels
 
-
-def _as_masks(masks: Masks | np.ndarray | None) -> dict[int, np.ndarray]:
-    """Return object id -> bool (H, W), from a mapping or from labels (void, 255, is no object)."""
-    if masks is None:
-        return {}
-    if isinstance(masks, Mapping):
-        return {int(id): np.asarray(mask, bool) for id, mask in masks.items()}
-    labels = np.asarray(masks)
-    if labels.ndim != 2 or labels.dtype != np.uint8:
-        raise HodorError(f"labels must be uint8 (H, W), got {labels.dtype} {labels.shape}")
-    return {id: labels == id for id in object_ids(labels)}
+    def _paint(self, masks: dict[int, np.ndarray]) -> None:
+        """Write given masks into the labels unchanged; where they overlap, the last one counts."""
+        self._given |= set(masks)
+        for id, mask in masks.items():
+            self.labels[mask] = id
 
 
-def _paint(labels: np.ndarray, masks: Mapping[int, np.ndarray]) -> np.ndarray:
-    """Write masks into labels unchanged; where they overlap, the later one counts."""
-    for id, mask in masks.items():
-        labels[mask] = id
-    return labels
-
-
-def _check_frame(frame: np.ndarray) -> None:
+def _checked(
+    frame: np.ndarray, masks: Masks | np.ndarray | None, followed: Sequence[int] = (), *, ignore_followed: bool = False
+) -> dict[int, np.ndarray]:
+    """Return the masks of new objects, bool (H, W) by id; raise HodorError if frame or masks cannot be used."""
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-        raise HodorError(f"a frame must be uint8 RGB (H, W, 3), got {frame.dtype} {frame.shape}")
-
-
-def _check_memory(frame: np.ndarray, objects: int) -> None:
-    height, width = frame.shape[:2]
+        raise HodorError(f"a frame must be uint8 RGB (H, W, 3), not {frame.dtype} {frame.shape}")
+    if masks is None or isinstance(masks, Mapping):
+        new = {int(id): np.asarray(mask, bool) for id, mask in (masks or {}).items()}
+    else:
+        labels = np.asarray(masks)
+        if labels.ndim != 2 or labels.dtype != np.uint8:
+            raise HodorError(f"labels must be uint8 (H, W), not {labels.dtype} {labels.shape}")
+        new = {id: labels == id for id in object_ids(labels)}
+    if again := sorted(set(new) & set(followed)):
+        if not ignore_followed:
+            raise HodorError(
+                f"a second mask of object {again[0]}, which is followed already; leave it out, or pass ignore_followed=True"
+            )
+        new = {id: mask for id, mask in new.items() if id not in again}
+    check_masks(frame, new)
+    objects, (height, width) = len(followed) + len(new), frame.shape[:2]
     if (values := (objects + 1) * height * width) > MOST_VALUES:
         raise HodorError(
-            f"{objects} objects in frames of {width}x{height} pixels: their probabilities take {values / 2**28:.0f} GiB, "
-            f"at most {MOST_VALUES >> 28} are allowed; follow fewer objects at a time, or make the video smaller"
+            f"{objects} objects in frames of {width}x{height} pixels: their probabilities need {values / 2**28:.0f} GiB, "
+            f"more than {MOST_VALUES >> 28}; follow fewer objects at a time, or make the video smaller"
         )
+    return new

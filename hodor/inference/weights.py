@@ -1,10 +1,9 @@
-"""Weights of any kind: a run folder, a model file of this project, an authors' checkpoint.
+"""Weights of any kind: a run folder, a model file of this project, or an original checkpoint.
 
-Inference settings belong to the weights: a run has those with which its benchmark was segmented (from its record or
-its stamp), weights without a record have the published ones of their method (scale `paper`).
+Weights have inference settings: those with which the benchmark of their run was segmented, from its record or its stamp, or
+the published ones of their method (scale `paper`).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,36 +23,29 @@ from hodor.provenance import read_json
 
 MODEL = "model.safetensors"
 FIRST_BENCHMARK = "davis2017-val"
-"""The benchmark whose settings count where a run has several."""
+"""The benchmark whose settings are used if a run has several."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A method ready to segment (evaluation mode, on the CPU).
+    """A method in evaluation mode, on the CPU."""
 
-    Attributes:
-        name: id of the method.
-        file: the file that was read.
-        settings_from: where its inference settings come from, for people.
-        precision: that of the run, `float32` where none is recorded.
-    """
-
-    name: str
+    name: str  # id of the method
     method: Method
-    file: Path
-    settings_from: str
-    precision: str
+    file: Path  # the file that was read
+    settings_from: str  # source of its inference settings, to be printed
+    precision: str  # of the run, `float32` if none is recorded
 
 
 def load_method(file: Path, inference: InferenceOptions | None = None) -> tuple[str, Method]:
-    """Load a model file of this project (.safetensors) or an authors' checkpoint (.pth, .pt, .pkl, .bin).
+    """Load a model file of this project (.safetensors) or an original checkpoint (.pth, .pt, .pkl, .bin).
 
     Returns:
         Id of the method, and the method in evaluation mode.
 
     Raises:
-        HodorError: a file that is missing, damaged, of no known network or of another version of this project, or
-            weights that are not finite.
+        HodorError: the file is missing, damaged, of no known network or of another version of this project, or its weights
+            are not finite.
     """
     try:
         if file.suffix in ENDINGS:
@@ -69,11 +61,11 @@ def load_method(file: Path, inference: InferenceOptions | None = None) -> tuple[
     except Exception as error:  # malformed metadata, options of impossible sizes, sparse tensors or such without data
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise HodorError(
-            f"{file}: not a model that can be built ({reason}); train its row or take another file"
+            f"{file}: not a model that can be built ({reason}); train its row or use another file"
         ) from error
     for key, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise HodorError(f"{file}: {key} holds NaN or infinity; train its row again or take another file")
+            raise HodorError(f"{file}: {key} contains NaN or infinity; train its row again or use another file")
     return name, method
 
 
@@ -83,36 +75,35 @@ def open_weights(weights: str | Path, overrides: Mapping[str, Any] | None = None
     Args:
         weights: a run folder (`runs/mini/hodor-soft-coco/seed0`), a .safetensors of this project, or an original
             checkpoint of HODOR, STM or STCN (.pth, .pt, .pkl, .bin), which is converted in memory.
-        overrides: inference settings (fields of `InferenceOptions`) that replace the weights' own; the long side keeps its
-            ratio to another short side.
+        overrides: inference settings (fields of `InferenceOptions`) that replace the weights' own; with another short side,
+            the long side keeps its ratio to it.
 
     Raises:
         HodorError: see `load_method`; or unknown settings.
     """
     given = Path(weights)
     file = given / MODEL if given.is_dir() else given
-    kinds = f"give a run folder, a .safetensors, or an original checkpoint ({', '.join(ENDINGS)})"
+    kinds = f"use a run folder, a .safetensors, or an original checkpoint ({', '.join(ENDINGS)})"
     if not file.is_file():
-        what = f"not a run folder, it has no {MODEL}" if given.is_dir() else "no such weights"
-        raise HodorError(f"{given}: {what}; {kinds}")
+        fault = f"not a run folder, it has no {MODEL}" if given.is_dir() else "no such weights"
+        raise HodorError(f"{given}: {fault}; {kinds}")
     if file.suffix not in (*ENDINGS, ".safetensors"):
         raise HodorError(f"{file}: unknown kind of weights; {kinds}")
     name, method = load_method(file)
-    settings, precision, source = _recorded(file.parent) if file.name == MODEL else ({}, None, "")
-    if not source:
-        settings, source = _published(name)
+    recorded = _recorded(file.parent) if file.name == MODEL else None
+    settings, precision, source = recorded or _published(name)
     overrides = dict(overrides or {})
     found = validate(InferenceOptions, settings | overrides, "inference settings")
-    if "short_side" in overrides and "long_side" not in overrides:  # keep their ratio
+    if "short_side" in overrides and "long_side" not in overrides:
         before = InferenceOptions(**settings)
         long_side = max(32, round(before.long_side * found.short_side / before.short_side))
         found = found.model_copy(update={"long_side": long_side})
     method.inference = found
-    return Loaded(name, method.eval(), file, source, precision or "float32")
+    return Loaded(name, method, file, source, precision)
 
 
-def _recorded(run: Path) -> tuple[dict[str, Any], str | None, str]:
-    """Return inference settings and precision with which a run's benchmark was segmented, and their file; or nothing."""
+def _recorded(run: Path) -> tuple[dict[str, Any], str, str] | None:
+    """Return inference settings and precision with which a run's benchmark was segmented, and their file."""
     records = {path.parent.name: path for path in run.glob("*/segment.json")}
     stamps = run.parent.parent / "stamps"
     prefix = f"segment-{run.parent.name}-{run.name}-"
@@ -122,24 +113,23 @@ def _recorded(run: Path) -> tuple[dict[str, Any], str | None, str]:
             content = read_json(found[benchmark])
             settings = content.get("stamp_content", content).get("settings") or {}
             if "inference" in settings:
-                return settings["inference"], settings.get("precision"), str(found[benchmark])
-    return {}, None, ""
+                return settings["inference"], settings.get("precision") or "float32", str(found[benchmark])
+    return None
 
 
-def _published(name: str) -> tuple[dict[str, Any], str]:
-    """Return the published inference settings of a method: those of its first trained row at scale `paper`."""
+def _published(name: str) -> tuple[dict[str, Any], str, str]:
+    """Return the published inference settings of a method, those of its first trained row at scale `paper`."""
     config = load(paths.SHIPPED, {"scale": "paper", "rows": "all", "overrides": {}})
     for row, entry in config.rows.items():
         if entry.method == name and entry.stage is not None:
-            return config.inference(row, FIRST_BENCHMARK).model_dump(), f"scale paper, row {row}"
-    return {}, "the defaults"
+            return config.inference(row, FIRST_BENCHMARK).model_dump(), "float32", f"scale paper, row {row}"
+    return {}, "float32", "the defaults"
 
 
 def describe(loaded: Loaded) -> str:
-    """Return one line for people: what was loaded, and its inference settings."""
-    method = loaded.method
-    parameters = sum(parameter.numel() for parameter in method.parameters())
-    settings = {"short_side": method.inference.short_side}
-    settings |= json.loads(method.inference.model_dump_json(exclude_defaults=True))
+    """Describe in one line what was loaded, and its inference settings."""
+    inference = loaded.method.inference
+    parameters = sum(parameter.numel() for parameter in loaded.method.parameters())
+    settings = {"short_side": inference.short_side} | inference.model_dump(mode="json", exclude_defaults=True)
     shown = ", ".join(f"{key} {value}" for key, value in settings.items())
     return f"{loaded.file}: {loaded.name}, {parameters / 1e6:.1f} M parameters; {shown} (from {loaded.settings_from})"

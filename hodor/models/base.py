@@ -18,6 +18,7 @@ from hodor.config.stages import InferenceOptions
 from hodor.config.validation import none_of
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
+from hodor.provenance import cost, sha256_file, write_json_atomic, write_text_atomic
 
 Frame = np.ndarray  # uint8 RGB (H, W, 3)
 Masks = Mapping[int, np.ndarray]  # object id -> bool (H, W)
@@ -26,8 +27,7 @@ Masks = Mapping[int, np.ndarray]  # object id -> bool (H, W)
 class Method(nn.Module, ABC):
     """A video object segmentation method.
 
-    A subclass is constructed with its options as a dict and `InferenceOptions`, and registers itself with
-    `@register("its-id")`.
+    A subclass accepts its options as a dict and `InferenceOptions`, and registers itself with `@register("its-id")`.
     """
 
     def __init__(self, inference: InferenceOptions) -> None:
@@ -44,7 +44,7 @@ class Method(nn.Module, ABC):
         """Return the scalars of one training step; `loss` is minimised, the others are logged."""
 
     def features(self, frames: Sequence[Frame]) -> list[Any]:
-        """Return features of frames of one size for `step`, one entry per frame, so that a caller can batch the backbone."""
+        """Return what `step` accepts as `features`, one entry per frame: the backbone's output for a batch of frames."""
         return [None] * len(frames)
 
     @abstractmethod
@@ -52,19 +52,27 @@ class Method(nn.Module, ABC):
         """Return the state of a video whose first frame contains the objects of `masks`.
 
         Raises:
-            HodorError: no visible object, or a mask whose size differs from the frame's.
+            HodorError: no visible object, or a mask of another size than the frame.
         """
 
     @abstractmethod
     def step(self, state: Any, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
         """Segment the next frame and return probabilities (K + 1, H, W) at the frame's size.
 
-        Channel 0 is the background, followed by the objects in the order of `state.ids`. Objects of `new_masks` first
-        appear in this frame; the result contains their masks unchanged.
+        Channel 0 is the background, the others are the objects in the order of `state.ids`. `new_masks` are of objects
+        that first appear in this frame; the result contains them unchanged.
         """
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the parameters trained with the backbone's learning rate."""
+        return []
+
+    def alpha_parameters(self) -> list[nn.Parameter]:
+        """Return the learned weights of masks in attention, which train with `alpha_factor` times the learning rate."""
+        return []
+
+    def undecayed_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters without weight decay."""
         return []
 
     def load_starting_weights(self, folder: Path) -> None:
@@ -75,16 +83,8 @@ class Method(nn.Module, ABC):
         """
         raise HodorError(f"{folder}: method {type(self).__name__} has no initial weights; remove the option `weights`")
 
-    def alpha_parameters(self) -> list[nn.Parameter]:
-        """Return the learned weights of masks in attention, which train with `alpha_factor` times the learning rate."""
-        return []
-
-    def undecayed_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters without weight decay."""
-        return []
-
     def compilable(self) -> list[nn.Module]:
-        """Return the modules for torch.compile, when a training enables it: those with many small operations."""
+        """Return the modules with many small operations, which a training may compile."""
         return []
 
     def log_values(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ _METHODS: dict[str, Callable[..., Method]] = {}
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Class decorator that registers a method under its id."""
+    """Return a class decorator that registers a method under its id."""
 
     def add(method: type[Method]) -> type[Method]:
         _METHODS[name] = method
@@ -106,11 +106,7 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
 
 
 def build_method(name: str, options: dict[str, Any], inference: InferenceOptions | None = None) -> Method:
-    """Build the method `name`, importing its module on first use.
-
-    Raises:
-        HodorError: an unknown method.
-    """
+    """Build the method `name`, importing its module on first use; raise HodorError if it is unknown."""
     if name not in METHODS:
         raise HodorError(f"method: {none_of(name, list(METHODS))}")
     import_module(METHODS[name].module)
@@ -118,11 +114,7 @@ def build_method(name: str, options: dict[str, Any], inference: InferenceOptions
 
 
 def check_masks(frame: Frame, masks: Masks) -> None:
-    """Check masks against a frame.
-
-    Raises:
-        HodorError: an id outside 1..254 or a mask of another size.
-    """
+    """Raise HodorError for an object id outside 1..254 or a mask of another size than the frame."""
     for object_id, mask in masks.items():
         if not 1 <= object_id <= 254:
             raise HodorError(f"object id {object_id}: ids are 1 to 254 (0 is background, 255 void)")
@@ -135,15 +127,32 @@ def save_model(path: Path, method: Method, *, name: str, options: dict[str, Any]
     write_weights(path, method.state_dict(), "model", {"method": name, "options": options})
 
 
+def save_run(
+    out: Path, method: Method, stamp: dict[str, Any], *, options: dict[str, Any], seconds: float, log: str, **more: Any
+) -> None:
+    """Write a run folder: `model.safetensors`, `train.jsonl` with the content `log`, `train.json` with entries `more`."""
+    out.mkdir(parents=True, exist_ok=True)
+    save_model(out / "model.safetensors", method, name=stamp["settings"]["method"], options=options)
+    write_text_atomic(out / "train.jsonl", log)
+    record = {
+        "stamp": stamp["sha256"],
+        "stamp_content": {key: value for key, value in stamp.items() if key != "sha256"},
+        "model": sha256_file(out / "model.safetensors"),
+        "log": sha256_file(out / "train.jsonl"),
+        "parameters": sum(parameter.numel() for parameter in method.parameters()),
+    }
+    write_json_atomic(out / "train.json", record | more | cost(seconds))
+
+
 def write_weights(path: Path, weights: Mapping[str, Tensor], key: str, content: dict[str, Any]) -> None:
     """Write a safetensors file with JSON of `content` in its metadata under `key`, atomically.
 
     Raises:
         HodorError: the disk is full or the folder cannot be written.
     """
-    # A single key: safetensors writes several in random order, and equal weights must give equal files.
+    # safetensors writes several keys in random order, and equal weights must give equal files.
     metadata = {key: json.dumps(content, sort_keys=True)}
-    # Cloned: safetensors rejects entries that share memory.
+    # Cloned because safetensors rejects entries that share memory.
     state = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     temporary = path.with_name(path.name + ".part")
     try:
@@ -159,7 +168,7 @@ def load_model(path: Path, inference: InferenceOptions | None = None) -> tuple[s
     """Return the method id and the method (in evaluation mode) of a file written by `save_model`.
 
     Raises:
-        HodorError: a missing, broken or foreign file, or weights that do not fit the method.
+        HodorError: the file is missing, damaged or of another kind, or its weights do not fit the method.
     """
     weights, metadata = read_weights(path)
     if "model" not in metadata:
@@ -178,14 +187,14 @@ def load_model(path: Path, inference: InferenceOptions | None = None) -> tuple[s
 def without_starting_weights(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options without initial weights, so that building the network reads no file."""
     none = {"weights": None, "pretrained": False, "backbone_frozen": 0}
-    return options | {key: value for key, value in none.items() if key in options}
+    return {key: none.get(key, value) for key, value in options.items()}
 
 
 def read_weights(path: Path, fix: str = "train its row") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and metadata of a safetensors file; `fix` is how to obtain it, for error messages.
+    """Read tensors and metadata of a safetensors file; `fix` says how to create it, for error messages.
 
     Raises:
-        HodorError: a missing or broken file.
+        HodorError: the file is missing or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -197,24 +206,22 @@ def read_weights(path: Path, fix: str = "train its row") -> tuple[dict[str, Tens
 
 
 def load_weights(method: Method, weights: dict[str, Tensor], path: Path) -> None:
-    """Load weights strictly.
-
-    Raises:
-        HodorError: missing, unexpected or differently shaped entries.
-    """
+    """Load weights; raise HodorError if entries are missing, unexpected or of another shape."""
     if faults := mismatches(method.state_dict(), weights):
-        raise HodorError(f"{path}: the weights do not fit the network: {faults}")
+        raise HodorError(f"{path}: the weights do not fit the network: {faults}; use weights of the same options")
     method.load_state_dict(weights)
 
 
 def mismatches(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
-    """Summarise missing, unexpected and differently shaped entries in one line; empty without any."""
-    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    shapes = sorted(key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape)
-    return differences(missing=missing, unexpected=unexpected, of_another_shape=shapes)
+    """Summarise missing, unexpected and differently shaped entries in one line, empty if there are none."""
+    faults = {
+        "missing": own.keys() - weights.keys(),
+        "unexpected": weights.keys() - own.keys(),
+        "of another shape": {key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape},
+    }
+    return differences({kind: sorted(names) for kind, names in faults.items()})
 
 
-def differences(**names: list[str]) -> str:
-    """Summarise faulty entries in one line: number and first entry of each kind; underscores become spaces."""
-    found = [(kind.replace("_", " "), entries) for kind, entries in names.items() if entries]
-    return "; ".join(f"{len(entries)} {kind}, first {entries[0]}" for kind, entries in found)
+def differences(names: Mapping[str, list[str]]) -> str:
+    """Summarise faulty entries in one line: number and first entry of each kind."""
+    return "; ".join(f"{len(entries)} {kind}, first {entries[0]}" for kind, entries in names.items() if entries)

@@ -24,20 +24,19 @@ class State:
 
 @register("copy")
 class Copy(Method):
-    """Copy of the first masks; no training, no use of the frames."""
+    """Copies of the first masks; no training, no use of the frames."""
 
     def __init__(self, options: Mapping[str, Any], inference: InferenceOptions) -> None:
         super().__init__(inference)
         if options:
-            raise HodorError(f"method copy takes no options (given: {', '.join(options)})")
+            raise HodorError(f"method copy accepts no options; remove {', '.join(options)}")
 
     def loss(self, clip: Clip, step: int) -> dict[str, Tensor]:
-        raise HodorError("method copy has nothing to train: leave its row's `stage` empty")
+        raise HodorError("method copy cannot be trained; leave its row's `stage` empty")
 
     def start(self, frame: Frame, masks: Masks) -> State:
         check_masks(frame, masks)
-        ids = sorted(masks)
-        return State(ids, np.array([masks[i] for i in ids], bool).reshape(len(ids), *frame.shape[:2]))
+        return State(sorted(masks), np.array([masks[i] for i in sorted(masks)], bool).reshape(-1, *frame.shape[:2]))
 
     def step(self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
         if new_masks:

@@ -1,7 +1,7 @@
 """Deformable convolution, first version (DCN-v1; Dai et al., "Deformable Convolutional Networks", ICCV 2017).
 
-Equal to `torchvision.ops.deform_conv2d` with one offset group, one weight group and no modulation. On a GPU that operator
-is used if torchvision can be imported; otherwise the convolution consists of PyTorch's own operations.
+Equal to `torchvision.ops.deform_conv2d` with one offset group, one weight group and no modulation, which computes it on a
+GPU if torchvision can be imported. Elsewhere it consists of PyTorch's own operations.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 def deformable_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve with displaced taps, stride 1, "same" padding; reading is bilinear and 0 outside the map.
+    """Convolve with displaced taps, stride 1 and "same" padding; maps are read bilinearly and are 0 outside.
 
     Args:
         x: (B, C, H, W).
@@ -25,23 +25,22 @@ def deformable_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor |
         (B, O, H, W).
     """
     operator = gpu_operator() if on_gpu(x) else None
-    if operator is not None:
-        # The operator accepts a single type; under autocast it casts its arguments itself.
-        return operator(x, offsets, weight, bias, padding=weight.shape[-1] // 2)
-    return sampled_conv2d(x, offsets, weight, bias)
+    if operator is None:
+        return sampled_conv2d(x, offsets, weight, bias)
+    return operator(x, offsets, weight, bias, padding=weight.shape[-1] // 2)
 
 
 def on_gpu(x: Tensor) -> bool:
-    """Whether to use torchvision's operator, if it is available."""
+    """Return whether to use torchvision's operator, if it is available."""
     return x.is_cuda
 
 
 @cache
 def gpu_operator() -> Callable[..., Tensor] | None:
-    """Import torchvision's operator; None if torchvision is missing or was built for another torch."""
+    """Return torchvision's operator; None if torchvision is missing or was built for another torch."""
     try:
         from torchvision.ops import deform_conv2d
-    except (ImportError, OSError, RuntimeError):  # the last two: built for another torch
+    except (ImportError, OSError, RuntimeError):
         return None
     return deform_conv2d
 
@@ -49,27 +48,23 @@ def gpu_operator() -> Callable[..., Tensor] | None:
 def sampled_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Compute `deformable_conv2d` with `grid_sample` and a 1x1 convolution over channels and taps.
 
-    Positions and sampling are at least in float32: a bfloat16 position is off by up to half a pixel.
+    Positions and sampling are at least in float32: positions in bfloat16 are wrong by up to half a pixel.
     """
     batch, channels, height, width = x.shape
     out_channels, _, k, _ = weight.shape
     taps, wide = k * k, torch.promote_types(x.dtype, torch.float32)
     offsets = offsets.to(wide).reshape(batch, taps, 2, height, width)
     reach = torch.arange(k, device=x.device, dtype=offsets.dtype) - k // 2
-    rows = torch.arange(height, device=x.device, dtype=offsets.dtype).view(1, 1, height, 1)
-    columns = torch.arange(width, device=x.device, dtype=offsets.dtype).view(1, 1, 1, width)
-    y = offsets[:, :, 0] + rows + reach.repeat_interleave(k).view(1, taps, 1, 1)  # (B, taps, H, W)
-    x_ = offsets[:, :, 1] + columns + reach.repeat(k).view(1, taps, 1, 1)
+    rows = torch.arange(height, device=x.device, dtype=offsets.dtype).unsqueeze(1)
+    columns = torch.arange(width, device=x.device, dtype=offsets.dtype)
+    y = offsets[:, :, 0] + rows + reach.repeat_interleave(k).view(taps, 1, 1)  # (B, taps, H, W)
+    x_ = offsets[:, :, 1] + columns + reach.repeat(k).view(taps, 1, 1)
     # With align_corners=False pixel centre i is at (2 i + 1) / size - 1: no division by size - 1, which may be 0.
     grid = torch.stack([(2 * x_ + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
     grid = grid.view(batch, taps * height, width, 2)
     sampled = functional.grid_sample(x.to(wide), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    sampled = sampled.to(x.dtype)
-    return functional.conv2d(
-        sampled.reshape(batch, channels * taps, height, width),
-        weight.reshape(out_channels, channels * taps, 1, 1),
-        bias,
-    )
+    sampled = sampled.to(x.dtype).reshape(batch, channels * taps, height, width)
+    return functional.conv2d(sampled, weight.reshape(out_channels, channels * taps, 1, 1), bias)
 
 
 class DeformableConv(nn.Module):
@@ -84,5 +79,4 @@ class DeformableConv(nn.Module):
         self.conv_deform = nn.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
         return deformable_conv2d(x, self.conv_offsets(x), self.conv_deform.weight, self.conv_deform.bias)

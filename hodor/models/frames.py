@@ -1,4 +1,4 @@
-"""Preprocess frames and masks for a network: normalise, resize, pad; and map its output back."""
+"""Preprocess frames and masks for a network (normalise, resize, pad) and map its output back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ from hodor.models.base import Frame, Masks, check_masks
 # ImageNet's mean and standard deviation of RGB in 0..255, with which every image is normalised.
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
-MULTIPLE = 32
 
 
 def normalise(frames: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -29,28 +28,25 @@ def normalise(frames: Tensor, valid: Tensor | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes (height, width) of a frame: original, resized and padded.
-
-    `corner` is the position of the resized frame's upper left pixel in the padded frame.
-    """
+    """Sizes (height, width) of a frame: original, resized and padded."""
 
     original: tuple[int, int]
     resized: tuple[int, int]
     padded: tuple[int, int]
-    corner: tuple[int, int] = (0, 0)
+    corner: tuple[int, int] = (0, 0)  # position of the resized frame's upper left pixel in the padded frame
 
     @staticmethod
     def of(
-        size: tuple[int, int], options: InferenceOptions, *, multiple: int = MULTIPLE, centred: bool = False
+        size: tuple[int, int], options: InferenceOptions, *, multiple: int = 32, centred: bool = False
     ) -> "Geometry":
-        """Scale the short side to `options.short_side`, or the long side to `options.long_side` if that is smaller.
+        """Scale the short side to `options.short_side`, or less so that the long side is at most `options.long_side`.
 
-        Sides are padded to multiples of `multiple`, on the right and at the bottom, or on both sides if `centred`.
+        Sides are padded to multiples of `multiple`, on the right and at the bottom, or on all sides if `centred`.
         """
         scale = min(options.short_side / min(size), options.long_side / max(size))
         resized = (round(size[0] * scale), round(size[1] * scale))
         padded = tuple(side + -side % multiple for side in resized)
-        corner = tuple((p - r) // 2 for p, r in zip(padded, resized, strict=True)) if centred else (0, 0)
+        corner = tuple(-side % multiple // 2 for side in resized) if centred else (0, 0)
         return Geometry(tuple(size), resized, padded, corner)
 
     @property
@@ -68,13 +64,9 @@ class Geometry:
 
 
 def fit_frames(
-    frames: Sequence[np.ndarray],
-    geometry: Geometry,
-    device: torch.device,
-    *,
-    interpolation: int = cv2.INTER_LINEAR,
+    frames: Sequence[np.ndarray], geometry: Geometry, device: torch.device, *, interpolation: int = cv2.INTER_LINEAR
 ) -> tuple[Tensor, Tensor]:
-    """Resize and pad uint8 frames (H, W, 3) to (B, 3, padded); also return the valid pixels, bool (B, padded)."""
+    """Resize and pad uint8 frames (H, W, 3) to (B, 3, padded); also return which pixels are valid, bool (B, padded)."""
     height, width = geometry.resized
     out = np.zeros((len(frames), *geometry.padded, 3), np.uint8)
     for target, frame in zip(out, frames, strict=True):
@@ -89,20 +81,19 @@ def fit_frames(
 def fit_masks(masks: Sequence[np.ndarray], geometry: Geometry, device: torch.device) -> Tensor:
     """Resize binary masks (H, W) bilinearly, threshold at 0.5 and pad with 0: float (1, K, padded)."""
     fitted = []
-    for mask in masks:  # one at a time: as floats, those of a large frame take gigabytes
+    for mask in masks:  # one at a time: in float32, those of a large frame need gigabytes
         x = torch.from_numpy(mask.astype(np.float32)).to(device)[None, None]
         if geometry.resized != geometry.original:
             x = functional.interpolate(x, size=geometry.resized, mode="bilinear", align_corners=False)
         fitted.append((x > 0.5).float())
-    x = torch.cat(fitted, dim=1)
     (top, left), (height, width), (rows, columns) = geometry.corner, geometry.resized, geometry.padded
-    return functional.pad(x, (left, columns - width - left, top, rows - height - top))
+    return functional.pad(torch.cat(fitted, dim=1), (left, columns - width - left, top, rows - height - top))
 
 
 def new_objects(
     ids: list[int], frame: Frame, masks: Masks | None, geometry: Geometry, device: torch.device, *, stride: int = 1
 ) -> Tensor | None:
-    """Return binary masks (1, K', H, W) of objects that are not among `ids`, on the padded frame, and append their ids.
+    """Return binary masks (1, K', H, W), on the padded frame, of objects that are not among `ids`, and append their ids.
 
     Objects without a pixel at `stride` are ignored; None if no object remains.
 
@@ -125,11 +116,7 @@ def new_objects(
 def first_objects(
     ids: list[int], frame: Frame, masks: Masks, geometry: Geometry, device: torch.device, *, stride: int = 1
 ) -> Tensor:
-    """Return the masks of a video's first objects, as `new_objects`.
-
-    Raises:
-        HodorError: also if no object is visible.
-    """
+    """Return the masks of a video's first objects, as `new_objects`; raise HodorError if no object is visible."""
     reference = new_objects(ids, frame, masks, geometry, device, stride=stride)
     if reference is None:
         raise HodorError(f"objects {sorted(masks)}: none is large enough in the first frame; use a larger short_side")

@@ -10,25 +10,22 @@ from torch.utils.checkpoint import checkpoint
 from hodor.config.methods import LossOptions
 from hodor.data.images import VOID
 
-# The released dice adds this to both means, and a sample with less overlap contributes 0.
 SMOOTH = 1e-6
+"""Added to both means of the released dice, in which a sample with less overlap counts 0."""
 
 
 def cross_entropy_and_dice(
     logits: Sequence[Tensor], targets: Sequence[Tensor], *, full: Callable[[Tensor], Tensor] = lambda x: x
 ) -> tuple[Tensor, Tensor]:
-    """Compute cross-entropy and joint dice over all predictions of a batch.
+    """Return cross-entropy and joint dice over all predictions of a batch, as means over the batch.
 
+    Dice is of one vector per sample with all objects, predictions and pixels, so that large objects dominate.
     Full-resolution tensors are recomputed in the backward pass, one prediction at a time, instead of being stored.
 
     Args:
         logits: one tensor per prediction, which `full` maps to (B, 1 + K, H, W), channel 0 background.
         targets: labels (B, H, W) in 0..K of each prediction.
         full: deterministic map from logits to the size of the targets.
-
-    Returns:
-        Cross-entropy, the mean over predictions and pixels, and dice over one vector per sample that holds all objects,
-        predictions and pixels, so that large objects dominate; both are means over the batch.
     """
     cross_entropy, overlap, total = 0.0, 0.0, 0.0
     for prediction, target in zip(logits, targets, strict=True):
@@ -36,13 +33,12 @@ def cross_entropy_and_dice(
         cross_entropy, overlap, total = cross_entropy + parts[0], overlap + parts[1], total + parts[2]
     pixels = targets[0][0].numel() * len(logits)
     overlap, total = 2 * overlap / pixels, total / pixels
-    dice = 1 - (overlap + SMOOTH) / (total + SMOOTH)
-    dice = torch.where(overlap > SMOOTH, dice, torch.zeros_like(dice))
+    dice = torch.where(overlap > SMOOTH, 1 - (overlap + SMOOTH) / (total + SMOOTH), 0)
     return (cross_entropy / pixels).mean(), dice.mean()
 
 
 def _sums(prediction: Tensor, target: Tensor, full: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over pixels (B) of one prediction: cross-entropy, overlap per object, predicted plus true size per object."""
+    """Return sums (B) over the pixels of a prediction: cross-entropy, mean overlap and mean size of both of an object."""
     log_p = functional.log_softmax(full(prediction).float(), dim=1)
     target = target.long().unsqueeze(1)
     log_true = log_p.gather(1, target)  # (B, 1, H, W)
@@ -63,7 +59,7 @@ def hard_fraction(step: int, options: LossOptions) -> float:
 
 
 def bootstrapped_cross_entropy(logits: Tensor, labels: Tensor, fraction: float) -> Tensor:
-    """Average the cross-entropy of each sample's hardest pixels.
+    """Return the mean cross-entropy of each sample's hardest pixels.
 
     Args:
         logits: (B, 1 + K, H, W).

@@ -25,8 +25,8 @@ class PropagationMethod(Method):
     """
 
     options_class: ClassVar[type]
-    # STM pads in its encoders: frames with black before they are normalised, masks with 0. The others pad a video once,
-    # with the mean colour, and keep the predictions on the padding.
+    # STM pads frames with black before they are normalised, and masks with 0. The others pad with the mean colour and keep
+    # the predictions on the padding.
     pads_black: ClassVar[bool] = False
     network: nn.Module
 
@@ -34,18 +34,13 @@ class PropagationMethod(Method):
         super().__init__(inference)
         self.options = self.options_class(**options)
 
-    # Training
+    @abstractmethod
+    def predict(self, clip: Clip, step: int) -> list[Tensor]:
+        """Return logits (B, 1 + K, H, W) of the frames after the first."""
 
     @abstractmethod
-    def predict(self, frames: Tensor, masks: Tensor, clip: Clip, step: int) -> list[Tensor]:
-        """Return logits (B, 1 + K, H, W) of the frames after the first.
-
-        Args:
-            frames: the clip's, normalised (B, T, 3, H, W).
-            masks: (B, K, H, W) of frame 0.
-            clip: the whole clip.
-            step: number of the training step.
-        """
+    def backbones(self) -> Iterable[nn.Module]:
+        """Return the encoders trained with the backbone's learning rate."""
 
     def loss(self, clip: Clip, step: int) -> dict[str, Tensor]:
         """Sum the (bootstrapped) cross-entropies of the annotated frames after the first.
@@ -55,10 +50,7 @@ class PropagationMethod(Method):
         """
         if not clip.annotated[0] or not any(clip.annotated[1:]):
             raise HodorError("clip: frame 0 and a later frame must be annotated; choose a stage of dense clips")
-        ids = torch.arange(1, clip.objects + 1, device=clip.labels.device).view(1, -1, 1, 1)
-        masks = (clip.labels[:, :1] == ids).float()  # (B, K, H, W)
-        predictions = self.predict(normalise(clip.frames, clip.valid), masks, clip, step)
-        pairs = [(p, clip.labels[:, t]) for t, p in enumerate(predictions, 1) if clip.annotated[t]]
+        pairs = [(p, clip.labels[:, t]) for t, p in enumerate(self.predict(clip, step), 1) if clip.annotated[t]]
         fraction = hard_fraction(step, self.options)
         loss = torch.stack([bootstrapped_cross_entropy(*pair, fraction) for pair in pairs]).sum()
         if fraction == 1:
@@ -67,33 +59,26 @@ class PropagationMethod(Method):
             plain = torch.stack([bootstrapped_cross_entropy(*pair, 1.0) for pair in pairs]).sum()
         return {"loss": loss, "cross_entropy": plain}
 
-    @abstractmethod
-    def backbones(self) -> Iterable[nn.Module]:
-        """Return the encoders trained with the backbone's learning rate."""
-
     def backbone_parameters(self) -> list[nn.Parameter]:
         return [parameter for backbone in self.backbones() for parameter in backbone.parameters()]
 
     def load_starting_weights(self, folder: Path) -> None:
-        """Initialise residual encoders from `resnet18.safetensors` and `resnet50.safetensors` of a folder.
+        """Initialise the residual encoders from `resnet18.safetensors` and `resnet50.safetensors` of a weight set.
 
         Raises:
-            HodorError: a missing or broken file, or weights of another size.
+            HodorError: a file is missing or damaged, or its weights are of another size.
         """
         for backbone in self.backbones():
             if isinstance(backbone, ResNet):
                 path = folder / f"{backbone.kind}.safetensors"
                 load_imagenet(backbone, read_weights(path, "prepare this weight set")[0], path)
 
-    # Inference
-
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame]) -> list[Any]:
-        """Return the network's encodings of frames of one size, one entry per frame."""
         geometry = self._geometry(frames[0])
         fitted, valid = fit_frames(frames, geometry, self.device, interpolation=cv2.INTER_CUBIC)
         query = self.network.query(normalise(fitted, None if self.pads_black else valid))
-        return [query.frames(i, i + 1) for i in range(len(frames))]
+        return [query.part(i, i + 1) for i in range(len(frames))]
 
     def _geometry(self, frame: Frame) -> Geometry:
         return Geometry.of(frame.shape[:2], self.inference, multiple=4 * self.options.stride, centred=True)

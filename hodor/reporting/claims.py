@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 
-from hodor.attention import initial_alpha
 from hodor.config.benchmarks import get_benchmark
 from hodor.errors import HodorError
 from hodor.provenance import read_json, write_json_atomic, write_text_atomic
@@ -207,6 +206,8 @@ def judge(settings: dict, claim: dict, found: Runs) -> Verdict:
     runs = [[found[row, seed] for seed in settings["seeds_of"][row]] for row in rows]
     if claim["kind"] == "alphas-move":
         alphas = learned_alphas(runs[0])
+        from hodor.attention import initial_alpha  # imports torch
+
         return of_alphas(alphas, np.array(initial_alpha(alphas.shape[-1])), settings["rule"])
     if benchmark not in settings["benchmarks"]:
         return Verdict(NOT_RUN, settings["absent"].get(benchmark, "this scale has no such benchmark"))

@@ -1,4 +1,4 @@
-"""Run folders: read them, sample their scores, summarise their provenance and write their manifest.json.
+"""Run folders: read them, sample their scores and summarise their provenance.
 
 <row>/seed<k>/{model.safetensors, train.json, train.jsonl} (not of external masks)
 <row>/seed<k>/<benchmark>/{masks.json, segment.json, score.json, per_frame.csv, per_object.csv, global.csv}
@@ -14,7 +14,7 @@ import pandas as pd
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.errors import HodorError
-from hodor.provenance import read_json, write_json_atomic
+from hodor.provenance import read_json
 from hodor.scoring.statistics import Sample
 
 # Columns of text; all others hold numbers.
@@ -128,33 +128,6 @@ def read_log(path: Path) -> list[dict]:
         if isinstance(record, dict) and isinstance(record.get("step"), int) and "loss" in record:
             steps[record["step"]] = record
     return [steps[step] for step in sorted(steps)]
-
-
-def merge_manifest(run: Run) -> None:
-    """Write manifest.json of a run: its settings, data, versions, machine and cost.
-
-    Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (of the training, or of the import of
-    external masks), config (step -> stamp, with the resolved settings), data (name -> sha256 of a data manifest or of the
-    starting weights), steps (step -> time_s, peak_memory_mib, commit, versions, machine).
-    """
-    train = run.train
-    records = {"train": train} if train else {}
-    data = dict(train.get("inputs", {}))
-    for benchmark, prediction in run.predictions.items():
-        records |= {f"{benchmark}/segment": prediction.segment, f"{benchmark}/score": prediction.score}
-        data[f"truth of {benchmark}"] = prediction.score.get("truth")
-    first = next(iter(records.values()), {})
-    costs = ("time_s", "peak_memory_mib", "commit", "versions", "machine")
-    content = {
-        "row": run.row,
-        "scale": (first.get("stamp_content") or {}).get("scale"),
-        "seed": run.seed,
-        **{key: first.get(key) for key in ("model", "parameters", "commit", "versions", "machine")},
-        "config": {name: record.get("stamp_content") for name, record in records.items()},
-        "data": data,
-        "steps": {name: {key: record.get(key) for key in costs} for name, record in records.items()},
-    }
-    write_json_atomic(run.manifest, content)
 
 
 def sample(runs: Sequence[Run], benchmark: str) -> Sample | None:

@@ -1,4 +1,4 @@
-"""Data-parallel workers as `torchrun` starts them: their place, what they exchange, how they start and stop."""
+"""Data-parallel workers as `torchrun` starts them: ranks, exchanged values, start and end."""
 
 import logging
 import os
@@ -19,15 +19,9 @@ from torch import Tensor
 from hodor.config.execution import place
 from hodor.errors import HodorError
 
-# Seconds that workers have, after SIGTERM, to finish their step and save.
-GRACE = 120
-
-# The process groups of this process, for its lifetime. DistributedDataParallel must not hold the last reference to one: it frees it
-# while it holds the GIL, and waits forever if gloo's thread needs the GIL at that moment, to free a tensor.
+# The process groups of this process, kept for its lifetime. If DistributedDataParallel had the last reference to one, it would
+# free it with the GIL held, and wait forever if gloo's thread needed the GIL at that moment.
 _GROUPS: list[dist.ProcessGroup] = []
-
-# A preempted machine sends SIGTERM (Slurm also SIGUSR1) some time before it kills.
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass(frozen=True)
@@ -40,7 +34,7 @@ class World:
 
     @staticmethod
     def of_environment() -> "World":
-        """Return what `torchrun` set up."""
+        """Return the worker that `torchrun` started this process as."""
         return World(*place())
 
     @property
@@ -58,26 +52,32 @@ class World:
             return device
         count = torch.cuda.device_count()
         if self.local_rank >= count:
-            raise HodorError(f"{self.local_rank + 1} or more workers and {count} GPUs; lower `processes` to {count}")
+            raise HodorError(f"{self.local_rank + 1} or more workers on {count} GPUs; lower `processes` to {count}")
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """Connect the workers: through gloo, and for tensors on GPUs through NCCL."""
+        """Connect the workers through gloo, and for tensors on GPUs through NCCL.
+
+        If the connection to another worker is lost, this one ends silently: that one has reported why.
+        """
         if self.alone:
             yield
             return
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         _GROUPS.append(dist.group.WORLD)
         try:
-            with others_alive():
-                yield
+            yield
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or not re.search(r"gloo|NCCL|[Cc]onnection", str(error)):
+                raise
+            raise SystemExit(1) from None
         finally:
             dist.destroy_process_group()
 
-    def largest(self, number: int) -> int:
-        """Return the largest of a number over all workers; no GPU is waited for."""
+    def maximum(self, number: int) -> int:
+        """Return the maximum of a number over all workers, without waiting for a GPU."""
         if self.alone:
             return number
         tensor = torch.tensor(number)
@@ -109,19 +109,8 @@ class World:
         raise SystemExit(getattr(error, "status", 1))
 
 
-@contextmanager
-def others_alive() -> Iterator[None]:
-    """End this worker silently when the connection to another one is lost: that one has reported why."""
-    try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or not re.search(r"gloo|NCCL|[Cc]onnection", str(error)):
-            raise
-        raise SystemExit(1) from None
-
-
 class StopRequest:
-    """Record a signal that asks to stop, instead of ending the process; the training loop reads `number` at every step.
+    """Record a signal that asks to stop in `number`, which the training loop reads at every step.
 
     A second signal changes nothing, so that no write is interrupted.
     """
@@ -130,11 +119,12 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Install the handlers (in the main thread only), and restore the former ones at the end."""
+        """Install the handlers (in the main thread only) and restore the former ones at the end."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        # Before a machine is preempted, a process receives SIGTERM (with Slurm also SIGUSR1).
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGUSR1)}
         try:
             yield self
         finally:
@@ -157,9 +147,10 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the workers report what is wrong
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a warning where, in one step, no parameter is unused
-    settings = ["--standalone", "--nproc-per-node", str(processes), "--shutdown-timeout", str(GRACE)]
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the workers report their faults
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns if a step leaves no parameter unused
+    settings = ["--standalone", "--nproc-per-node", str(processes)]
+    settings += ["--shutdown-timeout", "120"]  # seconds that workers have after SIGTERM to finish their step and save
     settings += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]
     try:
         run(parse_args([*settings, "-m", "hodor", *arguments]))
@@ -170,11 +161,9 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         # After the first failure torchrun ends the others with SIGTERM.
         killed = {rank: -code for rank, code in codes.items() if code < 0 and -code != signal.SIGTERM}
         for rank, number in killed.items():
-            cause = ""
-            if number == signal.SIGKILL:
-                cause = ", usually because the machine's memory ran out: free memory or lower `processes`"
-            name = signal.Signals(number).name
-            print(f"worker {rank} of {processes} was ended by {name}{cause}; the same command resumes", file=sys.stderr)
+            memory = ", usually because the machine's memory ran out: free memory or lower `processes`"
+            cause = signal.Signals(number).name + (memory if number == signal.SIGKILL else "")
+            print(f"worker {rank} of {processes} was ended by {cause}; the same command resumes", file=sys.stderr)
         if killed:
             return 128 + min(killed.values())
         return max([code for code in codes.values() if code > 0], default=128 + signal.SIGTERM)

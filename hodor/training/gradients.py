@@ -1,8 +1,8 @@
 """Gradients of a global batch: shared by data-parallel workers, computed in micro-batches that fit into memory.
 
-The loss of every method is a mean over the clips of a batch, and no clip affects another's loss (no batch norm with
-batch statistics). So the loss of a batch is the mean over its parts, weighted by their number of clips, and the same
-holds for gradients, whatever the number of workers and the size of the micro-batches.
+The loss of every method is a mean over the clips of a batch, and no clip affects another's loss (there are no batch
+statistics). So loss and gradients of a batch are means over its parts, weighted by their number of clips, for any number
+of workers and any size of micro-batches.
 """
 
 import gc
@@ -34,13 +34,14 @@ class _Loss(nn.Module):
 
 
 class Gradients:
-    """Compute the gradients of global batches; create it after the workers are connected.
+    """Compute the gradients of global batches; to be created after the workers are connected.
 
     Args:
         method: receives the gradients. Its weights become those of the first worker.
         world: the workers; each computes its part of the batch.
         micro_batch: clips at a time; None: all clips of a worker.
         seed: of the run.
+        device: of this worker.
         precision: see `hodor.device.mixed`.
     """
 
@@ -52,42 +53,40 @@ class Gradients:
         self.parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
         self.loss: nn.Module = _Loss(method)
         if not world.alone:
-            # Which parameters a loss uses varies over steps and clips.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # its successor is not in torch 2.11
+            # Which parameters a loss uses varies over steps and clips.
             self.loss = DistributedDataParallel(self.loss, broadcast_buffers=False, find_unused_parameters=True)
 
     def compute(self, clip: Clip, step: int) -> dict[str, Tensor]:
         """Set the gradients of the global batch of a step, of which `clip` is this worker's part.
 
         Returns:
-            This worker's share of each value of the loss: their sum over all workers is the value of the batch.
+            This worker's share of each value of the loss; the sum over all workers is the value of the batch.
         """
         self._clear()
         size, total = self.micro_batch or len(clip), {}
         starts = range(0, len(clip), size)
         for start in starts:
             part = clip.part(start, min(start + size, len(clip)))
+            share = len(part) / part.total
+            seed_step(self.seed, step, part.first)
             # Gradients of the last micro-batch are exchanged together with those accumulated before.
             with nullcontext() if self.world.alone or start == starts[-1] else self.loss.no_sync():
-                for name, value in self._backward(part, step).items():
-                    total[name] = total[name] + value if name in total else value
+                with mixed(self.device, self.precision):
+                    values = self.loss(part, step)
+                # DistributedDataParallel divides sums of gradients by the number of workers.
+                (values["loss"] * (share * self.world.size)).backward()
+            for name, value in values.items():
+                value = value.detach() * share
+                total[name] = total[name] + value if name in total else value
         return total
 
-    def _backward(self, part: Clip, step: int) -> dict[str, Tensor]:
-        seed_step(self.seed, step, part.first)
-        with mixed(self.device, self.precision):
-            values = self.loss(part, step)
-        share = len(part) / part.total
-        # DistributedDataParallel divides sums of gradients by the number of workers.
-        (values["loss"] * (share * self.world.size)).backward()
-        return {name: value.detach() * share for name, value in values.items()}
-
     def fit(self, clip: Clip, steps: Sequence[int]) -> None:
-        """Halve `micro_batch` until the largest clips fit into the GPU's memory; the smallest result holds for all.
+        """Halve `micro_batch` until the largest clips fit into every worker's GPU memory.
 
         Args:
-            clip: this worker's part of a batch, at the largest size and with the largest number of objects.
-            steps: steps whose losses are tried, where the loss depends on the step.
+            clip: this worker's part of a batch of the largest size and the largest number of objects.
+            steps: steps whose losses are tried, as losses depend on the step.
 
         Raises:
             HodorError: a single clip does not fit.
@@ -95,20 +94,16 @@ class Gradients:
         whole = size = min(self.micro_batch or len(clip), len(clip))
         while size and not self._fits(clip.part(0, size), steps):
             size = -(-size // 2) if size > 1 else 0
-        size = whole - self.world.largest(whole - size)
+        size = whole - self.world.maximum(whole - size)
         if size == 0:
-            self.world.fail(
-                HodorError(
-                    "one clip does not fit into the GPU's memory, so that `micro_batch` cannot help; set "
-                    "`precision: bfloat16` in the scale, or use a GPU with more memory"
-                )
-            )
+            error = "one clip does not fit into the GPU's memory, so that `micro_batch` cannot help; set "
+            self.world.fail(HodorError(error + "`precision: bfloat16` in the scale, or use a GPU with more memory"))
         if size < whole:
             self.micro_batch = size
 
     def _fits(self, clip: Clip, steps: Sequence[int]) -> bool:
         try:
-            # As much as the optimiser's two moments and the buffers of DistributedDataParallel will take.
+            # As much as the optimiser's two moments and the buffers of DistributedDataParallel need.
             copies = 2 if self.world.alone else 3
             reserved = [torch.empty_like(parameter) for parameter in self.parameters for _ in range(copies)]
             for step in steps:

@@ -11,9 +11,10 @@ from hodor.provenance import write_text_atomic
 
 
 class TrainingLog:
-    """Append lines to `path`; after a resume, lines later than the checkpoint are dropped, so that no step is there twice.
+    """Append lines to `path`; lines after the step `first`, from which a training resumes, are dropped.
 
     Args:
+        path: file of the log.
         title: of the run, for the progress line.
         first: step from which the training starts.
         steps: number of steps of the stage.
@@ -25,8 +26,7 @@ class TrainingLog:
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if _step_of(line) <= first]
             write_text_atomic(path, "".join(line + "\n" for line in kept))
-        self.step, self.time = first, time.monotonic()
-        self.rate = 0.0
+        self.step, self.time, self.rate = first, time.monotonic(), 0.0
 
     def write(self, step: int, examples: int, values: dict[str, Any]) -> None:
         """Log `values` after `step` steps; `examples` is the number of clips since the last line."""
@@ -38,13 +38,9 @@ class TrainingLog:
         line = {"step": step, "steps": self.steps, **values, "examples_per_second": round(per_second, 3)}
         with self.path.open("a") as file:
             file.write(json.dumps(line, sort_keys=True) + "\n")
+        progress = f"step {step} of {self.steps}, loss {values['loss']:.4f}, {per_second:.1f} examples/s"
         left = duration((self.steps - step) * self.rate)
-        print(
-            f"{self.title}: step {step} of {self.steps}, loss {values['loss']:.4f}, "
-            f"{per_second:.1f} examples/s, {left} left",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"{self.title}: {progress}, {left} left", file=sys.stderr, flush=True)
 
 
 def _step_of(line: str) -> float:

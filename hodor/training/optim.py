@@ -12,7 +12,7 @@ from hodor.models.base import Method
 
 
 def build_optimiser(method: Method, options: StageOptions, device: torch.device) -> torch.optim.Optimizer:
-    """Build Adam or AdamW, fused on a GPU; `factor` of a group is the ratio of its learning rate to the schedule's."""
+    """Build Adam or AdamW, fused on a GPU; the learning rate of a parameter group is `factor` times the schedule's."""
     factors = {id(parameter): options.backbone_factor for parameter in method.backbone_parameters()}
     factors |= {id(parameter): options.alpha_factor for parameter in method.alpha_parameters()}
     undecayed = {id(parameter) for parameter in method.undecayed_parameters()}
@@ -50,24 +50,24 @@ def learning_rate(options: StageOptions, step: int) -> float:
 def seed_step(seed: int, step: int, place: int) -> None:
     """Seed torch, on all devices, for the clips from `place` on of the batch of `step` (dropout, dropped paths).
 
-    The numbers depend on nothing that was computed before: no random state has to be saved, a run may resume with
-    another number of workers, and no two workers drop the same units.
+    The seed depends on nothing that was computed before: no random state is saved, a run may resume with another number of
+    workers, and no two workers drop the same units.
     """
     words = np.random.SeedSequence([seed, step, place, 2206]).generate_state(2, np.uint32)
     torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))
 
 
 def use_deterministic_algorithms(wanted: bool) -> None:
-    """Select operators that give the same result in every run on one GPU; torch warns of those that have no such form.
+    """Select operators that are deterministic on a GPU; torch warns about those that have no such form.
 
     On a CPU all operators used here are deterministic for a given number of threads (docs/determinism.md).
     """
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
         torch.backends.cudnn.benchmark = False
-    # The same as `torch.use_deterministic_algorithms(wanted, warn_only=True)`, without its import of the compiler (2 s).
+    # `torch.use_deterministic_algorithms(wanted, warn_only=True)` without its import of the compiler (2 s).
     torch.set_deterministic_debug_mode("warn" if wanted else "default")
-    # Their backward passes add with atomics, and torch only warns about them.
+    # Their backward passes add with atomics, about which torch only warns.
     torch.backends.cuda.enable_flash_sdp(not wanted)
     torch.backends.cuda.enable_mem_efficient_sdp(not wanted)
     torch.backends.cuda.enable_cudnn_sdp(not wanted)

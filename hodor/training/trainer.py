@@ -1,8 +1,8 @@
 """Train one row with one seed; an interrupted run resumes from its last checkpoint.
 
 On a CPU the final weights are bit for bit the same whether or not the run was interrupted: clips and random numbers
-follow from the step, and a checkpoint holds weights, optimiser and step. Data-parallel workers and micro-batches give
-the same training up to rounding (docs/distributed.md).
+follow from the step, and a checkpoint contains weights, optimiser and step. With data-parallel workers and micro-batches
+the training is the same up to rounding (docs/distributed.md).
 """
 
 import math
@@ -26,17 +26,8 @@ from hodor.data.clips_video import DenseVideoClips, SparseVideoClips
 from hodor.data.dataset import PlannedClips, clips_from
 from hodor.device import prepare_device
 from hodor.errors import HodorError, Stopped
-from hodor.models.base import Method, build_method, load_weights, read_weights, save_model
-from hodor.provenance import (
-    commit,
-    machine,
-    peak_memory_mib,
-    sha256_file,
-    sha256_json,
-    versions,
-    write_json_atomic,
-    write_text_atomic,
-)
+from hodor.models.base import Method, build_method, load_weights, read_weights, save_run
+from hodor.provenance import sha256_file, sha256_json
 from hodor.training.checkpoint import Checkpoints
 from hodor.training.distributed import StopRequest, World
 from hodor.training.gradients import Gradients
@@ -51,21 +42,17 @@ CLIPS = {
     "static-stcn": StcnClips,
 }
 
-# Batches whose size is computed to find the largest one.
-_SAMPLED = 200
-
 
 def train(
     stamp: dict[str, Any], data: Path, out: Path, init: Path | None = None, execution: Execution | None = None
 ) -> None:
-    """Train a row and write its weights, log and record; one of several workers under `torchrun`.
+    """Train a row and write its run folder; one of several workers under `torchrun`.
 
     Args:
         stamp: the step's settings (`read_stamp`): method, options, stage (None: untrained), seed, device, threads,
             precision.
         data: folder of the scale's prepared data sets, with packs in its folder `packed`.
-        out: run folder; receives model.safetensors, train.jsonl and train.json. Until the end, the state of the run is
-            in `out/checkpoints`.
+        out: run folder (`save_run`). Checkpoints and log are in `out/checkpoints` until the training is complete.
         init: weights to start from (the row's COCO checkpoint), or None.
         execution: how the training is executed, which does not change what it computes.
 
@@ -74,8 +61,7 @@ def train(
         Stopped: a signal asked to stop, and a checkpoint was written.
     """
     settings, row, world = stamp["settings"], stamp["row"], World.of_environment()
-    execution = execution or Execution()
-    seed = int(settings["seed"])
+    execution, seed = execution or Execution(), int(settings["seed"])
     device = world.device(prepare_device(settings["device"], settings["threads"], settings["precision"]))
     use_deterministic_algorithms(execution.deterministic)
     names = [*settings["datasets"], *(f"packed/{name}" for name in settings.get("packs", ()))]
@@ -83,7 +69,7 @@ def train(
     if init is not None:
         inputs["init"] = sha256_file(init)
     elif settings["init"] is not None:
-        raise HodorError(f"{row} starts from the weights of {settings['init']['row']}; pass them with --init")
+        raise HodorError(f"{row}: starts from the weights of {settings['init']['row']}; pass them with --init")
     torch.manual_seed(seed)
     method = build_method(settings["method"], settings["options"])
     if init is not None:
@@ -91,7 +77,6 @@ def train(
     elif weight_set := settings["options"].get("weights"):
         method.load_starting_weights(data / weight_set)
     method.to(device).train()
-
     trainer = Trainer(
         method,
         StageOptions(**settings["stage"]) if settings["stage"] else None,
@@ -105,34 +90,16 @@ def train(
         execution=execution,
         world=world,
     )
-    # A signal that arrives while the results are written changes nothing: the run is done.
+    # A signal that arrives while the results are written changes nothing: the run is complete.
     with world.joined(device), trainer.stop.listening():
         seconds = trainer.run()
-        if not world.leads:
-            return
-        out.mkdir(parents=True, exist_ok=True)
-        save_model(out / "model.safetensors", method, name=settings["method"], options=settings["options"])
-        log = trainer.checkpoints.folder / "train.jsonl"
-        write_text_atomic(out / "train.jsonl", log.read_text() if log.exists() else "")
-        write_json_atomic(
-            out / "train.json",
-            {
-                "stamp": stamp["sha256"],
-                "stamp_content": {key: value for key, value in stamp.items() if key != "sha256"},
-                "inputs": inputs,
-                "model": sha256_file(out / "model.safetensors"),
-                "log": sha256_file(out / "train.jsonl"),
-                "parameters": sum(parameter.numel() for parameter in method.parameters()),
-                "steps": trainer.options.steps if trainer.options else 0,
-                "time_s": round(seconds, 2),
-                "peak_memory_mib": round(peak_memory_mib(), 1),
-                "execution": execution.model_dump() | {"processes": world.size, "micro_batch": trainer.micro_batch},
-                "machine": machine(),
-                "versions": versions(),
-                "commit": commit(),
-            },
-        )
-        shutil.rmtree(trainer.checkpoints.folder, ignore_errors=True)
+        if world.leads:
+            log = trainer.log.read_text() if trainer.log.exists() else ""
+            steps = trainer.options.steps if trainer.options else 0
+            executed = execution.model_dump() | {"processes": world.size, "micro_batch": trainer.micro_batch}
+            record = {"inputs": inputs, "steps": steps, "execution": executed}
+            save_run(out, method, stamp, options=settings["options"], seconds=seconds, log=log, **record)
+            shutil.rmtree(trainer.checkpoints.folder, ignore_errors=True)
 
 
 class Trainer:
@@ -140,6 +107,7 @@ class Trainer:
 
     Attributes:
         micro_batch: clips that a worker computes at a time, None for all; on a GPU lowered to what fits.
+        log: file of the training log.
     """
 
     def __init__(
@@ -162,53 +130,45 @@ class Trainer:
         self.execution, self.world, self.stop = execution or Execution(), world or World(), StopRequest()
         self.micro_batch = self.execution.micro_batch
         self.checkpoints = Checkpoints(out / "checkpoints", identity)
+        self.log = out / "checkpoints" / "train.jsonl"
 
     def run(self) -> float:
         """Train to the end of the stage; return the seconds that it took, those before an interruption included."""
         if self.options is None or self.options.steps == 0:
             return 0.0
-        options, world = self.options, self.world
-        if options.batch % world.size:
-            error = f"{self.title}: {world.size} processes cannot share a batch of {options.batch} clips"
-            world.fail(HodorError(f"{error}; set `processes` to a divisor of {options.batch}"))
+        batch, workers = self.options.batch, self.world.size
+        if batch % workers:
+            error = f"{self.title}: {workers} processes cannot share a batch of {batch} clips"
+            self.world.fail(HodorError(f"{error}; set `processes` to a divisor of {batch}"))
         try:
-            return self._run(options)
+            return self._run(self.options)
         except (RuntimeError, MemoryError) as error:
             if fault := _memory_fault(error):
                 raise HodorError(f"{self.title}: {fault}; the same command resumes from the last checkpoint") from error
             raise
 
     def _run(self, options: StageOptions) -> float:
-        method, world = self.method, self.world
+        method, world, device = self.method, self.world, self.device
         if self.execution.compile:
             for module in method.compilable():
                 module.compile()
-        optimiser = build_optimiser(method, options, self.device)
+        optimiser = build_optimiser(method, options, device)
         step, before = self._resume(optimiser)
         gradients = Gradients(
-            method,
-            world,
-            micro_batch=self.micro_batch,
-            seed=self.seed,
-            device=self.device,
-            precision=self.precision,
+            method, world, micro_batch=self.micro_batch, seed=self.seed, device=device, precision=self.precision
         )
-        if self.device.type == "cuda":
-            # The last two steps: losses may depend on whether a step is even, and on how far training has come.
-            gradients.fit(self._largest().to(self.device), (options.steps - 2, options.steps - 1))
+        if device.type == "cuda":
+            # The last two steps: losses may depend on whether a step is even, and on the progress of the training.
+            gradients.fit(self._largest().to(device), (options.steps - 2, options.steps - 1))
             self.micro_batch = gradients.micro_batch
-        started = time.monotonic()
-        log = None
-        if world.leads:
-            path = self.checkpoints.folder / "train.jsonl"
-            log = TrainingLog(path, title=self.title, first=step, steps=options.steps)
+        started = time.monotonic() - before
+        log = TrainingLog(self.log, title=self.title, first=step, steps=options.steps) if world.leads else None
         window: list[dict[str, Tensor]] = []
         for clip in self._clips(step):
-            clip = clip.to(self.device)  # from pinned memory, which nothing waits for
             rate = learning_rate(options, step)
             set_learning_rate(optimiser, rate)
-            window.append(gradients.compute(clip, step))
-            signal = world.largest(self.stop.number)
+            window.append(gradients.compute(clip.to(device), step))
+            signal = world.maximum(self.stop.number)
             if options.gradient_clip is not None:
                 torch.nn.utils.clip_grad_norm_(method.parameters(), options.gradient_clip)
             optimiser.step()
@@ -218,21 +178,21 @@ class Trainer:
             if step % options.log_every == 0 or step == options.steps or due:
                 means = self._means(window, step)
                 if log is not None:
-                    count = len(window) * options.batch
-                    log.write(step, count, {**means, "learning_rate": rate, **method.log_values()})
+                    values = {**means, "learning_rate": rate, **method.log_values()}
+                    log.write(step, len(window) * options.batch, values)
                 window = []
-            if due:
-                self._save(step, optimiser, before + time.monotonic() - started)
+            if due and world.leads:
+                state = {"weights": method.state_dict(), "optimiser": optimiser.state_dict()}
+                self.checkpoints.save(step, {**state, "seconds": time.monotonic() - started})
             if signal and step < options.steps:
-                self._end(signal, step)
-        return before + time.monotonic() - started
+                world.maximum(0)  # waits for the first worker's checkpoint: the first worker that leaves ends all
+                reason = f"stopped by {Signals(signal).name} after step {step}, checkpoint written"
+                world.fail(Stopped(f"{self.title}: {reason}; the same command resumes", 128 + signal))
+        return time.monotonic() - started
 
     def _planned(self) -> PlannedClips:
-        source = CLIPS[self.options.kind](self.options, self.data)
         return PlannedClips(
-            source.plan(self.seed),
-            source.make,
-            source.size,
+            CLIPS[self.options.kind](self.options, self.data),
             seed=self.seed,
             multiple=self.options.padding_multiple,
             rank=self.world.rank,
@@ -244,49 +204,46 @@ class Trainer:
         return clips_from(self._planned(), step, workers=workers, pinned=pinned)
 
     def _largest(self) -> Clip:
-        """Return this worker's part of the largest batch: the most objects, then the largest frames of a sample."""
+        """Return this worker's part of the largest batch: the most objects, then the largest frames among 200 batches."""
         clips = self._planned()
         items, objects = clips.plan.items, clips.plan.objects
         steps = np.flatnonzero(objects == objects.max())
 
         def pixels(step: int) -> int:
             draws = [np.random.default_rng([self.seed, step, place]) for place in range(len(items[step]))]
-            sizes = [clips.size(int(i), int(objects[step]), draw) for i, draw in zip(items[step], draws, strict=True)]
+            sizes = [
+                clips.source.size(int(i), int(objects[step]), draw) for i, draw in zip(items[step], draws, strict=True)
+            ]
             return max(height for height, _ in sizes) * max(width for _, width in sizes)
 
-        return clips[int(max(steps[:: -(-len(steps) // _SAMPLED)], key=pixels))]
+        return clips[int(max(steps[:: -(-len(steps) // 200)], key=pixels))]
 
     def _means(self, window: list[dict[str, Tensor]], step: int) -> dict[str, float]:
         """Return the mean of each logged value over the last steps.
 
         Raises:
-            HodorError: a loss that is not finite, with its step and the last good checkpoint.
+            HodorError: a loss is not finite; the message names its step and the last good checkpoint.
         """
         names = list(window[0])
         sums = self.world.sum(torch.stack([torch.stack([v[name].float() for name in names]) for v in window]))
         losses = sums[:, names.index("loss")].tolist()
-        for i, loss in enumerate(losses):
+        for number, loss in enumerate(losses, step - len(losses) + 1):
             if not math.isfinite(loss):
                 good = self.checkpoints.newest()
-                error = HodorError(
-                    f"{self.title}: the loss of step {step - len(losses) + i + 1} is {loss}; "
+                error = (
+                    f"{self.title}: the loss of step {number} is {loss}; "
                     + (f"the last good checkpoint is {good}" if good else "there is no checkpoint yet")
                     + ". Lower the stage's `learning_rate` or set `gradient_clip`"
                 )
-                self.world.fail(error)
+                self.world.fail(HodorError(error))
         return dict(zip(names, sums.mean(0).tolist(), strict=True))
-
-    def _save(self, step: int, optimiser: torch.optim.Optimizer, seconds: float) -> None:
-        if self.world.leads:
-            weights, state = self.method.state_dict(), optimiser.state_dict()
-            self.checkpoints.save(step, {"weights": weights, "optimiser": state, "seconds": seconds})
 
     def _resume(self, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
         """Load the newest checkpoint; return its step and the seconds spent before it, (0, 0) without one."""
         state = self.world.share(self.checkpoints.load() if self.world.leads else None)
         if state is None:
             if self.world.leads:
-                shutil.rmtree(self.checkpoints.folder, ignore_errors=True)  # a log of other settings
+                shutil.rmtree(self.checkpoints.folder, ignore_errors=True)  # the log of other settings
             return 0, 0.0
         self.method.load_state_dict(state["weights"])
         optimiser.load_state_dict(state["optimiser"])
@@ -294,28 +251,15 @@ class Trainer:
             print(f"{self.title}: continues after step {state['step']}", flush=True)
         return state["step"], state["seconds"]
 
-    def _end(self, signal: int, step: int) -> None:
-        """End a run that was asked to stop, once its checkpoint is written.
-
-        Raises:
-            Stopped: always, in the first worker; the others exit silently with the same status.
-        """
-        self.world.largest(0)  # nobody leaves, which would end all, before the first worker has written
-        name = Signals(signal).name
-        message = f"{self.title}: stopped by {name} after step {step}, checkpoint written; the same command resumes"
-        self.world.fail(Stopped(message, 128 + signal))
-
 
 def _memory_fault(error: Exception) -> str | None:
-    """Return cause and remedy if an error of torch means that memory ran out."""
+    """Return cause and fix if an error of torch means that memory ran out."""
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError):
         return "out of GPU memory; set a smaller `micro_batch` (--micro-batch)"
     if "DataLoader worker" in text:
-        return (
-            "a process that loads data was killed, usually because the machine's memory ran out; run fewer jobs at once "
-            "or lower the stage's `workers`"
-        )
+        cause = "a process that loads data was killed, usually because the machine's memory ran out"
+        return f"{cause}; run fewer jobs at once or lower the stage's `workers`"
     if isinstance(error, MemoryError) or "allocate memory" in text or "not enough memory" in text:
         return "out of memory; run fewer jobs at once or set a smaller `micro_batch` (--micro-batch)"
     return None

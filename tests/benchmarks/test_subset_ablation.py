@@ -110,6 +110,7 @@ def test_sentences_follow_the_numbers(scripts, effect, low, high, said):
     assert "in which no spread between trainings is" in sentence("Soft", "none", found, [1.0], [1.0, -1.0])
 
 
+@pytest.mark.long
 def test_bundle_of_the_real_subset(scripts, shared_data, tmp_path, monkeypatch):
     import subset_bundle
 

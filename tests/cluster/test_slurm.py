@@ -84,7 +84,7 @@ def test_the_workflow_gives_what_it_gives_without_a_cluster(slurm, on_cluster, f
     assert not [rule for rule in rules if rule.startswith(("fetch", "publish"))]
     assert len(re.findall(r"^localrule (?:fetch|publish\w*):", output, re.MULTILINE)) == 3 + 6
     # The pack was read from the node's own disk.
-    assert list(scratch.glob("hodor-packs/*/*.json"))
+    assert list(scratch.glob("hodor-packs/*/index.npz"))
     done = slurm[0].run("squeue", "--states=all", "--noheader", "--format=%T %l").stdout.split("\n")
     assert {line.split()[0] for line in done if line} == {"COMPLETED"}
     assert sum(line.endswith("1-00:00:00") for line in done) == 2, "the trainings asked for a day"

@@ -1,4 +1,4 @@
-"""A local HTTP server that does what servers do wrong, and archives for it to serve."""
+"""A local HTTP server with the faults of real ones, and archives for it to serve."""
 
 import contextlib
 import hashlib
@@ -29,7 +29,7 @@ def noise_zip(seed: int, size: int = 300_000) -> bytes:
 
 @dataclass
 class State:
-    """What the server has, and what it does wrong: one fault of `script` for each GET, then all is well."""
+    """Files and faults of the server: one fault of `script` for each GET, then none."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     script: list[str] = field(default_factory=list)

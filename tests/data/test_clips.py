@@ -135,8 +135,8 @@ def clips_of(tmp_path):
 
 
 @pytest.mark.parametrize(("rule", "areas"), [("file-order", [0, 8100]), ("smaller-on-top", [1600, 6500])])
-def test_which_of_two_overlapping_objects_is_on_top(clips_of, rule, areas, monkeypatch):
-    """The first object of the file is small and lies inside the second."""
+def test_order_of_overlapping_objects(clips_of, rule, areas, monkeypatch):
+    """The first object of the file is small and inside the second."""
     clips = clips_of((120, 160), (60, 20, 40), (20, 20, 90), overlap=rule, pixels=19200, min_area=100, min_side=5)
     monkeypatch.setattr(augmentations, "image_warps", lambda *_: [np.eye(3)] * 3)
     seen = np.bincount(clips.make(0, 2, np.random.default_rng(0)).labels[0].ravel(), minlength=3)[1:]
@@ -176,14 +176,14 @@ def test_annotated_frame_is_the_middle_or_the_last_with_a_large_object(rule, exp
     everywhere = {i: 40 for i in range(9)}
     found = usable_video(video(everywhere), source(6), stage)
     assert found.references == (expected,) and found.objects == (1,)
-    # Where that frame has none that is large enough, the next in order that has one.
+    # If its object is too small, the next frame in order with a large enough one.
     assert usable_video(video(everywhere | {4: 5, 8: 5}), source(6), stage).references == (other,)
     assert usable_video(video({i: 5 for i in range(9)}), source(6), stage) is None
     assert usable_video(video({0: 40}, frames=2), source(6), stage) is None  # no two frames beside it
     assert large_objects(np.full((100, 120), 255, np.uint8), stage, (100, 120)) == ()  # void is no object
 
 
-def test_other_frames_lie_on_one_side_within_the_distance_unsorted():
+def test_other_frames_are_on_one_side_within_the_distance_unsorted():
     drawn = [other_frames(20, 10, 2, source(3), np.random.default_rng(seed)) for seed in range(200)]
     for others in drawn:
         assert len(set(others)) == 2 and 10 not in others and all(abs(i - 10) <= 3 for i in others)
@@ -193,7 +193,7 @@ def test_other_frames_lie_on_one_side_within_the_distance_unsorted():
     assert [len(side) for side in sides(20, 1, 3)] == [1, 3]
 
 
-def test_a_dense_clip_takes_later_labelled_frames_within_the_distance():
+def test_dense_clips_have_later_labelled_frames_within_the_distance():
     found = video({0: 40, 2: 40, 3: 40, 4: 40, 8: 40})
     assert following(found, 0, source(3)) == [2, 3] and following(found, 4, source(3)) == []
     assert possible_references(found, source(3), 2) == (0, 2) and possible_references(found, source(3), 1) == (0, 2, 3)

@@ -136,7 +136,7 @@ def test_part_of_something_else_is_not_continued(get, server, tmp_path, change):
     if change == "address":
         server.files = {"other.zip": CONTENT}
         known["address"] = f"{server.address}/other.zip"
-    elif change == "content":  # of a validator that lies: the checksum shows it
+    elif change == "content":  # under an unchanged validator: the checksum shows it
         part.write_bytes(part.read_bytes()[:1] + bytes(part.stat().st_size - 1))
         known["sha256"] = SHA256
     else:
@@ -169,7 +169,7 @@ def test_a_date_validates_only_when_it_is_a_minute_old(get, server, kind):
         ([], {"size": 5}, rf"has {len(CONTENT)} bytes where 5 are expected.*; by the lock"),
     ],
 )
-def test_what_cannot_be_had_is_one_error(get, server, tmp_path, script, known, message):
+def test_unavailable_files_are_one_error(get, server, tmp_path, script, known, message):
     server.script = script
     limits = Limits(**(vars(LIMITS) | {"unannounced": 1_000_000}))
     with pytest.raises(HodorError, match=message) as caught:
@@ -203,7 +203,7 @@ def test_no_page_gets_the_name_of_an_archive(get, server, tmp_path, name, repeat
         get(name=name)
 
 
-def test_file_that_nothing_shows_whole_gets_no_name(get, server, tmp_path):
+def test_file_that_may_be_incomplete_gets_no_name(get, server, tmp_path):
     server.files[NAME], server.script = b"\x80\x02" + bytes(50_000), ["no-length"]  # an old checkpoint, a bare pickle
     with pytest.raises(HodorError, match="announced no length and no checksum is known"):
         get(name="model.pth")

@@ -1,4 +1,4 @@
-"""Frames and label maps are decoded completely and as a person means them, or refused with the file's name."""
+"""Frames and label maps are decoded completely and with plausible ids, or refused with the file's name."""
 
 import io
 
@@ -60,7 +60,7 @@ WHOLE = {
 }
 
 
-# What is lost at these points: everything, the header's end, half the pixels, the last rows, the end marker.
+# Lost there: everything, the header's end, half of the pixels, the last rows, the end marker.
 @pytest.mark.parametrize("kept", [0, 1, 20, 100, 0.5, 0.99, -40, -13, -12, -4, -2, -1])
 @pytest.mark.parametrize("whole, read", WHOLE.values(), ids=WHOLE)
 def test_truncated_files_are_refused(tmp_path, kept, whole, read):

@@ -1,35 +1,23 @@
 """The loader: the same batches for any number of workers and processes, and after a resumption; no seed twice."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from hodor.config.stages import StageOptions
 from hodor.data.clip import Clip
 from hodor.data.dataset import Plan, PlannedClips, Sample, clips_from
 from hodor.errors import HodorError
 from hodor.training.trainer import CLIPS
-
-COCO = [{"dataset": "coco", "split": "train2017"}]
-VIDEOS = [
-    {"dataset": "youtube-vos", "split": "train", "share": 0.5, "max_distance": 4},
-    {"dataset": "davis", "split": "train", "share": 0.5, "max_distance": 3},
-]
-STAGES = {
-    "images": {"sources": COCO, "pixels": 4096},
-    "sparse-video": {"sources": VIDEOS, "short_side": 48},
-    "dense-video": {"sources": VIDEOS, "short_side": 48},
-    "static-affine": {"sources": COCO, "crop": 64},
-    "static-stcn": {"sources": COCO, "crop": 64, "hide_and_seek": {"grid": 4}},
-}
+from tests.data.stages import STAGES, stage
 
 
 def planned(data, kind: str, steps: int = 5, seed: int = 3, **slice) -> PlannedClips:
-    common = {"steps": steps, "batch": 4, "learning_rate": 1e-3, "min_area": 40, "min_side": 3, "max_objects": 2}
-    source = CLIPS[kind](StageOptions(kind=kind, **common | STAGES[kind]), data)
-    return PlannedClips(source.plan(seed), source.make, source.size, seed=seed, multiple=32, **slice)
+    hidden = {"hide_and_seek": {"grid": 4}} if kind == "static-stcn" else {}
+    source = CLIPS[kind](stage(kind, steps=steps, batch=4, **hidden), data)
+    return PlannedClips(source, seed=seed, multiple=32, **slice)
 
 
 def same(ours: Clip, theirs: Clip) -> bool:
@@ -89,7 +77,8 @@ def test_no_two_samples_of_a_training_share_their_random_numbers():
 
     def numbers(first: int, **part) -> list[bytes]:
         drawn.clear()
-        clips = PlannedClips(plan, make, lambda *_: (8, 8), seed=1, multiple=8, **part)
+        source = SimpleNamespace(plan=lambda seed: plan, make=make, size=lambda *_: (8, 8))
+        clips = PlannedClips(source, seed=1, multiple=8, **part)
         for step in range(first, steps):
             clips[step]
         return list(drawn)

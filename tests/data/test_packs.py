@@ -14,31 +14,18 @@ import pytest
 from hodor.config.stages import PackId, StageOptions, packs, size_rule, stored_size
 from hodor.data import packing
 from hodor.data.packing import ShardWriter, pack
-from hodor.data.packs import SCRATCH, Pack, open_pack, staged
+from hodor.data.packs import SCRATCH, Pack, copied, open_pack
 from hodor.data.readers import load_images, load_videos
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
 from hodor.training.trainer import CLIPS
+from tests.data.stages import STAGES, stage
 
-IMAGES = [{"dataset": "coco", "split": "train2017"}]
-VIDEOS = [
-    {"dataset": "youtube-vos", "split": "train", "share": 0.5, "max_distance": 4},
-    {"dataset": "davis", "split": "train", "share": 0.5, "max_distance": 3},
-]
-COMMON = {"steps": 6, "batch": 2, "learning_rate": 1e-3, "min_area": 40, "min_side": 3, "max_objects": 2}
-STAGES = {
-    "images": {"sources": IMAGES, "pixels": 4096},
-    "sparse-video": {"sources": VIDEOS, "short_side": 48, "long_side": 80},
-    "dense-video": {"sources": VIDEOS, "short_side": 48, "long_side": 80},
-    "static-affine": {"sources": IMAGES, "crop": 64},
-    "static-stcn": {"sources": IMAGES, "crop": 32},
-}
 COCO = PackId("coco", "train2017", {})
 
 
-def stage(kind: str, margin: float | None = None, packed: bool = True, **changes) -> StageOptions:
-    made = {"kind": kind, "packed": {"margin": margin} if packed else None} | COMMON | STAGES[kind]
-    return StageOptions(**made | changes)
+def packed(kind: str, margin: float | None = None, **changes) -> StageOptions:
+    return stage(kind, packed={"margin": margin}, **changes)
 
 
 def make(data: Path, id: PackId, **arguments) -> Path:
@@ -90,12 +77,13 @@ def test_a_pack_of_videos_holds_what_the_files_hold(data):
         assert all(np.array_equal(ours.labels(frame), theirs.labels(frame)) for frame in ours.labelled)
 
 
-def test_shards_are_bounded_and_the_bytes_do_not_depend_on_the_processes(data):
-    manifest = make(data, COCO, shard_bytes=50_000).with_name(f"{COCO.name}.json")
+def test_shards_are_bounded_and_the_bytes_do_not_depend_on_the_processes(data, monkeypatch):
+    monkeypatch.setattr(packing, "SHARD_BYTES", 50_000)
+    manifest = make(data, COCO).with_name(f"{COCO.name}.json")
     first = json.loads(manifest.read_text())
     shards = [entry["size"] for name, entry in first["files"].items() if name.startswith("shard")]
     assert len(shards) > 2 and max(shards) <= 50_000
-    make(data, COCO, shard_bytes=50_000, jobs=2)
+    make(data, COCO, jobs=2)
     assert json.loads(manifest.read_text()) == first
     annotated = load_images(data / "coco", "coco", "train2017")
     assert first["counts"] == {"images": len(annotated), "objects": sum(len(image.objects) for image in annotated)}
@@ -117,9 +105,9 @@ def clips(data: Path, options: StageOptions, every: int = 1) -> list:
 
 @pytest.mark.parametrize("kind", STAGES)
 def test_clips_of_a_whole_pack_are_those_of_the_plain_data_set(data, kind):
-    for id in packs(stage(kind)):
+    for id in packs(packed(kind)):
         make(data, id)
-    for ours, theirs in zip(clips(data, stage(kind)), clips(data, stage(kind, packed=False)), strict=True):
+    for ours, theirs in zip(clips(data, packed(kind)), clips(data, stage(kind)), strict=True):
         assert ours.annotated == theirs.annotated
         assert all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in ("frames", "labels", "valid"))
 
@@ -127,14 +115,14 @@ def test_clips_of_a_whole_pack_are_those_of_the_plain_data_set(data, kind):
 @pytest.mark.parametrize("kind", ["images", "sparse-video", "dense-video", "static-stcn"])
 def test_clips_of_a_smaller_pack_are_nearly_those_of_the_plain_data_set(data, kind):
     """The same places in the same images: only pixels at edges and fine texture differ."""
-    chosen = stage(kind, margin=1.0)
+    chosen = packed(kind, margin=1.0)
     for id in packs(chosen):
         make(data, id)
         if id.dataset == "coco":
             images = open_pack(data, id).images()
             assert all(image.stored == stored_size((image.height, image.width), id.rule) for image in images)
             assert any(image.stored < (image.height, image.width) for image in images)
-    pairs = list(zip(clips(data, chosen), clips(data, stage(kind, packed=False)), strict=True))
+    pairs = list(zip(clips(data, chosen), clips(data, stage(kind)), strict=True))
     assert [ours.frames.shape for ours, _ in pairs] == [theirs.frames.shape for _, theirs in pairs]
     same_labels = np.mean([np.mean(ours.labels == theirs.labels) for ours, theirs in pairs])
     error = [np.abs(o.frames.astype(int) - t.frames.astype(int))[o.valid & t.valid].mean() for o, t in pairs]
@@ -144,17 +132,17 @@ def test_clips_of_a_smaller_pack_are_nearly_those_of_the_plain_data_set(data, ki
 
 
 def test_sizes_that_a_stage_stores():
-    assert size_rule(stage("images")) == size_rule(stage("static-affine", 1.0)) == {}
-    assert size_rule(stage("images", 2.0)) == {"pixels": 4 * 4096}
-    assert size_rule(stage("sparse-video", 1.25)) == {"short_side": 60, "long_side": 100}
-    assert size_rule(stage("static-stcn", 1.0)) == {"short_side": 48}
+    assert size_rule(packed("images")) == size_rule(packed("static-affine", 1.0)) == {}
+    assert size_rule(packed("images", 2.0)) == {"pixels": 4 * 4096}
+    assert size_rule(packed("sparse-video", 1.25)) == {"short_side": 60, "long_side": 100}
+    assert size_rule(packed("static-stcn", 1.0)) == {"short_side": 48}
     assert stored_size((480, 640), {"pixels": 300_000}) == (474, 632)
     assert stored_size((480, 640), {"pixels": 310_000}) == (480, 640)
     assert stored_size((720, 1280), {"short_side": 576, "long_side": 1200}) == (576, 1024)
     assert stored_size((720, 1280), {"short_side": 720, "long_side": 1000}) == (562, 1000)
-    names = [id.name for id in packs(stage("sparse-video", 1.0))]
+    names = [id.name for id in packs(packed("sparse-video", 1.0))]
     assert names == ["youtube-vos-train-short48-long80", "davis-train-short48-long80"]
-    assert packs(stage("images", packed=False)) == () == packs(None)
+    assert packs(stage("images")) == () == packs(None)
 
 
 # Faults
@@ -162,25 +150,26 @@ def test_sizes_that_a_stage_stores():
 
 def test_an_incomplete_pack_is_refused(data):
     with pytest.raises(HodorError, match="coco-train2017-whole.json"):
-        CLIPS["images"](stage("images"), data)
+        CLIPS["images"](packed("images"), data)
     folder = make(data, COCO)
     shard = folder / "shard-00000.bin"
     content = bytearray(shard.read_bytes())
     content[1000] ^= 1
     shard.write_bytes(content)
-    source = CLIPS["images"](stage("images"), data)
+    source = CLIPS["images"](packed("images"), data)
     with pytest.raises(HodorError, match="shard-00000.bin: damaged at byte 0"):
         source.candidates[0].image.read()
     shard.write_bytes(content[:-1])
     with pytest.raises(HodorError, match="shard-00000.bin: missing, or its size differs"):
-        CLIPS["images"](stage("images"), data)
+        CLIPS["images"](packed("images"), data)
     (folder / "index.npz").write_bytes(b"no index")
     with pytest.raises(HodorError, match="index.npz: damaged"):
         Pack(folder).images()
 
 
-def test_records_are_where_they_were_written(tmp_path):
-    writer = ShardWriter(tmp_path, limit=10)
+def test_records_are_where_they_were_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "SHARD_BYTES", 10)
+    writer = ShardWriter(tmp_path)
     places = [writer.add(bytes([i]) * size) for i, size in enumerate((4, 30, 6, 3))]
     writer.close()
     assert [place[0] for place in places] == [0, 1, 2, 2]  # a record larger than a shard has one of its own
@@ -214,27 +203,22 @@ def test_packing_that_fails_leaves_no_pack(data, monkeypatch):
 
 # Copies on a local disk
 
-NAME = "coco-train2017-whole"
-
 
 @pytest.fixture
-def shared_disk(tmp_path) -> Path:
-    """A folder of data sets with two packs."""
-    data = tmp_path / "data"
-    (data / "coco").mkdir(parents=True)
-    (data / "coco.json").write_text("{}")
-    for name in (NAME, "other"):
-        (data / "packed" / name).mkdir(parents=True)
-        for number in range(3):
-            (data / "packed" / name / f"{number}.bin").write_bytes(f"{name} {number}".encode() * 1000)
-        write_manifest(data, name)
-    return data
+def shared(tmp_path) -> list[Path]:
+    """Folder and manifest of a pack."""
+    folder = tmp_path / "packed" / "pack"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        (folder / f"{number}.bin").write_bytes(f"{number}".encode() * 1000)
+    return [folder, write_manifest(folder)]
 
 
-def write_manifest(data: Path, name: str) -> None:
-    paths = sorted((data / "packed" / name).iterdir())
-    files = {path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)} for path in paths}
-    (data / "packed" / f"{name}.json").write_text(json.dumps({"files": files, "name": name}))
+def write_manifest(folder: Path) -> Path:
+    files = {path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)} for path in folder.iterdir()}
+    manifest = folder.with_name("pack.json")
+    manifest.write_text(json.dumps({"files": files}))
+    return manifest
 
 
 @pytest.fixture
@@ -242,57 +226,58 @@ def scratch(tmp_path) -> Path:
     return tmp_path / "disk" / "scratch"
 
 
-def copies(scratch: Path) -> list[Path]:
-    return [path for path in (scratch / SCRATCH).iterdir() if len(path.name) == 64]
-
-
-def test_a_pack_is_copied_once_and_a_cut_copy_again(shared_disk, scratch):
-    view = staged(shared_disk, [NAME], str(scratch))
-    (copy,) = copies(scratch)
-    assert scratch in view.parents and (view / "packed" / NAME).resolve() == copy
-    for path in shared_disk.rglob("*"):
-        other = view / path.relative_to(shared_disk)
-        assert other.is_dir() if path.is_dir() else other.read_bytes() == path.read_bytes()
-    assert (view / "packed" / "other").resolve() == shared_disk / "packed" / "other"
-    file, original = copy / "1.bin", shared_disk / "packed" / NAME / "1.bin"
+def test_a_pack_is_copied_once_and_a_truncated_copy_again(shared, scratch):
+    folder, _ = shared
+    copy = copied(*shared, str(scratch))
+    assert copy.parent == scratch / SCRATCH
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == {
+        path.name: path.read_bytes() for path in folder.iterdir()
+    }
+    file, original = copy / "1.bin", folder / "1.bin"
     before = file.stat().st_ino
     assert not file.samefile(original)
-    assert staged(shared_disk, [NAME], str(scratch)) == view and file.stat().st_ino == before
+    assert copied(*shared, str(scratch)) == copy and file.stat().st_ino == before
     os.truncate(file, 5)
-    assert staged(shared_disk, [NAME], str(scratch)) == view and file.read_bytes() == original.read_bytes()
+    assert copied(*shared, str(scratch)) == copy and file.read_bytes() == original.read_bytes()
     original.write_bytes(b"new" * 999)
-    write_manifest(shared_disk, NAME)
-    other = staged(shared_disk, [NAME], str(scratch))
-    assert other != view and len(copies(scratch)) == 2, "a job that is under way keeps what it reads"
-    assert (other / "packed" / NAME / "1.bin").read_bytes() == b"new" * 999
+    write_manifest(folder)
+    other = copied(*shared, str(scratch))
+    assert other != copy and copy.is_dir(), "a running job keeps what it reads"
+    assert (other / "1.bin").read_bytes() == b"new" * 999
 
 
-def test_a_damaged_pack_is_named_and_leaves_nothing(shared_disk, scratch):
-    path = shared_disk / "packed" / NAME / "2.bin"
+def test_training_reads_the_copy(data, scratch, monkeypatch):
+    make(data, COCO)
+    monkeypatch.setenv("HODOR_SCRATCH", str(scratch))
+    pack = open_pack(data, COCO)
+    assert scratch in pack.folder.parents and pack.images()[0].read().any()
+
+
+def test_a_damaged_pack_is_named_and_leaves_nothing(shared, scratch):
+    path = shared[0] / "2.bin"
     path.write_bytes(b"x" * path.stat().st_size)
-    with pytest.raises(HodorError, match=rf"{path}: differs from .*{NAME}.json; .*snakemake --cores all --force -- "):
-        staged(shared_disk, [NAME], str(scratch))
-    assert not copies(scratch) and not list((scratch / SCRATCH).glob("*.part"))
+    with pytest.raises(HodorError, match=rf"{path}: differs from .*pack.json; .*snakemake --cores all --force -- "):
+        copied(*shared, str(scratch))
+    assert [entry.name for entry in (scratch / SCRATCH).iterdir()] == [".lock"]
 
 
-def test_folders_that_cannot_hold_a_copy(shared_disk, tmp_path, monkeypatch, capsys):
+def test_folders_that_cannot_hold_a_copy(shared, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NODE_DISK", str(tmp_path / "disk"))
-    assert tmp_path / "disk" / "s" in staged(shared_disk, [NAME], "$NODE_DISK/s").parents
+    assert tmp_path / "disk" / "s" in copied(*shared, "$NODE_DISK/s").parents
     monkeypatch.delenv("NODE_DISK")
     with pytest.raises(HodorError, match="'.NODE_DISK/s' holds a variable that is not set"):
-        staged(shared_disk, [NAME], "$NODE_DISK/s")
+        copied(*shared, "$NODE_DISK/s")
     (tmp_path / "file").touch()
     with pytest.raises(HodorError, match=r"scratch: .*file.*; name another folder"):
-        staged(shared_disk, [NAME], str(tmp_path / "file" / "scratch"))
+        copied(*shared, str(tmp_path / "file" / "scratch"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
-    assert staged(shared_disk, [NAME], str(tmp_path / "full")) == shared_disk
+    assert copied(*shared, str(tmp_path / "full")) == shared[0]
     printed = capsys.readouterr().err
-    assert "1.0 kB are free" in printed and f"read from {shared_disk}" in printed
-    assert staged(shared_disk, [], "/nowhere/at/all") == shared_disk, "nothing to copy"
+    assert "1.0 kB are free" in printed and f"read from {shared[0]}" in printed
 
 
-def test_jobs_that_start_together_copy_once(shared_disk, scratch):
+def test_jobs_that_start_together_copy_once(shared, scratch):
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as workers:
-        jobs = [workers.submit(staged, shared_disk, [NAME, "other"], str(scratch)) for _ in range(3)]
-        (view,) = {job.result() for job in jobs}
-    assert len(copies(scratch)) == 2 and (view / "packed" / NAME / "0.bin").is_file()
+        jobs = [workers.submit(copied, *shared, str(scratch)) for _ in range(3)]
+        (copy,) = {job.result() for job in jobs}
+    assert len(list(copy.parent.iterdir())) == 2 and (copy / "0.bin").is_file()

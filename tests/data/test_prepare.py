@@ -1,3 +1,5 @@
+"""`prepare`: the counts and checksums of the manifest, and every fault of archives and data sets."""
+
 import hashlib
 import json
 import shutil

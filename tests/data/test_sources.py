@@ -28,7 +28,7 @@ def test_every_source_has_terms_licence_and_citation(table):
 def test_official_sources_have_safe_addresses(table):
     official = [source for source in table if source.edition == "official"]
     for source in official:
-        # Without TLS nothing but a checksum tells that the file is the publisher's.
+        # Without TLS only a checksum shows that the file is the publisher's.
         assert source.address.startswith("https://") or source.sha256, source
         direct = source.address.partition("?")[0].endswith(source.archive)
         assert direct or source.log_in, f"{source.address}: no address of a file, so a person must follow it"

@@ -1,4 +1,4 @@
-"""Clips of static-image training: ranges, truth that moves with the image, choice of objects, plans."""
+"""Clips of static-image training: ranges, labels that move with the image, selection of objects, plans."""
 
 import numpy as np
 import pytest
@@ -61,15 +61,11 @@ def recorded(source, monkeypatch, count: int) -> list[list[np.ndarray]]:
 
 
 def spread(values, low: float, high: float) -> bool:
-    """Whether values lie between the bounds, reach close to both, and are even."""
+    """Whether values are between the bounds, come close to both, and have their middle as mean."""
     values, room = np.asarray(values), 0.06 * (high - low)
-    inside = values.min() >= low - 1e-6 and values.max() <= high + 1e-6
-    return (
-        inside
-        and values.min() < low + room
-        and values.max() > high - room
-        and abs(values.mean() - (low + high) / 2) < room
-    )
+    least, most = values.min(), values.max()
+    close = low - 1e-6 <= least < low + room and high - room < most <= high + 1e-6
+    return close and abs(values.mean() - (low + high) / 2) < room
 
 
 @KIND
@@ -87,7 +83,7 @@ def test_ranges_of_what_is_drawn(clips, monkeypatch, kind):
     assert spread([down for _, down in zooms], 0.9, 1.1) and np.ptp([across for across, _ in zooms]) > 0.19
     if kind == "static-affine":
         assert spread([c.canvas[0] for c in cameras], 96, 150)  # short side
-        assert abs(np.corrcoef(np.array(zooms).T)[0, 1]) < 0.15  # width and height apart
+        assert abs(np.corrcoef(np.array(zooms).T)[0, 1]) < 0.15  # width and height independently
     else:
         assert spread([c.scale for c in cameras], 0.8, 1.5)
         assert all(abs(v["across"] / v["down"] - 1) < 0.01 for v in flat)  # one factor for both
@@ -98,28 +94,27 @@ def test_ranges_of_what_is_drawn(clips, monkeypatch, kind):
 
 @KIND
 @pytest.mark.parametrize("thin_plate", [0.0, 1.0])
-def test_truth_moves_with_the_image(clips, files, monkeypatch, kind, thin_plate):
-    """Away from edges the colour of a pixel says its label."""
+def test_labels_move_with_the_image(clips, files, monkeypatch, kind, thin_plate):
+    """Away from edges the colour of a pixel shows its label."""
     monkeypatch.setattr(clips_static, "THIN_PLATE", thin_plate)
     source = clips(kind)
     for seed in range(12):
         sample = source.make(0, 2, np.random.default_rng(seed))
         order = [0, *(1 + np.array(sorted_ids(sample, files)))]
         nearest = np.abs(sample.frames[..., None, :].astype(int) - files.PALETTE[:3]).sum(-1).argmin(-1)
-        truth = np.array(order)[sample.labels]
-        wrong = sample.valid & (nearest != truth)
+        wrong = sample.valid & (nearest != np.array(order)[sample.labels])
         assert wrong.sum() < 0.03 * sample.valid.sum() + 10
         assert not sample.labels[~sample.valid].any() and not sample.frames[~sample.valid].any()
 
 
 def sorted_ids(sample, files) -> list[int]:
-    """Which objects of the scene the labels 1, 2, ... are, read off the colours."""
+    """The objects of the scene that the labels 1, 2, ... are, by their colours."""
     nearest = np.abs(sample.frames[..., None, :].astype(int) - files.PALETTE[1:3]).sum(-1).argmin(-1)
     return [int(np.bincount(nearest[sample.labels == i]).argmax()) for i in range(1, int(sample.labels.max()) + 1)]
 
 
-def test_what_stcn_cuts_off_on_the_way_stays_cut_off(clips, monkeypatch):
-    """Enlarged by 1.5 and turned, the picture would fill the frame; its canvas was cut before the turn."""
+def test_stcn_cuts_off_the_canvas_before_the_turn(clips, monkeypatch):
+    """Enlarged by 1.5 and turned, the whole picture would fill the frame."""
     monkeypatch.setattr(clips_static, "SCALE", (1.5, 1.5))
     monkeypatch.setattr(clips_static, "FRAME_SCALE", (1.0, 1.0))
     monkeypatch.setattr(clips_static, "SHEAR", 0.0)
@@ -181,7 +176,7 @@ def test_void_stays_void_in_every_frame(clips, kind):
 
 
 @KIND
-def test_sets_of_one_object_an_image_have_no_least_area_and_may_show_none(tmp_path, files, kind):
+def test_images_of_one_object_have_no_least_area_and_may_show_none(tmp_path, files, kind):
     for name, boxes in (("full", [(40, 50, 40, 50)]), ("empty", [])):
         files.write_ecssd(tmp_path / name / "ecssd", labels=files.scene(*boxes, size=(100, 100)))
         stage = StageOptions(
@@ -195,7 +190,7 @@ def test_sets_of_one_object_an_image_have_no_least_area_and_may_show_none(tmp_pa
 # Plans
 
 
-def test_plan_holds_every_image_as_often_as_told_with_its_number_of_objects(clips):
+def test_plan_holds_every_image_repeat_times_with_its_number_of_objects(clips):
     one, three = ((0, 40, 0, 40),), ((0, 40, 0, 40), (50, 90, 0, 40), (100, 140, 0, 40), (0, 40, 50, 90))
     source = clips("static-affine", one, three, one, one, source={"repeat": 2}, steps=4)
     plan = source.plan(0)
@@ -208,7 +203,7 @@ def test_plan_holds_every_image_as_often_as_told_with_its_number_of_objects(clip
 
 
 @KIND
-def test_colours_change_only_where_told(clips, files, kind):
+def test_colours_change_only_where_set(clips, files, kind):
     plain, vivid = (clips(kind, ((60, 90, 80, 120),), colour=colour) for colour in (False, True))
     changed = []
     for seed in range(20):
@@ -250,7 +245,7 @@ def test_settings_that_make_no_sense_are_refused(changes, message):
         stage(**changes)
 
 
-def test_centre_of_an_object_lies_on_it():
+def test_centre_of_an_object_is_on_it():
     ring = np.zeros((21, 21), np.uint8)
     ring[2:19, 2:19], ring[5:16, 5:16] = 1, 0
     x, y = clips_static.centre_of(ring)

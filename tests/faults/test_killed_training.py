@@ -7,7 +7,7 @@ import time
 from tests.faults.runs import Run
 
 TARGET = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
-STEPS = 40
+STEPS = 20
 OVERRIDES = json.dumps({"stages.images.steps": STEPS, "stages.images.checkpoint_every": 5})
 COMMAND = ("snakemake", "--cores", "1", "--config", f"overrides={OVERRIDES}", "--", TARGET)
 

@@ -181,7 +181,7 @@ def original_weights(name: str, options: dict) -> dict[str, torch.Tensor]:
     format = FORMATS[name]
     entries = format.to_original(format.untrained(options))
     for entry, value in entries.items():
-        if value.is_floating_point() and not entry.endswith(format.constant):
+        if value.is_floating_point() and entry not in format.constants:
             start = zlib.crc32(entry.encode()) % 1000
             ramp = torch.arange(value.numel(), dtype=torch.float32) / max(1, value.numel())
             entries[entry] = ((start + ramp) / 1000).view(value.shape)

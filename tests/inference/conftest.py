@@ -1,4 +1,4 @@
-"""A small network, and videos made of moving blocks."""
+"""A small network, and videos of moving blocks."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.narrow import NARROW
 
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory) -> Path:
-    """model.safetensors of an untrained HODOR, as narrow as it gets."""
+    """Write a model file of an untrained, narrow HODOR."""
     torch.manual_seed(0)
     method = build_method("hodor", NARROW)
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
@@ -23,7 +23,7 @@ def small_weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def moving():
-    """Makes frames uint8 (H, W, 3) of coloured blocks that move two pixels a frame, one after another."""
+    """Return a generator of frames, uint8 (H, W, 3), of coloured blocks that move two pixels per frame."""
 
     def make(count: int, size: tuple[int, int] = (64, 96)):
         coarse = np.random.default_rng(0).integers(0, 256, (-(-size[0] // 8), -(-size[1] // 8), 3), dtype=np.uint8)
@@ -36,7 +36,7 @@ def moving():
 
 @pytest.fixture(scope="session")
 def write_video():
-    """Writes frames to a video file (H.264); `rotation` is that of its display matrix in degrees."""
+    """Return a function that writes frames to a video file (H.264) with a `rotation` in degrees."""
     av = pytest.importorskip("av")
 
     def write(path: Path, frames, rate: Fraction = Fraction(12), rotation: int = 0, **options: str) -> Path:

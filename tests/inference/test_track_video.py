@@ -26,7 +26,7 @@ def block(top: int, left: int, id: int, size=SIZE) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path, moving):
-    """A folder of six frames, 8.jpg to 13.jpg."""
+    """Write a folder of six frames, 8.jpg to 13.jpg."""
     (tmp_path / "clip").mkdir()
     for t, frame in enumerate(moving(6), 8):
         Image.fromarray(frame).save(tmp_path / "clip" / f"{t}.jpg", quality=95)
@@ -35,7 +35,7 @@ def folder(tmp_path, moving):
 
 @pytest.fixture
 def track(tmp_path, small_weights, capsys):
-    """Runs the command into `tmp_path/out`; returns status and what it said."""
+    """Return a function that runs the command with output `tmp_path/out` and returns status and stderr."""
 
     def run(video, *arguments, weights=small_weights, out="out") -> tuple[int, str]:
         common = ["--weights", weights, "--short-side", 64, "--device", "cpu", "--threads", 1, "--out", tmp_path / out]
@@ -47,14 +47,14 @@ def track(tmp_path, small_weights, capsys):
 
 def test_a_folder_with_one_object_and_a_later_one(folder, track, tmp_path):
     write_labels(tmp_path / "first.png", block(8, 8, 3))
-    later = block(8, 8, 3)  # as in data sets, the later mask shows the first object too
+    later = block(8, 8, 3)  # as in DAVIS, the later mask contains the first object too
     later[36:60, 60:84] = 5
     write_labels(tmp_path / "later.png", later)
     both = ["--mask", tmp_path / "first.png", "--mask", f"10={tmp_path / 'later.png'}"]
-    status, told = track(folder, *both)
-    assert status == 1 and "later.png: a second mask of object 3" in told
-    status, told = track(folder, *both, "--ignore-followed", "--fps", 10)
-    assert status == 0, told
+    status, error = track(folder, *both)
+    assert status == 1 and "later.png: a second mask of object 3" in error
+    status, error = track(folder, *both, "--ignore-followed", "--fps", 10)
+    assert status == 0, error
     masks = sorted((tmp_path / "out" / "masks").iterdir(), key=lambda path: int(path.stem))
     assert [path.name for path in masks] == [f"{t}.png" for t in range(8, 14)]
     for path in masks:
@@ -69,11 +69,11 @@ def test_a_folder_with_one_object_and_a_later_one(folder, track, tmp_path):
     record = json.loads((tmp_path / "out" / "track.json").read_text())
     assert record["complete"] and record["frames"] == 6 and record["objects"] == {"3": "8", "5": "10"}
     assert record["inference"]["short_side"] == 64 and record["method"] == "hodor"
-    assert "clip: 100 %, 6 frames of 6 frames" in told and "hodor, 0.1 M parameters; short_side 64" in told
+    assert "clip: 100 %, 6 frames of 6 frames" in error and "hodor, 0.1 M parameters; short_side 64" in error
 
 
 def test_a_video_file_whose_object_appears_late(tmp_path, moving, write_video, track):
-    """Without a mask of the first frame, all is background until there is one."""
+    """Frames before the first mask are background."""
     video = write_video(tmp_path / "v.mp4", moving(5))
     Image.fromarray(block(8, 8, 255)).save(tmp_path / "m.png")  # black and white: one object
     assert track(video, "--mask", f"2={tmp_path / 'm.png'}")[0] == 0
@@ -101,11 +101,11 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
     faint[8, 8:17] = range(100, 190, 10)
     Image.fromarray(faint).save(tmp_path / "faint.png")
     good = ["--mask", tmp_path / "good.png"]
-    for masks, told in (
+    for masks, message in (
         ([], "no mask; give the objects of the first frame with --mask FIRST.png"),
         (["--mask", tmp_path / "none.png"], "none.png: no such mask"),
         (["--mask", tmp_path / "other.png"], "other.png: 95x64 pixels (width x height) where 96x64"),
-        (["--mask", tmp_path / "empty.png"], "empty.png: holds no object"),
+        (["--mask", tmp_path / "empty.png"], "empty.png: contains no object"),
         (["--mask", tmp_path / "rgb.png"], "rgb.png: a RGB image where a palette PNG is needed"),
         (["--mask", tmp_path / "m.jpg"], "m.jpg: truncated or damaged image"),
         (["--mask", tmp_path / "cut.png"], "save the mask again"),
@@ -113,7 +113,7 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
         ([*good, "--mask", f"9={tmp_path / 'good.png'}"], "good.png: a second mask of object 1"),
         (
             [*good, "--mask", f"9={tmp_path / 'white.png'}"],
-            "white.png: contains 255 only; give the new object a number",
+            "white.png: contains 255 only; use a number for the new object",
         ),
         ([*good, "--mask", f"8={tmp_path / 'white.png'}"], "good.png is a mask of the same frame"),
         (["--mask", tmp_path / "soft.png"], "soft.png: 2 grey levels between 0 and 255: an anti-aliased"),
@@ -121,13 +121,13 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
         (["--mask", folder / "8.jpg"], "8.jpg: is among the frames"),
         (["--mask", f"99={tmp_path / 'good.png'}"], "has no frame 99, only 6 frames"),
     ):
-        status, said = track(folder, *masks)
-        assert status == 1 and told in said and said.count("\n") == 1, said
+        status, error = track(folder, *masks)
+        assert status == 1 and message in error and error.count("\n") == 1, error
         assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--set", "short_sid=3"], "short_sid: unknown key"),
         (["--set", "temporal_window"], "must be KEY=VALUE"),
@@ -139,42 +139,42 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
         (["--weights", "nowhere.safetensors"], "nowhere.safetensors: no such weights"),
     ],
 )
-def test_options_that_are_refused(arguments, told, folder, track, tmp_path):
+def test_options_that_are_refused(arguments, message, folder, track, tmp_path):
     write_labels(tmp_path / "m.png", block(8, 8, 1))
-    status, said = track(folder, "--mask", tmp_path / "m.png", *arguments)
-    assert status == 1 and told in said and not (tmp_path / "out").exists()
+    status, error = track(folder, "--mask", tmp_path / "m.png", *arguments)
+    assert status == 1 and message in error and not (tmp_path / "out").exists()
 
 
-def test_nothing_is_written_over(folder, track, tmp_path):
+def test_no_file_is_overwritten(folder, track, tmp_path):
     write_labels(tmp_path / "m.png", block(8, 8, 1))
     (tmp_path / "out").mkdir()
-    assert track(folder, "--mask", tmp_path / "m.png")[0] == 0  # an empty folder is taken
+    assert track(folder, "--mask", tmp_path / "m.png")[0] == 0  # an empty folder is accepted
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    status, told = track(folder, "--mask", tmp_path / "m.png")
-    assert status == 1 and "out: not empty; give another folder" in told
+    status, error = track(folder, "--mask", tmp_path / "m.png")
+    assert status == 1 and "out: not empty; use another folder" in error
     assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert "m.png: is a file; give a folder" in track(folder, "--mask", tmp_path / "m.png", out="m.png")[1]
+    assert "m.png: is a file; use a folder" in track(folder, "--mask", tmp_path / "m.png", out="m.png")[1]
 
 
 def test_a_broken_frame_keeps_what_was_done(folder, track, tmp_path):
     write_labels(tmp_path / "m.png", block(8, 8, 1))
     content = (folder / "11.jpg").read_bytes()
     (folder / "11.jpg").write_bytes(content[: len(content) // 2])
-    status, told = track(folder, "--mask", tmp_path / "m.png")
-    assert status == 1 and "11.jpg: " in told and "the 3 frames before it are done" in told
+    status, error = track(folder, "--mask", tmp_path / "m.png")
+    assert status == 1 and "11.jpg: " in error and "the 3 frames before it are done" in error
     assert sorted(path.name for path in (tmp_path / "out" / "masks").iterdir()) == ["10.png", "8.png", "9.png"]
     assert len(list(open_frames(tmp_path / "out" / "overlay.mp4").frames())) == 3
     record = json.loads((tmp_path / "out" / "track.json").read_text())
     assert record["frames"] == 3 and not record["complete"]
 
 
-def test_a_first_frame_that_breaks_leaves_the_folder_free(folder, track, tmp_path):
+def test_an_error_on_the_first_frame_leaves_no_folder(folder, track, tmp_path):
     labels = np.zeros(SIZE, np.uint8)
     labels[30, 30] = 1
     write_labels(tmp_path / "m.png", labels)
     for _ in range(2):
-        status, told = track(folder, "--mask", tmp_path / "m.png")
-        assert status == 1 and told.rstrip().endswith("; no frame was done") and not (tmp_path / "out").exists()
+        status, error = track(folder, "--mask", tmp_path / "m.png")
+        assert status == 1 and error.rstrip().endswith("; no frame was done") and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("writer", ["write_labels", "VideoWriter.write"])
@@ -190,21 +190,21 @@ def test_a_full_disk_keeps_what_was_done(writer, folder, track, tmp_path, monkey
         return real(*arguments)
 
     monkeypatch.setattr(owner, name, write)
-    status, told = track(folder, "--mask", tmp_path / "m.png")
-    assert status == 1 and "hodor track: error: somewhere: No space left on device; free space" in told
-    assert "the 2 frames before it are done" in told
+    status, error = track(folder, "--mask", tmp_path / "m.png")
+    assert status == 1 and "hodor track: error: somewhere: No space left on device; free space" in error
+    assert "the 2 frames before it are done" in error
     assert not json.loads((tmp_path / "out" / "track.json").read_text())["complete"]
 
 
-def test_a_mask_beyond_the_end_of_a_video_that_hides_its_length(folder, track, tmp_path, monkeypatch):
+def test_a_mask_beyond_the_end_of_a_video_of_unknown_length(folder, track, tmp_path, monkeypatch):
     write_labels(tmp_path / "m.png", block(8, 8, 1))
     write_labels(tmp_path / "n.png", block(8, 8, 2))
     source = open_frames(folder)
     source.count = None
     monkeypatch.setattr(module, "open_frames", lambda path, rate: source)
-    status, told = track(folder, "--mask", tmp_path / "m.png", "--mask", f"77={tmp_path / 'n.png'}")
+    status, error = track(folder, "--mask", tmp_path / "m.png", "--mask", f"77={tmp_path / 'n.png'}")
     assert (
-        status == 1 and "has 6 frames, so the mask of frame 77 was never used; all frames are done without it" in told
+        status == 1 and "has 6 frames, so the mask of frame 77 was never used; all frames are done without it" in error
     )
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 6
 

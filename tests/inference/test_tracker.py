@@ -25,7 +25,7 @@ SIZE = (64, 96)
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    """Files of small networks by method."""
+    """Write model files of small networks, named by method."""
     folder = tmp_path_factory.mktemp("networks")
     for name, options in (("hodor", NARROW), ("stm", MEMORY), ("copy", {})):
         torch.manual_seed(0)
@@ -37,7 +37,7 @@ def networks(tmp_path_factory):
 
 @pytest.fixture
 def weights(tmp_path, networks):
-    """Writes a run folder `small/row/seed0` below tmp_path."""
+    """Return a function that writes a run folder `small/<method>/seed0` below tmp_path."""
 
     def write(name: str = "hodor"):
         run = tmp_path / "small" / name / "seed0"
@@ -61,7 +61,7 @@ def box(top: int, left: int, side: int = 24) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["hodor", "stm", "copy"])
 def test_labels_are_those_of_a_benchmark(name, weights, tmp_path):
-    """One object from the start, one from frame 2; ids with gaps."""
+    """One object appears on frame 0, one on frame 2; ids have gaps."""
     from PIL import Image
 
     video, given = frames(6), {0: (4, box(8, 8)), 2: (9, box(30, 60))}
@@ -109,7 +109,7 @@ def test_an_object_too_small_is_named(weights):
     assert tracker.ids == [1] and tracker.lost == [2] and tracker.labels[50, 50] == 2
     labels = tracker.step(frames(2)[1], {3: box(40, 70, 1)})
     assert tracker.ids == [1] and tracker.lost == [2, 3]
-    assert labels[40, 70] == 3 and labels[50, 50] != 2, "it shows on the frame of its mask alone"
+    assert labels[40, 70] == 3 and labels[50, 50] != 2, "it appears on the frame of its mask only"
 
 
 def test_a_new_start_forgets_the_last_video(weights):
@@ -134,7 +134,7 @@ def test_bad_calls_are_refused(weights):
     tracker, image = Tracker(weights(), device="cpu", short_side=64), frames(1)[0]
     with pytest.raises(HodorError, match=r"before Tracker\.start"):
         tracker.step(image)
-    with pytest.raises(HodorError, match="holds no object"):
+    with pytest.raises(HodorError, match="contains no object"):
         tracker.start(image, np.zeros(SIZE, np.uint8))
     with pytest.raises(HodorError, match="the mask of object 1 has size"):
         tracker.start(image, {1: np.ones((3, 4), bool)})
@@ -144,12 +144,12 @@ def test_bad_calls_are_refused(weights):
     with pytest.raises(HodorError, match=r"size \(64, 95\), but the first has \(64, 96\)"):
         tracker.step(image[:, :-1])
     if not torch.cuda.is_available():
-        with pytest.raises(HodorError, match="torch sees no GPU"):
+        with pytest.raises(HodorError, match="torch finds no GPU"):
             Tracker(weights("copy"), device="cuda")
 
 
-def test_a_memory_method_remembers_a_bounded_number_of_frames(weights):
-    """STM remembers a frame in five for ever; a tracker does not, unless its settings say so."""
+def test_a_memory_method_memorises_a_bounded_number_of_frames(weights):
+    """STM memorises one frame in five without a limit; a tracker has one, unless its settings set another."""
     tracker = Tracker(weights("stm"), device="cpu", short_side=64)
     assert tracker.method.inference.memory_frames == MEMORY_FRAMES
     small = Tracker(tracker.loaded.file, device="cpu", short_side=64, memory_every=1, memory_frames=3)
@@ -182,12 +182,12 @@ def test_settings_come_from_the_runs_record_then_from_its_stamp(weights, tmp_pat
         loaded = open_weights(given)
         assert loaded.method.inference.short_side == 80 and loaded.precision == "float32"
         assert loaded.settings_from.endswith("davis2017-val/segment.json")
-    # A given short side keeps the ratio of the long one.
+    # The long side keeps its ratio to a given short side.
     assert open_weights(run, {"short_side": 120}).method.inference.long_side == 240
     assert open_weights(run, {"short_side": 120, "long_side": 150}).method.inference.long_side == 150
 
 
-def test_weights_without_a_run_take_the_published_settings(networks, tmp_path):
+def test_weights_without_a_run_have_the_published_settings(networks, tmp_path):
     for name, sides in (("hodor", (512, 987)), ("stm", (480, None))):
         shutil.copy(networks / name, tmp_path / f"{name}.safetensors")
         loaded = open_weights(tmp_path / f"{name}.safetensors")
@@ -198,7 +198,7 @@ def test_weights_without_a_run_take_the_published_settings(networks, tmp_path):
 
 @pytest.fixture(scope="module")
 def stcn():
-    """Entries of a checkpoint of the authors of STCN."""
+    """Return the entries of an original checkpoint of STCN."""
     return original("stcn", dead=False)
 
 
@@ -214,7 +214,7 @@ def test_an_authors_checkpoint_is_converted_on_the_fly(stcn, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["meta", "sparse", "complex"])
-def test_tensors_that_hold_no_plain_numbers_are_one_line(kind, stcn, tmp_path):
+def test_tensors_of_unsupported_kinds_are_one_line(kind, stcn, tmp_path):
     change = {"meta": lambda t: t.to("meta"), "sparse": torch.Tensor.to_sparse, "complex": lambda t: t.to(torch.cfloat)}
     key = next(name for name, value in stcn.items() if value.ndim == 4)
     torch.save(stcn | {key: change[kind](stcn[key])}, tmp_path / "stcn_s0.pth")
@@ -270,5 +270,5 @@ def test_weights_that_are_not_finite_are_refused(weights):
     key = next(name for name in state if name.endswith("q_proj.weight"))
     state[key][0, 0] = float("inf")
     save_file(state, file, metadata=metadata)
-    with pytest.raises(HodorError, match=f"{key} holds NaN or infinity"):
+    with pytest.raises(HodorError, match=f"{key} contains NaN or infinity"):
         open_weights(file)

@@ -24,7 +24,7 @@ def frames_of(path) -> list[np.ndarray]:
 
 
 def read_until_broken(path) -> tuple[int, str]:
-    """Number of good frames and the error after them."""
+    """Return the number of good frames and the error after them."""
     done = 0
     with pytest.raises(HodorError) as error:
         for _ in open_frames(path).frames():
@@ -86,7 +86,7 @@ def test_exif_orientation_is_applied(orientation, tmp_path):
         ([1, 2, 3], "0", 0),
     ],
 )
-def test_a_frame_is_named_or_counted(names, key, found, tmp_path):
+def test_frames_by_name_or_number(names, key, found, tmp_path):
     source = open_frames(save(tmp_path / "v", *(f"{name:05d}.jpg" for name in names)))
     if isinstance(found, int):
         assert source.index(key) == found
@@ -98,8 +98,8 @@ def test_a_frame_is_named_or_counted(names, key, found, tmp_path):
 # Video files
 
 
-def test_a_video_file_gives_its_frames(tmp_path, moving, write_video, monkeypatch):
-    """By a relative name with a colon too."""
+def test_frames_of_a_video_file(tmp_path, moving, write_video, monkeypatch):
+    """The path is relative and contains a colon."""
     frames = list(moving(9))
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "at 9:30.mp4", frames)
@@ -113,7 +113,7 @@ def test_a_video_file_gives_its_frames(tmp_path, moving, write_video, monkeypatc
         source.index("9")
 
 
-# Display matrix (a, b, c, d) -> where a white upper left corner is shown. 90 degrees as FFmpeg counts: anticlockwise.
+# Display matrix (a, b, c, d) -> displayed position of the upper left corner; FFmpeg counts degrees anticlockwise.
 UPPER, LOWER, LEFT, RIGHT = slice(0, 16), slice(-16, None), slice(0, 16), slice(-16, None)
 MATRICES = {
     (0, -1, 1, 0): (LOWER, LEFT),
@@ -127,7 +127,7 @@ MATRICES = {
 
 
 @pytest.mark.parametrize("matrix", MATRICES, ids=str)
-def test_a_video_is_shown_as_its_display_matrix_says(matrix, tmp_path, write_video):
+def test_the_display_matrix_is_applied(matrix, tmp_path, write_video):
     frame = np.zeros((64, 96, 3), np.uint8)
     frame[:16, :16] = 255
     path = write_video(tmp_path / "v.mp4", [frame] * 3)
@@ -143,8 +143,8 @@ def test_a_video_is_shown_as_its_display_matrix_says(matrix, tmp_path, write_vid
     assert shown[MATRICES[matrix]].mean() > 200 and shown.mean() < 40
 
 
-def test_a_video_that_was_trimmed_without_encoding_anew(tmp_path, moving):
-    """As `ffmpeg -ss ... -c copy` and phones trim: the file holds frames that its edit list hides."""
+def test_a_video_that_was_trimmed_without_encoding_again(tmp_path, moving):
+    """Trimmed as by `ffmpeg -ss ... -c copy` and phones: the file contains frames that its edit list hides."""
     av = pytest.importorskip("av")
     with av.open(str(tmp_path / "whole.mp4"), "w") as whole:
         stream = whole.add_stream("mpeg4", rate=25, options={"g": "10", "bf": "0"})
@@ -201,7 +201,7 @@ def test_damage_in_the_middle_is_found_and_named(tmp_path, moving, write_video):
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
 @pytest.mark.parametrize("kept", [0.75, 0.99])
 def test_a_video_that_was_cut_off_is_found(ending, kept, tmp_path, moving, write_video):
-    """With its index in front, as for streaming, a shortened mp4 still opens."""
+    """A shortened mp4 with its index in front, as for streaming, still opens."""
     options = {"movflags": "faststart"} if ending == "mp4" else {}
     path = write_video(tmp_path / f"v.{ending}", moving(40), **options)
     assert len(frames_of(path)) == 40
@@ -211,7 +211,7 @@ def test_a_video_that_was_cut_off_is_found(ending, kept, tmp_path, moving, write
 
 
 def test_frames_that_the_recorder_of_an_avi_dropped(tmp_path, moving, write_video):
-    """They are counted in the header and have no data."""
+    """Such frames are counted in the header and have no data."""
     av = pytest.importorskip("av")
     write_video(tmp_path / "all.avi", moving(6))
     with av.open(str(tmp_path / "all.avi")) as whole, av.open(str(tmp_path / "v.avi"), "w") as dropped:
@@ -253,6 +253,6 @@ def test_overlay_tints_objects_and_draws_their_outline():
     assert shown.dtype == np.uint8 and (shown[labels == 0] == 100).all() and frame[10, 10, 0] == 100
     assert (shown[20, 15:20] == (0.5 * DAVIS_PALETTE[2] + 0.5 * frame[20, 15:20]).round()).all()
     for row, column in ((10, 20), (20, 10), (20, 29), (20, 30), (29, 40)):
-        assert (shown[row, column] == 255).all(), "an outline around each object, also between two"
+        assert (shown[row, column] == 255).all(), "there is an outline around each object, between two as well"
     assert (shown[20, 11] == DAVIS_PALETTE[2]).all()
     assert np.array_equal(overlay(frame, np.zeros_like(labels)), frame)

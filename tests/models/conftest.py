@@ -12,7 +12,7 @@ from tests.narrow import MEMORY
 
 @pytest.fixture
 def memory_method():
-    """Builds a small memory method by name; `inference` settings as a dict."""
+    """Return a function that builds a small memory method by name; `inference` settings are a dict."""
 
     def build(name: str, *, inference: dict | None = None, seed: int = 0, **options):
         torch.manual_seed(seed)
@@ -24,7 +24,7 @@ def memory_method():
 
 @pytest.fixture
 def squares():
-    """Makes a clip of squares that drift on noise: Clip of (B, T, 64, 96)."""
+    """Return a function that creates a clip (B, T, 64, 96) of squares that drift on noise."""
 
     def make(objects=2, frames=3, batch=2, size=(64, 96), annotated=None, seed=0) -> Clip:
         rng = np.random.default_rng(seed)

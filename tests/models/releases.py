@@ -20,14 +20,14 @@ CASES: dict[str, tuple[str, Options]] = {
 
 
 def original(case: str, *, dead: bool = True) -> dict[str, torch.Tensor]:
-    """Entries as the release has them, with or without those that it never uses."""
+    """Return random entries as in the release, with or without those that it never uses."""
     generator = torch.Generator().manual_seed(1)
     name, options = CASES[case]
     format = FORMATS[name]
     with no_random_weights():
         live = format.to_original(format.untrained(options))
     for entry, value in live.items():
-        if value.is_floating_point() and not entry.endswith(format.constant):
+        if value.is_floating_point() and entry not in format.constants:
             live[entry] = torch.rand(value.shape, generator=generator)
     entries = live | (format.dead(live) if dead else {})
     return {format.prefix + entry: value for entry, value in entries.items()}

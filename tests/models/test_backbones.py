@@ -49,7 +49,7 @@ def test_lite0_equals_the_package_that_ships_its_weights():
         assert torch.allclose(ours_map, theirs[index], atol=2e-4 * theirs[index].abs().max().item())
 
 
-def test_normalise_shows_the_mean_colour_outside():
+def test_normalise_fills_with_the_mean_colour():
     frames = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     valid = torch.tensor([[[True, False], [True, True]]])
     x = normalise(frames, valid)
@@ -58,7 +58,7 @@ def test_normalise_shows_the_mean_colour_outside():
 
 
 def test_three_maps_and_further_inputs():
-    """What a memory encoder asks for: mask channels after the image's, nothing after stride 16, a finer grid."""
+    """As for a memory encoder: mask channels after the image's, no map after stride 16, a finer grid."""
     x = torch.randn(1, 5, 64, 96)
     for backbone, strides in (
         (ConvNet(width=8, depths=(1, 1, 1), extra=2), (4, 8, 16)),
@@ -73,7 +73,7 @@ def test_three_maps_and_further_inputs():
         assert all(p.grad is not None for p in backbone.parameters())
 
 
-def test_pretrained_lite0_with_a_mask_reads_the_image_as_before():
+def test_pretrained_lite0_with_a_mask_channel_reads_the_image_as_without():
     torch.manual_seed(0)
     plain = EfficientNetLite0(pretrained=True, frozen=2).eval()
     masked = EfficientNetLite0(pretrained=True, frozen=2, extra=1, levels=3).eval()
@@ -93,7 +93,7 @@ def test_pretrained_lite0_with_a_mask_reads_the_image_as_before():
 
 @pytest.fixture(scope="module")
 def weight_set(tmp_path_factory):
-    """A prepared weight set with random values, as entries by file."""
+    """Return the folder of a weight set with random values, and its entries by file."""
     folder, out = tmp_path_factory.mktemp("resnet-imagenet"), {}
     for kind, bottleneck, depths in (("resnet50", True, (3, 4, 6)), ("resnet18", False, (2, 2, 2))):
         state = ResNet(bottleneck=bottleneck, depths=depths).state_dict()
@@ -131,7 +131,7 @@ def test_weights_that_do_not_fit(weight_set, tmp_path, fault):
         load_imagenet(ResNet(bottleneck=False, depths=(2, 2, 2)), entries, tmp_path / "r.safetensors")
 
 
-def test_a_weight_set_that_is_not_there(tmp_path, memory_method):
+def test_a_missing_weight_set(tmp_path, memory_method):
     with pytest.raises(HodorError, match=r"resnet50\.safetensors: no such"):
         memory_method("stm", backbone="resnet").load_starting_weights(tmp_path)
 

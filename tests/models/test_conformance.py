@@ -1,4 +1,4 @@
-"""Tests of the interface of methods. A new method needs one line of `SMALL`."""
+"""The interface of methods, tested on all of them. A new method needs one line in `SMALL`."""
 
 import numpy as np
 import pytest
@@ -45,13 +45,13 @@ def method(request):
 
 
 def frame(seed: int, size=(64, 96)) -> np.ndarray:
-    """Smooth colours, uint8 (H, W, 3)."""
+    """Return blocks of colours, uint8 (H, W, 3)."""
     coarse = np.random.default_rng(seed).integers(0, 256, (-(-size[0] // 8), -(-size[1] // 8), 3), dtype=np.uint8)
     return np.ascontiguousarray(coarse.repeat(8, 0).repeat(8, 1)[: size[0], : size[1]])
 
 
 def boxes(count: int, size=(64, 96)) -> dict[int, np.ndarray]:
-    """Masks of `count` boxes in two rows, under ids 1, 2, ..."""
+    """Return masks of `count` boxes in two rows, with ids 1, 2, ..."""
     columns = -(-count // 2)
     side, step = min(24, size[1] // columns - 2), size[1] // columns
     out = {}
@@ -63,7 +63,7 @@ def boxes(count: int, size=(64, 96)) -> dict[int, np.ndarray]:
 
 
 def run(method, frames, given):
-    """Probabilities of the frames after the first; `given` maps a frame's number to its new masks."""
+    """Return probabilities of the frames after the first, and the state; `given` maps a frame's number to its new masks."""
     state = method.start(frames[0], given[0])
     out = [method.step(state, image, given.get(t)) for t, image in enumerate(frames[1:], 1)]
     return out, state
@@ -90,11 +90,10 @@ def test_an_object_that_appears_later(method):
     assert state.ids == [2, 3, 1]
     for probabilities, objects in zip(out, (1, 2, 3, 3), strict=True):
         check(probabilities, objects, (64, 96))
-    assert (out[1].argmax(0).numpy()[masks[3]] == 2).all(), "on its first frame its mask is what was given"
+    assert (out[1].argmax(0).numpy()[masks[3]] == 2).all(), "its mask on its first frame is the given one"
 
 
 def test_an_object_that_vanishes(method):
-    """Frames without anything to see, and back."""
     blank = np.full((64, 96, 3), 128, np.uint8)
     out, state = run(method, [frame(0), blank, blank, blank, frame(0)], {0: boxes(2)})
     assert state.ids == [1, 2]
@@ -179,14 +178,14 @@ def test_every_parameter_learns(method, objects):
 
 
 def test_a_training_step_runs_without_content(method):
-    """On torch's meta device, where costs are counted."""
+    """The meta device of torch, on which costs are counted."""
     if list(method.parameters()):
         loss = method.to("meta").train().loss(clip().to("meta"), 0)["loss"]
         assert loss.is_meta and loss.requires_grad
 
 
 def test_it_learns_a_clip_and_half_precision_agrees(method):
-    """Labels of an untrained network are ties that rounding decides: a few steps of training come first."""
+    """It is trained for a few steps first: rounding decides the labels of an untrained network."""
     data = clip(2)
     if list(method.parameters()):
         method.train()
@@ -210,7 +209,7 @@ def test_it_learns_a_clip_and_half_precision_agrees(method):
 
 @pytest.fixture
 def on_disk(tmp_path):
-    """Writes a video whose object 1 + i is given on frame `first[i]`."""
+    """Return a function that writes a video whose object 1 + i appears on frame `first[i]`."""
 
     def write(frames: int, first: list[int], size=(51, 83)) -> Video:
         names = tuple(f"{t:05d}" for t in range(frames))

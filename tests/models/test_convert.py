@@ -1,4 +1,4 @@
-"""The verb `convert`: both ways bit for bit, every name reported, bad files refused without a trace."""
+"""The verb `convert`: bit for bit in both directions, every name reported, nothing written for bad files."""
 
 import collections
 import errno
@@ -31,7 +31,7 @@ def quick():
 
 @pytest.fixture(scope="module")
 def small() -> dict[str, torch.Tensor]:
-    """The smallest checkpoint: ResNet-18 without its last stage."""
+    """Return the smallest checkpoint: ResNet-18 without its last stage."""
     return original("resnet18", dead=False)
 
 
@@ -40,7 +40,7 @@ def run(*arguments: object) -> int:
 
 
 def refused(capsys, source: Path, *flags: str) -> str:
-    """The one line that the refusal to convert `source` prints; nothing may be written."""
+    """Return the one-line error of converting `source`; check that nothing was written."""
     target = source.parent / "made" / "out.safetensors"
     assert run(source, target, *flags) == 1
     message = capsys.readouterr().err
@@ -120,7 +120,7 @@ def test_missing_unexpected_and_misfit_entries_are_named_and_nothing_is_written(
         "of another shape, type or value: 4\n",
         "  Encoder_M.conv1_m.weight: shape (64, 2, 7, 7), expected (64, 1, 7, 7)\n",
         "  Decoder.convFM.bias: type float16, expected float32\n",
-        "  Decoder.convFM.weight: holds values that are not finite\n",
+        "  Decoder.convFM.weight: contains values that are not finite\n",
         "  Encoder_Q.mean: differs from its defined values\n",
     ):
         assert line in printed.out
@@ -162,7 +162,7 @@ def test_a_format_may_be_named_and_must_exist_and_fit(small, tmp_path, capsys):
 
 
 class Malicious:
-    """Unpickling it makes a folder."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -171,7 +171,7 @@ class Malicious:
         return os.mkdir, (str(self.trace),)
 
 
-def test_damaged_files_and_files_of_something_else(small, tmp_path, capsys):
+def test_damaged_and_other_files(small, tmp_path, capsys):
     path = tmp_path / "x.pth"
 
     def truncated(legacy: bool) -> None:
@@ -191,7 +191,7 @@ def test_damaged_files_and_files_of_something_else(small, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("bare", [False, True], ids=["checkpoint", "bare pickle"])
-def test_a_pickle_that_wants_to_execute_code_does_not(bare, tmp_path, capsys):
+def test_code_in_a_pickle_is_not_executed(bare, tmp_path, capsys):
     trace, path = tmp_path / "trace", tmp_path / "evil.pkl"
     if bare:
         path.write_bytes(pickle.dumps({"logger": Malicious(trace)}, protocol=2))
@@ -199,8 +199,8 @@ def test_a_pickle_that_wants_to_execute_code_does_not(bare, tmp_path, capsys):
         torch.save({"model": {"a": torch.ones(1)}, "logger": Malicious(trace)}, path)
     message = refused(capsys, path)
     assert not trace.exists()
-    assert "holds more than tensors (" in message and "mkdir" in message and "none was run" in message
-    if not bare:  # the file is what it is meant to be: read carelessly, it does run
+    assert "contains more than tensors (" in message and "mkdir" in message and "none was executed" in message
+    if not bare:  # without `weights_only` the code is executed
         torch.load(path, weights_only=False)
         assert trace.is_dir()
 
@@ -208,13 +208,13 @@ def test_a_pickle_that_wants_to_execute_code_does_not(bare, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ({"model": {"a": torch.ones(1)}, "logger": collections.defaultdict(list)}, "holds more than tensors ("),
-        ({"model": {"a": torch.ones(1)}, "logger": pathlib.PurePosixPath("a")}, "holds more than tensors ("),
-        ({}, "it holds nothing"),
-        ({"epoch": 3, "model": {}}, "it holds nothing"),
-        ({"lr": 0.1, "epoch": 3}, "it holds epoch, lr"),
+        ({"model": {"a": torch.ones(1)}, "logger": collections.defaultdict(list)}, "contains more than tensors ("),
+        ({"model": {"a": torch.ones(1)}, "logger": pathlib.PurePosixPath("a")}, "contains more than tensors ("),
+        ({}, "it contains nothing"),
+        ({"epoch": 3, "model": {}}, "it contains epoch, model"),
+        ({"lr": 0.1, "epoch": 3}, "it contains epoch, lr"),
         ({"model": {"a": torch.ones(1), "b": 3}}, "no named tensors"),
-        (torch.ones(3), "it holds Tensor"),
+        (torch.ones(3), "it contains Tensor"),
     ],
 )
 def test_a_file_of_other_things_than_named_tensors(content, what, tmp_path, capsys):
@@ -253,7 +253,7 @@ def test_a_full_disk_leaves_the_old_file(inward, small, tmp_path, capsys, monkey
     capsys.readouterr()
 
     def full(content, file, **_):
-        """Fills the file in part."""
+        """Fill half of the file."""
         if isinstance(file, Path):
             file.write_bytes(b"half")
         else:

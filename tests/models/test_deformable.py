@@ -13,7 +13,7 @@ from hodor.models.deformable import deformable_conv2d
 
 
 def by_definition(x, offsets, weight, bias):
-    """Each output pixel and tap by hand; reading is bilinear, outside is 0."""
+    """Compute each output pixel and tap; maps are read bilinearly and are 0 outside."""
     batch, channels, height, width = x.shape
     out = bias.view(1, -1, 1, 1).repeat(batch, 1, height, width)
 
@@ -53,17 +53,14 @@ def test_gradients():
     assert gradcheck(deformable_conv2d, arguments)
 
 
-# On a GPU torchvision's operator replaces it.
-
-
 @pytest.fixture
 def torchvision(monkeypatch):
-    """A stand-in for torchvision whose operator records its arguments and computes the definition."""
+    """Replace torchvision by a module whose operator records its arguments and computes the definition."""
     calls = []
 
     def deform_conv2d(input, offset, weight, bias=None, stride=1, padding=0, dilation=1, mask=None):
         calls.append({"stride": stride, "padding": padding, "dilation": dilation, "mask": mask})
-        assert padding == 1  # what the definition below stands for
+        assert padding == 1  # that of the definition
         return by_definition(input, offset, weight, bias)
 
     ops = types.ModuleType("torchvision.ops")
@@ -107,8 +104,8 @@ def test_operator_and_plain_form_agree_on_a_gpu():
     assert all(torch.allclose(a, b, atol=1e-2, rtol=1e-3) for a, b in zip(*gradients, strict=True))
 
 
-def test_half_precision_reads_where_float32_does():
-    """Without offsets the taps are a plain convolution; a wide map shows positions that are rounded."""
+def test_half_precision_reads_at_the_positions_of_float32():
+    """Without offsets the result is a plain convolution; on a wide map, rounded positions would show."""
     torch.manual_seed(0)
     x, weight = torch.randn(1, 2, 4, 300).bfloat16(), torch.randn(3, 2, 3, 3).bfloat16()
     plain = torch.nn.functional.conv2d(x.float(), weight.float(), padding=1)

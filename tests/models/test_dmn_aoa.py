@@ -1,4 +1,4 @@
-"""DMN+AOA, re-interpreted: regions, alignment, templates, training and videos."""
+"""DMN+AOA: regions, alignment, templates, training and videos."""
 
 import math
 
@@ -18,7 +18,7 @@ from tests.narrow import DMN_AOA
 
 @pytest.fixture
 def dmn_aoa():
-    """Builds a small one; `inference` settings as a dict."""
+    """Return a function that builds a small DMN+AOA; `inference` settings are a dict."""
 
     def build(inference: dict | None = None, **options):
         torch.manual_seed(0)
@@ -55,7 +55,7 @@ def test_a_shifted_box_still_holds_the_old_one():
 
 
 def bilinear(image: np.ndarray, y: float, x: float) -> float:
-    """A map (h, w) whose values stand at the middles of its cells, 0 beyond, by definition."""
+    """Read a map (h, w), whose values are at the middles of its cells, by definition; it is 0 outside."""
     total, (height, width) = 0.0, image.shape
     for row in (math.floor(y - 0.5), math.floor(y - 0.5) + 1):
         for column in (math.floor(x - 0.5), math.floor(x - 0.5) + 1):
@@ -92,7 +92,7 @@ def test_each_mask_is_read_in_its_own_box():
     assert inside.flatten(2).mean(2).tolist() == [[1, 0], [0, 0.25]]
 
 
-def test_what_roi_align_takes_out_paste_puts_back():
+def test_paste_inverts_roi_align():
     y, x = torch.meshgrid(torch.linspace(0, 3, 40), torch.linspace(0, 3, 60), indexing="ij")
     image = (torch.sin(x + 1) * torch.cos(y)).view(1, 1, 40, 60).expand(1, 2, -1, -1)
     boxes = torch.tensor([[[0.2, 0.25, 0.7, 0.75], [-0.25, 0.5, 0.25, 1.0]]])
@@ -135,7 +135,7 @@ def test_without_a_match_a_local_cell_stays_and_another_sees_the_middle():
     flat = torch.ones(2, 4, 8, 8)
     near, far = align.offsets(flat, flat, torch.tensor([True, False]))
     torch.testing.assert_close(near, torch.zeros(8, 8, 2), atol=1e-3, rtol=0)
-    torch.testing.assert_close(far + align.places.view(8, 8, 2), torch.full((8, 8, 2), 0.5))
+    torch.testing.assert_close(far + align.positions.view(8, 8, 2), torch.full((8, 8, 2), 0.5))
 
 
 # Templates
@@ -162,7 +162,7 @@ def test_an_empty_mask_leaves_the_template_and_searches_everywhere(dmn_aoa):
 
 
 def test_an_unchanging_frame_keeps_the_geometry_of_its_template(dmn_aoa):
-    """What the memory gets as its state is the old template, moved from the region's place to the new mask's."""
+    """The state of the memory is the old template, moved from the region to the new mask's."""
     network = dmn_aoa().network
     masks = torch.zeros(1, 1, 64, 96)
     masks[0, 0, 16:40, 24:56] = 1
@@ -188,9 +188,10 @@ def test_training_regions_hold_the_object(dmn_aoa):
     masks = torch.zeros(8, 2, 64, 96)
     masks[:, 0, 10:40, 20:60] = 1
     templates = network.start(network.query(torch.zeros(8, 3, 64, 96)), masks)
-    truth = torch.zeros(8, 2, 64, 96)
-    truth[:, 0, 30:50, 50:80] = 1
-    regions = [network.training_regions(templates, truth, torch.Generator().manual_seed(i)) for i in range(30)]
+    targets = torch.zeros(8, 2, 64, 96)
+    targets[:, 0, 30:50, 50:80] = 1
+    torch.manual_seed(0)
+    regions = [network.training_regions(templates, targets, torch.rand(4, 8, 2)) for _ in range(30)]
     boxes, local = (torch.cat([getattr(r, name)[:, 0] for r in regions]) for name in ("boxes", "local"))
     assert local.float().mean().item() == pytest.approx(0.75, abs=0.08)
     assert (boxes[~local] == torch.tensor([0.0, 0, 1, 1])).all()
@@ -199,12 +200,14 @@ def test_training_regions_hold_the_object(dmn_aoa):
     assert width.min() >= 1.5 * 30 - 1e-3 and width.max() <= 2 * 30 + 1e-3 and width.max() - width.min() > 12
     assert height.min() >= 32 - 1e-3 and height.max() <= 40 + 1e-3
     assert (boxes[:, 0] < 50).all() and (boxes[:, 2] > 80).all()
-    assert ((boxes[:, 0] + boxes[:, 2]) / 2 - 65).abs().max() > 3, "it is shifted"
+    assert ((boxes[:, 0] + boxes[:, 2]) / 2 - 65).abs().max() > 3, "regions are shifted"
     never = torch.cat([r.boxes[:, 1] for r in regions])
-    assert (never == torch.tensor([0.0, 0, 1, 1])).all(), "an object that was never there is looked for everywhere"
-    gone = network.training_regions(templates, torch.zeros(8, 2, 64, 96), torch.Generator().manual_seed(0))
+    assert (never == torch.tensor([0.0, 0, 1, 1])).all(), "an object that never appeared is searched in the whole frame"
+    gone = network.training_regions(templates, torch.zeros(8, 2, 64, 96), torch.rand(4, 8, 2))
     around = gone.boxes[gone.local]
-    assert len(around) and (around[:, 0] * 96 < 20).all() and (around[:, 3] * 64 > 40).all(), "it was there before"
+    assert len(around) and (around[:, 0] * 96 < 20).all() and (around[:, 3] * 64 > 40).all(), (
+        "the region is around the last mask"
+    )
     assert (around[:, 2] - around[:, 0] <= 2 * 40 / 96 + 1e-5).all()
 
 
@@ -223,7 +226,7 @@ def test_objects_follow_their_own_templates(dmn_aoa, video):
     torch.testing.assert_close(state.templates.dynamic[1:], fresh.templates.first)
 
 
-def test_templates_get_what_was_predicted_without_the_pixels_of_a_new_object(dmn_aoa, video):
+def test_templates_are_updated_with_predictions_without_the_pixels_of_a_new_object(dmn_aoa, video):
     v, method, given = video(), dmn_aoa(), []
     update = method.network.update
     method.network.update = lambda *inputs: given.append(inputs[-1]) or update(*inputs)

@@ -1,4 +1,4 @@
-"""From a video's frames to a network's input and back."""
+"""Sizes of frames, and masks resized and restored."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ def test_published_sizes():
     assert capped.resized == (480, 854) and capped.padded == (480, 864)
 
 
-def test_masks_survive_there_and_back():
+def test_masks_survive_resizing_and_restoring():
     for size in ((480, 854), (33, 97), (200, 120)):
         mask = np.zeros(size, bool)
         mask[size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = True

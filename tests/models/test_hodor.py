@@ -7,13 +7,9 @@ from hodor.config.methods import HODOROptions
 from hodor.config.stages import InferenceOptions
 from hodor.errors import HodorError
 from hodor.models.base import build_method, load_model, save_model
-from hodor.models.hodor.cycles import Cycles
+from hodor.models.hodor.cycles import run_cycles
 from hodor.models.hodor.decoder import DescriptorAttention, History
-from hodor.models.hodor.encoder import (
-    initial_descriptors,
-    patch_grid,
-    predicted_masks,
-)
+from hodor.models.hodor.encoder import initial_descriptors, patch_grid, predicted_masks
 from hodor.models.hodor.network import Network
 from tests.models.conftest import Video
 from tests.narrow import NARROW as NARROWEST
@@ -31,7 +27,7 @@ def narrow(**options):
 
 
 def test_paper_size_has_the_published_number_of_parameters():
-    """Specification section 12, with the parameters that the release never uses counted in."""
+    """As in specification section 12, which includes parameters that the release never uses."""
     network = Network(HODOROptions())
     count = {name: sum(p.numel() for p in module.parameters()) for name, module in network.named_children()}
     dead = {"pyramid": 2 * (256 * 256 * 9 + 256), "norms": 3 * 512, "decoder": 256 * 256 + 512}
@@ -47,14 +43,14 @@ def test_paper_size_has_the_published_number_of_parameters():
     [("soft", False, True), ("soft", True, False), ("hard", False, False), ("none", False, False)],
 )
 def test_unlabelled_frames_learn_through_attached_soft_masks_alone(attention, detach, reached, squares):
-    """Sparse clips: the loss sees frame 0 alone; decoder outputs 2, 4, 5 of 6 are those of the other frames."""
+    """In sparse clips the loss is of frame 0 alone; predictions 2, 4 and 5 of 6 are of the other frames."""
     network = narrow(attention=attention).network
     maps = network.features(torch.randn(3, 3, 64, 96))
     data = squares(batch=1)
     reference = torch.stack([data.labels[:, 0] == 1, data.labels[:, 0] == 2], 1).float()
     visible = [torch.ones(1, 2, dtype=torch.bool)] * 3
-    cycles = Cycles(network, [maps[t : t + 1] for t in range(3)], reference, visible, detach=detach)
-    predictions = cycles.run(0)
+    features = [maps[t : t + 1] for t in range(3)]
+    predictions = run_cycles(network, features, reference, visible, 0, detach=detach)
     for prediction in predictions:
         prediction.logits.retain_grad()
     sum(p.logits.square().mean() for p in predictions if p.frame == 0).backward()
@@ -78,7 +74,7 @@ def test_sparse_loss_ignores_frames_without_annotation(squares):
 # Masks
 
 
-def test_patches_cover_the_frame_once_and_the_last_takes_the_rest():
+def test_patches_cover_the_frame_once_and_the_last_includes_the_remainder():
     grid = patch_grid(10, 11, (3, 3), torch.device("cpu"))
     assert grid.shape == (9, 10, 11) and (grid.sum(0) == 1).all()
     assert grid[0].sum() == 9 and grid[8].sum() == 4 * 5
@@ -92,7 +88,7 @@ def test_first_descriptors_are_means_peaks_and_zeros():
 
 
 def encoded(**options) -> tuple[torch.Tensor, torch.Tensor]:
-    """Descriptors of one random map under a fixed mask: of nine background patches and one object."""
+    """Return the descriptors of a random map and a fixed mask: of nine background patches and one object."""
     network = narrow(**options).network.eval()
     torch.manual_seed(1)
     objects = torch.zeros(1, 1, 8, 12)
@@ -110,7 +106,7 @@ def encoded(**options) -> tuple[torch.Tensor, torch.Tensor]:
         ({"alpha_inside_scale": True}, {"soft"}),
     ],
 )
-def test_open_decisions_change_the_variants_that_they_are_about(option, modes):
+def test_open_decisions_change_the_variants_that_they_concern(option, modes):
     base = {"mask_threshold": 1.0} if "empty_mask" in option else {}
     for mode in ("none", "hard", "soft"):
         ours, theirs = (torch.cat(encoded(attention=mode, **o), 1) for o in (base, option))
@@ -118,7 +114,7 @@ def test_open_decisions_change_the_variants_that_they_are_about(option, modes):
 
 
 def test_alpha_set_to_zero_is_the_same_weights_without_masking():
-    """Only the attention: descriptors still start under their masks."""
+    """Descriptors are still initialised with their masks."""
     soft = narrow(attention="soft").network.encoder.eval()
     weights = soft.state_dict()
     zero, none = (narrow(**o).network.encoder.eval() for o in ({"zero_alpha": True}, {"attention": "none"}))
@@ -152,7 +148,7 @@ def test_history_is_the_window_and_may_keep_the_first_frame():
 
 @torch.no_grad()
 def test_the_window_decides_what_a_frame_is_decoded_with():
-    """After more than T frames the first mask is forgotten: two videos that differ in frame 0 alone agree again."""
+    """Windows of 2 and 5 frames decode frame 2 alike and frame 4 differently."""
 
     def last(window: int, length: int) -> torch.Tensor:
         method = narrow(inference=InferenceOptions(short_side=64, temporal_window=window)).eval()
@@ -214,11 +210,11 @@ def test_padding_a_history_changes_nothing():
 
 
 def test_attention_to_descriptors_is_the_same_without_dropout_in_training_and_evaluation():
-    """A dropout that drops nothing takes the explicit form."""
+    """A dropout that drops nothing uses the explicit form."""
     torch.manual_seed(0)
     layer = DescriptorAttention(32, 8, dropout=1e-12)
     history = History(torch.randn(1, 2, 3, 32), torch.randn(1, 9, 3, 32)).padded(4)
-    inputs = torch.randn(1, 20, 32), history, torch.randn(32), torch.randn(9, 32)
+    inputs = torch.randn(1, 20, 32), history, (torch.randn(32), torch.randn(9, 32))
     torch.testing.assert_close(layer.train()(*inputs), layer.eval()(*inputs))
 
 

@@ -10,7 +10,7 @@ from hodor.models.frames import MEAN, STD, Geometry
 
 
 def memories(method, video, frames, *, later=None):
-    """The frames that are remembered when frame t is segmented, for t from 1 on."""
+    """Return frame t -> the memorised frames when it is segmented, for t from 1 on, and the state."""
     given = {1: video.box(8, 8)}
     state = method.start(video.frame(0), given)
     seen = {}
@@ -45,7 +45,7 @@ def test_settings_of_inference_come_before_the_methods(memory_method):
 
 
 @pytest.mark.parametrize("name", ["stm", "stcn"])
-def test_all_objects_remember_a_frame_on_which_one_appears(memory_method, video, name):
+def test_a_frame_with_a_new_object_is_memorised_for_all(memory_method, video, name):
     v = video()
     seen, state = memories(memory_method(name), v, 14, later={7: {4: v.box(30, 60)}})
     assert state.ids == [1, 4] and state.bank.objects == 2
@@ -54,7 +54,7 @@ def test_all_objects_remember_a_frame_on_which_one_appears(memory_method, video,
     first, late = (x for reader in state.bank.readers() for x in reader.values.values())
     cells = 4 * 6
     assert len(first) == len(state.bank.frames) * cells
-    assert len(late) == len(first) - 2 * cells, "frames 0 and 5 are before object 4"
+    assert len(late) == len(first) - 2 * cells, "object 4 appears after the frames 0 and 5"
 
 
 @pytest.mark.parametrize("name", ["stm", "stcn"])
@@ -124,7 +124,7 @@ def test_padding_of_memorised_masks(memory_method, video):
 # Padding
 
 
-def test_centred_padding_comes_off_again():
+def test_centred_padding_is_removed():
     options = InferenceOptions(short_side=480)
     geometry = Geometry.of((480, 854), options, multiple=16, centred=True)
     assert geometry.padded == (480, 864) and geometry.corner == (0, 5)

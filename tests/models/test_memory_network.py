@@ -33,7 +33,7 @@ def test_aggregate_of_certain_objects_is_finite(dtype):
 # Losses
 
 
-def test_the_hard_part_falls_in_a_line():
+def test_the_hard_fraction_falls_linearly():
     options = STCNOptions()
     assert [hard_fraction(step, options) for step in (0, 19_999, 20_000)] == [1, 1, 1]
     assert hard_fraction(45_000, options) == pytest.approx(1 - 0.85 / 2)
@@ -103,7 +103,7 @@ def test_the_loss_is_the_sum_over_annotated_frames(memory_method, squares, name)
         method.loss(Clip(whole.frames, whole.labels, whole.valid, 2, (True, False, False)), 0)
 
 
-def test_bootstrapping_is_of_the_step(memory_method, squares):
+def test_bootstrapping_depends_on_the_step(memory_method, squares):
     method = memory_method("stcn", bootstrap_start=10, bootstrap_end=20)
     with torch.no_grad():
         early, late = method.loss(squares(), 9), method.loss(squares(), 20)
@@ -127,19 +127,19 @@ def test_batch_norms_keep_their_statistics(memory_method, squares):
     assert before and all(torch.equal(value, method.state_dict()[key]) for key, value in before.items())
     frames = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
-        apart = torch.cat([method.network.query(frame[None]).coarse for frame in frames])
-        torch.testing.assert_close(method.network.query(frames).coarse, apart, atol=1e-4, rtol=1e-4)
+        single = torch.cat([method.network.query(frame[None]).coarse for frame in frames])
+        torch.testing.assert_close(method.network.query(frames).coarse, single, atol=1e-4, rtol=1e-4)
 
 
 def test_a_finer_grid(memory_method):
     network = memory_method("stcn", stride=2).network
     query = network.query(torch.randn(1, 3, 32, 48))
-    assert query.key.shape[2:] == (4, 6) and query.skips[0].shape[2:] == (16, 24)
+    assert query.key.shape[2:] == (4, 6) and query.fine.shape[2:] == (16, 24)
     assert network.clip(torch.randn(1, 2, 3, 32, 48), torch.zeros(1, 1, 32, 48))[0].shape == (1, 2, 32, 48)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"stride": 2, "backbone": "resnet"}, "stride"),
         ({"pretrained": True}, "pretrained"),
@@ -150,13 +150,13 @@ def test_a_finer_grid(memory_method):
         ({"one_encoder": True, "backbone": "resnet", "memory_encoder": "separate"}, "one_encoder"),
     ],
 )
-def test_options_that_contradict_each_other(options, told):
-    with pytest.raises(ValueError, match=told):
+def test_options_that_contradict_each_other(options, message):
+    with pytest.raises(ValueError, match=message):
         MemoryOptions(**options)
 
 
 def test_with_one_encoder_keys_agree_from_the_start(memory_method):
-    """Without a mask what is remembered has the query's keys, and most places find themselves."""
+    """Without a mask the memorised keys are the query's; with one, many positions still match themselves."""
     network = memory_method("stm", memory_encoder="separate", one_encoder=True, others=True).network.eval()
     torch.manual_seed(0)
     frame = torch.randn(1, 3, 64, 96)
@@ -169,7 +169,7 @@ def test_with_one_encoder_keys_agree_from_the_start(memory_method):
     assert not torch.equal(key[:, 0], query.key)
 
 
-def test_masks_are_seen_from_the_start_by_small_backbones(memory_method):
+def test_mask_filters_of_small_backbones_are_large(memory_method):
     """Mask filters start four times as large as image filters, of which each sees three channels."""
     for options in ({"backbone": "convnet"}, {"backbone": "efficientnet-lite0"}):
         weight = memory_method("stm", **options).network.memory_encoder.backbone.stem.weight

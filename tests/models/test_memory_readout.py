@@ -13,14 +13,14 @@ SIZE, KEY, VALUE = (5, 7), 6, 4
 
 
 def scores(keys: torch.Tensor, query: torch.Tensor, similarity: str) -> torch.Tensor:
-    """(N, Q) by the definitions: scaled dot product, or scaled negative squared distance."""
+    """Return scores (N, Q) by definition: scaled dot product, or scaled negative squared distance."""
     if similarity == "dot":
         return keys @ query / math.sqrt(len(query))
     return -torch.cdist(keys, query.t()).square() / math.sqrt(len(query))
 
 
 def by_definition(keys, values, query, *, similarity, top_k=0, kernel=None):
-    """Readout of one object in the dense form: keys (N, Ck), values (N, Cv), query (Ck, h, w), kernel (N, Q)."""
+    """Return the dense readout of one object: keys (N, Ck), values (N, Cv), query (Ck, h, w), kernel (N, Q)."""
     s = scores(keys, query.flatten(1), similarity)
     if top_k:
         s = s.masked_fill(s < s.topk(min(top_k, len(s)), dim=0).values[-1], -math.inf)
@@ -31,16 +31,16 @@ def by_definition(keys, values, query, *, similarity, top_k=0, kernel=None):
 
 
 def gaussian(s: torch.Tensor, sigma: float) -> torch.Tensor:
-    """KMN's kernel (N, Q) around the best match of each memory cell, without separation."""
+    """Return KMN's kernel (N, Q) around the best match of each memory cell, not separated."""
     place = torch.stack(torch.meshgrid(*map(torch.arange, SIZE), indexing="ij"), -1).flatten(0, 1).float()  # (Q, 2)
     distance = (place[None] - place[s.argmax(1)][:, None]).square().sum(2)
     return torch.exp(-distance / (2 * sigma**2))
 
 
 def filled(frames: int, objects: int, *, shared: bool, limit=None, starts=None, seed=0):
-    """A bank and, for each object, the keys (N, Ck) and values (N, Cv) that it has to see."""
+    """Return a bank and, for each object, the keys (N, Ck) and values (N, Cv) that it must read."""
     torch.manual_seed(seed)
-    bank = Bank(shared=shared, limit=limit)
+    bank = Bank(shared, limit)
     starts = starts or [0] * objects
     seen = [([], []) for _ in range(objects)]
     for t in range(frames):
@@ -105,7 +105,7 @@ def test_both_published_forms_of_the_kernel_agree_with_ours(chunk, sigma, frames
     ("scale", "settings"), [(1e4, {"similarity": "l2", "top_k": 5}), (30, {"similarity": "dot", "sigma": 0.05})]
 )
 def test_large_scores_and_narrow_kernels_are_finite(scale, settings):
-    """Cells whose best match is far have weights below the smallest number of float32 before they are normalised."""
+    """Before normalisation, weights of cells with a far best match underflow in float32."""
     bank, _ = filled(2, 1, shared=False)
     assert torch.isfinite(chunked_readout(bank, scale * torch.randn(KEY, *SIZE), **settings)).all()
 
@@ -123,7 +123,7 @@ def test_top_k_is_applied_after_the_kernel(chunk):
 
 
 def test_equal_scores_at_the_last_rank_are_read_once_each():
-    """Two frames with the same keys: the best cell is in both, either is right, their mixture is not."""
+    """Two frames have the same keys: either cell is right, their mixture is not."""
     bank, key = Bank(shared=True, limit=None), torch.randn(1, KEY, *SIZE)
     for t in range(4):
         bank.add(t, key if t in (1, 3) else key + 100, torch.full((1, VALUE, *SIZE), float(t)))
@@ -157,9 +157,9 @@ def test_the_oldest_frame_but_first_ones_is_forgotten(frames, limit, starts, kep
 @pytest.mark.parametrize("top_k", [0, 2])
 @pytest.mark.parametrize("shared", [True, False])
 def test_an_object_reads_its_frames_of_a_bounded_bank(shared, top_k):
-    """Frames are forgotten between the first frames of two objects; scores are far below 0, so hidden cells would show."""
+    """Frames are forgotten between the first frames of two objects; all scores are far below 0, that of a padded cell."""
     torch.manual_seed(0)
-    bank, frames = Bank(shared=shared, limit=4), []
+    bank, frames = Bank(shared, limit=4), []
     query = torch.randn(KEY, *SIZE)
     for t in range(7):
         count = 1 if t < 4 else 2
@@ -191,7 +191,7 @@ def test_a_bounded_bank_has_the_storage_of_its_frames():
 
 
 class Sizes(TorchDispatchMode):
-    """Records the largest tensor that an operation returns."""
+    """Recorder of the size of the largest tensor that an operation returns."""
 
     largest = 0
 
@@ -205,7 +205,7 @@ class Sizes(TorchDispatchMode):
 @pytest.mark.parametrize(("top_k", "sigma"), [(0, None), (0, 7.0), (5, None), (5, 7.0)])
 @pytest.mark.parametrize("similarity", ["dot", "l2"])
 def test_no_matrix_of_all_scores_is_formed(similarity, top_k, sigma):
-    """The largest tensor of a readout has a chunk of query cells by all memory cells, here more than the memory has."""
+    """The largest tensor of a readout is a chunk of query cells by all memory cells."""
     bank, _ = filled(10, 1, shared=False)
     memory = 10 * SIZE[0] * SIZE[1]
     with Sizes() as sizes:
@@ -227,7 +227,7 @@ def test_a_top_k_readout_on_a_cpu_holds_few_scores(monkeypatch):
 
 
 def near_ties(rows: int) -> list[torch.Tensor]:
-    """Random scores, many equal ones, and large ones in one group, in one row of every third, or in the rest."""
+    """Return random scores, many equal ones, and high ones in one group, in a row of every third, or in the rest."""
     made = [torch.randn(rows, columns) for columns in (1, 7, 64)]
     made += [torch.randint(kinds, (rows, 9)).float() for kinds in (1, 2, 5)]
     for large in (slice(GROUP, 2 * GROUP), slice(3, None, 3 * GROUP), slice(-7, None)):

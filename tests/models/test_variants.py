@@ -1,4 +1,4 @@
-"""Attention variants: a file of their folder is an option of HODOR, and its code counts for its rows alone."""
+"""Attention variants: a registered module is an option of HODOR."""
 
 import sys
 import types
@@ -30,7 +30,7 @@ class Mean(nn.Module):
 
 @pytest.fixture
 def mean(monkeypatch):
-    """A variant `mean-pixel` without a file."""
+    """Register a variant `mean-pixel` without a file."""
     module = types.ModuleType("hodor.models.hodor.variants.mean_pixel")
     module.build = lambda options: Mean(options.heads)
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -42,7 +42,7 @@ def test_the_modes_of_the_paper_are_those_of_the_attention():
     assert set(MODES) <= set(ATTENTION)
 
 
-def test_a_variant_stands_in_every_encoder_layer_and_logs_its_alphas(mean):
+def test_a_variant_is_in_every_encoder_layer_and_logs_its_alphas(mean):
     method = build_method("hodor", NARROW | {"attention": mean, "decay_alpha": False})
     layers = [layer.cross_attention for layer in method.network.encoder.layers]
     assert [type(layer) for layer in layers] == [Mean, Mean]

@@ -27,7 +27,7 @@ NARROW = NARROWEST | {"backbone": "swin", "backbone_width": 32}
 PYRAMID_AND_NORMS = r"pyramid\.|backbone\.norm\d\."
 
 
-def test_a_detector_gives_backbone_and_pyramid():
+def test_backbone_and_pyramid_of_a_detector():
     theirs = original("swin-detection")
     weights, _, _ = convert_to_ours(DETECTION, theirs)
     with no_random_weights():
@@ -38,7 +38,7 @@ def test_a_detector_gives_backbone_and_pyramid():
     assert torch.equal(weights["backbone.norm3.bias"], theirs["backbone.norm3.bias"])
 
 
-def test_a_classifier_gives_the_backbone_without_norms_of_maps():
+def test_backbone_of_a_classifier_has_no_norms_of_maps():
     theirs = original("swin-imagenet")
     weights, _, _ = convert_to_ours(IMAGENET, theirs)
     assert not any(re.match(PYRAMID_AND_NORMS, name) for name in weights)
@@ -55,7 +55,7 @@ def test_a_classifier_gives_the_backbone_without_norms_of_maps():
 
 @pytest.fixture
 def resnets(tmp_path, monkeypatch) -> tuple[dict[str, dict], Path]:
-    """ResNet checkpoints by archive in a mirror, and a function that fetches them to a folder."""
+    """Return ResNet checkpoints by archive in a mirror, and a function that fetches them to a folder."""
     monkeypatch.chdir(tmp_path)  # steps hold a lock below the working directory
     made = {
         archive: original(name, dead=False) | {"fc.bias": torch.ones(9)}
@@ -105,7 +105,7 @@ def test_a_weight_set_with_a_wrong_entry_leaves_nothing(tmp_path, resnets):
     assert not list(out.iterdir()) and not manifest.exists()
 
 
-def test_weight_sets_are_no_pictures_and_are_not_generated(tmp_path, monkeypatch):
+def test_weight_sets_are_not_prepared_as_images_and_not_generated(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(HodorError, match="unknown data set 'resnet-imagenet'"):
         prepare(STAMP, tmp_path, tmp_path / "out", tmp_path / "m.json")
@@ -122,11 +122,11 @@ def test_the_table_lists_every_weight_set_in_both_editions(root):
             assert all(bool(entry["address"]) == (edition == "official") for entry in listed)
 
 
-# What HODOR takes from them
+# Initialising HODOR
 
 
 def narrow_set(folder: Path, format=DETECTION, lost: str = "nothing", **more: torch.Tensor) -> Path:
-    """A weight set for a narrow network, with values of its own, without the entries that match `lost`."""
+    """Write a weight set for a narrow network, without the entries that match `lost`."""
     torch.manual_seed(9)
     state = build_method("hodor", NARROW).network.state_dict()
     weights = {n: v for n, v in state.items() if n.startswith(("backbone.", "pyramid.")) and not re.match(lost, n)}

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from hodor.config.stages import InferenceOptions
-from hodor.models.checkpoints.releases import HODOR, hodor_name
-from hodor.models.hodor.cycles import Cycles
+from hodor.models.checkpoints.releases import HODOR
+from hodor.models.hodor.cycles import run_cycles
 from hodor.models.hodor.decoder import History
 from hodor.models.hodor.encoder import merge_backgrounds, reference_masks, resize
 from hodor.models.hodor.method import Hodor
@@ -74,8 +74,7 @@ def test_training_step(case, iteration, detach, binary, relative):
     maps = network.features(video[:3])
     features = [maps[t : t + 1] for t in range(3)]
     visible = [torch.ones(1, objects, dtype=torch.bool)] * 3
-    cycles = Cycles(network, features, binary(labels[0], objects), visible, detach=detach)
-    predictions = cycles.run(iteration)
+    predictions = run_cycles(network, features, binary(labels[0], objects), visible, iteration, detach=detach)
     assert [p.frame for p in predictions] == expected[prefix + "frames"].tolist()
     logits = [resize(merge_backgrounds(p.logits, network.backgrounds), 4) for p in predictions]
     magnitude = torch.stack([x.abs().mean() for x in logits])
@@ -85,7 +84,7 @@ def test_training_step(case, iteration, detach, binary, relative):
     assert cross_entropy.item() == pytest.approx(float(expected[prefix + "ce"]), rel=1e-5)
     assert dice.item() == pytest.approx(float(expected[prefix + "dice"]), rel=1e-5)
     (cross_entropy + dice).backward()
-    gradients = {hodor_name(n): p.grad for n, p in network.named_parameters() if p.grad is not None}
+    gradients = {HODOR.rename(n): p.grad for n, p in network.named_parameters() if p.grad is not None}
     norm = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt().item()
     assert norm == pytest.approx(float(expected[prefix + "grad_total_norm"]), rel=1e-3)
     named = [key for key in expected if key.startswith(prefix + "grad_") and not key.endswith("total_norm")]

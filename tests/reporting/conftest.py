@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from hodor.data.images import write_labels
-from hodor.provenance import sha256_file, sha256_json
-from hodor.reporting.runs import merge_manifest, read_run
+from hodor.provenance import sha256_file, sha256_json, write_manifest
 from hodor.reporting.tables import TABLES, tabulate
 from hodor.scoring.score import score
 
@@ -117,7 +116,7 @@ class Project:
             # Of a made-up checkout and machine, like the other steps.
             record = json.loads((folder / "score.json").read_text())
             (folder / "score.json").write_text(json.dumps(record | {"commit": "abc123", "machine": MACHINE}))
-            merge_manifest(read_run(self.run(row, seed)))
+            write_manifest(self.run(row, seed), row, seed)
 
     @property
     def data(self) -> Path:

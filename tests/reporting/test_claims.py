@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from hodor.attention import initial_alpha
+from hodor import attention
 from hodor.errors import HodorError
 from hodor.provenance import write_json_atomic
 from hodor.reporting.claims import (
@@ -222,7 +222,7 @@ def test_several_seeds(empty_project):
 def test_alphas_are_those_of_the_layers_in_their_order(project):
     run = read_run(project.run("hodor-soft-coco"))
     assert learned_alphas([run])[0] == pytest.approx(np.array([[32.25, 16.25, 8.25, 4.25], [32.5, 16.5, 8.5, 4.5]]))
-    assert initial_alpha(4) == STARTS.tolist()
+    assert attention.initial_alpha(4) == STARTS.tolist()
     # Eleven layers: by number, not by text.
     name = "network.encoder.layers.{}.cross_attention.alpha"
     layers = {name.format(layer): np.full(4, layer, np.float32) for layer in range(11)}

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from hodor.errors import HodorError
-from hodor.reporting.runs import merge_manifest, read_log, read_run
+from hodor.provenance import write_manifest
+from hodor.reporting.runs import read_log, read_run
 
 VAL = "davis2017-val"
 
@@ -41,7 +42,7 @@ def test_a_log_after_a_kill_and_a_resume(tmp_path):
 
 def test_the_manifest_holds_what_a_reader_needs_to_repeat_the_run(project):
     folder = project.run("hodor-soft-cyclic")
-    merge_manifest(read_run(folder))
+    write_manifest(folder, "hodor-soft-cyclic", 0)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["row"], manifest["scale"], manifest["seed"]) == ("hodor-soft-cyclic", "tiny", 0)
     assert manifest["config"]["train"]["settings"] == {"of": "hodor-soft-cyclic"}

@@ -101,6 +101,7 @@ def test_an_interval_holds_the_true_mean_as_often_as_it_says():
     assert 0.87 <= held / 300 <= 0.97 and 0.88 <= held_effect / 300 <= 0.98
 
 
+@pytest.mark.long
 def test_three_seeds_that_differ_more_than_the_sequences_give_too_narrow_an_interval():
     """docs/claims.md warns of it: three values show two thirds of their variance. Eight are better."""
     held = {}

@@ -1,4 +1,4 @@
-"""Settings of a training step that takes a second."""
+"""The stamp of a training step as a fixture."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from tests.training.small import make_stamp
 
 @pytest.fixture
 def stamp():
-    """Makes the stamp of a training step; keywords replace settings of the stage."""
+    """Return the function `make_stamp`."""
     return make_stamp

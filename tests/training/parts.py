@@ -1,4 +1,4 @@
-"""Gradients of every method for a batch whose clips all differ, whole or in parts."""
+"""Gradients of every method for a batch of different clips, whole or in parts."""
 
 import copy
 import os
@@ -15,7 +15,7 @@ from tests.models.test_conformance import SMALL
 
 LEARNING = [case for case in SMALL if case[0] != "copy"]
 BATCH, OBJECTS, SIZE = 4, 2, (64, 96)
-# A late step: losses that begin with all pixels use the hardest alone by then. Odd: two frames of history in HODOR.
+# A late step, in which bootstrapped losses use the hardest pixels only; odd, so that HODOR has two frames of history.
 STEP = 60_001
 
 
@@ -24,14 +24,14 @@ def names() -> list[str]:
 
 
 def built(index: int) -> Method:
-    """A small network in training, without dropout."""
+    """Build a small network in training mode, without dropout."""
     name, _, options = LEARNING[index]
     torch.manual_seed(index)
     return build_method(name, options).train()
 
 
 def batch() -> Clip:
-    """Clips with objects of different places and sizes, some of them hidden, and with different invalid borders."""
+    """Return clips with objects of different positions and sizes, some hidden, and with different invalid borders."""
     rng = np.random.default_rng(7)
     frames = rng.integers(0, 256, (BATCH, 3, 3, *SIZE), dtype=np.uint8)
     labels = np.zeros((BATCH, 3, *SIZE), np.uint8)
@@ -51,7 +51,7 @@ def make_gradients(method: torch.nn.Module, world: World | None = None, micro_ba
 
 
 def gradients(method: torch.nn.Module, world: World, micro_batch: int | None) -> tuple[dict, dict]:
-    """Gradients by parameter, and this worker's share of each value of the loss."""
+    """Return gradients by parameter, and this worker's share of each value of the loss."""
     each = BATCH // world.size
     part = batch().part(world.rank * each, (world.rank + 1) * each)
     values = make_gradients(method, world, micro_batch).compute(part, STEP)
@@ -59,7 +59,7 @@ def gradients(method: torch.nn.Module, world: World, micro_batch: int | None) ->
 
 
 def sgd_step(method: Method) -> dict[str, torch.Tensor]:
-    """Weights after one step of SGD with the gradients that the method has."""
+    """Return the weights after one step of SGD with the method's gradients."""
     moved = copy.deepcopy(method)
     for ours, theirs in zip(method.parameters(), moved.parameters(), strict=True):
         theirs.grad = ours.grad
@@ -68,7 +68,7 @@ def sgd_step(method: Method) -> dict[str, torch.Tensor]:
 
 
 class Uneven(torch.nn.Module):
-    """Uses `first` for the first clip, `second` for the last one, `both` for those between, `neither` for none."""
+    """A loss that uses `first` for the first clip, `second` for the last one, `both` for the others, `neither` never."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Uneven(torch.nn.Module):
 
 
 def save_as_one_of_several(folder: Path) -> None:
-    """Save what a worker has after a step of each method, of `Uneven`, and the micro-batch that fits all workers."""
+    """Save a worker's results of a step of each method and of `Uneven`, and the micro-batch that fits all workers."""
     torch.use_deterministic_algorithms(True)
     world = World.of_environment()
     with world.joined(torch.device("cpu")):
@@ -102,14 +102,14 @@ def leave_often(times: int) -> None:
     """Join and leave a process group again and again, each time with a gradient exchange just over."""
     world = World.of_environment()
     for _ in range(times):
-        os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)  # the port of a former store is in use
+        os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)  # the former port is still in use
         with world.joined(torch.device("cpu")):
             computing = make_gradients(Limited(BATCH), world)
             computing.compute(batch().part(2 * world.rank, 2 * world.rank + 2), STEP)
 
 
 class Limited(torch.nn.Module):
-    """A loss on a pretended GPU that has memory for `clips` clips; more, and it fails after the backward pass began."""
+    """A loss on a simulated GPU with memory for `clips` clips; for more it fails after the backward pass began."""
 
     def __init__(self, clips: int) -> None:
         super().__init__()

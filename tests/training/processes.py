@@ -1,4 +1,4 @@
-"""Processes that train together, without a launcher."""
+"""Data-parallel workers without a launcher."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ LIMIT_S = 180
 
 
 def together(function: Callable[..., None], *arguments, size: int = 2) -> None:
-    """Call `function(*arguments)`, picklable by name, in so many processes that find each other as under torchrun."""
+    """Call `function(*arguments)`, picklable by name, in `size` processes that are connected as under torchrun."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Settings of a training step that takes a second, and its command."""
+"""Stamp of a training step of a second, and its command."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ STAGE = {
 
 
 def make_stamp(seed: int = 0, stage: dict | None = None, **settings) -> dict:
-    """The stamp of a training step as `read_stamp` gives it; keywords replace settings, those of `stage` one by one."""
+    """Return a stamp as from `read_stamp`; keywords replace settings, those of `stage` one by one."""
     content = {
         "row": "a-row",
         "method": "hodor",
@@ -49,7 +49,7 @@ def make_stamp(seed: int = 0, stage: dict | None = None, **settings) -> dict:
 
 
 def command(stamp: dict, data: Path, out: Path, *arguments: str) -> list[str]:
-    """The command that trains in `out`, whose stamp is written beside it."""
+    """Return the command that trains in `out`; write its stamp beside that."""
     path = out.with_name(f"{out.name}.stamp.json")
     path.write_text(json.dumps({key: value for key, value in stamp.items() if key != "sha256"}))
     verb = ["-m", "hodor", "train", "--stamp", path, "--data", data, "--out", out, *arguments]

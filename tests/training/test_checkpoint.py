@@ -1,4 +1,4 @@
-"""Checkpoints: damage of any kind is found, those of another run are ignored, a full disk keeps the one before."""
+"""Checkpoints: damage is detected, those of another run are ignored, a full disk keeps the previous one."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from hodor.training.checkpoint import Checkpoints
 
 @pytest.fixture
 def checkpoints(tmp_path) -> Checkpoints:
-    """Checkpoints of steps 1 and 2."""
+    """Save checkpoints of steps 1 and 2."""
     made = Checkpoints(tmp_path, "me")
     for step in (1, 2):
         made.save(step, {"weights": {"w": torch.full((50,), float(step))}, "seconds": 1.0})
@@ -30,7 +30,7 @@ def test_the_newest_two_are_kept_with_their_checksums(checkpoints, tmp_path):
     assert name == names[2] and digest == sha256_file(tmp_path / name)
 
 
-def test_every_flipped_bit_is_found(checkpoints, tmp_path, capsys):
+def test_every_flipped_bit_is_detected(checkpoints, tmp_path, capsys):
     path, rng = tmp_path / "step-00000002.pt", random.Random(0)
     content, checksum = path.read_bytes(), path.with_suffix(".sha256").read_text()
     for _ in range(200):

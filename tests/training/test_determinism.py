@@ -16,8 +16,8 @@ from hodor.training.trainer import train
 from tests.models.test_conformance import DMN_AOA, HODOR, MEMORY
 from tests.training import parts
 
-# What torch's documentation of use_deterministic_algorithms, or its own warning, says of CUDA: operators without a
-# deterministic form ...
+# Operators that have no deterministic form on CUDA, by the documentation of torch.use_deterministic_algorithms or by its
+# warning ...
 WITHOUT = {
     "adaptive_avg_pool2d_backward",
     "bincount",
@@ -31,7 +31,7 @@ WITHOUT = {
     "reflection_pad2d_backward",
     "scatter_reduce",
 }
-# ... and those that have one when it is asked for.
+# ... and those that have one.
 WITH = {
     "gather",
     "index_add",
@@ -44,7 +44,7 @@ WITH = {
     "upsample_bilinear2d_backward",
     "nll_loss2d_forward",
 }
-# The published backbones, narrow: what they are made of counts, not their size.
+# The published backbones, narrow.
 PUBLISHED = {
     "hodor": HODOR | {"backbone": "swin", "backbone_width": 32, "drop_path": 0.1, "dropout": 0.1},
     "stm": MEMORY | {"backbone": "resnet", "backbone_width": 8, "backbone_depths": (1, 1, 1)},
@@ -55,7 +55,7 @@ PUBLISHED = {
 
 
 class Operators(TorchDispatchMode):
-    """Names of the operators that run, forward and backward."""
+    """Recorder of the names of all operators, forward and backward."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def test_the_page_names_every_operator_without_a_deterministic_form(root):
 
 
 def test_the_same_seed_gives_the_same_checkpoints_and_weights(world, stamp, tmp_path, monkeypatch):
-    """Whatever was drawn before, and with any number of workers; dropout on."""
+    """After other random numbers and with any number of data workers; with dropout."""
     states, files = [], []
     for i, workers in enumerate((0, 2)):
         torch.manual_seed(i), np.random.seed(i), random.seed(i)

@@ -1,4 +1,4 @@
-"""How a training is executed: flags, the environment of torchrun, several processes."""
+"""Execution of a training: flags, the environment of torchrun, several processes."""
 
 import pytest
 import torch
@@ -17,11 +17,11 @@ def parse(text: str) -> Execution:
     "execution",
     [Execution(), Execution(processes=4, micro_batch=2, compile=True, deterministic=True), Execution(processes=2)],
 )
-def test_flags_say_what_the_configuration_says(execution):
+def test_flags_are_equivalent_to_the_configuration(execution):
     assert parse(execution.arguments()) == execution
 
 
-def test_numbers_below_one_are_refused_by_the_name_of_their_flag():
+def test_numbers_below_one_are_refused():
     with pytest.raises(HodorError, match="--processes 0: "):
         parse("--processes 0")
     with pytest.raises(HodorError, match="--micro-batch -1: "):
@@ -37,13 +37,13 @@ def test_more_processes_than_gpus_are_one_clear_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert World(0, 1, 0).device(torch.device("cuda")) == torch.device("cuda")
     assert World(1, 2, 1).device(torch.device("cpu")) == torch.device("cpu")
-    with pytest.raises(HodorError, match="2 or more workers and 1 GPUs"):
+    with pytest.raises(HodorError, match="2 or more workers on 1 GPUs"):
         World(1, 2, 1).device(torch.device("cuda"))
 
 
 def test_alone_nothing_is_exchanged():
     world = World()
-    assert world.largest(15) == 15 and world.share("x") == "x" and world.leads and world.alone
+    assert world.maximum(15) == 15 and world.share("x") == "x" and world.leads and world.alone
     with pytest.raises(SystemExit) as silent:
         World(1, 2, 1).fail(HodorError("reported by the first"))
     assert silent.value.code == 1

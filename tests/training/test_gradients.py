@@ -19,7 +19,7 @@ def index(request) -> int:
 
 @pytest.fixture(scope="module")
 def alone() -> dict:
-    """Of each method: the method after one step of one process that computes the batch at once."""
+    """Return a function from the index of a method to the method, its gradients and its loss, for the whole batch."""
     made = {}
 
     def get(index: int):
@@ -54,7 +54,7 @@ def test_accumulated_gradients_are_those_of_the_batch(index, micro_batch, alone)
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """What each of two gloo workers has after a step of every method, one clip at a time."""
+    """Return the folder with the results of two gloo workers after a step of every method, one clip at a time."""
     folder = tmp_path_factory.mktemp("two")
     together(parts.save_as_one_of_several, folder)
     return folder
@@ -72,7 +72,7 @@ def test_two_workers_have_the_gradients_and_weights_of_one(index, alone, two):
 
 
 def test_parameters_that_some_clips_do_not_use(two):
-    """What no clip uses stays without a gradient: the optimiser skips it, as in a single process."""
+    """A parameter that no clip uses has no gradient: the optimiser skips it, as in a single process."""
     whole, _ = parts.gradients(parts.Uneven(), World(), None)
     assert whole.keys() == {"first", "second", "both"}
     for rank in (0, 1):
@@ -90,16 +90,16 @@ def test_the_micro_batch_is_the_largest_that_fits_on_every_gpu(two):
 
 
 def test_workers_end_while_their_gradients_are_still_held():
-    """DistributedDataParallel outlives the connection wherever an exception holds the frame of the training loop."""
+    """DistributedDataParallel outlives the connection if an exception references the frame of the training loop."""
     together(parts.leave_often, 20)
 
 
-def test_one_clip_that_does_not_fit_is_an_error_with_a_remedy():
+def test_one_clip_that_does_not_fit_is_an_error():
     with pytest.raises(HodorError, match="one clip does not fit .* `precision: bfloat16`"):
         parts.make_gradients(parts.Limited(0)).fit(parts.batch(), (0,))
 
 
-def test_random_numbers_follow_from_seed_step_and_place():
+def test_random_numbers_depend_on_seed_step_and_place():
     drawn = set()
     for place in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 4)]:
         seed_step(*place)

@@ -1,6 +1,6 @@
-"""In a training step nothing waits for the GPU: no number is read back, and nothing is sent that could have stayed.
+"""In a training step nothing waits for the GPU: no value is read from it, and no constant is sent to it.
 
-Told from the calls that would wait, on any device. Where a GPU is at hand torch watches it itself.
+The calls that would wait are watched on any device; on a GPU, torch's synchronisation debugger is used too.
 """
 
 import pytest
@@ -18,7 +18,7 @@ SENDING = {"tensor", "as_tensor", "new_tensor", "from_numpy"}
 
 
 class Waiting(TorchFunctionMode):
-    """Names of the calls that wait for a GPU."""
+    """Recorder of the names of calls that wait for a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ def test_the_watch_sees_what_waits():
 @pytest.mark.parametrize("index", range(len(parts.LEARNING)), ids=parts.names())
 def test_the_loss_waits_for_nothing(index):
     method, clip = parts.built(index), parts.batch()
-    method.loss(clip, 0)  # what depends on the device alone is made once
+    method.loss(clip, 0)  # cached constants are created
     with Waiting() as watch:
         for step in (parts.STEP - 1, parts.STEP):
             method.loss(clip, step)["loss"].backward()

@@ -3,17 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
+from tests.faults.runs import LIMIT_S, Run
+
 TARGET = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
-STEPS = 60
-LIMIT_S = 180
+STEPS = 30
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
@@ -21,18 +18,11 @@ def test_a_job_that_is_told_to_stop_saves_and_goes_on(checkout, processes):
     settings = ["overrides=" + json.dumps({"stages.images.steps": STEPS, "stages.images.checkpoint_every": 5})]
     settings += ["execution=" + json.dumps({"processes": processes})] if processes > 1 else []
     what = ["snakemake", "--cores", "1", "--config", *settings, "--", TARGET]
-    environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     (checkout.path / TARGET).unlink()
-    said = checkout.path / "said.txt"
-    with open(said, "wb") as file:
-        streams = {"stdout": file, "stderr": file}
-        process = subprocess.Popen(what, cwd=checkout.path, env=environment, start_new_session=True, **streams)
-    until = time.monotonic() + LIMIT_S
-    while "hodor-soft-coco seed 0: step 7 " not in said.read_text():
-        assert process.poll() is None and time.monotonic() < until, said.read_text()
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGTERM)  # as Slurm tells every process of a job
-    assert process.wait(LIMIT_S) != 0
+    run = Run(checkout, *what)
+    assert run.wait_for("hodor-soft-coco seed 0: step 7 "), run.output
+    os.killpg(run.process.pid, signal.SIGTERM)  # as Slurm sends it to every process of a job
+    assert run.process.wait(LIMIT_S) != 0
     log = (checkout.path / "runs/tiny/logs/train-hodor-soft-coco-seed0.log").read_text()
     told = [line for line in log.splitlines() if line.startswith("hodor train: ")]
     assert len(told) == 1 and "stopped by SIGTERM after step" in told[0] and "Traceback" not in log

@@ -1,7 +1,6 @@
 """Synthetic data sets in the official archive layouts of COCO, DAVIS-2017, DAVIS-2016 and YouTube-VOS.
 
-Whatever reads the official archives reads these. They show textured, non-rigid objects before photographs, in two worlds
-that share no photograph and no random number:
+They show textured, non-rigid objects before photographs, in two worlds that share no photograph and no random number:
 
 | archive | world | content |
 |---|---|---|
@@ -13,10 +12,9 @@ that share no photograph and no random number:
 | `valid.zip` | test | the same frames, masks where an object appears first, categories null |
 | `valid_truth.zip` | test | the masks of all frames of `valid.zip`, meta.json with categories |
 
-Differences from the official archives, so that every split can be scored: test-dev has the masks of all frames, and
-`valid_truth.zip` exists. Categories are the kinds of objects, one of which is in no video of YouTube-VOS train; another,
-`worm`, is a category of the hold-out (`hodor.config.benchmarks`). Distractors are background in the masks. The
-same options give the same bytes.
+Unlike the official ones, test-dev has all masks and `valid_truth.zip` exists, so that every split can be scored.
+Categories are the kinds of objects: one is in no video of YouTube-VOS train; `worm` is a category of the hold-out
+(`hodor.config.benchmarks`). Distractors are background in the masks. The same options give the same bytes.
 """
 
 from hodor.data.synthetic.archives import generate

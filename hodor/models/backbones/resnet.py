@@ -1,7 +1,7 @@
 """Residual networks up to stride 16 with torchvision's names (He et al., "Deep Residual Learning", CVPR 2016).
 
-Batch norms keep their statistics in training while their weights learn (baselines specification, sections 1.2 and 3.2),
-so that a result does not depend on the other images of the batch.
+Batch norms keep their statistics in training while their weights learn (baselines specification, sections 1.2 and 3.2):
+a result does not depend on the other images of the batch.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class FrozenBatchNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual block: two 3x3 convolutions (ResNet-18), or 1x1, 3x3 with the stride, and 1x1 ones (ResNet-50).
+    """Residual block: two 3x3 convolutions (ResNet-18), or a 1x1, a 3x3 with the stride and a 1x1 one (ResNet-50).
 
     The convolutions have a `bias` in STCN's value encoder.
     """
@@ -41,8 +41,8 @@ class Block(nn.Module):
         layers = [(inputs, width, 3, stride), (width, width, 3, 1)]
         if bottleneck:
             layers = [(inputs, width, 1, 1), (width, width, 3, stride), (width, outputs, 1, 1)]
-        self.layers = range(1, len(layers) + 1)
-        for i, (before, after, kernel, step) in zip(self.layers, layers, strict=True):
+        self.count = len(layers)
+        for i, (before, after, kernel, step) in enumerate(layers, 1):
             self.add_module(f"conv{i}", nn.Conv2d(before, after, kernel, step, kernel // 2, bias=bias))
             self.add_module(f"bn{i}", FrozenBatchNorm(after))
         self.downsample = None
@@ -52,7 +52,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
-        for i in self.layers:
+        for i in range(1, self.count + 1):
             y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(functional.relu(y) if i > 1 else y))
         return functional.relu(y + (x if self.downsample is None else self.downsample(x)))
 
@@ -60,18 +60,13 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """Maps at strides 4, 8 and 16 of images (B, 3 + extra, H, W) whose sides are multiples of 16."""
 
+    stride = 4
+
     def __init__(
-        self,
-        *,
-        bottleneck: bool,
-        depths: tuple[int, ...],
-        width: int = 64,
-        extra: int = 0,
-        bias: bool = False,
+        self, *, bottleneck: bool, depths: tuple[int, ...], width: int = 64, extra: int = 0, bias: bool = False
     ) -> None:
         super().__init__()
         self.kind = "resnet50" if bottleneck else "resnet18"
-        self.stride = 4
         self.conv1 = nn.Conv2d(3 + extra, width, 7, 2, 3, bias=bias)
         self.bn1 = FrozenBatchNorm(width)
         self.channels, inputs = [], width
@@ -90,8 +85,7 @@ class ResNet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.conv1(x)
-        x = functional.max_pool2d(functional.relu(self.bn1(x)), 3, 2, 1)
+        x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 3, 2, 1)
         maps = []
         for i in range(len(self.channels)):
             x = getattr(self, f"layer{i + 1}")(x)
@@ -104,21 +98,17 @@ def load_imagenet(network: ResNet, weights: Mapping[str, Tensor], path: Path) ->
 
     Args:
         network: the network to initialise.
-        weights: entries of a file of the weight set `resnet-imagenet`, without the layers after stride 16.
+        weights: entries of a file of the weight set `resnet-imagenet`.
         path: that file, for error messages.
 
     Raises:
-        HodorError: missing, unexpected or differently shaped entries.
+        HodorError: entries are missing, unexpected or of another shape.
     """
-    own = {name: value for name, value in network.state_dict().items() if not _is_bias_of_convolution(name)}
+    biases = {f"{name}.bias" for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    own = {name: value for name, value in network.state_dict().items() if name not in biases}
     own["conv1.weight"] = own["conv1.weight"][:, :3]
     given = {name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")}
     if faults := mismatches(own, given):
         raise HodorError(f"{path}: no ImageNet weights for this {network.kind}: {faults}")
     for name, value in given.items():
         own[name].copy_(value)
-
-
-def _is_bias_of_convolution(name: str) -> bool:
-    *_, outer, owner, kind = ("", *name.split("."))
-    return kind == "bias" and (owner.startswith("conv") or (outer, owner) == ("downsample", "0"))

@@ -1,9 +1,10 @@
 """Swin transformer, detection variant (Liu et al., ICCV 2021): maps at strides 4, 8, 16, 32 for any image size.
 
-Parameter names are those of the original release. Maps are padded to multiples of the window inside each block and to
-even sizes before merging, as in the detection variant.
+Parameter names are those of the original release. As in the detection variant, maps are padded to multiples of the window
+inside each block and to even sizes before merging.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +17,7 @@ WINDOW = 7
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drops a residual branch for whole samples in training (Huang et al., 2016)."""
+    """Stochastic depth: in training, drops a residual branch for whole samples (Huang et al., ECCV 2016)."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -30,15 +31,6 @@ class DropPath(nn.Module):
         return x * (mask / keep)
 
 
-def relative_position_index(window: int) -> Tensor:
-    """Row in the bias table of each pair of positions in a window: (window^2, window^2) int64."""
-    y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
-    y, x = y.flatten(), x.flatten()
-    dy = y[:, None] - y[None, :] + window - 1
-    dx = x[:, None] - x[None, :] + window - 1
-    return dy * (2 * window - 1) + dx
-
-
 class WindowAttention(nn.Module):
     """Self-attention within windows of WINDOW x WINDOW tokens, with a learned bias for each relative position."""
 
@@ -47,12 +39,14 @@ class WindowAttention(nn.Module):
         self.heads = heads
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("relative_position_index", relative_position_index(WINDOW))
+        position = torch.arange(WINDOW * WINDOW)
+        dy, dx = (x[:, None] - x[None, :] + WINDOW - 1 for x in (position // WINDOW, position % WINDOW))
+        self.register_buffer("relative_position_index", dy * (2 * WINDOW - 1) + dx)  # rows of the table (49, 49)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, allowed: Tensor | None) -> Tensor:
-        """`x` (B * windows, 49, C); `allowed` (windows, 49, 49) additive, or None without shift."""
+        """Attend within windows `x` (B * windows, 49, C); `allowed` (windows, 49, 49) is additive, None without shift."""
         windows, tokens, dim = x.shape
         q, k, v = self.qkv(x).view(windows, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
@@ -63,18 +57,8 @@ class WindowAttention(nn.Module):
         return self.proj(out.transpose(1, 2).flatten(2))
 
 
-class Mlp(nn.Module):
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(functional.gelu(self.fc1(x)))
-
-
 class Block(nn.Module):
-    """Window attention (every second block with shifted windows), then an MLP; pre-norm."""
+    """Window attention, in every second block with shifted windows, then an MLP; pre-norm."""
 
     def __init__(self, dim: int, heads: int, *, shift: int, drop_path: float) -> None:
         super().__init__()
@@ -83,10 +67,11 @@ class Block(nn.Module):
         self.attn = WindowAttention(dim, heads)
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, 4 * dim)
+        layers = [("fc1", nn.Linear(dim, 4 * dim)), ("gelu", nn.GELU()), ("fc2", nn.Linear(4 * dim, dim))]
+        self.mlp = nn.Sequential(OrderedDict(layers))
 
     def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
-        """`x` (B, h, w, C); `allowed` is the mask of shifted windows of the padded map."""
+        """Transform `x` (B, h, w, C); `allowed` is the mask of shifted windows of the padded map."""
         x = x + self.drop_path(self._attend(self.norm1(x), allowed))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
@@ -106,7 +91,7 @@ class Block(nn.Module):
 
 
 def shifted_window_mask(height: int, width: int, shift: int, device: torch.device) -> Tensor:
-    """Additive mask (windows, 49, 49): -100 between tokens that are neighbours only by the cyclic shift."""
+    """Return an additive mask (windows, 49, 49): -100 between tokens that only the cyclic shift makes neighbours."""
     height, width = height + -height % WINDOW, width + -width % WINDOW
 
     def region(size: int) -> Tensor:
@@ -120,7 +105,7 @@ def shifted_window_mask(height: int, width: int, shift: int, device: torch.devic
 
 
 class PatchMerging(nn.Module):
-    """Halves the resolution: 2x2 neighbours are concatenated and projected to twice the channels."""
+    """Half the resolution: 2x2 neighbours are concatenated and projected to twice the channels."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -134,10 +119,12 @@ class PatchMerging(nn.Module):
 
 
 class Stage(nn.Module):
-    def __init__(self, dim: int, depth: int, heads: int, drop_path: Sequence[float], downsample: bool) -> None:
+    """Blocks at one resolution, one for each probability of `drop_path`, and the layer to the next one."""
+
+    def __init__(self, dim: int, heads: int, drop_path: Sequence[float], *, downsample: bool) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            Block(dim, heads, shift=(i % 2) * (WINDOW // 2), drop_path=drop_path[i]) for i in range(depth)
+            Block(dim, heads, shift=(i % 2) * (WINDOW // 2), drop_path=rate) for i, rate in enumerate(drop_path)
         )
         self.downsample = PatchMerging(dim) if downsample else None
 
@@ -155,36 +142,26 @@ class PatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, h, w, C), padded right and below to multiples of 4."""
+        """Map (B, 3, H, W) to (B, h, w, C); images are padded on the right and below to multiples of 4."""
         x = functional.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4))
         return self.norm(self.proj(x).permute(0, 2, 3, 1))
 
 
 class Swin(nn.Module):
-    """Swin transformer; `width` 96 and depths 2, 2, 6, 2 are Swin-T. `channels` lists the widths of the outputs."""
+    """Swin transformer, by default Swin-T."""
 
     def __init__(self, *, width: int = 96, depths: Sequence[int] = (2, 2, 6, 2), drop_path: float = 0.2) -> None:
         super().__init__()
         self.channels = [width * 2**i for i in range(len(depths))]
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        rates = torch.linspace(0, drop_path, sum(depths)).split(list(depths))
         self.patch_embed = PatchEmbed(width)
         self.layers = nn.ModuleList()
-        for i, depth in enumerate(depths):
-            first = sum(depths[:i])
-            self.layers.append(
-                Stage(
-                    self.channels[i],
-                    depth,
-                    max(1, self.channels[i] // 32),
-                    rates[first : first + depth],
-                    downsample=i + 1 < len(depths),
-                )
-            )
-            self.add_module(f"norm{i}", nn.LayerNorm(self.channels[i]))
+        for i, (dim, rate) in enumerate(zip(self.channels, rates, strict=True)):
+            self.layers.append(Stage(dim, max(1, dim // 32), rate.tolist(), downsample=i + 1 < len(depths)))
+            self.add_module(f"norm{i}", nn.LayerNorm(dim))
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Normalised images (B, 3, H, W) -> maps (B, C_i, H / 2^(i+2), W / 2^(i+2)), i = 0..3."""
         x = self.patch_embed(x)
         maps = []
         for i, stage in enumerate(self.layers):

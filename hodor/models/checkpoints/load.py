@@ -1,4 +1,4 @@
-"""Released checkpoints as entries, as methods, as runs and as weight sets; reading never runs code from a file."""
+"""Read released checkpoints, and import them as methods, runs and weight sets. No code from a file is executed."""
 
 import os
 import re
@@ -13,11 +13,12 @@ from torch import Tensor
 
 from hodor.config.datasets import WEIGHT_SETS
 from hodor.data.prepare import check_archives, write_manifest
+from hodor.data.progress import put_in_place
 from hodor.errors import HodorError
-from hodor.models.base import Method, build_method, load_weights, save_model, write_weights
+from hodor.models.base import Method, build_method, load_weights, save_run, write_weights
 from hodor.models.checkpoints.convert import Entries, Format, Options, Report, convert_to_ours
 from hodor.models.checkpoints.releases import DETECTION, IMAGENET, RESNET, recognise
-from hodor.provenance import cost, sha256_file, write_json_atomic, write_text_atomic
+from hodor.provenance import sha256_file
 
 ENDINGS = (".pth", ".pt", ".pkl", ".bin")
 
@@ -28,14 +29,11 @@ _WRAPPERS = ("model", "state_dict", "network")
 _WEIGHT_SETS = {"swin-tiny-mask-rcnn-3x": DETECTION, "swin-tiny-imagenet": IMAGENET, "resnet-imagenet": RESNET}
 
 
-# Files
-
-
 def read_checkpoint(path: Path) -> Entries:
-    """Read the entries of a checkpoint of tensors, without the release's wrapper.
+    """Read the entries of a checkpoint, without the release's wrapper.
 
     Raises:
-        HodorError: the file is missing, empty, damaged, no checkpoint, or holds objects other than tensors.
+        HodorError: the file is missing, empty, damaged, no checkpoint, or contains objects other than tensors.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -44,30 +42,21 @@ def read_checkpoint(path: Path) -> Entries:
     except OSError as error:
         raise HodorError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # the unpickler raises almost any exception on damaged files
-        # The error of torch names the refused object, or reports that something is no plain list or dict.
+        # torch's error names the refused object, or reports that something is no plain list or dict.
         if found := re.search(r"GLOBAL ([\w.]+)|(Can only) ", str(error)):
             raise HodorError(
-                f"{path}: holds more than tensors ({found[1] or 'an object'}), which would need code from the file; none "
-                "was run. Use a file of tensors only"
+                f"{path}: contains more than tensors ({found[1] or 'an object'}), which would need code from the file; "
+                "none was executed. Use a file of tensors only"
             ) from error
         raise HodorError(f"{path}: damaged, truncated or no PyTorch checkpoint; download it again") from error
-    if isinstance(content, Mapping) and not _is_entries(content):
-        wrapped = (content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping))
-        content = next(wrapped, content)
-    if not _is_entries(content):
-        held = ", ".join(sorted(map(str, content))[:6]) if isinstance(content, Mapping) else type(content).__name__
-        raise HodorError(
-            f"{path}: no named tensors, neither at the top nor under {', '.join(_WRAPPERS)} (it holds {held or 'nothing'}); "
-            "use a released checkpoint"
-        )
-    return {name: value.detach() for name, value in content.items()}
-
-
-def _is_entries(content: Any) -> bool:
-    return (
-        isinstance(content, Mapping)
-        and len(content) > 0
-        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    known = isinstance(content, Mapping)
+    for entries in (content, *(content.get(key) for key in _WRAPPERS)) if known else ():
+        if isinstance(entries, Mapping) and entries and all(isinstance(value, Tensor) for value in entries.values()):
+            return {str(name): value.detach() for name, value in entries.items()}
+    found = ", ".join(sorted(map(str, content))[:6]) if known else type(content).__name__
+    raise HodorError(
+        f"{path}: no named tensors, neither at the top nor under {', '.join(_WRAPPERS)} (it contains {found or 'nothing'}); "
+        "use a released checkpoint"
     )
 
 
@@ -95,9 +84,6 @@ def save_initial_weights(path: Path, weights: Mapping[str, Tensor], format: Form
     write_weights(path, weights, METADATA, {"format": format.name, "options": options})
 
 
-# Methods and runs
-
-
 def build_converted(kind: Format, options: Options, weights: dict[str, Tensor], path: Path) -> Method:
     """Build the method of a converted release, in evaluation mode; `path` is for error messages."""
     method = build_method(kind.method, options)
@@ -112,71 +98,48 @@ def load_original(path: Path) -> tuple[str, Method, Report]:
         Method id, method in evaluation mode, report of the conversion.
 
     Raises:
-        HodorError: the file is missing, damaged, faulty or of no known release, or holds only a backbone.
+        HodorError: the file is missing, damaged, of no known release, or contains only a backbone.
     """
     entries = read_checkpoint(path)
     kind = recognise(entries, path)
     if kind.method is None:
-        raise HodorError(f"{path}: holds only a backbone ({kind.name}); use the checkpoint of a whole network")
+        raise HodorError(f"{path}: contains only a backbone ({kind.name}); use the checkpoint of a whole network")
     weights, options, report = convert_to_ours(kind, entries)
     report.require(path)
     return kind.method, build_converted(kind, options, weights, path), report
 
 
-def adopt(stamp: dict[str, Any], checkpoint: Path, out: Path) -> None:
-    """Convert a released checkpoint to a run: `out/model.safetensors` and `out/train.json`.
-
-    Args:
-        stamp: its settings name the expected `method`.
-        checkpoint: as released by its authors.
-        out: run folder.
+def import_release(stamp: dict[str, Any], checkpoint: Path, out: Path) -> None:
+    """Convert a released checkpoint to the run folder `out`.
 
     Raises:
-        HodorError: the checkpoint is missing, damaged, faulty or of another method.
+        HodorError: the checkpoint is missing, damaged or not of the method that the stamp's settings name.
     """
     settings, began = stamp["settings"], time.monotonic()
     name, method, report = load_original(checkpoint)
     if name != settings["method"]:
         raise HodorError(
-            f"{checkpoint}: a checkpoint of {name}, but config/rows.yaml names {settings['method']}; put the right file there"
+            f"{checkpoint}: a checkpoint of {name}, but config/rows.yaml names {settings['method']}; replace the file"
         )
     print("\n".join([str(checkpoint), *report.lines()]), flush=True)
-    out.mkdir(parents=True, exist_ok=True)
-    options = method.options.model_dump(mode="json")  # methods with a release have options
-    save_model(out / "model.safetensors", method, name=name, options=options)
-    write_text_atomic(out / "train.jsonl", "")  # no training, no log
-    write_json_atomic(
-        out / "train.json",
-        {
-            "stamp": stamp["sha256"],
-            "stamp_content": {key: value for key, value in stamp.items() if key != "sha256"},
-            "inputs": {"checkpoint": sha256_file(checkpoint)},
-            "model": sha256_file(out / "model.safetensors"),
-            "log": sha256_file(out / "train.jsonl"),
-            "parameters": sum(parameter.numel() for parameter in method.parameters()),
-            "steps": 0,
-            **cost(time.monotonic() - began),
-        },
-    )
-
-
-# Weight sets
+    options = method.options.model_dump(mode="json")
+    inputs = {"checkpoint": sha256_file(checkpoint)}
+    save_run(out, method, stamp, options=options, seconds=time.monotonic() - began, log="", inputs=inputs, steps=0)
 
 
 def prepare_weights(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
     """Convert the archives of a weight set to files of initial weights in `out` and write its manifest.
 
     Args:
-        stamp: `settings` holds `dataset` (the weight set) and `edition`.
+        stamp: its settings name the `dataset` (the weight set) and the `edition`.
         archives: folder with the archives and the `archives.json` of `fetch`.
         out: folder of the weight set, replaced.
-        manifest: JSON file as of a data set; `splits` maps each file to its numbers of entries and values.
+        manifest: JSON file as for a data set; `splits` maps each file to its numbers of entries and values.
 
     Raises:
         HodorError: an archive is missing, damaged or another checkpoint.
     """
-    settings, archives, out, manifest = stamp["settings"], Path(archives), Path(out), Path(manifest)
-    dataset = settings["dataset"]
+    dataset, edition = stamp["settings"]["dataset"], stamp["settings"]["edition"]
     manifest.unlink(missing_ok=True)
     known = check_archives(dataset, archives)
     part = out.with_name(out.name + ".part")
@@ -189,8 +152,8 @@ def prepare_weights(stamp: dict, archives: Path, out: Path, manifest: Path) -> N
         report.require(archives / archive)
         save_initial_weights(target, weights, format, options)
         print("\n".join([f"{archive} -> {target.name}", *report.lines()]), flush=True)
-        splits[name] = {"entries": len(report.converted), "values": report.values}
+        splits[name] = {"entries": report.converted, "values": report.values}
         digests[target.name] = sha256_file(target)
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(part, out)
-    write_manifest(manifest, dataset, settings["edition"], splits, digests, known)
+    put_in_place(part, out)
+    head = {"dataset": dataset, "edition": edition, "splits": splits}
+    write_manifest(manifest, head, digests, {"archives": known})

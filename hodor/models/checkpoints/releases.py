@@ -12,7 +12,7 @@
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -23,56 +23,25 @@ from hodor.models.backbones.swin import WINDOW, Swin, shifted_window_mask
 from hodor.models.checkpoints.convert import Entries, Format, Options
 from hodor.models.hodor.network import FeaturePyramid
 
-Table = tuple[tuple[str, str], ...]
-
 DIM = 256
 """Width of the published HODOR and of the detector's pyramid."""
 
 
-def _replace_prefix(name: str, table: Table) -> str:
-    """Replace the first matching prefix of a name; the table maps ours to theirs."""
-    for ours, theirs in table:
-        if name.startswith(ours):
-            return theirs + name[len(ours) :]
-    return name
+def _renaming(*table: tuple[str, str]) -> Callable[[str], str]:
+    """Return the function from our names to a release's: substitutions by regular expressions, in order."""
+
+    def rename(name: str) -> str:
+        name = name.removeprefix("network.")
+        for ours, theirs in table:
+            name = re.sub(ours, theirs, name)
+        return name
+
+    return rename
 
 
-# HODOR
-
-_HODOR: Table = (
-    ("backbone.", "feature_extractor.bb_fpn.0."),
-    ("norms.", "feature_extractor.norm_layers."),
-    ("encoder.object_embedding", "encoder.fg_query_embed"),
-    ("encoder.background_embedding", "encoder.bg_query_embed"),
-    ("encoder.layers.", "encoder.attn_layers."),
-    ("decoder.layers.", "decoder.attn_layers."),
-    ("decoder.reduce_4.", "decoder.conv_4x_reduce."),
-    ("decoder.embed_4.", "decoder.conv_4x."),
-    ("decoder.object_query.", "decoder.instance_query_proj."),
-    ("decoder.background_query.", "decoder.bg_query_proj."),
-    ("decoder.catch_all.", "decoder.catch_all_conv."),
-)
-_HODOR_PARTS = (
-    (r"^pyramid\.lateral\.(\d+)\.", r"feature_extractor.bb_fpn.1.lateral_convs.\1.conv."),
-    (r"^pyramid\.output\.(\d+)\.", r"feature_extractor.bb_fpn.1.fpn_convs.\1.conv."),
-    (r"^(encoder\.attn_layers\.\d+)\.self_attention\.", r"\1.self_attn."),
-    (r"^(encoder\.attn_layers\.\d+)\.cross_attention\.alpha$", r"\1.cross_attn.scaling_factors"),
-    (r"^(encoder\.attn_layers\.\d+)\.cross_attention\.", r"\1.cross_attn."),
-    (r"^(encoder\.attn_layers\.\d+)\.feed_forward\.", r"\1.ffn."),
-    (r"^(decoder\.attn_layers\.\d+)\.convolution\.", r"\1.self_attn_conv_substitute.0."),
-    (r"^(decoder\.attn_layers\.\d+)\.convolution_norm\.", r"\1.self_attn_conv_substitute.2."),
-    (r"^(decoder\.attn_layers\.\d+)\.cross_attention\.q_proj\.", r"\1.cross_attn.q_proj."),
-    (r"^(decoder\.attn_layers\.\d+)\.cross_attention\.([kv])_proj_objects\.", r"\1.\2_proj_fg."),
-    (r"^(decoder\.attn_layers\.\d+)\.cross_attention\.([kv])_proj_backgrounds\.", r"\1.\2_proj_bg."),
-)
-
-
-def hodor_name(name: str) -> str:
-    """Return the release's name of our parameter or buffer `name` of a paper-size HODOR."""
-    name = _replace_prefix(name.removeprefix("network."), _HODOR)
-    for pattern, replacement in _HODOR_PARTS:
-        name = re.sub(pattern, replacement, name)
-    return name
+def _pyramid_names(theirs: str) -> tuple[tuple[str, str], ...]:
+    lateral = (r"^pyramid.lateral.(\d+).", rf"{theirs}.lateral_convs.\1.conv.")
+    return lateral, (r"^pyramid.output.(\d+).", rf"{theirs}.fpn_convs.\1.conv.")
 
 
 def _unused_pyramid(convs: str) -> Entries:
@@ -96,47 +65,55 @@ def _hodor_neutral() -> Entries:
 HODOR = Format(
     name="hodor",
     mark="feature_extractor.bb_fpn.",
-    rename=hodor_name,
+    rename=_renaming(
+        ("^backbone.", "feature_extractor.bb_fpn.0."),
+        *_pyramid_names("feature_extractor.bb_fpn.1"),
+        ("^norms.", "feature_extractor.norm_layers."),
+        ("^encoder.object_embedding", "encoder.fg_query_embed"),
+        ("^encoder.background_embedding", "encoder.bg_query_embed"),
+        (r"^(en|de)coder.layers.", r"\1coder.attn_layers."),
+        (".self_attention.", ".self_attn."),
+        (".cross_attention.([kv])_proj_objects.", r".\1_proj_fg."),
+        (".cross_attention.([kv])_proj_backgrounds.", r".\1_proj_bg."),
+        (".cross_attention.alpha$", ".cross_attn.scaling_factors"),
+        (".cross_attention.", ".cross_attn."),
+        (".feed_forward.", ".ffn."),
+        (".convolution_norm.", ".self_attn_conv_substitute.2."),
+        (".convolution.", ".self_attn_conv_substitute.0."),
+        ("^decoder.reduce_4.", "decoder.conv_4x_reduce."),
+        ("^decoder.embed_4.", "decoder.conv_4x."),
+        ("^decoder.object_query.", "decoder.instance_query_proj."),
+        ("^decoder.background_query.", "decoder.bg_query_proj."),
+        ("^decoder.catch_all.", "decoder.catch_all_conv."),
+    ),
     method="hodor",
     wrapper="model",
     neutral=_hodor_neutral,
-    constant=(".relative_position_index",),
 )
-
-
-# STM
-
-_STM: Table = (
-    ("memory_encoder.backbone.layer1.", "Encoder_M.res2."),
-    ("memory_encoder.backbone.layer2.", "Encoder_M.res3."),
-    ("memory_encoder.backbone.layer3.", "Encoder_M.res4."),
-    ("memory_encoder.backbone.", "Encoder_M."),
-    ("memory_encoder.head.key.", "KV_M_r4.Key."),
-    ("memory_encoder.head.value.", "KV_M_r4.Value."),
-    ("query_encoder.layer1.", "Encoder_Q.res2."),
-    ("query_encoder.layer2.", "Encoder_Q.res3."),
-    ("query_encoder.layer3.", "Encoder_Q.res4."),
-    ("query_encoder.", "Encoder_Q."),
-    ("query_head.key.", "KV_Q_r4.Key."),
-    ("query_head.value.", "KV_Q_r4.Value."),
-    ("decoder.compress.0.", "Decoder.convFM."),
-    ("decoder.compress.1.", "Decoder.ResMM."),
-    ("decoder.levels.0.skip.0.", "Decoder.RF3.convFS."),
-    ("decoder.levels.0.skip.1.", "Decoder.RF3.ResFS."),
-    ("decoder.levels.0.out.", "Decoder.RF3.ResMM."),
-    ("decoder.levels.1.skip.0.", "Decoder.RF2.convFS."),
-    ("decoder.levels.1.skip.1.", "Decoder.RF2.ResFS."),
-    ("decoder.levels.1.out.", "Decoder.RF2.ResMM."),
-    ("decoder.predict.", "Decoder.pred2."),
-)
-# ImageNet's mean and standard deviation of RGB in 0..1, buffers of both encoders.
-_NORMALISATION = (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225)))
 
 
 STM = Format(
     name="stm",
     mark="Encoder_M.",
-    rename=lambda name: _replace_prefix(name.removeprefix("network."), _STM),
+    rename=_renaming(
+        ("^memory_encoder.backbone.", "Encoder_M."),
+        ("^memory_encoder.head.key.", "KV_M_r4.Key."),
+        ("^memory_encoder.head.value.", "KV_M_r4.Value."),
+        ("^query_encoder.", "Encoder_Q."),
+        ("^query_head.key.", "KV_Q_r4.Key."),
+        ("^query_head.value.", "KV_Q_r4.Value."),
+        ("^(Encoder_.).layer1.", r"\1.res2."),
+        ("^(Encoder_.).layer2.", r"\1.res3."),
+        ("^(Encoder_.).layer3.", r"\1.res4."),
+        ("^decoder.compress.0.", "Decoder.convFM."),
+        ("^decoder.compress.1.", "Decoder.ResMM."),
+        ("^decoder.levels.0.", "Decoder.RF3."),
+        ("^decoder.levels.1.", "Decoder.RF2."),
+        (".skip.0.", ".convFS."),
+        (".skip.1.", ".ResFS."),
+        (".out.", ".ResMM."),
+        ("^decoder.predict.", "Decoder.pred2."),
+    ),
     method="stm",
     split={
         "network.memory_encoder.backbone.conv1.weight": (
@@ -146,36 +123,12 @@ STM = Format(
         )
     },
     prefix="module.",
-    constants={
+    constants={  # ImageNet's mean and standard deviation of RGB in 0..1
         f"{encoder}.{name}": torch.tensor(values).view(1, 3, 1, 1)
         for encoder in ("Encoder_M", "Encoder_Q")
-        for name, values in _NORMALISATION
+        for name, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225)))
     },
-    constant=(".mean", ".std"),
 )
-
-# STCN
-
-_STCN: Table = (
-    ("query_encoder.layer1.", "key_encoder.res2."),
-    ("query_encoder.", "key_encoder."),
-    ("query_head.key.", "key_proj.key_proj."),
-    ("query_head.value.", "key_comp."),
-    ("memory_encoder.backbone.", "value_encoder."),
-    ("memory_encoder.fuser.attention.channel.0.", "value_encoder.fuser.attention.ChannelGate.mlp.1."),
-    ("memory_encoder.fuser.attention.channel.2.", "value_encoder.fuser.attention.ChannelGate.mlp.3."),
-    ("memory_encoder.fuser.attention.place.", "value_encoder.fuser.attention.SpatialGate.spatial.conv."),
-    ("memory_encoder.fuser.", "value_encoder.fuser."),
-    ("decoder.levels.0.skip.", "decoder.up_16_8.skip_conv."),
-    ("decoder.levels.0.out.", "decoder.up_16_8.out_conv."),
-    ("decoder.levels.1.skip.", "decoder.up_8_4.skip_conv."),
-    ("decoder.levels.1.out.", "decoder.up_8_4.out_conv."),
-    ("decoder.predict.", "decoder.pred."),
-)
-
-
-def _stcn_name(name: str) -> str:
-    return _replace_prefix(name.removeprefix("network."), _STCN).replace(".shortcut.", ".downsample.")
 
 
 def _stcn_options(entries: Mapping[str, Tensor]) -> Options:
@@ -186,7 +139,23 @@ def _stcn_options(entries: Mapping[str, Tensor]) -> Options:
 STCN = Format(
     name="stcn",
     mark="value_encoder.",
-    rename=_stcn_name,
+    rename=_renaming(
+        ("^query_encoder.layer1.", "key_encoder.res2."),
+        ("^query_encoder.", "key_encoder."),
+        ("^query_head.key.", "key_proj.key_proj."),
+        ("^query_head.value.", "key_comp."),
+        ("^memory_encoder.backbone.", "value_encoder."),
+        ("^memory_encoder.fuser.", "value_encoder.fuser."),
+        (".attention.channel.0.", ".attention.ChannelGate.mlp.1."),
+        (".attention.channel.2.", ".attention.ChannelGate.mlp.3."),
+        (".attention.place.", ".attention.SpatialGate.spatial.conv."),
+        ("^decoder.levels.0.", "decoder.up_16_8."),
+        ("^decoder.levels.1.", "decoder.up_8_4."),
+        (".skip.", ".skip_conv."),
+        (".out.", ".out_conv."),
+        ("^decoder.predict.", "decoder.pred."),
+        (".shortcut.", ".downsample."),
+    ),
     options=_stcn_options,
     method="stcn",
 )
@@ -204,20 +173,14 @@ def _detector(options: Options) -> Entries:
     return _backbone() | {f"pyramid.{name}": value for name, value in pyramid.state_dict().items()}
 
 
-def _detector_name(name: str) -> str:
-    name = re.sub(r"^pyramid\.lateral\.(\d+)\.", r"neck.lateral_convs.\1.conv.", name)
-    return re.sub(r"^pyramid\.output\.(\d+)\.", r"neck.fpn_convs.\1.conv.", name)
-
-
 DETECTION = Format(
     name="swin-detection",
     mark="backbone.patch_embed.",
-    rename=_detector_name,
+    rename=_renaming(*_pyramid_names("neck")),
     fresh=_detector,
     wrapper="state_dict",
     neutral=lambda: _unused_pyramid("neck.fpn_convs"),
     unused=("rpn_head.", "roi_head."),
-    constant=(".relative_position_index",),
 )
 
 
@@ -242,11 +205,10 @@ def _classifier_neutral() -> Entries:
 IMAGENET = Format(
     name="swin-imagenet",
     mark="patch_embed.",
-    rename=lambda name: name.removeprefix("backbone."),
+    rename=_renaming(("^backbone.", "")),
     fresh=_classifier,
     wrapper="model",
     neutral=_classifier_neutral,
-    constant=(".relative_position_index",),
 )
 
 
@@ -269,7 +231,7 @@ FORMATS = {format.name: format for format in (HODOR, DETECTION, IMAGENET, RESNET
 
 
 def format_named(name: str) -> Format:
-    """Look up a format by name; HodorError if there is none."""
+    """Return the format of a name; HodorError if there is none."""
     if name not in FORMATS:
         raise HodorError(f"--format {name}: unknown format; use one of {', '.join(FORMATS)}")
     return FORMATS[name]
@@ -281,9 +243,9 @@ def recognise(names: Collection[str], source: object) -> Format:
     Raises:
         HodorError: no format or several formats match.
     """
-    marks = {name: (format.mark, f"module.{format.mark}") for name, format in FORMATS.items()}
-    found = [id for id, mark in marks.items() if any(name.startswith(mark) for name in names)]
+    plain = [name.removeprefix("module.") for name in names]
+    found = [format for format in FORMATS.values() if any(name.startswith(format.mark) for name in plain)]
     if len(found) != 1:
         what = "of several formats" if found else f"of no known format (its first entry is {min(names)})"
         raise HodorError(f"{source}: a checkpoint {what}; set --format to one of {', '.join(FORMATS)}")
-    return FORMATS[found[0]]
+    return found[0]

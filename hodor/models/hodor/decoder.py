@@ -6,6 +6,7 @@ h w map at stride 8, M = (K + G) T descriptors.
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,15 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hodor.config.methods import HODOROptions
 from hodor.models.deformable import DeformableConv
 
 
 @dataclass
 class History:
-    """Descriptors of one or more frames.
+    """Descriptors of one or more frames: `objects` (B, K, T, C) and `backgrounds` (B, G, T, C).
 
-    `objects` is (B, K, T, C), `backgrounds` (B, G, T, C). The `_valid` masks, bool (K, T) and (G, T), are False for
-    descriptors that do not exist because an object had not appeared yet; None: all exist.
+    The masks, bool (K, T) and (G, T), are False where a frame has no such descriptor; None: all exist.
     """
 
     objects: Tensor
@@ -31,7 +32,7 @@ class History:
     backgrounds_valid: Tensor | None = None
 
     @staticmethod
-    def of(frames: "list[tuple[Tensor, Tensor]]") -> "History":
+    def of(frames: Sequence[tuple[Tensor, Tensor]]) -> "History":
         """Build the history of frames with descriptors (backgrounds (B, G, C), objects (B, K, C)), all valid."""
         backgrounds, objects = zip(*frames, strict=True)
         return History(torch.stack(objects, 2), torch.stack(backgrounds, 2))
@@ -45,15 +46,11 @@ class History:
             return functional.pad(valid, (0, more))
 
         objects, backgrounds = (functional.pad(x, (0, 0, 0, more)) for x in (self.objects, self.backgrounds))
-        return History(
-            objects,
-            backgrounds,
-            exists(self.objects_valid, self.objects),
-            exists(self.backgrounds_valid, self.backgrounds),
-        )
+        valid = exists(self.objects_valid, self.objects), exists(self.backgrounds_valid, self.backgrounds)
+        return History(objects, backgrounds, *valid)
 
     def valid(self) -> Tensor | None:
-        """Validity (M,) of the tokens, objects first; None if all are valid."""
+        """Return the mask (M,) of all descriptors, objects first; None if all exist."""
         if self.objects_valid is None or self.backgrounds_valid is None:
             return None
         return torch.cat([self.objects_valid.flatten(), self.backgrounds_valid.flatten()])
@@ -72,26 +69,21 @@ class DescriptorAttention(nn.Module):
         self.v_proj_backgrounds = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, query: Tensor, history: History, object_embedding: Tensor, background_embedding: Tensor
-    ) -> Tensor:
-        """`query` (B, N, C); embeddings (C) and (G, C), added to the keys only -> (B, N, C)."""
+    def forward(self, query: Tensor, history: History, embeddings: tuple[Tensor, Tensor]) -> Tensor:
+        """Attend from pixels (B, N, C); the embeddings of objects (C) and backgrounds (G, C) are added to keys only."""
         objects, backgrounds = history.objects, history.backgrounds
-        keys = [
-            self.k_proj_objects(objects + object_embedding).flatten(1, 2),
-            self.k_proj_backgrounds(backgrounds + background_embedding.unsqueeze(1)).flatten(1, 2),
-        ]
-        values = [
-            self.v_proj_objects(objects).flatten(1, 2),
-            self.v_proj_backgrounds(backgrounds).flatten(1, 2),
-        ]
+        keys = (
+            self.k_proj_objects(objects + embeddings[0]),
+            self.k_proj_backgrounds(backgrounds + embeddings[1].unsqueeze(1)),
+        )
+        values = self.v_proj_objects(objects), self.v_proj_backgrounds(backgrounds)
         q = self._split(self.q_proj(query))  # (B, heads, N, d)
-        k, v = (self._split(torch.cat(parts, dim=1)) for parts in (keys, values))  # (B, heads, M, d)
+        k, v = (self._split(torch.cat([x.flatten(1, 2) for x in parts], dim=1)) for parts in (keys, values))
         valid = history.valid()
         if not (self.training and self.dropout.p):
             bias = None if valid is None else q.new_zeros(1, len(valid)).masked_fill_(~valid, -math.inf)
             return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
-        # The release applies dropout to the logits, not to the weights: a dropped logit is 0, not minus infinity.
+        # The release drops logits, not weights: a dropped logit is 0, not minus infinity.
         logits = self.dropout((q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1))
         if valid is not None:
             logits = logits.masked_fill(~valid, -math.inf)
@@ -102,10 +94,10 @@ class DescriptorAttention(nn.Module):
 
 
 class ContiguousGradient(torch.autograd.Function):
-    """The identity, whose gradient is contiguous.
+    """The identity with a contiguous gradient.
 
-    Compiled code (torch 2.13) assumes that the gradient of a layer norm has the layout of its output's gradient. It has
-    not if that is transposed, and a group norm before it then computes a wrong gradient without any error.
+    Compiled code (torch 2.13) assumes that a layer norm keeps the layout of its output's gradient. If that is transposed,
+    it does not, and a group norm before it computes a wrong gradient without any error.
     """
 
     @staticmethod
@@ -118,30 +110,24 @@ class ContiguousGradient(torch.autograd.Function):
 
 
 class DecoderLayer(nn.Module):
-    """Deformable convolution, attention to descriptors, feed-forward; all with residuals."""
+    """Deformable convolution, attention to descriptors and feed-forward layers, each with a residual connection."""
 
-    def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:
+    def __init__(self, options: HODOROptions) -> None:
         super().__init__()
+        dim, hidden = options.dim, options.decoder_hidden
         self.convolution = DeformableConv(dim)
         self.convolution_norm = nn.GroupNorm(16, dim)
-        self.cross_attention = DescriptorAttention(dim, heads, dropout)
+        self.cross_attention = DescriptorAttention(dim, options.heads, options.dropout)
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(options.dropout)
 
-    def forward(
-        self,
-        x: Tensor,
-        position: Tensor,
-        history: History,
-        object_embedding: Tensor,
-        background_embedding: Tensor,
-    ) -> Tensor:
-        """`x` (B, C, h, w), `position` (N, C) -> (B, C, h, w)."""
+    def forward(self, x: Tensor, position: Tensor, history: History, embeddings: tuple[Tensor, Tensor]) -> Tensor:
+        """Transform `x` (B, C, h, w); `position` (N, C) is added to the queries."""
         height, width = x.shape[-2:]
         x = x + self.convolution_norm(functional.relu(self.convolution(x)))
         x = x.flatten(2).transpose(1, 2).contiguous()  # (B, N, C)
-        attended = self.cross_attention(x + position, history, object_embedding, background_embedding)
+        attended = self.cross_attention(x + position, history, embeddings)
         x = self.norm1(x + self.dropout(attended))
         hidden = self.dropout(functional.relu(self.fc1(x)))
         x = ContiguousGradient.apply(self.norm2(x + self.dropout(self.fc2(hidden))))
@@ -151,15 +137,15 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """Mask logits of one frame from its features and a history of descriptors."""
 
-    def __init__(self, dim: int, heads: int, hidden: int, layers: int, *, dropout: float) -> None:
+    def __init__(self, options: HODOROptions) -> None:
         super().__init__()
-        layer = DecoderLayer(dim, heads, hidden, dropout)
-        self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(layers))
+        dim, layer = options.dim, DecoderLayer(options)
+        self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(options.decoder_layers))
         self.reduce_4 = nn.Sequential(nn.Conv2d(dim, dim // 4, 1, bias=False), nn.ReLU(True), nn.GroupNorm(8, dim // 4))
         self.embed_4 = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.ReLU(True), nn.GroupNorm(8, dim))
         self.object_query = nn.Linear(dim, dim)
         self.background_query = nn.Linear(dim, dim)
-        # One more background channel, independent of the descriptors.
+        # A background channel that does not depend on descriptors.
         self.catch_all = nn.Sequential(
             nn.Conv2d(dim, dim // 2, 3, padding=1, bias=False),
             nn.GroupNorm(8, dim // 2),
@@ -168,12 +154,7 @@ class Decoder(nn.Module):
         )
 
     def forward(
-        self,
-        features_4: Tensor,
-        features_8: Tensor,
-        history: History,
-        object_embedding: Tensor,
-        background_embedding: Tensor,
+        self, features_4: Tensor, features_8: Tensor, history: History, embeddings: tuple[Tensor, Tensor]
     ) -> Tensor:
         """Decode one frame.
 
@@ -181,7 +162,7 @@ class Decoder(nn.Module):
             features_4: (B, C, 2 h, 2 w) at stride 4.
             features_8: (B, C, h, w) at stride 8.
             history: descriptors of previous frames.
-            object_embedding: (C), background_embedding: (G, C), the encoder's.
+            embeddings: of objects (C) and backgrounds (G, C), those of the encoder.
 
         Returns:
             Logits (B, 1 + G + K, 2 h, 2 w): the catch-all, the background patches, the objects.
@@ -189,7 +170,7 @@ class Decoder(nn.Module):
         position = sine_position(*features_8.shape[-2:], features_8.shape[1], features_8.device).to(features_8.dtype)
         x = features_8
         for layer in self.layers:
-            x = layer(x, position, history, object_embedding, background_embedding)
+            x = layer(x, position, history, embeddings)
         x = functional.interpolate(x, size=features_4.shape[-2:], mode="bilinear", align_corners=False)
         fine = self.reduce_4(features_4)
         split = fine.shape[1]
@@ -200,9 +181,9 @@ class Decoder(nn.Module):
 
 
 def similarity(query: Tensor, pixels: Tensor, valid: Tensor | None) -> Tensor:
-    """Maximum over T of the scaled dot products of `query` (B, K, T, C) with `pixels` (B, C, H, W): (B, K, H, W).
+    """Return the maximum over T of the scaled dot products of queries (B, K, T, C) and pixels (B, C, H, W): (B, K, H, W).
 
-    Entries outside `valid` (K, T) are ignored.
+    Queries outside `valid` (K, T) are ignored.
     """
     batch, count, frames, dim = query.shape
     products = query.flatten(1, 2) @ pixels.flatten(2) / math.sqrt(dim)  # (B, K T, H W)
@@ -214,10 +195,10 @@ def similarity(query: Tensor, pixels: Tensor, valid: Tensor | None) -> Tensor:
 
 @lru_cache(maxsize=64)
 def sine_position(height: int, width: int, dim: int, device: torch.device) -> Tensor:
-    """Return DETR's sine embedding of a map's positions (specification section 2): (height * width, dim).
+    """Return DETR's sine embedding of the positions of a map (specification section 2): (height * width, dim).
 
-    The first half of the channels is of y; coordinates are normalised to (0, 2 pi], temperature 10,000, even channels
-    sine, odd channels cosine. `dim` is a multiple of four. The result is cached and must not be modified.
+    The first half of the channels encodes y, the second x; coordinates are normalised to (0, 2 pi], the temperature is
+    10,000, even channels are sines, odd ones cosines. The result is cached and must not be modified.
     """
     half = dim // 2
     exponents = torch.arange(half, device=device, dtype=torch.float32).div(2, rounding_mode="floor") * 2 / half

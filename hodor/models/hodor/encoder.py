@@ -1,4 +1,4 @@
-"""HOD encoder: one descriptor per object and several of the background, from a frame's features and soft masks.
+"""HOD encoder: one descriptor per object and several for the background, from a frame's features and soft masks.
 
 Specification section 3 (HODOR, CVPR 2022, "Object descriptors"; poster, "Soft-masked attention"). Legend: B batch,
 K objects, G background patches, Q = G + K descriptors, N pixels, C channels, H W padded image, h w map at stride 8.
@@ -16,7 +16,7 @@ from hodor.config.methods import ATTENTION, HODOROptions
 
 
 def build_attention(options: HODOROptions) -> nn.Module:
-    """Build the masked cross-attention of the options: a mode of `SoftMaskedAttention` or a registered variant."""
+    """Build the masked cross-attention: a mode of `SoftMaskedAttention` or a registered variant."""
     if module := ATTENTION[options.attention]:
         return import_module(module).build(options)
     return SoftMaskedAttention(
@@ -38,18 +38,13 @@ class EncoderLayer(nn.Module):
         dim, hidden, dropout = options.dim, options.encoder_hidden, options.dropout
         self.self_attention = nn.MultiheadAttention(dim, options.heads, dropout=dropout, batch_first=True)
         self.cross_attention = build_attention(options)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(dim, hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, dim),
-            nn.Dropout(dropout),
-        )
+        first, second = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.feed_forward = nn.Sequential(first, nn.ReLU(), nn.Dropout(dropout), second, nn.Dropout(dropout))
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, embedding: Tensor, pixels: Tensor, masks: Tensor) -> Tensor:
-        """`x`, `embedding` (B, Q, C), `pixels` (B, N, C), `masks` (B, Q, N) -> (B, Q, C)."""
+        """Transform `x` (B, Q, C) with `embedding` (B, Q, C), `pixels` (B, N, C) and `masks` (B, Q, N)."""
         q = x + embedding
         x = self.norm1(x + self.dropout(self.self_attention(q, q, x, need_weights=False)[0]))
         x = self.norm2(x + self.dropout(self.cross_attention(x, pixels, masks)))
@@ -59,7 +54,7 @@ class EncoderLayer(nn.Module):
 class Encoder(nn.Module):
     """Descriptors of the background patches and of the objects of one frame.
 
-    `background_embedding` (G, C) and `object_embedding` (C) are learned; the decoder adds them to its keys too.
+    The decoder adds the learned `background_embedding` (G, C) and `object_embedding` (C) to its keys too.
     """
 
     def __init__(self, options: HODOROptions) -> None:
@@ -68,8 +63,7 @@ class Encoder(nn.Module):
         self.options = options
         self.object_embedding = nn.Parameter(torch.randn(options.dim))
         self.background_embedding = nn.Parameter(torch.randn(rows * columns, options.dim))
-        layer = EncoderLayer(options)
-        # As in the release, all layers start from the same weights.
+        layer = EncoderLayer(options)  # as in the release, all layers start from the same weights
         self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(options.encoder_layers))
 
     def forward(self, features: Tensor, objects: Tensor, backgrounds: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,23 +71,21 @@ class Encoder(nn.Module):
 
         Args:
             features: (B, C, h, w) at stride 8.
-            objects: soft masks (B, K, h, w) in [0, 1]; K may be 0.
+            objects: soft masks (B, K, h, w) in [0, 1].
             backgrounds: soft masks of the background patches (B, G, h, w).
 
         Returns:
             Descriptors of the background (B, G, C) and of the objects (B, K, C).
         """
-        pixels = features.flatten(2).transpose(1, 2)  # (B, N, C)
-        split = backgrounds.shape[1]
+        pixels, split = features.flatten(2).transpose(1, 2), backgrounds.shape[1]
         masks = torch.cat([backgrounds, objects], dim=1).flatten(2)  # (B, Q, N)
         shown = masks if self.options.masked_initialisation else torch.ones_like(masks)
         x = initial_descriptors(pixels, shown, backgrounds=split)
         if not self.options.mask_backgrounds:
             masks = torch.cat([torch.ones_like(masks[:, :split]), masks[:, split:]], dim=1)
         if self.options.zero_alpha:
-            masks = torch.zeros_like(masks)  # 0 * mask = alpha * 0; the initial descriptors keep their masks
-        count = objects.shape[1]
-        embedding = torch.cat([self.background_embedding, self.object_embedding.expand(count, -1)])
+            masks = torch.zeros_like(masks)  # alpha * 0 = 0 * mask; the initial descriptors keep their masks
+        embedding = torch.cat([self.background_embedding, self.object_embedding.expand(objects.shape[1], -1)])
         embedding = embedding.expand(len(x), -1, -1)
         for layer in self.layers:
             x = layer(x, embedding, pixels, masks)
@@ -104,8 +96,8 @@ class Encoder(nn.Module):
 def initial_descriptors(pixels: Tensor, masks: Tensor, *, backgrounds: int) -> Tensor:
     """Average the features where each mask exceeds 0.5: `pixels` (B, N, C), `masks` (B, Q, N) -> (B, Q, C).
 
-    Without such a pixel, an object has the feature at its mask's maximum and a background patch (one of the first
-    `backgrounds` masks) is zero. Without gradient, as published.
+    If there is no such pixel, the result is the feature at the mask's maximum, and 0 for the first `backgrounds` masks,
+    those of background patches. There is no gradient, as published.
     """
     inside = (masks > 0.5).to(pixels.dtype)
     count = inside.sum(-1, keepdim=True)
@@ -116,13 +108,10 @@ def initial_descriptors(pixels: Tensor, masks: Tensor, *, backgrounds: int) -> T
     return torch.where(count > 0, mean, fallback)
 
 
-# Masks at stride 8 (specification section 3.1)
-
-
 def patch_grid(height: int, width: int, grid: tuple[int, int], device: torch.device) -> Tensor:
     """Return the masks of a grid of patches in row-major order: (rows * columns, height, width) float.
 
-    Patches have the floored size; the last row and column include the remainder.
+    Sizes of patches are rounded down; the last row and column include the remainder (specification section 3.1).
     """
     rows, columns = grid
     y = (torch.arange(height, device=device) // max(1, height // rows)).clamp(max=rows - 1)
@@ -132,18 +121,13 @@ def patch_grid(height: int, width: int, grid: tuple[int, int], device: torch.dev
 
 
 def reference_masks(objects: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the encoder masks of a frame with ground truth.
-
-    Args:
-        objects: binary masks (B, K, H, W) of the padded frame, float.
-        grid: rows and columns of background patches.
+    """Return the encoder masks of a frame with binary masks (B, K, H, W), float, and `grid` background patches.
 
     Returns:
-        Object masks (B, K, h, w) and background masks (B, G, h, w): the patches without the objects; both resized
+        Object masks (B, K, h, w) and background masks (B, G, h, w), the patches without the objects; both are resized
         bilinearly to stride 8.
     """
-    background = 1 - objects.amax(1, keepdim=True) if objects.shape[1] else torch.ones_like(objects[:, :0].sum(1, True))
-    backgrounds = patch_grid(*objects.shape[-2:], grid, objects.device) * background
+    backgrounds = patch_grid(*objects.shape[-2:], grid, objects.device) * (1 - objects.amax(1, keepdim=True))
     return resize(objects, 1 / 8), resize(backgrounds, 1 / 8)
 
 
@@ -152,24 +136,20 @@ def predicted_masks(objects: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Ten
 
     The background is 1 minus their sum, divided into patches at stride 8.
     """
-    background = 1 - objects.sum(1, keepdim=True)
-    return objects, patch_grid(*objects.shape[-2:], grid, objects.device) * background
+    return objects, patch_grid(*objects.shape[-2:], grid, objects.device) * (1 - objects.sum(1, keepdim=True))
 
 
 def object_probabilities(logits: Tensor, backgrounds: int) -> Tensor:
-    """Return object probabilities (B, K, H, W), by softmax over all unmerged channels (B, 1 + G + K, H, W)."""
+    """Return the objects' probabilities (B, K, H, W), by softmax over all channels of logits (B, 1 + G + K, H, W)."""
     return functional.softmax(logits, dim=1)[:, 1 + backgrounds :]
 
 
 def merge_backgrounds(x: Tensor, backgrounds: int) -> Tensor:
     """Merge the background channels by their maximum: (B, 1 + G + K, H, W) -> (B, 1 + K, H, W)."""
-    split = 1 + backgrounds
-    return torch.cat([x[:, :split].amax(1, keepdim=True), x[:, split:]], dim=1)
+    return torch.cat([x[:, : 1 + backgrounds].amax(1, keepdim=True), x[:, 1 + backgrounds :]], dim=1)
 
 
 def resize(x: Tensor, scale: float) -> Tensor:
     """Resize (B, C, H, W) bilinearly by a factor, without anti-aliasing."""
     size = (round(x.shape[-2] * scale), round(x.shape[-1] * scale))
-    if x.shape[1] == 0:
-        return x.new_zeros((x.shape[0], 0, *size))
     return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -19,24 +19,18 @@ from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.models.base import Frame, Masks, Method, register
 from hodor.models.frames import Geometry, first_objects, fit_frames, new_objects, normalise
-from hodor.models.hodor.cycles import Cycles
+from hodor.models.hodor.cycles import run_cycles
 from hodor.models.hodor.decoder import History
-from hodor.models.hodor.encoder import (
-    merge_backgrounds,
-    object_probabilities,
-    predicted_masks,
-    reference_masks,
-    resize,
-)
+from hodor.models.hodor.encoder import merge_backgrounds, object_probabilities, predicted_masks, reference_masks, resize
 from hodor.models.hodor.network import Features, Network, load_swin
 from hodor.models.losses import cross_entropy_and_dice
 
 
 @dataclass
 class Entry:
-    """Descriptors of one frame: backgrounds (1, G, C) and objects (1, n, C), those of number `first` to `first` + n - 1.
+    """Descriptors of one frame: backgrounds (1, G, C) and objects (1, n, C), the first of which has the number `first`.
 
-    The backgrounds of an entry with `first` > 0, which describes new objects only, are not used.
+    An entry with `first` > 0 describes new objects only, and its backgrounds are not used.
     """
 
     backgrounds: Tensor
@@ -46,7 +40,7 @@ class Entry:
 
 @dataclass
 class State:
-    """State of a video: ids in the order of the channels, geometry of the frames, history with the oldest frame first."""
+    """State of a video: ids in the order of the channels, geometry of the frames, history from the oldest frame on."""
 
     ids: list[int]
     geometry: Geometry
@@ -54,8 +48,7 @@ class State:
 
     def remember(self, new: Entry, options: InferenceOptions) -> None:
         """Append a frame and drop those outside the temporal window."""
-        kept = 1 if options.keep_first else 0
-        history = [*self.history, new]
+        kept, history = int(options.keep_first), [*self.history, new]
         self.history = history[:kept] + history[kept:][-options.temporal_window :]
 
 
@@ -72,23 +65,20 @@ class Hodor(Method):
     # Training
 
     def loss(self, clip: Clip, step: int) -> dict[str, Tensor]:
-        """Cross-entropy plus dice over the predictions of annotated frames, at full padded resolution."""
-        frames = clip.frames.shape[1]
+        """Return cross-entropy plus dice over the predictions of annotated frames, at full padded resolution."""
         x = normalise(clip.frames, clip.valid)  # (B, T, 3, H, W)
-        maps = self.network.features(x.transpose(0, 1).flatten(0, 1))  # frame by frame: (T B, ...)
-        batch = len(x)
+        batch, frames = x.shape[:2]
+        maps = self.network.features(x.transpose(0, 1).flatten(0, 1))  # (T B, ...)
         features = [maps[t * batch : (t + 1) * batch] for t in range(frames)]
-        ids = torch.arange(1, clip.objects + 1, device=x.device).view(1, -1, 1, 1)
         visible = [self._visible(clip, t) for t in range(frames)]
-        reference = (clip.labels[:, :1] == ids).float()  # (B, K, H, W)
-        cycles = Cycles(self.network, features, reference, visible, detach=self.options.detach_masks)
-        predictions = [p for p in cycles.run(step) if clip.annotated[p.frame]]
+        cycles = run_cycles(self.network, features, clip.masks(0), visible, step, detach=self.options.detach_masks)
+        predictions = [p for p in cycles if clip.annotated[p.frame]]
         targets = [present_labels(clip.labels[:, p.frame], p.present) for p in predictions]
         cross_entropy, dice = cross_entropy_and_dice([p.logits for p in predictions], targets, full=self._full)
         return {"loss": cross_entropy + dice, "cross_entropy": cross_entropy, "dice": dice}
 
     def _full(self, logits: Tensor) -> Tensor:
-        """Map the decoder's logits (B, 1 + G + K, H/4, W/4) to those of the loss (B, 1 + K, H, W)."""
+        """Map logits (B, 1 + G + K, H/4, W/4) to those of the loss (B, 1 + K, H, W)."""
         return resize(merge_backgrounds(logits, self.network.backgrounds), 4)
 
     def _visible(self, clip: Clip, frame: int) -> Tensor:
@@ -111,16 +101,16 @@ class Hodor(Method):
         load_swin(self.network, folder)
 
     def alpha_parameters(self) -> list[nn.Parameter]:
-        """Return alpha (heads,) of each encoder layer; empty if the attention has none."""
+        """Return alpha (heads,) of each encoder layer whose attention has one."""
         found = [getattr(layer.cross_attention, "alpha", None) for layer in self.network.encoder.layers]
         shape = (self.options.heads,)
-        return [alpha for alpha in found if isinstance(alpha, nn.Parameter) and tuple(alpha.shape) == shape]
+        return [alpha for alpha in found if isinstance(alpha, nn.Parameter) and alpha.shape == shape]
 
     def undecayed_parameters(self) -> list[nn.Parameter]:
         return [] if self.options.decay_alpha else self.alpha_parameters()
 
     def log_values(self) -> dict[str, Any]:
-        """Return the learned alphas, one list of heads per encoder layer, if the attention has them."""
+        """Return `alpha`, a list of heads per encoder layer, if the attention has it."""
         alphas = self.alpha_parameters()
         return {"alpha": [alpha.tolist() for alpha in alphas]} if alphas else {}
 
@@ -128,7 +118,6 @@ class Hodor(Method):
 
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame]) -> list[Features]:
-        """Return maps of resized and padded frames of one size, one entry per frame."""
         fitted, valid = fit_frames(frames, Geometry.of(frames[0].shape[:2], self.inference), self.device)
         maps = self.network.features(normalise(fitted, valid))
         return [maps[i : i + 1] for i in range(len(frames))]
@@ -145,13 +134,13 @@ class Hodor(Method):
         features = self.features([frame])[0] if features is None else features
         history, known, given = state.history, len(state.ids), []
         reference = new_objects(state.ids, frame, new_masks, state.geometry, self.device, stride=8)
-        if reference is not None:  # new objects are encoded alone first; old ones are background there
+        if reference is not None:  # new objects are first encoded alone, with the others as background
             given = [self._encode_reference(features, reference, first=known)]
         logits = self._decode(features, self._history(history + given, len(state.ids)))
         backgrounds = self.network.backgrounds
         objects = resize(object_probabilities(logits, backgrounds), 1 / 2)
         if reference is not None:
-            # As released: stride 4 to full size, paste, stride 8. Without a paste this equals the line above.
+            # As released: from stride 4 to full size, paste, to stride 8. Without a paste this equals the line above.
             coarse = resize(functional.softmax(logits, dim=1), 4)
             objects = resize(paste(coarse, reference)[:, 1 + backgrounds :], 1 / 8)
         entry = Entry(*self.network.encode(features, *predicted_masks(objects, self.network.grid)))
@@ -165,7 +154,7 @@ class Hodor(Method):
         if self._compiled is None:
             mode = "reduce-overhead" if features.stride_8.is_cuda else "default"
             self._compiled = torch.compile(self.network.decode, dynamic=False, mode=mode)
-        # Cloned: the next call reuses the memory of the result.
+        # Cloned because the next call reuses the memory of the result.
         return self._compiled(features, history.padded(length)).clone()
 
     def _encode_reference(self, features: Features, reference: Tensor, first: int = 0) -> Entry:
@@ -178,11 +167,11 @@ class Hodor(Method):
         padded = [functional.pad(e.objects, (0, 0, e.first, n)) for e, n in zip(entries, after, strict=True)]
         history = History(torch.stack(padded, 2), torch.stack([e.backgrounds for e in entries], 2))
         if any(after) or any(e.first for e in entries):
-            device, patches = history.objects.device, history.backgrounds.shape[1]
+            device = history.objects.device
             first, last = (torch.tensor(x, device=device) for x in ([e.first for e in entries], after))
             number = torch.arange(objects, device=device).unsqueeze(1)
             history.objects_valid = (number >= first) & (number < objects - last)
-            history.backgrounds_valid = (first == 0).expand(patches, -1)
+            history.backgrounds_valid = (first == 0).expand(history.backgrounds.shape[1], -1)
         return history
 
 
@@ -193,20 +182,19 @@ def present_labels(labels: Tensor, present: Tensor) -> Tensor:
 
 
 def paste(probabilities: Tensor, reference: Tensor) -> Tensor:
-    """Replace the last K' channels of (1, C, H, W) by the given masks (1, K', H, W) and set the others to 0 under them.
+    """Replace the last K' channels of (1, C, H, W) by given masks (1, K', H, W), under which the others become 0.
 
     As released, a new object has probability 0 outside its given mask in its first frame.
     """
-    count = reference.shape[1]
-    kept = probabilities[:, :-count] * (reference.amax(1, keepdim=True) == 0)
+    kept = probabilities[:, : -reference.shape[1]] * (reference.amax(1, keepdim=True) == 0)
     return torch.cat([kept, reference], dim=1)
 
 
 def full_probabilities(logits: Tensor, backgrounds: int, reference: Tensor | None = None) -> Tensor:
     """Return probabilities (1, 1 + K, H, W) of the padded frame from logits (1, 1 + G + K, H/4, W/4).
 
-    The release labels a pixel by the maximum over the unmerged channels. Channel 0 is therefore the maximum of the
-    background channels, and the channels sum to at most 1. `reference` (1, K', H, W) is pasted over the last objects.
+    As in the release, a pixel's label is the maximum over all channels: channel 0 is the maximum of the background
+    channels, and the channels sum to at most 1. Masks `reference` (1, K', H, W) are pasted over the last objects.
     """
     full = functional.softmax(resize(logits, 4), dim=1)
     return merge_backgrounds(full if reference is None else paste(full, reference), backgrounds)

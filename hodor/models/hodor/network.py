@@ -17,20 +17,14 @@ from hodor.models.base import mismatches, read_weights
 from hodor.models.hodor.decoder import Decoder, History
 from hodor.models.hodor.encoder import Encoder
 
-WEIGHTS_FILE = "swin.safetensors"
-# ImageNet weights have no pyramid and no norms of the four maps.
-_NOT_IN_IMAGENET = re.compile(r"pyramid\.|backbone\.norm\d\.")
-
 
 class FeaturePyramid(nn.Module):
     """Feature pyramid network (Lin et al., CVPR 2017): maps of several strides with one width.
 
-    Lateral 1x1 convolutions, top-down nearest upsampling and addition, 3x3 output convolutions.
-
     Args:
         channels: widths of the backbone's maps, finest first.
         dim: width of every output.
-        outputs: number of finest levels to produce; the coarser ones only feed the top-down path.
+        outputs: number of output maps, the finest ones.
     """
 
     def __init__(self, channels: Sequence[int], dim: int, *, outputs: int) -> None:
@@ -39,7 +33,7 @@ class FeaturePyramid(nn.Module):
         self.output = nn.ModuleList(nn.Conv2d(dim, dim, 3, padding=1) for _ in range(outputs))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps (B, C_i, h_i, w_i), finest first -> the finest `outputs` of them as (B, dim, h_i, w_i)."""
+        """Map (B, C_i, h_i, w_i), finest first, to the output maps (B, dim, h_i, w_i)."""
         levels = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
         for fine in reversed(range(len(levels) - 1)):
             size = levels[fine].shape[-2:]
@@ -66,43 +60,31 @@ class Network(nn.Module):
 
     def __init__(self, options: HODOROptions) -> None:
         super().__init__()
-        dim, rows_columns = options.dim, options.background_grid
-        self.grid = rows_columns
-        self.backgrounds = rows_columns[0] * rows_columns[1]
+        self.grid = options.background_grid
+        self.backgrounds = self.grid[0] * self.grid[1]
         self.backbone = build_backbone(options)
-        self.pyramid = FeaturePyramid(self.backbone.channels, dim, outputs=2)
-        self.norms = nn.ModuleList(nn.GroupNorm(16, dim) for _ in range(2))
+        self.pyramid = FeaturePyramid(self.backbone.channels, options.dim, outputs=2)
+        self.norms = nn.ModuleList(nn.GroupNorm(16, options.dim) for _ in range(2))
         self.encoder = Encoder(options)
-        self.decoder = Decoder(
-            dim, options.heads, options.decoder_hidden, options.decoder_layers, dropout=options.dropout
-        )
+        self.decoder = Decoder(options)
 
     def features(self, frames: Tensor) -> Features:
-        """Maps of normalised, padded frames (B, 3, H, W), H and W multiples of 32."""
+        """Return the maps of normalised, padded frames (B, 3, H, W), H and W multiples of 32."""
         maps = self.pyramid(self.backbone(frames))
         return Features(*(norm(x) for norm, x in zip(self.norms, maps, strict=True)))
 
     def encode(self, features: Features, objects: Tensor, backgrounds: Tensor) -> tuple[Tensor, Tensor]:
-        """Descriptors (B, G, C) and (B, K, C) of a frame under masks at stride 8 (see `Encoder.forward`)."""
+        """Return the descriptors (B, G, C) and (B, K, C) of a frame with masks at stride 8 (see `Encoder.forward`)."""
         return self.encoder(features.stride_8, objects, backgrounds)
 
     def decode(self, features: Features, history: History) -> Tensor:
-        """Logits (B, 1 + G + K, H/4, W/4) of a frame (see `Decoder.forward`)."""
-        return self.decoder(
-            features.stride_4,
-            features.stride_8,
-            history,
-            self.encoder.object_embedding,
-            self.encoder.background_embedding,
-        )
+        """Return the logits (B, 1 + G + K, H/4, W/4) of a frame (see `Decoder.forward`)."""
+        embeddings = self.encoder.object_embedding, self.encoder.background_embedding
+        return self.decoder(features.stride_4, features.stride_8, history, embeddings)
 
 
 def build_backbone(options: HODOROptions) -> nn.Module:
-    """Build the backbone of the options, with its pretrained weights if it has some.
-
-    Raises:
-        HodorError: pretrained weights or frozen blocks for a backbone that has none.
-    """
+    """Build the backbone; raise HodorError for pretrained weights or frozen blocks of one that has none."""
     if options.backbone == "efficientnet-lite0":
         return EfficientNetLite0(pretrained=options.pretrained, frozen=options.backbone_frozen)
     if options.pretrained or options.backbone_frozen:
@@ -123,14 +105,14 @@ def load_swin(network: Network, folder: Path) -> None:
     (specification section 1).
 
     Raises:
-        HodorError: a missing or broken file, or entries that are missing, unexpected or of another shape.
+        HodorError: the file is missing or damaged, or entries are missing, unexpected or of another shape.
     """
-    path = folder / WEIGHTS_FILE
+    path = folder / "swin.safetensors"
     weights, metadata = read_weights(path, "prepare this weight set")
-    recorded = json.loads(metadata.get("weights", "{}")).get("format")
     own = {name: value for name, value in network.state_dict().items() if name.startswith(("backbone.", "pyramid."))}
     kept = sorted(own.keys() - weights.keys())
-    optional = {name for name in kept if recorded == "swin-imagenet" and _NOT_IN_IMAGENET.match(name)}
+    imagenet = json.loads(metadata.get("weights", "{}")).get("format") == "swin-imagenet"
+    optional = {name for name in kept if imagenet and re.match(r"pyramid\.|backbone\.norm\d\.", name)}
     if faults := mismatches({name: value for name, value in own.items() if name not in optional}, weights):
         raise HodorError(
             f"{path}: does not fit the network: {faults}; weight sets are for `backbone_width: 96`, "

@@ -16,32 +16,22 @@ from hodor.models.backbones.resnet import ResNet
 
 
 class Query(NamedTuple):
-    """Encoding of a batch of frames without masks.
+    """Encoding of a batch of frames without masks; strides are those at paper size."""
 
-    Attributes:
-        frame: normalised (B, 3, H, W).
-        skips: maps at strides 4 and 8 at paper size.
-        coarse: map (B, C, h, w) at stride 16.
-        key: (B, Ck, h, w).
-        value: (B, Cv, h, w).
-    """
+    frame: Tensor  # normalised (B, 3, H, W)
+    fine: Tensor  # map at stride 4
+    middle: Tensor  # map at stride 8
+    coarse: Tensor  # map (B, C, h, w) at stride 16
+    key: Tensor  # (B, Ck, h, w)
+    value: Tensor  # (B, Cv, h, w)
 
-    frame: Tensor
-    skips: tuple[Tensor, Tensor]
-    coarse: Tensor
-    key: Tensor
-    value: Tensor
-
-    def frames(self, start: int, stop: int) -> "Query":
-        """Return a part of the batch."""
-        part = slice(start, stop)
-        return Query(
-            self.frame[part], tuple(x[part] for x in self.skips), self.coarse[part], self.key[part], self.value[part]
-        )
+    def part(self, start: int, stop: int) -> "Query":
+        """Return the encoding of a part of the batch."""
+        return Query(*(x[start:stop] for x in self))
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation block without norms; a convolution on the shortcut if the number of channels changes."""
+    """Pre-activation block without norms, with a convolution on the shortcut if the number of channels changes."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -55,10 +45,10 @@ class ResidualBlock(nn.Module):
 
 
 class KeyValue(nn.Module):
-    """Convolutions to key and value of a coarse map; `orthogonal` initialises the key's weights as in STCN.
+    """Convolutions from a coarse map to key and value; `orthogonal` initialises the key's weights as in STCN.
 
-    With `options.one_encoder` the map is normalised over the image, and the head of the memory (`own_key` False) uses the
-    key convolution of the query's head, the argument `key` of `forward`.
+    With `options.one_encoder` the map is normalised over the image, and the memory's head (without `own_key`) uses the key
+    convolution of the query's head, the argument `key` of `forward`.
     """
 
     def __init__(self, channels: int, options: MemoryOptions, *, orthogonal: bool, own_key: bool = True) -> None:
@@ -67,7 +57,7 @@ class KeyValue(nn.Module):
         self.key = nn.Conv2d(channels, options.key_dim, 3, padding=1) if own_key else None
         self.value = nn.Conv2d(channels, options.value_dim, 3, padding=1)
         if orthogonal or (options.one_encoder and own_key):
-            # On normalised maps keys of different places then differ clearly before anything is learned.
+            # On normalised maps, keys of different positions then differ clearly before anything is learned.
             nn.init.orthogonal_(self.key.weight, gain=1.5 if options.one_encoder else 1.0)
             nn.init.zeros_(self.key.bias)
 
@@ -108,32 +98,43 @@ class Fuser(nn.Module):
 
 
 class MemoryEncoder(nn.Module):
-    """Encoder of frames and masks to keys (None if all objects share the frame's) and values.
+    """Encoder from frames and masks to keys (None if all objects share the frame's) and values.
 
-    Without `options.others`, the channel of the other objects' masks is fed through the filters `further`, which are not
-    weights of the network, or omitted if `further` is None (see `further_filters`).
+    Without `options.others`, the other objects' masks are omitted, or enter through the filters `further` if those are set,
+    which are not weights of the network (see `further_filters`).
     """
 
     def __init__(self, options: MemoryOptions, coarse: int) -> None:
         super().__init__()
         self.others, separate = options.others, options.memory_encoder == "separate"
-        extra = 2 if options.others else 1
-        self.backbone = build_backbone(options, memory=True, extra=extra)
+        self.backbone = build_backbone(options, memory=True, extra=2 if options.others else 1)
         self.first = "conv1.weight" if isinstance(self.backbone, ResNet) else "stem.weight"
-        if isinstance(self.backbone, ResNet):
-            _start_mask_filters(self.backbone.conv1.weight, orthogonal=not separate)
-        else:
-            _match_mask_filters(self.backbone.stem.weight)
-        channels = self.backbone.channels[-1]
-        own_key = not options.one_encoder
+        self._initialise_mask_filters(orthogonal=not separate)
+        channels, own_key = self.backbone.channels[-1], not options.one_encoder
         self.head = KeyValue(channels, options, orthogonal=False, own_key=own_key) if separate else None
         self.fuser = None if separate else Fuser(channels + coarse, options.value_dim)
         self.register_buffer("further", None, persistent=False)
 
+    @torch.no_grad()
+    def _initialise_mask_filters(self, *, orthogonal: bool) -> None:
+        """Initialise each mask channel of a ResNet as a convolution of its own, as the published systems do.
+
+        In a small backbone, mask filters start four times as large as image filters: masks have smaller values than
+        normalised images, and small networks train for few steps.
+        """
+        weight = self.backbone.get_parameter(self.first)
+        if not isinstance(self.backbone, ResNet):
+            weight[:, 3:] = 4 * weight[:, :3].std() * torch.randn_like(weight[:, 3:])
+            return
+        for channel in range(3, weight.shape[1]):
+            filters = torch.empty_like(weight[:, :1])
+            nn.init.orthogonal_(filters) if orthogonal else nn.init.kaiming_uniform_(filters, a=5**0.5)
+            weight[:, channel : channel + 1] = filters
+
     def forward(
         self, frame: Tensor, coarse: Tensor | None, masks: Tensor, key: nn.Module | None = None
     ) -> tuple[Tensor | None, Tensor]:
-        """Encode frames under the masks of K objects.
+        """Encode frames with the masks of K objects.
 
         Args:
             frame: normalised (B, 3, H, W).
@@ -151,7 +152,7 @@ class MemoryEncoder(nn.Module):
             channels.append(others.unsqueeze(2))
         x = torch.cat(channels, dim=2).flatten(0, 1)  # (B K, 3 + 1 or 2, H, W)
         weights = {}
-        if self.further is not None:  # of one more input channel, the last
+        if self.further is not None:
             weights[self.first] = torch.cat([self.backbone.get_parameter(self.first), self.further], dim=1)
         masked = functional_call(self.backbone, weights, (x,))[-1]
         if self.fuser is None:
@@ -165,7 +166,7 @@ def build_backbone(options: MemoryOptions, *, memory: bool, extra: int = 0) -> n
     """Build the backbone of the query or memory encoder: three maps, the finest at `options.stride`."""
     kind = options.memory_kind if memory else options.backbone
     if kind == "efficientnet-lite0":
-        # The memory encoder has no frozen blocks: its stem learns, so they would save no backward pass.
+        # Frozen blocks of the memory encoder would save no backward pass, because its stem learns.
         frozen = 0 if memory else options.backbone_frozen
         return EfficientNetLite0(pretrained=options.pretrained, frozen=frozen, extra=extra, levels=3)
     width = options.memory_width if memory else options.backbone_width
@@ -176,29 +177,11 @@ def build_backbone(options: MemoryOptions, *, memory: bool, extra: int = 0) -> n
     return ResNet(bottleneck=not basic, depths=depths, width=width, extra=extra, bias=basic)
 
 
-@torch.no_grad()
-def _start_mask_filters(weight: Tensor, *, orthogonal: bool) -> None:
-    """Initialise each mask channel as a convolution of its own, as the published systems do."""
-    for channel in range(3, weight.shape[1]):
-        filters = torch.empty_like(weight[:, :1])
-        nn.init.orthogonal_(filters) if orthogonal else nn.init.kaiming_uniform_(filters, a=5**0.5)
-        weight[:, channel : channel + 1] = filters
-
-
-@torch.no_grad()
-def _match_mask_filters(weight: Tensor) -> None:
-    """Initialise the mask filters of a small backbone four times as large as its image filters.
-
-    Masks have smaller values than normalised images, and small networks train for few steps.
-    """
-    scale = 4 * weight[:, :3].std()
-    weight[:, 3:] = scale * torch.randn_like(weight[:, 3:])
-
-
 def further_filters(kind: str, weight: Tensor) -> Tensor:
-    """Return filters (C, 1, k, k) of an untrained channel: `zeros`, or `orthogonal` (with a fixed seed).
+    """Return filters (C, 1, k, k) for an untrained channel: `zeros`, or `orthogonal` with a fixed seed.
 
-    Static STCN has no channel for other objects, but the released evaluation has (baselines specification, section 3.4).
+    The released evaluation of static STCN has a channel for other objects, which its training lacks (baselines
+    specification, section 3.4).
     """
     filters = torch.zeros_like(weight[:, :1])
     if kind == "orthogonal":

@@ -22,7 +22,7 @@ from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.base import Frame, Masks, register
-from hodor.models.frames import Geometry, first_objects, new_objects
+from hodor.models.frames import Geometry, first_objects, new_objects, normalise
 from hodor.models.memory.blocks import Query, further_filters
 from hodor.models.memory.network import Network
 from hodor.models.memory.readout import Bank, chunked_readout
@@ -31,21 +31,13 @@ from hodor.models.propagation import PropagationMethod, add_objects
 
 @dataclass
 class State:
-    """State of a video.
-
-    Attributes:
-        ids: object ids in the order of the channels.
-        geometry: of its frames.
-        bank: the memory.
-        time: number of the newest frame.
-        last: number of the newest permanent frame in the memory.
-    """
+    """State of a video; `ids` are in the order of the channels."""
 
     ids: list[int]
     geometry: Geometry
     bank: Bank
-    time: int = 0
-    last: int = 0
+    time: int = 0  # number of the newest frame
+    last: int = 0  # number of the newest permanent frame in the memory
 
 
 class MemoryMethod(PropagationMethod):
@@ -59,10 +51,16 @@ class MemoryMethod(PropagationMethod):
         self.kernel_sigma = own.kernel_sigma if inference.kernel_sigma is None else inference.kernel_sigma
         self.memory_previous = own.memory_previous if inference.memory_previous is None else inference.memory_previous
         if inference.others_channel != "none":
-            self._add_others_channel(inference.others_channel)
+            encoder = self.network.memory_encoder
+            if encoder.others:
+                raise HodorError(
+                    f"inference.others_channel: {inference.others_channel!r} is for a memory encoder without a channel for "
+                    "other objects; remove it"
+                )
+            encoder.further = further_filters(inference.others_channel, encoder.backbone.get_parameter(encoder.first))
 
-    def predict(self, frames: Tensor, masks: Tensor, clip: Clip, step: int) -> list[Tensor]:
-        return self.network.clip(frames, masks)
+    def predict(self, clip: Clip, step: int) -> list[Tensor]:
+        return self.network.clip(normalise(clip.frames, clip.valid), clip.masks(0))
 
     def backbones(self) -> list[nn.Module]:
         encoders = [self.network.query_encoder, self.network.memory_encoder.backbone]
@@ -70,25 +68,17 @@ class MemoryMethod(PropagationMethod):
 
     @torch.inference_mode()
     def start(self, frame: Frame, masks: Masks) -> State:
-        bank = Bank(shared=self.network.shared, limit=self.inference.memory_frames)
-        state = State([], self._geometry(frame), bank)
+        state = State([], self._geometry(frame), Bank(self.network.shared, self.inference.memory_frames))
         reference = first_objects(state.ids, frame, masks, state.geometry, self.device)
         self._remember(state, self.features([frame])[0], reference, new=True)
         return state
 
     @torch.inference_mode()
     def step(self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
-        """See `Method.step`. A frame with new objects is memorised for all objects."""
         query = self.features([frame])[0] if features is None else features
         state.time += 1
-        read = chunked_readout(
-            state.bank,
-            query.key[0],
-            similarity=self.options.similarity,
-            top_k=self.top_k,
-            sigma=self.kernel_sigma,
-            chunk=self.inference.readout_chunk,
-        )
+        settings = {"top_k": self.top_k, "sigma": self.kernel_sigma, "chunk": self.inference.readout_chunk}
+        read = chunked_readout(state.bank, query.key[0], similarity=self.options.similarity, **settings)
         probabilities = functional.softmax(self.network.segment(query, read.unsqueeze(0)), dim=1)
         reference = new_objects(state.ids, frame, new_masks, state.geometry, self.device)
         probabilities = add_objects(probabilities, reference)
@@ -96,10 +86,10 @@ class MemoryMethod(PropagationMethod):
         return state.geometry.restore(probabilities)[0]
 
     def _remember(self, state: State, query: Query, masks: Tensor, *, new: bool) -> None:
-        """Memorise the newest frame with masks (1, K, H, W) if the schedule includes it.
+        """Memorise the newest frame, with masks (1, K, H, W), if the schedule includes it or it has `new` objects.
 
-        With all objects on frame 0 the memory holds the frames 0, n, 2n, ... and, with `memory_previous`, the previous
-        one (baselines specification, sections 1.3 and 3.3).
+        If all objects appear in frame 0, the memory contains the frames 0, n, 2n, ... and, with `memory_previous`, the
+        previous one (baselines specification, sections 1.3 and 3.3).
         """
         due = new or state.time - state.last >= self.inference.memory_every
         if not due and not self.memory_previous:
@@ -113,14 +103,6 @@ class MemoryMethod(PropagationMethod):
         if due:
             state.last = state.time
 
-    def _add_others_channel(self, kind: str) -> None:
-        encoder = self.network.memory_encoder
-        if encoder.others:
-            raise HodorError(
-                f"inference.others_channel: {kind!r} needs a memory encoder without a channel for other objects"
-            )
-        encoder.further = further_filters(kind, encoder.backbone.get_parameter(encoder.first))
-
 
 @register("stm")
 class STM(MemoryMethod):
@@ -132,7 +114,7 @@ class STM(MemoryMethod):
 
 @register("kmn")
 class KMN(MemoryMethod):
-    """STM with a Gaussian kernel in inference; the best match, on which it is centred, has no gradient."""
+    """STM with a Gaussian kernel around each memory cell's best match in inference."""
 
     options_class = KMNOptions
     pads_black = True

@@ -28,7 +28,7 @@ def aggregate(p: Tensor) -> Tensor:
 
 
 class Level(nn.Module):
-    """Upsample x (B K, C, h, w) by 2 and add a skip (B, C', 2h, 2w) shared by the objects of a frame."""
+    """Upsample x (B K, C, h, w) by 2 and add a map (B, C', 2h, 2w) shared by the objects of a frame."""
 
     def __init__(self, skip: nn.Module, out: nn.Module) -> None:
         super().__init__()
@@ -41,11 +41,11 @@ class Level(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Decoder of STM or STCN; `skips` are the channels of the maps at strides 4 and 8."""
+    """Decoder of STM or STCN; `fine` and `middle` are the channels of the maps at strides 4 and 8."""
 
-    def __init__(self, options: MemoryOptions, skips: tuple[int, int]) -> None:
+    def __init__(self, options: MemoryOptions, fine: int, middle: int) -> None:
         super().__init__()
-        inputs, dim, (fine, middle) = 2 * options.value_dim, options.decoder_dim, skips
+        inputs, dim = 2 * options.value_dim, options.decoder_dim
         self.stride = options.stride
         if options.decoder == "stm":
             self.compress = nn.Sequential(_convolution(inputs, dim), ResidualBlock(dim, dim))
@@ -63,7 +63,7 @@ class Decoder(nn.Module):
         """Decode each object's readout (B, K, Cv, h, w) to a probability, (B, K, H, W) in float32."""
         value = query.value.unsqueeze(1).expand(-1, read.shape[1], -1, -1, -1)
         x = self.compress(torch.cat([read.to(value.dtype), value], dim=2).flatten(0, 1))
-        for level, skip in zip(self.levels, reversed(query.skips), strict=True):
+        for level, skip in zip(self.levels, (query.middle, query.fine), strict=True):
             x = level(x, skip)
         logits = self.predict(functional.relu(x)).float()
         logits = functional.interpolate(logits, scale_factor=self.stride, mode="bilinear", align_corners=False)
@@ -85,18 +85,18 @@ class Network(nn.Module):
         encoder = None if options.one_encoder else build_backbone(options, memory=False)
         self.query_encoder = encoder
         self.memory_encoder = MemoryEncoder(options, 0 if encoder is None else encoder.channels[-1])
-        *skips, coarse = (self.memory_encoder.backbone if encoder is None else encoder).channels
+        fine, middle, coarse = (self.memory_encoder.backbone if encoder is None else encoder).channels
         self.query_head = KeyValue(coarse, options, orthogonal=self.shared)
-        self.decoder = Decoder(options, tuple(skips))
+        self.decoder = Decoder(options, fine, middle)
 
     def query(self, frames: Tensor) -> Query:
         """Encode normalised frames (B, 3, H, W) whose sides are multiples of the key grid's stride."""
         if self.query_encoder is None:
             masks = self.memory_encoder.backbone.stem.in_channels - 3
-            fine, middle, coarse = self.memory_encoder.backbone(functional.pad(frames, (0, 0, 0, 0, 0, masks)))
+            maps = self.memory_encoder.backbone(functional.pad(frames, (0, 0, 0, 0, 0, masks)))
         else:
-            fine, middle, coarse = self.query_encoder(frames)
-        return Query(frames, (fine, middle), coarse, *self.query_head(coarse))
+            maps = self.query_encoder(frames)
+        return Query(frames, *maps, *self.query_head(maps[-1]))
 
     def memorise(self, frames: Tensor, masks: Tensor, query: Query | None) -> tuple[Tensor, Tensor]:
         """Return key (B, G, Ck, h, w) and value (B, K, Cv, h, w) of frames with masks (B, K, H, W).
@@ -125,18 +125,15 @@ class Network(nn.Module):
         """
         batch, count = frames.shape[:2]
         first = 0 if self.shared else 1  # separate encoders do not need frame 0 without masks
-        queries = self.query(frames[:, first:].transpose(0, 1).flatten(0, 1))
-        query = [
-            queries.frames((t - first) * batch, (t - first + 1) * batch) if t >= first else None for t in range(count)
-        ]
+        every = self.query(frames[:, first:].transpose(0, 1).flatten(0, 1))
+        query = [None] * first + [every.part(t * batch, (t + 1) * batch) for t in range(count - first)]
         keys, values, logits = [], [], []
         for t in range(1, count):
             key, value = self.memorise(frames[:, t - 1], masks, query[t - 1])
             keys.append(key)
             values.append(value)
-            read = dense_readout(
-                torch.stack(keys, 3), torch.stack(values, 3), query[t].key, similarity=self.options.similarity
-            )
+            memory = torch.stack(keys, 3), torch.stack(values, 3)
+            read = dense_readout(*memory, query[t].key, similarity=self.options.similarity)
             logits.append(self.segment(query[t], read))
             masks = functional.softmax(logits[-1], dim=1)[:, 1:]
         return logits

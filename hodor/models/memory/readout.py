@@ -1,10 +1,10 @@
-"""The memory bank of a video, and its readout: similarity to a frame's cells, weights, weighted sum of values.
+"""The memory bank of a video and its readout: similarity to a frame's cells, softmax, weighted sum of values.
 
 Always in float32 (baselines specification, section 6). Legend: B batch, G sets of keys (1 if all objects share them, else
 K), K objects, C channels, N memory cells, Q = h w query cells, n query cells of a chunk.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,30 +12,22 @@ from torch.nn import functional
 
 from hodor.device import in_float32
 
-# Scores of a top-k readout that a CPU holds at a time (4 MiB), so that they stay in its cache.
+# Scores of a top-k readout that are computed at a time on a CPU (4 MiB), so that they stay in its cache.
 CPU_SCORES = 2**20
 # Memory cells of a group in `column_topk`, and the number of groups per `k` below which it is not faster than topk.
 GROUP = 16
 _MIN_GROUPS = 4
 
 
-@dataclass
-class Slot:
-    """One memorised frame.
+class Slot(NamedTuple):
+    """One memorised frame."""
 
-    Attributes:
-        frame: its number.
-        kept: whether an object first appears in it, so that it is never forgotten.
-        temporary: whether it is forgotten when the next frame is added.
-    """
-
-    frame: int
-    kept: bool
-    temporary: bool
+    frame: int  # its number
+    kept: bool  # an object first appears in it: it is never forgotten
+    temporary: bool  # it is forgotten when the next frame is added
 
 
-@dataclass
-class Reader:
+class Reader(NamedTuple):
     """Objects that read the same cells with the same keys: `keys` (N, Ck) and, by object, `values` (N, Cv)."""
 
     keys: Tensor
@@ -49,11 +41,14 @@ class Bank:
 
     Args:
         shared: whether all objects have the same keys.
-        limit: maximum number of frames: the oldest is forgotten first, but never one in which an object first appears.
-            None: no limit.
+        limit: maximum number of frames, or None. The oldest is forgotten first, but none in which an object first appears.
+
+    Attributes:
+        objects: number of objects K.
+        frames: numbers of the memorised frames, ascending.
     """
 
-    def __init__(self, *, shared: bool, limit: int | None) -> None:
+    def __init__(self, shared: bool, limit: int | None) -> None:
         self.shared, self.limit = shared, limit
         self._slots: list[Slot] = []
         self._keys: list[Tensor] = []  # of each set of keys (N, Ck)
@@ -61,28 +56,26 @@ class Bank:
 
     @property
     def objects(self) -> int:
-        """Number of objects K."""
         return len(self._values)
 
     @property
     def frames(self) -> list[int]:
-        """Numbers of the memorised frames, ascending."""
         return [slot.frame for slot in self._slots]
 
     def add(self, frame: int, key: Tensor, value: Tensor, *, kept: bool = False, temporary: bool = False) -> None:
-        """Add a frame, and forget the previous one if it was temporary and the oldest one if the bank is full.
+        """Add a frame; forget the previous one if it was temporary, and the oldest one if the bank is full.
 
         Args:
             frame: its number.
-            key: (G, Ck, h, w), G = 1 if the keys are shared, else K.
+            key: (G, Ck, h, w).
             value: (K, Cv, h, w) of all objects so far.
-            kept, temporary: see `Slot`.
+            kept: whether an object first appears in it, so that it is never forgotten.
+            temporary: whether it is forgotten when the next frame is added.
         """
         remaining = [not slot.temporary for slot in self._slots]
         if self.limit is not None and sum(remaining) >= self.limit:
             old = [i for i, slot in enumerate(self._slots) if remaining[i] and not slot.kept]
-            if old:
-                remaining[min(old)] = False
+            remaining = [stays and i not in old[:1] for i, stays in enumerate(remaining)]
         self._slots = [slot for slot, stays in zip(self._slots, remaining, strict=True) if stays]
         self._slots.append(Slot(frame, kept, temporary))
         for store, new in ((self._keys, key), (self._values, value)):
@@ -93,7 +86,7 @@ class Bank:
                 store[i : i + 1] = [cells]
 
     def readers(self) -> list[Reader]:
-        """Group the objects by the cells and keys that they read."""
+        """Return the objects in groups that read the same cells with the same keys."""
         groups: dict[tuple[int, int], dict[int, Tensor]] = {}
         for k, values in enumerate(self._values):
             groups.setdefault((0 if self.shared else k, len(values)), {})[k] = values
@@ -115,7 +108,7 @@ def dense_readout(keys: Tensor, values: Tensor, query: Tensor, *, similarity: st
     with in_float32(query):
         keys, values, cells = keys.flatten(3).float(), values.flatten(3).float(), query.flatten(2).float()
         scale = keys.shape[2] ** -0.5
-        if similarity == "l2":  # the query's own norm is the same for all memory cells and cancels in the softmax
+        if similarity == "l2":  # the query's own norm cancels in the softmax
             keys, norms = 2 * keys, keys.square().sum(2).unsqueeze(3)
         scores = keys.transpose(2, 3) @ cells.unsqueeze(1)  # (B, G, N, Q)
         if similarity == "l2":
@@ -137,7 +130,7 @@ def chunked_readout(
         similarity: `dot` or `l2`.
         top_k: number of most similar cells to read; 0: all.
         sigma: width in cells of the Gaussian around each memory cell's best match in the frame (KMN), or None.
-        chunk: query cells whose scores are held at a time; fewer for top-k on a CPU.
+        chunk: query cells whose scores are computed at a time; fewer for top-k on a CPU.
 
     Returns:
         (K, Cv, h, w) in float32.
@@ -145,33 +138,31 @@ def chunked_readout(
     with in_float32(query):
         cells, size = query.flatten(1).float(), query.shape[1:]
         scale, parts = len(cells) ** -0.5, {}
+        if similarity == "l2":  # the query's own norm cancels in the softmax
+            cells = torch.cat([cells, torch.ones_like(cells[:1])])
         for reader in bank.readers():
             keys = reader.keys
-            if similarity == "l2":  # the query's own norm cancels in the softmax
+            if similarity == "l2":
                 keys = torch.cat([2 * keys, -keys.square().sum(1, keepdim=True)], dim=1)
-                ones = torch.ones_like(cells[:1])
-            extended = torch.cat([cells, ones]) if similarity == "l2" else cells
             select, step = 0 < top_k < len(keys), chunk
             if select and cells.device.type == "cpu":
                 # The product is fastest with a power of two of columns, and slow with fewer than 32.
                 step = min(chunk, max(32, 1 << (CPU_SCORES // len(keys)).bit_length() >> 1))
-            kernel = None
             if sigma is not None:
-                best = torch.cat([(part @ extended).argmax(1) for part in keys.split(chunk)])  # of each memory cell (N)
-                kernel = _log_kernel(best, size, sigma)
+                best = torch.cat([(part @ cells).argmax(1) for part in keys.split(chunk)])  # of each memory cell (N)
+                log_rows, log_columns = _log_kernel(best, size, sigma)
             found: dict[int, list[Tensor]] = {k: [] for k in reader.values}
             for start in range(0, cells.shape[1], step):
-                scores = scale * (keys @ extended[:, start : start + step])  # (N, n)
-                if kernel is not None:
-                    place = torch.arange(start, start + scores.shape[1], device=cells.device)
-                    scores += kernel[0][:, place // size[1]] + kernel[1][:, place % size[1]]
+                scores = scale * (keys @ cells[:, start : start + step])  # (N, n)
+                if sigma is not None:
+                    position = torch.arange(start, start + scores.shape[1], device=cells.device)
+                    scores += log_rows[:, position // size[1]] + log_columns[:, position % size[1]]
                 if select:
                     top, rows = column_topk(scores, top_k)
                     weights = functional.softmax(top, dim=1)
                     for k, values in reader.values.items():
-                        found[k].append(
-                            functional.embedding_bag(rows, values, mode="sum", per_sample_weights=weights).t()
-                        )
+                        read = functional.embedding_bag(rows, values, mode="sum", per_sample_weights=weights)
+                        found[k].append(read.t())
                 else:
                     weights = functional.softmax(scores, dim=0)
                     for k, values in reader.values.items():
@@ -183,8 +174,8 @@ def chunked_readout(
 def column_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the top `k` of each column, unordered; ties at rank `k` are broken arbitrarily.
 
-    Only the `k` groups of rows with the largest maxima can contain them. Maxima of groups are fast to compute, so that
-    `topk` runs on a fraction of the scores.
+    They are in the `k` groups of rows with the top maxima, which are fast to compute: `topk` runs on a fraction of the
+    scores.
 
     Args:
         scores: (N, n), N at least `k`.
@@ -202,15 +193,15 @@ def column_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     rows = (top.unsqueeze(2) * GROUP + torch.arange(GROUP, device=scores.device)).flatten(1)  # (n, k GROUP)
     rest = torch.arange(whole, len(scores), device=scores.device).expand(len(rows), -1)
     rows = torch.cat([rows, rest], dim=1)
-    values, place = columns.gather(1, rows).topk(k, dim=1, sorted=False)
-    return values, rows.gather(1, place)
+    values, position = columns.gather(1, rows).topk(k, dim=1, sorted=False)
+    return values, rows.gather(1, position)
 
 
 def _log_kernel(best: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
     """Return the logarithm of KMN's Gaussian as two terms, of rows (N, h) and columns (N, w) of query cells.
 
-    The Gaussian is centred on the best match `best` (N) of each memory cell. Adding its logarithm to the scores before the
-    softmax equals weighting and normalising again, without underflow.
+    The Gaussian is centred on the best match `best` (N) of each memory cell. To add its logarithm to the scores before the
+    softmax is to weight and normalise again, without underflow.
     """
     height, width = size
     rows = torch.arange(height, device=best.device) - (best // width).unsqueeze(1)
