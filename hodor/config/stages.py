@@ -125,6 +125,8 @@ class StageOptions(Strict):
             raise ValueError("`crop` and `hide_and_seek` are for the kinds static-affine and static-stcn")
         elif (self.pixels is None) == (self.short_side is None):
             raise ValueError("set exactly one of `pixels` and `short_side`")
+        if not self.kind.startswith("static") and self.frames != 3:
+            raise ValueError(f"kind {self.kind} needs `frames: 3`, which HODOR's cycles visit")
         video = self.kind.endswith("video")
         if not video and any(source.share != 1 for source in self.sources):
             raise ValueError("`share` is for video stages; an image stage has `repeat` and `limit`")

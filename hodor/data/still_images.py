@@ -4,6 +4,7 @@ In pairs of a JPEG and a grey PNG an image is one object: where the mask, which 
 and SBD, which list their images, the objects are the ids of one label map, 255 void. SBD has images of VOC's splits.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -54,24 +55,46 @@ LAYOUTS: dict[str, dict[str, Pairs | Listed]] = {
 """Data set -> split -> its files."""
 
 INSTANCES = ("voc2012", "sbd")  # data sets of `LAYOUTS` whose images hold several distinguished objects
-LEFT_OUT = "left out"  # end of the description of an image in `known_defects` that the reader skips
+LEFT_OUT = "left out"  # handling of an image that the reader skips
+
+
+class Defect(NamedTuple):
+    """A known defect of a published archive: files below the data set's folder, the fault, its handling."""
+
+    dataset: str
+    files: str
+    fault: str
+    handling: str
+    is_defective: Callable[[Path], bool]
+
+
+def _has_alpha(mask: Path) -> bool:
+    with Image.open(mask) as image:
+        return image.mode == "LA"
+
+
+def _differs_in_size(image: Path) -> bool:
+    return read_size(image, upright=False) != read_size(image.with_suffix(".png"), upright=False)
+
+
+_ALPHA, _STRAY = "a mask with an alpha channel", "a stray file: the images of this data set end in .jpg"
+DEFECTS = (
+    # The official archive has it in bear/00077.png.
+    Defect("davis2016", "DAVIS/Annotations/480p/bear/*.png", _ALPHA, "its grey channel is read", _has_alpha),
+    Defect("stcn-static", "fss/peregine_falcon/8.jpg", "its mask has another size", LEFT_OUT, _differs_in_size),
+    Defect("stcn-static", "fss/*/*.jpeg", _STRAY, "ignored", Path.exists),
+)
 
 
 def known_defects(root: Path, dataset: str) -> dict[str, str]:
     """Return the files of a data set with known defects of its published archive -> the fault and how it is handled."""
-    found = {}
-    if dataset == "davis2016":  # bear/00077.png of the official archive
-        for mask in sorted(root.glob("DAVIS/Annotations/480p/bear/*.png")):
-            with Image.open(mask) as image:
-                if image.mode == "LA":
-                    found[mask] = "a mask with an alpha channel: its grey channel is read"
-    if dataset == "stcn-static":
-        image = root / "fss/peregine_falcon/8.jpg"
-        if image.exists() and read_size(image, upright=False) != read_size(image.with_suffix(".png"), upright=False):
-            found[image] = f"its mask has another size: {LEFT_OUT}"
-        stray = "a stray file: the images of this data set end in .jpg: ignored"
-        found |= dict.fromkeys(sorted(root.glob("fss/*/*.jpeg")), stray)
-    return {path.relative_to(root).as_posix(): text for path, text in found.items()}
+    return {
+        path.relative_to(root).as_posix(): f"{defect.fault}: {defect.handling}"
+        for defect in DEFECTS
+        if defect.dataset == dataset
+        for path in sorted(root.glob(defect.files))
+        if defect.is_defective(path)
+    }
 
 
 @dataclass(frozen=True)

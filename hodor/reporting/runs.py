@@ -130,6 +130,12 @@ def read_log(path: Path) -> list[dict]:
     return [steps[step] for step in sorted(steps)]
 
 
+def loss_curve(runs: Iterable[Run]) -> str:
+    """Return the mean training loss over runs at the logged steps, as CSV with columns step and loss; "" if untrained."""
+    steps = pd.DataFrame([step for run in runs for step in run.log])
+    return "" if steps.empty else steps.groupby("step")[["loss"]].mean().to_csv(lineterminator="\n")
+
+
 def sample(runs: Sequence[Run], benchmark: str) -> Sample | None:
     """Return the scores of a row's runs on a benchmark for the statistics: the mean of J and F of each object in points.
 

@@ -17,7 +17,7 @@ from hodor.errors import HodorError
 from hodor.provenance import json_text, write_text_atomic
 from hodor.records import verify_run, verify_same_ground_truth
 from hodor.reporting.formats import COMPARED, NEW, NOT_RUN, TRAINED_ON, latex_file, markdown_page
-from hodor.reporting.runs import Run, machine_line, provenance, read_run, run_folder, sample, seed_scores
+from hodor.reporting.runs import Run, loss_curve, machine_line, provenance, read_run, run_folder, sample, seed_scores
 from hodor.scoring.statistics import Bootstrap, estimate
 
 TABLES = {"ablation": "ablation_table", "comparison": "comparison_table", "extended": "extended_table"}
@@ -68,8 +68,9 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
     texts: dict[str, str] = {}
     if table == "costs":
         texts["costs.csv"] = csv_text(COST_COLUMNS, _cost_lines(settings, found))
-        texts["metrics.json"] = json_text(_metrics(settings, found))
-        texts |= {f"curves/{row}.csv": curve for row, curve in _curves(found)}
+        rows = {row: [run for (of, _), run in found.items() if of == row] for row, _ in found}
+        texts["metrics.json"] = json_text({row: _metrics(runs) for row, runs in rows.items()})
+        texts |= {f"curves/{row}.csv": loss_curve(runs) for row, runs in rows.items()}
     else:
         lines, name = make_lines(settings, found), TABLES[table]
         origin = provenance(found.values(), settings["seeds"], settings["bootstrap"])
@@ -78,9 +79,10 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
         texts[f"{name}.tex"] = latex_file(settings, table, lines, origin)
         if table == "extended":
             texts["released_weights.csv"] = csv_text(RELEASED_COLUMNS, _released_view(settings, lines, found))
-    for name, text in texts.items():
-        write_text_atomic(Path(out) / name, text)
-    return [Path(out) / name for name in texts]
+    files = {Path(out) / name: text for name, text in texts.items() if text}
+    for path, text in files.items():
+        write_text_atomic(path, text)
+    return list(files)
 
 
 def collect(settings: dict, runs: Path) -> Runs:
@@ -329,22 +331,8 @@ def _cost_lines(settings: dict, found: Runs) -> Iterable[dict]:
             yield dict(zip(COST_COLUMNS, (row, seed, benchmark, *costs, machine, note), strict=True))
 
 
-def _metrics(settings: dict, found: Runs) -> dict[str, dict[str, float]]:
-    metrics: dict[str, dict[str, float]] = {}
-    for row, runs in _by_row(found):
-        for id in settings["scored"][row]:
-            if values := seed_scores(runs, id):
-                metrics.setdefault(row, {})[id] = round(statistics.fmean(values), 4)
-    return metrics
-
-
-def _curves(found: Runs) -> Iterable[tuple[str, str]]:
-    for row, runs in _by_row(found):
-        steps = pd.DataFrame([step for run in runs for step in run.log])
-        if "loss" in steps:
-            yield row, steps.groupby("step")[["loss"]].mean().to_csv(lineterminator="\n")
-
-
-def _by_row(found: Runs) -> Iterable[tuple[str, list[Run]]]:
-    for row in dict.fromkeys(row for row, _ in found):
-        yield row, [run for (of, _), run in found.items() if of == row]
+def _metrics(runs: list[Run]) -> dict[str, float]:
+    scores = {id: seed_scores(runs, id) for id in runs[0].predictions}
+    return {
+        id: round(statistics.fmean(values), 4) for id, values in scores.items() if values
+    }  # others wait for a server

@@ -43,6 +43,12 @@ def test_cosine_ends_near_zero_and_constant_stays():
     assert learning_rate(StageOptions(**BASE), 99) == 1e-3
 
 
+def test_hodor_visits_three_frames():
+    for frames in (2, 4):
+        with pytest.raises(ValidationError, match="frames: 3"):
+            StageOptions(**BASE | {"frames": frames})
+
+
 def test_one_size_rule():
     for wrong in ({"short_side": 64}, {"pixels": None}):
         with pytest.raises(ValidationError, match="exactly one of"):
