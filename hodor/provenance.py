@@ -173,16 +173,16 @@ def record_making(path: Path, files: Iterable[Path] = ()) -> None:
 
 
 def write_manifest(folder: Path, row: str, seed: int, benchmarks: Iterable[str] | None = None) -> None:
-    """Write <run folder>/manifest.json: what was run, with which settings, on which data and machine, at what cost.
+    """Write manifest.json of a run: its settings, data, versions, machine and cost.
 
-    Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (those of the training, or of the import
-    of external masks), config (the stamp of each step, which holds its resolved settings), data (name -> sha256 of a data
-    manifest or of the initial weights), steps (name -> time_s, peak_memory_mib, commit, versions, machine).
+    Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (of the training, or of the import of
+    external masks), config (step -> stamp, with the resolved settings), data (name -> sha256 of a data manifest or of the
+    starting weights), steps (step -> time_s, peak_memory_mib, commit, versions, machine).
 
     Args:
         folder: run folder.
-        row, seed: its row and seed.
-        benchmarks: those that must have been scored; if absent, all that were.
+        row, seed: row and seed of the run.
+        benchmarks: benchmarks that must have been scored. None: all that were.
 
     Raises:
         HodorError: a record is missing or broken.

@@ -7,7 +7,7 @@ import sys
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from hodor.config.benchmarks import BENCHMARKS
 from hodor.config.claims import Claims
@@ -45,26 +45,15 @@ class Settings(Strict):
         Execution(), description="how trainings are executed; changes results by rounding only"
     )
 
-    @field_validator("rows", mode="before")
+    @field_validator("rows", "seeds", "mirror", mode="before")
     @classmethod
-    def _rows(cls, value: Any) -> Any:
-        if isinstance(value, str):
+    def _of_command_line(cls, value: Any, info: ValidationInfo) -> Any:
+        """Accept the text that the command line passes, such as seeds=0,1."""
+        if isinstance(value, str) and value.lower() in ("", "null", "none") and info.field_name != "rows":
+            return None
+        if isinstance(value, str) and info.field_name != "mirror":
             return [part.strip() for part in value.split(",") if part.strip()]
-        return value
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _seeds(cls, value: Any) -> Any:
-        # The command line passes text, such as seeds=0,1.
-        if isinstance(value, str):
-            parts = [part.strip() for part in value.split(",") if part.strip()]
-            return None if value.lower() in ("", "null", "none") else parts
         return [value] if isinstance(value, int) else value
-
-    @field_validator("mirror", mode="before")
-    @classmethod
-    def _mirror(cls, value: Any) -> Any:
-        return None if isinstance(value, str) and value.lower() in ("", "null", "none") else value
 
 
 class InferenceRule(Strict):

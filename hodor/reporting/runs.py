@@ -216,14 +216,19 @@ def _read_prediction(folder: Path) -> Prediction:
     )
 
 
-def _read_csv(path: Path, *columns: str) -> pd.DataFrame:
+def read_csv(path: Path, step: str) -> pd.DataFrame:
+    """Read a CSV file of a step as text; HodorError if it is missing or broken."""
     try:
-        # As text first, because names such as 00003 are no numbers, and Python's float is exact.
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
+        return pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
     except FileNotFoundError:
-        raise HodorError(f"{path}: no such file; run the step score again, which writes it") from None
+        raise HodorError(f"{path}: no such file; run the step {step} again, which writes it") from None
     except (OSError, ValueError) as error:
-        raise HodorError(f"{path}: cannot be read ({error}); delete the file and score again") from None
+        raise HodorError(f"{path}: cannot be read ({error}); delete it and run the step {step} again") from None
+
+
+def _read_csv(path: Path, *columns: str) -> pd.DataFrame:
+    # As text first, because names such as 00003 are no numbers, and Python's float is exact.
+    frame = read_csv(path, "score")
     if missing := [column for column in columns if column not in frame]:
         raise HodorError(f"{path}: no column {', '.join(missing)}; delete the file and score again")
     try:

@@ -15,9 +15,8 @@ import pandas as pd
 from hodor.config.benchmarks import get_benchmark
 from hodor.data.davis import load_davis
 from hodor.data.video import Video
-from hodor.errors import HodorError
 from hodor.reporting.formats import benchmark_title
-from hodor.reporting.runs import Prediction, Run, provenance, read_run, run_folder
+from hodor.reporting.runs import Prediction, Run, provenance, read_csv, read_run, run_folder
 
 STRIPS = "davis2017-val"
 """Benchmark whose masks are shown: its ground truth is public, and every scale has it."""
@@ -94,13 +93,7 @@ class Report:
 
     def table(self, name: str) -> pd.DataFrame:
         """Read a CSV file ("<table>_table", "costs" or "released_weights") as text; HodorError if it is absent."""
-        path = Path(self.results) / f"{name}.csv"
-        try:
-            return pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
-        except FileNotFoundError:
-            raise HodorError(f"{path}: no such file; run the step tabulate first, which writes it") from None
-        except ValueError as error:
-            raise HodorError(f"{path}: cannot be read ({error}); delete it and run the workflow again") from None
+        return read_csv(Path(self.results) / f"{name}.csv", step="tabulate")
 
     def released(self) -> pd.DataFrame:
         """Read released_weights.csv; an empty table if it is absent."""

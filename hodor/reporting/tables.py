@@ -17,7 +17,7 @@ from hodor.errors import HodorError
 from hodor.provenance import json_text, write_text_atomic
 from hodor.records import verify_run, verify_same_ground_truth
 from hodor.reporting.formats import COMPARED, NEW, NOT_RUN, TRAINED_ON, latex_file, markdown_page
-from hodor.reporting.runs import Run, loss_curve, machine_line, provenance, read_run, run_folder, sample
+from hodor.reporting.runs import Run, loss_curve, machine_line, provenance, read_run, run_folder, sample, seed_scores
 from hodor.scoring.statistics import Bootstrap, estimate
 
 TABLES = {"ablation": "ablation_table", "comparison": "comparison_table", "extended": "extended_table"}
@@ -44,8 +44,6 @@ RELEASED_COLUMNS = (
     "id", "row", "label", "benchmark", "scale", "released_J&F", "released_J", "released_F", "paper_J&F", "status",
     "parameters", "checkpoint_sha256", "short_side", "manifest", "note", "source", "licence",
 )  # fmt: skip
-SCORED = "scored"
-"""Status of released weights that have a number."""
 
 Runs = dict[tuple[str, int], Run]
 """(row, seed) -> run."""
@@ -163,11 +161,8 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
         if "masks" in entry:  # benchmarks without masks are not run
             unscored = set()
         if table == "comparison":
-            bootstrap = Bootstrap(**settings["bootstrap"])
-            lines.append(
-                system
-                | comparison_cells(settings["published"], row, runs, bootstrap, unscored, settings.get("pending"))
-            )
+            shared = settings["published"], row, runs, Bootstrap(**settings["bootstrap"])
+            lines.append(system | comparison_cells(*shared, unscored, settings.get("pending")))
         else:
             # Table 1 is about DAVIS-2017 val only.
             shown = [id for id in settings["benchmarks"] if table != "ablation" or id == ABLATION_BENCHMARK]
@@ -261,11 +256,7 @@ def _cells(settings: dict, row: str, runs: list[Run], benchmark: str, trained_on
 
 
 def _mean(
-    runs: Sequence[Run],
-    benchmark: str,
-    column: str,
-    trained_on: Collection[str] = (),
-    pending: str = PENDING,
+    runs: Sequence[Run], benchmark: str, column: str, trained_on: Collection[str] = (), pending: str = PENDING
 ) -> tuple[str, str]:
     """Return mean and sample standard deviation over seeds; if there is no mean, the reason instead."""
     scored = [run.predictions[benchmark] for run in runs if benchmark in run.predictions]
@@ -298,7 +289,7 @@ def _released_view(settings: dict, lines: pd.DataFrame, found: Runs) -> Iterable
         view |= {key: entry[key] for key in ("note", "source", "licence")}
         view |= {f"released_{name}": line[name] if scored else "" for name in ("J&F", "J", "F")}
         view |= {"id": row, "row": entry["compare"], "paper_J&F": _point(paper)}
-        view["status"] = SCORED if scored else line["J&F"] if run else f"{NOT_RUN}: {entry['absent']}"
+        view["status"] = "scored" if scored else line["J&F"] if run else f"{NOT_RUN}: {entry['absent']}"
         if run:
             segment = run.predictions[benchmark].segment.get("stamp_content") or {}
             view["short_side"] = segment.get("settings", {}).get("inference", {}).get("short_side", "")
@@ -334,6 +325,7 @@ def _cost_lines(settings: dict, found: Runs) -> Iterable[dict]:
 
 
 def _metrics(runs: list[Run]) -> dict[str, float]:
-    columns = {id: "G" if get_benchmark(id).metric == "G" else "J&F-Mean" for id in runs[0].predictions}
-    scores = {id: _mean(runs, id, column)[0] for id, column in columns.items()}
-    return {id: float(score) for id, score in scores.items() if score[0].isdigit()}  # others wait for a server
+    scores = {id: seed_scores(runs, id) for id in runs[0].predictions}
+    return {
+        id: round(statistics.fmean(values), 4) for id, values in scores.items() if values
+    }  # others wait for a server

@@ -15,7 +15,7 @@ from hodor import paths
 from hodor.cli import main as cli
 from hodor.config import recipes
 from hodor.config.loading import load
-from hodor.doctor import artefacts, command
+from hodor.doctor import artefacts, checks
 from hodor.doctor.artefacts import check_dataset, check_pack, check_released
 from hodor.doctor.checks import check_disk, check_gpu, check_packages, doctor, needed_space, read_pins
 from hodor.errors import HodorError
@@ -238,7 +238,7 @@ def test_gpus_and_their_deformable_convolution_are_reported(monkeypatch):
 
 def test_disk_is_compared_with_what_is_to_be_written(root, workplace, tmp_path, monkeypatch):
     usage = namedtuple("Usage", "total used free")(0, 0, 10**9)
-    monkeypatch.setattr(command.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage)
     levels = [next(check_disk(tmp_path, {"archives": size}, [])).level for size in (10**8, 9 * 10**8, 2 * 10**9)]
     assert levels == ["ok", "warning", "wrong"]
     (finding,) = check_disk(tmp_path, {"packs": 3 * 10**9}, ["davis/a.zip"])
