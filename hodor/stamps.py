@@ -175,7 +175,7 @@ class Stamps:
                 row: self.config.rows[row].shown()
                 | {
                     "selected": row in self.config.selected,
-                    "absent": list(self.config.absent_files(row)),
+                    "absent": self.config.how_to_get(row),
                     "trained_on": self.config.trained_on(row),
                 }
                 for row in rows

@@ -67,9 +67,15 @@ class Config:
     def require(self, row: str) -> None:
         """Raise HodorError for a row whose released weights or external masks are absent."""
         if row not in self.selected and (absent := self.absent_files(row)):
-            entry = self.rows[row]
-            fix = "get it with: hodor fetch weights" if entry.weights else f"get it from {entry.source}"
-            raise HodorError(f"{absent[0]}: no such file; {fix}")
+            raise HodorError(f"{absent[0]}: no such file; {self.how_to_get(row)}")
+
+    def how_to_get(self, row: str) -> str:
+        """How to get the released weights or external masks of a row that are absent; empty where none is."""
+        entry, absent = self.rows[row], self.absent_files(row)
+        how = f"place the masks in {' and '.join(absent)}"
+        if entry.weights:
+            how = f"hodor fetch weights, or place {entry.weights} in data/weights/"
+        return f"get it by: {how} (from {entry.source})" if absent else ""
 
     def stage(self, row: str) -> StageOptions | None:
         """Return the training stage of a row; None if it is not trained."""

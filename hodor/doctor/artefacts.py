@@ -90,8 +90,8 @@ def check_released(config: Config, folder: Path) -> Iterator[Finding]:
         text = f"absent: {', '.join(absent)}; `hodor fetch weights`, or by hand into {paths.weights()}"
         yield Finding("ok", "released weights", text)
     for row, entry in config.rows.items():
-        if entry.masks and (absent := config.absent_files(row)):
-            yield Finding("ok", f"external masks {row}", f"absent: {', '.join(absent)}; get them from {entry.source}")
+        if entry.masks and (how := config.how_to_get(row)):
+            yield Finding("ok", f"external masks {row}", f"absent; {how}")
 
 
 def check_run(run: Path, submissions: Path) -> Iterator[Finding]:

@@ -71,6 +71,7 @@ def tabulate(stamp: dict, runs: Path, out: Path) -> list[Path]:
         rows = {row: [run for (of, _), run in found.items() if of == row] for row, _ in found}
         texts["metrics.json"] = json_text({row: _metrics(runs) for row, runs in rows.items()})
         texts |= {f"curves/{row}.csv": loss_curve(runs) for row, runs in rows.items()}
+        (Path(out) / "curves").mkdir(parents=True, exist_ok=True)  # the workflow expects it, even if no row was trained
     else:
         lines, name = make_lines(settings, found), TABLES[table]
         origin = provenance(found.values(), settings["seeds"], settings["bootstrap"])
@@ -154,7 +155,7 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
             "n": str(len(runs)),
             "parameters": " ".join(sorted({str(run.train["parameters"]) for run in runs if run.train})),
             "manifest": " ".join(run.manifest.as_posix() for run in runs),
-            "note": _how_to_get(entry) if entry["absent"] else entry["note"],
+            "note": f"{NOT_RUN}: {entry['absent']}" if entry["absent"] else entry["note"],
         }
         unscored = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
         if "masks" in entry:  # benchmarks without masks are not run
@@ -276,14 +277,6 @@ def _published_key(line: Mapping) -> tuple[str, str, str, str]:
     return line.get("table", ""), line["row"], line["benchmark"], line["metric"]
 
 
-def _how_to_get(entry: Mapping) -> str:
-    """Return the text of a table for absent released weights or external masks."""
-    how = f"hodor fetch weights, or place {entry['weights']} in data/weights/"
-    if "masks" in entry:
-        how = f"place the masks in {' and '.join(entry['absent'])}"
-    return f"{NOT_RUN}: get it by: {how} (from {entry['source']})"
-
-
 def _released_view(settings: dict, lines: pd.DataFrame, found: Runs) -> Iterable[dict]:
     """Yield the rows of released weights of the extended table, even absent ones, with their source."""
     for line in lines.to_dict("records"):
@@ -296,7 +289,7 @@ def _released_view(settings: dict, lines: pd.DataFrame, found: Runs) -> Iterable
         view |= {key: entry[key] for key in ("note", "source", "licence")}
         view |= {f"released_{name}": line[name] if scored else "" for name in ("J&F", "J", "F")}
         view |= {"id": row, "row": entry["compare"], "paper_J&F": _point(paper)}
-        view["status"] = "scored" if scored else line["J&F"] if run else _how_to_get(entry)
+        view["status"] = "scored" if scored else line["J&F"] if run else f"{NOT_RUN}: {entry['absent']}"
         if run:
             segment = run.predictions[benchmark].segment.get("stamp_content") or {}
             view["short_side"] = segment.get("settings", {}).get("inference", {}).get("short_side", "")

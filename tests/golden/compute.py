@@ -268,7 +268,7 @@ class Golden:
 
     def _tables(self) -> Any:
         benchmark, runs, digests = "davis2017-val", self._new(), {}
-        shown = {"options": {}, "note": "", "trained_on": "nothing", "absent": [], "weights": None, "source": ""}
+        shown = {"options": {}, "note": "", "trained_on": "nothing", "absent": "", "weights": None, "source": ""}
         rows = {row: shown | {"label": row, "selected": row != "absent"} for row in ("near", "far", "absent")}
         for number, (row, seed) in enumerate((row, seed) for row in ("near", "far") for seed in (0, 1)):
             run, out = runs / row / f"seed{seed}", runs / row / f"seed{seed}" / benchmark

@@ -103,7 +103,9 @@ class Project:
             "note": note,
             "trained_on": "video" if init else trained_on,
             "selected": selected,
-            "absent": [] if selected or not released else ["data/weights/x"],
+            "absent": ""
+            if selected or not released
+            else f"get it by: hodor fetch weights, or place {released['weights']}",
             **dict.fromkeys(("weights", "compare", "source", "licence")),
             **(released or {}),
         }
