@@ -1,7 +1,5 @@
 """What every recipe computes is what it computed when its version was last raised."""
 
-from dataclasses import replace
-
 import cv2
 import pytest
 
@@ -42,7 +40,7 @@ def _keys_of_other_frames(monkeypatch) -> None:
     readers = bank.Bank.readers
 
     def reversed_keys(self) -> list:
-        return [replace(reader, keys=reader.keys.flip(0)) for reader in readers(self)]
+        return [reader._replace(keys=reader.keys.flip(0)) for reader in readers(self)]
 
     monkeypatch.setattr(bank.Bank, "readers", reversed_keys)
 

@@ -74,11 +74,11 @@ def test_seeds_give_intervals_over_seeds(checkout):
     assert re.search(r"\| +\d+\.\d ± \d+\.\d \[\d+\.\d, \d+\.\d\] \| +2 \|", page) and "n = 1" not in page
     made = json.loads((checkout.path / "results" / "claims.json").read_text())
     claims = {claim["id"]: claim for claim in made["claims"]}
-    assert made["seeds"] == [0, 1] and claims["soft-over-none-coco"]["seeds"] == 2
-    assert "n = 1" not in claims["soft-over-none-coco"]["reason"]
+    assert made["seeds"] == [0, 1] and claims["soft-over-none-coco-davis2017-val"]["seeds"] == 2
+    assert "n = 1" not in claims["soft-over-none-coco-davis2017-val"]["reason"]
     low, high = claims["alphas-move-coco"]["interval"]
     assert low <= claims["alphas-move-coco"]["effect"] <= high and claims["alphas-move-coco"]["seeds"] == 2
-    assert claims["soft-over-hard-coco"]["verdict"] == "not run"
+    assert claims["soft-over-hard-coco-davis2017-val"]["verdict"] == "not run"
 
 
 @pytest.mark.long
