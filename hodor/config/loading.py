@@ -70,7 +70,7 @@ class Config:
             raise HodorError(f"{absent[0]}: no such file; {self.how_to_get(row)}")
 
     def how_to_get(self, row: str) -> str:
-        """How to get the released weights or external masks of a row that are absent; empty where none is."""
+        """Return how to get the absent released weights or external masks of a row; an empty text if none is absent."""
         entry, absent = self.rows[row], self.absent_files(row)
         how = f"place the masks in {' and '.join(absent)}"
         if entry.weights:
