@@ -41,11 +41,14 @@ evidence: $(BIN)/.installed  ## scale subset with three seeds, tables and claims
 	  done
 	done
 
+# The slowest files first: a whole DAG at the end would keep one process waiting.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/workflow tests/faults tests
+
 test: $(BIN)/.installed  ## all tests but the long ones
-	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
+	@$(PYTEST)
 
 test-long: $(BIN)/.installed .venv/cluster/.installed  ## all tests
-	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=long python -m pytest -n auto --dist loadfile -m "long or not long"
+	@HYPOTHESIS_PROFILE=long $(PYTEST) -m "long or not long"
 
 golden: $(BIN)/.installed  ## write golden values anew after a recipe's version was raised
 	@python -m tests.golden

@@ -100,7 +100,7 @@ found["gradient"] = float(mask.grad.abs().sum())
     for verb, (helped, status, said) in found.items():
         extra = "track" if verb in ("track", "convert") else "pipeline"
         assert (helped, status, said.count("\n")) == (0, 1, 1), said
-        assert f"extra `{extra}`" in said and f"'hodor-repro[{extra}]'" in said, said
+        assert f"'hodor-repro[{extra}]'" in said, said
 
 
 def test_the_extra_track_suffices_to_track_and_convert(run, modules, tmp_path):

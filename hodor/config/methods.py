@@ -16,7 +16,11 @@ Depth = Annotated[int, Field(ge=1, le=64)]
 
 GridSide = Annotated[int, Field(ge=1, le=32)]
 
-ATTENTION: dict[str, str | None] = {"none": None, "hard": None, "soft": None}
+ATTENTION: dict[str, str | None] = {
+    "none": None,
+    "hard": None,
+    "soft": None,
+}
 """Value of HODOR's option `attention` -> the module whose `build(options)` returns the layer.
 
 None: a mode of `hodor.attention.SoftMaskedAttention`, the variants of the paper's table 1. A module's layer maps query

@@ -42,7 +42,7 @@ def test_a_missing_data_set_is_named_with_the_command_that_brings_it_back(checko
     done = checkout.run("snakemake", "--cores", "1", "--force", "--", target, check=False)
     assert done.returncode == 1
     message = only_line(done.stdout, "train")
-    command = message.partition(" with: ")[2].split()
+    command = message[message.index("snakemake") :].split()
     assert command[0] == "snakemake" and command[-1] == "data/tiny/coco.json"
     checkout.run(*command)
     assert (checkout.path / "data/tiny/coco/train2017").is_dir()

@@ -90,9 +90,7 @@ def test_a_full_disk_while_data_are_generated(fresh):
         "cp -r data kept",
     )
     assert [status for status, _ in steps] == [0, 1, 0, 0, 0]
-    only_line(
-        steps[1][1], "hodor fetch: error: data/tiny/archives/davis/", "No space left on device", "free some disk space"
-    )
+    only_line(steps[1][1], "hodor fetch: error: data/tiny/archives/davis/", "No space left on device", "make room")
     assert json.loads((checkout.path / "kept" / target).read_text())["dataset"] == "davis"
 
 

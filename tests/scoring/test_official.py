@@ -235,7 +235,7 @@ def test_what_cannot_be_demanded(tree, tmp_path, with_toolkit, monkeypatch, caps
     monkeypatch.setattr(official, "installed", lambda: False)
     arguments = ["score", "--pred", tree.pred, "--truth", tree.root, "--benchmark", VAL, "--out", tmp_path / "out"]
     assert cli.main([*map(str, arguments), "--official"]) == 1
-    assert "not installed; install it with: pip install '.[official]'" in capsys.readouterr().err
+    assert "not installed; run: pip install '.[official]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert cli.main(list(map(str, arguments))) == 0
     assert read_record(tmp_path / "out")["official"] is None

@@ -78,7 +78,12 @@ def test_a_compiled_step_follows_an_eager_one(trained):
 @pytest.mark.parametrize("stage", [COCO, CYCLIC], ids=["coco", "cyclic"])
 @pytest.mark.parametrize("attention", ["soft", "hard", "none"])
 def test_every_row_of_table_1_compiles(trained, attention, stage, backend):
-    assert_same_training(trained, PUBLISHED | {"attention": attention}, stage, backend)
+    assert_same_training(trained, OPTIONS | {"attention": attention}, stage, backend)
+
+
+@pytest.mark.long
+def test_the_published_backbone_compiles(trained):
+    assert_same_training(trained, PUBLISHED, COCO, "aot_eager")
 
 
 def test_only_hodor_names_layers_to_compile():

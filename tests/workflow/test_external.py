@@ -4,6 +4,8 @@ import csv
 import json
 import shutil
 
+import pytest
+
 from hodor.data.images import read_labels, write_labels
 from tests.checkouts import ROWS
 
@@ -20,6 +22,7 @@ ROW = """
 DUE = dict.fromkeys(("segment", "score", "manifest"), 1)
 
 
+@pytest.mark.long
 def test_masks_of_others_are_a_row(checkout):
     """The masks of another row, as if they came from elsewhere: its scores, without training and segmentation."""
     checkout.append("config/rows.yaml", ROW)
