@@ -41,8 +41,8 @@ evidence: $(BIN)/.installed  ## scale subset with three seeds, tables and claims
 	  done
 	done
 
-# The slowest files first: a whole DAG at the end would keep one process waiting.
-PYTEST := OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/workflow tests/faults tests
+# Files run in the order of tests/conftest.py.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(BIN)/.installed  ## all tests but the long ones
 	@$(PYTEST)

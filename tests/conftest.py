@@ -13,6 +13,11 @@ pytest_plugins = ["tests.checkouts"]
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slowest folder first: a whole DAG at the end would leave the other processes idle."""
+    items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "workflow"))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""
