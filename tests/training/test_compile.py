@@ -15,8 +15,15 @@ from hodor.training.trainer import train
 from tests.models.test_conformance import SMALL
 from tests.training.small import OPTIONS
 
-# As published but narrow: dropout, dropped paths, AdamW.
-STAGE = {"steps": 3, "log_every": 1, "warmup_steps": 1, "optimiser": "adamw", "weight_decay": 0.01}
+# As published but narrow: dropout, dropped paths, AdamW and its learning rate.
+STAGE = {
+    "steps": 3,
+    "log_every": 1,
+    "learning_rate": 1e-4,
+    "warmup_steps": 1,
+    "optimiser": "adamw",
+    "weight_decay": 0.01,
+}
 COCO = STAGE | {"padding_multiple": 96, "max_objects": 1}  # one size, which compiles once
 CYCLIC = STAGE | {
     "kind": "sparse-video",
