@@ -172,6 +172,17 @@ def record_making(path: Path, files: Iterable[Path] = ()) -> None:
     write_json_atomic(path, making | ({"files": digests} if digests else {}))
 
 
+def scored_benchmarks(folder: Path) -> list[str]:
+    """Return the benchmarks that a run was scored on."""
+    return sorted(path.parent.name for path in folder.glob("*/score.json"))
+
+
+def read_training(folder: Path, masks: Iterable[dict]) -> dict:
+    """Read train.json of a run; an empty dict for external masks, whose records (masks.json) name no weights."""
+    weights = [record.get("weights") for record in masks]
+    return {} if weights and not any(weights) else read_json(folder / "train.json")
+
+
 def write_manifest(folder: Path, row: str, seed: int, benchmarks: Iterable[str] | None = None) -> None:
     """Write manifest.json of a run: its settings, data, versions, machine and cost.
 
@@ -187,11 +198,8 @@ def write_manifest(folder: Path, row: str, seed: int, benchmarks: Iterable[str] 
     Raises:
         HodorError: a record is missing or broken.
     """
-    if benchmarks is None:
-        benchmarks = sorted(path.parent.name for path in folder.glob("*/score.json"))
-    masks = [read_json(folder / benchmark / "masks.json") for benchmark in benchmarks]
-    external = masks and all(record.get("weights") is None for record in masks)
-    train = {} if external else read_json(folder / "train.json")
+    benchmarks = scored_benchmarks(folder) if benchmarks is None else benchmarks
+    train = read_training(folder, [read_json(folder / benchmark / "masks.json") for benchmark in benchmarks])
     records, data = {"train": train} if train else {}, dict(train.get("inputs", {}))
     for benchmark in benchmarks:
         for step in ("segment", "score"):

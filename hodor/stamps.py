@@ -203,7 +203,7 @@ class Stamps:
                 row: {"selected": row in self.config.selected} for row in self.config.rows if row in claims.rows()
             },
             "claims": [entry | {"substitutes": self.config.substitutes(*entry["rows"])} for entry in claims.entries()],
-            "absent": self.config.absent(),
+            "absent": self.config.absent_benchmarks(),
             "evidence": claims.evidence[scale.edition],
             "rule": claims.rule.model_dump(mode="json"),
             "bootstrap": claims.bootstrap.model_dump(mode="json"),

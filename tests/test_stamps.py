@@ -177,7 +177,7 @@ def test_an_optional_data_set_adds_its_benchmark_and_is_trained_on(root, tmp_pat
     assert {source.dataset for stage in ("cyclic", "cyclic-holdout", "dense") for source in stages[stage].sources} == {
         "davis2016"
     }
-    assert alone["caption"] != settings["caption"] and not stamps(root, scale="paper").config.absent()
+    assert alone["caption"] != settings["caption"] and not stamps(root, scale="paper").config.absent_benchmarks()
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Config:
 
     def seeds_of(self, row: str) -> tuple[int, ...]:
         """Return the seeds of a row; released weights and external masks have none, and their run is seed 0."""
-        return (0,) if self.rows[row].weights or self.rows[row].masks else self.seeds
+        return (0,) if self.rows[row].imported else self.seeds
 
     def absent_files(self, row: str) -> tuple[str, ...]:
         """Return the absent files of released weights or external masks that a row needs at this scale."""
@@ -112,7 +112,7 @@ class Config:
         """Return the scale's benchmarks whose ground truth is secret."""
         return tuple(id for id in self.scale.benchmarks if is_secret(id, self.scale.edition))
 
-    def absent(self) -> dict[str, str]:
+    def absent_benchmarks(self) -> dict[str, str]:
         """Return benchmark -> reason, for benchmarks that need an absent optional data set."""
         return {
             benchmark: f"it needs the data set {dataset}, which neither the mirror folder nor data/{self.scale.name} has"
@@ -212,7 +212,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
         row: file for row, entry in rows.items() if entry.weights and (file := locate_weights(entry.weights, root))
     }
     masks = {row: locate_masks(entry, scale, root) for row, entry in rows.items() if entry.masks}
-    trained = {row for row, entry in rows.items() if not (entry.weights or entry.masks)}
+    trained = {row for row, entry in rows.items() if not entry.imported}
     present = {*trained, *checkpoints, *(row for row, found in masks.items() if any(found.values()))}
     selected = select(settings.rows, rows, name)
     seeds = scale.seeds if settings.seeds is None else settings.seeds

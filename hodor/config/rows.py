@@ -38,7 +38,7 @@ def check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[st
                 raise HodorError(f"{name}: {id}.init: the rows start from each other in a cycle")
             seen.add(parent)
             parent = rows[parent].init if parent in rows else None
-    trained = [other for other, entry in rows.items() if not (entry.weights or entry.masks)]
+    trained = [other for other, entry in rows.items() if not entry.imported]
     if row.compare is not None and row.compare not in trained:
         raise HodorError(f"{name}: {id}.compare: {none_of(row.compare, trained)}")
     for settings in (row.inference, *(rule.set for rule in row.inference_for)):

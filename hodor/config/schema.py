@@ -121,6 +121,11 @@ class Row(Strict):
             raise ValueError("`stage` is missing; null: no training")
         return self
 
+    @property
+    def imported(self) -> bool:
+        """Whether weights or masks were made elsewhere, so that nothing is trained and there are no seeds."""
+        return bool(self.weights or self.masks)
+
     def shown(self) -> dict[str, Any]:
         """Return what tables show of the row."""
         keys = {"label", "options", "note", "weights", "compare", "source", "licence"}

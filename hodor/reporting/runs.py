@@ -14,7 +14,7 @@ import pandas as pd
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.errors import HodorError
-from hodor.provenance import read_json
+from hodor.provenance import read_json, read_training, scored_benchmarks
 from hodor.scoring.statistics import Sample
 
 # Columns of text; all others hold numbers.
@@ -100,11 +100,9 @@ def read_run(folder: Path, benchmarks: Sequence[str] | None = None) -> Run:
     whole = folder.resolve()
     if not whole.name.startswith("seed") or not whole.name.removeprefix("seed").isdigit():
         raise HodorError(f"{folder}: not a run folder; give a folder <row>/seed<k>")
-    if benchmarks is None:
-        benchmarks = sorted(path.parent.name for path in folder.glob("*/score.json"))
+    benchmarks = scored_benchmarks(folder) if benchmarks is None else benchmarks
     predictions = {benchmark: _read_prediction(folder / benchmark) for benchmark in benchmarks}
-    external = predictions and all(found.masks.get("weights") is None for found in predictions.values())
-    train = {} if external else read_json(folder / "train.json")
+    train = read_training(folder, [prediction.masks for prediction in predictions.values()])
     log = tuple(read_log(folder / "train.jsonl"))
     return Run(folder, whole.parent.name, int(whole.name.removeprefix("seed")), train, log, predictions)
 
