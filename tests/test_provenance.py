@@ -103,3 +103,10 @@ def test_commit_of_the_checkout_that_holds_the_code(tmp_path, monkeypatch):
     assert provenance.commit() == head
     (package / "provenance.py").write_text("changed = 1\n")
     assert provenance.commit() == head + "-dirty"
+
+
+def test_only_external_masks_have_no_training(tmp_path):
+    assert provenance.read_training(tmp_path, [{"weights": None}, {"weights": None}]) == {}
+    for masks in ([], [{"weights": None}, {"weights": "1f"}]):
+        with pytest.raises(HodorError, match="train.json: no such file"):
+            provenance.read_training(tmp_path, masks)
