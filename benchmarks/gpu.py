@@ -89,11 +89,12 @@ def distinct(options: argparse.Namespace) -> Iterator[tuple[Config, str, StageOp
             seen.add(key)
 
 
-def compute(options: argparse.Namespace, row: str, device: str, precision: str = "float32") -> Computed:
+def compute(found: Config, row: str, device: str, precision: str = "float32") -> Computed:
     """The network of a row on small clips and frames, everywhere with the same weights and without dropout."""
-    found, size = configured(options), (64, 96) if options.small else (128, 224)
     stage, where = found.stage(row), prepare_device(device, torch.get_num_threads(), precision)
-    if not options.small:
+    size = (64, 96)
+    if found.scale.name == "paper":
+        size = (128, 224)
         sizes = {"crop": stage.crop and 128, "pixels": stage.pixels and 24_576, "short_side": stage.short_side and 128}
         stage = stage.model_copy(update=sizes | {"long_side": None})
     inference = found.scale.inference.model_copy(update={"short_side": size[0]})
@@ -114,12 +115,12 @@ def compute(options: argparse.Namespace, row: str, device: str, precision: str =
 
 
 def correctness(options: argparse.Namespace) -> Items:
-    def compare(row: str) -> dict[str, Any]:
-        expected = compute(options, row, "cpu")
+    def compare(config: Config, row: str) -> dict[str, Any]:
+        expected = compute(config, row, "cpu")
         line: dict[str, Any] = {"loss": expected.loss}
         largest = expected.gradients.abs().max()
         for precision in ("float32", "bfloat16"):
-            found = compute(options, row, options.device, precision)
+            found = compute(config, row, options.device, precision)
             line[f"{precision}: loss differs by"] = abs(found.loss / expected.loss - 1)
             line[f"{precision}: gradients"] = ((found.gradients - expected.gradients).abs().max() / largest).item()
             line[f"{precision}: equal pixels"] = (found.labels == expected.labels).double().mean().item()
@@ -127,8 +128,8 @@ def correctness(options: argparse.Namespace) -> Items:
         good = loss < 1e-3 and gradients < 1e-2 and pixels > 0.99
         return line | {"float32 as expected (1e-3, 1e-2, 0.99)": "yes" if good else "NO"}
 
-    for _, row, _ in distinct(options):
-        yield row, functools.partial(compare, row)
+    for config, row, _ in distinct(options):
+        yield row, functools.partial(compare, config, row)
 
 
 def attention(options: argparse.Namespace) -> Items:
@@ -203,11 +204,11 @@ def inference(options: argparse.Namespace) -> Items:
 
 
 def determinism(options: argparse.Namespace) -> Items:
-    def repeat(row: str, wanted: bool) -> dict[str, Any]:
+    def repeat(config: Config, row: str, wanted: bool) -> dict[str, Any]:
         use_deterministic_algorithms(wanted)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            one, two = (compute(options, row, options.device) for _ in range(2))
+            one, two = (compute(config, row, options.device) for _ in range(2))
         without = {str(entry.message).split()[0] for entry in caught if "deterministic" in str(entry.message)}
         return {
             "same gradients": "yes" if torch.equal(one.gradients, two.gradients) else "no",
@@ -215,10 +216,9 @@ def determinism(options: argparse.Namespace) -> Items:
             "torch warns of": ", ".join(sorted(without)),
         }
 
-    for wanted in (True, False):
-        for found, row, _ in distinct(options):
-            if "comparison" in found.rows[row].tables:
-                yield f"{row}{', --deterministic' * wanted}", functools.partial(repeat, row, wanted)
+    for wanted, (config, row, _) in itertools.product((True, False), distinct(options)):
+        if "comparison" in config.rows[row].tables:
+            yield f"{row}{', --deterministic' * wanted}", functools.partial(repeat, config, row, wanted)
 
 
 def loader(options: argparse.Namespace) -> Items:

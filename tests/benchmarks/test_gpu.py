@@ -7,6 +7,7 @@ import time
 from argparse import Namespace
 
 import pytest
+import torch._dynamo  # noqa: F401  once here instead of in the process of each part
 
 from hodor.config.loading import load
 from hodor.doctor.cost import read_measured
@@ -14,15 +15,13 @@ from tests.benchmarks.conftest import only
 
 
 def test_every_part_is_measured_and_none_twice(benchmark, root, world, tmp_path):
-    flags = f"--device cpu --small --rows hodor-soft-coco,stm --data {world} --runs {tmp_path / 'runs'}"
+    flags = f"--device cpu --small --rows hodor-soft-coco --data {world} --runs {tmp_path / 'runs'}"
     page, folder = benchmark("gpu.py", flags), tmp_path / "results"
     parts = json.loads(only(folder, "gpu_*_small.json"))["parts"]
     assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(parts, "done")
     assert list(parts) == "correctness attention steps inference determinism loader training".split()
     lines = {name: list(part["results"].values()) for name, part in parts.items()}
-    assert (
-        all(line["float32: loss differs by"] == 0 for line in lines["correctness"]) and len(lines["correctness"]) == 2
-    )
+    assert all(line["float32: loss differs by"] == 0 for line in lines["correctness"])
     assert all(line["same gradients"] == line["same labels (expected)"] == "yes" for line in lines["determinism"])
     assert [line["frames/s"] > 0 for line in lines["inference"]] == [True] * 3
     assert [line["steps"] for line in lines["training"]] == [3, 3, 3] and all(
@@ -31,7 +30,7 @@ def test_every_part_is_measured_and_none_twice(benchmark, root, world, tmp_path)
     assert 0 <= lines["loader"][0]["part of the time"] <= 1
     (path,) = folder.glob("*.json")
     measured = read_measured(folder, load(root / "config", {"scale": "tiny"}).scale, path.stem.removeprefix("gpu_"))
-    assert set(measured) == {"hodor-soft-coco", "stm"}
+    assert set(measured) == {"hodor-soft-coco"}
     assert "## training: done" in page and "| hodor-hard-coco, seed 0 |" in page
     assert benchmark("gpu.py", flags) == page
 
