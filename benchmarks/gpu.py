@@ -264,7 +264,7 @@ def training(options: argparse.Namespace) -> Items:
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], Items], float]] = {
     "correctness": (correctness, 150),
     "attention": (attention, 60),
-    "steps": (steps, 180),
+    "steps": (steps, 240),
     "inference": (inference, 90),
     "determinism": (determinism, 60),
     "loader": (loader, 60),
