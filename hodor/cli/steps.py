@@ -197,9 +197,12 @@ def _train(options: Namespace) -> None:
         _require_data(data / dataset)
     _limit_threads(stamp)
     execution = _entry("config.execution", "Execution").of_arguments(options)
-    if execution.processes > 1 and "RANK" not in os.environ:  # torchrun sets it in the processes that it starts
-        sys.exit(_entry("training.distributed", "launch")(execution.processes, options.given))
-    _choose_gpu(stamp)
+    if "RANK" in os.environ:  # a worker that `launch` or torchrun started
+        _entry("training.distributed", "end_with_launcher")()
+    else:
+        _choose_gpus(stamp, execution.processes)
+        if execution.processes > 1:
+            sys.exit(_entry("training.distributed", "launch")(execution.processes, options.given))
     init = options.init
     if init is None and settings.get("init"):
         init = paths.run(scale, settings["init"]["row"], options.seed) / "model.safetensors"
@@ -225,7 +228,7 @@ def _segment(options: Namespace) -> None:
         _entry("scoring.external", "import_masks")(stamp, data, out)
         return
     _limit_threads(stamp)
-    _choose_gpu(stamp)
+    _choose_gpus(stamp)
     weights = options.weights or paths.run(scale, options.row, options.seed) / "model.safetensors"
     _entry("inference.segment", "segment")(stamp, weights, data, out)
 
@@ -308,10 +311,10 @@ def _require_data(folder: Path) -> None:
         )
 
 
-def _choose_gpu(stamp: dict[str, Any]) -> None:
+def _choose_gpus(stamp: dict[str, Any], count: int = 1) -> None:
     """Lock free GPUs before torch looks for any."""
     if stamp["settings"].get("device") == "cuda":
-        _entry("gpus", "take")()
+        _entry("gpus", "take")(count)
 
 
 def _limit_threads(stamp: dict[str, Any]) -> None:
