@@ -13,7 +13,7 @@ attention     forms of the soft-masked attention, SDPA and FlexAttention, forwar
 steps         training steps at scale paper, first of hodor-soft-coco in every number format, then of all rows
 inference     HODOR at 512x928 with three objects, frames per second
 determinism   whether two computations give the same bits, with and without `--deterministic`
-loader        part of the training's time that it waits for clips, from packed pictures of COCO's sizes
+loader        part of the training's time that it waits for clips, from generated pictures of COCO's sizes
 training      hodor-{soft,none,hard}-coco at scale subset, seed 0, 1, 2, scored on its sequences; needs prepared data
 
 Each part runs in a process of its own and has a limit; what it measured before the limit, or before an error, is kept. The
