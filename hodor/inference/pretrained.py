@@ -77,7 +77,7 @@ def save_pretrained(loaded: Loaded, folder: str | Path) -> None:
     Raises:
         HodorError: another folder, no manifest beside the weights, or one of other weights.
     """
-    folder, run = Path(folder), loaded.file.parent
+    folder, run = Path(folder).absolute(), loaded.file.parent
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise HodorError(f"{folder}: exists; use a folder that is absent or empty")
     if loaded.file.name != MODEL:
