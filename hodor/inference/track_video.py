@@ -24,6 +24,7 @@ from hodor.data.images import VOID, read_labels, write_labels
 from hodor.data.progress import Progress
 from hodor.data.video import object_ids
 from hodor.errors import HodorError, system_error
+from hodor.inference.pretrained import find_pretrained
 from hodor.inference.tracker import Tracker
 from hodor.inference.video_io import FrameSource, VideoWriter, open_frames, overlay
 from hodor.inference.weights import describe
@@ -52,7 +53,7 @@ def track_video(
     Args:
         video: a video file, or a folder of images.
         masks: `FILE` (of the first frame) or `FRAME=FILE`, with a frame's name or its number from 0.
-        weights: see `Tracker.from_pretrained`; device, threads, precision, settings: see `Tracker`.
+        weights: see `find_pretrained`; device, threads, precision, settings: see `Tracker`.
         out: folder that is absent or empty.
         boxes: `X,Y,W,H` (of the first frame) or `FRAME=X,Y,W,H` in pixels; the nth box is object n (`box_mask`).
         rate: frames per second of the overlay; None: those of the video.
@@ -70,9 +71,10 @@ def track_video(
         raise HodorError(f"{out}: is a file; use a folder that is absent or empty")
     if out.is_dir() and any(out.iterdir()):
         raise HodorError(f"{out}: not empty; use another folder, or delete it")
+    weights = find_pretrained(weights)
     source = open_frames(video, Fraction(rate).limit_denominator(1001) if rate else None)
     given = read_masks(masks, source, boxes, ignore_followed=ignore_followed)
-    tracker = Tracker.from_pretrained(weights, device=device, threads=threads, precision=precision, **(settings or {}))
+    tracker = Tracker(weights, device=device, threads=threads, precision=precision, **(settings or {}))
     print(f"{describe(tracker.loaded)}, on {tracker.device}", file=sys.stderr, flush=True)
     return _Tracking(source, given, tracker, out).run()
 
