@@ -16,7 +16,6 @@ from typing import Any
 
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
-from hodor.config.datasets import archives
 from hodor.config.loading import Config
 from hodor.config.recipes import layout_of, versions
 from hodor.config.schema import TABLES
@@ -113,12 +112,15 @@ class Stamps:
 
     def prepare(self, dataset: str) -> dict[str, Any]:
         """Return the stamp of an extracted data set."""
-        settings = {"dataset": dataset, "edition": self.config.scale.edition, "origin": self._identity(dataset)}
+        settings = {"dataset": dataset, "edition": self.config.edition(dataset), "origin": self._identity(dataset)}
+        if dataset in self.config.own:
+            settings["own"] = {dataset: self.config.own[dataset].model_dump(mode="json")}
         return self._stamp("prepare", settings, f"prepare/{layout_of(dataset)}")
 
     def pack(self, id: PackId) -> dict[str, Any]:
         """Return the stamp of a pack."""
-        return self._stamp("pack", {**id._asdict(), "data": self._data(id.dataset)}, "pack")
+        settings = {**id._asdict(), "data": self._data(id.dataset), **self._own(id.dataset)}
+        return self._stamp("pack", settings, "pack")
 
     def train(self, row: str, seed: int) -> dict[str, Any]:
         """Return the stamp of a row's training, or of the conversion of its released weights."""
@@ -138,6 +140,7 @@ class Stamps:
             "packs": list(packs),
             "data": {dataset: self._data(dataset) for dataset in datasets}
             | {name: sha256_json(self.pack(id)) for name, id in packs.items()},
+            **self._own(*datasets),
         }
         return self._stamp("train", settings, "clips", f"train/{entry.method}") | {"row": row, "seed": seed}
 
@@ -147,6 +150,7 @@ class Stamps:
         if entry.masks:
             path, data = self.config.masks[row][benchmark], self._data(of["dataset"])
             settings = {"masks": path.as_posix(), "sha256": sha256_files(path), "benchmark": of, "data": data}
+            settings |= self._own(of["dataset"])
             # Masks are read as by `score`.
             return self._stamp("segment", settings, f"score/{layout_of(of['dataset'])}") | {"row": row, "seed": seed}
         settings = {
@@ -157,14 +161,16 @@ class Stamps:
             "threads": self.config.scale.threads,
             "precision": self.config.scale.precision,
             "data": self._data(of["dataset"]),
+            **self._own(of["dataset"]),
         }
         return self._stamp("segment", settings, f"segment/{entry.method}") | {"row": row, "seed": seed}
 
     def score(self, benchmark: str) -> dict[str, Any]:
         """Return the stamp of a benchmark's scoring, or packing for its server, the same for every row."""
-        settings = {"benchmark": _benchmark(benchmark), "data": self._data(_benchmark(benchmark)["dataset"])}
+        dataset = get_benchmark(benchmark).dataset
+        settings = {"benchmark": _benchmark(benchmark), "data": self._data(dataset), **self._own(dataset)}
         step = "submit" if benchmark in self.config.secret() else "score"
-        return self._stamp(step, settings, f"score/{layout_of(settings['benchmark']['dataset'])}")
+        return self._stamp(step, settings, f"score/{layout_of(dataset)}")
 
     def tabulate(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Return the stamp of one of TABLES, which depends on its rows and those that they start from."""
@@ -242,6 +248,8 @@ class Stamps:
             "scale": self.scale,
             "init": init,
             "stamps": digests,
+            **self._closed(),
+            **self._own_shown(),
         }
 
     def render(self) -> dict[str, Any]:
@@ -257,6 +265,8 @@ class Stamps:
             "benchmarks": list(scale.benchmarks),
             "notebooks": {path.stem: sha256_file(path) for path in notebooks},
             "citation": read_yaml(self.root / "CITATION.cff", "CITATION.cff"),
+            **self._closed(),
+            **self._own_shown(),
         }
         if "title" not in settings["citation"]:
             raise HodorError("CITATION.cff: no title; write it in the Citation File Format")
@@ -265,13 +275,35 @@ class Stamps:
     def _stamp(self, step: str, settings: dict[str, Any], *recipes: str) -> dict[str, Any]:
         return {"step": step, "scale": self.scale, "settings": settings, "recipes": versions(*recipes)}
 
+    def _own(self, *datasets: str) -> dict[str, Any]:
+        """Return what settings hold of the user's data sets among these, and of no others."""
+        own = {name: self.config.own[name].reading() for name in datasets if name in self.config.own}
+        return {"own": own} if own else {}
+
+    def _closed(self) -> dict[str, str]:
+        """Return what tables and pages state on closed servers of the scale's benchmarks."""
+        sources: dict[str, list[str]] = {}
+        for id in self.config.secret():
+            if (server := self.config.servers[id]).closed:
+                sources.setdefault(f"closed since {server.closed} ({server.source})", []).append(
+                    get_benchmark(id).title
+                )
+        text = " ".join(f"Server of {', '.join(titles)}: {source}." for source, titles in sources.items())
+        return {"closed": text} if text else {}
+
+    def _own_shown(self) -> dict[str, Any]:
+        """Return what tables and pages hold of the user's data sets: their titles and sources too."""
+        shown = {get_benchmark(id).dataset for id in self.config.scale.benchmarks} & self.config.own.keys()
+        own = {name: self.config.own[name].model_dump(exclude={"folder", "archives"}) for name in sorted(shown)}
+        return {"own": own} if own else {}
+
     def _origin(self, dataset: str) -> dict[str, Any]:
-        scale = self.config.scale
+        edition, generated = self.config.edition(dataset), self.config.scale.generated
         return {
             "dataset": dataset,
-            "edition": scale.edition,
-            "archives": archives(self.config.folder / "datasets.csv", dataset, scale.edition),
-            "generated": scale.generated.model_dump(mode="json") if scale.generated else None,
+            "edition": edition,
+            "archives": self.config.archives(dataset),
+            "generated": generated.model_dump(mode="json") if generated and edition == "generated" else None,
         }
 
     def _identity(self, dataset: str) -> str:
@@ -279,6 +311,8 @@ class Stamps:
         origin = self._origin(dataset)
         if origin["edition"] == "generated":
             return sha256_json(origin | {"recipes": versions("generate")})
+        if dataset in self.config.own:
+            return self.config.own[dataset].identity()
         # Without address and terms, which change no archive.
         keys = ("archive", "size", "sha256")
         return sha256_json(origin | {"archives": [{key: entry[key] for key in keys} for entry in origin["archives"]]})

@@ -119,6 +119,8 @@ def _settings(options: Namespace, step: str, name: str | None, **overrides: Any)
         stamp = read_stamp(options.stamp)
         if stamp["step"] != step:
             raise HodorError(f"{options.stamp}: is a stamp of the step {stamp['step']}; give one of {step}")
+        if own := stamp["settings"].get("own"):
+            _entry("config.own", "declare")(own)
     else:
         from hodor.config.loading import load
         from hodor.config.validation import none_of
@@ -164,7 +166,7 @@ def _fetch(options: Namespace) -> None:
     # The mirror is in no stamp, because it changes no archive.
     stamp["settings"]["mirror"] = options.mirror or os.environ.get("HODOR_MIRROR") or None
     edition = stamp["settings"].get("edition")
-    lock = paths.locks(edition) if edition in ("official", "subset") else None
+    lock = paths.locks(edition) if edition in ("official", "subset", "own") else None
     out = paths.archives(stamp["scale"], stamp["settings"]["dataset"])
     _entry("data.fetch", "fetch")(stamp, out, lock)
     record_making(out / "provenance.json")
@@ -266,6 +268,7 @@ def _masks(options: Namespace, step: str) -> tuple[dict[str, Any] | None, Path, 
         needed = ("truth", "benchmark", "out") if step == "score" else ("truth", "benchmark")
         if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:
             raise HodorError(f"{', '.join(missing)} missing; --pred needs --{' --'.join(needed)}")
+        _entry("config.own", "load_own")(options.config)
         return None, options.pred, options.truth, options.benchmark, options.out
     if options.row is None or options.at is None:
         raise HodorError(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hodor.config.benchmarks import Benchmark, get_benchmark
+from hodor.config.own import OWN
 from hodor.config.recipes import layout_of
 from hodor.errors import HodorError
 from hodor.provenance import cost, read_json, sha256_file, write_json_atomic, write_text_atomic
@@ -154,6 +155,8 @@ def open_benchmark(benchmark: Benchmark, truth: Path, *, scored: bool = True) ->
     Raises:
         HodorError: secret ground truth if `scored`, or an error of the readers.
     """
+    if entry := OWN.get(benchmark.dataset):
+        return truth, protocols.own_tasks(truth, benchmark.split, entry, scored=scored)
     layout = layout_of(benchmark.dataset)
     root = truth if layout == "youtube-vos" else protocols.davis_root(truth)
     return root, _PROTOCOLS[layout][0](root, benchmark.split, scored=scored)
@@ -237,12 +240,12 @@ def input_digests(pred: Path, root: Path, tasks: list[Task], required: bool) -> 
 
 def write_record(out: Path, benchmark: Benchmark, content: dict[str, Any], stamp: dict | None, began: float) -> None:
     """Write score.json. `content`: digests of the inputs, metric and counts."""
-    stamp = dict(stamp or {})
+    stamp, layout = dict(stamp or {}), layout_of(benchmark.dataset)
     record = {
         "stamp": stamp.pop("sha256", None),
         "stamp_content": stamp or None,
         "benchmark": benchmark.id,
-        "protocol": _PROTOCOLS[layout_of(benchmark.dataset)][1],
+        "protocol": protocols.OWN_VIDEOS if benchmark.own and layout == "youtube-vos" else _PROTOCOLS[layout][1],
         **content,
         "files": {name: sha256_file(out / name) for name in (PER_FRAME, PER_OBJECT, GLOBAL)},
     }
