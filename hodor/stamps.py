@@ -17,6 +17,7 @@ from typing import Any
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config
+from hodor.config.own import PLACE, SHOWN
 from hodor.config.recipes import layout_of, versions
 from hodor.config.schema import TABLES
 from hodor.config.servers import pending_text
@@ -113,14 +114,11 @@ class Stamps:
     def prepare(self, dataset: str) -> dict[str, Any]:
         """Return the stamp of an extracted data set."""
         settings = {"dataset": dataset, "edition": self.config.edition(dataset), "origin": self._identity(dataset)}
-        if dataset in self.config.own:
-            settings["own"] = {dataset: self.config.own[dataset].model_dump(mode="json")}
         return self._stamp("prepare", settings, f"prepare/{layout_of(dataset)}")
 
     def pack(self, id: PackId) -> dict[str, Any]:
         """Return the stamp of a pack."""
-        settings = {**id._asdict(), "data": self._data(id.dataset), **self._own(id.dataset)}
-        return self._stamp("pack", settings, "pack")
+        return self._stamp("pack", {**id._asdict(), "data": self._data(id.dataset)}, "pack")
 
     def train(self, row: str, seed: int) -> dict[str, Any]:
         """Return the stamp of a row's training, or of the conversion of its released weights."""
@@ -140,7 +138,6 @@ class Stamps:
             "packs": list(packs),
             "data": {dataset: self._data(dataset) for dataset in datasets}
             | {name: sha256_json(self.pack(id)) for name, id in packs.items()},
-            **self._own(*datasets),
         }
         return self._stamp("train", settings, "clips", f"train/{entry.method}") | {"row": row, "seed": seed}
 
@@ -150,7 +147,6 @@ class Stamps:
         if entry.masks:
             path, data = self.config.masks[row][benchmark], self._data(of["dataset"])
             settings = {"masks": path.as_posix(), "sha256": sha256_files(path), "benchmark": of, "data": data}
-            settings |= self._own(of["dataset"])
             # Masks are read as by `score`.
             return self._stamp("segment", settings, f"score/{layout_of(of['dataset'])}") | {"row": row, "seed": seed}
         settings = {
@@ -161,14 +157,13 @@ class Stamps:
             "threads": self.config.scale.threads,
             "precision": self.config.scale.precision,
             "data": self._data(of["dataset"]),
-            **self._own(of["dataset"]),
         }
         return self._stamp("segment", settings, f"segment/{entry.method}") | {"row": row, "seed": seed}
 
     def score(self, benchmark: str) -> dict[str, Any]:
         """Return the stamp of a benchmark's scoring, or packing for its server, the same for every row."""
         dataset = get_benchmark(benchmark).dataset
-        settings = {"benchmark": _benchmark(benchmark), "data": self._data(dataset), **self._own(dataset)}
+        settings = {"benchmark": _benchmark(benchmark), "data": self._data(dataset)}
         step = "submit" if benchmark in self.config.secret() else "score"
         return self._stamp(step, settings, f"score/{layout_of(dataset)}")
 
@@ -249,7 +244,6 @@ class Stamps:
             "init": init,
             "stamps": digests,
             **self._closed(),
-            **self._own_shown(),
         }
 
     def render(self) -> dict[str, Any]:
@@ -266,19 +260,20 @@ class Stamps:
             "notebooks": {path.stem: sha256_file(path) for path in notebooks},
             "citation": read_yaml(self.root / "CITATION.cff", "CITATION.cff"),
             **self._closed(),
-            **self._own_shown(),
         }
         if "title" not in settings["citation"]:
             raise HodorError("CITATION.cff: no title; write it in the Citation File Format")
         return self._stamp("render", settings)
 
     def _stamp(self, step: str, settings: dict[str, Any], *recipes: str) -> dict[str, Any]:
+        """Return a stamp, with what the step uses of the entries of the user's data sets."""
+        names = {settings.get("dataset"), settings.get("benchmark", {}).get("dataset")}
+        names |= {source["dataset"] for source in (settings.get("stage") or {}).get("sources", ())}
+        names |= {get_benchmark(id).dataset for id in settings.get("benchmarks", ())}
+        unused = {*(() if "benchmarks" in settings else SHOWN), *(() if "dataset" in settings else PLACE)}
+        if own := {name: entry.model_dump(exclude=unused) for name, entry in self.config.own.items() if name in names}:
+            settings["own"] = own
         return {"step": step, "scale": self.scale, "settings": settings, "recipes": versions(*recipes)}
-
-    def _own(self, *datasets: str) -> dict[str, Any]:
-        """Return what settings hold of the user's data sets among these, and of no others."""
-        own = {name: self.config.own[name].reading() for name in datasets if name in self.config.own}
-        return {"own": own} if own else {}
 
     def _closed(self) -> dict[str, str]:
         """Return what tables and pages state on closed servers of the scale's benchmarks."""
@@ -290,12 +285,6 @@ class Stamps:
                 )
         text = " ".join(f"Server of {', '.join(titles)}: {source}." for source, titles in sources.items())
         return {"closed": text} if text else {}
-
-    def _own_shown(self) -> dict[str, Any]:
-        """Return what tables and pages hold of the user's data sets: their titles and sources too."""
-        shown = {get_benchmark(id).dataset for id in self.config.scale.benchmarks} & self.config.own.keys()
-        own = {name: self.config.own[name].model_dump(exclude={"folder", "archives"}) for name in sorted(shown)}
-        return {"own": own} if own else {}
 
     def _origin(self, dataset: str) -> dict[str, Any]:
         edition, generated = self.config.edition(dataset), self.config.scale.generated

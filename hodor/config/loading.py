@@ -145,12 +145,13 @@ class Config:
             return "by its authors"
         if self.rows[row].masks:
             return "external masks"
-        edition = "" if self.scale.edition == "official" else f" ({self.scale.edition})"
         lineage, parts = self.lineage(row), []
         options = self.options[lineage[0]]
         if options.get("pretrained") or options.get("weights"):
             parts.append(f"pretrained backbone ({options.get('weights') or options['backbone']})")
         for stage in filter(None, map(self.stage, lineage)):
+            stated = {self.edition(source.dataset) for source in stage.sources} - {"official", "own"}
+            edition = "".join(f" ({edition})" for edition in stated)  # one at most: that of the scale
             parts.append(" + ".join(f"{source.dataset}/{source.split}" for source in stage.sources) + edition)
         return ", then ".join(parts) or "nothing"
 

@@ -4,8 +4,8 @@
 by each step of the workflow with the entries in its stamp. Each split is a benchmark `<data set>-<split>`.
 """
 
-import os
 from collections.abc import Mapping
+from glob import glob
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,8 @@ from hodor.provenance import sha256_file, sha256_json
 
 FILE = "own_datasets.yaml"
 META = "meta.json"
+PLACE, SHOWN = ("folder", "archives"), ("title", "source", "licence")
+"""Keys of an entry that only its preparation uses, and that only tables and pages show."""
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 _FOLDERS = {"davis": ("JPEGImages/480p", "Annotations/480p"), "youtube-vos": ("JPEGImages", "Annotations")}
 _RESERVED = (
@@ -67,10 +69,6 @@ class OwnDataset(Strict):
             raise ValueError("`archives` must be file names without folders")
         return self
 
-    def reading(self) -> dict[str, Any]:
-        """Return what the readers and protocols use."""
-        return self.model_dump(include={"layout", "frames", "masks", "splits", "protocol"})
-
     def place(self) -> Path:
         """Return the absolute path of `folder`; HodorError if it is absent."""
         path = Path(self.folder).expanduser().resolve()
@@ -87,11 +85,9 @@ class OwnDataset(Strict):
     def files(self) -> list[str]:
         """Return the files of the data set in `folder`, relative to it and sorted."""
         place = self.place()
-        found = {part for part in self.parts() if (place / part).is_file()}
-        for part in self.parts():
-            for folder, _, names in os.walk(place / part, followlinks=True):
-                found |= {os.path.relpath(os.path.join(folder, name), place) for name in names}
-        return sorted(found)
+        below = ((part, name) for part in self.parts() for name in glob("**", root_dir=place / part, recursive=True))
+        found = {PurePath(*names).as_posix() for names in (*below, *zip(self.parts()))}
+        return sorted(name for name in found if (place / name).is_file())
 
     def identity(self) -> str:
         """Return a hash of what determines the content: the archives; of a folder all names and sizes, and all lists."""
@@ -99,7 +95,7 @@ class OwnDataset(Strict):
         for name in self.files() if self.folder else ():
             path = self.place() / name
             found[name] = sha256_file(path) if path.suffix in (".txt", ".json") else path.stat().st_size
-        return sha256_json({"reading": self.reading(), "archives": self.archives, "files": found})
+        return sha256_json(self.model_dump(exclude={"folder", *SHOWN}) | {"files": found})
 
 
 class OwnDatasets(Strict):
@@ -138,9 +134,9 @@ def declare(entries: Mapping[str, OwnDataset | dict[str, Any]]) -> None:
         OWN[name] = entry = OwnDataset.model_validate(found)
         ARCHIVES[name] = SOURCES[name] = tuple(entry.archives)
         FOLDERS[name], SPLITS[name] = tuple({part.split("/")[0] for part in entry.parts()}), tuple(entry.splits)
-        source = ", licence: ".join(filter(None, (entry.source, entry.licence)))
         for split in entry.splits:
             id, title = f"{name}-{split}", f"{entry.title or name} {split}"
+            source = "".join(f", {text}" for text in (entry.source, entry.licence) if text)
             BENCHMARKS[id] = Benchmark(id, name, split, title, own=True, source=source)
 
 

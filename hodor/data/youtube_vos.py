@@ -63,15 +63,12 @@ def load_own_videos(root: Path, split: str, entry: OwnDataset) -> list[Video]:
     objects count, and every frame that it lists must have a mask. HodorError as in `load_youtube_vos`.
     """
     meta = own_meta(root, split, entry)
-    videos = []
-    for frames, masks in video_folders(Path(root), split, entry):
-        if meta is None:
-            videos.append(open_video(frames, masks, f"video {frames.name}", digits=None))
-        elif frames.name not in meta:
-            raise broken(frames, "not in meta.json")
-        else:
-            videos.append(_open(frames, masks, meta[frames.name], every_mask=True, digits=None))
-    return [_shown(video) for video in videos]
+    videos = [open_video(*of, f"video {of[0].name}", digits=None) for of in video_folders(Path(root), split, entry)]
+    if meta is None:
+        return [_shown(video) for video in videos]
+    if unknown := [video for video in videos if video.name not in meta]:
+        raise broken(unknown[0].frame_folder, "not in meta.json")
+    return [_shown(_listed(video, meta[video.name], every_mask=True)) for video in videos]
 
 
 def own_meta(root: Path, split: str, entry: OwnDataset) -> dict[str, dict[int, tuple[str, ...]]] | None:
@@ -169,15 +166,16 @@ def _shown(video: Video) -> Video:
     return replace(video, first_seen=dict(sorted(shown.items())))
 
 
-def _open(
-    frames: Path, masks: Path, objects: dict[int, tuple[str, ...]], every_mask: bool, digits: int | None = 5
-) -> Video:
-    video = open_video(frames, masks, f"video {frames.name}, which meta.json lists", digits)
+def _open(frames: Path, masks: Path, objects: dict[int, tuple[str, ...]], every_mask: bool) -> Video:
+    return _listed(open_video(frames, masks, f"video {frames.name}, which meta.json lists"), objects, every_mask)
+
+
+def _listed(video: Video, objects: dict[int, tuple[str, ...]], every_mask: bool) -> Video:
     first_seen = {i: of_object[0] for i, of_object in objects.items()}
     listed = {frame for of_object in objects.values() for frame in of_object}
-    require_files(frames, ".jpg", listed, video.frames, "missing frame, meta.json lists it")
+    require_files(video.frame_folder, ".jpg", listed, video.frames, "missing frame, meta.json lists it")
     required = listed if every_mask else set(first_seen.values())
-    require_files(masks, ".png", required, video.labelled, "missing mask, meta.json lists an object there")
+    require_files(video.label_folder, ".png", required, video.labelled, "missing mask, meta.json lists an object there")
     return replace(video, first_seen=first_seen)
 
 

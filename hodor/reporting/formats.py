@@ -150,19 +150,14 @@ def _comparison(lines: pd.DataFrame, frame: dict, last: dict, beside: bool) -> V
     return replace(shown, second=notes, **(texts if beside else {}))
 
 
-def columns(ids: Container[str]) -> list[Benchmark]:
-    """Return the benchmarks of table 2: COMPARED, and those of the user's data sets among `ids`."""
-    return [*COMPARED, *(b for b in BENCHMARKS.values() if b.own and b.id in ids)]
-
-
-def columns_of(lines: pd.DataFrame) -> list[Benchmark]:
-    """Return the benchmarks in the columns of the CSV of table 2."""
-    return columns({column.removesuffix("_note") for column in lines})
+def columns(names: Container[str]) -> list[Benchmark]:
+    """Return the benchmarks of table 2: COMPARED, and those of the user among `names`, ids or columns of the CSV."""
+    return [*COMPARED, *(b for b in BENCHMARKS.values() if b.own and (b.id in names or f"{b.id}_note" in names))]
 
 
 def compared(lines: pd.DataFrame) -> list[Benchmark]:
     """Return the benchmarks of table 2 that are shown: the poster's, and others that are not "not run" everywhere."""
-    return [b for b in columns_of(lines) if b.id in POSTER or (lines[f"{b.id}_{b.metric}"] != NOT_RUN).any()]
+    return [b for b in columns(lines) if b.id in POSTER or (lines[f"{b.id}_{b.metric}"] != NOT_RUN).any()]
 
 
 def heading(benchmark: Benchmark) -> str:
@@ -173,12 +168,6 @@ def heading(benchmark: Benchmark) -> str:
 def benchmark_title(id: str) -> str:
     """Return a benchmark's name for people, or its id if it is unknown."""
     return BENCHMARKS[id].title if id in BENCHMARKS else id
-
-
-def stated_source(id: str) -> str:
-    """Return the stated origin of a benchmark of the user with a comma before it, or an empty text."""
-    source = BENCHMARKS[id].source if id in BENCHMARKS else ""
-    return f", {source}" if source else ""
 
 
 def is_number(column: str) -> bool:

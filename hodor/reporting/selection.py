@@ -15,7 +15,7 @@ import pandas as pd
 from hodor.config.benchmarks import get_benchmark
 from hodor.data.davis import load_davis
 from hodor.data.video import Video
-from hodor.reporting.formats import benchmark_title, stated_source
+from hodor.reporting.formats import benchmark_title
 from hodor.reporting.runs import Prediction, Run, provenance, read_csv, read_run, run_folder
 
 STRIPS = "davis2017-val"
@@ -135,7 +135,8 @@ class Report:
         runs = [run for system in systems for run in system.runs]
         scored = {(b, str(p.score.get("truth"))[:12]) for run in runs for b, p in run.predictions.items()}
         data = [
-            f"{benchmark_title(b)} ({b}{stated_source(b)}, manifest sha256 {digest})" for b, digest in sorted(scored)
+            f"{benchmark_title(b)} ({b}{get_benchmark(b).source}, manifest sha256 {digest})"
+            for b, digest in sorted(scored)
         ]
         trained = dict.fromkeys(system.data for system in systems)
         return provenance(runs, sorted({run.seed for run in runs})) | {
