@@ -277,14 +277,9 @@ class Stamps:
 
     def _closed(self) -> dict[str, str]:
         """Return what tables and pages state on closed servers of the scale's benchmarks."""
-        sources: dict[str, list[str]] = {}
-        for id in self.config.secret():
-            if (server := self.config.servers[id]).closed:
-                sources.setdefault(f"closed since {server.closed} ({server.source})", []).append(
-                    get_benchmark(id).title
-                )
-        text = " ".join(f"Server of {', '.join(titles)}: {source}." for source, titles in sources.items())
-        return {"closed": text} if text else {}
+        servers = [self.config.servers[id] for id in self.config.secret()]
+        texts = dict.fromkeys(f"Server closed since {of.closed}: {of.source}." for of in servers if of.closed)
+        return {"closed": " ".join(texts)} if texts else {}
 
     def _origin(self, dataset: str) -> dict[str, Any]:
         edition, generated = self.config.edition(dataset), self.config.scale.generated

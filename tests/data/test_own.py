@@ -9,7 +9,9 @@ from hodor.config import own
 from hodor.config.benchmarks import BENCHMARKS, get_benchmark
 from hodor.config.datasets import SPLITS
 from hodor.config.loading import load
+from hodor.data.fetch import fetch
 from hodor.data.images import write_labels
+from hodor.data.prepare import prepare
 from hodor.data.readers import is_video, open_videos
 from hodor.errors import HodorError
 from hodor.scoring.score import open_benchmark
@@ -117,6 +119,25 @@ def test_stamps_hold_what_a_result_depends_on(mine, declared, root, tmp_path):
     assert [a == b for a, b in zip(changed, first, strict=True)] == [False, False, False, True]
     with pytest.raises(HodorError, match="folder /nowhere: no such folder"):
         stamps("/nowhere")
+
+
+def test_archives_hold_what_the_folder_holds(mine, declared, root, tmp_path):
+    """Fetched from a mirror and extracted, or linked in place: the same data set."""
+    (tmp_path / "mirror" / "mine").mkdir(parents=True)
+    shutil.make_archive(str(tmp_path / "mirror" / "mine" / "all"), "zip", mine)
+    manifests = []
+    for place in (f"folder: {mine}", "archives: [all.zip]"):
+        stamps = Stamps(
+            config(tmp_path / "config", root, ENTRY.replace("folder: FOLDER", place) % ""), tmp_path
+        ).contents
+        mirror = {"mirror": str(tmp_path / "mirror")}
+        fetch({"settings": stamps["fetch-mine"]["settings"] | mirror}, tmp_path / "archives")
+        prepare(stamps["prepare-mine"], tmp_path / "archives", tmp_path / "out", tmp_path / "out.json")
+        manifests.append(json.loads((tmp_path / "out.json").read_text()))
+        assert open_videos(tmp_path / "out", "mine", "val")[0].frame(FRAMES[0]).any()
+    folder, archive = manifests
+    assert archive.pop("archives").keys() == {"all.zip"} and folder.pop("archives") == {}
+    assert folder == archive and folder["files"] == 7 and folder["splits"]["val"]["objects"] == 2
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import zipfile
 import yaml
 
 from hodor.cli.main import main
+from hodor.config.own import declare
 from hodor.provenance import sha256_file
 
 
@@ -43,6 +44,8 @@ def test_a_secret_benchmark_waits_for_its_server(fresh, shared_data):
     checkout.snakemake(*settings)
     line = extended(checkout, "copy-first-mask")["davis2017-test-dev"]
     assert (line["J&F"], line["n"]) == ("server closed since 2026-01-20", "1")
+    statement = "Server closed since 2026-01-20: codalab/codalab-competitions issues 3624"
+    assert statement in (checkout.path / "results/extended_table.md").read_text()
     archive = checkout.path / "results/submissions/copy-first-mask/davis2017-test-dev.zip"
     record = checkout.path / "runs/subset/copy-first-mask/seed0/davis2017-test-dev/score.json"
     assert json.loads(record.read_text())["submission"]["sha256"] == sha256_file(archive)
@@ -116,3 +119,4 @@ def test_own_videos_are_scored_and_trained_on(fresh, world, monkeypatch, capsys)
     mask.unlink()
     assert main(["prepare", "my-videos"]) == 1
     assert f"{mask}: missing mask" in capsys.readouterr().err
+    declare({})
