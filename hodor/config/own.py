@@ -23,12 +23,7 @@ PLACE, SHOWN = ("folder", "archives"), ("title", "source", "licence")
 """Keys of an entry that only its preparation uses, and that only tables and pages show."""
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 _FOLDERS = {"davis": ("JPEGImages/480p", "Annotations/480p"), "youtube-vos": ("JPEGImages", "Annotations")}
-_RESERVED = (
-    "all",
-    "archives",
-    "packed",
-    "weights",
-)  # names of other folders of data/<scale>, and groups of `hodor fetch`
+_RESERVED = ("all", "archives", "weights")  # a folder of data/<scale>, and groups of `hodor fetch`
 
 
 class OwnDataset(Strict):
@@ -37,15 +32,9 @@ class OwnDataset(Strict):
     layout: Literal["davis", "youtube-vos"] = Field(
         description="davis: each split is a text file with a video a line; youtube-vos: each split is a folder"
     )
-    folder: str | None = Field(
-        None, min_length=1, description="folder that is read in place, absolute or relative to the repository"
-    )
-    archives: list[str] = Field(
-        [], description="zip or tar files in MIRROR/<data set>/ that hold it, instead of `folder`"
-    )
-    frames: str = Field(
-        "", description="folder of <video>/<frame>.jpg, with layout youtube-vos in the folder of a split"
-    )
+    folder: str | None = Field(None, description="read in place; absolute or relative to the repository")
+    archives: list[str] = Field([], description="instead of `folder`: zip or tar files in MIRROR/<data set>/")
+    frames: str = Field("", description="folder of <video>/<frame>.jpg; youtube-vos: in the folder of each split")
     masks: str = Field("", description="folder of <video>/<frame>.png, as `frames`")
     splits: dict[_Name, str] = Field(min_length=1, description="split -> its text file, or its folder")
     protocol: Literal["davis", "youtube-vos"] | None = Field(
