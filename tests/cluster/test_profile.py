@@ -18,7 +18,7 @@ def test_its_rules_are_the_workflows(root, profile):
     rules = set(re.findall(r"^rule (\w+):", text, re.MULTILINE))
     local = set(re.findall(r"^    (\w+),$", "".join(re.findall(r"^localrules:\n(?:    \w+,\n)+", text, re.M)), re.M))
     assert {"fetch", "publish_ablation", "publish_pages"} <= local
-    assert {"train", "segment", "pack"} <= profile["set-resources"].keys() <= rules - local
+    assert {"prepare", "train", "segment"} <= profile["set-resources"].keys() <= rules - local
     copies = {f"publish_{name}" for name in (*TABLES, "costs", "claims", "submissions", "pages")}
     assert local == copies | {"fetch"}, "copies are no jobs"
 
