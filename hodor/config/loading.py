@@ -13,7 +13,7 @@ from hodor.config.claims import Claims, load_claims
 from hodor.config.datasets import ARCHIVES, archives
 from hodor.config.methods import METHODS
 from hodor.config.overrides import apply_overrides
-from hodor.config.own import OwnDataset, load_own
+from hodor.config.own import OWN, OwnDataset, load_own
 from hodor.config.rows import check_row, locate_masks, locate_weights, select
 from hodor.config.schema import Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
@@ -274,7 +274,12 @@ def _load_scale(folder: Path, settings: Settings, name: str, mirror: str | None,
 
 
 def _at_hand(dataset: str, scale: str, mirror: str | None, root: Path) -> bool:
-    """Return whether the archives of an optional data set have been fetched, or are all in a mirror folder."""
+    """Return whether the archives of an optional data set have been fetched, or are all in a mirror folder.
+
+    Of a data set of the user that is read in place: whether its folder exists.
+    """
+    if dataset in OWN and OWN[dataset].folder:
+        return Path(OWN[dataset].folder).expanduser().is_dir()
     if (root / paths.fetched(scale, dataset)).is_file():
         return True
     inside = mirror is not None and "://" not in mirror

@@ -119,6 +119,12 @@ def test_stamps_hold_what_a_result_depends_on(mine, declared, root, tmp_path):
     assert [a == b for a, b in zip(changed, first, strict=True)] == [False, False, False, True]
     with pytest.raises(HodorError, match="folder /nowhere: no such folder"):
         stamps("/nowhere")
+    scale = tmp_path / "config" / "scales" / "tiny.yaml"
+    there = "{mine: {benchmarks: [davis2017-val, mine-val], datasets: [coco, davis, youtube-vos, mine]}}"
+    scale.write_text((root / "config" / "scales" / "tiny.yaml").read_text() + f"optional: {there}\n")
+    for folder, benchmarks in (("/nowhere", ["davis2017-val"]), (mine, ["davis2017-val", "mine-val"])):
+        (tmp_path / "config" / own.FILE).write_text((ENTRY % "").replace("FOLDER", str(folder)))
+        assert load(tmp_path / "config", {"scale": "tiny"}).scale.benchmarks == benchmarks
 
 
 def test_archives_hold_what_the_folder_holds(mine, declared, root, tmp_path):
