@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from hodor.config.benchmarks import BENCHMARKS
+from hodor.config.benchmarks import BenchmarkId
 from hodor.config.datasets import EDITIONS
 from hodor.config.validation import Strict, none_of, read_yaml, validate
 from hodor.errors import HodorError
@@ -21,7 +21,7 @@ class Claim(Strict):
         "the row's learned alphas leave their starting values by more than the spread over seeds"
     )
     rows: list[str] = Field(min_length=1, max_length=2, description="ids of rows.yaml: two to compare, or one")
-    benchmarks: list[Literal[tuple(BENCHMARKS)]] = Field([], description="where two rows are compared")
+    benchmarks: list[BenchmarkId] = Field([], description="where two rows are compared")
     source: str = Field(min_length=1, description="where the claim is made")
     note: str = Field("", description="shown with the verdict")
 

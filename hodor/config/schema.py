@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from hodor.config.benchmarks import BENCHMARKS
+from hodor.config.benchmarks import BENCHMARKS, BenchmarkId, known_in
 from hodor.config.claims import Claims
 from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS, GeneratedOptions
 from hodor.config.execution import Execution
 from hodor.config.methods import METHODS
+from hodor.config.own import OwnDatasets
 from hodor.config.servers import Servers, ServerScores
 from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.config.validation import Strict, none_of
@@ -84,7 +85,7 @@ class Row(Strict):
     compare: str | None = Field(None, description="with `weights`: the trained row that it is compared with")
     inference: dict[str, Any] = Field({}, description="with `weights`: inference settings instead of the scale's")
     inference_for: list[InferenceRule] = Field([], description="with `weights`: exceptions from `inference`")
-    masks: dict[Literal[tuple(BENCHMARKS)], Annotated[str, Field(min_length=1)]] = Field(
+    masks: dict[BenchmarkId, Annotated[str, Field(min_length=1)]] = Field(
         {},
         description="external masks instead of a method: benchmark -> folder or archive of <sequence>/<frame>.png, "
         "relative to the repository",
@@ -149,7 +150,7 @@ class Scale(Strict):
     caption: str = Field(description="what the numbers of this scale show and do not show; below every table")
     edition: Literal[EDITIONS]
     generated: GeneratedOptions | None = Field(None, description="for the edition `generated`, and only for it")
-    datasets: list[Literal[tuple(ARCHIVES)]] = Field(min_length=1)
+    datasets: list[known_in(ARCHIVES)] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(
@@ -162,8 +163,8 @@ class Scale(Strict):
     stages: dict[str, StageOptions] = Field({}, description="stage id -> its training settings")
     inference: InferenceOptions = InferenceOptions()
     inference_for: list[InferenceRule] = Field([], description="exceptions from `inference`; a later rule wins")
-    benchmarks: list[Literal[tuple(BENCHMARKS)]] = Field(min_length=1)
-    optional: dict[Literal[tuple(ARCHIVES)], dict[str, Any]] = Field(
+    benchmarks: list[BenchmarkId] = Field(min_length=1)
+    optional: dict[known_in(ARCHIVES), dict[str, Any]] = Field(
         {}, description="data set -> dotted keys of this file and other values, which hold where it is at hand"
     )
     substitutes: dict[str, str] = Field(
@@ -219,6 +220,7 @@ def schema() -> dict[str, Any]:
         "rows.yaml": add(Rows, "Rows"),
         "claims.yaml": add(Claims, "Claims"),
         "scales/*.yaml": add(Scale, "Scale"),
+        "own_datasets.yaml": add(OwnDatasets, "OwnDatasets"),
         "servers.yaml": add(Servers, "Servers"),
         "server_scores.yaml": add(ServerScores, "ServerScores"),
     }

@@ -21,7 +21,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from hodor.config.benchmarks import get_benchmark
-from hodor.config.datasets import archives
 from hodor.config.loading import Config, load
 from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.data.clip import Clip
@@ -197,7 +196,7 @@ def run_bytes(weights: int, trained: bool) -> int:
 
 def archive_bytes(config: Config, dataset: str) -> tuple[int, list[str]]:
     """Return the known size of a data set's archives, and the archives of unknown size."""
-    listed = archives(config.folder / "datasets.csv", dataset, config.scale.edition)
+    listed = config.archives(dataset)
     unknown = [f"{dataset}/{entry['archive']}" for entry in listed if entry["size"] is None]
     return sum(entry["size"] or 0 for entry in listed), unknown
 
