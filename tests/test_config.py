@@ -254,7 +254,7 @@ def test_absurd_numbers_are_refused(root, key, value):
 
 
 def test_reserved_names_are_those_of_the_rules(root):
-    files = [root / "Snakefile", *(root / "workflow" / "rules").glob("*.smk")]
+    files = [root / "workflow" / "Snakefile", *(root / "workflow" / "rules").glob("*.smk")]
     names = {name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.MULTILINE)}
     assert set(RULES) == names - {"all"}
 
