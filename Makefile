@@ -76,13 +76,13 @@ restore: $(BIN)/.installed  ## download archives, checkpoints and tables from th
 	snakemake --cores 1 --quiet rules --allowed-rules publish_ablation publish_comparison publish_extended publish_costs \
 	  publish_claims publish_submissions publish_pages submissions tables pages -- tables pages
 
-schema: $(BIN)/.installed  ## write config/schema.json anew after an option was added
+schema: $(BIN)/.installed  ## write config/schema.json and the tables of config/README.md anew after an option was added
 	@python -m hodor.config.schema config/schema.json
 
 format: $(BIN)/.installed  ## format Python and Snakemake files
 	@ruff format .
 	ruff check --fix .
-	snakefmt Snakefile workflow/rules
+	snakefmt Snakefile workflow
 
 clean:  ## delete the environment and everything that the workflow made; checkpoints in data/weights stay
 	@rm -rf .venv .snakemake runs

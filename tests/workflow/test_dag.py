@@ -10,6 +10,7 @@ import pytest
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.schema import TABLES
+from tests.checkouts import Checkout
 
 
 def read(path: Path) -> list[dict]:
@@ -166,6 +167,18 @@ def test_the_workflow_runs_in_another_folder(finished, tmp_path):
     assert made == json.loads((finished.path / "data" / "tiny" / "davis.json").read_text())
 
 
+def test_another_workflow_uses_it_as_a_module(root, tmp_path):
+    """The Snakefile is that of config/README.md."""
+    text = (root / "config" / "README.md").read_text()
+    (tmp_path / "Snakefile").write_text(re.search(r"```snakefile\n(.*?)```", text, re.DOTALL)[1])
+    (tmp_path / "hodor-repro").symlink_to(root)
+    (tmp_path / "profiles").symlink_to(root / "profiles")
+    given = 'hodor={"scale": "tiny", "rows": ["hodor-soft-coco"]}'
+    due = Checkout(tmp_path).due("--config", given)
+    assert due.pop("best") == 1 and all(rule.startswith("hodor_") for rule in due)
+    assert due["hodor_train"] == due["hodor_segment"] == due["hodor_publish_ablation"] == 1
+
+
 def test_lint_finds_nothing(finished):
     assert "your workflow is in a good condition" in finished.run("snakemake", "--lint").stdout
 
@@ -173,7 +186,7 @@ def test_lint_finds_nothing(finished):
 def test_format_of_the_rules(root, finished):
     rules = sorted(str(path) for path in (root / "workflow" / "rules").glob("*.smk"))
     assert len(rules) == 7
-    finished.run("snakefmt", "--check", "Snakefile", *rules, cwd=root)
+    finished.run("snakefmt", "--check", "Snakefile", "workflow/Snakefile", *rules, cwd=root)
 
 
 def test_other_triggers_are_refused_before_anything_runs(checkout):
