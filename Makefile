@@ -11,7 +11,7 @@ TABLES := $(foreach table,ablation comparison extended,results/$(table)_table.cs
 # Commands find the environment without activation; tools that they call (dvc calls snakemake) find each other.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help reproduce evidence install test test-long golden restore schema format clean
+.PHONY: help reproduce evidence install test test-long docs lint format dist golden restore schema clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -49,6 +49,30 @@ test: $(BIN)/.installed  ## all tests but the long ones
 
 test-long: $(BIN)/.installed .venv/cluster/.installed  ## all tests
 	@HYPOTHESIS_PROFILE=long $(PYTEST) -m "long or not long"
+
+docs: $(BIN)/.installed  ## check links and what documents and continuous integration name
+	@$(PYTEST) tests/test_repository.py
+
+lint: $(BIN)/.installed  ## check style and types
+	@ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	mypy
+
+# What `pip install hodor-repro` would give: torch and NumPy, and nothing of this checkout.
+dist:  ## build sdist and wheel, and run README's example with the wheel in an empty environment
+	@rm -rf dist
+	folder=$$(mktemp -d)
+	trap 'rm -rf "$$folder"' EXIT
+	$(PYTHON) -m venv "$$folder/build"
+	"$$folder/build/bin/pip" install --disable-pip-version-check --quiet build
+	"$$folder/build/bin/python" -m build --outdir dist
+	$(PYTHON) -m venv "$$folder/empty"
+	"$$folder/empty/bin/pip" install --disable-pip-version-check --quiet dist/*.whl
+	sed -n '/^```python/,/^```/{/^```/!p}' README.md > "$$folder/example.py"
+	cd "$$folder"
+	empty/bin/hodor --version
+	empty/bin/python example.py
 
 golden: $(BIN)/.installed  ## write golden values anew after a recipe's version was raised
 	@python -m tests.golden
