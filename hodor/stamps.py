@@ -123,7 +123,8 @@ class Stamps:
     def train(self, row: str, seed: int) -> dict[str, Any]:
         """Return the stamp of a row's training, or of the conversion of its released weights."""
         entry, stage, packs = self.config.rows[row], self.config.stage(row), self.config.packs(row)
-        datasets, settings = self.config.plain(row), {"row": row, "method": entry.method}
+        datasets = self.config.plain(row)
+        settings: dict[str, Any] = {"row": row, "method": entry.method}
         settings["options"] = self.config.options[row]
         if entry.weights is not None:
             return self._stamp("train", settings | {"weights": entry.weights}, "convert") | {"row": row, "seed": seed}
@@ -162,7 +163,10 @@ class Stamps:
 
     def score(self, benchmark: str) -> dict[str, Any]:
         """Return the stamp of a benchmark's scoring, or packing for its server, the same for every row."""
-        settings = {"benchmark": _benchmark(benchmark), "data": self._data(_benchmark(benchmark)["dataset"])}
+        settings: dict[str, Any] = {
+            "benchmark": _benchmark(benchmark),
+            "data": self._data(_benchmark(benchmark)["dataset"]),
+        }
         step = "submit" if benchmark in self.config.secret() else "score"
         return self._stamp(step, settings, f"score/{layout_of(settings['benchmark']['dataset'])}")
 

@@ -103,6 +103,8 @@ class Row(Strict):
 
     @model_validator(mode="after")
     def _weights_masks_or_training(self) -> "Row":
+        needed: tuple[str, ...]
+        other: tuple[str, ...]
         if self.masks:
             kind, needed, other = "`masks`", ("source", "licence"), ("method", "options", "stage", "init", "weights")
             if absolute := [path for path in self.masks.values() if PurePath(path).is_absolute()]:
@@ -186,8 +188,8 @@ class Scale(Strict):
             for source in options.sources:
                 if source.dataset not in self.datasets:
                     raise ValueError(f"stages.{stage}.sources: {none_of(source.dataset, self.datasets)}")
-                if source.split not in (known := SPLITS.get(source.dataset, ())):
-                    raise ValueError(f"stages.{stage}.sources: {source.dataset}: {none_of(source.split, known)}")
+                if source.split not in (splits := SPLITS.get(source.dataset, ())):
+                    raise ValueError(f"stages.{stage}.sources: {source.dataset}: {none_of(source.split, splits)}")
         for benchmark in self.benchmarks:
             if BENCHMARKS[benchmark].dataset not in self.datasets:
                 raise ValueError(f"benchmarks: {benchmark} needs `{BENCHMARKS[benchmark].dataset}` among `datasets`")
@@ -301,8 +303,8 @@ def _kind(entry: dict[str, Any]) -> str:
             f"{len(entry['prefixItems'])} × {_kind(inside)}" if "prefixItems" in entry else f"list of {_kind(inside)}"
         )
     if entry.get("type") == "object":
-        inside = entry.get("additionalProperties") or next(iter(entry.get("patternProperties", {}).values()), True)
-        return "mapping" if inside is True else f"mapping to {_kind(inside)}"
+        inside = entry.get("additionalProperties") or next(iter(entry.get("patternProperties", {}).values()), None)
+        return f"mapping to {_kind(inside)}" if isinstance(inside, dict) else "mapping"
     limits = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
     parts = [entry.get("type", "any value"), *(f"{sign} {entry[name]}" for name, sign in limits if name in entry)]
     return " ".join(parts)

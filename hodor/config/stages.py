@@ -82,7 +82,7 @@ class StageOptions(Strict):
         "alpha to move as far as in the published one (docs/decisions.md, 9)",
     )
     warmup_steps: int = Field(0, ge=0, description="steps over which the learning rate rises linearly")
-    warmup_start: float = Field(1e-7, ge=0, le=100, description="learning rate at the first of them")
+    warmup_start: float = Field(1e-7, ge=0, le=100, description="learning rate from which it rises")
     schedule: Literal["constant", "step", "cosine"] = Field(
         "constant", description="course of the learning rate after the warm-up"
     )
@@ -237,14 +237,12 @@ def size_rule(stage: StageOptions) -> Rule:
     margin = stage.packed.margin if stage.packed else None
     if margin is None or stage.kind == "static-affine":
         return {}
-    if stage.kind == "static-stcn":
+    if stage.crop is not None:  # static-stcn
         return {"short_side": round(margin * STCN_ENLARGES * stage.crop)}
     if stage.pixels is not None:
         return {"pixels": round(margin**2 * stage.pixels)}
-    rule = {"short_side": round(margin * stage.short_side)}
-    if stage.long_side is not None:
-        rule["long_side"] = round(margin * stage.long_side)
-    return rule
+    sides = {"short_side": stage.short_side, "long_side": stage.long_side}
+    return {key: round(margin * side) for key, side in sides.items() if side is not None}
 
 
 def stored_size(size: tuple[int, int], rule: Rule) -> tuple[int, int]:

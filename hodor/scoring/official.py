@@ -125,12 +125,12 @@ def _run(davis: Path, split: str, pred: Path, sequences: set[str]) -> dict[str, 
             for path in (pred / sequence).glob("*.png"):
                 (masks / sequence / path.name).write_bytes(portable_bytes(path))
         # The working directory differs, so relative entries are made absolute.
-        path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+        search = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
         with open(output, "wb") as file:
             status = subprocess.run(
                 [sys.executable, "-m", __name__, davis.resolve(), split, masks, answer],
                 cwd=temporary,
-                env=os.environ | {"PYTHONPATH": path},
+                env=os.environ | {"PYTHONPATH": search},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

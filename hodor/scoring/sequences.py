@@ -142,7 +142,7 @@ def score_sequence(task: Task, pred: Path) -> list[ObjectScores]:
             for id, scores in zip(ids, frame_scores(task.video.labels(frame), prediction, ids), strict=True):
                 found[id].append(scores)
     return [
-        ObjectScores(task.video.name, id, frames, *np.array(found[id]).T, (task.category or {}).get(id))
+        ObjectScores(task.video.name, id, frames, *np.array(found[id]).T, category=(task.category or {}).get(id))
         for id, frames in task.scored.items()
         if frames
     ]
