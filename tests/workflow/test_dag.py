@@ -1,6 +1,7 @@
 """The whole DAG at scale tiny, and what a second look at it does."""
 
 import csv
+import html
 import json
 import re
 import sys
@@ -177,6 +178,17 @@ def test_another_workflow_uses_it_as_a_module(root, tmp_path):
     due = Checkout(tmp_path).due("--config", given)
     assert due.pop("best") == 1 and all(rule.startswith("hodor_") for rule in due)
     assert due["hodor_train"] == due["hodor_segment"] == due["hodor_publish_ablation"] == 1
+
+
+@pytest.mark.long
+def test_snakemakes_report_is_one_page_with_captions(finished, tmp_path):
+    said = finished.run("snakemake", "--report", str(tmp_path / "report.html")).stdout
+    page = (tmp_path / "report.html").read_text()
+    for shown in ("ablation_table.csv", "costs.csv", "claims.md", "qualitative.html", "strip_ablation_median.png"):
+        assert f"Adding {shown} (" in said
+    for caption in (finished.path / "workflow" / "report").glob("*.rst"):
+        assert html.escape(re.split("\n|``", caption.read_text())[0]) in page, caption
+    assert not re.search(r"<(?:script|link|img)[^>]*(?:src|href)=.?.?https?:", page), "loads something"
 
 
 def test_lint_finds_nothing(finished):
