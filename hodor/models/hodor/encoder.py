@@ -127,9 +127,8 @@ def reference_masks(objects: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Ten
         Object masks (B, K, h, w) and background masks (B, G, h, w), the patches without the objects; both are resized
         bilinearly to stride 8.
     """
-    backgrounds = patch_grid(*objects.shape[-2:], grid=grid, device=objects.device) * (
-        1 - objects.amax(1, keepdim=True)
-    )
+    height, width = objects.shape[-2:]
+    backgrounds = patch_grid(height, width, grid, objects.device) * (1 - objects.amax(1, keepdim=True))
     return resize(objects, 1 / 8), resize(backgrounds, 1 / 8)
 
 
@@ -138,9 +137,8 @@ def predicted_masks(objects: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Ten
 
     The background is 1 minus their sum, divided into patches at stride 8.
     """
-    return objects, patch_grid(*objects.shape[-2:], grid=grid, device=objects.device) * (
-        1 - objects.sum(1, keepdim=True)
-    )
+    height, width = objects.shape[-2:]
+    return objects, patch_grid(height, width, grid, objects.device) * (1 - objects.sum(1, keepdim=True))
 
 
 def object_probabilities(logits: Tensor, backgrounds: int) -> Tensor:
