@@ -147,7 +147,13 @@ class Stamps:
         entry, of = self.config.rows[row], _benchmark(benchmark)
         if entry.masks:
             path, data = self.config.masks[row][benchmark], self._data(of["dataset"])
-            settings = {"masks": path.as_posix(), "sha256": sha256_files(path), "benchmark": of, "data": data}
+            assert path is not None, "benchmarks of absent masks have no stamp"
+            settings: dict[str, Any] = {
+                "masks": path.as_posix(),
+                "sha256": sha256_files(path),
+                "benchmark": of,
+                "data": data,
+            }
             # Masks are read as by `score`.
             return self._stamp("segment", settings, f"score/{layout_of(of['dataset'])}") | {"row": row, "seed": seed}
         settings = {
