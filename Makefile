@@ -11,7 +11,7 @@ TABLES := $(foreach table,ablation comparison extended,results/$(table)_table.cs
 # Commands find the environment without activation; tools that they call (dvc calls snakemake) find each other.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help reproduce evidence install test test-long docs lint format dist golden restore schema clean
+.PHONY: help reproduce evidence install test test-long rehearse docs lint format dist golden restore schema clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -49,6 +49,9 @@ test: $(BIN)/.installed  ## all tests but the long ones
 
 test-long: $(BIN)/.installed .venv/cluster/.installed  ## all tests
 	@HYPOTHESIS_PROFILE=long $(PYTEST) -m "long or not long"
+
+rehearse: $(BIN)/.installed  ## scale paper to its last file on a CPU, with few made-up data: an hour, 24 GiB
+	@$(PYTEST) -n 0 -s -m long tests/workflow/test_rehearsal.py
 
 docs: $(BIN)/.installed  ## check links and what documents and continuous integration name
 	@$(PYTEST) tests/test_repository.py

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from hodor.config import loading as config
 from hodor.config.datasets import ARCHIVES, GeneratedOptions
-from hodor.config.stages import StageOptions, packs
+from hodor.config.stages import StageOptions
 from hodor.data.extract import extract_all
-from hodor.data.packing import pack
 from hodor.data.synthetic import generate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,11 +69,3 @@ def described(mirror: Path | None, *, tiny: bool) -> str:
     """What the data are, for a result."""
     pictures = "archives of a mirror" if mirror else "generated pictures"
     return f"{pictures}, {'small sizes, a trial' if tiny else 'sizes and batches of scale paper'}"
-
-
-def write_packs(stage: StageOptions, data: Path) -> None:
-    """The packs that a stage reads, where they are not there yet."""
-    for id in packs(stage):
-        out = data / "packed" / id.name
-        if not out.exists():
-            pack({"settings": id._asdict(), "sha256": ""}, data, out, out.with_name(f"{id.name}.json"))

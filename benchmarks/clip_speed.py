@@ -4,7 +4,7 @@
     python benchmarks/clip_speed.py --mirror FOLDER       # on real ones: FOLDER/{coco,davis}/<archive>
     python benchmarks/clip_speed.py --tiny --rounds 1     # to try it
 
-Clips are read from packs and batched, as in training. On one core the ways alternate: as `hodor.data` makes them (warps
+Clips are read from the data set's files and batched, as in training. On one core the ways alternate: as `hodor.data` makes them (warps
 composed, one resampling a frame), and the straightforward way (`stepwise_clips`: one warp after the other, each a resampling
 of a float32 picture), from the same random numbers. The clips of both must agree but for what resampling loses.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from clip_data import STAGES, described, stage_at_hand, write_data_sets, write_packs
+from clip_data import STAGES, described, stage_at_hand, write_data_sets
 from harness import RESULTS, alternate, spread, write_result
 from stepwise_clips import stepwise
 
@@ -61,7 +61,6 @@ def main() -> None:
         write_data_sets(options.stages, options.mirror, data, tiny=options.tiny)
         for name in options.stages:
             stage = stage_at_hand(name, tiny=options.tiny)
-            write_packs(stage, data)
             rows.append(measure(name, stage, data, options, cores))
             # Written after each stage: what was measured is not lost.
             path = write_result("clip_speed", report(rows, options, cores), options.out)
@@ -134,7 +133,7 @@ def report(rows: list[str], options: argparse.Namespace, cores: int) -> list[str
     return [
         "# Clips made a second",
         "",
-        f"Pictures: {described(options.mirror, tiny=options.tiny)}, from packs. {options.rounds} rounds of {options.batches} batches; medians, and "
+        f"Pictures: {described(options.mirror, tiny=options.tiny)}. {options.rounds} rounds of {options.batches} batches; medians, and "
         "for the ratio to the straightforward way (one warp after the other, float32) median and range.",
         f"Loader: {cores} workers on {cores} cores, collation and hand-over included. The last column is no "
         f"measurement: it is the loader's rate times {TARGET_CORES}/{cores}.",

@@ -27,7 +27,6 @@ PARTS = ("CITATION.cff", "Snakefile", "config", "environment.yml", "hodor", "pro
 VERBS = {
     "fetch": "hodor.data.fetch",
     "prepare": "hodor.data.prepare",
-    "pack": "hodor.data.packing",
     "train": "hodor.training.trainer",
     "segment": "hodor.inference.segment",
     "score": "hodor.scoring.score",

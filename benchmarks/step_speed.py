@@ -5,7 +5,7 @@
 At scale paper, on a GPU (a CPU has the patience for `--scale mini`). Per row, both ways alternate in one process
 on the same clips: `eager` computes in full float32, copies each clip when it needs it, reads the loss after every
 step, and has torch's default optimiser; `tuned` is what `hodor train` does, with `--precision` and, where asked for,
-`--compile`. Then a data set of full-size pictures is generated and packed, and the tuned way trains on it, to see what
+`--compile`. Then a data set of full-size pictures is generated, and the tuned way trains on it, to see what
 part of its time it waits for data.
 
 Writes a table for people and, for `hodor cost`, step-speed_<machine>.csv. Model FLOPs utilisation is what `hodor cost`
@@ -28,11 +28,10 @@ from harness import RESULTS, alternate, machine_slug, spread, write_result
 
 from hodor.config import loading as config
 from hodor.config.datasets import GeneratedOptions
-from hodor.config.stages import Packing, StageOptions, packs
+from hodor.config.stages import StageOptions
 from hodor.data.clip import Clip
 from hodor.data.dataset import PlannedClips, clips_from
 from hodor.data.extract import extract_all
-from hodor.data.packing import pack
 from hodor.data.synthetic import generate
 from hodor.device import prepare_device
 from hodor.doctor.cost import MEASURED, VIDEO_SIZE, clip_of, step_cost
@@ -187,12 +186,12 @@ def peak_speed(precision: str, device: torch.device) -> float | None:
 
 
 def data_share(way: Way, options: argparse.Namespace) -> float:
-    """Which part of its time a way waits for clips that are made of packed pictures as large as the published ones."""
+    """Which part of its time a way waits for clips that are made of pictures as large as the published ones."""
     video = way.stage.kind.endswith("video")
     dataset = "davis" if video else "coco"
     source = {"dataset": dataset, "split": "train" if video else "train2017"}
     steps = options.steps * (options.rounds + 1)
-    changes = {"sources": [source], "steps": steps, "packed": Packing()}
+    changes = {"sources": [source], "steps": steps}
     changes |= {} if options.workers is None else {"workers": options.workers}
     stage = StageOptions(**way.stage.model_dump() | changes)
     generated = GeneratedOptions(
@@ -208,9 +207,6 @@ def data_share(way: Way, options: argparse.Namespace) -> float:
         data = Path(folder)
         archives = generate(dataset, generated, data / "archives")
         extract_all(archives, data / dataset)
-        for id in packs(stage):
-            out = data / "packed" / id.name
-            pack({"settings": id._asdict(), "sha256": ""}, data, out, out.with_name(f"{id.name}.json"))
         return statistics.median(shares(way, stage, data, options.steps))
 
 

@@ -22,25 +22,23 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from hodor.config.datasets import ARCHIVES
-from hodor.config.stages import Rule, stored_size
 from hodor.data.images import encode_labels
-from hodor.data.packing import shrunk
 from hodor.errors import HodorError
 from hodor.provenance import json_text, sha256_file
 
 LIMIT_MIB = 60
 # Twice the 40,960 pixels of a clip of the scale: a clip is cut from a larger picture, as it is from the archives.
-IMAGES: Rule = {"pixels": 81920}
+IMAGE_PIXELS = 81920
 IMAGE_QUALITY = 82
 VAL_QUALITY = 80
 # 1.25 times the short side of the scale's clips from videos.
-OTHER_VIDEOS: Rule = {"short_side": 240}
+OTHER_SIDE = 240
 OTHER_QUALITY = 80
 RECORD = "bundle.json"
 ABOUT = (
-    f"Packed by benchmarks/subset_bundle.py: images of at most {IMAGES['pixels']:,} pixels (JPEG {IMAGE_QUALITY}), frames "
+    f"Packed by benchmarks/subset_bundle.py: images of at most {IMAGE_PIXELS:,} pixels (JPEG {IMAGE_QUALITY}), frames "
     f"of val in full size (JPEG {VAL_QUALITY}) with their own truth, other videos at short side "
-    f"{OTHER_VIDEOS['short_side']}; scores differ a little from those on the archives."
+    f"{OTHER_SIDE}; scores differ a little from those on the archives."
 )
 
 
@@ -114,8 +112,8 @@ def _coco(source: Path, target: Path) -> None:
         if name.endswith(".json"):
             return _annotations(json.loads(content))
         image = _decode(content)
-        size = stored_size(image.shape[:2], IMAGES)
-        smaller = _jpeg(shrunk(image, size), IMAGE_QUALITY)
+        size = _image_size(*image.shape[:2])
+        smaller = _jpeg(_shrunk(image, size), IMAGE_QUALITY)
         # One that has the size already is compressed again only where that makes it smaller.
         return content if size == image.shape[:2] and len(content) <= len(smaller) else smaller
 
@@ -126,7 +124,7 @@ def _annotations(content: dict) -> bytes:
     scales = {}
     for image in content["images"]:
         old = image["height"], image["width"]
-        image["height"], image["width"] = stored_size(old, IMAGES)
+        image["height"], image["width"] = _image_size(*old)
         scales[image["id"]] = old, (image["height"], image["width"])
     for entry in content["annotations"]:
         (height, width), new = scales[entry["image_id"]]
@@ -166,15 +164,15 @@ def _davis(source: Path, target: Path) -> None:
         if path.suffix == ".png":
             return content if whole else _small_mask(content)
         image = _decode(content)
-        size = image.shape[:2] if whole else stored_size(image.shape[:2], OTHER_VIDEOS)
-        return _jpeg(shrunk(image, size), VAL_QUALITY if whole else OTHER_QUALITY)
+        size = image.shape[:2] if whole else _video_size(*image.shape[:2])
+        return _jpeg(_shrunk(image, size), VAL_QUALITY if whole else OTHER_QUALITY)
 
     _convert(source, target, convert)
 
 
 def _small_mask(content: bytes) -> bytes:
     labels = np.array(Image.open(io.BytesIO(content)))
-    size = stored_size(labels.shape, OTHER_VIDEOS)
+    size = _video_size(*labels.shape)
     return encode_labels(cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
 
 
@@ -190,6 +188,23 @@ def _files(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes]]:
     for entry in archive.infolist():
         if not entry.is_dir():
             yield entry.filename, archive.read(entry)
+
+
+def _image_size(height: int, width: int) -> tuple[int, int]:
+    return _scaled(height, width, (IMAGE_PIXELS / (height * width)) ** 0.5)
+
+
+def _video_size(height: int, width: int) -> tuple[int, int]:
+    return _scaled(height, width, OTHER_SIDE / min(height, width))
+
+
+def _scaled(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width after scaling, but never larger."""
+    return (height, width) if scale >= 1 else (max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def _shrunk(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def _decode(content: bytes) -> np.ndarray:

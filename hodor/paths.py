@@ -27,16 +27,6 @@ def dataset(scale: str, dataset: str) -> Path:
     return data(scale) / dataset
 
 
-def packed(scale: str, name: str) -> Path:
-    """Folder of a pack of training data (`hodor.config.stages.PackId.name`)."""
-    return data(scale) / "packed" / name
-
-
-def packed_manifest(scale: str, name: str) -> Path:
-    """JSON file with the sizes and checksums of a pack's files."""
-    return data(scale) / "packed" / f"{name}.json"
-
-
 def manifest(scale: str, dataset: str) -> Path:
     """JSON file with counts and checksums of an extracted data set."""
     return data(scale) / f"{dataset}.json"

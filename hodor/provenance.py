@@ -161,7 +161,7 @@ def commit() -> str:
 def record_making(path: Path, files: Iterable[Path] = ()) -> None:
     """Write commit, versions and machine to a file beside an artefact whose own bytes must not depend on them.
 
-    Archives, data sets, packs, tables and pages are the same wherever they are made.
+    Archives, data sets, tables and pages are the same wherever they are made.
 
     Args:
         path: file to write.

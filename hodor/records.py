@@ -54,14 +54,6 @@ class Records:
                     found |= dict.fromkeys(self.score_data(other, at, benchmark))
         return list(found)
 
-    def pack_data(self, name: str) -> list[Path]:
-        """Return the data of a pack; none if it is up to date."""
-        scale = self.stamps.scale
-        made = self._made_with(paths.packed_manifest(scale, name), f"pack-{name}")
-        if made and (self.folder / paths.packed(scale, name)).is_dir():
-            return []
-        return self._data(self.config.packs(*self.config.needed())[name].dataset)
-
     def segment_data(self, row: str, seed: int | str, benchmark: str) -> list[Path]:
         """Return the data of a segmentation; none if the masks are up to date."""
         if self.segmented(row, int(seed), benchmark):
@@ -118,9 +110,7 @@ class Records:
             return False
 
     def _own_data(self, row: str) -> list[Path]:
-        scale, packs = self.stamps.scale, self.config.packs(row)
-        packed = [path for name in packs for path in (paths.packed_manifest(scale, name), paths.packed(scale, name))]
-        return [*self._data(*self.config.plain(row)), *packed]
+        return self._data(*self.config.datasets(row))
 
     def _data(self, *datasets: str) -> list[Path]:
         scale = self.stamps.scale

@@ -21,7 +21,6 @@ from hodor.config.loading import Config
 from hodor.config.recipes import layout_of, versions
 from hodor.config.schema import TABLES
 from hodor.config.servers import pending_text
-from hodor.config.stages import PackId
 from hodor.config.validation import read_yaml
 from hodor.errors import HodorError
 from hodor.provenance import (
@@ -60,8 +59,6 @@ class Stamps:
         for dataset in self.config.scale.datasets:
             stamps[f"fetch-{dataset}"] = self.fetch(dataset)
             stamps[f"prepare-{dataset}"] = self.prepare(dataset)
-        for name, id in self.config.packs(*self.config.needed()).items():
-            stamps[f"pack-{name}"] = self.pack(id)
         for row in self.config.needed():
             for seed in self.config.seeds_of(row):
                 if not self.config.rows[row].masks:
@@ -116,14 +113,9 @@ class Stamps:
         settings = {"dataset": dataset, "edition": self.config.scale.edition, "origin": self._identity(dataset)}
         return self._stamp("prepare", settings, f"prepare/{layout_of(dataset)}")
 
-    def pack(self, id: PackId) -> dict[str, Any]:
-        """Return the stamp of a pack."""
-        return self._stamp("pack", {**id._asdict(), "data": self._data(id.dataset)}, "pack")
-
     def train(self, row: str, seed: int) -> dict[str, Any]:
         """Return the stamp of a row's training, or of the conversion of its released weights."""
-        entry, stage, packs = self.config.rows[row], self.config.stage(row), self.config.packs(row)
-        datasets = self.config.plain(row)
+        entry, stage, datasets = self.config.rows[row], self.config.stage(row), self.config.datasets(row)
         settings: dict[str, Any] = {"row": row, "method": entry.method}
         settings["options"] = self.config.options[row]
         if entry.weights is not None:
@@ -136,9 +128,7 @@ class Stamps:
             "threads": self.config.scale.threads,
             "precision": self.config.scale.precision,
             "datasets": list(datasets),
-            "packs": list(packs),
-            "data": {dataset: self._data(dataset) for dataset in datasets}
-            | {name: sha256_json(self.pack(id)) for name, id in packs.items()},
+            "data": {dataset: self._data(dataset) for dataset in datasets},
         }
         return self._stamp("train", settings, "clips", f"train/{entry.method}") | {"row": row, "seed": seed}
 

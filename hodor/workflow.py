@@ -57,7 +57,6 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
             raise
         raise WorkflowError(message) from None
     os.environ["HODOR_MIRROR"] = config.mirror or ""
-    os.environ["HODOR_SCRATCH"] = config.settings.scratch or ""
     return config, records
 
 

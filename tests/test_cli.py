@@ -19,7 +19,7 @@ from hodor.errors import HodorError
 from hodor.provenance import sha256_json
 from hodor.stamps import Stamps
 
-VERBS = ["fetch", "prepare", "pack", "train", "segment", "score", "submit", "manifest", "tabulate", "claims", "render"]
+VERBS = ["fetch", "prepare", "train", "segment", "score", "submit", "manifest", "tabulate", "claims", "render"]
 VERBS += ["track", "convert", "cost", "doctor"]
 
 
@@ -76,7 +76,7 @@ def test_every_verb_explains_itself(capsys):
     assert all(verb in text for verb in VERBS)
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["pack"], ["train", "--speed", "9"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["tabulate"], ["train", "--speed", "9"]])
 def test_wrong_usage_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         run(*arguments)
@@ -198,14 +198,23 @@ def test_train_sets_the_threads_of_its_stamp(here, stamp, entry):
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_a_gpu_is_taken_before_torch_looks_for_one(here, device, stamp, entry):
+def test_gpus_are_taken_before_torch_looks_for_one(here, device, stamp, entry, monkeypatch):
     entry("training.trainer", "train")
     entry("inference.segment", "segment")
     taken = entry("gpus", "take")
-    assert run("train", "r", "--stamp", stamp("train", datasets=["coco"], threads=1, device=device)) == 0
+    train = "train", "r", "--stamp", stamp("train", datasets=["coco"], threads=1, device=device)
+    assert run(*train) == 0
     path = stamp("segment", benchmark={"id": "b", "dataset": "coco"}, threads=1, device=device)
     assert run("segment", "r", "b", "--stamp", path) == 0
-    assert len(taken) == (2 if device == "cuda" else 0)
+    # The launcher takes those of its workers, which inherit the choice.
+    launched = entry("training.distributed", "launch")
+    with pytest.raises(SystemExit):
+        run(*train, "--processes", 3)
+    assert taken == ([(1,), (1,), (3,)] if device == "cuda" else []) and launched[0][0] == 3
+    ended = entry("training.distributed", "end_with_launcher")
+    monkeypatch.setenv("RANK", "0")
+    assert run(*train, "--processes", 3) == 0 and len(ended) == 1 and len(launched) == 1
+    assert len(taken) == (3 if device == "cuda" else 0)
 
 
 @pytest.mark.parametrize("verb", ["train", "segment", "score"])

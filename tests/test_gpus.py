@@ -1,6 +1,7 @@
 """Jobs that run beside each other lock distinct GPUs. The devices are simulated, the processes and locks are real."""
 
 import os
+import select
 import subprocess
 import sys
 import time
@@ -10,25 +11,11 @@ import pytest
 from hodor import gpus
 from hodor.errors import HodorError
 
-JOB = r"""
+JOB = """
 import sys
 from hodor import gpus
-sys.stdout.write(",".join(gpus.take()) + "\n")  # at once: processes of a job share the pipe
-sys.stdout.flush()
+print(",".join(gpus.take(int(sys.argv[1]))), flush=True)
 sys.stdin.read()
-"""
-# A job of several processes, as torchrun starts them: their parent waits and computes nothing.
-LAUNCHER = f"""
-import os, subprocess, sys
-count = int(sys.argv[1])
-workers = []
-for rank in range(count):
-    environment = os.environ | {{"LOCAL_WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}}
-    workers.append(subprocess.Popen([sys.executable, "-c", {JOB!r}], env=environment, stdin=subprocess.PIPE))
-sys.stdin.read()
-for worker in workers:
-    worker.kill()
-    worker.wait()
 """
 
 
@@ -37,12 +24,12 @@ def start(root, tmp_path):
     """Return a function that starts a job on simulated GPUs; all end with the test."""
     begun: list[subprocess.Popen] = []
 
-    def run(*arguments: str, devices: str = "a,b", program: str = JOB, **environment: str) -> subprocess.Popen:
+    def run(count: int = 1, devices: str = "a,b", **environment: str) -> subprocess.Popen:
         folders = {"HODOR_GPUS": devices, "HODOR_GPU_LOCKS": str(tmp_path / "locks"), "PYTHONPATH": str(root)}
-        base = {name: value for name, value in os.environ.items() if name not in (gpus.VISIBLE, "LOCAL_WORLD_SIZE")}
+        base = {name: value for name, value in os.environ.items() if name != gpus.VISIBLE}
         begun.append(
             subprocess.Popen(
-                [sys.executable, "-c", program, *arguments],
+                [sys.executable, "-c", JOB, str(count)],
                 env=base | folders | environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -83,26 +70,18 @@ def test_only_visible_gpus_are_taken(start):
     assert start(CUDA_VISIBLE_DEVICES="0", devices="b").stderr.readline().startswith("waiting")
 
 
-def test_processes_of_one_job_take_their_gpus_together_and_jobs_do_not_wait_in_a_circle(start):
-    """Two jobs need three of four GPUs each: if they locked one by one, both might keep two forever."""
-    jobs = [start("3", devices="a,b,c,d", program=LAUNCHER) for _ in range(2)]
-    one = start(devices="a,b,c,d")
-    mine = one.stdout.readline().strip()
-    lines = []
-    deadline = time.monotonic() + 60
-    while len(lines) < 3:
-        assert time.monotonic() < deadline
-        for job in jobs:
-            os.set_blocking(job.stdout.fileno(), False)
-            lines += [(job, line.strip()) for line in job.stdout.readlines()]
-        time.sleep(0.05)
-    (winner,) = {job for job, _ in lines}
-    (taken,) = {line for _, line in lines}  # the same in the same order for each process
-    assert set(taken.split(",")) == set("abcd") - {mine}
-    (other,) = set(jobs) - {winner}
-    winner.stdin.close()  # ends its processes
-    os.set_blocking(other.stdout.fileno(), True)
-    assert {other.stdout.readline() for _ in range(3)} == {taken + "\n"}
+def test_a_job_takes_all_of_its_gpus_or_none(start):
+    """Two jobs need three of four GPUs each: if they kept what they got, both might keep two forever."""
+    jobs = [start(3, devices="a,b,c,d") for _ in range(2)]
+    mine = start(devices="a,b,c,d").stdout.readline().strip()
+    found, _, _ = select.select([job.stdout for job in jobs], [], [], 60)
+    (winner,) = [job for job in jobs if job.stdout in found]
+    (other,) = [job for job in jobs if job is not winner]
+    taken = winner.stdout.readline()
+    assert set(taken.strip().split(",")) == set("abcd") - {mine}
+    assert other.stderr.readline() == "waiting for 3 of 4 GPUs: other jobs use them\n"
+    winner.kill()
+    assert other.stdout.readline() == taken
 
 
 @pytest.fixture
@@ -110,13 +89,10 @@ def machine(monkeypatch, tmp_path):
     """Simulate three GPUs, of which this process has locked none."""
     monkeypatch.setenv(gpus.FAKE, "a,b,c")
     monkeypatch.setenv(gpus.FOLDER, str(tmp_path / "locks"))
-    monkeypatch.setattr(gpus, "_taken", [])
-    monkeypatch.setattr(gpus, "_descriptors", held := [])
+    monkeypatch.setattr(gpus, "_taken", taken := {})
     monkeypatch.delenv(gpus.VISIBLE, raising=False)
-    for name in ("LOCAL_WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
     yield monkeypatch
-    for descriptor in held:
+    for descriptor in taken.values():
         os.close(descriptor)
 
 
@@ -143,10 +119,8 @@ def test_visible_gpus_are_those_of_cuda(machine, wanted, found):
 
 
 def test_what_cannot_be_taken(machine, tmp_path):
-    machine.setenv("LOCAL_WORLD_SIZE", "4")
     with pytest.raises(HodorError, match="4 workers need a GPU each, but 3 are visible"):
-        gpus.take()
-    machine.delenv("LOCAL_WORLD_SIZE")
+        gpus.take(4)
     (tmp_path / "file").touch()
     machine.setenv(gpus.FOLDER, str(tmp_path / "file" / "locks"))
     with pytest.raises(HodorError, match=f"file/locks: .*{gpus.FOLDER}"):

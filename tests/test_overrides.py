@@ -21,9 +21,9 @@ def stages(root, scale, overrides=None):
 def test_the_holdout_follows_the_cyclic_stage_but_for_its_videos(root, scale):
     plain = stages(root, scale)
     assert plain["cyclic"].model_copy(update={"sources": plain["cyclic-holdout"].sources}) == plain["cyclic-holdout"]
-    found = stages(root, scale, {"stages.cyclic.batch": 3, "stages.cyclic.packed": {"margin": 2}})
+    found = stages(root, scale, {"stages.cyclic.batch": 3, "stages.cyclic.workers": 2})
     for stage in ("cyclic", "cyclic-holdout"):
-        assert (found[stage].batch, found[stage].packed.margin) == (3, 2)
+        assert (found[stage].batch, found[stage].workers) == (3, 2)
     assert found["dense"] == plain["dense"]
     assert found["cyclic-holdout"].sources == plain["cyclic-holdout"].sources
 
@@ -38,9 +38,14 @@ def test_what_is_set_for_the_holdout_alone_stays_there_and_wins(root, scale):
         assert (found["cyclic"].steps, found["cyclic-holdout"].steps) == (plain["cyclic"].steps, 5)
 
 
-def test_a_setting_below_one_that_is_taken_over(root):
-    found = stages(root, "paper", {"stages.cyclic-holdout.packed.margin": 3})
-    assert (found["cyclic"].packed.margin, found["cyclic-holdout"].packed.margin) == (1.25, 3)
+def test_a_setting_below_one_that_is_taken_over(root, tmp_path):
+    folder = shutil.copytree(root / "config", tmp_path / "config")
+    scale, own = folder / "scales" / "subset.yaml", "  cyclic-holdout: {like: cyclic}\n"
+    scale.write_text(scale.read_text().replace(own, f"{own}  other: {{like: static-kmn}}\n"))
+    overrides = {"stages.other.hide_and_seek.ramp": 0.25}
+    found = config.load(folder, {"scale": "subset", "overrides": overrides}).scale.stages
+    kmn, other = found["static-kmn"].hide_and_seek, found["other"].hide_and_seek
+    assert (kmn.grid, kmn.ramp, other.grid, other.ramp) == (12, 0.5, 12, 0.25)
 
 
 def test_an_alias_of_yaml_is_not_changed_with_its_twin(root, tmp_path):

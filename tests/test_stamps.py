@@ -93,24 +93,6 @@ def test_a_setting_reaches_what_depends_on_it(root, overrides, expected):
     assert changed(root, **overrides) == expected
 
 
-def test_packed_data_are_in_the_stamps_of_the_rows_that_read_them(root):
-    packed = {"stages.cyclic.packed": {}}
-    names = changed(root, overrides=packed)
-    packs = {"pack-youtube-vos-train-whole", "pack-davis-train-whole"}
-    assert names == CYCLIC | packs | tables("ablation", "comparison", "costs", "claims")
-    ours = stamps(root, overrides=packed).contents
-    settings = ours["train-hodor-soft-cyclic-seed0"]["settings"]
-    assert settings["packs"] == list(settings["data"]) == ["youtube-vos-train-whole", "davis-train-whole"]
-    assert settings["datasets"] == []
-    # Other data make another pack, and train again what reads it.
-    other = stamps(root, overrides=packed | {"generated.seed": 1}).contents
-    for name in ("pack-davis-train-whole", "train-hodor-soft-cyclic-seed0"):
-        assert other[name] != ours[name]
-    smaller = stamps(root, overrides={"stages.cyclic.packed": {"margin": 1.5}}).contents
-    assert "pack-davis-train-short96" in smaller
-    assert smaller["train-hodor-soft-cyclic-seed0"] != ours["train-hodor-soft-cyclic-seed0"]
-
-
 def test_generated_data_reach_everything_that_reads_them(root):
     names = changed(root, overrides={"generated.seed": 1})
     assert {"fetch-coco", "prepare-coco", "train-hodor-soft-coco-seed0", "score-davis2017-val"} <= names

@@ -1,4 +1,4 @@
-"""Verbs for the steps of the workflow: fetch prepare pack train segment score submit manifest tabulate claims render.
+"""Verbs for the steps of the workflow: fetch prepare train segment score submit manifest tabulate claims render.
 
 A step is named by its subject: `hodor train hodor-soft-coco --seed 1`. Its settings come from config/ and its files from
 `hodor.paths`. The workflow passes a stamp instead (`--stamp`), so that a step uses the settings that its rule compared.
@@ -33,9 +33,6 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     prepare.add_argument("--archives", type=Path, metavar="DIR", help="default: data/<scale>/archives/<data set>")
     prepare.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: data/<scale>/<data set>)")
     prepare.add_argument("--manifest", type=Path, metavar="FILE", help="record to write (default: <out>.json)")
-    pack = _add(verbs, _pack, "pack", "Pack a split of a data set into a few files of decoded pixels for training.")
-    pack.add_argument("pack", metavar="PACK", help="name of the pack, such as coco-train2017-whole")
-    pack.add_argument("--jobs", type=int, metavar="N", help="number of processes (default: all cores)")
     train = _add(verbs, _train, "train", "Train one row with one seed, or resume its training.", row=True)
     train.add_argument("--data", type=Path, metavar="DIR", help="folder of the data sets (default: data/<scale>)")
     train.add_argument(
@@ -188,16 +185,6 @@ def _prepare(options: Namespace) -> None:
     record_making(manifest.with_suffix(".provenance.json"))
 
 
-def _pack(options: Namespace) -> None:
-    stamp = _settings(options, "pack", f"pack-{options.pack}", rows="all")
-    scale = stamp["scale"]
-    _require_data(paths.dataset(scale, stamp["settings"]["dataset"]))
-    jobs = options.jobs or len(os.sched_getaffinity(0))
-    out, manifest = paths.packed(scale, options.pack), paths.packed_manifest(scale, options.pack)
-    _entry("data.packing", "pack")(stamp, paths.data(scale), out, manifest, jobs=jobs)
-    record_making(manifest.with_suffix(".provenance.json"))
-
-
 def _train(options: Namespace) -> None:
     stamp = _of_run(options, "train")
     settings, scale = stamp["settings"], stamp["scale"]
@@ -208,13 +195,14 @@ def _train(options: Namespace) -> None:
     data = options.data or paths.data(scale)
     for dataset in settings["datasets"]:
         _require_data(data / dataset)
-    for name in settings.get("packs", ()):
-        _require_data(data / "packed" / name)
     _limit_threads(stamp)
     execution = _entry("config.execution", "Execution").of_arguments(options)
-    if execution.processes > 1 and "RANK" not in os.environ:  # torchrun sets it in the processes that it starts
-        sys.exit(_entry("training.distributed", "launch")(execution.processes, options.given))
-    _choose_gpu(stamp)
+    if "RANK" in os.environ:  # a worker that `launch` or torchrun started
+        _entry("training.distributed", "end_with_launcher")()
+    else:
+        _choose_gpus(stamp, execution.processes)
+        if execution.processes > 1:
+            sys.exit(_entry("training.distributed", "launch")(execution.processes, options.given))
     init = options.init
     if init is None and settings.get("init"):
         init = paths.run(scale, settings["init"]["row"], options.seed) / "model.safetensors"
@@ -240,7 +228,7 @@ def _segment(options: Namespace) -> None:
         _entry("scoring.external", "import_masks")(stamp, data, out)
         return
     _limit_threads(stamp)
-    _choose_gpu(stamp)
+    _choose_gpus(stamp)
     weights = options.weights or paths.run(scale, options.row, options.seed) / "model.safetensors"
     _entry("inference.segment", "segment")(stamp, weights, data, out)
 
@@ -324,10 +312,10 @@ def _require_data(folder: Path) -> None:
         )
 
 
-def _choose_gpu(stamp: dict[str, Any]) -> None:
+def _choose_gpus(stamp: dict[str, Any], count: int = 1) -> None:
     """Lock free GPUs before torch looks for any."""
     if stamp["settings"].get("device") == "cuda":
-        _entry("gpus", "take")()
+        _entry("gpus", "take")(count)
 
 
 def _limit_threads(stamp: dict[str, Any]) -> None:

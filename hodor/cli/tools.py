@@ -27,7 +27,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     doctor.add_argument("--scale", metavar="NAME", help="scale of config/scales (default: that of config.yaml)")
     doctor.add_argument("--rows", metavar="ROWS", help="as `rows` of config.yaml")
     doctor.add_argument("--mirror", metavar="PLACE", help="as `mirror` of config.yaml")
-    doctor.add_argument("--deep", action="store_true", help="compare every checksum, even of large data")
+    doctor.add_argument("--deep", action="store_true", help="compare files with their recorded checksums")
     add_config(doctor)
 
     track = add_verb(verbs, _track, "track", "Track objects, given by masks, through your own video.")

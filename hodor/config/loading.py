@@ -16,7 +16,7 @@ from hodor.config.overrides import apply_overrides
 from hodor.config.rows import check_row, locate_masks, locate_weights, select
 from hodor.config.schema import Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
-from hodor.config.stages import InferenceOptions, PackId, StageOptions, packs
+from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.config.validation import none_of, read_yaml, validate
 from hodor.errors import HodorError
 
@@ -158,15 +158,6 @@ class Config:
         """Return the rows that a row starts from, in the order of their trainings, and the row itself."""
         parent = self.rows[row].init
         return (*(self.lineage(parent) if parent else ()), row)
-
-    def packs(self, *rows: str) -> dict[str, PackId]:
-        """Return name -> pack of training data that the rows read."""
-        return {id.name: id for row in rows for id in packs(self.stage(row))}
-
-    def plain(self, row: str) -> tuple[str, ...]:
-        """Return those of `datasets` that training the row reads without packs."""
-        packed = {id.dataset for id in self.packs(row).values()}
-        return tuple(name for name in self.datasets(row) if name not in packed)
 
     def datasets(self, row: str) -> tuple[str, ...]:
         """Return the data sets that training the row reads, with the set of its starting weights."""

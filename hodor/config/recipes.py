@@ -20,8 +20,6 @@ RECIPES: dict[str, int] = {
     "prepare/weights": 1,
     # Conversion of the authors' checkpoints.
     "convert": 1,
-    # Packed pixels of a split.
-    "pack": 1,
     # Training clips of every kind of stage.
     "clips": 1,
     # Losses, gradients and schedules of a method, and its predictions in a video.

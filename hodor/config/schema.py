@@ -23,7 +23,7 @@ from hodor.provenance import write_json_atomic, write_text_atomic
 
 TABLES = ("ablation", "comparison", "extended")
 RULES = (
-    *("archives", "claims", "data", "fetch", "manifest", "pack", "pages", "prepare", "render", "score", "segment"),
+    *("archives", "claims", "data", "fetch", "manifest", "pages", "prepare", "render", "score", "segment"),
     *("submissions", "submit", "tables", "tabulate", "train"),
 )
 """Names of the rules in workflow/rules, which are targets on the command line and therefore no ids of rows."""
@@ -38,10 +38,6 @@ class Settings(Strict):
     )
     seeds: list[int] | None = Field(None, description="seeds of every row; null: the scale's own")
     mirror: str | None = Field(None, description="folder or URL that holds <dataset>/<archive>")
-    scratch: str | None = Field(
-        None,
-        description="folder on the disk of the machine that trains: packs are copied there first (docs/cluster.md)",
-    )
     overrides: dict[str, Any] = Field({}, description="dotted keys of the scale -> other values")
     execution: Execution = Field(
         Execution(), description="how trainings are executed; changes results by rounding only"

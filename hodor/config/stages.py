@@ -1,9 +1,6 @@
-"""Settings of training stages, of inference, and of packs.
+"""Settings of training stages and of inference."""
 
-A pack holds one split of a data set with images of a given size, and is shared by all stages that read these.
-"""
-
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -41,21 +38,6 @@ class HideAndSeek(Strict):
     ramp: float = Field(0.5, ge=0, le=1, description="fraction of the steps over which the probability rises from 0")
     reference: bool = Field(True, description="whether cells of the reference frame are hidden too")
     labels: Literal["background", "keep"] = Field("background", description="labels in hidden cells")
-
-
-class Packing(Strict):
-    """Training data packed into few files of decoded pixels (`hodor.data.packing`).
-
-    Without `margin` images keep their size, and clips are bit-identical to those of the unpacked data set. With it images
-    are stored at no more than `margin` times the size of the clip: fewer bytes, nearly the same clips.
-    """
-
-    margin: float | None = Field(
-        None,
-        ge=1,
-        description="size at which images are stored, as a multiple of both sides of the clip; null: their own size, "
-        "and clips bit-identical to those of unpacked data. `static-affine` ignores it",
-    )
 
 
 class StageOptions(Strict):
@@ -131,9 +113,6 @@ class StageOptions(Strict):
         "mean", description="pixels outside the image: the mean colour or the image's edge"
     )
 
-    packed: Packing | None = Field(
-        None, description="read the training data from packed files of decoded pixels; null: from the data set's own"
-    )
     workers: int = Field(1, ge=0, le=1024, description="processes that make clips")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     log_every: int = Field(20, ge=1, description="steps between lines of the log")
@@ -201,57 +180,3 @@ class InferenceOptions(Strict):
         description="initial filters of a channel for the other objects' masks, which STCN's static training lacks "
         "(baselines specification, section 3.4); none: no such channel",
     )
-
-
-Rule = dict[str, int]
-"""Maximum size of a stored image: {} (its own), {"pixels": n}, or {"short_side": n} with an optional "long_side"."""
-
-# STCN's clips enlarge the crop by up to this factor (hodor.data.clips_static.SCALE).
-STCN_ENLARGES = 1.5
-
-
-class PackId(NamedTuple):
-    """Content of a pack."""
-
-    dataset: str
-    split: str
-    rule: Rule
-
-    @property
-    def name(self) -> str:
-        """Name such as `coco-train2017-whole`, `coco-train2017-pixels300000` or `davis-train-short576-long1200`."""
-        sizes = [f"{key.partition('_')[0]}{value}" for key, value in self.rule.items()]
-        return "-".join([self.dataset, self.split, *(sizes or ["whole"])])
-
-
-def packs(stage: StageOptions | None) -> tuple[PackId, ...]:
-    """Return the packs that a stage reads, one for each of its sources; none if it reads unpacked data."""
-    if stage is None or stage.packed is None:
-        return ()
-    rule = size_rule(stage)
-    return tuple({id.name: id for id in (PackId(s.dataset, s.split, rule) for s in stage.sources)}.values())
-
-
-def size_rule(stage: StageOptions) -> Rule:
-    """Return the size rule of a packed stage."""
-    margin = stage.packed.margin if stage.packed else None
-    if margin is None or stage.kind == "static-affine":
-        return {}
-    if stage.crop is not None:  # static-stcn
-        return {"short_side": round(margin * STCN_ENLARGES * stage.crop)}
-    if stage.pixels is not None:
-        return {"pixels": round(margin**2 * stage.pixels)}
-    sides = {"short_side": stage.short_side, "long_side": stage.long_side}
-    return {key: round(margin * side) for key, side in sides.items() if side is not None}
-
-
-def stored_size(size: tuple[int, int], rule: Rule) -> tuple[int, int]:
-    """Return height and width at which an image of `size` is stored, never larger than it is."""
-    scale = 1.0
-    if "pixels" in rule:
-        scale = min(scale, (rule["pixels"] / (size[0] * size[1])) ** 0.5)
-    if "short_side" in rule:
-        scale = min(scale, rule["short_side"] / min(size))
-    if "long_side" in rule:
-        scale = min(scale, rule["long_side"] / max(size))
-    return size if scale == 1.0 else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))

@@ -10,8 +10,7 @@ import numpy as np
 from hodor.config.stages import Source, StageOptions
 from hodor.data import augmentations, transforms
 from hodor.data.dataset import Plan, Sample, equal_object_counts, plan_batches, pool
-from hodor.data.packs import training_data
-from hodor.data.readers import StillImage, StillObject
+from hodor.data.readers import StillImage, StillObject, load_images
 from hodor.data.transforms import Size
 
 BRIGHTNESS = 25
@@ -37,7 +36,10 @@ class StillClips(ABC):
 
     def __init__(self, options: StageOptions, data: Path) -> None:
         self.options = options
-        found = [self.usable(training_data(data, source, options), source) for source in options.sources]
+        found = [
+            self.usable(load_images(data / source.dataset, source.dataset, source.split), source)
+            for source in options.sources
+        ]
         self.counts = [len(candidates) for candidates in found]
         self.candidates: list[Candidate] = sum(found, [])
 
@@ -80,7 +82,7 @@ class ImageClips(StillClips):
         def draw(attempt: int, least: float) -> list[np.ndarray]:
             return augmentations.image_warps(labels, objects, options.frames, least, rng)
 
-        return warped_clip([image], [labels], draw, objects, candidate.size, options, rng)
+        return warped_clip([image], [labels], draw, objects, options, rng)
 
 
 def warped_clip(
@@ -88,7 +90,6 @@ def warped_clip(
     labels: list[np.ndarray | None],
     draw: Callable[[int, float], list[np.ndarray]],
     objects: int,
-    original: Size,
     options: StageOptions,
     rng: np.random.Generator,
 ) -> Sample:
@@ -98,10 +99,9 @@ def warped_clip(
         images, labels: of each frame (None without annotation), or one for all.
         draw: number of the attempt, least area of an object in pixels -> homographies of the frames.
         objects: number of objects in the first frame's labels.
-        original: height and width of the image or video, which may be stored smaller.
     """
-    size, target = labels[0].shape, clip_size(original, options)
-    least = scaled_area(options.min_area, original, options, size)
+    size = labels[0].shape
+    target, least = clip_size(size, options), scaled_area(options.min_area, size, options)
     outer = transforms.scaling(size, target) @ (transforms.flip(size) if rng.random() < 0.5 else np.eye(3))
     repeats = options.frames // len(images)
     images = [transforms.shrink(image, target) for image in images] * repeats
@@ -138,15 +138,9 @@ def usable(images: Sequence[StillImage], options: StageOptions) -> list[Candidat
     return out
 
 
-def scaled_area(area: float, size: Size, options: StageOptions, shown: Size | None = None) -> float:
-    """Return an area filter for an image of `size`, in proportion to `options.filter_pixels` if set.
-
-    `shown`: the size at which the image is read, if another; the area is then in pixels of this size.
-    """
-    least = area if options.filter_pixels is None else area * size[0] * size[1] / options.filter_pixels
-    if shown is None or tuple(shown) == tuple(size):
-        return least
-    return least * (shown[0] * shown[1]) / (size[0] * size[1])
+def scaled_area(area: float, size: Size, options: StageOptions) -> float:
+    """Return an area filter for an image of `size`, in proportion to `options.filter_pixels` if set."""
+    return area if options.filter_pixels is None else area * size[0] * size[1] / options.filter_pixels
 
 
 def clip_size(size: Size, options: StageOptions) -> Size:

@@ -33,7 +33,7 @@ ROTATION, SHEAR = 20.0, 10.0
 JITTER = Strength(0.1, 0.05, 0.05, 0.05)
 # STM and KMN.
 ZOOM, SHIFT = (0.9, 1.1), 0.1
-# STCN. `hodor.config.stages.STCN_ENLARGES` is the upper end of its scale.
+# STCN.
 SCALE, FRAME_SCALE = (0.8, 1.5), (0.9, 1.1)
 FRAME_JITTER = Strength(0.1, 0.05, 0.05, 0.0)
 GREY, THIN_PLATE = 0.05, 0.33

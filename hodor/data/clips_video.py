@@ -12,7 +12,7 @@ from hodor.data import augmentations, transforms
 from hodor.data.clips_image import ATTEMPTS, clip_size, scaled_area, warped_clip
 from hodor.data.dataset import Plan, Sample, in_rounds, plan_batches
 from hodor.data.images import VOID
-from hodor.data.packs import PackedVideo, training_data
+from hodor.data.readers import load_videos
 from hodor.data.transforms import Size, chosen_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
@@ -27,7 +27,7 @@ class Candidate:
     In sparse clips there is one position, the annotated frame, and the objects are those that are large enough there.
     """
 
-    video: Video | PackedVideo
+    video: Video
     references: tuple[int, ...]
     objects: tuple[int, ...]
     source: Source
@@ -46,13 +46,13 @@ class VideoClips:
         self.options = options
         self.candidates: list[Candidate] = []
         for source in options.sources:
-            found = [self.candidate(video, source) for video in training_data(data, source, options)]
+            found = [self.candidate(video, source) for video in load_videos(data, source.dataset, source.split)]
             if not any(found):
                 demand = self.demand.format(frames=options.frames, distance=source.max_distance)
                 raise HodorError(f"{data / source.dataset}: no video of split {source.split!r} has {demand}")
             self.candidates += [candidate for candidate in found if candidate is not None]
 
-    def candidate(self, video: Video | PackedVideo, source: Source) -> Candidate | None:
+    def candidate(self, video: Video, source: Source) -> Candidate | None:
         """Return the video if clips can be made of it, else None."""
         raise NotImplementedError
 
@@ -70,14 +70,14 @@ class VideoClips:
         aspects = np.array([np.divide(*c.size) for c in self.candidates])[items]
         return plan_batches(items, objects, aspects, steps=self.options.steps, batch=self.options.batch, seed=seed)
 
-    def clip(self, images: list, labels: list, objects: int, candidate: Candidate, rng: np.random.Generator) -> Sample:
+    def clip(self, images: list, labels: list, objects: int, rng: np.random.Generator) -> Sample:
         """Make a clip of frames under one warp, which keeps the `objects` of the first frame; see `warped_clip`."""
 
         def draw(attempt: int, least: float) -> list[np.ndarray]:
             last = attempt + 1 == ATTEMPTS
             return [np.eye(3) if last else augmentations.video_warp(labels[0], objects, least, rng)] * len(images)
 
-        return warped_clip(images, labels, draw, objects, candidate.size, self.options, rng)
+        return warped_clip(images, labels, draw, objects, self.options, rng)
 
 
 class SparseVideoClips(VideoClips):
@@ -85,7 +85,7 @@ class SparseVideoClips(VideoClips):
 
     demand = "an annotated frame with a large enough object and enough frames beside it: lower `min_area` or `min_side`"
 
-    def candidate(self, video: Video | PackedVideo, source: Source) -> Candidate | None:
+    def candidate(self, video: Video, source: Source) -> Candidate | None:
         return usable(video, source, self.options)
 
     def plan(self, seed: int) -> Plan:
@@ -109,7 +109,7 @@ class SparseVideoClips(VideoClips):
         for position in (annotated, *others):
             image = video.frame(video.frames[position])
             images.append(augmentations.colour(image, rng, brightness=BRIGHTNESS) if options.colour else image)
-        return self.clip(images, [labels] + [None] * len(others), objects, candidate, rng)
+        return self.clip(images, [labels] + [None] * len(others), objects, rng)
 
 
 class DenseVideoClips(VideoClips):
@@ -121,7 +121,7 @@ class DenseVideoClips(VideoClips):
 
     demand = "{frames} labelled frames within {distance}: raise `max_distance` of the stage or train another stage"
 
-    def candidate(self, video: Video | PackedVideo, source: Source) -> Candidate | None:
+    def candidate(self, video: Video, source: Source) -> Candidate | None:
         references = possible_references(video, source, self.options.frames - 1)
         objects = tuple(video.first_seen)
         return Candidate(video, references, objects, source) if references and objects else None
@@ -156,7 +156,7 @@ class DenseVideoClips(VideoClips):
         if options.colour:  # the same change for all frames
             images = [augmentations.colour(i, np.random.default_rng(tint), brightness=BRIGHTNESS) for i in images]
         labels = [chosen_labels(video.labels(name), chosen) for name in names]
-        return self.clip(images, labels, objects, candidate, rng)
+        return self.clip(images, labels, objects, rng)
 
     def _chosen(self, item: int, objects: int, rng: np.random.Generator) -> tuple[Candidate, int, tuple[int, ...]]:
         """Return video and position of the reference frame of a clip, and the ids of the objects large enough there."""
@@ -165,7 +165,7 @@ class DenseVideoClips(VideoClips):
                 continue
             video = candidate.video
             for position in rng.permutation(candidate.references):
-                ids = large_objects(video.labels(video.frames[position]), self.options, candidate.size)
+                ids = large_objects(video.labels(video.frames[position]), self.options)
                 if len(ids) >= objects:
                     return candidate, int(position), ids
         source = self.candidates[item].source
@@ -183,7 +183,7 @@ class DenseVideoClips(VideoClips):
             yield others[i]
 
 
-def usable(video: Video | PackedVideo, source: Source, options: StageOptions) -> Candidate | None:
+def usable(video: Video, source: Source, options: StageOptions) -> Candidate | None:
     """Return the video with its annotated frame: the one with a large enough object nearest to the middle or end.
 
     None if no labelled frame has such an object, or if that frame has too few others near it.
@@ -192,17 +192,17 @@ def usable(video: Video | PackedVideo, source: Source, options: StageOptions) ->
     target = last if options.annotated_frame == "last" else last / 2
     order = sorted(range(last + 1), key=lambda i: abs(i - target))
     for frame in (video.labelled[i] for i in order):
-        if objects := large_objects(video.labels(frame), options, (video.height, video.width)):
+        if objects := large_objects(video.labels(frame), options):
             position = video.frames.index(frame)
             near = max(map(len, sides(len(video.frames), position, source.max_distance)))
             return Candidate(video, (position,), objects, source) if near >= options.frames - 1 else None
     return None
 
 
-def large_objects(labels: np.ndarray, options: StageOptions, original: Size) -> tuple[int, ...]:
-    """Return the ids in `labels` (H, W) whose area and box sides are large enough; `original`: the video's own size."""
-    area = scaled_area(options.min_area, original, options, labels.shape)
-    side = options.min_side * np.sqrt(scaled_area(1.0, original, options, labels.shape))
+def large_objects(labels: np.ndarray, options: StageOptions) -> tuple[int, ...]:
+    """Return the ids in `labels` (H, W) whose area and box sides are large enough."""
+    area = scaled_area(options.min_area, labels.shape, options)
+    side = options.min_side * np.sqrt(scaled_area(1.0, labels.shape, options))
     areas = transforms.count_labels(labels)[1:VOID]
     large = (np.flatnonzero((areas > 0) & (areas >= area)) + 1).tolist()
     return tuple(i for i in large if min(cv2.boundingRect(cv2.compare(labels, i, cv2.CMP_EQ))[2:]) >= side)
@@ -220,13 +220,13 @@ def other_frames(frames: int, position: int, count: int, source: Source, rng: np
     return [int(i) for i in rng.choice(np.array(side), count, replace=False)]
 
 
-def following(video: Video | PackedVideo, reference: int, source: Source) -> list[int]:
+def following(video: Video, reference: int, source: Source) -> list[int]:
     """Return the positions of the labelled frames after `reference` within the source's distance."""
     labelled, later = set(video.labelled), sides(len(video.frames), reference, source.max_distance)[1]
     return [position for position in later if video.frames[position] in labelled]
 
 
-def possible_references(video: Video | PackedVideo, source: Source, others: int) -> tuple[int, ...]:
+def possible_references(video: Video, source: Source, others: int) -> tuple[int, ...]:
     """Return the positions of the labelled frames that at least `others` labelled frames follow."""
     positions = map(video.frames.index, video.labelled)
     return tuple(position for position in positions if len(following(video, position, source)) >= others)

@@ -78,11 +78,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def require_room(folder: Path, needed: float, what: str, fix: str = "make room") -> None:
+def require_room(folder: Path, needed: float, what: str) -> None:
     """Raise HodorError if the disk of `folder` has less than `needed` bytes free."""
     if needed > (free := shutil.disk_usage(folder).free):
         amounts = f"{format_bytes(free)} are free, {format_bytes(needed)} are needed"
-        raise HodorError(f"{folder}: {amounts} for {what}; {fix}")
+        raise HodorError(f"{folder}: {amounts} for {what}; make room")
 
 
 def write_blocks(blocks: Iterable[bytes], target: Path, progress: Progress) -> str:

@@ -1,25 +1,19 @@
-"""Checks of archives, data sets, weights and results against their recorded digests and the current recipes."""
+"""Checks of archives, data sets, weights and results: what is absent, made by older recipes or, on request, damaged."""
 
 import hashlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from hodor import paths
-from hodor.config.datasets import RELEASED, WEIGHT_SETS, Source, archives
+from hodor.config.datasets import RELEASED, WEIGHT_SETS, archives
 from hodor.config.loading import Config
 from hodor.config.recipes import RECIPES
-from hodor.data.checksums import LockFile
-from hodor.data.progress import format_bytes
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_file
 
-# Archives, data sets and packs up to this size (bytes) are always read completely.
-QUICK = 1 << 30
-# How to fix a damaged file of a record.
 _DELETE = "rm -rf {path} {record}; the workflow makes it again"
 
 
@@ -37,55 +31,37 @@ class Finding:
 
 
 def check_dataset(config: Config, folder: Path, dataset: str, deep: bool) -> Iterator[Finding]:
-    """Check a data set and its archives, or report how to get them. `deep`: read even large ones."""
+    """Report how to get a data set that is absent. `deep`: compare it and its archives with their recorded digests."""
     scale, subject = config.scale.name, f"{'starting weights' if dataset in WEIGHT_SETS else 'data set'} {dataset}"
     manifest, root = folder / paths.manifest(scale, dataset), folder / paths.dataset(scale, dataset)
-    record, prepared = folder / paths.fetched(scale, dataset), manifest.is_file()
-    if record.is_file():
+    record = folder / paths.fetched(scale, dataset)
+    if deep and record.is_file():
 
         def recorded(content: dict) -> dict[Path, str]:
-            found = {record.parent / name: entry["sha256"] for name, entry in content.items()}
-            # Archives of a prepared data set may have been deleted.
-            return {path: digest for path, digest in found.items() if path.is_file() or not prepared}
+            return _present(record.parent, {name: entry["sha256"] for name, entry in content.items()})
 
-        yield from check_files(f"archives {dataset}", record, recorded, deep)
-    if prepared and root.is_dir():
-        yield from check_files(subject, manifest, lambda content: _tree(root, content), deep)
-    elif prepared:
-        yield Finding("ok", subject, "deleted; prepared again where a step needs it")
-    else:
+        yield from compare(f"archives {dataset}", record, recorded)
+    if not manifest.is_file():
         yield _how_to_get(config, subject, dataset, fetched=record.is_file())
-
-
-def check_pack(config: Config, folder: Path, name: str, deep: bool) -> Iterator[Finding]:
-    """Check a pack of training data."""
-    manifest, root = (folder / of(config.scale.name, name) for of in (paths.packed_manifest, paths.packed))
-    if manifest.is_file() and root.is_dir():
-
-        def recorded(content: dict) -> dict[Path, str]:
-            return {root / file: entry["sha256"] for file, entry in content["files"].items()}
-
-        yield from check_files(f"pack {name}", manifest, recorded, deep)
+    elif not root.is_dir():
+        yield Finding("ok", subject, "deleted; prepared again where a step needs it")
+    elif deep:
+        yield from compare(subject, manifest, lambda content: {root: content["sha256"]})
     else:
-        yield Finding("ok", f"pack {name}", "not here; packed where a training needs it")
+        yield Finding("ok", subject, "prepared")
 
 
-def check_released(config: Config, folder: Path) -> Iterator[Finding]:
-    """Check the authors' checkpoints against the lock of their first download; report absent ones and external masks."""
-    lock = LockFile(folder / paths.locks("official"))
-    for row, file in config.checkpoints.items():
-        owner = next((owner for owner, files in RELEASED.items() if file.name in files), "")
-        try:
-            recorded, _ = lock.apply(Source(owner, "official", file.name))
-        except HodorError as error:
-            yield Finding("wrong", f"released weights {row}", str(error), f"git checkout {lock.path}")
-            continue
-        if recorded.sha256 is None:
-            yield Finding("ok", f"released weights {row}", f"{file}, no checksum is recorded")
-        else:
-            digests = {folder / file: recorded.sha256}
-            fix = "rm {path} && hodor fetch weights; or remove its entry from {record} if the file is right"
-            yield from check_files(f"released weights {row}", lock.path, lambda _, of=digests: of, True, fix)
+def check_released(config: Config, folder: Path, deep: bool) -> Iterator[Finding]:
+    """Report absent checkpoints of the authors and external masks. `deep`: compare checkpoints with their first download."""
+    lock = folder / paths.locks("official")
+    for row, file in config.checkpoints.items() if deep and lock.is_file() else ():
+        name = next((f"{owner}/{file.name}" for owner, files in RELEASED.items() if file.name in files), "")
+
+        def recorded(content: dict, file: Path = folder / file, name: str = name) -> dict[Path, str]:
+            return {file: content[name]["sha256"]} if name in content else {}
+
+        fix = f"rm {folder / file} && hodor fetch weights; or correct {lock} if the file is right"
+        yield from compare(f"released weights {row}", lock, recorded, fix)
     if absent := [e.weights for row, e in config.rows.items() if e.weights and row not in config.checkpoints]:
         text = f"absent: {', '.join(absent)}; `hodor fetch weights`, or by hand into {paths.weights()}"
         yield Finding("ok", "released weights", text)
@@ -94,41 +70,36 @@ def check_released(config: Config, folder: Path) -> Iterator[Finding]:
             yield Finding("ok", f"external masks {row}", f"absent; {how}")
 
 
-def check_run(run: Path, submissions: Path) -> Iterator[Finding]:
-    """Check weights, masks and scores of one run against its records, and these against the current recipes.
+def check_run(run: Path, submissions: Path, deep: bool) -> Iterator[Finding]:
+    """Compare the recipe versions of a run with the current ones. `deep`: compare its files with its records too.
 
     Args:
         run: folder of the run, `<row>/seed<k>`.
         submissions: folder of the zips for servers.
+        deep: compare weights, masks and scores.
     """
-    subject, ok, stale = f"run {run.parent.name} {run.name}", [], []
-    if not (run / "train.json").is_file() and (kept := sorted((run / "checkpoints").glob("step-*.pt"))):
-        yield Finding("warning", subject, f"not trained to the end; {kept[-1]} is kept", "the workflow continues there")
+    subject, stale = f"run {run.parent.name} {run.name}", []
     for record in sorted([*run.glob("*.json"), *run.glob("*/*.json")]):
-        archive = submissions / run.parent.name / run.name / f"{record.parent.name}.zip"
-        files = partial(_of_run, record, archive)
-        for finding in check_files(subject, record, files, True, f"{_DELETE} (or get it back: dvc checkout)"):
-            if finding.level == "ok":
-                ok.append(finding)
-            else:
-                yield finding
+        if deep:
+            archive = submissions / run.parent.name / run.name / f"{record.parent.name}.zip"
+            yield from compare(subject, record, partial(_of_run, record, archive))
         stale += _stale(record)
     if stale:
         text = f"made by recipes that are no longer current: {', '.join(stale)}"
         yield Finding("warning", subject, text, "the next run of the workflow makes it again")
-    elif ok:
-        yield Finding("ok", subject, f"files as in its {len(ok)} records, recipes current")
+    else:
+        yield Finding("ok", subject, "recipes current")
 
 
 def check_published(folder: Path) -> Iterator[Finding]:
-    """Check the tables or the pages of a scale against the records beside them."""
+    """Compare the tables or the pages of a scale with the records beside them."""
     for record in sorted(folder.glob("*.provenance.json")):
         subject = f"{folder.parent.name} {record.name.removesuffix('.provenance.json')}"
-        yield from check_files(subject, record, lambda content: _present(folder, content["files"]), True)
+        yield from compare(subject, record, lambda content: _present(folder, content["files"]))
 
 
-def check_files(
-    subject: str, record: Path, recorded: Callable[[dict], dict[Path, str]], deep: bool, fix: str = _DELETE
+def compare(
+    subject: str, record: Path, recorded: Callable[[dict], dict[Path, str]], fix: str = _DELETE
 ) -> Iterator[Finding]:
     """Compare files with a record.
 
@@ -136,35 +107,20 @@ def check_files(
         subject: subject of the findings.
         record: JSON file.
         recorded: returns the files and digests in the record's content; a folder means all files in it.
-        deep: compare the digests of large files too, not only their presence.
         fix: how to fix a damaged file, with {path} and {record}.
     """
     try:
         digests = recorded(read_json(record))
-    except HodorError as error:
-        yield Finding("wrong", subject, str(error), _DELETE.format(path="", record=record))
+    except (HodorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        text = str(error) if isinstance(error, HodorError) else f"{record}: not a record of the workflow ({error!r})"
+        yield Finding("wrong", subject, text, fix.format(path="", record=record))
         return
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        text = f"{record}: not a record of the workflow ({error!r})"
-        yield Finding("wrong", subject, text, _DELETE.format(path="", record=record))
-        return
-    files = {path: _files(path) if path.is_dir() else [path] for path in digests if path.exists()}
-    size = sum(file.stat().st_size for found in files.values() for file in found)
-    whole = deep or size <= QUICK
-    found = _digests(files) if whole else {path: digests[path] for path in files}
-    bad = [path for path, digest in digests.items() if found.get(path) != digest]
+    bad = [path for path, digest in digests.items() if not path.exists() or _digest(path) != digest]
     for path in bad:
-        text = f"{path} is missing" if path not in files else f"{path} is not what {record} records (sha256)"
+        text = f"{path} is not what {record} records (sha256)" if path.exists() else f"{path} is missing"
         yield Finding("wrong", subject, text, fix.format(path=path, record=record))
     if digests and not bad:
-        checked = "as recorded" if whole else "present (--deep: compares checksums)"
-        yield Finding("ok", subject, f"{sum(map(len, files.values()))} files of {format_bytes(size)}, {checked}")
-
-
-def _tree(root: Path, content: dict) -> dict[Path, str]:
-    if (number := len(_files(root))) != content["files"]:
-        raise ValueError(f"{root} holds {number} files, recorded are {content['files']}; remove it too")
-    return {root: content["sha256"]}
+        yield Finding("ok", subject, f"as recorded in {record.name}")
 
 
 def _of_run(record: Path, archive: Path, content: dict) -> dict[Path, str]:
@@ -191,7 +147,7 @@ def _stale(record: Path) -> list[str]:
     try:
         stamp = read_json(record).get("stamp_content") or {"recipes": {}}
     except HodorError:
-        return []  # reported by `check_files`
+        return []  # the workflow makes it again
     name, versions = f"{record.parent.name}/{record.name}", stamp.get("recipes")
     if versions is None:
         return [f"{name} (older than recipe versions)"]
@@ -215,18 +171,10 @@ def _how_to_get(config: Config, subject: str, dataset: str, fetched: bool) -> Fi
     )
 
 
-def _files(root: Path) -> list[Path]:
-    """Return the files below a folder without Snakemake's time stamp of the folder."""
-    found = (path for path in root.rglob("*") if path.is_file() and path.name != ".snakemake_timestamp")
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
-
-
-def _digests(files: dict[Path, list[Path]]) -> dict[Path, str]:
-    """Return the sha256 of files, and of folders as `prepare` computes it: over "<sha256>  <relative path>" lines."""
-    inside = [file for found in files.values() for file in found]
-    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
-        digests = dict(zip(inside, pool.map(sha256_file, inside), strict=True))
-    for folder, found in ((path, found) for path, found in files.items() if path not in digests):
-        lines = "".join(f"{digests[file]}  {file.relative_to(folder).as_posix()}\n" for file in found)
-        digests[folder] = hashlib.sha256(lines.encode()).hexdigest()
-    return digests
+def _digest(path: Path) -> str:
+    """Return the sha256 of a file, or of a folder as `prepare` records it: over "<sha256>  <relative path>" lines."""
+    if path.is_file():
+        return sha256_file(path)
+    files = (file for file in path.rglob("*") if file.is_file() and file.name != ".snakemake_timestamp")
+    named = sorted((file.relative_to(path).as_posix(), file) for file in files)
+    return hashlib.sha256("".join(f"{sha256_file(file)}  {name}\n" for name, file in named).encode()).hexdigest()

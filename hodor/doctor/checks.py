@@ -1,6 +1,5 @@
 """The verb `doctor`: check packages, machine, data and results, and print a line per check."""
 
-import math
 import os
 import platform
 import shutil
@@ -15,19 +14,12 @@ from packaging.utils import canonicalize_name
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config, load
-from hodor.config.stages import stored_size
 from hodor.data.progress import format_bytes
-from hodor.doctor.artefacts import Finding, check_dataset, check_pack, check_published, check_released, check_run
+from hodor.doctor.artefacts import Finding, check_dataset, check_published, check_released, check_run
 from hodor.doctor.cost import archive_bytes, parameters, run_bytes
 from hodor.errors import HodorError
 
 PROJECT = "hodor-repro"
-# Number and typical size of the images of official training splits, whose packs are the largest.
-_IMAGES = {
-    "coco": (118_287, (480, 640)),
-    "youtube-vos": (94_404, (720, 1280)),
-    "davis": (4_219, (480, 854)),
-}
 
 
 def doctor(config_folder: Path, overrides: dict[str, Any], folder: Path = Path(), *, deep: bool = False) -> None:
@@ -37,7 +29,7 @@ def doctor(config_folder: Path, overrides: dict[str, Any], folder: Path = Path()
         config_folder: configuration folder.
         overrides: keys of config.yaml (`scale`, `rows`, `mirror`).
         folder: working directory of the workflow.
-        deep: compare every checksum, even of large archives, data sets and packs.
+        deep: compare files with their recorded checksums.
 
     Raises:
         HodorError: a check has found something wrong (after all checks), or a fault in the configuration.
@@ -61,7 +53,7 @@ def needed_datasets(config: Config) -> list[str]:
 
 def needed_space(config: Config, folder: Path) -> tuple[dict[str, int], list[str]]:
     """Return kind of file -> bytes still to be written below `folder`, and files of unknown size."""
-    scale, sizes, unknown = config.scale.name, dict.fromkeys(("archives", "data sets", "packs", "runs"), 0), []
+    scale, sizes, unknown = config.scale.name, dict.fromkeys(("archives", "data sets", "runs"), 0), []
     for dataset in needed_datasets(config):
         if not (folder / paths.manifest(scale, dataset)).is_file():
             known, without = archive_bytes(config, dataset)
@@ -69,14 +61,6 @@ def needed_space(config: Config, folder: Path) -> tuple[dict[str, int], list[str
             sizes["archives"] += max(known - sum(path.stat().st_size for path in there), 0)
             sizes["data sets"] += known  # images hardly compress
             unknown += without
-    for name, id in config.packs(*config.needed()).items():
-        if (folder / paths.packed_manifest(scale, name)).is_file() or config.scale.edition == "generated":
-            continue
-        if id.dataset in _IMAGES and config.scale.edition == "official":
-            number, size = _IMAGES[id.dataset]
-            sizes["packs"] += 3 * number * math.prod(stored_size(size, id.rule))
-        else:
-            unknown.append(f"pack {name}")
     for row in (row for row in config.needed() if not config.rows[row].masks):
         left = sum(not (folder / paths.run(scale, row, seed) / "train.json").is_file() for seed in config.seeds_of(row))
         if left:
@@ -93,12 +77,10 @@ def _findings(config: Config, root: Path, folder: Path, deep: bool) -> Iterator[
     yield from check_disk(folder, *needed_space(config, folder))
     for dataset in needed_datasets(config):
         yield from check_dataset(config, folder, dataset, deep)
-    for name in config.packs(*config.needed()):
-        yield from check_pack(config, folder, name, deep)
-    yield from check_released(config, folder)
+    yield from check_released(config, folder, deep)
     for run in sorted((folder / paths.runs(scale)).glob("*/seed*")):
-        yield from check_run(run, folder / paths.results(scale) / "submissions")
-    for published in (paths.results(scale), paths.reports(scale)):
+        yield from check_run(run, folder / paths.results(scale) / "submissions", deep)
+    for published in (paths.results(scale), paths.reports(scale)) if deep else ():
         yield from check_published(folder / published)
 
 

@@ -1,5 +1,6 @@
 """Data-parallel workers as `torchrun` starts them: ranks, exchanged values, start and end."""
 
+import ctypes
 import logging
 import os
 import re
@@ -133,6 +134,12 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = self.number or number
+
+
+def end_with_launcher() -> None:
+    """End this worker with its launcher, even by `kill -9`: the launcher's locks on the GPUs end then."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:

@@ -51,7 +51,7 @@ def train(
     Args:
         stamp: the step's settings (`read_stamp`): method, options, stage (None: untrained), seed, device, threads,
             precision.
-        data: folder of the scale's prepared data sets, with packs in its folder `packed`.
+        data: folder of the scale's prepared data sets.
         out: run folder (`save_run`). Checkpoints and log are in `out/checkpoints` until the training is complete.
         init: weights to start from (the row's COCO checkpoint), or None.
         execution: how the training is executed, which does not change what it computes.
@@ -64,8 +64,7 @@ def train(
     execution, seed = execution or Execution(), int(settings["seed"])
     device = world.device(prepare_device(settings["device"], settings["threads"], settings["precision"]))
     use_deterministic_algorithms(execution.deterministic)
-    names = [*settings["datasets"], *(f"packed/{name}" for name in settings.get("packs", ()))]
-    inputs = {f"{name}.json": sha256_file(data / f"{name}.json") for name in names}
+    inputs = {f"{name}.json": sha256_file(data / f"{name}.json") for name in settings["datasets"]}
     if init is not None:
         inputs["init"] = sha256_file(init)
     elif settings["init"] is not None:

@@ -45,11 +45,6 @@ def test_clips_of_every_kind_are_equal(benchmark):
     assert "no measurement" in page
 
 
-def test_the_loader_on_each_stage(benchmark):
-    page = benchmark("loader_speed.py", "--tiny --rounds 1 --seconds 0.1 --stages images cyclic")
-    assert len([row for row in cells(page) if row[0].startswith(("images:", "cyclic:"))]) == 6 and "- machine:" in page
-
-
 def test_straightforward_clips_take_each_warp_by_itself(root, monkeypatch):
     """The factors of a composed homography are kept in their order, and applied one by one they give the same labels."""
     monkeypatch.syspath_prepend(str(root / "benchmarks"))

@@ -17,7 +17,7 @@ def test_its_rules_are_the_workflows(root, profile):
     rules, bodies = parts[1::2], parts[2::2]
     local = [name or re.search(r'f"(.*)"', body)[1] for name, body in zip(rules, bodies) if "localrule: True" in body]
     assert local == ["fetch", "publish_{name}"], "copies are no jobs"
-    assert {"train", "segment", "pack"} <= profile["set-resources"].keys() <= set(rules) - {*local, ""}
+    assert {"prepare", "train", "segment"} <= profile["set-resources"].keys() <= set(rules) - {*local, ""}
 
 
 def test_it_keeps_what_the_records_need(root, profile):

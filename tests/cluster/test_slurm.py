@@ -65,16 +65,13 @@ def slurm_jobs(output: str) -> dict[str, str]:
     return {number: rule for rule, number in re.findall(r"/slurm_logs/rule_(\w+)/(?:\S*/)?(\d+)\.log\)", output)}
 
 
-def test_the_workflow_gives_what_it_gives_without_a_cluster(slurm, on_cluster, fresh, tmp_path):
-    packed = json.dumps({"stages.images.packed": {}})
-    chosen = (f"rows={','.join(ROWS)}", f"overrides={packed}")
+def test_the_workflow_gives_what_it_gives_without_a_cluster(slurm, on_cluster, fresh):
+    chosen = (f"rows={','.join(ROWS)}",)
     targets = ("--", "tables", "released")
-    scratch = tmp_path / "node"
-    output = on_cluster.run("snakemake", *PROFILE, "--config", *chosen, f"scratch={scratch}", *targets).stdout
+    output = on_cluster.run("snakemake", *PROFILE, "--config", *chosen, *targets).stdout
     rules = list(slurm_jobs(output).values())
-    assert {rule: rules.count(rule) for rule in ("prepare", "pack", "train", "segment", "score", "claims")} == {
+    assert {rule: rules.count(rule) for rule in ("prepare", "train", "segment", "score", "claims")} == {
         "prepare": 3,
-        "pack": 1,
         "train": 2,
         "segment": 2,
         "score": 2,
@@ -83,8 +80,6 @@ def test_the_workflow_gives_what_it_gives_without_a_cluster(slurm, on_cluster, f
     # Downloads and copies run where Snakemake does.
     assert not [rule for rule in rules if rule.startswith(("fetch", "publish"))]
     assert len(re.findall(r"^localrule (?:fetch|publish\w*):", output, re.MULTILINE)) == 3 + 6
-    # The pack was read from the node's own disk.
-    assert list(scratch.glob("hodor-packs/*/index.npz"))
     done = slurm[0].run("squeue", "--states=all", "--noheader", "--format=%T %l").stdout.split("\n")
     assert {line.split()[0] for line in done if line} == {"COMPLETED"}
     assert sum(line.endswith("1-00:00:00") for line in done) == 2, "the trainings asked for a day"

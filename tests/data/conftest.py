@@ -150,17 +150,17 @@ def write_ecssd(root: Path, count: int = 2, labels: np.ndarray = SCENE) -> None:
         write_pair(root / "images" / f"{i:04d}.jpg", root / "ground_truth_mask" / f"{i:04d}.png", labels)
 
 
-def write_msra10k(root: Path, count: int = 2) -> None:
+def write_msra10k(root: Path, count: int = 2, labels: np.ndarray = SCENE) -> None:
     for i in range(count):
         path = root / "MSRA10K_Imgs_GT" / "Imgs" / f"{i}.jpg"
-        write_pair(path, path.with_suffix(".png"), SCENE)
+        write_pair(path, path.with_suffix(".png"), labels)
     (root / "MSRA10K_Imgs_GT" / "Readme.txt").write_text("Saliency")
 
 
-def write_stcn_static(root: Path) -> None:
+def write_stcn_static(root: Path, labels: np.ndarray = SCENE) -> None:
     names = ["fss/cat/1", "fss/cat/2", "fss/dog/1", *(f"{s}/a" for s in ("DUTS-TR", "DUTS-TE", "ecssd", "BIG_small"))]
     for name in [*names, "HRSOD_small/b.2"]:
-        write_pair(root / f"{name}.jpg", root / f"{name}.png", SCENE)
+        write_pair(root / f"{name}.jpg", root / f"{name}.png", labels)
 
 
 def write_voc2012(root: Path, *scenes: np.ndarray) -> None:
@@ -175,12 +175,12 @@ def write_voc2012(root: Path, *scenes: np.ndarray) -> None:
         (base / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("".join(f"{n}\n" for n in listed))
 
 
-def write_sbd(root: Path) -> None:
+def write_sbd(root: Path, labels: np.ndarray = SCENE) -> None:
     base = root / "benchmark_RELEASE" / "dataset"
     (base / "inst").mkdir(parents=True)
     for split, name in (("train", "2008_000002"), ("val", "2008_000003")):
-        write_image(base / "img" / f"{name}.jpg", coloured(SCENE))
-        content = {"Segmentation": np.where(SCENE == 255, 0, SCENE), "Categories": np.array([[3], [15]], np.uint8)}
+        write_image(base / "img" / f"{name}.jpg", coloured(labels))
+        content = {"Segmentation": np.where(labels == 255, 0, labels), "Categories": np.array([[3], [15]], np.uint8)}
         scipy.io.savemat(base / "inst" / f"{name}.mat", {"GTinst": content}, do_compression=True)
         (base / f"{split}.txt").write_text(f"{name}\n")
 
@@ -223,6 +223,20 @@ def archive_of(dataset: str, name: Path) -> str:
     return "annotations_trainval2017.zip" if name.parts[0] == "annotations" else f"{name.parts[0]}.zip"
 
 
+def pack(root: Path, dataset: str, folder: Path, rename=str) -> None:
+    """Pack an extracted data set into its official archives."""
+    folder.mkdir(parents=True)
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        name = path.relative_to(root)
+        target = folder / archive_of(dataset, name)
+        if target.suffix == ".zip":
+            with zipfile.ZipFile(target, "a") as archive:
+                archive.writestr(zipfile.ZipInfo(rename(str(name))), path.read_bytes())
+        elif not target.exists():
+            with tarfile.open(target, "w:gz" if target.suffix == ".tgz" else "w") as archive:
+                archive.add(root, ".")
+
+
 @pytest.fixture
 def make(tmp_path):
     """Packs an extracted data set into its official archives, fetches and prepares them; returns the manifest."""
@@ -230,16 +244,7 @@ def make(tmp_path):
     def run(dataset, root, edition="subset", rename=str, **settings):
         mirror, archives = tmp_path / "mirror", tmp_path / "archives" / dataset
         shutil.rmtree(mirror, ignore_errors=True)
-        (mirror / dataset).mkdir(parents=True)
-        for path in sorted(path for path in root.rglob("*") if path.is_file()):
-            name = path.relative_to(root)
-            target = mirror / dataset / archive_of(dataset, name)
-            if target.suffix == ".zip":
-                with zipfile.ZipFile(target, "a") as archive:
-                    archive.writestr(zipfile.ZipInfo(rename(str(name))), path.read_bytes())
-            elif not target.exists():
-                with tarfile.open(target, "w:gz" if target.suffix == ".tgz" else "w") as archive:
-                    archive.add(root, ".")
+        pack(root, dataset, mirror / dataset, rename)
         entries = [{"archive": name} for name in ARCHIVES[dataset]]
         origin = {"dataset": dataset, "edition": edition, "mirror": str(mirror), "archives": entries}
         fetch({"settings": origin}, archives)

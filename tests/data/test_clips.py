@@ -180,7 +180,7 @@ def test_annotated_frame_is_the_middle_or_the_last_with_a_large_object(rule, exp
     assert usable_video(video(everywhere | {4: 5, 8: 5}), source(6), stage).references == (other,)
     assert usable_video(video({i: 5 for i in range(9)}), source(6), stage) is None
     assert usable_video(video({0: 40}, frames=2), source(6), stage) is None  # no two frames beside it
-    assert large_objects(np.full((100, 120), 255, np.uint8), stage, (100, 120)) == ()  # void is no object
+    assert large_objects(np.full((100, 120), 255, np.uint8), stage) == ()  # void is no object
 
 
 def test_other_frames_are_on_one_side_within_the_distance_unsorted():

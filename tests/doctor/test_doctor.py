@@ -15,8 +15,8 @@ from hodor import paths
 from hodor.cli import main as cli
 from hodor.config import recipes
 from hodor.config.loading import load
-from hodor.doctor import artefacts, checks
-from hodor.doctor.artefacts import check_dataset, check_pack, check_released
+from hodor.doctor import checks
+from hodor.doctor.artefacts import check_dataset, check_released
 from hodor.doctor.checks import check_disk, check_gpu, check_packages, doctor, needed_space, read_pins
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
@@ -45,9 +45,12 @@ def test_a_finished_folder_raises_no_alarm(finished, monkeypatch, capsys):
     assert cli.main(["doctor"]) == 0
     found = capsys.readouterr().out.splitlines()
     assert " 0 wrong" in found[-1]
-    for what in ("archives coco", "data set davis", f"run {ROW} seed0", "disk", "released weights", "machine"):
+    for what in ("data set davis", f"run {ROW} seed0", "disk", "released weights", "machine"):
         assert any(re.match(rf"ok +{what} ", line) for line in found), what
-    assert alarms(finished.path, capsys, deep=True) == []
+    found = lines(finished.path, capsys, deep=True)
+    assert {line.split()[0] for line in found} == {"ok"}
+    for what in ("archives coco", "data set davis", f"run {ROW} seed0 +as recorded in train.json", "results ablation"):
+        assert any(re.match(rf"ok +{what} ", f"{line} ") for line in found), what
 
 
 def cut(path: Path) -> None:
@@ -97,31 +100,24 @@ def test_damage_is_found_and_its_fix_clears_it(workplace, capsys, fault):
     damage, place, subject = FAULTS[fault]
     damage(getattr(workplace, place))
     with pytest.raises(HodorError, match="1 of .* checks"):
-        doctor(workplace.folder / "config", {"scale": "tiny", "rows": ROWS}, workplace.folder)
+        doctor(workplace.folder / "config", {"scale": "tiny", "rows": ROWS}, workplace.folder, deep=True)
     (alarm,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong ")]
     assert re.match(rf"wrong +{subject} ", alarm)
     subprocess.run(re.search(r"fix: (rm -rf .*); the workflow", alarm)[1], shell=True, check=True)
-    assert alarms(workplace.folder, capsys) == []
+    assert alarms(workplace.folder, capsys, deep=True) == []
 
 
 def test_what_was_deleted_as_a_whole_is_no_damage(workplace, capsys):
     workplace.archive.unlink()  # the data set is prepared
     shutil.rmtree(workplace.prediction / "masks")
     (workplace.run / "model.safetensors").unlink()
-    assert alarms(workplace.folder, capsys) == []
+    assert alarms(workplace.folder, capsys, deep=True) == []
     shutil.rmtree(workplace.dataset)
     shutil.rmtree(workplace.folder / "data" / "tiny" / "archives")
-    assert alarms(workplace.folder, capsys) == []
-    shutil.rmtree(workplace.folder / "data")
-    (workplace.run / "train.json").unlink()
-    (workplace.run / "checkpoints").mkdir(exist_ok=True)
-    (workplace.run / "checkpoints" / "step-00000002.pt").touch()
-    (alarm,) = alarms(workplace.folder, capsys)
-    assert alarm.startswith("warning") and "step-00000002.pt is kept" in alarm
+    assert alarms(workplace.folder, capsys, deep=True) == []
 
 
-def test_large_data_are_read_with_deep_alone(workplace, monkeypatch, capsys):
-    monkeypatch.setattr(artefacts, "QUICK", 0)
+def test_files_are_read_with_deep_alone(workplace, capsys):
     flip(workplace.image)
     flip(workplace.archive)
     assert alarms(workplace.folder, capsys) == []
@@ -154,37 +150,24 @@ def test_absent_data_say_how_to_get_them(root, tmp_path, scale, dataset, mirror,
     assert finding.level == level and re.search(text, str(finding))
 
 
-def test_packs_are_compared_with_their_manifest(root, tmp_path):
-    config = load(root / "config", {"scale": "tiny"})
-    assert [finding.level for finding in check_pack(config, tmp_path, "coco", False)] == ["ok"]
-    shard = tmp_path / paths.packed("tiny", "coco") / "shard.bin"
-    shard.parent.mkdir(parents=True)
-    shard.write_bytes(b"pixels")
-    files = {"shard.bin": {"size": 6, "sha256": sha256_file(shard)}}
-    shard.parent.with_name("coco.json").write_text(json.dumps({"files": files}))
-    assert [finding.level for finding in check_pack(config, tmp_path, "coco", False)] == ["ok"]
-    flip(shard)
-    (finding,) = check_pack(config, tmp_path, "coco", False)
-    assert finding.level == "wrong" and str(shard) in finding.fix
-
-
 def test_released_weights_are_compared_with_their_first_download(root, tmp_path):
     file = tmp_path / paths.weights() / "stm-released" / "STM_weights.pth"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"weights")
     config = load(root / "config", {"scale": "tiny"}, tmp_path)
-    by_hand, absent = check_released(config, tmp_path)
-    assert by_hand.level == absent.level == "ok" and "no checksum" in by_hand.text
+    (absent,) = check_released(config, tmp_path, True)  # no checksum is recorded
+    assert absent.level == "ok"
     assert "STM_weights.pth" not in absent.text and "stcn_s0.pth" in absent.text and "hodor fetch" in absent.text
     lock = tmp_path / paths.locks("official")
     lock.parent.mkdir(parents=True)
     lock.write_text(json.dumps({"stm-released/STM_weights.pth": {"size": 7, "sha256": sha256_file(file)}}))
-    assert next(check_released(config, tmp_path)).level == "ok"
+    assert len(list(check_released(config, tmp_path, False))) == 1
+    assert [finding.level for finding in check_released(config, tmp_path, True)] == ["ok", "ok"]
     flip(file)
-    wrong = next(check_released(config, tmp_path))
+    wrong = next(check_released(config, tmp_path, True))
     assert wrong.level == "wrong" and wrong.fix.startswith(f"rm {file} &&"), "never the record of all checksums"
     lock.write_text("{")
-    wrong = next(check_released(config, tmp_path))
+    wrong = next(check_released(config, tmp_path, True))
     assert wrong.level == "wrong" and str(lock) in wrong.text
 
 
@@ -241,14 +224,12 @@ def test_disk_is_compared_with_what_is_to_be_written(root, workplace, tmp_path, 
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage)
     levels = [next(check_disk(tmp_path, {"archives": size}, [])).level for size in (10**8, 9 * 10**8, 2 * 10**9)]
     assert levels == ["ok", "warning", "wrong"]
-    (finding,) = check_disk(tmp_path, {"packs": 3 * 10**9}, ["davis/a.zip"])
-    assert "packs 3.0 GB" in finding.text and "davis/a.zip" in finding.text and "2.0 GB" in finding.fix
-    settings = {"rows": ROWS, "overrides": {"stages.images.packed": {}}}
-    paper = load(root / "config", settings | {"scale": "paper"})
+    (finding,) = check_disk(tmp_path, {"archives": 3 * 10**9}, ["davis/a.zip"])
+    assert "archives 3.0 GB" in finding.text and "davis/a.zip" in finding.text and "2.0 GB" in finding.fix
+    paper = load(root / "config", {"rows": ROWS, "scale": "paper"})
     sizes, unknown = needed_space(paper, tmp_path / "empty")
-    # train2017.zip alone has 19.3 GB; 118,287 images of 480x640 make a pack; a run keeps weights and two checkpoints.
+    # train2017.zip alone has 19.3 GB; a run keeps weights and two checkpoints.
     assert sizes["archives"] == sizes["data sets"] > 20e9 and sizes["runs"] > 0.5e9
-    assert sizes["packs"] == pytest.approx(118_287 * 480 * 640 * 3)
     assert any(name.startswith("davis/DAVIS-2017-test-dev") for name in unknown)
-    sizes, unknown = needed_space(load(root / "config", settings | {"scale": "tiny"}), workplace.folder)
+    sizes, unknown = needed_space(load(root / "config", {"rows": ROWS, "scale": "tiny"}), workplace.folder)
     assert set(sizes.values()) == {0} and not unknown

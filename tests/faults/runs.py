@@ -36,9 +36,9 @@ class Run:
     def ended(self) -> bool:
         return self.process.poll() is not None
 
-    def wait_for(self, text: str, times: int = 1) -> bool:
+    def wait_for(self, text: str, times: int = 1, limit_s: float = LIMIT_S) -> bool:
         """Waits until a text was said so often; False if the command ended before."""
-        until = time.monotonic() + LIMIT_S
+        until = time.monotonic() + limit_s
         while self.output.count(text) < times:
             if self.ended:
                 return self.output.count(text) >= times

@@ -133,16 +133,20 @@ def test_a_run_goes_on_with_another_number_of_processes(training, first, then, m
     assert not (run.out / "checkpoints").exists()
 
 
-def test_a_process_that_is_killed_ends_the_others(training):
+@pytest.mark.parametrize("launcher", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_a_process_that_is_killed_ends_the_others(training, launcher):
     """As the system does it where memory is short; nothing waits for the one that is gone."""
     run = training()
     process = run.start("--processes", "2")
     for line in process.stdout:
         if "step 5 of" in line:
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            os.kill(int(children[-1]), signal.SIGKILL)
+            os.kill(process.pid if launcher else int(children[-1]), signal.SIGKILL)
             break
-    rest = process.communicate(timeout=LIMIT_S)[0]
+    rest = process.communicate(timeout=LIMIT_S)[0]  # until the last process has closed the pipe
+    if launcher:  # it holds the locks of the GPUs
+        assert process.returncode == -signal.SIGKILL and not (run.out / "model.safetensors").exists()
+        return
     assert process.returncode == 128 + signal.SIGKILL
     assert "was ended by SIGKILL" in rest and "memory ran out" in rest and "Traceback" not in rest
     assert run.checkpoints

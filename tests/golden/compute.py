@@ -18,9 +18,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from hodor.config.datasets import GeneratedOptions
 from hodor.config.methods import METHODS, MethodEntry
-from hodor.config.stages import StageOptions, packs
+from hodor.config.stages import StageOptions
 from hodor.data.images import read_labels, write_labels
-from hodor.data.packing import pack
 from hodor.data.synthetic import generate
 from hodor.inference.segment import segment
 from hodor.inference.tracker import Tracker
@@ -141,18 +140,6 @@ class Golden:
         with no_random_weights():
             converted = {name: convert_to_ours(FORMATS[of], original_weights(of, {})) for name, of in formats.items()}
         return {name: _summary_of_weights(found[0]) | {"options": found[1]} for name, found in converted.items()}
-
-    def _pack(self) -> Any:
-        values = {}
-        for kind in ("images", "sparse-video", "static-stcn"):
-            for margin in (None, 1.0):
-                stage = self._stage(kind, {"packed": {"margin": margin}})
-                for id in packs(StageOptions(**stage)):
-                    out = self.data / "packed" / id.name
-                    pack({"settings": id._asdict(), "sha256": "s"}, self.data, out, out.with_name(f"{id.name}.json"))
-                    values[id.name] = json.loads(out.with_name(f"{id.name}.json").read_text())["counts"]
-                values[f"{kind} {margin}"] = self._clips_of(kind, stage | {"steps": 1})
-        return values
 
     def _clips(self) -> Any:
         return {kind: self._clips_of(kind, {}) for kind in KINDS} | {"hidden": self._clips_of("static-affine", HIDING)}

@@ -241,7 +241,7 @@ def test_a_raised_version_of_preparing_reaches_what_reads_the_data(edited):
 
 
 def test_versions_of_what_no_row_uses_make_nothing(edited):
-    for recipe in ("convert", "pack", "prepare/weights", "score/youtube-vos", "segment/dmn-aoa"):
+    for recipe in ("convert", "prepare/weights", "score/youtube-vos", "segment/dmn-aoa"):
         if not any(edited.config().rows[row].method == recipe.partition("/")[2] for row in edited.config().selected):
             raise_version(edited, recipe)
     assert edited.due() == {}

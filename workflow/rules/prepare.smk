@@ -15,25 +15,6 @@ rule prepare:
         "python -m hodor prepare {wildcards.dataset:q} --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
 
 
-# What a training stage that says `packed` reads: decoded pixels in few files.
-rule pack:
-    input:
-        stamp=stamp("pack-{pack}"),
-        data=lambda wildcards: RECORDS.pack_data(wildcards.pack),
-    output:
-        manifest=paths.packed_manifest(SCALE, "{pack}"),
-        pack=directory(paths.packed(SCALE, "{pack}")),
-    log:
-        paths.log(SCALE, "pack-{pack}"),
-    wildcard_constraints:
-        pack="|".join(CONFIG.packs(*CONFIG.needed())) or "none",
-    conda:
-        ENVIRONMENT
-    threads: 8
-    shell:
-        "python -m hodor pack {wildcards.pack:q} --stamp {input.stamp:q} --jobs {threads} 2>&1 | tee {log:q} >&2"
-
-
 rule data:
     input:
         [paths.manifest(SCALE, dataset) for dataset in CONFIG.scale.datasets],

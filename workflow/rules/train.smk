@@ -1,6 +1,6 @@
 # Data sets train a row, or its released weights are converted. A training keeps its checkpoints in the undeclared folder
 # checkpoints/ of the run, where a later try finds them; only what it leaves at the end is declared. Before the first
-# training everything that the targets need is fetched, prepared and packed, so that a bad archive costs no GPU hours.
+# training everything that the targets need is fetched and prepared, so that a bad archive costs no GPU hours.
 rule train:
     input:
         stamp=stamp("train-{row}-seed{seed}"),
