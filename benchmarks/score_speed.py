@@ -1,18 +1,22 @@
-"""How much faster J and F are here than by the official functions called as the official DAVIS toolkit calls them.
+"""How much faster J and F are here than by the official DAVIS functions, and than by vos-benchmark.
 
     python benchmarks/score_speed.py                              # the size of DAVIS-2017 val, about 5 minutes
     python benchmarks/score_speed.py --sequences 4 --repeats 1    # to try it
 
-Makes masks of the size of DAVIS-2017 val (30 sequences, 61 objects, 1,999 frames, 854 x 480), scores them by both in turn,
-demands equal numbers, and writes the times with their provenance to benchmarks/results/. Both read the same PNG files;
-neither's imports are counted. Ours runs in two threads. The toolkit is called as its `DAVISEvaluation` does: the masks of
+Makes masks of the size of DAVIS-2017 val (30 sequences, 61 objects, 1,999 frames, 854 x 480), scores them by all in turn,
+demands equal numbers, and writes the times with their provenance to benchmarks/results/. All read the same PNG files;
+imports are not counted. Ours runs in two threads. The toolkit is called as its `DAVISEvaluation` does: the masks of
 a sequence as float64 arrays, an array (objects, frames, height, width) of one-hot masks for the ground truth and one for
 the prediction, then J and F of each object over all frames. Its functions are those that the package esdft-segmetric
-holds unchanged, with OpenCV's threads as they are.
+holds unchanged, with OpenCV's threads as they are. vos-benchmark (0.1.0, MIT) runs in two processes; it is no dependency
+of this project and is left out with a line where it is not installed. Processor time is that of all threads and processes;
+its ratio to vos-benchmark's must stay above 3.5.
 """
 
 import argparse
+import multiprocessing
 import re
+import resource
 import statistics
 import sys
 import tempfile
@@ -20,6 +24,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -40,13 +45,18 @@ HEIGHT, WIDTH = 480, 854
 OBJECTS = (2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 3, 1, 1, 1, 5, 2, 3, 2, 3, 5, 1, 3, 2, 2, 3, 1, 3, 2, 3, 3)
 FRAMES = 1999
 THREADS = 2
+VOS_BENCHMARK = "vos-benchmark"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds and largest resident memory of one process (MiB); J and F, (objects, frames), of each sequence."""
+    """Seconds, processor seconds and largest resident memory of one process (MiB); J and F of each sequence.
+
+    J and F are (objects, frames), of vos-benchmark (objects,): means in points.
+    """
 
     seconds: float
+    processor: float
     memory_mib: float
     scores: dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -114,23 +124,49 @@ def make_set(root: Path, sequences: list[tuple[str, int, int]]) -> None:
 
 def time_ours(root: Path) -> Timing:
     """Time what `hodor score` does, in two threads, without the official toolkit."""
-    began = time.perf_counter()
+    began, processor = time.perf_counter(), time.process_time()
     tasks = davis_tasks(root / "davis", "val")
     check_prediction(tasks, root / "masks")
     scores = score_sequences(tasks, root / "masks", THREADS)
     write_scores(scores, root / "out")
-    seconds = time.perf_counter() - began
+    seconds, processor = time.perf_counter() - began, time.process_time() - processor
     objects = {task.video.name: [found for found in scores if found.sequence == task.video.name] for task in tasks}
     numbers = {
         name: (np.stack([o.j for o in found]), np.stack([o.f for o in found])) for name, found in objects.items()
     }
-    return Timing(seconds, peak_memory_mib(), numbers)
+    return Timing(seconds, processor, peak_memory_mib(), numbers)
 
 
 def time_official(root: Path) -> Timing:
     """What `DAVISEvaluation(...).evaluate` does for the semi-supervised task; in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_official, root).result()
+
+
+def time_vos_benchmark(root: Path) -> Timing | None:
+    """Time vos-benchmark in two processes; None if it is not installed."""
+    if find_spec("vos_benchmark") is None:
+        return None
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_vos_benchmark, root).result()
+
+
+def _vos_benchmark(root: Path) -> Timing:
+    from vos_benchmark.benchmark import benchmark
+
+    # As in a process of its own on Linux; the method of this one, spawn, would count the workers' imports.
+    multiprocessing.set_start_method("fork", force=True)
+    truth, masks = root / "davis" / "DAVIS" / "Annotations" / "480p", root / "masks"
+    began, processor = time.perf_counter(), time.process_time()
+    *_, (objects,) = benchmark([str(truth)], [str(masks)], num_processes=THREADS, verbose=False)
+    seconds = time.perf_counter() - began
+    for worker in multiprocessing.active_children():  # their time counts once they have ended
+        worker.join()
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = time.process_time() - processor + workers.ru_utime + workers.ru_stime
+    (masks / "results.csv").unlink()
+    means = {name: tuple(np.array([of[k] for k in sorted(of)]) for of in found) for name, found in objects.items()}
+    return Timing(seconds, processor, workers.ru_maxrss / 1024, means)
 
 
 def _official(root: Path) -> Timing:
@@ -141,7 +177,7 @@ def _official(root: Path) -> Timing:
     annotations = root / "davis" / "DAVIS" / "Annotations" / "480p"
     np.seterr(invalid="ignore")
     scores = {}
-    began = time.perf_counter()
+    began, processor = time.perf_counter(), time.process_time()
     for name in (root / "davis" / "DAVIS" / "ImageSets" / "2017" / "val.txt").read_text().split():
         truth, frames = _read(annotations / name, None)
         truth[truth == 255] = 0
@@ -157,7 +193,7 @@ def _official(root: Path) -> Timing:
         for values in (*j, *f):
             db_statistics(values)
         scores[name] = j, f
-    return Timing(time.perf_counter() - began, peak_memory_mib(), scores)
+    return Timing(time.perf_counter() - began, time.process_time() - processor, peak_memory_mib(), scores)
 
 
 def _read(folder: Path, frames: list[str] | None) -> tuple[np.ndarray, list[str]]:
@@ -184,26 +220,42 @@ def check_equal(ours: Timing, official: Timing) -> int:
     return sum(j.size + f.size for j, f in ours.scores.values())
 
 
-def report(sequences: list[tuple[str, int, int]], rounds: list[tuple[Timing, Timing, Timing]], compared: int) -> str:
+def check_means(ours: Timing, other: Timing) -> None:
+    """End the program if the mean J or F of an object differs from vos-benchmark's by more than rounding."""
+    for name, found in ours.scores.items():
+        for metric, mine, theirs in zip("JF", found, other.scores[name], strict=True):
+            if not np.allclose(100 * mine.mean(axis=1), theirs, rtol=0, atol=1e-9):
+                sys.exit(f"score_speed: {metric} of {name} is {100 * mine.mean(axis=1)}, by vos-benchmark {theirs}")
+
+
+def report(
+    sequences: list[tuple[str, int, int]], rounds: list[tuple[Timing, Timing, Timing, Timing | None]], compared: int
+) -> str:
     """The text of the result file."""
-    ratios = [official.seconds / statistics.mean((a.seconds, b.seconds)) for a, official, b in rounds]
-    ours, theirs = [run for a, _, b in rounds for run in (a, b)], [official for _, official, _ in rounds]
-    where, packages = machine(), versions() | {"esdft-segmetric": metadata.version("esdft-segmetric")}
+    ratios = [official.seconds / statistics.mean((a.seconds, b.seconds)) for a, official, b, _ in rounds]
+    ours, theirs = [run for a, _, b, _ in rounds for run in (a, b)], [official for _, official, _, _ in rounds]
+    others = [(other, a.processor + b.processor) for a, _, b, other in rounds if other]
+    where, named = machine(), _NAMED + ((VOS_BENCHMARK,) if others else ())
+    packages = versions() | {name: metadata.version(name) for name in named[len(_NAMED) - 1 :]}
     objects, frames = (sum(entry[i] for entry in sequences) for i in (2, 1))
     lines = [
         f"# Scoring speed: {len(sequences)} sequences, {objects} objects, {frames:,} frames of {WIDTH} x {HEIGHT}",
         "",
-        "Made by `python benchmarks/score_speed.py`, whose head says what is measured. Rounds of ours, official, ours.",
+        "Made by `python benchmarks/score_speed.py`, whose head says what is measured. Rounds of ours, official, ours, "
+        "vos-benchmark.",
         "",
-        "| | seconds, each run | largest memory of a process |",
-        "|---|---|---|",
+        "| | seconds, each run | processor seconds, each run | largest memory of a process |",
+        "|---|---|---|---|",
         _line(f"hodor.scoring, {THREADS} threads", ours),
         _line("official functions, called as by the official toolkit", theirs),
+        *([_line(f"{VOS_BENCHMARK}, {THREADS} processes", [other for other, _ in others])] if others else []),
         "",
         f"- ratio: {statistics.mean(ratios):.1f} (rounds: {', '.join(f'{ratio:.1f}' for ratio in ratios)})",
+        f"- processor time, {VOS_BENCHMARK} to ours: "
+        + (", ".join(f"{2 * other.processor / both:.1f}" for other, both in others) or "not measured, not installed"),
         f"- equal to the last bit: {compared:,} numbers (J and F of every object in every scored frame)",
         f"- machine: {where['processor']}, {where['cores']} cores, {where['memory_mib'] / 1024:.0f} GiB, {where['system']}",
-        f"- versions: {', '.join(f'{name} {packages[name]}' for name in _NAMED)}",
+        f"- versions: {', '.join(f'{name} {packages[name]}' for name in named)}",
         f"- commit: {commit()}",
     ]
     return "\n".join(lines) + "\n"
@@ -213,8 +265,8 @@ _NAMED = ("hodor", "python", "numpy", "opencv-python", "scikit-image", "esdft-se
 
 
 def _line(what: str, runs: list[Timing]) -> str:
-    seconds = ", ".join(f"{run.seconds:.1f}" for run in runs)
-    return f"| {what} | {seconds} | {max(run.memory_mib for run in runs):,.0f} MiB |"
+    seconds, processor = (", ".join(f"{getattr(run, of):.1f}" for run in runs) for of in ("seconds", "processor"))
+    return f"| {what} | {seconds} | {processor} | {max(run.memory_mib for run in runs):,.0f} MiB |"
 
 
 def file_name(sequences: int, frames: int | None) -> str:
@@ -229,7 +281,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sequences", type=int, default=len(OBJECTS), choices=range(1, len(OBJECTS) + 1), metavar="N")
     parser.add_argument("--frames", type=int, help="of each sequence; as many as in DAVIS-2017 val if absent")
-    parser.add_argument("--repeats", type=int, default=2, help="rounds of ours, official, ours")
+    parser.add_argument("--repeats", type=int, default=2, help="rounds of all")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
     options = parser.parse_args()
     if options.repeats < 1 or (options.frames is not None and options.frames < 3):
@@ -244,7 +296,11 @@ def main() -> None:
             ours, official, again = time_ours(root), time_official(root), time_ours(root)
             compared = check_equal(ours, official)
             check_equal(again, official)
-            rounds.append((ours, official, again))
+            if (other := time_vos_benchmark(root)) is None:
+                print(f"{VOS_BENCHMARK} is not installed and left out", flush=True)
+            else:
+                check_means(ours, other)
+            rounds.append((ours, official, again, other))
             print(
                 f"round {number + 1}: {ours.seconds:.2f} s, {official.seconds:.2f} s, {again.seconds:.2f} s", flush=True
             )

@@ -13,7 +13,8 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -34,12 +35,43 @@ def sha256_file(path: str | Path) -> str:
         raise HodorError(f"{path}: cannot be read ({error.strerror}); run the step that writes it again") from error
 
 
-def sha256_files(path: Path) -> str:
-    """Return the hexadecimal sha256 of a file, or of the names and contents of the PNG files below a folder."""
-    if not path.is_dir():
-        return sha256_file(path)
-    files = sorted(file for file in path.rglob("*.png") if file.is_file())
-    return sha256_json({file.relative_to(path).as_posix(): sha256_file(file) for file in files})
+def sha256_files(path: Path, cache: Path | None = None) -> str:
+    """Return the hexadecimal sha256 of a file, or of the names and contents of the PNG files below a folder.
+
+    Args:
+        path: file or folder.
+        cache: JSON file that keeps the digest, so that contents are read again only if a name, a size or a modification
+            time has changed. None: contents are always read.
+    """
+    files: dict[str, os.DirEntry | Path] = {"": path}
+    if path.is_dir():
+        files = {entry.path[len(os.path.join(path, "")) :]: entry for entry in _png_files(path)}
+    known, listing, newest = {}, "", float("inf")
+    if cache:
+        status = {name: file.stat() for name, file in files.items()}
+        listing = sha256_json({name: [found.st_size, found.st_mtime_ns] for name, found in status.items()})
+        newest = max((found.st_mtime for found in status.values()), default=0)
+        with contextlib.suppress(HodorError):
+            known = read_json(cache)
+        if (entry := known.get(str(path), {})).get("listing") == listing:
+            return entry["sha256"]
+    digests = {name: sha256_file(os.fspath(file)) for name, file in files.items()}
+    digest = sha256_json(digests) if path.is_dir() else digests[""]
+    # The digest of the contents is the identity, because copies and clones have other times. A file of this very moment
+    # may change again within the resolution of its time, so its digest is not kept yet.
+    if newest < time.time() - 2:
+        with contextlib.suppress(OSError):
+            write_json_atomic(cache, known | {str(path): {"listing": listing, "sha256": digest}})
+    return digest
+
+
+def _png_files(folder: str | Path) -> Iterator[os.DirEntry]:
+    """Yield the PNG files below a folder; unlike `Path.rglob`, without a system call for each."""
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _png_files(entry.path)
+        elif entry.name.endswith(".png") and entry.is_file():
+            yield entry
 
 
 def sha256_json(obj: object) -> str:

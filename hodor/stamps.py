@@ -138,12 +138,8 @@ class Stamps:
         if entry.masks:
             path, data = self.config.masks[row][benchmark], self._data(of["dataset"])
             assert path is not None, "benchmarks of absent masks have no stamp"
-            settings: dict[str, Any] = {
-                "masks": path.as_posix(),
-                "sha256": sha256_files(path),
-                "benchmark": of,
-                "data": data,
-            }
+            digest = sha256_files(path, cache=paths.runs(self.scale) / "external_masks.json")
+            settings: dict[str, Any] = {"masks": path.as_posix(), "sha256": digest, "benchmark": of, "data": data}
             # Masks are read as by `score`.
             return self._stamp("segment", settings, f"score/{layout_of(of['dataset'])}") | {"row": row, "seed": seed}
         settings = {

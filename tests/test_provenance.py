@@ -105,6 +105,32 @@ def test_commit_of_the_checkout_that_holds_the_code(tmp_path, monkeypatch):
     assert provenance.commit() == head + "-dirty"
 
 
+def test_a_kept_digest_is_that_of_the_contents(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(provenance, "sha256_file", lambda path: read.append(path) or provenance.sha256_json(str(path)))
+    masks, cache = tmp_path / "masks", tmp_path / "runs" / "cache.json"
+    for name in ("walk/00000.png", "walk/00001.png", "README"):
+        (masks / name).parent.mkdir(parents=True, exist_ok=True)
+        (masks / name).write_bytes(b"1")
+        os.utime(masks / name, (1e9, 1e9))
+    digest = provenance.sha256_files(masks)
+    for what, change, expected in (
+        ("first", lambda: None, 2),
+        ("same", lambda: None, 0),
+        ("not a mask", lambda: (masks / "README").write_bytes(b"2"), 0),
+        ("time", lambda: os.utime(masks / "walk/00000.png", (1e9, 1e9 + 1)), 2),
+        ("broken cache", lambda: cache.write_text("{"), 2),
+        ("repaired", lambda: None, 0),
+        ("name", lambda: (masks / "walk/00001.png").rename(masks / "walk/00002.png"), 2),
+        ("of this moment", lambda: os.utime(masks / "walk/00000.png"), 2),
+        ("of this moment, again", lambda: None, 2),
+    ):
+        change()
+        read.clear()
+        same_names = not (masks / "walk/00002.png").exists()
+        assert (provenance.sha256_files(masks, cache) == digest) == same_names and len(read) == expected, what
+
+
 def test_only_external_masks_have_no_training(tmp_path):
     assert provenance.read_training(tmp_path, [{"weights": None}, {"weights": None}]) == {}
     for masks in ([], [{"weights": None}, {"weights": "1f"}]):

@@ -1,10 +1,12 @@
-"""The verb `convert`: convert original checkpoints to .safetensors files of this project, and back."""
+"""The verb `convert`: original checkpoints to .safetensors files of this project and back; runs to folders for others."""
 
 import json
 from pathlib import Path
 
 from hodor.config.rows import options_class
 from hodor.errors import HodorError
+from hodor.inference.pretrained import CARD, save_pretrained
+from hodor.inference.weights import CONFIG, MODEL, open_weights
 from hodor.models.base import read_weights, save_model
 from hodor.models.checkpoints.convert import Format, Options, convert_to_original, convert_to_ours
 from hodor.models.checkpoints.load import (
@@ -23,11 +25,12 @@ OURS = ".safetensors"
 def convert(source: Path, target: Path, format: str | None = None) -> None:
     """Convert an original checkpoint (.pth, .pt, .pkl, .bin) to .safetensors or back, and print a report of all entries.
 
-    A converted release can be loaded like a trained row (`load_model`).
+    A converted release can be loaded like a trained row (`load_model`). A run folder becomes a folder in the form of the
+    Hugging Face Hub (`save_pretrained`).
 
     Args:
-        source: file to read.
-        target: file to write; its folder is created if absent.
+        source: file or run folder to read.
+        target: file or folder to write; its parent is created if absent.
         format: id of `FORMATS`. None: recognised from the entries, or recorded in the .safetensors file.
 
     Raises:
@@ -35,6 +38,10 @@ def convert(source: Path, target: Path, format: str | None = None) -> None:
             another shape; nothing is written.
     """
     source, target = Path(source), Path(target)
+    if source.is_dir():
+        save_pretrained(open_weights(source), target)
+        print(f"{target}: {MODEL}, {CONFIG}, {CARD}")
+        return
     inward = source.suffix in ENDINGS and target.suffix == OURS
     if not inward and not (source.suffix == OURS and target.suffix in ENDINGS):
         raise HodorError(

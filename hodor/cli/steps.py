@@ -98,10 +98,10 @@ def _add(verbs: Any, command: Any, verb: str, about: str, *, row: bool = False) 
 def _add_masks(parser: ArgumentParser) -> None:
     parser.add_argument("at", nargs="?", metavar="BENCHMARK", help="benchmark of the scale")
     masks = parser.add_argument_group("masks of any origin", "instead of ROW and BENCHMARK")
-    masks.add_argument("--pred", type=Path, metavar="DIR", help="folder of <sequence>/<frame>.png")
-    masks.add_argument("--truth", type=Path, metavar="DIR", help="folder of the benchmark's data set")
-    masks.add_argument("--benchmark", metavar="ID", help="benchmark")
-    masks.add_argument("--out", type=Path, metavar="DIR", help="folder for the scores")
+    masks.add_argument("--pred", type=Path, metavar="DIR", help="folder or archive of <sequence>/<frame>.png")
+    masks.add_argument("--truth", type=Path, metavar="DIR", help="folder of the data set")
+    masks.add_argument("--benchmark", metavar="ID", help="benchmark (score: default: all of --truth, as in DAVIS)")
+    masks.add_argument("--out", type=Path, metavar="DIR", help="folder for the scores (score: default: <pred>-scores)")
 
 
 def _settings(options: Namespace, step: str, name: str | None, **overrides: Any) -> dict[str, Any]:
@@ -249,13 +249,14 @@ def _submit(options: Namespace) -> None:
     print(f"{target}: sha256 {digest}", file=sys.stderr)
 
 
-def _masks(options: Namespace, step: str) -> tuple[dict[str, Any] | None, Path, Path, str, Path | None]:
+def _masks(options: Namespace, step: str) -> tuple[dict[str, Any] | None, Path, Path, str | None, Path | None]:
     """Return stamp (None for masks of any origin), masks, data set, benchmark and folder for the scores."""
     if options.pred is not None:
-        needed = ("truth", "benchmark", "out") if step == "score" else ("truth", "benchmark")
+        needed = ("truth",) if step == "score" else ("truth", "benchmark")
         if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:
             raise HodorError(f"{', '.join(missing)} missing; --pred needs --{' --'.join(needed)}")
-        return None, options.pred, options.truth, options.benchmark, options.out
+        out = options.out or (Path(f"{options.pred.resolve().name}-scores") if step == "score" else None)
+        return None, options.pred, options.truth, options.benchmark, out
     if options.row is None or options.at is None:
         raise HodorError(
             f"ROW and BENCHMARK missing; or give masks of any origin: hodor {step} --pred DIR --truth DIR --benchmark ID"

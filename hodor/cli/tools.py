@@ -8,9 +8,15 @@ from hodor.cli.steps import add_config, add_verb
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
     """Add the parsers of the verbs. Their modules are imported when a verb runs, so that `--help` is fast."""
-    convert = add_verb(verbs, _convert, "convert", "Convert an original checkpoint to .safetensors, or back.")
-    convert.add_argument("source", type=Path, metavar="SOURCE", help="a .pth, .pt, .pkl or .bin, or a .safetensors")
-    convert.add_argument("target", type=Path, metavar="TARGET", help="file to write, of the other kind")
+    convert = add_verb(
+        verbs, _convert, "convert", "Convert an original checkpoint to .safetensors or back, or a run for others."
+    )
+    convert.add_argument(
+        "source", type=Path, metavar="SOURCE", help="a .pth, .pt, .pkl or .bin, a .safetensors, or a run folder"
+    )
+    convert.add_argument(
+        "target", type=Path, metavar="TARGET", help="file of the other kind; of a run a new folder, with a model card"
+    )
     convert.add_argument("--format", metavar="ID", help="format of the checkpoint (default: detected)")
 
     cost = add_verb(verbs, _cost, "cost", "Estimate GPU hours, memory and disk space of the rows of a scale.")
@@ -30,7 +36,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     doctor.add_argument("--deep", action="store_true", help="compare files with their recorded checksums")
     add_config(doctor)
 
-    track = add_verb(verbs, _track, "track", "Track objects, given by masks, through your own video.")
+    track = add_verb(verbs, _track, "track", "Track objects, given by masks or boxes, through your own video.")
     track.add_argument("video", type=Path, metavar="VIDEO", help="video file, or folder of images in natural order")
     track.add_argument(
         "--mask",
@@ -39,13 +45,19 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
         metavar="[FRAME=]FILE",
         help="PNG of object ids, of the first frame or of FRAME (name, or number from 0); may be repeated",
     )
+    track.add_argument(
+        "--box",
+        action="append",
+        default=[],
+        metavar="[FRAME=]X,Y,W,H",
+        help="box around an object in pixels, instead of a mask: left, top, width, height; the nth box is object n",
+    )
     track.add_argument("--ignore-followed", action="store_true", help="skip objects of later masks that are tracked")
     track.add_argument(
         "--weights",
-        type=Path,
-        required=True,
         metavar="PATH",
-        help="run folder, .safetensors, or the authors' checkpoint of HODOR, STM or STCN",
+        help="run folder, .safetensors, the authors' checkpoint of HODOR, STM or STCN, or owner/name on the Hugging Face "
+        "Hub (default: the checkpoint in the package)",
     )
     track.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for masks/ and overlay.mp4")
     track.add_argument("--device", choices=("cpu", "cuda"), help="default: the GPU if there is one")
@@ -106,6 +118,7 @@ def _track(options: argparse.Namespace) -> None:
         threads=options.threads,
         precision=options.precision,
         rate=options.fps,
+        boxes=options.box,
         ignore_followed=options.ignore_followed,
         settings=settings,
     )

@@ -123,7 +123,8 @@ class Source:
 
     Attributes:
         dataset, edition, archive: ids and file name.
-        address: http(s) address; with `log_in` that of the download page; None if only a mirror has the archive.
+        address: http(s) address, of a member of a zip with `#` and a pattern of the end of its path (of several members the
+            last counts); with `log_in` that of the download page; None if only a mirror has the archive.
         size: bytes, or None.
         sha256, md5: hexadecimal, or None.
         log_in: whether the download needs a log-in or a browser.

@@ -27,7 +27,7 @@ RECIPES: dict[str, int] = {
     **{f"segment/{method}": 1 for method in METHODS},
     # Scores of a protocol, and zips of masks for a server.
     "score/davis": 1,
-    "score/davis2016": 1,
+    "score/davis2016": 2,
     "score/youtube-vos": 1,
     # Tables and verdicts.
     "tables": 2,

@@ -172,6 +172,13 @@ class Download:
     def label(self) -> str:
         return f"{self.target.parent.name}/{self.target.name}"  # archives of several data sets have the same name
 
+    @property
+    def fix(self) -> str:
+        if not self.source.terms:
+            return "give a mirror"
+        where = "; ".join(filter(None, [f"its page: {self.source.terms}", self.source.note]))
+        return f"give a mirror, or download it by hand as {self.target} ({where})"
+
     def run(self) -> dict[str, Any]:
         """Download until the file is complete; return its `size` (bytes) and `sha256` (hexadecimal).
 
@@ -203,7 +210,7 @@ class Download:
                 if failures >= self.limits.attempts:
                     raise HodorError(
                         f"{self.address}: gave up after {failures} tries in a row ({again}); {format_bytes(reached)} "
-                        f"are kept in {self.part}: call again to continue, or give a mirror"
+                        f"are kept in {self.part}: call again to continue, or {self.fix}"
                     ) from again
                 wait = self.limits.first_wait * 2 ** max(failures - 1, 0) * random.uniform(0.8, 1.2)
                 wait = min(max(wait, again.wait or 0.0), self.limits.longest_wait)
@@ -253,7 +260,7 @@ class Download:
         if status in (408, 425, 429, 500, 502, 503, 504):
             raise _Again(f"the server answered {status}", get_retry_after(response))
         if status not in (200, 206):
-            raise HodorError(f"{self.address}: the server answered {status} ({response.reason}); give a mirror")
+            raise HodorError(f"{self.address}: the server answered {status} ({response.reason}); {self.fix}")
         if "html" in headers.get("Content-Type", ""):
             self.refuse("is a web page (a log-in, a notice, a moved file)")
         if status == 200:
@@ -300,7 +307,7 @@ class Download:
         if fault:
             self.discard()
             raise HodorError(
-                f"{self.address}: the file {fault}; open the address in a browser, or give a mirror{self.hint}"
+                f"{self.address}: the file {fault}; open the address in a browser, or {self.fix}{self.hint}"
             )
 
     def read_note(self) -> dict[str, Any]:

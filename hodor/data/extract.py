@@ -63,7 +63,7 @@ def _plan(archives: list[Path], folders: Collection[str]) -> dict[Path, dict[str
     seen: dict[str, Member] = {}
     for path in archives:
         plan[path] = {}
-        for name, member in _members(path).items():
+        for name, member in safe_members(path).items():
             _refuse_folder_above(path, PurePosixPath(name).parts, folders)
             if name not in seen:
                 plan[path][name] = seen[name] = member
@@ -76,7 +76,8 @@ def _plan(archives: list[Path], folders: Collection[str]) -> dict[Path, dict[str
     return plan
 
 
-def _members(path: Path) -> dict[str, Member]:
+def safe_members(path: Path) -> dict[str, Member]:
+    """Return relative path -> member of an archive, without files of file managers; HodorError if it is unsafe."""
     listed = list_members(path, MOST_MEMBERS)
     size, packed = sum(member.size for member in listed), path.stat().st_size
     if size > max(SMALL, MOST_RATIO * packed):

@@ -14,21 +14,25 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
 from hodor.config.datasets import RECORD, GeneratedOptions, Source, from_settings
+from hodor.data.archives import open_archive, read_member
 from hodor.data.checksums import LockFile, compare
 from hodor.data.download import PATIENCE, Download, Limits, Stopped
+from hodor.data.extract import safe_members
 from hodor.data.progress import Progress, file_blocks, locked, require_room, write_blocks
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, write_json_atomic
 
 # Archives transferred at once: from one host, or from disk, and in all.
 PER_HOST, AT_ONCE = 2, 6
+# Several files may be members of one zip, which is downloaded once.
+_ZIP = threading.Lock()
 
 
 class Missing(HodorError):
@@ -140,6 +144,7 @@ class Order(Download):
     """An archive to fetch: found in place, copied from a mirror, or downloaded from `address` unless this is empty."""
 
     origin: Path | None = None  # file of a mirror folder to copy
+    member: str = ""  # pattern of the end of the path of a member; the address is then that of its zip
     lock: LockFile | None = None  # recorded checksums, to be extended
 
     @property
@@ -170,7 +175,12 @@ class Order(Download):
         if not record or (fault or not known) and not self.by_hand:
             if known and fault:
                 print(f"{self.target}: {fault}, fetching again", file=sys.stderr)
-            record, fault = self._transfer(), None
+            try:
+                record, fault = self._transfer(), None
+            except HodorError as error:  # a file that a person placed must not need a living address
+                if not self.address or fault or not record:
+                    raise
+                print(f"{error}\n{self.target}: kept as it is", file=sys.stderr, flush=True)
         if fault:
             raise HodorError(f"{self.target}: {fault}; replace the file by the {source.edition} archive{self.hint}")
         if self.lock:
@@ -180,21 +190,41 @@ class Order(Download):
     def _transfer(self) -> dict[str, Any]:
         if self.origin:
             return self._copy(self.origin)
+        if self.member:
+            return self._unpack()
         if self.address:
             return self.run()
         where = f"{self.source.dataset}/{self.source.archive}"
         fault = f"edition {self.source.edition} has no address"
         raise HodorError(f"{where}: {fault}; give mirror=FOLDER with FOLDER/{where}")
 
+    def _unpack(self) -> dict[str, Any]:
+        """Download the zip, unless it is there, and extract the member; return the member's size and sha256."""
+        path = self.target.with_name(self.address.partition("?")[0].rpartition("/")[2])
+        with _ZIP:
+            if not path.is_file():
+                source = replace(self.source, archive=path.name, size=None, sha256=None, md5=None)
+                Download(self.address, path, source, "", self.limits, self.stop).run()
+        found = [member for name, member in safe_members(path).items() if PurePosixPath(name).match(self.member)]
+        if not found:
+            raise HodorError(f"{path}: has no member {self.member}; {self.fix}")
+        member = max(found, key=lambda member: (len(member.name), member.name))  # of the numbered ones the last
+        require_room(self.target.parent, member.size, self.target.name)
+        with open_archive(path) as archive:
+            return self._write(read_member(archive, member, path), member.size, f"{path}, member {member.name}")
+
     def _copy(self, origin: Path) -> dict[str, Any]:
-        """Copy an archive of a mirror folder; return its size and sha256, computed from the bytes that were written."""
+        """Copy an archive of a mirror folder; return its size and sha256."""
         if not origin.is_file():
             raise _not_in_mirror(origin)
+        return self._write(file_blocks(origin), origin.stat().st_size, str(origin))
+
+    def _write(self, blocks: Iterable[bytes], size: int, origin: str) -> dict[str, Any]:
+        """Write the archive; return its size and sha256, computed from the bytes that were written."""
         self.part.unlink(missing_ok=True)
         try:
-            progress = Progress(self.label, origin.stat().st_size)
-            blocks = itertools.takewhile(lambda _: not self.stop.is_set(), file_blocks(origin))
-            digest = write_blocks(blocks, self.part, progress)
+            progress = Progress(self.label, size)
+            digest = write_blocks(itertools.takewhile(lambda _: not self.stop.is_set(), blocks), self.part, progress)
             if self.stop.is_set():
                 raise Stopped
             with open(self.part, "rb") as file:
@@ -223,8 +253,9 @@ def _order(source: Source, request: Request, limits: Limits, stop: threading.Eve
             origin, address = Path(mirror).expanduser() / source.dataset / source.archive, ""
         except RuntimeError as error:
             raise HodorError(f"mirror {mirror}: {error}; give another folder") from None
+    address, _, member = address.partition("#")
     source, hint = request.lock.apply(source) if request.lock else (source, "")
-    return Order(address, request.out / source.archive, source, hint, limits, stop, origin, request.lock)
+    return Order(address, request.out / source.archive, source, hint, limits, stop, origin, member, request.lock)
 
 
 def _not_in_mirror(path: Path) -> HodorError:

@@ -1,6 +1,6 @@
 """Follow objects through a video, frame by frame, with any trained row or released checkpoint.
 
-    tracker = Tracker("runs/mini/hodor-soft-coco/seed0").start(frame, masks)
+    tracker = Tracker.from_pretrained("runs/mini/hodor-soft-coco/seed0").start(frame, masks)
     for frame in frames:
         labels = tracker.step(frame)
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from hodor.data.video import object_ids
 from hodor.device import mixed, prepare_device
 from hodor.errors import HodorError
+from hodor.inference.pretrained import find_pretrained, save_pretrained
 from hodor.inference.weights import open_weights
 from hodor.models.base import Masks, check_masks
 
@@ -35,7 +36,7 @@ class Tracker:
     Frames are not kept: memory does not grow with the video.
 
     Args:
-        weights: a run folder, a .safetensors of this project, or an original checkpoint of HODOR, STM or STCN.
+        weights: a run folder or one of `save_pretrained`, a .safetensors, or an original checkpoint of HODOR, STM or STCN.
         device: `cpu` or `cuda`; None: the GPU if there is one.
         threads: torch's threads on the CPU; None leaves them unchanged.
         precision: `float32`, `tf32` or `bfloat16`; None: that of the run.
@@ -72,6 +73,22 @@ class Tracker:
         self.labels = np.zeros((0, 0), np.uint8)
         self._given: set[int] = set()
         self._state: Any = None
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path | None = None, *, revision: str | None = None, **options: Any
+    ) -> "Tracker":
+        """Load a checkpoint: a path as in `Tracker`, a name on the Hugging Face Hub, or by default the package's own.
+
+        Args:
+            name, revision: see `hodor.inference.pretrained.find_pretrained`.
+            options: the other arguments of `Tracker`.
+        """
+        return cls(find_pretrained(name, revision), **options)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights, settings and model card to a new folder (`hodor.inference.pretrained.save_pretrained`)."""
+        save_pretrained(self.loaded, folder)
 
     @property
     def ids(self) -> list[int]:

@@ -1,7 +1,7 @@
-"""Weights of any kind: a run folder, a model file of this project, or an original checkpoint.
+"""Weights of any kind: a run folder, a folder of `save_pretrained`, a model file of this project, or an original checkpoint.
 
-Weights have inference settings: those with which the benchmark of their run was segmented, from its record or its stamp, or
-the published ones of their method (scale `paper`).
+Weights have inference settings: those of the folder's `config.json`; those with which the benchmark of their run was
+segmented, from its record or its stamp; or the published ones of their method (scale `paper`).
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from hodor.models.base import Method, load_model
 from hodor.models.checkpoints.load import ENDINGS, load_original
 from hodor.provenance import read_json
 
-MODEL = "model.safetensors"
+MODEL, CONFIG = "model.safetensors", "config.json"
 FIRST_BENCHMARK = "davis2017-val"
 """The benchmark whose settings are used if a run has several."""
 
@@ -73,8 +73,8 @@ def open_weights(weights: str | Path, overrides: Mapping[str, Any] | None = None
     """Load a method with its weights and its inference settings.
 
     Args:
-        weights: a run folder (`runs/mini/hodor-soft-coco/seed0`), a .safetensors of this project, or an original
-            checkpoint of HODOR, STM or STCN (.pth, .pt, .pkl, .bin), which is converted in memory.
+        weights: a run folder (`runs/mini/hodor-soft-coco/seed0`) or a folder of `save_pretrained`, a .safetensors of this
+            project, or an original checkpoint of HODOR, STM or STCN (.pth, .pt, .pkl, .bin), which is converted in memory.
         overrides: inference settings (fields of `InferenceOptions`) that replace the weights' own; with another short side,
             the long side keeps its ratio to it.
 
@@ -103,7 +103,12 @@ def open_weights(weights: str | Path, overrides: Mapping[str, Any] | None = None
 
 
 def _recorded(run: Path) -> tuple[dict[str, Any], str, str] | None:
-    """Return inference settings and precision with which a run's benchmark was segmented, and their file."""
+    """Return inference settings and precision from config.json, or of a run's segmented benchmark, and their file."""
+    if (config := run / CONFIG).is_file():
+        content = read_json(config)
+        if not isinstance(content.get("inference"), dict):
+            raise HodorError(f"{config}: has no `inference` settings; write the folder again with hodor convert")
+        return content["inference"], str(content.get("precision", "float32")), str(config)
     records = {path.parent.name: path for path in run.glob("*/segment.json")}
     stamps = run.parent.parent / "stamps"
     prefix = f"segment-{run.parent.name}-{run.name}-"

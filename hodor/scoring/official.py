@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hodor.data.images import write_labels
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, sha256_json
-from hodor.scoring.sequences import ObjectScores, portable_bytes
+from hodor.scoring.sequences import ObjectScores, Task, read_prediction
 
 PACKAGE = "davis2017"
 
@@ -58,11 +59,11 @@ def installed() -> bool:
     return find_spec(PACKAGE) is not None
 
 
-def use_official(benchmark: str, wanted: bool | None) -> bool:
+def use_official(benchmark: str | None, wanted: bool | None) -> bool:
     """Return whether the toolkit scores a benchmark.
 
     Args:
-        benchmark: id.
+        benchmark: id; None for sequences of no benchmark.
         wanted: True requires the toolkit, False forbids it, None uses it if possible.
 
     Raises:
@@ -71,27 +72,30 @@ def use_official(benchmark: str, wanted: bool | None) -> bool:
     known = benchmark in _BENCHMARKS
     if wanted and not known:
         raise HodorError(
-            f"benchmark '{benchmark}': the official DAVIS toolkit scores {' and '.join(_BENCHMARKS)} only; "
-            "omit --official"
+            f"the official DAVIS toolkit scores {' and '.join(_BENCHMARKS)} only; give one of them as --benchmark, or omit "
+            "--official"
         )
     if wanted and not installed():
         raise HodorError(f"the official DAVIS toolkit ({PACKAGE}) is not installed; run: pip install '.[official]'")
     return known and wanted is not False and installed()
 
 
-def official_scores(root: Path, split: str, pred: Path, scores: Sequence[ObjectScores]) -> OfficialScores:
+def official_scores(
+    root: Path, split: str, pred: Path, tasks: Sequence[Task], scores: Sequence[ObjectScores]
+) -> OfficialScores:
     """Score masks with the toolkit and compare its numbers with ours.
 
     Args:
         root: folder that holds DAVIS/.
         split: "val" or "test-dev".
         pred: folder that holds <sequence>/<frame>.png.
+        tasks: the sequences of the split, with the frames in `pred`.
         scores: ours, of all objects of the split.
 
     Raises:
         HodorError: the toolkit failed, left an object out, or differs from ours by more than TOLERANCE.
     """
-    result = _run(root / "DAVIS", split, pred, {found.sequence for found in scores})
+    result = _run(root / "DAVIS", split, pred, tasks)
     objects = _objects(result["metrics"])
     ours = {found.name: found.statistics() for found in scores}
     for problem, names in (("left out", set(ours) - set(objects)), ("added", set(objects) - set(ours))):
@@ -116,14 +120,13 @@ def official_scores(root: Path, split: str, pred: Path, scores: Sequence[ObjectS
     )
 
 
-def _run(davis: Path, split: str, pred: Path, sequences: set[str]) -> dict[str, Any]:
+def _run(davis: Path, split: str, pred: Path, tasks: Sequence[Task]) -> dict[str, Any]:
     """Run the toolkit in a new process and a fresh folder; return its numbers."""
     with TemporaryDirectory(prefix="hodor-official-") as temporary:
         masks, answer, output = (Path(temporary) / name for name in ("masks", "answer.json", "output.txt"))
-        for sequence in sequences:
-            (masks / sequence).mkdir(parents=True)
-            for path in (pred / sequence).glob("*.png"):
-                (masks / sequence / path.name).write_bytes(portable_bytes(path))
+        for task in tasks:
+            for frame in task.demanded:
+                write_labels(masks / task.video.name / f"{frame}.png", read_prediction(task, pred, frame))
         # The working directory differs, so relative entries are made absolute.
         search = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
         with open(output, "wb") as file:

@@ -2,7 +2,7 @@
 
 DAVIS-2017: objects are those of the first frame's ground truth, up to its greatest id; the first and the last frame are
 not scored; void (255) in the ground truth is background; an object that the prediction lacks is empty. DAVIS-2016 has
-one object, the foreground, which predictions may write as 1 or, like the ground truth, as 255.
+one object, the foreground. Without a list of sequences, the protocol of DAVIS-2017 scores every folder of masks.
 
 YouTube-VOS: J and F of DAVIS, averaged over the objects of seen and of unseen categories separately; the overall score G
 is the mean of the four (Xu et al., arXiv:1809.03327, section 4). The server's code is not public. Our decision: an object
@@ -10,12 +10,12 @@ is scored in the frames that meta.json lists for it, except the one whose mask i
 generated data are therefore not comparable with the server's.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 from hodor.config.benchmarks import HOLDOUT, UNSEEN
-from hodor.data.davis import load_davis, load_davis2016
-from hodor.data.video import Video
+from hodor.data.davis import ForegroundVideo, load_davis, load_davis2016
+from hodor.data.images import VOID, read_size
+from hodor.data.video import Video, object_ids
 from hodor.data.youtube_vos import GROUND_TRUTH, load_ground_truth, load_youtube_vos, read_categories, read_meta
 from hodor.errors import HodorError
 from hodor.scoring.sequences import Task
@@ -27,6 +27,10 @@ DAVIS = {
     "void": "255 in the ground truth is background",
     "boundary_tolerance": "ceil(0.008 x image diagonal)",
     "mean": "over objects",
+}
+DAVIS_FOLDER = DAVIS | {
+    "objects": "ids on frame 0 of the ground truth",
+    "sequences": "every folder of the ground truth",
 }
 DAVIS_2016 = DAVIS | {"objects": "one, the foreground", "void": "there is none"}
 YOUTUBE_VOS = DAVIS | {
@@ -43,7 +47,48 @@ def davis_tasks(root: Path, split: str, *, scored: bool = True) -> list[Task]:
 
 def davis2016_tasks(root: Path, split: str, *, scored: bool = True) -> list[Task]:
     """Return the sequences of a split of DAVIS-2016, as `davis_tasks`."""
-    return [replace(task, foreground=True) for task in _tasks(load_davis2016(root, split), scored)]
+    return _tasks(load_davis2016(root, split), scored)
+
+
+def folder_tasks(truth: Path) -> tuple[Path, list[Task]]:
+    """Find masks in the layout of DAVIS without images and a list of sequences: <video>/<frame>.png.
+
+    Frame names are those of the masks, ordered as numbers. A first mask of 0 and 255 is one object, the foreground.
+
+    Args:
+        truth: folder of the videos, or a folder that holds Annotations/, Annotations/480p/ or DAVIS/ with either.
+
+    Returns:
+        The folder of the videos, and all of them in order.
+
+    Raises:
+        HodorError: no masks, a video of less than three frames or without object on the first, or a broken mask.
+    """
+    places = ("DAVIS/Annotations/480p", "DAVIS/Annotations", "Annotations/480p", "Annotations", "")
+    for folder in (truth / place for place in places):
+        videos: dict[str, list[str]] = {}
+        for path in folder.glob("[!.]*/[!.]*.png"):
+            videos.setdefault(path.parent.name, []).append(path.stem)
+        if videos:
+            return folder, _tasks([_open(folder / name, frames) for name, frames in sorted(videos.items())], True)
+    raise HodorError(
+        f"{truth}: no masks in the layout of DAVIS; give the folder that holds Annotations/<video>/<frame>.png, or name "
+        "the benchmark of another layout with --benchmark"
+    )
+
+
+def _open(folder: Path, names: list[str]) -> Video:
+    frames = tuple(sorted(names, key=lambda name: (len(name), name)))  # 2 before 10
+    height, width = read_size(folder / f"{frames[0]}.png")
+    video = Video(folder.name, frames, folder, folder, height, width, frames, {})
+    first = video.labels(frames[0])
+    ids: tuple[int, ...] = object_ids(first)
+    if not ids and (first == VOID).any():
+        video, ids = ForegroundVideo(**vars(video)), (1,)
+    if not ids:
+        raise HodorError(f"{video.label_path(frames[0])}: no object; the protocol scores the objects of the first mask")
+    video.first_seen.update(dict.fromkeys(ids, frames[0]))
+    return video
 
 
 def youtube_vos_tasks(root: Path, split: str, *, scored: bool = True) -> list[Task]:
@@ -99,14 +144,11 @@ def check_ground_truth(video: Video) -> None:
     if len(video.frames) < 3:
         raise HodorError(
             f"{video.label_folder}: {len(video.frames)} frames, but the protocol needs at least 3, of which it leaves out "
-            "the first and the last; prepare the data set again"
+            "the first and the last; get the whole sequence"
         )
 
 
 def _tasks(videos: list[Video], scored: bool) -> list[Task]:
     for video in videos if scored else ():
         check_ground_truth(video)
-    return [
-        Task(video, video.frames, {id: video.frames[1:-1] for id in range(1, max(video.first_seen) + 1)})
-        for video in videos
-    ]
+    return [Task(video, video.frames, dict.fromkeys(video.first_seen, video.frames[1:-1])) for video in videos]

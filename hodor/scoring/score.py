@@ -7,6 +7,7 @@ frames of meta.json. Every mask is decoded and checked first. The same masks giv
 import csv
 import io
 import os
+import sys
 import time
 import zipfile
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ import numpy as np
 
 from hodor.config.benchmarks import Benchmark, get_benchmark
 from hodor.config.recipes import layout_of
+from hodor.data.images import encode_labels
 from hodor.errors import HodorError
 from hodor.provenance import cost, read_json, sha256_file, write_json_atomic, write_text_atomic
 from hodor.scoring import protocols
@@ -25,8 +27,7 @@ from hodor.scoring.official import STATISTICS, OfficialScores, official_scores, 
 from hodor.scoring.sequences import (
     ObjectScores,
     Task,
-    check_prediction,
-    portable_bytes,
+    open_masks,
     read_prediction,
     score_sequences,
 )
@@ -46,7 +47,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip
 def score(
     pred: Path,
     truth: Path,
-    benchmark: str,
+    benchmark: str | None,
     out: Path,
     stamp: dict | None = None,
     official: bool | None = None,
@@ -54,11 +55,13 @@ def score(
 ) -> None:
     """Score masks; write per_frame.csv, per_object.csv, global.csv (unrounded, 0..1) and score.json.
 
+    Without `stamp`, for masks of any origin, the means are printed too.
+
     Args:
-        pred: folder that holds <sequence>/<frame>.png of every frame, palette index = object id.
+        pred: folder or archive of <sequence>/<frame>.png of every scored frame, see `open_masks` and `read_prediction`.
         truth: folder of the data set in its official layout, which holds DAVIS/ (or is DAVIS/), or train/ and valid/ of
-            YouTube-VOS.
-        benchmark: id, see `hodor.config.benchmarks`.
+            YouTube-VOS; without `benchmark` see `hodor.scoring.protocols.folder_tasks`.
+        benchmark: id, see `hodor.config.benchmarks`. None: the protocol of DAVIS over every sequence of `truth`.
         out: folder for the results; earlier results are removed first.
         stamp: the step's stamp inside the workflow; it requires masks.json beside the masks.
         official: whether to run the official toolkit too, whose numbers then fill per_object.csv and global.csv
@@ -70,15 +73,20 @@ def score(
             and absent, fails, or disagrees.
     """
     began = time.monotonic()
-    pred, out, entry = Path(pred), Path(out), get_benchmark(benchmark)
+    out, entry = Path(out), get_benchmark(benchmark) if benchmark else None
     clear(out)
     with_official = use_official(benchmark, official)
-    root, tasks = open_benchmark(entry, Path(truth))
-    check_prediction(tasks, pred)
-    inputs = input_digests(pred, root, tasks, required=stamp is not None)
-    scores = score_sequences(tasks, pred, jobs)
-    toolkit = official_scores(root, entry.split, pred, scores) if with_official else None
-    write_scores(scores, out, toolkit)
+    root, tasks = open_benchmark(entry, Path(truth)) if entry else protocols.folder_tasks(Path(truth))
+    if entry is None:
+        text = (
+            f"{root}: the DAVIS protocol over the {len(tasks)} sequences of this folder; --benchmark ID selects others"
+        )
+        print(text, file=sys.stderr)
+    with open_masks(Path(pred), tasks, out / "masks.extracted") as (pred, tasks):
+        inputs = input_digests(pred, root, tasks, required=stamp is not None)
+        scores = score_sequences(tasks, pred, jobs)
+        toolkit = official_scores(root, entry.split, pred, tasks, scores) if entry and with_official else None
+    overall = write_scores(scores, out, toolkit)
     content = {
         "metric": toolkit.metric if toolkit else METRIC,
         "official": toolkit.toolkit if toolkit else None,
@@ -87,6 +95,9 @@ def score(
         "frames": len({(found.sequence, frame) for found in scores for frame in found.frames}),
     }
     write_record(out, entry, inputs | content, stamp, began)
+    if stamp is None:
+        means = (f"{name} {100 * value:.1f}" for name, value in overall.items() if name.endswith("Mean"))
+        print(f"{', '.join(means)}; unrounded and by object: {out}")
 
 
 def submit(pred: Path, truth: Path, benchmark: str, archive: Path, out: Path | None, stamp: dict | None = None) -> str:
@@ -100,14 +111,15 @@ def submit(pred: Path, truth: Path, benchmark: str, archive: Path, out: Path | N
         Hexadecimal sha256 of the zip, for an entry of config/server_scores.yaml.
     """
     began = time.monotonic()
-    pred, archive, entry = Path(pred), Path(archive), get_benchmark(benchmark)
+    archive, entry = Path(archive), get_benchmark(benchmark)
     archive.unlink(missing_ok=True)
     if out is not None:
         clear(out)
     root, tasks = open_benchmark(entry, Path(truth), scored=False)
-    check_prediction(tasks, pred)
-    inputs = input_digests(pred, root, tasks, required=stamp is not None)
-    members = pack(tasks, pred, archive, "Annotations/" if layout_of(entry.dataset) == "youtube-vos" else "")
+    prefix = "Annotations/" if layout_of(entry.dataset) == "youtube-vos" else ""
+    with open_masks(Path(pred), tasks, archive.with_name(f".{archive.name}.masks"), complete=True) as (pred, tasks):
+        inputs = input_digests(pred, root, tasks, required=stamp is not None)
+        members = pack(tasks, pred, archive, prefix)
     digest = sha256_file(archive)
     if out is not None:
         write_csv(out / PER_FRAME, ("sequence", "object", "frame", "J", "F"), [])
@@ -133,10 +145,10 @@ def pack(tasks: list[Task], pred: Path, archive: Path, prefix: str) -> int:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as writer:
             for task in sorted(tasks, key=lambda task: task.video.name):
                 for frame in task.demanded:
-                    read_prediction(task, pred, frame)
+                    content = encode_labels(read_prediction(task, pred, frame))
                     info = zipfile.ZipInfo(f"{prefix}{task.video.name}/{frame}.png", _EPOCH)
                     info.external_attr = 0o644 << 16
-                    writer.writestr(info, portable_bytes(pred / task.video.name / f"{frame}.png"))
+                    writer.writestr(info, content)
                     members += 1
         if not members:
             raise HodorError(f"{pred}: the benchmark requires no mask; prepare the data set again")
@@ -165,8 +177,8 @@ def clear(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def write_scores(scores: list[ObjectScores], out: Path, toolkit: OfficialScores | None = None) -> None:
-    """Write the three CSV files; floats read back as the same numbers.
+def write_scores(scores: list[ObjectScores], out: Path, toolkit: OfficialScores | None = None) -> dict[str, float]:
+    """Write the three CSV files and return the columns of global.csv; floats read back as the same numbers.
 
     If objects have categories, per_object.csv has a column for them, and global.csv begins with G and the J and F of each
     category; its other columns are means over the objects of a category, then over categories, so that J&F-Mean is G. A
@@ -198,6 +210,7 @@ def write_scores(scores: list[ObjectScores], out: Path, toolkit: OfficialScores 
     write_csv(out / PER_FRAME, ("sequence", "object", "frame", "J", "F"), per_frame)
     write_csv(out / PER_OBJECT, object_head, per_object)
     write_csv(out / GLOBAL, overall, [overall.values()])
+    return overall
 
 
 def write_csv(path: Path, head: Iterable[str], rows: Iterable[Iterable]) -> None:
@@ -235,14 +248,16 @@ def input_digests(pred: Path, root: Path, tasks: list[Task], required: bool) -> 
     }
 
 
-def write_record(out: Path, benchmark: Benchmark, content: dict[str, Any], stamp: dict | None, began: float) -> None:
+def write_record(
+    out: Path, benchmark: Benchmark | None, content: dict[str, Any], stamp: dict | None, began: float
+) -> None:
     """Write score.json. `content`: digests of the inputs, metric and counts."""
     stamp = dict(stamp or {})
     record = {
         "stamp": stamp.pop("sha256", None),
         "stamp_content": stamp or None,
-        "benchmark": benchmark.id,
-        "protocol": _PROTOCOLS[layout_of(benchmark.dataset)][1],
+        "benchmark": benchmark.id if benchmark else None,
+        "protocol": _PROTOCOLS[layout_of(benchmark.dataset)][1] if benchmark else protocols.DAVIS_FOLDER,
         **content,
         "files": {name: sha256_file(out / name) for name in (PER_FRAME, PER_OBJECT, GLOBAL)},
     }

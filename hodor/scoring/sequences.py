@@ -1,25 +1,33 @@
 """Checks of predicted masks, and scores of each object against the ground truth, for any benchmark.
 
-Faults that the official toolkits ignore are errors here: missing or extra sequences and frames, masks of another size,
-colours instead of indices, unknown object ids.
+Faults that the official toolkits ignore are errors here: missing sequences, missing or extra frames, masks of another
+size, colours instead of indices, unknown object ids.
 """
 
 import os
+import shutil
 import stat
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from hodor.data.images import VOID, encode_labels, read_labels
+from hodor.data.extract import extract_all
+from hodor.data.images import VOID, read_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.scoring.jf import frame_scores, histogram, statistics
 
 # No mask is larger, but special files such as /proc/kcore claim to be.
 _MAX_BYTES = 1 << 28
+_DEPTH = 3  # maximum number of folders above the sequences; archives often have one
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz")
+_AGAIN = "make the masks of this sequence again"
 
 
 @dataclass(frozen=True)
@@ -28,17 +36,15 @@ class Task:
 
     Attributes:
         video: with the ground truth of every scored frame, if it is public.
-        demanded: frames that need a predicted mask, in order.
+        demanded: frames whose predicted masks are read, in order: those that a server requires, or those that exist.
         scored: object id -> its scored frames, in order; an object without any is in no mean.
         category: object id -> "seen" or "unseen", for benchmarks that distinguish them.
-        foreground: whether predictions may use 0 and 255, as the ground truth of DAVIS-2016 does.
     """
 
     video: Video
     demanded: tuple[str, ...]
     scored: dict[int, tuple[str, ...]]
     category: dict[int, str] | None = None
-    foreground: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,71 +68,109 @@ class ObjectScores:
         return *statistics(self.j), *statistics(self.f)
 
 
-def check_prediction(tasks: list[Task], pred: Path, *, others: bool = False) -> None:
-    """Compare the files in a folder of predicted masks with the required ones, without reading any.
+@contextmanager
+def open_masks(
+    source: Path, tasks: list[Task], extracted: Path, *, complete: bool = False
+) -> Iterator[tuple[Path, list[Task]]]:
+    """Find and check masks of any origin; report ignored files in one line.
 
-    Masks of further frames of a video are allowed, and with `others` further sequences.
+    Args:
+        source: folder of <sequence>/<frame>.png, a folder above it, or an archive of either. Other files are ignored.
+        tasks: sequences of the benchmark.
+        extracted: folder for the members of an archive, which exists until the context ends.
+        complete: whether every demanded frame needs a mask. False: only those in which an object is scored.
+
+    Yields:
+        Folder of <sequence>/<frame>.png, and tasks that demand the masks that exist.
 
     Raises:
-        HodorError: a sequence or frame is missing or unknown, or a mask is no regular file.
+        HodorError: no such folder or archive, an error of `check_prediction`, or one raised inside the context; errors
+            about a member of an archive name the archive.
     """
-    if not pred.is_dir():
-        raise HodorError(f"{pred}: no such folder; give the folder that holds <sequence>/<frame>.png")
-    found = {entry.name for entry in pred.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-    wanted = {task.video.name for task in tasks}
-    if missing := sorted(wanted - found):
-        raise HodorError(f"{pred / missing[0]}: sequence missing{_more(missing)}; segment the whole benchmark")
-    if not others and (extra := sorted(found - wanted)):
+    folder = source if source.is_dir() else extracted
+    try:
+        if folder is extracted:
+            if not (source.is_file() and source.name.endswith(_ARCHIVES)):
+                raise HodorError(
+                    f"{source}: no such folder; give the folder that holds <sequence>/<frame>.png, or an archive of it"
+                )
+            extract_all([source], extracted)
+        pred = _sequences(folder, tasks)
+        tasks = check_prediction(tasks, pred, complete=complete)
+        files = {Path(above, name) for above, _, names in os.walk(folder) for name in names}
+        used = {pred / task.video.name / f"{frame}.png" for task in tasks for frame in task.demanded}
+        if ignored := sorted(path.relative_to(folder).as_posix() for path in files - used):
+            text = f"{source}: ignored {len(ignored)} file(s) that the benchmark does not use, {ignored[0]} first"
+            print(text, file=sys.stderr)
+        yield pred, tasks
+    except HodorError as error:
+        raise HodorError(str(error).replace(str(folder), str(source))) from None
+    finally:
+        if folder is extracted:
+            shutil.rmtree(extracted, ignore_errors=True)
+
+
+def check_prediction(tasks: list[Task], pred: Path, *, complete: bool = False) -> list[Task]:
+    """Compare the files in a folder of predicted masks with the required ones, without reading any.
+
+    Further sequences are allowed, and masks of further frames that the video has.
+
+    Returns:
+        Tasks that demand the masks that exist: all of them if `complete`, else at least those of scored frames.
+
+    Raises:
+        HodorError: a sequence or frame is missing, a frame is unknown, or a mask is no regular file.
+    """
+    if missing := sorted(task.video.name for task in tasks if not (pred / task.video.name).is_dir()):
         raise HodorError(
-            f"{pred / extra[0]}: not a sequence of this benchmark{_more(extra)}; remove it, or score on the "
-            "benchmark that it belongs to"
+            f"{pred / missing[0]}: sequence missing{_more(missing)}; make the masks of the whole benchmark"
         )
+    checked = []
     for task in tasks:
         folder = pred / task.video.name
         found = {path.stem for path in folder.glob("*.png") if not path.name.startswith(".")}
-        if missing := sorted(set(task.demanded) - found):
-            raise HodorError(
-                f"{folder / missing[0]}.png: frame missing{_more(missing)}; every frame of the benchmark needs a mask, "
-                "even the first and the last: segment this sequence again"
-            )
+        required = task.demanded if complete else {frame for frames in task.scored.values() for frame in frames}
+        if missing := sorted(set(required) - found):
+            why = "the server requires every frame" if complete else "the protocol scores this frame"
+            raise HodorError(f"{folder / missing[0]}.png: frame missing{_more(missing)}; {why}: {_AGAIN}")
         if extra := sorted(found - set(task.video.frames)):
+            # Ignoring it would hide frame numbers that are off by one.
             raise HodorError(f"{folder / extra[0]}.png: the sequence has no such frame{_more(extra)}; remove it")
+        task = replace(task, demanded=tuple(frame for frame in task.demanded if frame in found))
         for frame in task.demanded:
             _check_file(folder / f"{frame}.png")
+        checked.append(task)
+    return checked
 
 
 def read_prediction(task: Task, pred: Path, frame: str) -> np.ndarray:
-    """Read a predicted mask as labels, uint8 (H, W); HodorError for a broken file, another size or an unknown id.
+    """Read a predicted mask as labels, uint8 (H, W).
 
-    255 is void in ground truth only: in a prediction it is an object id, as for the official toolkit and the servers.
-    Ignoring it would score a mask of 0 and 255 as empty.
+    Levels are object ids; 255 too, as for the official toolkit and the servers, because void exists in ground truth only.
+    A mask of two levels, 0 and 255 or a grey PNG of 1 bit, shows the object of a sequence that has one.
+
+    Raises:
+        HodorError: a broken file, another size, an unknown id, or two levels for several objects.
     """
-    video, path = task.video, pred / task.video.name / f"{frame}.png"
+    video, path, ids = task.video, pred / task.video.name / f"{frame}.png", list(task.scored)
     try:
         labels = read_labels(path, (video.height, video.width))
     except HodorError as error:
         # The reader's advice is for files of a data set.
-        raise HodorError(str(error).replace("take it from its archive again", "segment this sequence again")) from None
-    found = np.flatnonzero(histogram(labels)).tolist()
-    if task.foreground and set(found) <= {0, VOID}:
-        return (labels == VOID).astype(np.uint8)
-    if unknown := [id for id in found if id != 0 and id not in task.scored]:
-        ids = ", ".join(map(str, task.scored))
-        fix = "the ids must be those of the given masks: segment this sequence again"
-        if set(found) <= {0, VOID}:
-            fix = "a mask of 0 and 255 is for DAVIS-2016 only: write the object's id instead of 255"
+        raise HodorError(str(error).replace("take it from its archive again", _AGAIN)) from None
+    found = set((np.flatnonzero(histogram(labels)[1:]) + 1).tolist())
+    two_levels = found == {VOID} or (found == {1} and _is_one_bit_grey(path))
+    if two_levels and len(ids) == 1:
+        return np.where(labels, np.uint8(ids[0]), np.uint8(0))
+    known = f"the ground truth of this sequence has {len(ids)} object(s), ids {', '.join(map(str, ids))}"
+    if two_levels:
         raise HodorError(
-            f"{path}: object id {unknown[-1]}, but the ground truth of this sequence has {len(task.scored)} object(s), "
-            f"ids {ids}; {fix}"
+            f"{path}: a mask of two levels does not distinguish objects, but {known}; write each object's id instead"
         )
+    if unknown := found.difference(ids):
+        fix = f"the ids must be those of the given masks: {_AGAIN}"
+        raise HodorError(f"{path}: object id {max(unknown)}, but {known}; {fix}")
     return labels
-
-
-def portable_bytes(path: Path) -> bytes:
-    """Return a mask's PNG with 8 bits per pixel, encoded again if it has fewer, whose greys Pillow would scale."""
-    content = path.read_bytes()
-    bit_depth = content[24]
-    return content if bit_depth == 8 else encode_labels(read_labels(path))
 
 
 def score_sequence(task: Task, pred: Path) -> list[ObjectScores]:
@@ -165,14 +209,33 @@ def score_sequences(tasks: list[Task], pred: Path, jobs: int | None = None) -> l
             raise
 
 
+def _sequences(folder: Path, tasks: list[Task]) -> Path:
+    """Return the folder that holds the sequences: `folder`, or one below it."""
+    names = {task.video.name for task in tasks}
+    for depth in range(_DEPTH + 1):
+        below = (path for path in folder.glob("*/" * (depth + 1)) if "__MACOSX" not in path.parts)
+        found = sorted({path.parent for path in below if path.name in names})
+        if len(found) > 1:
+            raise HodorError(f"{found[0]} and {found[1]} both hold sequences; name one of them")
+        if found:
+            return found[0]
+    return folder
+
+
+def _is_one_bit_grey(path: Path) -> bool:
+    """Return whether a PNG has 1 bit per pixel and no palette, in which case its upper level means white."""
+    with open(path, "rb") as file:
+        return file.read(26)[24:] == b"\1\0"
+
+
 def _check_file(path: Path) -> None:
     """Raise HodorError for a file that cannot be a mask; reading a pipe or a device would not end."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise HodorError(f"{path}: not a regular file; segment this sequence again")
+        raise HodorError(f"{path}: not a regular file; {_AGAIN}")
     if not 0 < status.st_size <= _MAX_BYTES:
         what = f"{status.st_size} bytes, too large for a mask" if status.st_size else "an empty file"
-        raise HodorError(f"{path}: {what}; segment this sequence again")
+        raise HodorError(f"{path}: {what}; {_AGAIN}")
 
 
 def _more(names: list[str]) -> str:

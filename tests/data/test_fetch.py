@@ -383,13 +383,52 @@ def test_everything_available_is_fetched_before_a_person_is_asked(place, server,
     table = place / "config/datasets.csv"
     here = f"{server.address}/davis2016"
     table.write_text(table.read_text().replace("https://graphics.ethz.ch/Downloads/Data/Davis", here))
-    assert main(["fetch", "youtube-vos", "davis2016", "hodor-released", "--scale", "paper"]) == 1
+    assert main(["fetch", "youtube-vos", "davis2016", "hrsod", "--scale", "paper"]) == 1
     message = capsys.readouterr().err.partition("hodor fetch: error: ")[2]
     assert "2 faults, all other archives were fetched" in message and message.count("\n- ") == 2
     for text in ("train.zip and valid.zip", "https://youtube-vos.org/dataset/vos/", "data/paper/archives/youtube-vos/"):
         assert text in message
-    assert "static_image.pth: static_image/250000.pth there" in message and "data/weights/hodor-released/" in message
+    assert "HRSOD.zip: in stcn-static; pack what the page leads to" in message
     assert (place / "data/paper/archives/davis2016/archives.json").exists()
+
+
+def test_weights_are_fetched_where_an_address_works(place, server, capsys):
+    """HODOR's are partly members of one zip. STCN's address is dead: the others come, and a file placed by hand is used."""
+    table = place / "config/datasets.csv"
+    lines = [line.split(",") for line in table.read_text().splitlines() if "-released," in line]
+    text = table.read_text()
+    for line in lines:
+        host, _, rest = line[4].removeprefix("https://").partition("/")
+        text = text.replace(line[4], f"{server.address}/{host}/{rest.partition('?')[0]}")
+    table.write_text(text)
+    files = {name: zip_bytes(("x", name.encode() * 100)) for name in ("static", "stm", "0999", "1000", "dense", "mac")}
+    names = {"0999": "video_sparse/000999.pth", "1000": "video_sparse/001000.pth", "dense": "video_dense/7.pth"}
+    members = [(f"work/checkpoints/{path}", files[name]) for name, path in names.items()]
+    members += [("work/checkpoints/video_sparse/log.txt", b"x"), ("__MACOSX/video_sparse/._00001000.pth", files["mac"])]
+    hodor = "omnomnom.vision.rwth-aachen.de/data/HODOR"
+    server.files[f"{hodor}/checkpoints/static_image/250000.pth"] = files["static"]
+    server.files[f"{hodor}/everything_zipped.zip"] = zip_bytes(*members)
+    server.files["www.dropbox.com/s/mtfxdr93xc3q55i/STM_weights.pth"] = files["stm"]
+    assert main(["fetch", "weights"]) == 1
+    message = capsys.readouterr().err.partition("hodor fetch: error: ")[2]
+    assert message.count("\n") == 1 and "releases/download/1.0/stcn_s0.pth: the server answered 404" in message
+    for part in (
+        "by hand as data/weights/stcn-released/stcn_s0.pth",
+        "https://github.com/hkchengrex/STCN",
+        "not been opened",
+    ):
+        assert part in message
+    weights = place / "data/weights"
+    expected = {"static_image": "static", "video_sparse": "1000", "video_dense": "dense"}
+    for name, file in expected.items():
+        assert (weights / "hodor-released" / f"{name}.pth").read_bytes() == files[file]
+    assert (weights / "stm-released/STM_weights.pth").read_bytes() == files["stm"]
+    asked = [path for _, path, _ in server.requests]
+    assert asked.count(f"{hodor}/everything_zipped.zip") == 1
+    (weights / "stcn-released/stcn_s0.pth").write_bytes(files["static"])
+    assert main(["fetch", "weights"]) == 0
+    assert "stcn_s0.pth: kept as it is" in capsys.readouterr().err
+    assert len(server.requests) == len(asked) + 1 and (weights / "stcn-released/archives.json").is_file()
 
 
 def test_waiting_for_a_person(place, capsys):

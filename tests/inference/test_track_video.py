@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -82,11 +83,35 @@ def test_a_video_file_whose_object_appears_late(tmp_path, moving, write_video, t
     assert open_frames(tmp_path / "out" / "overlay.mp4").rate == 12
 
 
+def test_boxes_are_segmented_and_followed(tmp_path, track):
+    """A bright object on a dark background is cut out of its box; a box without background around it is used whole."""
+    (tmp_path / "clip").mkdir()
+    shape, noise = np.zeros(SIZE, np.uint8), np.random.default_rng(0)
+    cv2.circle(shape, (30, 30), 12, 1, -1)
+    for t in range(3):
+        frame = np.where(shape[..., None] > 0, (230, 180, 40), (20, 40, 60)) + noise.integers(0, 20, (*SIZE, 3))
+        Image.fromarray(frame.astype(np.uint8)).save(tmp_path / "clip" / f"{t}.png")
+    write_labels(tmp_path / "mask.png", block(36, 70, 7))
+    status, error = track(
+        tmp_path / "clip", "--box", "14,14,32,32", "--box", "1=60,0,20,20", "--mask", tmp_path / "mask.png"
+    )
+    assert status == 0, error
+    first, second = (read_labels(tmp_path / "out" / "masks" / f"{t}.png") for t in range(2))
+    found, true = first == 1, shape > 0
+    assert (found & true).sum() / (found | true).sum() > 0.95 and np.array_equal(first == 7, block(36, 70, 7) > 0)
+    assert set(np.unique(second)) <= {0, 1, 2, 7} and (second == 2).any()
+    assert json.loads((tmp_path / "out/track.json").read_text())["objects"] == {"1": "0", "2": "1", "7": "0"}
+    status, error = track(tmp_path / "clip", "--box", "0,0,96,64", out="whole")
+    assert "box 0,0,96,64: GrabCut finds no object; the whole box is used" in error
+    assert status == 0 and (read_labels(tmp_path / "whole" / "masks" / "0.png") == 1).all()
+
+
 # Bad input
 
 
 def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_path):
     write_labels(tmp_path / "good.png", block(8, 8, 1))
+    write_labels(tmp_path / "two.png", block(8, 8, 2))
     write_labels(tmp_path / "other.png", block(8, 8, 1, (64, 95)))
     write_labels(tmp_path / "empty.png", np.zeros(SIZE, np.uint8))
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "rgb.png")
@@ -120,9 +145,20 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
         (["--mask", tmp_path / "faint.png"], "faint.png: 9 grey levels between 0 and 200"),
         (["--mask", folder / "8.jpg"], "8.jpg: is among the frames"),
         (["--mask", f"99={tmp_path / 'good.png'}"], "has no frame 99, only 6 frames"),
+        (["--box", "8,8,24"], "--box 8,8,24: must be X,Y,W,H or FRAME=X,Y,W,H"),
+        (["--box", "9=1.5,8,24,24"], "must be X,Y,W,H"),
+        (["--box", "80,8,24,24"], "box 80,8,24,24: not in the frame of 96x64 pixels"),
+        (["--box=-1,8,24,24"], "not in the frame"),
+        (["--box", "8,8,0,24"], "not in the frame"),
+        (["--box", "99=8,8,24,24"], "has no frame 99, only 6 frames"),
+        (["--box", "8,8,24,24", *good], "good.png: a second mask of object 1"),
+        (["--box", "9=8,8,24,24", *good, "--ignore-followed"], "good.png: a second mask of object 1"),
+        (["--box", "30,30,1,1", "--box", "30,30,1,1"], "--box 30,30,1,1: later boxes cover its whole object"),
+        (["--box", "10,10,1,1", "--mask", tmp_path / "two.png"], "two.png: covers the whole object of box 1"),
     ):
         status, error = track(folder, *masks)
-        assert status == 1 and message in error and error.count("\n") == 1, error
+        lines = [line for line in error.splitlines() if "the whole box is used" not in line]
+        assert status == 1 and message in error and len(lines) == 1, error
         assert not (tmp_path / "out").exists()
 
 

@@ -2,20 +2,27 @@
 
 import json
 import shutil
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from hodor.cli.convert import convert
+from hodor.cli.main import main
 from hodor.data.images import write_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
+from hodor.inference import pretrained
+from hodor.inference.pretrained import save_pretrained
 from hodor.inference.segment import segment_video
 from hodor.inference.tracker import MEMORY_FRAMES, Tracker
 from hodor.inference.weights import open_weights
-from hodor.models.base import build_method, read_weights, save_model
+from hodor.models.base import build_method, load_model, read_weights, save_model, save_run
+from hodor.provenance import sha256_file, write_manifest
 from tests.golden.inputs import no_random_weights
 from tests.models.releases import original
 from tests.narrow import MEMORY, NARROW
@@ -62,8 +69,6 @@ def box(top: int, left: int, side: int = 24) -> np.ndarray:
 @pytest.mark.parametrize("name", ["hodor", "stm", "copy"])
 def test_labels_are_those_of_a_benchmark(name, weights, tmp_path):
     """One object appears on frame 0, one on frame 2; ids have gaps."""
-    from PIL import Image
-
     video, given = frames(6), {0: (4, box(8, 8)), 2: (9, box(30, 60))}
     for t, image in enumerate(video):
         Image.fromarray(image).save(tmp_path / f"{t:05d}.jpg", quality=95)
@@ -272,3 +277,98 @@ def test_weights_that_are_not_finite_are_refused(weights):
     save_file(state, file, metadata=metadata)
     with pytest.raises(HodorError, match=f"{key} contains NaN or infinity"):
         open_weights(file)
+
+
+# Checkpoints for others
+
+
+@pytest.fixture
+def scored(weights, tmp_path):
+    """Write a run of `hodor-soft-coco` at scale tiny with scores and a manifest."""
+    name, method = load_model(weights() / "model.safetensors")
+    run = tmp_path / "tiny" / "hodor-soft-coco" / "seed0"
+    stamp = {"sha256": "0", "scale": "tiny", "settings": {"method": name}}
+    save_run(run, method, stamp, options=method.options.model_dump(mode="json"), seconds=1, log="")
+    inference = {"short_side": 64, "long_side": 200}
+    write_settings(run / "davis2017-val" / "segment.json", inference=inference, precision="float32")
+    for file, content in {"masks": {"weights": "x"}, "score": {"truth": "x", "sequences": 30}}.items():
+        (run / "davis2017-val" / f"{file}.json").write_text(json.dumps(content))
+    (run / "davis2017-val" / "global.csv").write_text("J&F-Mean,J-Mean,F-Mean\n0.8125,0.8,0.825\n")
+    write_manifest(run, "hodor-soft-coco", 0)
+    return run
+
+
+def test_a_run_is_exchanged_as_a_folder_with_a_model_card(scored, tmp_path, capsys):
+    folder = tmp_path / "card"
+    assert main(["convert", str(scored), str(folder)]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    theirs, ours = Tracker.from_pretrained(folder, device="cpu"), Tracker(scored, device="cpu")
+    assert theirs.method.inference == ours.method.inference and theirs.method.inference.short_side == 64
+    video = frames(2)
+    labels = [tracker.start(video[0], {1: box(8, 8)}).step(video[1]) for tracker in (theirs, ours)]
+    assert np.array_equal(*labels)
+    card, digest = (folder / "README.md").read_text(), sha256_file(scored / "model.safetensors")
+    recorded = json.loads((scored / "manifest.json").read_text())
+    for text in ("| DAVIS-2017 val (generated data) | J&F | 81.2 | 30 |", "say nothing about", "0.11 million"):
+        assert text in card
+    for text in ("HODOR", "| coco | generated |", digest, recorded["commit"], recorded["versions"]["torch"]):
+        assert text in card
+    theirs.save_pretrained(tmp_path / "again")
+    for file in ("README.md", "model.safetensors"):
+        assert (tmp_path / "again" / file).read_bytes() == (folder / file).read_bytes()
+    capsys.readouterr()
+
+    def refused(message: str, target=tmp_path / "new") -> None:
+        assert main(["convert", str(scored), str(target)]) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1 and not (tmp_path / "new").exists()
+
+    refused("card: exists; use a folder that is absent or empty", folder)
+    manifest = scored / "manifest.json"
+    manifest.write_text(json.dumps(recorded | {"model": "0"}))
+    refused("manifest.json: not of these weights; run hodor manifest hodor-soft-coco again")
+    manifest.unlink()
+    refused("manifest.json: no such file")
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(HodorError, match="config.json: has no `inference` settings"):
+        Tracker.from_pretrained(folder)
+
+
+def test_names_of_checkpoints(scored, tmp_path, monkeypatch, capsys):
+    """The package's own, those on the Hub, and what is neither."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrained, "SHIPPED", tmp_path / "shipped")
+    track = ["track", "video", "--mask", "first.png", "--out", "out", "--device", "cpu"]
+    (tmp_path / "video").mkdir()
+    for t, frame in enumerate(frames(2)):
+        Image.fromarray(frame).save(tmp_path / "video" / f"{t}.png")
+    write_labels(tmp_path / "first.png", box(8, 8).astype(np.uint8))
+    assert main(track) == 1
+    error = capsys.readouterr().err
+    assert "ships no checkpoint; name weights: --weights PATH" in error and error.count("\n") == 1
+    save_pretrained(open_weights(scored), tmp_path / "shipped" / "ours")
+    assert main(track) == 0
+    assert json.loads((tmp_path / "out/track.json").read_text())["weights"].endswith("shipped/ours/model.safetensors")
+    assert (
+        Tracker.from_pretrained(device="cpu").loaded.file == Tracker.from_pretrained("ours", device="cpu").loaded.file
+    )
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(HodorError, match=r"owner/name: no such file or folder; .* pip install 'hodor-repro\[hub\]'"):
+        Tracker.from_pretrained("owner/name")
+    for path in ("owner/name.pth", "owner/deep/name", "name", "shipped/name"):
+        with pytest.raises(HodorError, match=f"{path}: no such weights"):
+            Tracker.from_pretrained(path)
+    asked = []
+
+    def snapshot_download(name, **options):
+        asked.append((name, options["revision"]))
+        if name != "owner/name":
+            raise OSError("404 Client Error\nmore")
+        return str(tmp_path / "shipped" / "ours")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
+    Tracker.from_pretrained("owner/name", revision="v1", device="cpu")
+    with pytest.raises(HodorError, match=r"owner/none: neither a file .* \(404 Client Error\); check the name"):
+        Tracker.from_pretrained("owner/none")
+    assert asked == [("owner/name", "v1"), ("owner/none", None)]

@@ -107,6 +107,9 @@ def test_a_strip_shows_truth_and_systems_on_evenly_spread_frames(project):
     # A marked frame takes the place of the nearest.
     assert spread_frames(video, 3, through=["00003"]) == ["00000", "00003", "00005"]
     assert len(spread_frames(video, 99)) == 6
+    (masks["hodor-soft-coco"] / "00000.png").unlink()  # external masks may lack it
+    figure = mask_strip(video, masks, {}, columns=3)
+    assert np.array_equal(figure.axes[6].images[0].get_array(), video.frame("00000"))
     (masks["hodor-soft-coco"] / "00002.png").unlink()
     with pytest.raises(HodorError, match="hodor-soft-coco.*00002.png"):
         mask_strip(video, masks, {}, columns=3)

@@ -191,3 +191,11 @@ def test_decay_of_long_sequences(frames):
     with np.errstate(all="ignore"):
         wrong = db_statistics(values)[2]
     assert not abs(wrong - 0.75) < 0.01, "the official function is right here: the detour is no longer needed"
+
+
+@pytest.mark.parametrize("exact", [1 << 24, 1000])
+def test_histogram_counts_every_value(monkeypatch, exact):
+    """On both sides of the number of pixels up to which OpenCV counts exactly."""
+    monkeypatch.setattr(jf, "_EXACT_COUNT", exact)
+    labels = np.repeat(np.arange(256, dtype=np.uint8), np.arange(256)).reshape(128, 255)
+    assert jf.histogram(labels).tolist() == list(range(256))

@@ -241,7 +241,7 @@ def test_what_cannot_be_demanded(tree, tmp_path, with_toolkit, monkeypatch, caps
     assert read_record(tmp_path / "out")["official"] is None
     monkeypatch.setattr(official, "installed", lambda: True)
     with pytest.raises(HodorError, match="scores davis2017-val and davis2017-test-dev only"):
-        official.use_official("another", True)
+        official.use_official(None, True)
     assert not official.use_official("another", None)
     assert official.use_official(VAL, None) and not official.use_official(VAL, False)
 

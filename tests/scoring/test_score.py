@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hodor.cli.main import main
 from hodor.config.benchmarks import BENCHMARKS, get_benchmark
-from hodor.data.images import DAVIS_PALETTE, read_labels
+from hodor.data.images import DAVIS_PALETTE, read_labels, write_labels
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, sha256_json
 from hodor.scoring.protocols import davis_tasks
 from hodor.scoring.score import score
-from hodor.scoring.sequences import score_sequence
+from hodor.scoring.sequences import check_prediction, score_sequence
 
-from .conftest import CSVS, VAL, cut, read, read_record, relabel, set_pixel
+from .conftest import CSVS, VAL, boxes, cut, read, read_record, relabel, set_pixel
 
 
 def test_equal_to_the_official_toolkit_on_real_masks(shared_data, tmp_path):
@@ -129,13 +130,14 @@ def link_to(target: str):
 
 # What is damaged: the mask of an even frame of walk (predicted, unless another is named), and a keyword of the message.
 DAMAGES = {
-    "missing frame": (Path.unlink, "frame missing", ("walk", 5)),
+    "missing frame": (Path.unlink, "frame missing"),
     "extra frame": (lambda path: shutil.copy(path.with_name("00002.png"), path), "no such frame", ("walk", 6)),
     "size": (lambda path: relabel(path, lambda labels: labels[:, :60]), "60x48"),
     "colours": (in_colours, "RGB"),
     "id beyond the objects": (lambda path: relabel(path, set_pixel(3)), "object id 3"),
     "id on an unscored frame": (lambda path: relabel(path, set_pixel(7)), "object id 7", ("walk", 0)),
-    "0 and 255": (lambda path: relabel(path, lambda x: 255 * x), "mask of 0 and 255", ("run", 2)),
+    "0 and 255 for two objects": (lambda path: relabel(path, lambda x: 255 * (x > 0)), "two levels"),
+    "1 bit for two objects": (lambda path: one_bit(path), "two levels"),
     "palette with another background": (swap_palette, "palette", ("run", 2)),
     "palette with other objects": (swap_objects, "palette"),
     "truncated": (cut, "truncated"),
@@ -165,7 +167,7 @@ def refused(tree, path: Path, damage, keyword: str, out: Path, *fixes: str) -> N
 @pytest.mark.parametrize("name", DAMAGES)
 def test_bad_masks_are_refused_and_leave_no_scores(tree, tmp_path, name):
     damage, keyword, place = (*DAMAGES[name], ("walk", 2))[:3]
-    refused(tree, tree.pred_path(*place), damage, keyword, tmp_path / "out", "segment", "remove", "save", "write")
+    refused(tree, tree.pred_path(*place), damage, keyword, tmp_path / "out", "make", "remove", "save", "write")
 
 
 @pytest.mark.parametrize("name", TRUTH_DAMAGES)
@@ -173,10 +175,99 @@ def test_bad_ground_truth_is_refused_with_advice_for_data(tree, tmp_path, name):
     refused(tree, tree.truth_path("walk", 2), *TRUTH_DAMAGES[name], tmp_path / "out", "prepare", "archive")
 
 
-def test_missing_and_extra_sequences_folders_and_benchmarks(tree, tmp_path):
-    shutil.copytree(tree.pred / "run", tree.pred / "swim")
-    with pytest.raises(HodorError, match="swim: not a sequence"):
-        score(tree.pred, tree.root, VAL, tmp_path / "out")
+def one_bit(path: Path) -> None:
+    Image.fromarray(read_labels(path) > 0).save(path)
+
+
+def of_other_tools(pred: Path) -> None:
+    """Files of other programs, further sequences, and masks of unscored frames missing."""
+    shutil.copytree(pred / "run", pred / "swim")
+    for name in ("__MACOSX/run/._00001.png", "run/._00001.png", ".DS_Store"):
+        (pred / name).parent.mkdir(parents=True, exist_ok=True)
+        (pred / name).write_bytes(b"x")
+    for name in ("walk/00000", "walk/00005", "run/00004"):
+        (pred / f"{name}.png").unlink()
+
+
+OTHER_FILES = "masks: ignored 8 file(s) that the benchmark does not use, .DS_Store first"
+
+
+@pytest.mark.parametrize(
+    "place, change, ignored",
+    [
+        (
+            "benchmark",
+            lambda pred: [relabel(path, lambda labels: 255 * labels) for path in (pred / "run").iterdir()],
+            "",
+        ),
+        ("Annotations", lambda pred: [one_bit(path) for path in (pred / "run").iterdir()], ""),
+        ("benchmark", of_other_tools, OTHER_FILES),
+        ("Annotations/480p", of_other_tools, OTHER_FILES),
+        (".", lambda pred: shutil.make_archive(pred.with_name("masks"), "zip", pred.parent, "masks"), ""),
+    ],
+    ids=["0 and 255", "1 bit", "other files", "other files by folder", "archive"],
+)
+def test_masks_of_any_origin(tree, tmp_path, monkeypatch, capsys, place, change, ignored):
+    """As users have them, and against any folder of masks, the scores are the same."""
+    score(tree.pred, tree.root, VAL, tmp_path / "plain")
+    change(tree.pred)
+    archive = tree.pred.with_name("masks.zip")
+    arguments = ["--pred", archive if archive.exists() else tree.pred, "--truth", tree.root, "--benchmark", VAL]
+    if place != "benchmark":
+        (tmp_path / "truth" / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(tree.root / "DAVIS" / "Annotations" / "480p", tmp_path / "truth" / place)
+        arguments[3:] = [tmp_path / "truth"]
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert main(["score", *map(str, arguments)]) == 0
+    out = tmp_path / f"{arguments[1].name}-scores"
+    printed = capsys.readouterr()
+    assert printed.out == f"J&F-Mean 90.9, J-Mean 81.8, F-Mean 100.0; unrounded and by object: {out.name}\n"
+    assert ("ignored" in printed.err) == bool(ignored) and ignored in printed.err
+    assert ("the DAVIS protocol over the 2 sequences" in printed.err) == (place != "benchmark")
+    assert read_record(out)["benchmark"] == (VAL if place == "benchmark" else None)
+    for name, row in (("per_object", "object"), ("per_frame", "frame")):
+        lines, plain = (sorted(map(str, read(of / f"{name}.csv"))) for of in (out, tmp_path / "plain"))
+        assert lines == plain and row in lines[0]
+    assert {path.name for path in out.iterdir()} == {*CSVS, "score.json"}
+
+
+@pytest.mark.parametrize("frame", range(6))
+def test_only_frames_that_are_not_scored_may_be_missing(tree, frame):
+    tasks = davis_tasks(tree.root, "val")
+    tree.pred_path("walk", frame).unlink()
+    if f"{frame:05d}" in tasks[0].scored[1]:
+        with pytest.raises(HodorError, match=f"walk/{frame:05d}.png: frame missing; the protocol scores"):
+            check_prediction(tasks, tree.pred)
+        return
+    assert f"{frame:05d}" in (walk := check_prediction(tasks, tree.pred)[0]).video.frames and len(walk.demanded) == 5
+
+
+def test_ground_truth_of_any_origin(tree, tmp_path, capsys):
+    """Masks of 0 and 255, ids with gaps, frame names without zeros; and what cannot be scored."""
+    truth = tmp_path / "truth"
+    for t in (1, 2, 9, 10, 11):
+        for folder, value in ((truth / "walk", 255), (tmp_path / "pred" / "walk", 1)):
+            write_labels(folder / f"{t}.png", boxes(t, 1, 48, 64) * np.uint8(value))
+        for folder in (truth, tmp_path / "pred"):
+            write_labels(folder / "run" / f"{t}.png", np.array([0, 2, 7, 0], np.uint8)[boxes(t, 2, 48, 64)])
+    score(tmp_path / "pred", truth, None, tmp_path / "out")
+    assert {(row["sequence"], row["object"], row["frame"]) for row in read(tmp_path / "out" / "per_frame.csv")} == {
+        (*of, t) for of in (("walk", "1"), ("run", "2"), ("run", "7")) for t in ("2", "9", "10")
+    }
+    assert {row["J-Mean"] for row in read(tmp_path / "out" / "per_object.csv")} == {"1.0"}
+    relabel(truth / "run" / "1.png", np.zeros_like)
+    with pytest.raises(HodorError, match="run/1.png: no object"):
+        score(tmp_path / "pred", truth, None, tmp_path / "out")
+    for t in (1, 2, 9):
+        (truth / "run" / f"{t}.png").unlink()
+    with pytest.raises(HodorError, match="run: 2 frames.*at least 3"):
+        score(tmp_path / "pred", truth, None, tmp_path / "out")
+    with pytest.raises(HodorError, match="no masks in the layout of DAVIS.*--benchmark"):
+        score(tmp_path / "pred", tmp_path / "out", None, tmp_path / "out")
+
+
+def test_missing_sequences_folders_and_benchmarks(tree, tmp_path):
     shutil.rmtree(tree.pred / "run")
     with pytest.raises(HodorError, match="run: sequence missing"):
         score(tree.pred, tree.root, VAL, tmp_path / "out")

@@ -106,7 +106,10 @@ def overlay(frame: np.ndarray, labels: np.ndarray, opacity: float = 0.55) -> np.
 
 
 def _painted(video: Video, folder: Path, frame: str, only: int | None = None) -> np.ndarray:
-    labels = read_labels(folder / f"{frame}.png", size=(video.height, video.width))
+    path, size = folder / f"{frame}.png", (video.height, video.width)
+    # External masks may lack the first and the last, which are not scored.
+    absent = frame in (video.frames[0], video.frames[-1]) and not path.exists()
+    labels = np.zeros(size, np.uint8) if absent else read_labels(path, size)
     if only is not None:
         labels[labels != only] = 0
     image = overlay(video.frame(frame), labels)
