@@ -242,7 +242,7 @@ def _submit(options: Namespace) -> None:
     stamp, pred, truth, benchmark, out = _masks(options, "submit")
     target = options.zip
     if target is None:
-        if stamp is None:
+        if stamp is None or benchmark is None:
             raise HodorError("--zip is needed with --pred: the file to write")
         target = paths.submission(stamp["scale"], options.row, options.seed, benchmark)
     digest = _entry("scoring.score", "submit")(pred, truth, benchmark, target, out, stamp)
