@@ -116,7 +116,7 @@ class Stamps:
     def train(self, row: str, seed: int) -> dict[str, Any]:
         """Return the stamp of a row's training, or of the conversion of its released weights."""
         entry, stage, datasets = self.config.rows[row], self.config.stage(row), self.config.datasets(row)
-        settings = {"row": row, "method": entry.method}
+        settings: dict[str, Any] = {"row": row, "method": entry.method}
         settings["options"] = self.config.options[row]
         if entry.weights is not None:
             return self._stamp("train", settings | {"weights": entry.weights}, "convert") | {"row": row, "seed": seed}
@@ -137,8 +137,9 @@ class Stamps:
         entry, of = self.config.rows[row], _benchmark(benchmark)
         if entry.masks:
             path, data = self.config.masks[row][benchmark], self._data(of["dataset"])
+            assert path is not None, "benchmarks of absent masks have no stamp"
             digest = sha256_files(path, cache=paths.runs(self.scale) / "external_masks.json")
-            settings = {"masks": path.as_posix(), "sha256": digest, "benchmark": of, "data": data}
+            settings: dict[str, Any] = {"masks": path.as_posix(), "sha256": digest, "benchmark": of, "data": data}
             # Masks are read as by `score`.
             return self._stamp("segment", settings, f"score/{layout_of(of['dataset'])}") | {"row": row, "seed": seed}
         settings = {
@@ -155,7 +156,7 @@ class Stamps:
     def score(self, benchmark: str) -> dict[str, Any]:
         """Return the stamp of a benchmark's scoring, or packing for its server, the same for every row."""
         dataset = get_benchmark(benchmark).dataset
-        settings = {"benchmark": _benchmark(benchmark), "data": self._data(dataset)}
+        settings: dict[str, Any] = {"benchmark": _benchmark(benchmark), "data": self._data(dataset)}
         step = "submit" if benchmark in self.config.secret() else "score"
         return self._stamp(step, settings, f"score/{layout_of(dataset)}")
 

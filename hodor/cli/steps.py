@@ -243,9 +243,10 @@ def _score(options: Namespace) -> None:
 def _submit(options: Namespace) -> None:
     stamp, pred, truth, benchmark, out = _masks(options, "submit")
     target = options.zip
-    if target is None and stamp is None:
-        raise HodorError("--zip is needed with --pred: the file to write")
-    target = target or paths.submission(stamp["scale"], options.row, options.seed, benchmark)
+    if target is None:
+        if stamp is None or benchmark is None:
+            raise HodorError("--zip is needed with --pred: the file to write")
+        target = paths.submission(stamp["scale"], options.row, options.seed, benchmark)
     digest = _entry("scoring.score", "submit")(pred, truth, benchmark, target, out, stamp)
     print(f"{target}: sha256 {digest}", file=sys.stderr)
 

@@ -40,7 +40,7 @@ class Claim(Strict):
 class BootstrapSettings(Strict):
     """Settings of the bootstrap intervals in tables and claims."""
 
-    resamples: int = Field(10_000, ge=100, le=1_000_000)
+    resamples: int = Field(10_000, ge=100, le=1_000_000, description="number of resamples")
     seed: int = Field(0, ge=0, description="start of the random generator")
 
 
@@ -55,10 +55,10 @@ class Rule(Strict):
 class Claims(Strict):
     """config/claims.yaml."""
 
-    bootstrap: BootstrapSettings = BootstrapSettings()
-    rule: Rule = Rule()
+    bootstrap: BootstrapSettings = Field(BootstrapSettings(), description="intervals in tables and claims")
+    rule: Rule = Field(Rule(), description="numbers in the rule of a verdict")
     evidence: dict[Literal[EDITIONS], str] = Field(description="edition of the data -> what its verdicts are about")
-    claims: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$")], Claim]
+    claims: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$")], Claim] = Field(description="id -> claim")
 
     @model_validator(mode="after")
     def _complete(self) -> "Claims":

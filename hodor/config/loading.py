@@ -87,7 +87,8 @@ class Config:
 
     def inference(self, row: str, benchmark: str) -> InferenceOptions:
         """Return the inference settings of a row on a benchmark: the scale's with its rules, then the row's own."""
-        entry, found = self.rows[row], {}
+        entry = self.rows[row]
+        found: dict[str, Any] = {}
         for owner, settings in ((self.scale, self.scale.inference.model_dump()), (entry, entry.inference)):
             found |= settings
             for rule in owner.inference_for:
@@ -282,8 +283,9 @@ def _at_hand(dataset: str, scale: str, mirror: str | None, root: Path) -> bool:
         return Path(OWN[dataset].folder).expanduser().is_dir()
     if (root / paths.fetched(scale, dataset)).is_file():
         return True
-    inside = mirror is not None and "://" not in mirror
-    return inside and all((Path(mirror) / dataset / archive).is_file() for archive in ARCHIVES[dataset])
+    if mirror is None or "://" in mirror:
+        return False
+    return all((Path(mirror) / dataset / archive).is_file() for archive in ARCHIVES[dataset])
 
 
 def _mirror(mirror: str | None) -> str | None:

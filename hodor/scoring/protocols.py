@@ -114,7 +114,7 @@ def youtube_vos_tasks(root: Path, split: str, *, scored: bool = True) -> list[Ta
     Raises:
         HodorError: secret ground truth if `scored`, an object without category, or an error of the readers.
     """
-    unseen: set[str] = set(UNSEEN)
+    unseen: set[str | None] = set(UNSEEN)
     if split == HOLDOUT:
         videos, meta = load_youtube_vos(root, split), root / "train" / "meta.json"
     elif not scored:

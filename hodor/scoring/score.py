@@ -206,7 +206,7 @@ def write_scores(scores: list[ObjectScores], out: Path, toolkit: OfficialScores 
         object_head.append("category")
         parts = {
             f"{name}-{category}": float(means[category][STATISTICS.index(f"{name}-Mean")])
-            for category in sorted(means)
+            for category in sorted(filter(None, means))
             for name in ("J", "F")
         }
         overall = {"G": overall["J&F-Mean"]} | parts | overall
