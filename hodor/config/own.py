@@ -90,7 +90,7 @@ class OwnDataset(Strict):
 class OwnDatasets(Strict):
     """config/own_datasets.yaml."""
 
-    datasets: dict[_Name, OwnDataset] = {}
+    datasets: dict[_Name, OwnDataset] = Field({}, description="name -> entry")
 
     @model_validator(mode="after")
     def _places(self) -> "OwnDatasets":
