@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from harness import RESULTS, alternate, extra_memory_mib, spread, write_result
+from harness import RESULTS, Times, alternate, extra_memory_mib, spread, write_result
 from torch import Tensor
 from torch.nn import functional
 
@@ -105,13 +105,19 @@ def differences(shape: tuple[int, ...], device: str, precision: str) -> str:
     return ", ".join(parts)
 
 
+def measure(
+    shape: tuple[int, ...], backward: bool, device: str, precision: str, variants: list[str], rounds: int
+) -> tuple[dict[str, Times], str, str]:
+    """Times of a call of each variant, and how many times as long as `auto` sdpa and the best of all took."""
+    calls = {variant: prepare(variant, shape, backward, device, precision) for variant in variants}
+    times = alternate(calls, rounds, warm_up=2)
+    best = min((times[variant] for variant in variants if variant != "auto"), key=lambda found: found.median)
+    return times, *(spread(times["auto"].faster_than(other)) for other in (times["sdpa"], best))
+
+
 def line(shape: tuple[int, ...], backward: bool, device: str, precision: str, options: argparse.Namespace) -> str:
     """A row of the table."""
-    calls = {variant: prepare(variant, shape, backward, device, precision) for variant in options.variants}
-    times = alternate(calls, options.rounds, warm_up=2)
-    others = [times[variant] for variant in options.variants if variant != "auto"]
-    best = min(others, key=lambda found: found.median)
-    ratios = spread(times["auto"].faster_than(times["sdpa"])), spread(times["auto"].faster_than(best))
+    times, *ratios = measure(shape, backward, device, precision, options.variants, options.rounds)
     cells = [f"{times[variant].median * 1e3:.1f}" for variant in options.variants]
     memory = ""
     if options.memory:

@@ -118,6 +118,16 @@ def provenance() -> list[str]:
     ]
 
 
+def table(lines: list[dict[str, object]]) -> list[str]:
+    """Markdown of a table: a column for each key of any line, floats with four digits, nothing for an absent value."""
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    rows = [columns, ["---"] * len(columns)]
+    rows += [
+        [f"{v:.4g}" if isinstance(v := line.get(name, ""), float) else str(v) for name in columns] for line in lines
+    ]
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
 def write_result(what: str, lines: list[str], folder: Path = RESULTS) -> Path:
     """Writes `<what>_<machine>.md` with the provenance below the lines; prints it too."""
     path = folder / f"{what}_{machine_slug()}.md"

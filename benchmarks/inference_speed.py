@@ -48,24 +48,28 @@ SMALL = {
 }
 
 
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    found.add_argument("--height", type=int, default=480)
+    found.add_argument("--width", type=int, default=854)
+    found.add_argument("--short-side", type=int, help="pixels; the paper's, 512, where absent")
+    found.add_argument("--objects", type=int, default=3)
+    found.add_argument("--small", action="store_true", help="a narrow network instead of the paper's")
+    found.add_argument("--recipe", type=Path, help="recipe.py of the parity cases, which makes the weights")
+    found.add_argument("--frames", type=int, default=1, help="frames per round")
+    found.add_argument("--before", type=int, default=3, help="frames segmented before them, at most the window's")
+    found.add_argument("--rounds", type=int, default=5)
+    found.add_argument("--threads", type=int, default=torch.get_num_threads())
+    found.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    found.add_argument("--precision", default="float32", choices=["float32", "tf32", "bfloat16"], help="of ours")
+    found.add_argument("--compile", action="store_true", help="ours decodes with compiled code")
+    found.add_argument("--profile", action="store_true", help="time of the parts of a frame")
+    found.add_argument("--out", type=Path, default=RESULTS)
+    return found
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--height", type=int, default=480)
-    parser.add_argument("--width", type=int, default=854)
-    parser.add_argument("--short-side", type=int, help="pixels; the paper's, 512, where absent")
-    parser.add_argument("--objects", type=int, default=3)
-    parser.add_argument("--small", action="store_true", help="a narrow network instead of the paper's")
-    parser.add_argument("--recipe", type=Path, help="recipe.py of the parity cases, which makes the weights")
-    parser.add_argument("--frames", type=int, default=1, help="frames per round")
-    parser.add_argument("--before", type=int, default=3, help="frames segmented before them, at most the window's")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bfloat16"], help="of ours")
-    parser.add_argument("--compile", action="store_true", help="ours decodes with compiled code")
-    parser.add_argument("--profile", action="store_true", help="time of the parts of a frame")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    options = parser().parse_args()
     if options.device == "cuda":
         torch.cuda.init()  # the file is named after the GPU
     torch.set_num_threads(options.threads)

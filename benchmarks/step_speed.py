@@ -8,23 +8,22 @@ step, and has torch's default optimiser; `tuned` is what `hodor train` does, wit
 `--compile`. Then a data set of full-size pictures is generated, and the tuned way trains on it, to see what
 part of its time it waits for data.
 
-Writes a table for people and, for `hodor cost`, step-speed_<machine>.csv. Model FLOPs utilisation is what `hodor cost`
-counts, by seconds, by the peak that the GPU's maker gives for the way's number format (n/a for others).
+Model FLOPs utilisation is what `hodor cost` counts, by seconds, by the peak that the GPU's maker gives for the way's
+number format (n/a for others). `hodor cost` itself reads what `benchmarks/gpu.py` measures with these functions.
 """
 
 import argparse
-import csv
-import io
 import re
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import torch
-from harness import RESULTS, alternate, machine_slug, spread, write_result
+from harness import RESULTS, alternate, spread, table, write_result
 
 from hodor.config import loading as config
 from hodor.config.datasets import GeneratedOptions
@@ -34,9 +33,9 @@ from hodor.data.dataset import PlannedClips, clips_from
 from hodor.data.extract import extract_all
 from hodor.data.synthetic import generate
 from hodor.device import prepare_device
-from hodor.doctor.cost import MEASURED, VIDEO_SIZE, clip_of, step_cost
-from hodor.models.base import Method, build_method, without_starting_weights
-from hodor.provenance import commit, peak_memory_mib, write_text_atomic
+from hodor.doctor.cost import VIDEO_SIZE, clip_of, step_cost
+from hodor.models.base import build_method, without_starting_weights
+from hodor.provenance import commit, peak_memory_mib
 from hodor.training.distributed import World
 from hodor.training.gradients import Gradients
 from hodor.training.optim import build_optimiser, set_learning_rate
@@ -53,20 +52,35 @@ PEAKS = {
 FORMATS = ("bfloat16", "tf32", "float32")
 
 
+class Kind(NamedTuple):
+    """What a way computes in, and whether it does what `hodor train` does."""
+
+    precision: str = "float32"
+    tuned: bool = True
+    compile: bool = False
+
+
+EAGER = Kind(tuned=False)
+
+
 class Way:
     """One way to take steps, with a network of its own; `step` trains on one clip that lies in the processor's memory."""
 
     def __init__(
-        self, method: Method, stage: StageOptions, device: torch.device, precision: str, *, tuned: bool
+        self, method: str, settings: dict[str, Any], stage: StageOptions, device: torch.device, kind: Kind
     ) -> None:
-        self.method, self.stage, self.device, self.precision, self.tuned = method, stage, device, precision, tuned
-        self.gradients = Gradients(method, World(), micro_batch=None, seed=0, device=device, precision=precision)
-        self.optimiser = build_optimiser(method, stage, device if tuned else torch.device("cpu"))
+        torch.manual_seed(0)
+        built = build_method(method, without_starting_weights(settings)).to(device).train()
+        for module in built.compilable() if kind.compile else ():
+            module.compile()
+        self.method, self.stage, self.device, self.kind = built, stage, device, kind
+        self.gradients = Gradients(built, World(), micro_batch=None, seed=0, device=device, precision=kind.precision)
+        self.optimiser = build_optimiser(built, stage, device if kind.tuned else torch.device("cpu"))
         self.taken, self.losses = 0, []
 
     def steps(self, clips: list[Clip]) -> None:
         """A step on each clip."""
-        prepare_device(self.device.type, torch.get_num_threads(), self.precision)
+        prepare_device(self.device.type, torch.get_num_threads(), self.kind.precision)
         for clip in clips:
             self.step(clip.to(self.device))
 
@@ -77,7 +91,7 @@ class Way:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.stage.gradient_clip)
         self.optimiser.step()
         self.taken += 1
-        self.losses.append(values["loss"] if self.tuned else values["loss"].item())
+        self.losses.append(values["loss"] if self.kind.tuned else values["loss"].item())
 
 
 def with_objects(clip: Clip) -> Clip:
@@ -91,51 +105,53 @@ def with_objects(clip: Clip) -> Clip:
     return clip
 
 
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    found.add_argument("--rows", default="hodor-soft-coco", help="as `rows` of config/config.yaml")
+    found.add_argument("--scale", default="paper", help="whose networks, clips and batches are taken")
+    found.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    found.add_argument("--precision", choices=FORMATS, help="of the tuned way: bfloat16 on a GPU, else float32")
+    found.add_argument("--compile", action="store_true", help="the tuned way with torch.compile")
+    found.add_argument("--batch", type=int, help="clips of a step, other than the stage's")
+    found.add_argument("--steps", type=int, default=8, help="of a way in a round")
+    found.add_argument("--rounds", type=int, default=5)
+    found.add_argument("--pictures", type=int, default=256, help="of the generated data set; 0: no data is read")
+    found.add_argument("--workers", type=int, help="that load data, other than the stage's")
+    found.add_argument("--threads", type=int, default=torch.get_num_threads())
+    found.add_argument("--out", type=Path, default=RESULTS)
+    return found
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", default="hodor-soft-coco", help="as `rows` of config/config.yaml")
-    parser.add_argument("--scale", default="paper", help="whose networks, clips and batches are taken")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--precision", choices=FORMATS, help="of the tuned way: bfloat16 on a GPU, else float32")
-    parser.add_argument("--compile", action="store_true", help="the tuned way with torch.compile")
-    parser.add_argument("--batch", type=int, help="clips of a step, other than the stage's")
-    parser.add_argument("--steps", type=int, default=8, help="of a way in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--pictures", type=int, default=256, help="of the generated data set; 0: no data is read")
-    parser.add_argument("--workers", type=int, help="that load data, other than the stage's")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    options = parser().parse_args()
     options.precision = options.precision or ("bfloat16" if options.device == "cuda" else "float32")
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(0)
     found = config.load(
         Path(__file__).resolve().parent.parent / "config", {"scale": options.scale, "rows": options.rows}
     )
+    kinds = {"eager": EAGER, "tuned": Kind(options.precision, compile=options.compile)}
     lines, done = [], {}
     for row in found.needed():
         if (stage := found.stage(row)) is None:
             continue
         stage = stage.model_copy(update={"batch": options.batch or stage.batch})
         key = repr((found.rows[row].method, found.options[row], {**stage.model_dump(), "sources": 0}))
-        done[key] = done.get(key) or measure(row, found.rows[row].method, found.options[row], stage, options)
+        done[key] = done.get(key) or measure(found.rows[row].method, found.options[row], stage, kinds, options)
         lines += [{"scale": options.scale, "row": row, **line} for line in done[key]]
+        print(f"{row}: {lines[-1]['steps_per_second']} steps/s, {lines[-1]['ratio']} times the eager way", flush=True)
     write(lines, options)
 
 
-def measure(row: str, method: str, settings: dict, stage: StageOptions, options: argparse.Namespace) -> list[dict]:
-    """Lines of both ways."""
+def measure(
+    method: str, settings: dict[str, Any], stage: StageOptions, kinds: dict[str, Kind], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Lines of the ways in `kinds`, which alternate; ratios are to the first."""
     device = prepare_device(options.device, options.threads)
     tera = step_cost(method, settings, stage).operations * stage.batch / 1e12
     clips = [with_objects(clip_of(stage, batch=stage.batch, device="cpu")) for _ in range(options.steps)]
-    ways, memory = {}, {}
-    for name, precision in (("eager", "float32"), ("tuned", options.precision)):
-        torch.manual_seed(0)
-        built = build_method(method, without_starting_weights(settings)).to(device).train()
-        if name == "tuned" and options.compile:
-            for module in built.compilable():
-                module.compile()
-        ways[name] = Way(built, stage, device, precision, tuned=name == "tuned")
+    ways = {name: Way(method, settings, stage, device, kind) for name, kind in kinds.items()}
+    memory: dict[str, float] = {}
 
     def measured(name: str) -> Callable[[], None]:
         def call() -> None:
@@ -149,32 +165,29 @@ def measure(row: str, method: str, settings: dict, stage: StageOptions, options:
         return call
 
     times = alternate({name: measured(name) for name in ways}, options.rounds, warm_up=2)
-    first = [float(way.losses[0]) for way in ways.values()]
-    waiting = data_share(ways["tuned"], options) if options.pictures else None
     lines = []
     for name, way in ways.items():
         seconds = times[name].median / options.steps
-        peak = peak_speed(way.precision, device)
+        peak = peak_speed(way.kind.precision, device)
+        waiting = data_share(way, options) if options.pictures and way.kind.tuned else None
         lines.append(
             {
                 "way": name,
-                "precision": way.precision,
-                "compiled": int(name == "tuned" and options.compile),
+                "precision": way.kind.precision,
+                "compiled": int(way.kind.compile),
                 "batch": stage.batch,
-                "micro_batch": way.gradients.micro_batch or stage.batch,
                 "seconds_per_step": f"{seconds:.6g}",
                 "steps_per_second": f"{1 / seconds:.4g}",
                 "examples_per_second": f"{stage.batch / seconds:.4g}",
                 "tflop_per_step": f"{tera:.6g}",
                 "utilisation": f"{tera / seconds / peak:.3f}" if peak else "n/a",
-                "waiting": f"{waiting:.3f}" if waiting is not None and name == "tuned" else "n/a",
+                "waiting": f"{waiting:.3f}" if waiting is not None else "n/a",
                 "peak_mib": f"{memory[name]:.0f}",
-                "ratio": spread(times[name].faster_than(times["eager"])),
-                "first_loss": f"{first[list(ways).index(name)]:.5f}",
+                "ratio": spread(times[name].faster_than(times[next(iter(ways))])),
+                "first_loss": f"{float(way.losses[0]):.5f}",
                 "commit": commit(),
             }
         )
-    print(f"{row}: {lines[1]['steps_per_second']} steps/s, {lines[1]['ratio']} times the eager way", flush=True)
     return lines
 
 
@@ -240,15 +253,10 @@ def shares(way: Way, stage: StageOptions, data: Path, steps: int) -> list[float]
     return found[1:] or found
 
 
-def write(lines: list[dict], options: argparse.Namespace) -> None:
-    """The table for people and the file for `hodor cost`."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]))
-    writer.writeheader()
-    writer.writerows(lines)
-    write_text_atomic(options.out / f"{MEASURED}_{machine_slug()}.csv", text.getvalue())
-    shown = [name for name in lines[0] if name not in ("scale", "seconds_per_step", "commit")]
-    table = [
+def write(lines: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Write the table."""
+    hidden = ("scale", "seconds_per_step", "commit")
+    text = [
         f"# A training step at scale {options.scale}",
         "",
         f"`eager`: float32, every number read at once. `tuned`: what `hodor train` does. {options.rounds} rounds of "
@@ -256,11 +264,9 @@ def write(lines: list[dict], options: argparse.Namespace) -> None:
         "`utilisation`: counted operations by seconds by the maker's peak. `waiting`: part of the time spent waiting for "
         "data.",
         "",
-        "| " + " | ".join(shown) + " |",
-        "|" + "---|" * len(shown),
-        *("| " + " | ".join(str(line[name]) for name in shown) + " |" for line in lines),
+        *table([{name: value for name, value in line.items() if name not in hidden} for line in lines]),
     ]
-    write_result(MEASURED, table, options.out)
+    write_result("step-speed", text, options.out)
 
 
 if __name__ == "__main__":

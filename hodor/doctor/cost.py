@@ -5,7 +5,6 @@ counted for any size on any machine. With `--frames` a frame is segmented for re
 speed.
 """
 
-import csv
 import json
 import re
 import sys
@@ -15,18 +14,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tabulate import tabulate
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config, load
+from hodor.config.schema import Scale
 from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.data.clip import Clip
 from hodor.data.clips_image import clip_size
 from hodor.errors import HodorError
 from hodor.models.base import build_method, without_starting_weights
+from hodor.provenance import read_json
 
 # Assumed speeds of training in 10^12 operations a second: the part of the peak that such networks reach with TF32.
 GPUS = {"rtx3090": 12.0, "h200": 60.0}
@@ -34,8 +34,6 @@ GPUS = {"rtx3090": 12.0, "h200": 60.0}
 IMAGE_SIZE, VIDEO_SIZE, DAVIS_SIZE = (480, 640), (720, 1280), (480, 854)
 OBJECTS = 2
 GIB, GB, TERA = 2**30, 1e9, 1e12
-# benchmarks/step_speed.py writes `benchmarks/results/<MEASURED>_<machine>.csv`.
-MEASURED = "step-speed"
 
 
 class StepCost(NamedTuple):
@@ -64,13 +62,15 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
         speed: 10^12 operations a second instead of the assumed ones.
         frames: whether to segment one frame with each network too, which takes seconds.
     """
+    from tabulate import tabulate  # not where benchmarks/gpu.py runs, which counts with this module
+
     if gpu not in GPUS and speed is None:
         raise HodorError(f"--gpu {gpu}: known are {', '.join(GPUS)}; give the speed of another with --speed")
     if speed is not None and not speed > 0:
         raise HodorError(f"--speed {speed:g}: must be above 0")
     config = load(folder, overrides)
     speed = speed or GPUS[gpu]
-    measured = read_measured(folder.resolve().parent / "benchmarks" / "results", config.scale.name, gpu)
+    measured = read_measured(folder.resolve().parent / "benchmarks" / "results", config.scale, gpu)
     lines, counted = [], {}
     rows = [row for row in config.needed() if not config.rows[row].masks]
     if not rows:
@@ -83,7 +83,7 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
         f"{sum(float(line['hours']) for line in lines):.0f} GPU hours for one seed of all rows above.",
         "TFLOP/step: forward and backward of a whole batch. GPU GiB: weights, gradients, optimiser and what the "
         "backward pass keeps of a whole batch, without the step's temporary buffers.",
-        f"measured: hours from the step that benchmarks/step_speed.py measured on this GPU: {', '.join(places) or 'none'}.",
+        f"measured: hours from the step that benchmarks/gpu.py measured on this GPU: {', '.join(places) or 'none'}.",
         "run GB: weights and two checkpoints."
         + (" GFLOP/frame: one frame of 480x854 with two objects, as on DAVIS." if frames else ""),
         *_data_notes(config),
@@ -94,20 +94,22 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
     return "\n".join([title, "", table, "", *notes])
 
 
-def read_measured(folder: Path, scale: str, gpu: str) -> dict[str, Measured]:
-    """Return row -> its measured step, from the files of machines whose names contain the GPU's name."""
+def read_measured(folder: Path, scale: Scale, gpu: str) -> dict[str, Measured]:
+    """Return row -> its step measured in the scale's precision, from the files of GPUs whose names contain `gpu`.
+
+    `benchmarks/gpu.py` writes these files, `gpu_<machine>.json`.
+    """
     found: dict[str, Measured] = {}
     plain = re.sub(r"[^a-z0-9]", "", gpu.lower())
-    for path in sorted(folder.glob(f"{MEASURED}_*.csv")):
-        if plain not in path.stem.removeprefix(MEASURED).replace("-", ""):
+    for path in sorted(folder.glob("gpu_*.json")):
+        if plain not in path.stem.removeprefix("gpu_").replace("-", ""):
             continue
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                for line in csv.DictReader(file):
-                    if line["scale"] == scale and line["way"] == "tuned":
-                        numbers = float(line["seconds_per_step"]), int(line["batch"]), float(line["tflop_per_step"])
-                        found[line["row"]] = Measured(*numbers, path.name)
-        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            for line in read_json(path)["parts"].get("steps", {}).get("results", {}).values():
+                if "error" not in line and (line["scale"], line["way"]) == (scale.name, scale.precision):
+                    numbers = float(line["seconds_per_step"]), int(line["batch"]), float(line["tflop_per_step"])
+                    found[line["row"]] = Measured(*numbers, path.name)
+        except (HodorError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise HodorError(f"{path}: cannot be read ({error}); measure again or delete it") from error
     return found
 

@@ -1,6 +1,5 @@
 """The measurements of speed run at a small size: what they compare is equal, and every part of it is written down."""
 
-import csv
 import re
 from collections import defaultdict
 
@@ -9,9 +8,8 @@ import pytest
 import torch
 
 from hodor.data import transforms as warps
-from hodor.doctor.cost import MEASURED, read_measured
 from hodor.models.base import build_method, save_model
-from tests.benchmarks.conftest import cells, only
+from tests.benchmarks.conftest import cells
 from tests.narrow import NARROW
 
 FRAME = "--small --height 48 --width 80 --short-side 96 --objects 2 --rounds 1 --threads 1 --device cpu"
@@ -136,16 +134,11 @@ def test_a_difference_of_readouts_that_no_tie_explains_ends_it(root, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_both_ways_of_a_training_step_take_the_same_first_step(benchmark, tmp_path):
-    """And `hodor cost` reads the file."""
-    small = "--scale tiny --device cpu --steps 2 --rounds 1 --pictures 6 --threads 1"
-    page, folder = benchmark("step_speed.py", small), tmp_path / "results"
-    eager, tuned = csv.DictReader(only(folder, f"{MEASURED}_*.csv").splitlines())
+def test_both_ways_of_a_training_step_take_the_same_first_step(benchmark):
+    page = benchmark("step_speed.py", "--scale tiny --device cpu --steps 2 --rounds 1 --pictures 6 --threads 1")
+    head, _, *rows = cells(page)
+    eager, tuned = (dict(zip(head, row, strict=True)) for row in rows)
     assert (eager["way"], tuned["way"], tuned["row"]) == ("eager", "tuned", "hodor-soft-coco")
     assert eager["first_loss"] == tuned["first_loss"]
     assert 0 <= float(tuned["waiting"]) < 1 and eager["utilisation"] == tuned["utilisation"] == "n/a"
-    assert float(eager["ratio"].split()[0]) == 1 and float(tuned["seconds_per_step"]) > 0
-    assert "| hodor-soft-coco | tuned | float32 |" in page
-    (file,) = folder.glob("*.csv")
-    place = file.stem.removeprefix(f"{MEASURED}_")
-    assert read_measured(folder, "tiny", place)["hodor-soft-coco"].batch == int(tuned["batch"])
+    assert float(eager["ratio"].split()[0]) == 1 and float(tuned["steps_per_second"]) > 0

@@ -1,5 +1,6 @@
 """What a row costs is counted: operations, memory, hours."""
 
+import json
 import re
 import shutil
 
@@ -9,7 +10,7 @@ import torch
 from hodor.config.loading import load
 from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.doctor import cost as counting
-from hodor.doctor.cost import GPUS, MEASURED, Operations, clip_of, cost, frame_operations, step_cost
+from hodor.doctor.cost import GPUS, Operations, clip_of, cost, frame_operations, step_cost
 from hodor.errors import HodorError
 
 
@@ -89,20 +90,25 @@ def test_measured_hours_are_those_of_the_same_step_on_the_same_gpu(root, tmp_pat
     tera = counting.step_cost("hodor", found.options["hodor-soft-coco"], stage).operations * stage.batch / 1e12
     results = tmp_path / "benchmarks" / "results"
     results.mkdir(parents=True)
-    file = results / f"{MEASURED}_nvidia-geforce-rtx-3090.csv"
-    head = "scale,row,way,batch,seconds_per_step,tflop_per_step"
-    lines = [
-        f"tiny,hodor-soft-coco,eager,{stage.batch},9000,{tera}",
-        f"tiny,hodor-soft-coco,tuned,{stage.batch},3600,{tera}",
-        f"tiny,hodor-hard-coco,tuned,{stage.batch},3600,{1.1 * tera}",  # of another network or size
-        f"paper,stm,tuned,1,3600,{tera}",
-    ]
-    file.write_text("\n".join([head, *lines]) + "\n")
+    file = results / "gpu_nvidia-geforce-rtx-3090.json"
+
+    def write(*lines: tuple) -> None:
+        names = ("scale", "row", "way", "batch", "seconds_per_step", "tflop_per_step")
+        found = {str(i): dict(zip(names, line, strict=True)) for i, line in enumerate(lines)}
+        parts = {"steps": {"status": "done", "results": found | {"compiled": {"error": "no compiler"}}}}
+        file.write_text(json.dumps({"parts": parts}))
+
+    write(
+        ("tiny", "hodor-soft-coco", "bfloat16", stage.batch, "9000", tera),
+        ("tiny", "hodor-soft-coco", "float32", stage.batch, "3600", tera),
+        ("tiny", "hodor-hard-coco", "float32", stage.batch, "3600", 1.1 * tera),  # of another network or size
+        ("paper", "stm", "float32", 1, "3600", tera),
+    )
     text = cost(tmp_path / "config", SETTINGS, "rtx3090")
     rows = {row: cells[5] for row, cells in rows_of(text).items()}
     assert rows["hodor-soft-coco"] == f"{stage.steps:.1f}"
     assert rows["hodor-hard-coco"] == rows["stm"] == "not measured" and file.name in text
     assert file.name not in cost(tmp_path / "config", SETTINGS, "h200")
-    file.write_text(head + "\ntiny,hodor-soft-coco,tuned,2,fast,1\n")
-    with pytest.raises(HodorError, match="rtx-3090.csv: cannot be read"):
+    write(("tiny", "hodor-soft-coco", "float32", 2, "fast", 1))
+    with pytest.raises(HodorError, match="rtx-3090.json: cannot be read"):
         cost(tmp_path / "config", SETTINGS, "rtx3090")
