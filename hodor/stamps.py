@@ -16,8 +16,8 @@ from typing import Any
 
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
-from hodor.config.datasets import archives
 from hodor.config.loading import Config
+from hodor.config.own import PLACE, SHOWN
 from hodor.config.recipes import layout_of, versions
 from hodor.config.schema import TABLES
 from hodor.config.servers import pending_text
@@ -110,13 +110,13 @@ class Stamps:
 
     def prepare(self, dataset: str) -> dict[str, Any]:
         """Return the stamp of an extracted data set."""
-        settings = {"dataset": dataset, "edition": self.config.scale.edition, "origin": self._identity(dataset)}
+        settings = {"dataset": dataset, "edition": self.config.edition(dataset), "origin": self._identity(dataset)}
         return self._stamp("prepare", settings, f"prepare/{layout_of(dataset)}")
 
     def train(self, row: str, seed: int) -> dict[str, Any]:
         """Return the stamp of a row's training, or of the conversion of its released weights."""
         entry, stage, datasets = self.config.rows[row], self.config.stage(row), self.config.datasets(row)
-        settings = {"row": row, "method": entry.method}
+        settings: dict[str, Any] = {"row": row, "method": entry.method}
         settings["options"] = self.config.options[row]
         if entry.weights is not None:
             return self._stamp("train", settings | {"weights": entry.weights}, "convert") | {"row": row, "seed": seed}
@@ -137,8 +137,9 @@ class Stamps:
         entry, of = self.config.rows[row], _benchmark(benchmark)
         if entry.masks:
             path, data = self.config.masks[row][benchmark], self._data(of["dataset"])
+            assert path is not None, "benchmarks of absent masks have no stamp"
             digest = sha256_files(path, cache=paths.runs(self.scale) / "external_masks.json")
-            settings = {"masks": path.as_posix(), "sha256": digest, "benchmark": of, "data": data}
+            settings: dict[str, Any] = {"masks": path.as_posix(), "sha256": digest, "benchmark": of, "data": data}
             # Masks are read as by `score`.
             return self._stamp("segment", settings, f"score/{layout_of(of['dataset'])}") | {"row": row, "seed": seed}
         settings = {
@@ -154,9 +155,10 @@ class Stamps:
 
     def score(self, benchmark: str) -> dict[str, Any]:
         """Return the stamp of a benchmark's scoring, or packing for its server, the same for every row."""
-        settings = {"benchmark": _benchmark(benchmark), "data": self._data(_benchmark(benchmark)["dataset"])}
+        dataset = get_benchmark(benchmark).dataset
+        settings: dict[str, Any] = {"benchmark": _benchmark(benchmark), "data": self._data(dataset)}
         step = "submit" if benchmark in self.config.secret() else "score"
-        return self._stamp(step, settings, f"score/{layout_of(settings['benchmark']['dataset'])}")
+        return self._stamp(step, settings, f"score/{layout_of(dataset)}")
 
     def tabulate(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Return the stamp of one of TABLES, which depends on its rows and those that they start from."""
@@ -234,6 +236,7 @@ class Stamps:
             "scale": self.scale,
             "init": init,
             "stamps": digests,
+            **self._closed(),
         }
 
     def render(self) -> dict[str, Any]:
@@ -249,21 +252,35 @@ class Stamps:
             "benchmarks": list(scale.benchmarks),
             "notebooks": {path.stem: sha256_file(path) for path in notebooks},
             "citation": read_yaml(self.root / "CITATION.cff", "CITATION.cff"),
+            **self._closed(),
         }
         if "title" not in settings["citation"]:
             raise HodorError("CITATION.cff: no title; write it in the Citation File Format")
         return self._stamp("render", settings)
 
     def _stamp(self, step: str, settings: dict[str, Any], *recipes: str) -> dict[str, Any]:
+        """Return a stamp, with what the step uses of the entries of the user's data sets."""
+        names = {settings.get("dataset"), settings.get("benchmark", {}).get("dataset")}
+        names |= {source["dataset"] for source in (settings.get("stage") or {}).get("sources", ())}
+        names |= {get_benchmark(id).dataset for id in settings.get("benchmarks", ())}
+        unused = {*(() if "benchmarks" in settings else SHOWN), *(() if "dataset" in settings else PLACE)}
+        if own := {name: entry.model_dump(exclude=unused) for name, entry in self.config.own.items() if name in names}:
+            settings["own"] = own
         return {"step": step, "scale": self.scale, "settings": settings, "recipes": versions(*recipes)}
 
+    def _closed(self) -> dict[str, str]:
+        """Return what tables and pages state on closed servers of the scale's benchmarks."""
+        servers = [self.config.servers[id] for id in self.config.secret()]
+        texts = dict.fromkeys(f"Server closed since {of.closed}: {of.source}." for of in servers if of.closed)
+        return {"closed": " ".join(texts)} if texts else {}
+
     def _origin(self, dataset: str) -> dict[str, Any]:
-        scale = self.config.scale
+        edition, generated = self.config.edition(dataset), self.config.scale.generated
         return {
             "dataset": dataset,
-            "edition": scale.edition,
-            "archives": archives(self.config.folder / "datasets.csv", dataset, scale.edition),
-            "generated": scale.generated.model_dump(mode="json") if scale.generated else None,
+            "edition": edition,
+            "archives": self.config.archives(dataset),
+            "generated": generated.model_dump(mode="json") if generated and edition == "generated" else None,
         }
 
     def _identity(self, dataset: str) -> str:
@@ -271,6 +288,8 @@ class Stamps:
         origin = self._origin(dataset)
         if origin["edition"] == "generated":
             return sha256_json(origin | {"recipes": versions("generate")})
+        if dataset in self.config.own:
+            return self.config.own[dataset].identity()
         # Without address and terms, which change no archive.
         keys = ("archive", "size", "sha256")
         return sha256_json(origin | {"archives": [{key: entry[key] for key in keys} for entry in origin["archives"]]})

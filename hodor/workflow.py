@@ -21,7 +21,7 @@ from hodor.stamps import Stamps, write_if_changed
 
 
 def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
-    """Read the configuration beside the Snakefile in `root` and write the stamps below the working directory.
+    """Read the configuration of the checkout `root` and write the stamps below the working directory.
 
     Raises:
         WorkflowError: a fault in the configuration, or a folder that cannot be written to; Snakemake prints it without

@@ -12,7 +12,7 @@ import yaml
 from hodor.config import loading as config
 from hodor.config.datasets import ARCHIVES, SPLITS, WEIGHT_SETS
 from hodor.config.rows import options_class
-from hodor.config.schema import RULES, schema
+from hodor.config.schema import RULES, TABLES_BELOW, manual, schema
 from hodor.data.still_images import LAYOUTS
 from hodor.errors import HodorError
 
@@ -254,7 +254,7 @@ def test_absurd_numbers_are_refused(root, key, value):
 
 
 def test_reserved_names_are_those_of_the_rules(root):
-    files = [root / "Snakefile", *(root / "workflow" / "rules").glob("*.smk")]
+    files = [root / "workflow" / "Snakefile", *(root / "workflow" / "rules").glob("*.smk")]
     names = {name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.MULTILINE)}
     assert set(RULES) == names - {"all"}
 
@@ -330,7 +330,10 @@ def test_mirror_is_a_url_or_a_folder(root, tmp_path, monkeypatch):
         assert config.load(root / "config", {"mirror": given}).mirror == expected
 
 
-def test_schema_file_is_that_of_the_models(root):
+def test_schema_and_manual_are_those_of_the_models(root):
+    assert (root / "config/README.md").read_text().partition(TABLES_BELOW)[2] == "\n" + manual(), (
+        "config/README.md is out of date: make schema"
+    )
     assert json.loads((root / "config/schema.json").read_text()) == json.loads(json.dumps(schema())), (
         "config/schema.json is out of date: make schema"
     )

@@ -50,8 +50,12 @@ def site(root, tmp_path_factory):
     for file in CHECKPOINT:
         (source / file).parent.mkdir(exist_ok=True)
         (source / file).touch()
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "."]
-    subprocess.run([*build, "--wheel-dir", folder], cwd=source, check=True)
+    # As `python -m build` does: the wheel from the sdist.
+    made = "import setuptools.build_meta as build; print(build.build_sdist('dist'))"
+    output = subprocess.run([sys.executable, "-c", made], cwd=source, check=True, capture_output=True, text=True).stdout
+    sdist = source / "dist" / output.splitlines()[-1]
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", sdist]
+    subprocess.run([*build, "--wheel-dir", folder], cwd=folder, check=True)
     (wheel,) = folder.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(folder)
     return folder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hodor import provenance
+from hodor import __version__, provenance
 from hodor.errors import HodorError
 
 STAMP = {"step": "score", "scale": "tiny", "settings": {"b": 1, "a": [1.5, None]}, "recipes": {}}
@@ -76,7 +76,7 @@ def test_machine_and_versions():
     assert machine.keys() == {"processor", "cores", "memory_mib", "system", "gpu"}
     assert machine["cores"] >= 1 and machine["memory_mib"] > 100
     versions = provenance.versions()
-    assert versions["python"].startswith("3.") and versions["snakemake"] and versions["hodor"] == "0.1.0"
+    assert versions["python"].startswith("3.") and versions["snakemake"] and versions["hodor"] == __version__
     json.dumps([machine, versions])
 
 

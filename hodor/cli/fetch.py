@@ -74,16 +74,16 @@ def _datasets(config: Config, names: Sequence[str]) -> list[str]:
             raise HodorError(f"hodor fetch: {none_of(name, [*groups, *SOURCES])}")
         wanted += groups.get(name, [name])
     if config.scale.edition == "generated":
-        if not names or any(name not in groups and name not in RELEASED for name in names):
+        wanted = [name for name in wanted if name in RELEASED or name in config.own]
+        if not names or any(name not in (*groups, *wanted) for name in names):
             raise HodorError(
                 f"scale {config.scale.name} generates its data; choose another scale, for example --scale paper"
             )
-        wanted = [name for name in wanted if name in RELEASED]
     return list(dict.fromkeys(wanted))
 
 
 def _request(config: Config, name: str) -> Request:
-    edition = config.scale.edition if name in ARCHIVES else "official"
+    edition = config.edition(name) if name in ARCHIVES else "official"
     out = paths.released(name) if name in RELEASED else paths.archives(config.scale.name, name)
     settings = {
         "dataset": name,

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HodorError as error:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(_OTHERS_S)  # the first worker reports the same error, and torchrun stops this one
-        message = str(error)
+        message: str | None = str(error)
     except OSError as error:
         if (message := place_error(error)) is None:
             raise

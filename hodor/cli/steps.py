@@ -116,6 +116,8 @@ def _settings(options: Namespace, step: str, name: str | None, **overrides: Any)
         stamp = read_stamp(options.stamp)
         if stamp["step"] != step:
             raise HodorError(f"{options.stamp}: is a stamp of the step {stamp['step']}; give one of {step}")
+        if own := stamp["settings"].get("own"):
+            _entry("config.own", "declare")(own)
     else:
         from hodor.config.loading import load
         from hodor.config.validation import none_of
@@ -161,7 +163,7 @@ def _fetch(options: Namespace) -> None:
     # The mirror is in no stamp, because it changes no archive.
     stamp["settings"]["mirror"] = options.mirror or os.environ.get("HODOR_MIRROR") or None
     edition = stamp["settings"].get("edition")
-    lock = paths.locks(edition) if edition in ("official", "subset") else None
+    lock = paths.locks(edition) if edition in ("official", "subset", "own") else None
     out = paths.archives(stamp["scale"], stamp["settings"]["dataset"])
     _entry("data.fetch", "fetch")(stamp, out, lock)
     record_making(out / "provenance.json")
@@ -241,9 +243,10 @@ def _score(options: Namespace) -> None:
 def _submit(options: Namespace) -> None:
     stamp, pred, truth, benchmark, out = _masks(options, "submit")
     target = options.zip
-    if target is None and stamp is None:
-        raise HodorError("--zip is needed with --pred: the file to write")
-    target = target or paths.submission(stamp["scale"], options.row, options.seed, benchmark)
+    if target is None:
+        if stamp is None or benchmark is None:
+            raise HodorError("--zip is needed with --pred: the file to write")
+        target = paths.submission(stamp["scale"], options.row, options.seed, benchmark)
     digest = _entry("scoring.score", "submit")(pred, truth, benchmark, target, out, stamp)
     print(f"{target}: sha256 {digest}", file=sys.stderr)
 
@@ -254,6 +257,7 @@ def _masks(options: Namespace, step: str) -> tuple[dict[str, Any] | None, Path, 
         needed = ("truth",) if step == "score" else ("truth", "benchmark")
         if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:
             raise HodorError(f"{', '.join(missing)} missing; --pred needs --{' --'.join(needed)}")
+        _entry("config.own", "load_own")(options.config)
         out = options.out or (Path(f"{options.pred.resolve().name}-scores") if step == "score" else None)
         return None, options.pred, options.truth, options.benchmark, out
     if options.row is None or options.at is None:

@@ -9,6 +9,10 @@ the same in 2018 and 2019.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from hodor.errors import HodorError
 
@@ -32,6 +36,8 @@ class Benchmark:
         title: name in tables.
         metric: J&F, the mean over objects; or G, the mean of J and F over seen and unseen categories.
         secret: whether only a server (config/servers.yaml) has the official ground truth.
+        own: whether it is of a data set of the user (`hodor.config.own`).
+        source: ", <origin>, <licence>" of such a data set.
     """
 
     id: str
@@ -40,6 +46,8 @@ class Benchmark:
     title: str
     metric: str = "J&F"
     secret: bool = False
+    own: bool = False
+    source: str = ""
 
 
 BENCHMARKS = {
@@ -53,6 +61,22 @@ BENCHMARKS = {
         Benchmark("ytvos-holdout", "youtube-vos", HOLDOUT, "YouTube-VOS hold-out", "G"),
     )
 }
+
+
+def known_in(registry: dict[str, Any]) -> Any:
+    """Return the type of a key of a registry to which the user's data sets add entries."""
+
+    def check(value: str) -> str:
+        if value not in registry:
+            raise PydanticCustomError("literal_error", "unknown", {"expected": ", ".join(registry)})
+        return value
+
+    # Editors complete these names and accept others.
+    names = {"anyOf": [{"enum": list(registry)}, {"type": "string"}]}
+    return Annotated[str, AfterValidator(check), WithJsonSchema(names)]
+
+
+BenchmarkId = known_in(BENCHMARKS)
 
 
 def get_benchmark(id: str) -> Benchmark:

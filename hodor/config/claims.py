@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from hodor.config.benchmarks import BENCHMARKS
+from hodor.config.benchmarks import BenchmarkId
 from hodor.config.datasets import EDITIONS
 from hodor.config.validation import Strict, none_of, read_yaml, validate
 from hodor.errors import HodorError
@@ -21,7 +21,7 @@ class Claim(Strict):
         "the row's learned alphas leave their starting values by more than the spread over seeds"
     )
     rows: list[str] = Field(min_length=1, max_length=2, description="ids of rows.yaml: two to compare, or one")
-    benchmarks: list[Literal[tuple(BENCHMARKS)]] = Field([], description="where two rows are compared")
+    benchmarks: list[BenchmarkId] = Field([], description="where two rows are compared")
     source: str = Field(min_length=1, description="where the claim is made")
     note: str = Field("", description="shown with the verdict")
 
@@ -40,7 +40,7 @@ class Claim(Strict):
 class BootstrapSettings(Strict):
     """Settings of the bootstrap intervals in tables and claims."""
 
-    resamples: int = Field(10_000, ge=100, le=1_000_000)
+    resamples: int = Field(10_000, ge=100, le=1_000_000, description="number of resamples")
     seed: int = Field(0, ge=0, description="start of the random generator")
 
 
@@ -55,10 +55,10 @@ class Rule(Strict):
 class Claims(Strict):
     """config/claims.yaml."""
 
-    bootstrap: BootstrapSettings = BootstrapSettings()
-    rule: Rule = Rule()
+    bootstrap: BootstrapSettings = Field(BootstrapSettings(), description="intervals in tables and claims")
+    rule: Rule = Field(Rule(), description="numbers in the rule of a verdict")
     evidence: dict[Literal[EDITIONS], str] = Field(description="edition of the data -> what its verdicts are about")
-    claims: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$")], Claim]
+    claims: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$")], Claim] = Field(description="id -> claim")
 
     @model_validator(mode="after")
     def _complete(self) -> "Claims":

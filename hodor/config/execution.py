@@ -50,4 +50,5 @@ class Execution(Strict):
 def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int, int]:
     """Return rank, number of workers and local rank from the variables of `torchrun`; 0, 1, 0 without it."""
     defaults = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
-    return tuple(int(environment.get(name) or default) for name, default in defaults.items())
+    rank, workers, local_rank = (int(environment.get(name) or default) for name, default in defaults.items())
+    return rank, workers, local_rank

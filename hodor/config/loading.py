@@ -10,9 +10,10 @@ from typing import Any
 from hodor import paths
 from hodor.config.benchmarks import HOLDOUT, REST, Benchmark, get_benchmark, is_secret
 from hodor.config.claims import Claims, load_claims
-from hodor.config.datasets import ARCHIVES
+from hodor.config.datasets import ARCHIVES, archives
 from hodor.config.methods import METHODS
 from hodor.config.overrides import apply_overrides
+from hodor.config.own import OWN, OwnDataset, load_own
 from hodor.config.rows import check_row, locate_masks, locate_weights, select
 from hodor.config.schema import Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
@@ -36,6 +37,7 @@ class Config:
         servers: secret benchmark -> its server.
         server_scores: scores that servers returned for this scale's masks.
         checkpoints: row of released weights -> its file, for those that are present.
+        own: the user's data sets.
         masks: row of external masks -> benchmark of this scale -> their folder or archive; None where it is absent.
     """
 
@@ -52,6 +54,7 @@ class Config:
     server_scores: tuple[ServerScore, ...]
     checkpoints: dict[str, Path]
     masks: dict[str, dict[str, Path | None]]
+    own: dict[str, OwnDataset]
 
     def seeds_of(self, row: str) -> tuple[int, ...]:
         """Return the seeds of a row; released weights and external masks have none, and their run is seed 0."""
@@ -84,7 +87,8 @@ class Config:
 
     def inference(self, row: str, benchmark: str) -> InferenceOptions:
         """Return the inference settings of a row on a benchmark: the scale's with its rules, then the row's own."""
-        entry, found = self.rows[row], {}
+        entry = self.rows[row]
+        found: dict[str, Any] = {}
         for owner, settings in ((self.scale, self.scale.inference.model_dump()), (entry, entry.inference)):
             found |= settings
             for rule in owner.inference_for:
@@ -92,10 +96,19 @@ class Config:
                     found |= rule.set
         return InferenceOptions(**found)
 
+    def edition(self, dataset: str) -> str:
+        """Return the edition of a data set: that of the scale, `own` for those of the user."""
+        return "own" if dataset in self.own else self.scale.edition
+
+    def archives(self, dataset: str) -> list[dict[str, Any]]:
+        """Return the archives of a data set (`hodor.config.datasets.archives`)."""
+        return archives(self.folder / "datasets.csv", dataset, self.edition(dataset))
+
     def benchmarks(self, row: str) -> tuple[str, ...]:
         """Return the scale's benchmarks that a row is scored on.
 
-        A hold-out that it was, or may have been, trained on is none of them; nor are benchmarks without external masks.
+        A split or hold-out that it was, or may have been, trained on is none of them; nor are benchmarks without external
+        masks.
         """
         if self.rows[row].masks:
             return tuple(id for id, path in self.masks[row].items() if path)
@@ -104,7 +117,8 @@ class Config:
 
         def excluded(benchmark: Benchmark) -> bool:
             trained_on = self.rows[row].weights is not None or benchmark.dataset in seen
-            return benchmark.split == HOLDOUT and trained_on
+            same = any((source.dataset, source.split) == (benchmark.dataset, benchmark.split) for source in sources)
+            return same or benchmark.split == HOLDOUT and trained_on
 
         return tuple(id for id in self.scale.benchmarks if not excluded(get_benchmark(id)))
 
@@ -132,12 +146,13 @@ class Config:
             return "by its authors"
         if self.rows[row].masks:
             return "external masks"
-        edition = "" if self.scale.edition == "official" else f" ({self.scale.edition})"
         lineage, parts = self.lineage(row), []
         options = self.options[lineage[0]]
         if options.get("pretrained") or options.get("weights"):
             parts.append(f"pretrained backbone ({options.get('weights') or options['backbone']})")
         for stage in filter(None, map(self.stage, lineage)):
+            stated = {self.edition(source.dataset) for source in stage.sources} - {"official", "own"}
+            edition = "".join(f" ({edition})" for edition in stated)  # one at most: that of the scale
             parts.append(" + ".join(f"{source.dataset}/{source.split}" for source in stage.sources) + edition)
         return ", then ".join(parts) or "nothing"
 
@@ -187,7 +202,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
     scales = scale_names(folder)
     if settings.scale not in scales:
         raise HodorError(f"{name}: scale: {none_of(settings.scale, scales)}")
-    mirror = _mirror(settings.mirror)
+    mirror, own = _mirror(settings.mirror), load_own(folder)
     scale = _load_scale(folder, settings, name, mirror, root)
 
     rows_name = f"{folder.name}/rows.yaml"
@@ -223,6 +238,7 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
         server_scores=load_server_scores(folder, scale.name, scales, list(rows)),
         checkpoints=checkpoints,
         masks=masks,
+        own=own,
     )
 
 
@@ -259,11 +275,17 @@ def _load_scale(folder: Path, settings: Settings, name: str, mirror: str | None,
 
 
 def _at_hand(dataset: str, scale: str, mirror: str | None, root: Path) -> bool:
-    """Return whether the archives of an optional data set have been fetched, or are all in a mirror folder."""
+    """Return whether the archives of an optional data set have been fetched, or are all in a mirror folder.
+
+    Of a data set of the user that is read in place: whether its folder exists.
+    """
+    if dataset in OWN and OWN[dataset].folder:
+        return Path(OWN[dataset].folder).expanduser().is_dir()
     if (root / paths.fetched(scale, dataset)).is_file():
         return True
-    inside = mirror is not None and "://" not in mirror
-    return inside and all((Path(mirror) / dataset / archive).is_file() for archive in ARCHIVES[dataset])
+    if mirror is None or "://" in mirror:
+        return False
+    return all((Path(mirror) / dataset / archive).is_file() for archive in ARCHIVES[dataset])
 
 
 def _mirror(mirror: str | None) -> str | None:

@@ -32,44 +32,63 @@ class HODOROptions(Strict):
     """Options of HODOR; the defaults are the published network (specification sections 1 to 5)."""
 
     attention: str = Field("soft", description="a key of ATTENTION")
-    backbone: Literal["swin", "convnet", "efficientnet-lite0"] = "swin"
-    # Width of the first backbone stage (Swin-T: 96), ignored by the EfficientNet.
-    backbone_width: int = Field(96, ge=8, multiple_of=8, le=1024)
-    backbone_depths: tuple[Depth, Depth, Depth, Depth] = (2, 2, 6, 2)
-    drop_path: float = Field(0.2, ge=0, lt=1)
-    pretrained: bool = False
-    # Weight set (hodor/config/datasets.py) that training starts from, unless it starts from another row. The published
-    # training starts from a COCO detector; one from ImageNet is a different experiment.
-    weights: Literal["swin-tiny-mask-rcnn-3x", "swin-tiny-imagenet"] | None = None
-    # Number of first blocks of a pretrained backbone that are frozen, which saves most of its backward pass.
-    backbone_frozen: int = Field(0, ge=0)
-    # Divided by 4 and into group norms of 16 and 8 groups.
-    dim: int = Field(256, multiple_of=32, gt=0, le=2048)
-    heads: int = Field(8, ge=1, le=256)
-    encoder_layers: int = Field(5, ge=1, le=64)
-    encoder_hidden: int = Field(1024, ge=16, le=8192)
-    decoder_layers: int = Field(5, ge=1, le=64)
-    decoder_hidden: int = Field(256, ge=16, le=8192)
-    background_grid: tuple[GridSide, GridSide] = (3, 3)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    # True: predicted masks are detached before they are encoded again, as in the released configs; False: the gradient
-    # flows through the soft mask, as the poster says. It makes a difference for soft masking only.
-    detach_masks: bool = False
+    backbone: Literal["swin", "convnet", "efficientnet-lite0"] = Field(
+        "swin", description="network that encodes frames"
+    )
+    backbone_width: int = Field(
+        96,
+        ge=8,
+        multiple_of=8,
+        le=1024,
+        description="width of its first stage (Swin-T: 96); the EfficientNet ignores it",
+    )
+    backbone_depths: tuple[Depth, Depth, Depth, Depth] = Field((2, 2, 6, 2), description="blocks of its stages")
+    drop_path: float = Field(0.2, ge=0, lt=1, description="stochastic depth of the backbone")
+    pretrained: bool = Field(False, description="ImageNet weights of the EfficientNet")
+    weights: Literal["swin-tiny-mask-rcnn-3x", "swin-tiny-imagenet"] | None = Field(
+        None,
+        description="weight set that training starts from, unless it starts from another row. The published training "
+        "starts from a COCO detector; one from ImageNet is a different experiment",
+    )
+    backbone_frozen: int = Field(
+        0,
+        ge=0,
+        description="first blocks of a pretrained backbone that are frozen, which saves most of its backward pass",
+    )
+    dim: int = Field(256, multiple_of=32, gt=0, le=2048, description="channels of features and descriptors")
+    heads: int = Field(8, ge=1, le=256, description="attention heads")
+    encoder_layers: int = Field(5, ge=1, le=64, description="layers of the descriptor encoder")
+    encoder_hidden: int = Field(1024, ge=16, le=8192, description="hidden width of its feed-forward networks")
+    decoder_layers: int = Field(5, ge=1, le=64, description="layers of the decoder")
+    decoder_hidden: int = Field(256, ge=16, le=8192, description="hidden width of its feed-forward networks")
+    background_grid: tuple[GridSide, GridSide] = Field(
+        (3, 3), description="cells of the background descriptors, down and across"
+    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the encoder and the decoder")
+    detach_masks: bool = Field(
+        False,
+        description="true: predicted masks are detached before they are encoded again, as in the released configs; "
+        "false: the gradient flows through the soft mask, as the poster says. Matters for soft masking only",
+    )
 
     # Not specified by the papers; docs/decisions.md explains each default.
-    # Hard masking blocks pixels below the threshold. If none is left, a mask attends to all pixels or to those of its peak.
-    mask_threshold: float = Field(0.5, gt=0, le=1)
-    empty_mask: Literal["all", "peak"] = "all"
-    # False: the background descriptors attend to all pixels.
-    mask_backgrounds: bool = True
-    # Descriptors start as the mean feature under their mask, or (False) of the whole frame.
-    masked_initialisation: bool = True
-    # True: (logits + alpha * mask) / sqrt(C / heads), as printed; False: alpha * mask after the division, as released.
-    alpha_inside_scale: bool = False
-    # Whether weight decay applies to alpha, as released.
-    decay_alpha: bool = True
-    # Replace every learned alpha by 0, to measure its effect. For rows without training.
-    zero_alpha: bool = False
+    mask_threshold: float = Field(0.5, gt=0, le=1, description="hard masking blocks pixels below it")
+    empty_mask: Literal["all", "peak"] = Field(
+        "all", description="pixels that a mask attends to if none is above the threshold: all, or those of its peak"
+    )
+    mask_backgrounds: bool = Field(True, description="false: the background descriptors attend to all pixels")
+    masked_initialisation: bool = Field(
+        True, description="descriptors start as the mean feature under their mask; false: of the whole frame"
+    )
+    alpha_inside_scale: bool = Field(
+        False,
+        description="true: (logits + alpha * mask) / sqrt(C / heads), as printed; false: alpha * mask after the "
+        "division, as released",
+    )
+    decay_alpha: bool = Field(True, description="whether weight decay applies to alpha, as released")
+    zero_alpha: bool = Field(
+        False, description="replace every learned alpha by 0, to measure its effect; for rows without training"
+    )
 
     @field_validator("attention")
     @classmethod
@@ -96,12 +115,15 @@ class HODOROptions(Strict):
 class LossOptions(Strict):
     """Loss of a training step (baselines specification, sections 1.2 and 3.2)."""
 
-    # bootstrapped: from step `bootstrap_start` on, the mean over the hardest pixels only. Their fraction falls linearly
-    # from 1 to `bootstrap_part` at step `bootstrap_end`.
-    loss: Literal["cross-entropy", "bootstrapped"] = "cross-entropy"
-    bootstrap_start: int = Field(20_000, ge=0)
-    bootstrap_end: int = Field(70_000, ge=1)
-    bootstrap_part: float = Field(0.15, gt=0, le=1)
+    loss: Literal["cross-entropy", "bootstrapped"] = Field(
+        "cross-entropy",
+        description="`bootstrapped`: from step `bootstrap_start` on, the mean over the hardest pixels only",
+    )
+    bootstrap_start: int = Field(
+        20_000, ge=0, description="step at which the fraction of pixels begins to fall linearly from 1"
+    )
+    bootstrap_end: int = Field(70_000, ge=1, description="step at which it is `bootstrap_part`")
+    bootstrap_part: float = Field(0.15, gt=0, le=1, description="last fraction of pixels")
 
     @model_validator(mode="after")
     def _falls(self) -> "LossOptions":
@@ -113,17 +135,26 @@ class LossOptions(Strict):
 class EncoderOptions(Strict):
     """Options of the network that encodes frames."""
 
-    backbone: Literal["resnet", "convnet", "efficientnet-lite0"] = "resnet"
-    # Width of the first stage; the EfficientNet ignores it, the depths and `stride`.
-    backbone_width: int = Field(64, ge=8, multiple_of=8, le=1024)
-    backbone_depths: tuple[Depth, Depth, Depth] = (3, 4, 6)
-    # Stride of the finest map; the coarsest has four times this stride. 2 is for small frames (convnet).
-    stride: Literal[2, 4] = 4
-    # ImageNet weights of the EfficientNet, and the number of first blocks of the frame encoder that are frozen.
-    pretrained: bool = False
-    backbone_frozen: int = Field(0, ge=0)
-    # Weight set that training starts from (`resnet-imagenet`: for every ResNet encoder), or None.
-    weights: str | None = None
+    backbone: Literal["resnet", "convnet", "efficientnet-lite0"] = Field(
+        "resnet", description="network that encodes frames"
+    )
+    backbone_width: int = Field(
+        64,
+        ge=8,
+        multiple_of=8,
+        le=1024,
+        description="width of its first stage; the EfficientNet ignores it, the depths and `stride`",
+    )
+    backbone_depths: tuple[Depth, Depth, Depth] = Field((3, 4, 6), description="blocks of its stages")
+    stride: Literal[2, 4] = Field(
+        4,
+        description="stride of the finest map, a quarter of the coarsest's; 2 is for small frames (convnet)",
+    )
+    pretrained: bool = Field(False, description="ImageNet weights of the EfficientNet")
+    backbone_frozen: int = Field(0, ge=0, description="first blocks of the frame encoder that are frozen")
+    weights: str | None = Field(
+        None, description="weight set that training starts from (`resnet-imagenet`: for every ResNet encoder), or null"
+    )
 
     @property
     def backbones(self) -> set[str]:
@@ -146,34 +177,47 @@ class EncoderOptions(Strict):
 class MemoryOptions(EncoderOptions, LossOptions):
     """Options of a memory network; the defaults are STM's published size (baselines specification, section 1.1)."""
 
-    # separate: an encoder of frame and mask has its own keys, one set per object (STM). fused: a light encoder of frame
-    # and mask is fused with the frame's features, and all objects share the frame's keys.
-    memory_encoder: Literal["separate", "fused"] = "separate"
-    # Not published, for small networks with random starting weights (memory_encoder: separate): query and memory frames
-    # share one backbone and one key head, with empty mask channels for the query, and maps are normalised over the image.
-    # Keys then match from the start, which two encoders learn in hundreds of thousands of steps.
-    one_encoder: bool = False
-    # Whether the memory encoder has a channel for the masks of the other objects.
-    others: bool = True
-    key_dim: int = Field(128, ge=1, le=2048)
-    value_dim: int = Field(512, ge=1, le=2048)
-    # dot: scaled dot product; l2: scaled negative squared distance.
-    similarity: Literal["dot", "l2"] = "dot"
-    # stm: skips through a residual block, two logits; stcn: skips through a convolution, one logit.
-    decoder: Literal["stm", "stcn"] = "stm"
-    decoder_dim: int = Field(256, ge=1, le=2048)
+    memory_encoder: Literal["separate", "fused"] = Field(
+        "separate",
+        description="`separate`: an encoder of frame and mask has its own keys, one set per object (STM); `fused`: a "
+        "light encoder of frame and mask is fused with the frame's features, and all objects share the "
+        "frame's keys",
+    )
+    one_encoder: bool = Field(
+        False,
+        description="not published, for small networks with random starting weights (`memory_encoder: separate`): query"
+        " and memory frames share one backbone and one key head, with empty mask channels for the query, "
+        "and maps are normalised over the image. Keys then match from the start, which two encoders learn "
+        "in hundreds of thousands of steps",
+    )
+    others: bool = Field(
+        True, description="whether the memory encoder has a channel for the masks of the other objects"
+    )
+    key_dim: int = Field(128, ge=1, le=2048, description="channels of keys")
+    value_dim: int = Field(512, ge=1, le=2048, description="channels of values")
+    similarity: Literal["dot", "l2"] = Field(
+        "dot", description="`dot`: scaled dot product; `l2`: scaled negative squared distance"
+    )
+    decoder: Literal["stm", "stcn"] = Field(
+        "stm",
+        description="`stm`: skips through a residual block, two logits; `stcn`: skips through a convolution, one logit",
+    )
+    decoder_dim: int = Field(256, ge=1, le=2048, description="channels of the decoder")
 
-    # Readout in inference: only the `top_k` greatest similarities (0: all), weighted by a Gaussian of `kernel_sigma` cells
-    # around the best match of each memory cell (None: not weighted).
-    top_k: int = Field(0, ge=0)
-    kernel_sigma: float | None = Field(None, gt=0)
-    # Whether the previous frame is always in the memory.
-    memory_previous: bool = True
+    top_k: int = Field(0, ge=0, description="inference reads the greatest similarities only; 0: all")
+    kernel_sigma: float | None = Field(
+        None,
+        gt=0,
+        description="inference weights similarities by a Gaussian of this number of cells around the best match of each"
+        " memory cell; null: not weighted",
+    )
+    memory_previous: bool = Field(True, description="whether the previous frame is always in the memory")
 
-    # Memory encoder: bottleneck blocks if separate, basic blocks if fused.
-    memory_backbone: Literal["same", "resnet", "convnet", "efficientnet-lite0"] = "same"
-    memory_width: int = Field(64, ge=8, multiple_of=8, le=1024)
-    memory_depths: tuple[Depth, Depth, Depth] = (3, 4, 6)
+    memory_backbone: Literal["same", "resnet", "convnet", "efficientnet-lite0"] = Field(
+        "same", description="network of the memory encoder: bottleneck blocks if separate, basic blocks if fused"
+    )
+    memory_width: int = Field(64, ge=8, multiple_of=8, le=1024, description="width of its first stage")
+    memory_depths: tuple[Depth, Depth, Depth] = Field((3, 4, 6), description="blocks of its stages")
 
     @model_validator(mode="after")
     def _one_encoder_fits(self) -> "MemoryOptions":
@@ -221,24 +265,28 @@ class STCNOptions(MemoryOptions):
 class DMNAOAOptions(EncoderOptions, LossOptions):
     """Options of DMN+AOA, explained in `docs/dmn-aoa.md` (baselines specification, section 4.3)."""
 
-    # Channels of features and templates; the decoder reads four times as many.
-    dim: int = Field(256, ge=8, le=2048)
-    decoder_dim: int = Field(256, ge=8, le=2048)
-    # Cells per side of a region of any size, and bilinear samples per side of a cell.
-    roi_size: int = Field(24, ge=2, le=256)
-    roi_samples: int = Field(2, ge=1, le=16)
-    # A region is the box of the last mask, enlarged by a factor; in training by a random factor of this range.
-    box_scale: float = Field(1.75, ge=1)
-    training_scales: tuple[float, float] = (1.5, 2.0)
-    # In training a region is shifted by up to this fraction of its margin around the object, and this fraction of the
-    # regions is the whole frame.
-    training_shift: float = Field(0.5, ge=0, le=1)
-    training_lost: float = Field(0.1, ge=0, le=1)
-    # Minimum width and height of a region in cells of the coarsest map.
-    box_cells: int = Field(4, ge=1, le=64)
+    dim: int = Field(
+        256, ge=8, le=2048, description="channels of features and templates; the decoder reads four times as many"
+    )
+    decoder_dim: int = Field(256, ge=8, le=2048, description="channels of the decoder")
+    roi_size: int = Field(24, ge=2, le=256, description="cells per side of a region of any size")
+    roi_samples: int = Field(2, ge=1, le=16, description="bilinear samples per side of a cell")
+    box_scale: float = Field(1.75, ge=1, description="a region is the box of the last mask, enlarged by this factor")
+    training_scales: tuple[float, float] = Field((1.5, 2.0), description="range of that factor in training")
+    training_shift: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="in training a region is shifted by up to this fraction of its margin around the object",
+    )
+    training_lost: float = Field(
+        0.1, ge=0, le=1, description="fraction of the regions in training that are the whole frame"
+    )
+    box_cells: int = Field(
+        4, ge=1, le=64, description="minimum width and height of a region in cells of the coarsest map"
+    )
 
-    # STCN's.
-    loss: Literal["cross-entropy", "bootstrapped"] = "bootstrapped"
+    loss: Literal["cross-entropy", "bootstrapped"] = Field("bootstrapped", description="that of STCN by default")
 
     @model_validator(mode="after")
     def _ranges(self) -> "DMNAOAOptions":

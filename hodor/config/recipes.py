@@ -7,6 +7,7 @@ small computation of each recipe with committed numbers, and fails if they chang
 
 from hodor.config.datasets import WEIGHT_SETS
 from hodor.config.methods import METHODS
+from hodor.config.own import OWN
 
 RECIPES: dict[str, int] = {
     # Archives of the edition `generated`.
@@ -47,7 +48,7 @@ _LAYOUTS = {
 
 def layout_of(dataset: str) -> str:
     """Return the layout of a data set, which names its recipes of preparation and scoring."""
-    return _LAYOUTS.get(dataset, "still-images")
+    return OWN[dataset].protocol if dataset in OWN else _LAYOUTS.get(dataset, "still-images")
 
 
 def versions(*recipes: str) -> dict[str, int]:

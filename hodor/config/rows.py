@@ -32,7 +32,8 @@ def check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[st
     if row.init is not None:
         if row.init not in rows or rows[row.init].masks:
             raise HodorError(f"{name}: {id}.init: {none_of(row.init, [r for r in rows if not rows[r].masks])}")
-        seen, parent = {id}, row.init
+        seen = {id}
+        parent: str | None = row.init
         while parent is not None:
             if parent in seen:
                 raise HodorError(f"{name}: {id}.init: the rows start from each other in a cycle")

@@ -1,23 +1,26 @@
 """Models of config.yaml, rows.yaml and scales/<scale>.yaml, which `hodor.config.loading` checks against each other.
 
-`python -m hodor.config.schema config/schema.json` (`make schema`) writes the JSON schema of all settings files.
+`python -m hodor.config.schema config/schema.json` (`make schema`) writes the JSON schema of all settings files, and the
+tables of keys in README.md beside it.
 """
 
+import json
 import sys
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from hodor.config.benchmarks import BENCHMARKS
+from hodor.config.benchmarks import BENCHMARKS, BenchmarkId, known_in
 from hodor.config.claims import Claims
 from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS, GeneratedOptions
 from hodor.config.execution import Execution
 from hodor.config.methods import METHODS
+from hodor.config.own import OwnDatasets
 from hodor.config.servers import Servers, ServerScores
 from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.config.validation import Strict, none_of
-from hodor.provenance import write_json_atomic
+from hodor.provenance import write_json_atomic, write_text_atomic
 
 TABLES = ("ablation", "comparison", "extended")
 RULES = (
@@ -55,10 +58,10 @@ class Settings(Strict):
 class InferenceRule(Strict):
     """Inference settings for some rows or benchmarks; a key that is absent applies to all."""
 
-    methods: list[str] | None = None
+    methods: list[str] | None = Field(None, description="methods of rows")
     stages: list[str] | None = Field(None, description="rows whose last training stage is one of these")
-    rows: list[str] | None = None
-    benchmarks: list[str] | None = None
+    rows: list[str] | None = Field(None, description="ids of rows")
+    benchmarks: list[str] | None = Field(None, description="ids of benchmarks")
     set: dict[str, Any] = Field(min_length=1, description="settings of `inference` and their values")
 
     def applies(self, id: str, row: "Row", benchmark: str) -> bool:
@@ -70,7 +73,7 @@ class InferenceRule(Strict):
 class Row(Strict):
     """One system that is scored: an entry of config/rows.yaml."""
 
-    tables: list[Literal[TABLES]] = Field(min_length=1)
+    tables: list[Literal[TABLES]] = Field(min_length=1, description="tables that show the row")
     label: str = Field(description="its name in tables")
     method: str | None = Field(None, description="a key of METHODS in hodor/config/methods.py; not with `masks`")
     options: dict[str, Any] = Field({}, description="method options that differ from the scale's")
@@ -84,7 +87,7 @@ class Row(Strict):
     compare: str | None = Field(None, description="with `weights`: the trained row that it is compared with")
     inference: dict[str, Any] = Field({}, description="with `weights`: inference settings instead of the scale's")
     inference_for: list[InferenceRule] = Field([], description="with `weights`: exceptions from `inference`")
-    masks: dict[Literal[tuple(BENCHMARKS)], Annotated[str, Field(min_length=1)]] = Field(
+    masks: dict[BenchmarkId, Annotated[str, Field(min_length=1)]] = Field(
         {},
         description="external masks instead of a method: benchmark -> folder or archive of <sequence>/<frame>.png, "
         "relative to the repository",
@@ -97,6 +100,8 @@ class Row(Strict):
 
     @model_validator(mode="after")
     def _weights_masks_or_training(self) -> "Row":
+        needed: tuple[str, ...]
+        other: tuple[str, ...]
         if self.masks:
             kind, needed, other = "`masks`", ("source", "licence"), ("method", "options", "stage", "init", "weights")
             if absolute := [path for path in self.masks.values() if PurePath(path).is_absolute()]:
@@ -138,7 +143,7 @@ RowId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 class Rows(Strict):
     """config/rows.yaml. The key `systems` is what dvc.yaml loops over."""
 
-    systems: dict[RowId, Row]
+    systems: dict[RowId, Row] = Field(description="id of a row -> the row")
 
 
 class Scale(Strict):
@@ -147,11 +152,11 @@ class Scale(Strict):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="that of the file")
     title: str = Field(description="name of the scale in tables and pages")
     caption: str = Field(description="what the numbers of this scale show and do not show; below every table")
-    edition: Literal[EDITIONS]
+    edition: Literal[EDITIONS] = Field(description="edition of the data sets (config/datasets.csv)")
     generated: GeneratedOptions | None = Field(None, description="for the edition `generated`, and only for it")
-    datasets: list[Literal[tuple(ARCHIVES)]] = Field(min_length=1)
-    seeds: list[int] = Field([0], min_length=1)
-    device: Literal["cpu", "cuda"] = "cpu"
+    datasets: list[known_in(ARCHIVES)] = Field(min_length=1, description="data sets that the scale needs")
+    seeds: list[int] = Field([0], min_length=1, description="seeds of every row")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where trainings and segmentations compute")
     threads: int = Field(
         1, ge=1, le=1024, description="torch threads of one training or segmenting job; numbers depend on it"
     )
@@ -160,10 +165,10 @@ class Scale(Strict):
     )
     methods: dict[str, dict[str, Any]] = Field({}, description="method id -> options of its networks at this scale")
     stages: dict[str, StageOptions] = Field({}, description="stage id -> its training settings")
-    inference: InferenceOptions = InferenceOptions()
+    inference: InferenceOptions = Field(InferenceOptions(), description="settings of segmentation")
     inference_for: list[InferenceRule] = Field([], description="exceptions from `inference`; a later rule wins")
-    benchmarks: list[Literal[tuple(BENCHMARKS)]] = Field(min_length=1)
-    optional: dict[Literal[tuple(ARCHIVES)], dict[str, Any]] = Field(
+    benchmarks: list[BenchmarkId] = Field(min_length=1, description="benchmarks on which rows are scored")
+    optional: dict[known_in(ARCHIVES), dict[str, Any]] = Field(
         {}, description="data set -> dotted keys of this file and other values, which hold where it is at hand"
     )
     substitutes: dict[str, str] = Field(
@@ -178,8 +183,8 @@ class Scale(Strict):
             for source in options.sources:
                 if source.dataset not in self.datasets:
                     raise ValueError(f"stages.{stage}.sources: {none_of(source.dataset, self.datasets)}")
-                if source.split not in (known := SPLITS.get(source.dataset, ())):
-                    raise ValueError(f"stages.{stage}.sources: {source.dataset}: {none_of(source.split, known)}")
+                if source.split not in (splits := SPLITS.get(source.dataset, ())):
+                    raise ValueError(f"stages.{stage}.sources: {source.dataset}: {none_of(source.split, splits)}")
         for benchmark in self.benchmarks:
             if BENCHMARKS[benchmark].dataset not in self.datasets:
                 raise ValueError(f"benchmarks: {benchmark} needs `{BENCHMARKS[benchmark].dataset}` among `datasets`")
@@ -219,13 +224,17 @@ def schema() -> dict[str, Any]:
         "rows.yaml": add(Rows, "Rows"),
         "claims.yaml": add(Claims, "Claims"),
         "scales/*.yaml": add(Scale, "Scale"),
+        "own_datasets.yaml": add(OwnDatasets, "OwnDatasets"),
         "servers.yaml": add(Servers, "Servers"),
         "server_scores.yaml": add(ServerScores, "ServerScores"),
     }
     definitions["Scale"]["properties"]["methods"]["properties"] = methods
     # A stage with `like` may omit settings (`hodor.config.overrides`).
     stage = definitions["StageOptions"]
-    like = {"description": "the stage whose settings it has where it states none", "type": "string"}
+    like = {
+        "description": "the stage whose settings it has where it states none; all keys of StageOptions are allowed",
+        "type": "string",
+    }
     definitions["StageLike"] = {
         "additionalProperties": False,
         "properties": {"like": like, **stage["properties"]},
@@ -243,5 +252,63 @@ def schema() -> dict[str, Any]:
     }
 
 
+TABLES_BELOW = "<!-- `make schema` writes what follows -->\n"
+"""Line of config/README.md above the tables of keys."""
+
+
+def manual() -> str:
+    """Return tables of every key of the settings files in Markdown."""
+    content = schema()
+    definitions = content["$defs"]
+    titles = {_reference(entry): f"`{file}`" for file, entry in content["properties"].items()}
+    pages = []
+    for title in dict.fromkeys((*titles, *definitions)):
+        entry, lines, parent = definitions[title], [f"## {titles.get(title, title)}"], {}
+        if title in ("methods.kmn", "methods.stcn"):
+            parent = definitions["methods.stm"]["properties"]
+            lines += ["", "As [methods.stm](#methodsstm), except for:"]
+        lines += ["", "| key | value | default | meaning |", "|---|---|---|---|"]
+        for key, value in entry["properties"].items():
+            if title == "StageLike" and key != "like":  # a key of StageOptions
+                continue
+            if key in parent and value.get("default") == parent[key]["default"]:
+                continue
+            default = f"`{json.dumps(value['default'])}`" if "default" in value else "needed"
+            meaning = (parent.get(key) or value)["description"].replace("<", "&lt;")
+            lines.append(f"| `{key}` | {_kind(value)} | {'its own' if '$ref' in value else default} | {meaning} |")
+        pages.append("\n".join(lines) + "\n")
+    return "\n".join(pages)
+
+
+def _reference(entry: dict[str, Any]) -> str:
+    return entry["$ref"].removeprefix("#/$defs/")
+
+
+def _kind(entry: dict[str, Any]) -> str:
+    """Return the values that a key accepts, in words."""
+    if "anyOf" in entry:
+        return " or ".join(map(_kind, entry["anyOf"]))
+    if "$ref" in entry:
+        title = _reference(entry)
+        return f"[{title}](#{title.lower()})"
+    if "enum" in entry or "const" in entry:
+        return ", ".join(f"`{value}`" for value in entry.get("enum", [entry.get("const")]))
+    if entry.get("type") == "array":
+        inside = entry.get("items") or entry["prefixItems"][0]
+        return (
+            f"{len(entry['prefixItems'])} × {_kind(inside)}" if "prefixItems" in entry else f"list of {_kind(inside)}"
+        )
+    if entry.get("type") == "object":
+        inside = entry.get("additionalProperties") or next(iter(entry.get("patternProperties", {}).values()), None)
+        return f"mapping to {_kind(inside)}" if isinstance(inside, dict) else "mapping"
+    limits = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+    parts = [entry.get("type", "any value"), *(f"{sign} {entry[name]}" for name, sign in limits if name in entry)]
+    return " ".join(parts)
+
+
 if __name__ == "__main__":
     write_json_atomic(sys.argv[1], schema())
+    readme = Path(sys.argv[1]).with_name("README.md")
+    write_text_atomic(
+        readme, readme.read_text(encoding="utf-8").partition(TABLES_BELOW)[0] + TABLES_BELOW + "\n" + manual()
+    )

@@ -28,9 +28,11 @@ class ServerScore(Strict):
     """One answer of a server: J&F, J, F; or G, J_seen, F_seen, J_unseen, F_unseen."""
 
     scale: str = Field(description="scale of the run whose masks were sent")
-    row: str
-    seed: int = Field(0, ge=0)
-    benchmark: Literal[tuple(id for id, benchmark in BENCHMARKS.items() if benchmark.secret)]
+    row: str = Field(description="row whose masks were sent")
+    seed: int = Field(0, ge=0, description="its seed")
+    benchmark: Literal[tuple(id for id, benchmark in BENCHMARKS.items() if benchmark.secret)] = Field(
+        description="benchmark of the server"
+    )
     submission: str = Field(
         pattern="^[0-9a-f]{64}$", description="sha256 of the zip that was sent, as score.json records it"
     )
@@ -38,8 +40,8 @@ class ServerScore(Strict):
     unit: Literal["points", "fraction"] = Field(
         "points", description="points: 0..100; fraction: 0..1. A score of at most 1 needs it"
     )
-    scores: dict[str, float]
-    note: str = ""
+    scores: dict[str, float] = Field(description="J&F, J, F; or G, J_seen, F_seen, J_unseen, F_unseen")
+    note: str = Field("", description="a remark, shown nowhere")
 
     @model_validator(mode="after")
     def _consistent(self) -> "ServerScore":
@@ -82,7 +84,7 @@ class ServerScore(Strict):
 class ServerScores(Strict):
     """config/server_scores.yaml."""
 
-    scores: list[ServerScore] = []
+    scores: list[ServerScore] = Field([], description="answers of servers")
 
     @model_validator(mode="after")
     def _once(self) -> "ServerScores":
@@ -96,8 +98,8 @@ class ServerScores(Strict):
 class Server(Strict):
     """The server that scores a benchmark."""
 
-    name: str
-    address: str = Field(pattern="^https://")
+    name: str = Field(description="name of the server")
+    address: str = Field(pattern="^https://", description="where to submit")
     form: str = Field(description="content of the zip")
     last_checked: datetime.date = Field(description="date of the last check of the address")
     how: str = Field(description="how the address was checked")
@@ -114,7 +116,7 @@ class Server(Strict):
 class Servers(Strict):
     """config/servers.yaml: benchmark id -> server."""
 
-    servers: dict[str, Server]
+    servers: dict[str, Server] = Field(description="benchmark -> its server")
 
     @model_validator(mode="after")
     def _all(self) -> "Servers":

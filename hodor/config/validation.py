@@ -2,11 +2,13 @@
 
 import difflib
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from hodor.errors import HodorError
 
@@ -27,7 +29,7 @@ class Strict(BaseModel):
         return value
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """SafeLoader that rejects duplicate keys, of which YAML silently keeps the last."""
 
     def construct_mapping(self, node, deep=False):
@@ -76,14 +78,14 @@ def validate(model: type[Model], content: Any, name: str, at: str = "") -> Model
         raise HodorError("\n".join(_fault(model, fault, name, at) for fault in error.errors())) from None
 
 
-def none_of(value: object, allowed: list[str] | tuple[str, ...]) -> str:
+def none_of(value: object, allowed: Sequence[str]) -> str:
     """Return a message such as `'minni' is none of tiny, mini`; of many names it repeats the nearest."""
     text = f"'{value}' is none of {', '.join(allowed) or '(none defined)'}"
     near = difflib.get_close_matches(str(value), allowed, n=3) if len(allowed) > 5 else []
     return text + (f"; nearest: {', '.join(near)}" if near else "")
 
 
-def _fault(model: type[BaseModel], fault: dict, name: str, at: str) -> str:
+def _fault(model: type[BaseModel], fault: ErrorDetails, name: str, at: str) -> str:
     place = [str(part) for part in fault["loc"]]
     key = ".".join(filter(None, [at, *place]))
     if fault["type"] == "extra_forbidden":

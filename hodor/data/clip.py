@@ -52,7 +52,7 @@ class Clip:
         ids = torch.arange(1, self.objects + 1, device=self.labels.device).view(1, -1, 1, 1)
         return (self.labels[:, frame : frame + 1] == ids).float()
 
-    def to(self, device: str) -> "Clip":
+    def to(self, device: str | torch.device) -> "Clip":
         """Return the same clip on another device; from pinned memory without waiting."""
         return self._replaced(lambda tensor: tensor.to(device, non_blocking=True))
 

@@ -17,17 +17,26 @@ from pathlib import Path
 
 import numpy as np
 
+from hodor.config.datasets import SPLITS
+from hodor.config.own import OwnDataset
 from hodor.data.images import read_labels
-from hodor.data.video import Video, broken, object_ids, open_video, read_list, require_files
-from hodor.errors import HodorError
+from hodor.data.video import Video, broken, object_ids, open_video, read_list, require_files, video_folders
+
+DAVIS = OwnDataset(
+    layout="davis",
+    frames="DAVIS/JPEGImages/480p",
+    masks="DAVIS/Annotations/480p",
+    splits={split: f"DAVIS/ImageSets/2017/{split}.txt" for split in SPLITS["davis"]},
+)
 
 
-def load_davis(root: Path, split: str) -> list[Video]:
+def load_davis(root: Path, split: str, entry: OwnDataset = DAVIS) -> list[Video]:
     """Open a split of DAVIS-2017: list folders, read one header and decode the first mask of each sequence.
 
     Args:
-        root: folder that holds `DAVIS/`.
+        root: folder that holds `DAVIS/`, or what `entry` names.
         split: "train", "val" or "test-dev".
+        entry: names of folders and lists. Frames of another data set than DAVIS may have any numbers.
 
     Returns:
         The sequences in the order of the split's file.
@@ -35,19 +44,14 @@ def load_davis(root: Path, split: str) -> list[Video]:
     Raises:
         HodorError: a file or folder is missing, superfluous, damaged or disagrees with another.
     """
-    path = Path(root) / "DAVIS" / "ImageSets" / "2017" / f"{split}.txt"
-    names = [line.strip() for line in read_list(path)]
-    for name in names:
-        if names.count(name) > 1:
-            raise HodorError(f"{path}: names sequence {name} twice; remove one line")
-        if "/" in name or name in (".", ".."):
-            raise HodorError(f"{path}: {name!r} is no sequence name; give one folder name a line")
-    return [_open(Path(root), name, every_mask=split != "test-dev") for name in names]
+    official = entry is DAVIS
+    every_mask = not (official and split == "test-dev")
+    return [_open(*folders, official, every_mask) for folders in video_folders(Path(root), split, entry)]
 
 
-def _open(root: Path, name: str, every_mask: bool) -> Video:
-    video = _open_folders(root, name)
-    for number, frame in enumerate(video.frames):
+def _open(frames: Path, masks: Path, official: bool, every_mask: bool) -> Video:
+    video = open_video(frames, masks, f"{'DAVIS ' * official}sequence {frames.name}", digits=5 if official else None)
+    for number, frame in enumerate(video.frames if official else ()):
         if int(frame) != number:
             raise broken(video.frame_path(f"{number:05d}"), f"missing frame (the next one is {frame})")
     required = set(video.frames if every_mask else video.frames[:1])
@@ -58,11 +62,6 @@ def _open(root: Path, name: str, every_mask: bool) -> Video:
         found = ", ".join(map(str, ids)) or "none"
         raise broken(video.label_path(first), f"object ids {found}, expected 1 to the number of objects without gaps")
     return replace(video, first_seen=dict.fromkeys(ids, first))
-
-
-def _open_folders(root: Path, name: str) -> Video:
-    frames, masks = (root / "DAVIS" / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
-    return open_video(frames, masks, f"DAVIS sequence {name}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def load_davis2016(root: Path, split: str) -> list[Video]:
 
 
 def _open_2016(root: Path, name: str, frames: tuple[str, ...]) -> Video:
-    opened = _open_folders(root, name)
+    opened = open_video(root / DAVIS.frames / name, root / DAVIS.masks / name, f"DAVIS sequence {name}")
     for path, found in ((opened.frame_path, opened.frames), (opened.label_path, opened.labelled)):
         if found != frames:
             odd = sorted(set(found) ^ set(frames)) or ["(their order)"]

@@ -97,9 +97,9 @@ def fetch_all(requests: Iterable[Request], *, limits: Limits = PATIENCE) -> None
         missing: dict[int, list[tuple[Order, int]]] = defaultdict(list)
         for order in wanted:
             missing[order.target.parent.stat().st_dev].append((order, order.missing()))
-        for absent in missing.values():
-            names = ", ".join(order.source.archive for order, size in absent if size)
-            require_room(absent[0][0].target.parent, sum(size for _, size in absent), names)
+        for on_disk in missing.values():
+            names = ", ".join(order.source.archive for order, size in on_disk if size)
+            require_room(on_disk[0][0].target.parent, sum(size for _, size in on_disk), names)
         results = dict(zip(wanted, run([(order.host, order.get) for order in wanted], stop), strict=True))
         for out, of_request in orders.items():
             records = {order.source.archive: results.get(order) for order in of_request}

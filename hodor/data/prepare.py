@@ -7,6 +7,7 @@ time stamps of a hundred thousand files.
 
 import hashlib
 import operator
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hodor.config.datasets import ARCHIVES, FOLDERS, RECORD, SPLITS
-from hodor.data import coco, davis, still_images, youtube_vos
+from hodor.config.own import OWN, OwnDataset
+from hodor.config.recipes import layout_of
+from hodor.data import coco, still_images, youtube_vos
 from hodor.data.extract import extract_all
 from hodor.data.progress import Progress, in_processes, put_in_place
-from hodor.data.readers import StillImage, is_video, load_images
+from hodor.data.readers import StillImage, is_video, load_images, open_videos
 from hodor.data.video import Video, object_ids
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_file, write_json_atomic
@@ -48,8 +51,8 @@ OFFICIAL_COUNTS = {
 }
 """Numbers of videos or images, checked for edition `official` only."""
 
-# Splits that are checked; the others are parts of them.
-_CHECKED = SPLITS | {"youtube-vos": ("train", "valid"), "voc2012": ("trainval",)}
+# Data sets with splits that are parts of others -> those that are checked.
+_CHECKED = {"youtube-vos": ("train", "valid"), "voc2012": ("trainval",)}
 
 
 def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
@@ -69,17 +72,32 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
     """
     settings, archives, out, manifest = stamp["settings"], Path(archives), Path(out), Path(manifest)
     dataset, edition = settings["dataset"], settings["edition"]
-    if dataset not in _CHECKED:
-        raise HodorError(f"stamp: unknown data set {dataset!r}; there are {', '.join(_CHECKED)}")
+    if dataset not in SPLITS:
+        raise HodorError(f"stamp: unknown data set {dataset!r}; there are {', '.join(SPLITS)}")
     manifest.unlink(missing_ok=True)
     known = check_archives(dataset, archives)
     extracted = out.with_name(f".{out.name}.extracted")
-    digests = extract_all([archives / name for name in known], extracted, folders=FOLDERS.get(dataset, ()))
-    splits = check_dataset(dataset, edition, extracted, settings.get("jobs") or 2)
+    if known:
+        digests = extract_all([archives / name for name in known], extracted, folders=FOLDERS.get(dataset, ()))
+    else:
+        digests = _link(OWN[dataset], extracted)
+    checked = extracted if known else OWN[dataset].place()  # errors name the user's files
+    splits = check_dataset(dataset, edition, checked, settings.get("jobs") or 2)
     put_in_place(extracted, out)
     defects = still_images.known_defects(out, dataset)
     rest = {"archives": known} | ({"known_defects": defects} if defects else {})
     write_manifest(manifest, {"dataset": dataset, "edition": edition, "splits": splits}, digests, rest)
+
+
+def _link(entry: OwnDataset, out: Path) -> dict[str, str]:
+    """Make a folder of links to the files of a data set that is read in place; return relative path -> sha256."""
+    shutil.rmtree(out, ignore_errors=True)
+    digests = {}
+    for name in entry.files():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).symlink_to(entry.place() / name)
+        digests[name] = sha256_file(out / name)
+    return digests
 
 
 def write_manifest(manifest: Path, head: dict, digests: dict[str, str], rest: dict) -> None:
@@ -97,7 +115,7 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
         benchmark; YouTube-VOS train: too small on the frame that meta.json names). Images: images, of which
         skipped_unannotated, objects, of which crowds and empty_masks (no pixel).
     """
-    opened = {split: open_split(dataset, root, split) for split in _CHECKED[dataset]}
+    opened = {split: open_split(dataset, root, split) for split in _CHECKED.get(dataset, SPLITS[dataset])}
     if edition == "official":
         what = "videos" if is_video(dataset) else "images"
         for split, number in OFFICIAL_COUNTS.get(dataset, {}).items():
@@ -137,11 +155,9 @@ def open_split(dataset: str, root: Path, split: str) -> Split:
 
 
 def _open_videos(dataset: str, root: Path, split: str) -> Split:
-    if dataset.startswith("davis"):
-        load = davis.load_davis if dataset == "davis" else davis.load_davis2016
-        videos, check = load(root, split), _count_later_objects
-    else:
-        videos, check = youtube_vos.load_youtube_vos(root, split), partial(youtube_vos.check_objects, split=split)
+    videos, check = open_videos(root, dataset, split), partial(youtube_vos.check_objects, split=split)
+    if layout_of(dataset) != "youtube-vos":
+        check = _count_later_objects
     counts = {
         "videos": len(videos),
         "frames": sum(len(video.frames) for video in videos),

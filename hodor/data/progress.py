@@ -53,8 +53,9 @@ class Progress:
         done = self._amount(self.count)
         if self.total:
             done = f"{100 * self.count / self.total:.0f} %, {done} of {self._amount(self.total)}"
-        left = bool(self.total) and 0 < self.count < self.total and rate > 0
-        time_text = f"{duration((self.total - self.count) / rate)} left" if left else duration(seconds)
+        left = self.total - self.count if self.total else 0
+        under_way = self.count > 0 and left > 0 and rate > 0
+        time_text = f"{duration(left / rate)} left" if under_way else duration(seconds)
         return f"{self.label}: {done}, {self._amount(rate)}/s, {time_text}"
 
     def _amount(self, amount: float) -> str:

@@ -8,11 +8,12 @@ from typing import Protocol
 import numpy as np
 
 from hodor.config.datasets import SPLITS, STILL_IMAGES
+from hodor.config.own import OWN
 from hodor.data.coco import load_coco
 from hodor.data.davis import load_davis, load_davis2016
 from hodor.data.still_images import INSTANCES, LAYOUTS, load_still_images
 from hodor.data.video import Video
-from hodor.data.youtube_vos import load_youtube_vos
+from hodor.data.youtube_vos import load_own_videos, load_youtube_vos
 from hodor.errors import HodorError
 
 
@@ -50,7 +51,7 @@ def has_instances(dataset: str) -> bool:
 
 def is_video(dataset: str) -> bool:
     """Return whether a data set holds videos; the others hold images or weights."""
-    return dataset.startswith(("davis", "youtube-vos"))
+    return dataset in OWN or dataset.startswith(("davis", "youtube-vos"))
 
 
 def load_images(root: Path, dataset: str, split: str) -> Sequence[StillImage]:
@@ -67,9 +68,16 @@ def load_images(root: Path, dataset: str, split: str) -> Sequence[StillImage]:
 
 def load_videos(data: Path, dataset: str, split: str) -> list[Video]:
     """Open a split of a data set of videos below `data`, the folder of all data sets; errors as in `load_images`."""
+    return open_videos(data / dataset, dataset, split)
+
+
+def open_videos(root: Path, dataset: str, split: str) -> list[Video]:
+    """Open a split of a data set of videos in `root`; errors as in `load_images`."""
     _require_split(dataset, split)
+    if entry := OWN.get(dataset):
+        return load_davis(root, split, entry) if entry.protocol == "davis" else load_own_videos(root, split, entry)
     readers = {"davis": load_davis, "davis2016": load_davis2016}
-    return readers.get(dataset, load_youtube_vos)(data / dataset, split)
+    return readers.get(dataset, load_youtube_vos)(root, split)
 
 
 def _require_split(dataset: str, split: str) -> None:

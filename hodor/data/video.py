@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hodor.config.own import OwnDataset
 from hodor.data.images import VOID, read_labels, read_rgb, read_size
 from hodor.errors import HodorError
 
@@ -55,24 +56,50 @@ def object_ids(labels: np.ndarray) -> tuple[int, ...]:
     return tuple(int(i) for i in np.flatnonzero(present) if i not in (0, VOID))
 
 
-def open_video(frame_folder: Path, label_folder: Path, what: str) -> Video:
-    """Open a video: list both folders, read one header; `first_seen` is empty. HodorError if a mask has no frame."""
-    frames = list_frames(frame_folder, ".jpg", f"frames of {what}")
-    labelled = list_frames(label_folder, ".png", f"masks of {what}")
+def video_folders(root: Path, split: str, entry: OwnDataset) -> list[tuple[Path, Path]]:
+    """Return the folders of frames and of masks of each video of a split.
+
+    Their order is that of the split's list or, in the layout of YouTube-VOS, of their names. HodorError for a broken list.
+    """
+    path = root / entry.splits[split]
+    if entry.layout == "davis":
+        names = [line.strip() for line in read_list(path)]
+        for name in names:
+            if names.count(name) > 1:
+                raise HodorError(f"{path}: names sequence {name} twice; remove one line")
+            if "/" in name or name in (".", ".."):
+                raise HodorError(f"{path}: {name!r} is no sequence name; give one folder name a line")
+    else:
+        root = path
+        if not (root / entry.frames).is_dir():
+            raise broken(root / entry.frames, f"no such folder (videos of split {split})")
+        names = sorted(item.name for kind in (entry.frames, entry.masks) for item in (root / kind).glob("*"))
+        names = list(dict.fromkeys(names))
+    return [(root / entry.frames / name, root / entry.masks / name) for name in names]
+
+
+def open_video(frame_folder: Path, label_folder: Path, what: str, digits: int | None = 5) -> Video:
+    """Open a video: list both folders, read one header; `first_seen` is empty. HodorError if a mask has no frame.
+
+    `digits`: number of digits of a frame's name. None: any, the same for all.
+    """
+    frames = list_frames(frame_folder, ".jpg", f"frames of {what}", digits)
+    labelled = list_frames(label_folder, ".png", f"masks of {what}", len(frames[0]))
     fault = "a mask without frame; the frame is lost or the mask belongs elsewhere"
     require_files(label_folder, ".png", set(labelled), frames, fault)
     height, width = read_size(frame_folder / f"{frames[0]}.jpg")
     return Video(frame_folder.name, frames, frame_folder, label_folder, height, width, labelled, {})
 
 
-def list_frames(folder: Path, suffix: str, what: str) -> tuple[str, ...]:
+def list_frames(folder: Path, suffix: str, what: str, digits: int | None = 5) -> tuple[str, ...]:
     """Return the sorted frame names of a folder; HodorError if it is empty or has other files than 00000`suffix`."""
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for impossible names too
         raise broken(folder, f"no such folder ({what})")
     names = []
     for path in folder.iterdir():
-        if path.suffix != suffix or not re.fullmatch("[0-9]{5}", path.stem):
-            raise HodorError(f"{path}: not a frame name like 00000{suffix}; remove it ({what} belong there)")
+        digits = digits or len(path.stem)
+        if path.suffix != suffix or not re.fullmatch(f"[0-9]{{{digits}}}", path.stem):
+            raise HodorError(f"{path}: not a frame name like {'0' * digits}{suffix}; remove it ({what} belong there)")
         names.append(path.stem)
     if not names:
         raise broken(folder, f"empty folder ({what})")

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from hodor.config.benchmarks import HOLDOUT, REST, held_out
+from hodor.config.own import META, OwnDataset
 from hodor.data.images import VOID
-from hodor.data.video import Video, broken, object_ids, open_video, require_files
+from hodor.data.video import Video, broken, object_ids, open_video, require_files, video_folders
 from hodor.errors import HodorError
 
 # Folder of all masks of `valid`, with a meta.json that has categories; only the generated edition has it.
@@ -53,6 +54,27 @@ def load_youtube_vos(root: Path, split: str) -> list[Video]:
             raise broken(folder / kind / unknown[0], "not in meta.json")
     frames, masks = folder / "JPEGImages", folder / "Annotations"
     return [_open(frames / name, masks / name, meta[name], every_mask=split == "train") for name in sorted(meta)]
+
+
+def load_own_videos(root: Path, split: str, entry: OwnDataset) -> list[Video]:
+    """Open a split of a data set of the user whose objects may appear on any frame; masks are decoded.
+
+    An object starts on the first frame whose mask shows it. If the folder of the split has a meta.json, only its videos and
+    objects count, and every frame that it lists must have a mask. HodorError as in `load_youtube_vos`.
+    """
+    meta = own_meta(root, split, entry)
+    videos = [open_video(*of, f"video {of[0].name}", digits=None) for of in video_folders(Path(root), split, entry)]
+    if meta is None:
+        return [_shown(video) for video in videos]
+    if unknown := [video for video in videos if video.name not in meta]:
+        raise broken(unknown[0].frame_folder, "not in meta.json")
+    return [_shown(_listed(video, meta[video.name], every_mask=True)) for video in videos]
+
+
+def own_meta(root: Path, split: str, entry: OwnDataset) -> dict[str, dict[int, tuple[str, ...]]] | None:
+    """Return `read_meta` of the split's meta.json; None if the data set has none."""
+    path = Path(root) / entry.splits[split] / META
+    return read_meta(path) if entry.layout == "youtube-vos" and path.is_file() else None
 
 
 def load_ground_truth(root: Path) -> list[Video]:
@@ -134,21 +156,26 @@ def _shown(video: Video) -> Video:
     waiting, shown = dict(video.first_seen), {}
     for frame in video.labelled:
         due = {i for i, first in waiting.items() if frame >= first}
-        for i in due.intersection(object_ids(video.labels(frame)) if due else ()):
-            shown[i] = frame
-            del waiting[i]
+        any_object = not video.first_seen  # without meta.json
+        for i in object_ids(video.labels(frame)) if due or any_object else ():
+            if i in due or any_object and i not in shown:
+                shown[i] = frame
+                waiting.pop(i, None)
     if not shown:
-        raise broken(video.label_folder, "no mask shows an object of meta.json")
+        raise broken(video.label_folder, "no mask shows an object" + " of meta.json" * bool(video.first_seen))
     return replace(video, first_seen=dict(sorted(shown.items())))
 
 
 def _open(frames: Path, masks: Path, objects: dict[int, tuple[str, ...]], every_mask: bool) -> Video:
-    video = open_video(frames, masks, f"video {frames.name}, which meta.json lists")
+    return _listed(open_video(frames, masks, f"video {frames.name}, which meta.json lists"), objects, every_mask)
+
+
+def _listed(video: Video, objects: dict[int, tuple[str, ...]], every_mask: bool) -> Video:
     first_seen = {i: of_object[0] for i, of_object in objects.items()}
     listed = {frame for of_object in objects.values() for frame in of_object}
-    require_files(frames, ".jpg", listed, video.frames, "missing frame, meta.json lists it")
+    require_files(video.frame_folder, ".jpg", listed, video.frames, "missing frame, meta.json lists it")
     required = listed if every_mask else set(first_seen.values())
-    require_files(masks, ".png", required, video.labelled, "missing mask, meta.json lists an object there")
+    require_files(video.label_folder, ".png", required, video.labelled, "missing mask, meta.json lists an object there")
     return replace(video, first_seen=first_seen)
 
 

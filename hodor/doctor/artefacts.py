@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from hodor import paths
-from hodor.config.datasets import RELEASED, WEIGHT_SETS, archives
+from hodor.config.datasets import RELEASED, WEIGHT_SETS
 from hodor.config.loading import Config
 from hodor.config.recipes import RECIPES
 from hodor.errors import HodorError
@@ -157,10 +157,9 @@ def _stale(record: Path) -> list[str]:
 
 def _how_to_get(config: Config, subject: str, dataset: str, fetched: bool) -> Finding:
     scale, place = config.scale.name, paths.archives(config.scale.name, dataset)
-    if fetched or config.scale.edition == "generated" or config.mirror is not None:
-        source = "its archives" if fetched else config.mirror or "the generator"
+    if fetched or not (listed := config.archives(dataset)) or config.mirror is not None:
+        source = "its archives" if fetched else config.mirror or "the generator, or its folder"
         return Finding("ok", subject, f"not prepared yet; the workflow makes it from {source}")
-    listed = archives(config.folder / "datasets.csv", dataset, config.scale.edition)
     if any(entry["address"] is None for entry in listed):
         return Finding("wrong", subject, "not here, and no address is known", "set `mirror` in config/config.yaml")
     if by_hand := [entry["archive"] for entry in listed if entry["log_in"]]:

@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from hodor.config.benchmarks import get_benchmark
-from hodor.config.datasets import archives
 from hodor.config.loading import Config, load
 from hodor.config.schema import Scale
 from hodor.config.stages import InferenceOptions, StageOptions
@@ -199,7 +198,7 @@ def run_bytes(weights: int, trained: bool) -> int:
 
 def archive_bytes(config: Config, dataset: str) -> tuple[int, list[str]]:
     """Return the known size of a data set's archives, and the archives of unknown size."""
-    listed = archives(config.folder / "datasets.csv", dataset, config.scale.edition)
+    listed = config.archives(dataset)
     unknown = [f"{dataset}/{entry['archive']}" for entry in listed if entry["size"] is None]
     return sum(entry["size"] or 0 for entry in listed), unknown
 

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -119,7 +120,12 @@ def model_card(loaded: Loaded) -> str:
     sources = {
         source.dataset: source for source in read_table(config.folder / "datasets.csv") if source.edition == edition
     }
-    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    options: dict[str, Any] = {
+        "undefined": StrictUndefined,
+        "trim_blocks": True,
+        "lstrip_blocks": True,
+        "keep_trailing_newline": True,
+    }
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), **options)
     return environment.get_template("model_card.md").render(
         manifest=manifest,

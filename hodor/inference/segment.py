@@ -91,7 +91,8 @@ class MaskWriter(ThreadPoolExecutor):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(1)
-        self.folder, self.checksums, self.waited = folder, {}, 0.0
+        self.folder, self.waited = folder, 0.0
+        self.checksums: dict[str, str] = {}
         self._under_way: deque[tuple[Path, Future]] = deque()
 
     def write(self, frame: str, labels: np.ndarray) -> None:
@@ -173,7 +174,7 @@ def _labels(
     new: dict[int, np.ndarray],
 ) -> tuple[str, np.ndarray]:
     """Return a frame and its labels: `found` indexes `ids`, None before the first object; `new` masks are pasted."""
-    labels = np.zeros(size, np.uint8) if found is None else ids[found()]
+    labels = np.zeros(size, np.uint8) if found is None or ids is None else ids[found()]
     for object_id, mask in new.items():
         labels[mask] = object_id
     return name, labels

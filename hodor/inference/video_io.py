@@ -231,7 +231,8 @@ class VideoWriter:
         self.path, self.rate = path, rate
         # Both codecs halve the colour planes: an odd side is extended by one row or column.
         self.pad = [(0, size[0] % 2), (0, size[1] % 2), (0, 0)]
-        self._container = self._stream = None
+        self._container: Any = None
+        self._stream: Any = None
 
     def __enter__(self) -> "VideoWriter":
         return self

@@ -45,9 +45,10 @@ class Geometry:
         """
         scale = min(options.short_side / min(size), options.long_side / max(size))
         resized = (round(size[0] * scale), round(size[1] * scale))
-        padded = tuple(side + -side % multiple for side in resized)
-        corner = tuple(-side % multiple // 2 for side in resized) if centred else (0, 0)
-        return Geometry(tuple(size), resized, padded, corner)
+        padding = (-resized[0] % multiple, -resized[1] % multiple)
+        padded = (resized[0] + padding[0], resized[1] + padding[1])
+        corner = (padding[0] // 2, padding[1] // 2) if centred else (0, 0)
+        return Geometry((size[0], size[1]), resized, padded, corner)
 
     @property
     def window(self) -> tuple[slice, slice]:

@@ -5,7 +5,7 @@ the paper's are in a second table.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
@@ -23,7 +23,7 @@ TITLES = {
 }
 POSTER = ("davis2017-val", "davis2017-test-dev", "ytvos2018-val", "ytvos2019-val")
 COMPARED = tuple(map(get_benchmark, (*POSTER, "ytvos-holdout", "davis2016-val")))
-"""Benchmarks of table 2: those of the poster, then further ones."""
+"""Benchmarks of table 2: those of the poster, then further ones; those of the user's data sets follow."""
 
 NOT_RUN = "not run"
 TRAINED_ON = "trained on it"
@@ -150,9 +150,14 @@ def _comparison(lines: pd.DataFrame, frame: dict, last: dict, beside: bool) -> V
     return replace(shown, second=notes, **(texts if beside else {}))
 
 
+def columns(names: Container[str]) -> list[Benchmark]:
+    """Return the benchmarks of table 2: COMPARED, and those of the user among `names`, ids or columns of the CSV."""
+    return [*COMPARED, *(b for b in BENCHMARKS.values() if b.own and (b.id in names or f"{b.id}_note" in names))]
+
+
 def compared(lines: pd.DataFrame) -> list[Benchmark]:
     """Return the benchmarks of table 2 that are shown: the poster's, and others that are not "not run" everywhere."""
-    return [b for b in COMPARED if b.id in POSTER or (lines[f"{b.id}_{b.metric}"] != NOT_RUN).any()]
+    return [b for b in columns(lines) if b.id in POSTER or (lines[f"{b.id}_{b.metric}"] != NOT_RUN).any()]
 
 
 def heading(benchmark: Benchmark) -> str:
@@ -197,7 +202,7 @@ def scale_statement(settings: Mapping) -> str:
     # No reader may miss this sentence, even if the caption lacks it.
     if settings["scale"] != "paper" and "nothing about the paper's numbers" not in text:
         text += " These numbers say nothing about the paper's numbers."
-    return text
+    return " ".join(filter(None, [text, settings.get("closed")]))
 
 
 def render_markdown(template: str, **context) -> str:

@@ -13,7 +13,7 @@ from hodor.reporting.figures import scores, training
 from hodor.reporting.figures.attention import TooSmall, attention_maps, encoder_attention
 from hodor.reporting.figures.masks import mask_strip
 from hodor.reporting.figures.scores import Cell, Cost
-from hodor.reporting.formats import COMPARED, TITLES, benchmark_title, heading
+from hodor.reporting.formats import TITLES, benchmark_title, columns, heading
 from hodor.reporting.runs import Run
 from hodor.reporting.selection import STRIPS, Report, System, largest_object
 
@@ -73,10 +73,10 @@ def cells(table: str, lines: pd.DataFrame, released: pd.DataFrame | None) -> tup
         {} if released is None else dict(zip(zip(released["row"], released["benchmark"]), released["released_J&F"]))
     )
     for line in lines.to_dict("records"):
-        columns = [(b.id, heading(b), f"{b.id}_{b.metric}", f"{b.id}_paper_{b.metric}") for b in COMPARED]
+        of_line = [(b.id, heading(b), f"{b.id}_{b.metric}", f"{b.id}_paper_{b.metric}") for b in columns(lines)]
         if table != "comparison":
-            columns = [(line["benchmark"], f"{benchmark_title(line['benchmark'])} J&F", "J&F", "paper_J&F")]
-        for benchmark, column, key, paper in columns:
+            of_line = [(line["benchmark"], f"{benchmark_title(line['benchmark'])} J&F", "J&F", "paper_J&F")]
+        for benchmark, column, key, paper in of_line:
             value, low, high, std = (_number(line.get(key + end)) for end in ("", "_low", "_high", "_std"))
             if low is not None:
                 about = "Intervals: bootstrap over sequences and seeds, 95 %."

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from hodor.reporting import formats
 from hodor.reporting.claims import VERDICTS, effect_text, where
 from hodor.reporting.figures import FORMATS, figure_bytes
-from hodor.reporting.formats import COMPARED, MISSING, NOT_RUN, PUBLISHED, benchmark_title, footnote, heading, points
+from hodor.reporting.formats import MISSING, NOT_RUN, PUBLISHED, benchmark_title, footnote, heading, points
 from hodor.reporting.gallery import Shown
 from hodor.reporting.runs import Run
 from hodor.reporting.selection import STRIPS, Report
@@ -100,7 +100,7 @@ def scores_html(report: Report, table: str, at_paper: bool, linked: bool = False
     systems = {system.row: system.runs for system in report.systems[table]}
     for number, line in enumerate(lines.to_dict("records") if linked else ()):
         runs = systems[line["row"]]
-        benchmarks = {heading(benchmark): benchmark.id for benchmark in COMPARED}
+        benchmarks = {heading(benchmark): benchmark.id for benchmark in formats.columns(lines)}
         if table != "comparison":
             benchmarks = dict.fromkeys(("J&F", "J", "F"), line["benchmark"])
         for place, (column, text) in enumerate(measured.iloc[number].items()):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hodor.config.benchmarks import get_benchmark
+from hodor.config.benchmarks import BENCHMARKS, get_benchmark
 from hodor.data.davis import load_davis
 from hodor.data.video import Video
 from hodor.reporting.formats import benchmark_title
@@ -134,7 +134,8 @@ class Report:
         systems = self.all_systems() if rows is None else [s for s in self.all_systems() if s.row in set(rows)]
         runs = [run for system in systems for run in system.runs]
         scored = {(b, str(p.score.get("truth"))[:12]) for run in runs for b, p in run.predictions.items()}
-        data = [f"{benchmark_title(b)} ({b}, manifest sha256 {digest})" for b, digest in sorted(scored)]
+        source = {id: benchmark.source for id, benchmark in BENCHMARKS.items()}.get
+        data = [f"{benchmark_title(b)} ({b}{source(b, '')}, manifest sha256 {d})" for b, d in sorted(scored)]
         trained = dict.fromkeys(system.data for system in systems)
         return provenance(runs, sorted({run.seed for run in runs})) | {
             "data": "; ".join(data) or "nothing was scored",

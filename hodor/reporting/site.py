@@ -68,7 +68,7 @@ def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> lis
         for run in system.runs:
             files[address(run)] = run_page(settings, report, system, run).encode()
     folders = {"results": results, "runs": runs, "data": data}
-    parameters = {key: settings[key] for key in ("scale", "title", "caption")}
+    parameters = {key: settings[key] for key in ("scale", "title", "caption", "own") if key in settings}
     parameters |= {name: Path(folder).as_posix() for name, folder in folders.items()}
     for name in PAGES:
         notebook = notebooks.execute(NOTEBOOKS / f"{name}.py", parameters)

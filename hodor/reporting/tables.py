@@ -16,7 +16,7 @@ from hodor.config.servers import PENDING, server_overall
 from hodor.errors import HodorError
 from hodor.provenance import json_text, write_text_atomic
 from hodor.records import verify_run, verify_same_ground_truth
-from hodor.reporting.formats import COMPARED, NEW, NOT_RUN, TRAINED_ON, latex_file, markdown_page
+from hodor.reporting.formats import NEW, NOT_RUN, TRAINED_ON, columns, latex_file, markdown_page
 from hodor.reporting.runs import Run, loss_curve, machine_line, provenance, read_run, run_folder, sample, seed_scores
 from hodor.scoring.statistics import Bootstrap, estimate
 
@@ -25,16 +25,6 @@ ABLATION_BENCHMARK = "davis2017-val"
 COLUMNS = (
     "row", "label", "training_data", "attention", "scale", "benchmark", "seeds", "n", "J&F", "J&F_std",
     "J&F_low", "J&F_high", "J", "F", "paper_J&F", "parameters", "manifest", "note",
-)  # fmt: skip
-COMPARISON_COLUMNS = (
-    "row", "label", "training_data", "attention", "scale", "seeds", "n",
-    *(
-        f"{benchmark.id}_{name}"
-        for benchmark in COMPARED
-        for metric in [benchmark.metric]
-        for name in (metric, f"{metric}_std", f"{metric}_low", f"{metric}_high", f"paper_{metric}", "note")
-    ),
-    "parameters", "manifest", "note",
 )  # fmt: skip
 COST_COLUMNS = (
     "row", "seed", "benchmark", "training_s", "training_peak_mib", "segmentation_fps", "segmentation_peak_mib",
@@ -161,13 +151,25 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
         if "masks" in entry:  # benchmarks without masks are not run
             unscored = set()
         if table == "comparison":
-            shared = settings["published"], row, runs, Bootstrap(**settings["bootstrap"])
+            shared = settings["published"], row, runs, Bootstrap(**settings["bootstrap"]), settings["benchmarks"]
             lines.append(system | comparison_cells(*shared, unscored, settings.get("pending")))
         else:
             # Table 1 is about DAVIS-2017 val only.
             shown = [id for id in settings["benchmarks"] if table != "ablation" or id == ABLATION_BENCHMARK]
             lines += [system | {"benchmark": id} | _cells(settings, row, runs, id, unscored) for id in shown]
-    return pd.DataFrame(lines, columns=list(COMPARISON_COLUMNS if table == "comparison" else COLUMNS), dtype=str)
+    if table == "comparison":
+        return pd.DataFrame(lines, columns=comparison_columns(settings["benchmarks"]), dtype=str)
+    return pd.DataFrame(lines, columns=list(COLUMNS), dtype=str)
+
+
+def comparison_columns(ids: Sequence[str]) -> list[str]:
+    """Return the columns of the CSV of table 2. `ids`: the benchmarks of the scale."""
+    found = ["row", "label", "training_data", "attention", "scale", "seeds", "n"]
+    for benchmark in columns(ids):
+        metric = benchmark.metric
+        names = (metric, f"{metric}_std", f"{metric}_low", f"{metric}_high", f"paper_{metric}", "note")
+        found += [f"{benchmark.id}_{name}" for name in names]
+    return [*found, "parameters", "manifest", "note"]
 
 
 def comparison_cells(
@@ -175,6 +177,7 @@ def comparison_cells(
     row: str,
     runs: Sequence[Run],
     bootstrap: Bootstrap,
+    benchmarks: Sequence[str] = (),
     trained_on: Collection[str] = (),
     pending: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
@@ -185,11 +188,12 @@ def comparison_cells(
         row: id of the row.
         runs: its runs, one for each seed; empty for a row that was not run.
         bootstrap: settings of the intervals.
+        benchmarks: benchmarks of the scale.
         trained_on: ids of benchmarks of the scale that are part of its training data.
         pending: benchmark with a server -> text of a cell until the server's score is entered.
     """
     cells: dict[str, str] = {}
-    for id, metric in ((benchmark.id, benchmark.metric) for benchmark in COMPARED):
+    for id, metric in ((benchmark.id, benchmark.metric) for benchmark in columns(benchmarks)):
         column = "G" if metric == "G" else "J&F-Mean"
         for prediction in (run.predictions[id] for run in runs if id in run.predictions):
             if not prediction.pending and column not in prediction.overall:

@@ -107,7 +107,7 @@ def _group_scores(
     """Compute J and F of at most `_GROUP` objects."""
     table = np.zeros((2, 256), np.uint8)
     table[:, list(ids)] = 1 << np.arange(len(ids)) << np.array([[0], [_GROUP]])
-    masks = cv2.LUT(truth, table[0]) | cv2.LUT(prediction, table[1])
+    masks = cv2.LUT(truth, table[0]) | cv2.LUT(prediction, table[1])  # type: ignore[operator]
     area = histogram(masks)
     edges = _boundaries(masks)
     near = _dilate(edges, tolerance)

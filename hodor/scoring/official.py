@@ -128,12 +128,12 @@ def _run(davis: Path, split: str, pred: Path, tasks: Sequence[Task]) -> dict[str
             for frame in task.demanded:
                 write_labels(masks / task.video.name / f"{frame}.png", read_prediction(task, pred, frame))
         # The working directory differs, so relative entries are made absolute.
-        path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+        search = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
         with open(output, "wb") as file:
             status = subprocess.run(
                 [sys.executable, "-m", __name__, davis.resolve(), split, masks, answer],
                 cwd=temporary,
-                env=os.environ | {"PYTHONPATH": path},
+                env=os.environ | {"PYTHONPATH": search},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -8,15 +8,26 @@ YouTube-VOS: J and F of DAVIS, averaged over the objects of seen and of unseen c
 is the mean of the four (Xu et al., arXiv:1809.03327, section 4). The server's code is not public. Our decision: an object
 is scored in the frames that meta.json lists for it, except the one whose mask is given. Scores on `ytvos-holdout` and on
 generated data are therefore not comparable with the server's.
+
+Data sets of the user (`hodor.config.own`) have one of the two, without categories: the mean is over objects.
 """
 
 from pathlib import Path
 
 from hodor.config.benchmarks import HOLDOUT, UNSEEN
+from hodor.config.own import OwnDataset
 from hodor.data.davis import ForegroundVideo, load_davis, load_davis2016
 from hodor.data.images import VOID, read_size
 from hodor.data.video import Video, object_ids
-from hodor.data.youtube_vos import GROUND_TRUTH, load_ground_truth, load_youtube_vos, read_categories, read_meta
+from hodor.data.youtube_vos import (
+    GROUND_TRUTH,
+    load_ground_truth,
+    load_own_videos,
+    load_youtube_vos,
+    own_meta,
+    read_categories,
+    read_meta,
+)
 from hodor.errors import HodorError
 from hodor.scoring.sequences import Task
 
@@ -27,6 +38,10 @@ DAVIS = {
     "void": "255 in the ground truth is background",
     "boundary_tolerance": "ceil(0.008 x image diagonal)",
     "mean": "over objects",
+}
+OWN_VIDEOS = DAVIS | {
+    "objects": "each from the first frame whose mask shows it",
+    "frames": "those with a mask, or that meta.json lists for an object, except the first one of the object",
 }
 DAVIS_FOLDER = DAVIS | {
     "objects": "ids on frame 0 of the ground truth",
@@ -99,7 +114,7 @@ def youtube_vos_tasks(root: Path, split: str, *, scored: bool = True) -> list[Ta
     Raises:
         HodorError: secret ground truth if `scored`, an object without category, or an error of the readers.
     """
-    unseen: set[str] = set(UNSEEN)
+    unseen: set[str | None] = set(UNSEEN)
     if split == HOLDOUT:
         videos, meta = load_youtube_vos(root, split), root / "train" / "meta.json"
     elif not scored:
@@ -118,10 +133,19 @@ def youtube_vos_tasks(root: Path, split: str, *, scored: bool = True) -> list[Ta
                     f"{meta}: video {video.name}, object {without[0]} has no category; prepare the data set again"
                 )
             category = {id: "unseen" if names[id] in unseen else "seen" for id in video.first_seen}
-        demanded = sorted({frame for of_object in listed.values() for frame in of_object})
-        later = {id: tuple(f for f in listed[id] if f > first) for id, first in sorted(video.first_seen.items())}
-        tasks.append(Task(video, tuple(demanded), later, category))
+        tasks.append(_later(video, listed, category))
     return tasks
+
+
+def own_tasks(root: Path, split: str, entry: OwnDataset, *, scored: bool = True) -> list[Task]:
+    """Return the sequences of a split of a data set of the user, by the protocol of its entry; errors of the readers."""
+    if entry.protocol == "davis":
+        return _tasks(load_davis(root, split, entry), scored)
+    meta = own_meta(root, split, entry)
+    return [
+        _later(video, meta[video.name] if meta else dict.fromkeys(video.first_seen, video.labelled))
+        for video in load_own_videos(root, split, entry)
+    ]
 
 
 def davis_root(folder: Path) -> Path:
@@ -146,6 +170,13 @@ def check_ground_truth(video: Video) -> None:
             f"{video.label_folder}: {len(video.frames)} frames, but the protocol needs at least 3, of which it leaves out "
             "the first and the last; get the whole sequence"
         )
+
+
+def _later(video: Video, listed: dict[int, tuple[str, ...]], category: dict[int, str] | None = None) -> Task:
+    """Return the task of a video whose objects are scored on their `listed` frames after the first one."""
+    demanded = sorted({frame for of_object in listed.values() for frame in of_object})
+    later = {id: tuple(f for f in listed[id] if f > first) for id, first in sorted(video.first_seen.items())}
+    return Task(video, tuple(demanded), later, category)
 
 
 def _tasks(videos: list[Video], scored: bool) -> list[Task]:

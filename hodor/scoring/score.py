@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from hodor.config.benchmarks import Benchmark, get_benchmark
+from hodor.config.own import OWN
 from hodor.config.recipes import layout_of
 from hodor.data.images import encode_labels
 from hodor.errors import HodorError
@@ -166,6 +167,8 @@ def open_benchmark(benchmark: Benchmark, truth: Path, *, scored: bool = True) ->
     Raises:
         HodorError: secret ground truth if `scored`, or an error of the readers.
     """
+    if entry := OWN.get(benchmark.dataset):
+        return truth, protocols.own_tasks(truth, benchmark.split, entry, scored=scored)
     layout = layout_of(benchmark.dataset)
     root = truth if layout == "youtube-vos" else protocols.davis_root(truth)
     return root, _PROTOCOLS[layout][0](root, benchmark.split, scored=scored)
@@ -203,7 +206,7 @@ def write_scores(scores: list[ObjectScores], out: Path, toolkit: OfficialScores 
         object_head.append("category")
         parts = {
             f"{name}-{category}": float(means[category][STATISTICS.index(f"{name}-Mean")])
-            for category in sorted(means)
+            for category in sorted(filter(None, means))
             for name in ("J", "F")
         }
         overall = {"G": overall["J&F-Mean"]} | parts | overall
@@ -248,6 +251,13 @@ def input_digests(pred: Path, root: Path, tasks: list[Task], required: bool) -> 
     }
 
 
+def _protocol(benchmark: Benchmark | None) -> dict[str, str]:
+    if benchmark is None:
+        return protocols.DAVIS_FOLDER
+    layout = layout_of(benchmark.dataset)
+    return protocols.OWN_VIDEOS if benchmark.own and layout == "youtube-vos" else _PROTOCOLS[layout][1]
+
+
 def write_record(
     out: Path, benchmark: Benchmark | None, content: dict[str, Any], stamp: dict | None, began: float
 ) -> None:
@@ -257,7 +267,7 @@ def write_record(
         "stamp": stamp.pop("sha256", None),
         "stamp_content": stamp or None,
         "benchmark": benchmark.id if benchmark else None,
-        "protocol": _PROTOCOLS[layout_of(benchmark.dataset)][1] if benchmark else protocols.DAVIS_FOLDER,
+        "protocol": _protocol(benchmark),
         **content,
         "files": {name: sha256_file(out / name) for name in (PER_FRAME, PER_OBJECT, GLOBAL)},
     }

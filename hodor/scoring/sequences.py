@@ -185,11 +185,12 @@ def score_sequence(task: Task, pred: Path) -> list[ObjectScores]:
         if ids:
             for id, scores in zip(ids, frame_scores(task.video.labels(frame), prediction, ids), strict=True):
                 found[id].append(scores)
-    return [
-        ObjectScores(task.video.name, id, frames, *np.array(found[id]).T, (task.category or {}).get(id))
-        for id, frames in task.scored.items()
-        if frames
-    ]
+    objects = []
+    for id, frames in task.scored.items():
+        if frames:
+            j, f = np.array(found[id]).T
+            objects.append(ObjectScores(task.video.name, id, frames, j, f, (task.category or {}).get(id)))
+    return objects
 
 
 def score_sequences(tasks: list[Task], pred: Path, jobs: int | None = None) -> list[ObjectScores]:

@@ -97,7 +97,7 @@ class Sample:
         self.counts = np.zeros((len(self.sequences), len(self.groups)))
         self.sums = np.zeros((len(seeds), *self.counts.shape))
         np.add.at(self.counts, (rows, columns), 1)
-        np.add.at(self.sums, (slice(None), rows, columns), values)
+        np.add.at(self.sums, (slice(None), rows, columns), values)  # type: ignore[arg-type]
 
     def scores(self) -> np.ndarray:
         """Return the benchmark's score of each seed, (R,): mean over objects, then over groups."""

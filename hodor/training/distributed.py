@@ -67,7 +67,7 @@ class World:
             yield
             return
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-        _GROUPS.append(dist.group.WORLD)
+        _GROUPS.append(dist.group.WORLD)  # type: ignore[arg-type]
         try:
             yield
         except RuntimeError as error:

@@ -9,6 +9,7 @@ import gc
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class Gradients:
         self.method, self.world, self.micro_batch = method, world, micro_batch
         self.seed, self.device, self.precision = seed, device, precision
         self.parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-        self.loss: nn.Module = _Loss(method)
+        self.loss: Any = _Loss(method)
         if not world.alone:
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # its successor is not in torch 2.11
             # Which parameters a loss uses varies over steps and clips.
@@ -64,7 +65,8 @@ class Gradients:
             This worker's share of each value of the loss; the sum over all workers is the value of the batch.
         """
         self._clear()
-        size, total = self.micro_batch or len(clip), {}
+        size = self.micro_batch or len(clip)
+        total: dict[str, Tensor] = {}
         starts = range(0, len(clip), size)
         for start in starts:
             part = clip.part(start, min(start + size, len(clip)))

@@ -190,6 +190,7 @@ class Trainer:
         return time.monotonic() - started
 
     def _planned(self) -> PlannedClips:
+        assert self.options is not None, "without a stage there are no clips"
         return PlannedClips(
             CLIPS[self.options.kind](self.options, self.data),
             seed=self.seed,
@@ -199,8 +200,8 @@ class Trainer:
         )
 
     def _clips(self, step: int) -> Iterator[Clip]:
-        workers, pinned = self.options.workers, self.device.type == "cuda"
-        return clips_from(self._planned(), step, workers=workers, pinned=pinned)
+        planned, pinned = self._planned(), self.device.type == "cuda"
+        return clips_from(planned, step, workers=planned.source.options.workers, pinned=pinned)
 
     def _largest(self) -> Clip:
         """Return this worker's part of the largest batch: the most objects, then the largest frames among 200 batches."""

@@ -28,7 +28,8 @@ def test_every_part_is_measured_and_none_twice(benchmark, root, world, tmp_path)
     assert all(0 <= line["J&F"] <= 100 for line in lines["training"])
     assert 0 <= lines["loader"][0]["part of the time"] <= 1
     (path,) = folder.glob("*.json")
-    measured = read_measured(folder, load(root / "config", {"scale": "tiny"}).scale, path.stem.removeprefix("gpu_"))
+    machine = path.stem.removeprefix("gpu_").removesuffix("_small")
+    measured = read_measured(folder, load(root / "config", {"scale": "tiny"}).scale, machine)
     assert set(measured) == {"hodor-soft-coco"}
     assert "## training: done" in page and "| hodor-hard-coco, seed 0 |" in page
     assert benchmark("gpu.py", flags) == page

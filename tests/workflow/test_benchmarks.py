@@ -2,15 +2,18 @@
 
 import csv
 import json
+import shutil
 import zipfile
 
 import yaml
 
+from hodor.cli.main import main
+from hodor.config.own import declare
 from hodor.provenance import sha256_file
 
 
-def comparison(checkout, row):
-    with open(checkout.path / "results" / "extended_table.csv", newline="") as file:
+def extended(checkout, row, results="results"):
+    with open(checkout.path / results / "extended_table.csv", newline="") as file:
         return {line["benchmark"]: line for line in csv.DictReader(file) if line["row"] == row}
 
 
@@ -24,7 +27,7 @@ def test_public_benchmarks_are_scored(fresh):
     }
     changed = ["--config", f"overrides={json.dumps(overrides)}"]
     checkout.snakemake(*changed, "rows=copy-first-mask", "--", "results/extended_table.csv", "submissions")
-    lines = comparison(checkout, "copy-first-mask")
+    lines = extended(checkout, "copy-first-mask")
     assert list(lines) == overrides["benchmarks"]
     assert all(0 <= float(line["J&F"]) < 100 for line in lines.values())
     assert not (checkout.path / "results" / "submissions").exists()
@@ -39,8 +42,10 @@ def test_a_secret_benchmark_waits_for_its_server(fresh, shared_data):
     settings = ["--config", "scale=subset", f"mirror={shared_data}", "rows=copy-first-mask"]
     settings += ['overrides={"benchmarks": ["davis2017-test-dev"]}', "--", "results/extended_table.csv", "submissions"]
     checkout.snakemake(*settings)
-    line = comparison(checkout, "copy-first-mask")["davis2017-test-dev"]
+    line = extended(checkout, "copy-first-mask")["davis2017-test-dev"]
     assert (line["J&F"], line["n"]) == ("server closed since 2026-01-20", "1")
+    statement = "Server closed since 2026-01-20: codalab/codalab-competitions issues 3624"
+    assert statement in (checkout.path / "results/extended_table.md").read_text()
     archive = checkout.path / "results/submissions/copy-first-mask/davis2017-test-dev.zip"
     record = checkout.path / "runs/subset/copy-first-mask/seed0/davis2017-test-dev/score.json"
     assert json.loads(record.read_text())["submission"]["sha256"] == sha256_file(archive)
@@ -54,10 +59,64 @@ def test_a_secret_benchmark_waits_for_its_server(fresh, shared_data):
     scores.write_text(yaml.safe_dump({"scores": [answer]}))
     assert checkout.due(*settings) == {"tabulate_extended": 1, "publish_extended": 1}
     checkout.snakemake(*settings)
-    line = comparison(checkout, "copy-first-mask")["davis2017-test-dev"]
+    line = extended(checkout, "copy-first-mask")["davis2017-test-dev"]
     assert [float(line[column]) for column in ("J&F", "J", "F")] == [12.5, 11.0, 14.0]
 
     scores.write_text(yaml.safe_dump({"scores": [answer | {"submission": "0" * 64}]}))
     assert "remove the entry" in checkout.snakemake(*settings, check=False)
     scores.write_text(yaml.safe_dump({"scores": [answer | {"scores": {"J&F": 112.5}}]}))
     assert "112.5 is not in 0..100" in checkout.snakemake(*settings, check=False)
+
+
+OWN = """
+  my-videos:
+    {layout: davis, folder: videos, frames: frames, masks: labels, splits: {train: lists/train.txt, val: lists/val.txt},
+     title: My videos, source: recorded by us, licence: CC0}
+"""
+ROW = """
+  own:
+    {tables: [comparison, extended], label: Trained on own videos, method: hodor, options: {attention: soft},
+     stage: own, init: null}
+"""
+STAGE = "\nstages:\n  own: {like: cyclic, sources: [{dataset: my-videos, split: train, max_distance: 2}]}\n"
+
+
+def test_own_videos_are_scored_and_trained_on(fresh, world, monkeypatch, capsys):
+    """A folder in DAVIS layout with names of its own: planned by the workflow, made by the verbs."""
+    checkout, davis = fresh(), world / "davis" / "DAVIS"
+    for kind, folder in (("JPEGImages/480p", "frames"), ("Annotations/480p", "labels"), ("ImageSets/2017", "lists")):
+        shutil.copytree(davis / kind, checkout.path / "videos" / folder)
+    checkout.edit("config/own_datasets.yaml", "datasets: {}\n", f"datasets:{OWN}")
+    checkout.append("config/rows.yaml", ROW)
+    checkout.edit("config/config.yaml", "rows: [main]", "rows: [copy-first-mask, own]")
+    scale = "config/scales/tiny.yaml"
+    checkout.edit(scale, "\nstages:\n", STAGE)
+    checkout.edit(scale, "datasets: [coco, davis, youtube-vos]", "datasets: [coco, davis, youtube-vos, my-videos]")
+    checkout.edit(scale, "benchmarks: [davis2017-val]", "benchmarks: [my-videos-val]")
+    due = {"fetch": 1, "prepare": 1, "train": 2, "segment": 2, "score": 2, "manifest": 2}
+    due |= {"tabulate_extended": 1, "publish_extended": 1}
+    assert checkout.due("--", "results/extended_table.csv") == due
+
+    monkeypatch.chdir(checkout.path)
+    for verb in ("fetch my-videos", "prepare my-videos"):
+        assert main(verb.split()) == 0, capsys.readouterr().err
+    for row in ("copy-first-mask", "own"):
+        for verb in (f"train {row}", f"segment {row} my-videos-val", f"score {row} my-videos-val", f"manifest {row}"):
+            assert main(verb.split()) == 0, capsys.readouterr().err
+    for name in ("comparison", "extended"):
+        assert main(["tabulate", name]) == 0, capsys.readouterr().err
+    manifest = json.loads((checkout.path / "data/tiny/my-videos.json").read_text())
+    assert manifest["splits"]["val"]["videos"] == 1 and manifest["files"] > 10 and manifest["edition"] == "own"
+    assert (checkout.path / "data/tiny/my-videos/lists/val.txt").is_symlink(), "read in place"
+    line = extended(checkout, "own", "results/tiny")["my-videos-val"]
+    assert 0 <= float(line["J&F"]) <= 100 and float(line["J&F_low"]) <= float(line["J&F_high"])
+    assert line["training_data"] == "my-videos/train"
+    with open(checkout.path / "results/tiny/comparison_table.csv", newline="") as file:
+        assert {row["row"]: row["my-videos-val_J&F"] for row in csv.DictReader(file)}["own"] == line["J&F"]
+    assert "My videos val J&F" in (checkout.path / "results/tiny/comparison_table.md").read_text()
+    # A fault names the user's own file.
+    mask = next((checkout.path / "videos" / "labels").glob("val*/00001.png"))
+    mask.unlink()
+    assert main(["prepare", "my-videos"]) == 1
+    assert f"{mask}: missing mask" in capsys.readouterr().err
+    declare({})

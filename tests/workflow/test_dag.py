@@ -1,6 +1,7 @@
 """The whole DAG at scale tiny, and what a second look at it does."""
 
 import csv
+import html
 import json
 import re
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.schema import TABLES
+from tests.checkouts import Checkout
 
 
 def read(path: Path) -> list[dict]:
@@ -166,6 +168,29 @@ def test_the_workflow_runs_in_another_folder(finished, tmp_path):
     assert made == json.loads((finished.path / "data" / "tiny" / "davis.json").read_text())
 
 
+def test_another_workflow_uses_it_as_a_module(root, tmp_path):
+    """The Snakefile is that of config/README.md."""
+    text = (root / "config" / "README.md").read_text()
+    (tmp_path / "Snakefile").write_text(re.search(r"```snakefile\n(.*?)```", text, re.DOTALL)[1])
+    (tmp_path / "hodor-repro").symlink_to(root)
+    (tmp_path / "profiles").symlink_to(root / "profiles")
+    given = 'hodor={"scale": "tiny", "rows": ["hodor-soft-coco"]}'
+    due = Checkout(tmp_path).due("--config", given)
+    assert due.pop("best") == 1 and all(rule.startswith("hodor_") for rule in due)
+    assert due["hodor_train"] == due["hodor_segment"] == due["hodor_publish_ablation"] == 1
+
+
+@pytest.mark.long
+def test_snakemakes_report_is_one_page_with_captions(finished, tmp_path):
+    said = finished.run("snakemake", "--report", str(tmp_path / "report.html")).stdout
+    page = (tmp_path / "report.html").read_text()
+    for shown in ("ablation_table.csv", "costs.csv", "claims.md", "qualitative.html", "strip_ablation_median.png"):
+        assert f"Adding {shown} (" in said
+    for caption in (finished.path / "workflow" / "report").glob("*.rst"):
+        assert html.escape(re.split("\n|``", caption.read_text())[0]) in page, caption
+    assert not re.search(r"<(?:script|link|img)[^>]*(?:src|href)=.?.?https?:", page), "loads something"
+
+
 def test_lint_finds_nothing(finished):
     assert "your workflow is in a good condition" in finished.run("snakemake", "--lint").stdout
 
@@ -173,7 +198,7 @@ def test_lint_finds_nothing(finished):
 def test_format_of_the_rules(root, finished):
     rules = sorted(str(path) for path in (root / "workflow" / "rules").glob("*.smk"))
     assert len(rules) == 7
-    finished.run("snakefmt", "--check", "Snakefile", *rules, cwd=root)
+    finished.run("snakefmt", "--check", "Snakefile", "workflow/Snakefile", *rules, cwd=root)
 
 
 def test_other_triggers_are_refused_before_anything_runs(checkout):

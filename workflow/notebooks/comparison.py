@@ -16,16 +16,19 @@ caption = ""
 results = "results/mini"
 runs = "runs/mini"
 data = "data/mini"
+own = {}
 
 # %%
 from pathlib import Path
 
 from IPython.display import HTML
 
+from hodor.config.own import declare
 from hodor.reporting import gallery
 from hodor.reporting.html import costs_html, facts_html, figures_html, head_html, scores_html
 from hodor.reporting.selection import Report
 
+declare(own)
 report = Report(Path(results), Path(runs), Path(data))
 HTML(head_html({"scale": scale, "title": title, "caption": caption}, report))
 

@@ -31,3 +31,16 @@ def runs_of(table):
 def predictions_of(table):
     """Records of the masks and scores that a table shows."""
     return [path for row in CONFIG.tabulated(table) for seed in CONFIG.seeds_of(row) for path in records_of(row, seed)]
+
+
+def shown(path):
+    """Mark what `snakemake --report` shows: tables, the verdicts, notebooks and figures."""
+    if path.name == "figures":
+        return report(directory(path), patterns=["{figure}.png"], caption="../report/figure.rst", category="Figures")
+    if path.suffix == ".csv":
+        return report(path, caption="../report/table.rst", category="Tables")
+    if path.name == "claims.md":
+        return report(path, caption="../report/claims.rst", category="Claims")
+    if path.suffix == ".html" and path.stem in NOTEBOOKS:
+        return report(path, caption="../report/notebook.rst", category="Notebooks")
+    return directory(path) if path.name in PAGE_FOLDERS else path

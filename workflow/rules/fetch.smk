@@ -1,10 +1,6 @@
 # Sources become archives. The archives themselves are not declared: Snakemake deletes what a rule declares before it
 # runs the rule again, and a download of many gigabytes must survive that. On a cluster this runs where Snakemake does:
 # its nodes may have no network.
-localrules:
-    fetch,
-
-
 rule fetch:
     input:
         stamp=stamp("fetch-{dataset}"),
@@ -12,6 +8,7 @@ rule fetch:
         paths.fetched(SCALE, "{dataset}"),
     log:
         paths.log(SCALE, "fetch-{dataset}"),
+    localrule: True
     conda:
         ENVIRONMENT
     shell:

@@ -25,7 +25,7 @@ rule tabulate:
         runs=lambda wildcards: runs_of(wildcards.table),
         predictions=lambda wildcards: predictions_of(wildcards.table),
     output:
-        paths.results(SCALE) / "{table}_table.csv",
+        shown(paths.results(SCALE) / "{table}_table.csv"),
         paths.results(SCALE) / "{table}_table.md",
         paths.results(SCALE) / "{table}_table.tex",
     log:
@@ -49,7 +49,7 @@ for table in ("extended", "costs"):
             runs=runs_of(table),
             predictions=predictions_of(table),
         output:
-            [paths.results(SCALE) / name for name in FILES[table]],
+            [shown(paths.results(SCALE) / name) for name in FILES[table]],
             FOR_DVC if table == "costs" else [],
         log:
             paths.log(SCALE, f"tabulate-{table}"),
@@ -68,7 +68,7 @@ rule claims:
         runs=runs_of("claims"),
         predictions=predictions_of("claims"),
     output:
-        [paths.results(SCALE) / name for name in FILES["claims"]],
+        [shown(paths.results(SCALE) / name) for name in FILES["claims"]],
     log:
         paths.log(SCALE, "claims"),
     conda:
@@ -100,8 +100,7 @@ rule render:
             for data in (paths.manifest, paths.dataset)
         ],
     output:
-        [paths.reports(SCALE) / name for name in PAGES],
-        [directory(paths.reports(SCALE) / name) for name in PAGE_FOLDERS],
+        [shown(paths.reports(SCALE) / name) for name in PAGES + PAGE_FOLDERS],
     log:
         paths.log(SCALE, "render"),
     conda:
@@ -118,19 +117,9 @@ PUBLISHED["submissions"] = {source: paths.results() / target for target, source 
 PUBLISHED["pages"] = {paths.reports(SCALE) / page: paths.reports() / page for page in [*PAGES, *PAGE_FOLDERS]}
 
 
-# Copies are no jobs for a cluster.
-localrules:
-    publish_ablation,
-    publish_comparison,
-    publish_extended,
-    publish_costs,
-    publish_claims,
-    publish_submissions,
-    publish_pages,
-
-
 for name, copies in PUBLISHED.items():
 
+    # No job for a cluster.
     rule:
         name:
             f"publish_{name}"
@@ -141,6 +130,7 @@ for name, copies in PUBLISHED.items():
             [directory(copy) if copy.name in PAGE_FOLDERS else copy for copy in copies.values()],
         log:
             paths.log(SCALE, f"publish-{name}"),
+        localrule: True
         conda:
             ENVIRONMENT
         params:

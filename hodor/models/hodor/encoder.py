@@ -22,7 +22,7 @@ def build_attention(options: HODOROptions) -> nn.Module:
     return SoftMaskedAttention(
         options.dim,
         options.heads,
-        mode=options.attention,
+        mode=options.attention,  # type: ignore[arg-type]
         dropout=options.dropout,
         alpha_inside_scale=options.alpha_inside_scale,
         threshold=options.mask_threshold,
@@ -127,7 +127,8 @@ def reference_masks(objects: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Ten
         Object masks (B, K, h, w) and background masks (B, G, h, w), the patches without the objects; both are resized
         bilinearly to stride 8.
     """
-    backgrounds = patch_grid(*objects.shape[-2:], grid, objects.device) * (1 - objects.amax(1, keepdim=True))
+    height, width = objects.shape[-2:]
+    backgrounds = patch_grid(height, width, grid, objects.device) * (1 - objects.amax(1, keepdim=True))
     return resize(objects, 1 / 8), resize(backgrounds, 1 / 8)
 
 
@@ -136,7 +137,8 @@ def predicted_masks(objects: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Ten
 
     The background is 1 minus their sum, divided into patches at stride 8.
     """
-    return objects, patch_grid(*objects.shape[-2:], grid, objects.device) * (1 - objects.sum(1, keepdim=True))
+    height, width = objects.shape[-2:]
+    return objects, patch_grid(height, width, grid, objects.device) * (1 - objects.sum(1, keepdim=True))
 
 
 def object_probabilities(logits: Tensor, backgrounds: int) -> Tensor:

@@ -6,12 +6,13 @@ colour alone; masks have the colours of the DAVIS palette.
 
 import io
 from collections.abc import Iterable
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 # Okabe and Ito, "Color Universal Design" (2008). Attention -> colour, line style, marker.
-ATTENTION_STYLE = {
+ATTENTION_STYLE: dict[str | None, tuple] = {
     "none": ("#D55E00", (0, (1, 1.2)), "o"),
     "hard": ("#009E73", (0, (5, 2)), "s"),
     "soft": ("#0072B2", "-", "D"),
@@ -26,7 +27,7 @@ OTHER_STYLES = (
 )
 INK, GREY = "#0072B2", "#888888"
 GRID = {"color": "#dddddd", "linewidth": 0.6}
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -41,7 +42,7 @@ STYLE = {
     "pdf.fonttype": 42,
 }
 # Format -> its MIME type, and options that leave out date, program and version.
-FORMATS = {
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "pdf": ("application/pdf", {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}}),
     "svg": ("image/svg+xml", {"metadata": {"Date": None, "Creator": None}}),
     "png": ("image/png", {"metadata": {"Software": None}}),
