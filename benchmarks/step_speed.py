@@ -164,7 +164,7 @@ def measure(
 
         return call
 
-    times = alternate({name: measured(name) for name in ways}, options.rounds, warm_up=2)
+    times = alternate({name: measured(name) for name in ways}, options.rounds, warm_up=min(2, options.rounds))
     lines = []
     for name, way in ways.items():
         seconds = times[name].median / options.steps

@@ -14,33 +14,46 @@ from hodor.doctor.cost import read_measured
 from tests.benchmarks.conftest import only
 
 
-def test_every_part_is_measured_and_none_twice(benchmark, root, world, tmp_path):
-    flags = f"--device cpu --small --rows hodor-soft-coco --data {world} --runs {tmp_path / 'runs'}"
-    page, folder = benchmark("gpu.py", flags), tmp_path / "results"
-    parts = json.loads(only(folder, "gpu_*_small.json"))["parts"]
-    assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(parts, "done")
-    assert list(parts) == "correctness attention steps inference determinism loader training".split()
-    lines = {name: list(part["results"].values()) for name, part in parts.items()}
-    assert all(line["float32: loss differs by"] == 0 for line in lines["correctness"])
-    assert all(line["same gradients"] == line["same labels (expected)"] == "yes" for line in lines["determinism"])
-    assert [line["frames/s"] > 0 for line in lines["inference"]] == [True] * 3
-    assert [line["steps"] for line in lines["training"]] == [3, 3, 3]
-    assert all(0 <= line["J&F"] <= 100 for line in lines["training"])
-    assert 0 <= lines["loader"][0]["part of the time"] <= 1
-    (path,) = folder.glob("*.json")
-    machine = path.stem.removeprefix("gpu_").removesuffix("_small")
-    measured = read_measured(folder, load(root / "config", {"scale": "tiny"}).scale, machine)
-    assert set(measured) == {"hodor-soft-coco"}
-    assert "## training: done" in page and "| hodor-hard-coco, seed 0 |" in page
-    assert benchmark("gpu.py", flags) == page
-
-
 @pytest.fixture
 def gpu(root, monkeypatch):
     monkeypatch.syspath_prepend(str(root / "benchmarks"))
     import gpu
 
     return gpu
+
+
+def measure(gpu, monkeypatch, folder, *flags) -> tuple[dict[str, list[dict]], str]:
+    """Return the lines of each part, all of which are done, and the page."""
+    small = ["--device", "cpu", "--small", "--rows", "hodor-soft-coco", "--out", folder, "--runs", folder / "runs"]
+    monkeypatch.setattr("sys.argv", ["gpu.py", *map(str, [*small, *flags])])
+    before = signal.getsignal(signal.SIGTERM)
+    gpu.main()
+    signal.signal(signal.SIGTERM, before)
+    parts = json.loads(only(folder, "gpu_*_small.json"))["parts"]
+    assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(gpu.PARTS, "done")
+    return {name: list(part["results"].values()) for name, part in parts.items()}, only(folder, "gpu_*.md")
+
+
+def test_a_part_is_measured_once(gpu, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "PARTS", {"determinism": gpu.PARTS["determinism"]})
+    lines, page = measure(gpu, monkeypatch, tmp_path)
+    assert all(line["same gradients"] == line["same labels (expected)"] == "yes" for line in lines["determinism"])
+    assert "## determinism: done" in page and "| hodor-soft-coco, --deterministic | yes | yes |" in page
+    assert measure(gpu, monkeypatch, tmp_path) == (lines, page)
+
+
+@pytest.mark.long
+def test_every_part(gpu, monkeypatch, root, world, tmp_path):
+    lines, _ = measure(gpu, monkeypatch, tmp_path, "--data", world)
+    assert list(lines) == "correctness attention steps inference determinism loader training".split()
+    assert all(line["float32: loss differs by"] == 0 for line in lines["correctness"])
+    assert [line["frames/s"] > 0 for line in lines["inference"]] == [True] * 3
+    assert 0 <= lines["loader"][0]["part of the time"] <= 1
+    assert [line["steps"] for line in lines["training"]] == [3, 3, 3]
+    assert all(0 <= line["J&F"] <= 100 for line in lines["training"])
+    machine = next(tmp_path.glob("*.json")).stem.removeprefix("gpu_").removesuffix("_small")
+    measured = read_measured(tmp_path, load(root / "config", {"scale": "tiny"}).scale, machine)
+    assert set(measured) == {"hodor-soft-coco"}
 
 
 @pytest.mark.parametrize(
