@@ -25,4 +25,4 @@ def test_it_knows_every_verb(root, monkeypatch):
     monkeypatch.syspath_prepend(str(root / "benchmarks"))
     verbs = subprocess.run([sys.executable, "-m", "hodor", "--help"], cwd=root, capture_output=True, text=True).stdout
     named = re.findall(r"^    (\w+)  ", verbs, re.MULTILINE)
-    assert len(named) >= 15 and set(runpy.run_path(str(root / "benchmarks/pipeline_cost.py"))["VERBS"]) == set(named)
+    assert len(named) >= 14 and set(runpy.run_path(str(root / "benchmarks/pipeline_cost.py"))["VERBS"]) == set(named)

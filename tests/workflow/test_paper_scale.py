@@ -13,8 +13,8 @@ def page(root) -> str:
     return (root / "docs" / "paper-scale.md").read_text(encoding="utf-8")
 
 
-def section(page: str, number: int) -> str:
-    return re.search(rf"^## {number}\. .*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)[0]
+def section(page: str, title: str) -> str:
+    return re.search(rf"^## \d+\. {title}\n.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)[0]
 
 
 def blocks(text: str) -> list[str]:
@@ -23,18 +23,22 @@ def blocks(text: str) -> list[str]:
 
 def test_the_released_weights_come_first_and_are_those_of_the_settings(page, root):
     assert "released weights" in page.partition("## 2.")[0]
-    listed = set(re.findall(r"\| `(\S+\.pth)` \| `(\S+)` \|", section(page, 1)))
+    listed = set(re.findall(r"\| `(\S+\.pth)` \| `(\S+)` \|", section(page, "Score the released weights")))
     rows = config.load(root / "config", {"scale": "paper"}).rows.values()
     assert listed == {(row.weights, row.compare) for row in rows if row.weights}
     published = (root / "config" / "published.csv").read_text()
-    for number in re.findall(r"\| (\d\d\.\d)(?: is another training.*)? \|$", section(page, 1), re.MULTILINE):
+    for number in re.findall(
+        r"\| (\d\d\.\d)(?: is another training.*)? \|$", section(page, "Score the released weights"), re.MULTILINE
+    ):
         assert f"davis2017-val,J&F,{number}," in published
 
 
 def test_the_steps_of_each_row_are_those_of_the_scale(page, root):
     paper = config.load(root / "config", {"scale": "paper", "rows": "all"})
     lines = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in section(page, 2).splitlines() if line[:2] == "| "
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in section(page, "Cost of a row").splitlines()
+        if line[:2] == "| "
     ]
     table = {line[0]: line for line in lines[1:]}
     trained = {row for row, entry in paper.rows.items() if entry.stage}
@@ -47,8 +51,8 @@ def test_the_steps_of_each_row_are_those_of_the_scale(page, root):
 
 
 def test_several_gpus_are_one_setting(checkout, page):
-    """The command of section 4 at scale tiny, on GPUs as far as Snakemake knows."""
-    (command,) = blocks(section(page, 4))
+    """The command for several GPUs at scale tiny, on GPUs as far as Snakemake knows."""
+    (command,) = blocks(section(page, "Several GPUs of one machine"))
     command = command.replace("scale=paper mirror=FOLDER", """scale=tiny 'overrides={"device": "cuda"}'""")
     said = checkout.run("bash", "-eu", "-c", command.replace("--cores all", "--dry-run --cores all")).stdout
     trainings = re.findall(r"^rule train:\n(?:    .*\n)*?    resources: .*gpu=(\d)", said, re.MULTILINE)
@@ -59,11 +63,11 @@ def test_several_gpus_are_one_setting(checkout, page):
 
 @pytest.mark.long
 def test_the_rows_of_several_machines_become_one_table(fresh, page):
-    """The commands of section 5 at scale tiny, one machine after another."""
+    """The commands for several machines at scale tiny, one machine after another."""
     checkout = fresh()
     data, train, gather = (
         block.replace("scale=paper", "scale=tiny").replace("/paper", "/tiny").replace(" mirror=FOLDER", "")
-        for block in blocks(section(page, 5))
+        for block in blocks(section(page, "Several machines"))
     )
     bash = ("bash", "-eu", "-c")
     checkout.run(*bash, data)
