@@ -15,6 +15,7 @@ from tests.narrow import NARROW
 FRAME = "--small --height 48 --width 80 --short-side 96 --objects 2 --rounds 1 --threads 1 --device cpu"
 
 
+@pytest.mark.long
 def test_both_forms_of_the_attention(benchmark, tmp_path):
     page = benchmark("attention_speed.py", "--queries 3 9 --pixels 500 --channels 32 --rounds 2 --device cpu")
     (path,) = (tmp_path / "results").iterdir()
@@ -91,6 +92,7 @@ def test_masks_of_a_frame_are_equal(benchmark):
     assert "| baseline |" in page and "| ours |" in page
 
 
+@pytest.mark.long
 def test_the_profile_of_a_frame_names_every_part(benchmark):
     page = benchmark("inference_speed.py", f"{FRAME} --profile")
     lines = re.findall(r"^\| (.+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)

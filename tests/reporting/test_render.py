@@ -248,6 +248,7 @@ def test_names_and_notes_are_text_wherever_they_are_shown(project):
     assert all(Page(html).scripts == [SCRIPT] for html in whole)
 
 
+@pytest.mark.long
 def test_rendered_again_elsewhere_without_a_home_the_bytes_are_the_same(pages, tmp_path, monkeypatch):
     project, folder = pages
     files = site(folder / "reports" / "tiny")
