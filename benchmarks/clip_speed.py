@@ -4,8 +4,8 @@
     python benchmarks/clip_speed.py --mirror FOLDER       # on real ones: FOLDER/{coco,davis}/<archive>
     python benchmarks/clip_speed.py --tiny --rounds 1     # to try it
 
-Clips are read from the data set's files and batched, as in training. On one core the ways alternate: as `hodor.data` makes them (warps
-composed, one resampling a frame), and the straightforward way (`stepwise_clips`: one warp after the other, each a resampling
+Clips are read from the data set's files and batched, as in training. On one core the variants alternate: as `hodor.data` makes them (warps
+composed, one resampling a frame), and the straightforward method (`stepwise_clips`: one warp after the other, each a resampling
 of a float32 picture), from the same random numbers. The clips of both must agree but for what resampling loses.
 """
 
@@ -29,7 +29,7 @@ from hodor.data.clip import Clip
 from hodor.data.dataset import PlannedClips, clips_from
 from hodor.training.trainer import CLIPS
 
-# Least part of the pixels of a kind that must have the same label both ways, and largest mean difference of grey levels.
+# Least part of the pixels of a kind that must have the same label in both, and largest mean difference of grey levels.
 SAME_LABELS = 0.97
 SAME_COLOURS = 8.0
 # Batches that a worker of the loader has ready before it waits, and one more.
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--mirror", type=Path, help="folder with <data set>/<archive>; without: generated pictures")
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=3, help="that a way makes in a round")
+    parser.add_argument("--batches", type=int, default=3, help="that a variant makes in a round")
     parser.add_argument("--seconds", type=float, default=3.0, help="that the loader is watched for")
     parser.add_argument("--tiny", action="store_true", help="small pictures and clips")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def measure(name: str, stage: StageOptions, data: Path, options: argparse.Namespace, cores: int) -> str:
-    """The row of one stage; SystemExit where the two ways make different clips."""
+    """The row of one stage; SystemExit where the two variants make different clips."""
     source = CLIPS[stage.kind](stage, data)
     clips = PlannedClips(source, seed=0, multiple=stage.padding_multiple)
     middle = len(clips) // 2  # of the training: parts of pictures are hidden by then, where the stage does that
@@ -82,10 +82,10 @@ def measure(name: str, stage: StageOptions, data: Path, options: argparse.Namesp
             return composed()
 
     same = agreement(name, composed(), straightforward())
-    ways: dict[str, Callable[[], object]] = {"composed": composed, "straightforward": straightforward}
-    times = alternate(ways, options.rounds)
+    variants: dict[str, Callable[[], object]] = {"composed": composed, "straightforward": straightforward}
+    times = alternate(variants, options.rounds)
     number, frames = len(steps) * stage.batch, stage.frames
-    ours, theirs = (number / times[way].median for way in ways)
+    ours, theirs = (number / times[variant].median for variant in variants)
     loaded = loader_rate(clips, middle, cores, options.seconds)
     ratio = spread(times["composed"].faster_than(times["straightforward"]))
     height, width = composed()[0].labels.shape[-2:]
@@ -96,7 +96,7 @@ def measure(name: str, stage: StageOptions, data: Path, options: argparse.Namesp
 
 
 def agreement(name: str, ours: list[Clip], theirs: list[Clip]) -> float:
-    """The part of pixels that have the same label both ways; SystemExit where labels or colours differ too much."""
+    """The part of pixels that have the same label in both; SystemExit where labels or colours differ too much."""
     labels, colours = [], []
     for mine, other in zip(ours, theirs, strict=True):
         for one, two in zip(clips_of(mine), clips_of(other), strict=True):
@@ -104,9 +104,9 @@ def agreement(name: str, ours: list[Clip], theirs: list[Clip]) -> float:
             labels.append(np.mean((one[1] == two[1])[both]))
             shown = np.broadcast_to(both[:, None], one[0].shape)
             colours.append(np.mean(np.abs(one[0].astype(int) - two[0])[shown]))
-    # An object at a limit may pass it one way alone, and the clip is then drawn again: such a clip is another one.
+    # An object at a limit may pass it in one alone, and the clip is then drawn again: such a clip is another one.
     if statistics.median(labels) < SAME_LABELS or statistics.median(colours) > SAME_COLOURS:
-        raise SystemExit(f"{name}: the two ways make different clips (labels {labels}, grey levels {colours})")
+        raise SystemExit(f"{name}: the two variants make different clips (labels {labels}, grey levels {colours})")
     return statistics.median(labels)
 
 
@@ -134,7 +134,7 @@ def report(rows: list[str], options: argparse.Namespace, cores: int) -> list[str
         "# Clips made a second",
         "",
         f"Pictures: {described(options.mirror, tiny=options.tiny)}. {options.rounds} rounds of {options.batches} batches; medians, and "
-        "for the ratio to the straightforward way (one warp after the other, float32) median and range.",
+        "for the ratio to the straightforward method (one warp after the other, float32) median and range.",
         f"Loader: {cores} workers on {cores} cores, collation and hand-over included. The last column is no "
         f"measurement: it is the loader's rate times {TARGET_CORES}/{cores}.",
         "",

@@ -163,20 +163,20 @@ def steps(options: argparse.Namespace) -> Items:
     if options.device == "cuda":
         fast["compiled"] = step_speed.Kind("bfloat16", compile=True)
 
-    def measure(found: Config, row: str, way: str, kinds: dict[str, step_speed.Kind]) -> dict[str, Any]:
+    def measure(found: Config, row: str, variant: str, kinds: dict[str, step_speed.Kind]) -> dict[str, Any]:
         *eager, line = step_speed.measure(found.rows[row].method, found.options[row], found.stage(row), kinds, flags)
         line = {"scale": found.scale.name, "row": row} | line
         if eager:
             line["eager, steps/s"] = eager[0]["steps_per_second"]
-        if eager and way in fast:
+        if eager and variant in fast:
             line["expected (3 times eager)"] = "yes" if float(line["ratio"].split()[0]) >= 3 else "NO"
         return line
 
     for found, row, _ in distinct(options):
         usual = {found.scale.precision: step_speed.Kind(found.scale.precision)}  # what `hodor cost` reads
-        for way, kind in (usual | (fast if row == SOFT else {})).items():
+        for variant, kind in (usual | (fast if row == SOFT else {})).items():
             eager = {"eager": step_speed.EAGER} if row == SOFT else {}
-            yield f"{row}, {way}", functools.partial(measure, found, row, way, eager | {way: kind})
+            yield f"{row}, {variant}", functools.partial(measure, found, row, variant, eager | {variant: kind})
 
 
 def inference(options: argparse.Namespace) -> Items:
@@ -225,9 +225,9 @@ def loader(options: argparse.Namespace) -> Items:
     def measure() -> dict[str, Any]:
         found, flags = configured(options), step_flags(options)
         stage, device, kind = found.stage(SOFT), torch.device(options.device), step_speed.Kind("bfloat16")
-        way = step_speed.Way(found.rows[SOFT].method, found.options[SOFT], stage, device, kind)
+        variant = step_speed.Variant(found.rows[SOFT].method, found.options[SOFT], stage, device, kind)
         flags.pictures = 6 if options.small else 128
-        return {"workers": stage.workers, "part of the time": step_speed.data_share(way, flags)}
+        return {"workers": stage.workers, "part of the time": step_speed.data_share(variant, flags)}
 
     yield f"{SOFT}, bfloat16", measure
 

@@ -2,13 +2,13 @@
 
     python benchmarks/step_speed.py --rows ablation
 
-At scale paper, on a GPU (a CPU has the patience for `--scale mini`). Per row, both ways alternate in one process
+At scale paper, on a GPU (a CPU has the patience for `--scale mini`). Per row, both variants alternate in one process
 on the same clips: `eager` computes in full float32, copies each clip when it needs it, reads the loss after every
 step, and has torch's default optimiser; `tuned` is what `hodor train` does, with `--precision` and, where asked for,
-`--compile`. Then a data set of full-size pictures is generated, and the tuned way trains on it, to see what
+`--compile`. Then a data set of full-size pictures is generated, and the tuned variant trains on it, to see what
 part of its time it waits for data.
 
-Model FLOPs utilisation is what `hodor cost` counts, by seconds, by the peak that the GPU's maker gives for the way's
+Model FLOPs utilisation is what `hodor cost` counts, by seconds, by the peak that the GPU's maker gives for the variant's
 number format (n/a for others). `hodor cost` itself reads what `benchmarks/gpu.py` measures with these functions.
 """
 
@@ -53,7 +53,7 @@ FORMATS = ("bfloat16", "tf32", "float32")
 
 
 class Kind(NamedTuple):
-    """What a way computes in, and whether it does what `hodor train` does."""
+    """What a variant computes in, and whether it does what `hodor train` does."""
 
     precision: str = "float32"
     tuned: bool = True
@@ -63,8 +63,8 @@ class Kind(NamedTuple):
 EAGER = Kind(tuned=False)
 
 
-class Way:
-    """One way to take steps, with a network of its own; `step` trains on one clip that lies in the processor's memory."""
+class Variant:
+    """One variant of the training step, with a network of its own; `step` trains on one clip in the memory of the CPU."""
 
     def __init__(
         self, method: str, settings: dict[str, Any], stage: StageOptions, device: torch.device, kind: Kind
@@ -110,10 +110,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--rows", default="hodor-soft-coco", help="as `rows` of config/config.yaml")
     found.add_argument("--scale", default="paper", help="whose networks, clips and batches are taken")
     found.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    found.add_argument("--precision", choices=FORMATS, help="of the tuned way: bfloat16 on a GPU, else float32")
-    found.add_argument("--compile", action="store_true", help="the tuned way with torch.compile")
+    found.add_argument("--precision", choices=FORMATS, help="of the tuned variant: bfloat16 on a GPU, else float32")
+    found.add_argument("--compile", action="store_true", help="the tuned variant with torch.compile")
     found.add_argument("--batch", type=int, help="clips of a step, other than the stage's")
-    found.add_argument("--steps", type=int, default=8, help="of a way in a round")
+    found.add_argument("--steps", type=int, default=8, help="of a variant in a round")
     found.add_argument("--rounds", type=int, default=5)
     found.add_argument("--pictures", type=int, default=256, help="of the generated data set; 0: no data is read")
     found.add_argument("--workers", type=int, help="that load data, other than the stage's")
@@ -139,18 +139,20 @@ def main() -> None:
         key = repr((found.rows[row].method, found.options[row], {**stage.model_dump(), "sources": 0}))
         done[key] = done.get(key) or measure(found.rows[row].method, found.options[row], stage, kinds, options)
         lines += [{"scale": options.scale, "row": row, **line} for line in done[key]]
-        print(f"{row}: {lines[-1]['steps_per_second']} steps/s, {lines[-1]['ratio']} times the eager way", flush=True)
+        print(
+            f"{row}: {lines[-1]['steps_per_second']} steps/s, {lines[-1]['ratio']} times the eager variant", flush=True
+        )
     write(lines, options)
 
 
 def measure(
     method: str, settings: dict[str, Any], stage: StageOptions, kinds: dict[str, Kind], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Lines of the ways in `kinds`, which alternate; ratios are to the first."""
+    """Lines of the variants in `kinds`, which alternate; ratios are to the first."""
     device = prepare_device(options.device, options.threads)
     tera = step_cost(method, settings, stage).operations * stage.batch / 1e12
     clips = [with_objects(clip_of(stage, batch=stage.batch, device="cpu")) for _ in range(options.steps)]
-    ways = {name: Way(method, settings, stage, device, kind) for name, kind in kinds.items()}
+    variants = {name: Variant(method, settings, stage, device, kind) for name, kind in kinds.items()}
     memory: dict[str, float] = {}
 
     def measured(name: str) -> Callable[[], None]:
@@ -159,22 +161,22 @@ def measure(
                 torch.cuda.reset_peak_memory_stats()
             else:
                 Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
-            ways[name].steps(clips)
+            variants[name].steps(clips)
             memory[name] = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else peak_memory_mib()
 
         return call
 
-    times = alternate({name: measured(name) for name in ways}, options.rounds, warm_up=min(2, options.rounds))
+    times = alternate({name: measured(name) for name in variants}, options.rounds, warm_up=min(2, options.rounds))
     lines = []
-    for name, way in ways.items():
+    for name, variant in variants.items():
         seconds = times[name].median / options.steps
-        peak = peak_speed(way.kind.precision, device)
-        waiting = data_share(way, options) if options.pictures and way.kind.tuned else None
+        peak = peak_speed(variant.kind.precision, device)
+        waiting = data_share(variant, options) if options.pictures and variant.kind.tuned else None
         lines.append(
             {
-                "way": name,
-                "precision": way.kind.precision,
-                "compiled": int(way.kind.compile),
+                "variant": name,
+                "precision": variant.kind.precision,
+                "compiled": int(variant.kind.compile),
                 "batch": stage.batch,
                 "seconds_per_step": f"{seconds:.6g}",
                 "steps_per_second": f"{1 / seconds:.4g}",
@@ -183,8 +185,8 @@ def measure(
                 "utilisation": f"{tera / seconds / peak:.3f}" if peak else "n/a",
                 "waiting": f"{waiting:.3f}" if waiting is not None else "n/a",
                 "peak_mib": f"{memory[name]:.0f}",
-                "ratio": spread(times[name].faster_than(times[next(iter(ways))])),
-                "first_loss": f"{float(way.losses[0]):.5f}",
+                "ratio": spread(times[name].faster_than(times[next(iter(variants))])),
+                "first_loss": f"{float(variant.losses[0]):.5f}",
                 "commit": commit(),
             }
         )
@@ -198,15 +200,15 @@ def peak_speed(precision: str, device: torch.device) -> float | None:
     return found[FORMATS.index(precision)] if found else None
 
 
-def data_share(way: Way, options: argparse.Namespace) -> float:
-    """Which part of its time a way waits for clips that are made of pictures as large as the published ones."""
-    video = way.stage.kind.endswith("video")
+def data_share(variant: Variant, options: argparse.Namespace) -> float:
+    """Which part of its time a variant waits for clips that are made of pictures as large as the published ones."""
+    video = variant.stage.kind.endswith("video")
     dataset = "davis" if video else "coco"
     source = {"dataset": dataset, "split": "train" if video else "train2017"}
     steps = options.steps * (options.rounds + 1)
     changes = {"sources": [source], "steps": steps}
     changes |= {} if options.workers is None else {"workers": options.workers}
-    stage = StageOptions(**way.stage.model_dump() | changes)
+    stage = StageOptions(**variant.stage.model_dump() | changes)
     generated = GeneratedOptions(
         coco_train=options.pictures,
         coco_val=1,
@@ -220,15 +222,15 @@ def data_share(way: Way, options: argparse.Namespace) -> float:
         data = Path(folder)
         archives = generate(dataset, generated, data / "archives")
         extract_all(archives, data / dataset)
-        return statistics.median(shares(way, stage, data, options.steps))
+        return statistics.median(shares(variant, stage, data, options.steps))
 
 
-def shares(way: Way, stage: StageOptions, data: Path, steps: int) -> list[float]:
+def shares(variant: Variant, stage: StageOptions, data: Path, steps: int) -> list[float]:
     """Part of the time spent waiting, for each group of `steps` steps after the first group."""
     source = CLIPS[stage.kind](stage, data)
     plan = PlannedClips(source, seed=0, multiple=stage.padding_multiple)
     waited = [0.0]
-    on_gpu = way.device.type == "cuda"
+    on_gpu = variant.device.type == "cuda"
 
     def timed(clips: Iterator[Clip]) -> Iterator[Clip]:
         while True:
@@ -243,7 +245,7 @@ def shares(way: Way, stage: StageOptions, data: Path, steps: int) -> list[float]
 
     found, began = [], time.perf_counter()
     for i, clip in enumerate(timed(clips_from(plan, 0, workers=stage.workers, pinned=on_gpu)), 1):
-        way.step(clip.to(way.device))
+        variant.step(clip.to(variant.device))
         if i % steps == 0:
             if on_gpu:
                 torch.cuda.synchronize()
@@ -260,7 +262,7 @@ def write(lines: list[dict[str, Any]], options: argparse.Namespace) -> None:
         f"# A training step at scale {options.scale}",
         "",
         f"`eager`: float32, every number read at once. `tuned`: what `hodor train` does. {options.rounds} rounds of "
-        f"{options.steps} steps a way, in turn; `ratio`: how many times as fast as `eager`, median and range over rounds. "
+        f"{options.steps} steps a variant, in turn; `ratio`: how many times as fast as `eager`, median and range over rounds. "
         "`utilisation`: counted operations by seconds by the maker's peak. `waiting`: part of the time spent waiting for "
         "data.",
         "",

@@ -186,9 +186,7 @@ def archives(path: str | Path, dataset: str, edition: str) -> list[dict]:
         return []
     if edition == "own":  # `hodor.config.own`
         rows = [Source(dataset, edition, archive) for archive in ARCHIVES[dataset]]
-    else:
-        rows = [row for row in read_table(path) if row.dataset == dataset and row.edition == edition]
-    if not rows and edition != "own":
+    elif not (rows := [row for row in read_table(path) if row.dataset == dataset and row.edition == edition]):
         raise HodorError(f"{path}: no archive of data set {dataset!r} in edition {edition!r}; add its lines")
     keys = ("archive", "address", "size", "sha256", "md5", "log_in", "terms", "note")
     return [{key: getattr(row, key) for key in keys} for row in rows]

@@ -106,7 +106,7 @@ def read_measured(folder: Path, scale: Scale, gpu: str) -> dict[str, Measured]:
             continue
         try:
             for line in read_json(path)["parts"].get("steps", {}).get("results", {}).values():
-                if "error" not in line and (line["scale"], line["way"]) == (scale.name, scale.precision):
+                if "error" not in line and (line["scale"], line["variant"]) == (scale.name, scale.precision):
                     numbers = float(line["seconds_per_step"]), int(line["batch"]), float(line["tflop_per_step"])
                     found[line["row"]] = Measured(*numbers, path.name)
         except (HodorError, ValueError, KeyError, TypeError, AttributeError) as error:

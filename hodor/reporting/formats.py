@@ -150,14 +150,14 @@ def _comparison(lines: pd.DataFrame, frame: dict, last: dict, beside: bool) -> V
     return replace(shown, second=notes, **(texts if beside else {}))
 
 
-def columns(names: Container[str]) -> list[Benchmark]:
+def comparison_benchmarks(names: Container[str]) -> list[Benchmark]:
     """Return the benchmarks of table 2: COMPARED, and those of the user among `names`, ids or columns of the CSV."""
     return [*COMPARED, *(b for b in BENCHMARKS.values() if b.own and (b.id in names or f"{b.id}_note" in names))]
 
 
 def compared(lines: pd.DataFrame) -> list[Benchmark]:
     """Return the benchmarks of table 2 that are shown: the poster's, and others that are not "not run" everywhere."""
-    return [b for b in columns(lines) if b.id in POSTER or (lines[f"{b.id}_{b.metric}"] != NOT_RUN).any()]
+    return [b for b in comparison_benchmarks(lines) if b.id in POSTER or (lines[f"{b.id}_{b.metric}"] != NOT_RUN).any()]
 
 
 def heading(benchmark: Benchmark) -> str:

@@ -13,7 +13,7 @@ from hodor.reporting.figures import scores, training
 from hodor.reporting.figures.attention import TooSmall, attention_maps, encoder_attention
 from hodor.reporting.figures.masks import mask_strip
 from hodor.reporting.figures.scores import Cell, Cost
-from hodor.reporting.formats import TITLES, benchmark_title, columns, heading
+from hodor.reporting.formats import TITLES, benchmark_title, comparison_benchmarks, heading
 from hodor.reporting.runs import Run
 from hodor.reporting.selection import STRIPS, Report, System, largest_object
 
@@ -73,7 +73,9 @@ def cells(table: str, lines: pd.DataFrame, released: pd.DataFrame | None) -> tup
         {} if released is None else dict(zip(zip(released["row"], released["benchmark"]), released["released_J&F"]))
     )
     for line in lines.to_dict("records"):
-        of_line = [(b.id, heading(b), f"{b.id}_{b.metric}", f"{b.id}_paper_{b.metric}") for b in columns(lines)]
+        of_line = [
+            (b.id, heading(b), f"{b.id}_{b.metric}", f"{b.id}_paper_{b.metric}") for b in comparison_benchmarks(lines)
+        ]
         if table != "comparison":
             of_line = [(line["benchmark"], f"{benchmark_title(line['benchmark'])} J&F", "J&F", "paper_J&F")]
         for benchmark, column, key, paper in of_line:

@@ -100,7 +100,7 @@ def scores_html(report: Report, table: str, at_paper: bool, linked: bool = False
     systems = {system.row: system.runs for system in report.systems[table]}
     for number, line in enumerate(lines.to_dict("records") if linked else ()):
         runs = systems[line["row"]]
-        benchmarks = {heading(benchmark): benchmark.id for benchmark in formats.columns(lines)}
+        benchmarks = {heading(benchmark): benchmark.id for benchmark in formats.comparison_benchmarks(lines)}
         if table != "comparison":
             benchmarks = dict.fromkeys(("J&F", "J", "F"), line["benchmark"])
         for place, (column, text) in enumerate(measured.iloc[number].items()):

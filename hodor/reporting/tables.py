@@ -16,7 +16,7 @@ from hodor.config.servers import PENDING, server_overall
 from hodor.errors import HodorError
 from hodor.provenance import json_text, write_text_atomic
 from hodor.records import verify_run, verify_same_ground_truth
-from hodor.reporting.formats import NEW, NOT_RUN, TRAINED_ON, columns, latex_file, markdown_page
+from hodor.reporting.formats import NEW, NOT_RUN, TRAINED_ON, comparison_benchmarks, latex_file, markdown_page
 from hodor.reporting.runs import Run, loss_curve, machine_line, provenance, read_run, run_folder, sample, seed_scores
 from hodor.scoring.statistics import Bootstrap, estimate
 
@@ -165,7 +165,7 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
 def comparison_columns(ids: Sequence[str]) -> list[str]:
     """Return the columns of the CSV of table 2. `ids`: the benchmarks of the scale."""
     found = ["row", "label", "training_data", "attention", "scale", "seeds", "n"]
-    for benchmark in columns(ids):
+    for benchmark in comparison_benchmarks(ids):
         metric = benchmark.metric
         names = (metric, f"{metric}_std", f"{metric}_low", f"{metric}_high", f"paper_{metric}", "note")
         found += [f"{benchmark.id}_{name}" for name in names]
@@ -193,7 +193,7 @@ def comparison_cells(
         pending: benchmark with a server -> text of a cell until the server's score is entered.
     """
     cells: dict[str, str] = {}
-    for id, metric in ((benchmark.id, benchmark.metric) for benchmark in columns(benchmarks)):
+    for id, metric in ((benchmark.id, benchmark.metric) for benchmark in comparison_benchmarks(benchmarks)):
         column = "G" if metric == "G" else "J&F-Mean"
         for prediction in (run.predictions[id] for run in runs if id in run.predictions):
             if not prediction.pending and column not in prediction.overall:

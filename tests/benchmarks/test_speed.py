@@ -140,7 +140,7 @@ def test_both_ways_of_a_training_step_take_the_same_first_step(benchmark):
     page = benchmark("step_speed.py", "--scale tiny --device cpu --steps 2 --rounds 1 --pictures 6 --threads 1")
     head, _, *rows = cells(page)
     eager, tuned = (dict(zip(head, row, strict=True)) for row in rows)
-    assert (eager["way"], tuned["way"], tuned["row"]) == ("eager", "tuned", "hodor-soft-coco")
+    assert (eager["variant"], tuned["variant"], tuned["row"]) == ("eager", "tuned", "hodor-soft-coco")
     assert eager["first_loss"] == tuned["first_loss"]
     assert 0 <= float(tuned["waiting"]) < 1 and eager["utilisation"] == tuned["utilisation"] == "n/a"
     assert float(eager["ratio"].split()[0]) == 1 and float(tuned["steps_per_second"]) > 0

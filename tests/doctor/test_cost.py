@@ -93,7 +93,7 @@ def test_measured_hours_are_those_of_the_same_step_on_the_same_gpu(root, tmp_pat
     file = results / "gpu_nvidia-geforce-rtx-3090.json"
 
     def write(*lines: tuple) -> None:
-        names = ("scale", "row", "way", "batch", "seconds_per_step", "tflop_per_step")
+        names = ("scale", "row", "variant", "batch", "seconds_per_step", "tflop_per_step")
         found = {str(i): dict(zip(names, line, strict=True)) for i, line in enumerate(lines)}
         parts = {"steps": {"status": "done", "results": found | {"compiled": {"error": "no compiler"}}}}
         file.write_text(json.dumps({"parts": parts}))
