@@ -53,8 +53,18 @@ test-long: $(BIN)/.installed .venv/cluster/.installed  ## all tests
 rehearse: $(BIN)/.installed  ## scale paper to its last file on a CPU, with few made-up data: an hour, 24 GiB
 	@$(PYTEST) -n 0 -s -m long tests/workflow/test_rehearsal.py
 
-docs: $(BIN)/.installed  ## check links and what documents and continuous integration name
+docs: $(BIN)/.installed .venv/docs/.installed  ## check the documentation and build its site, build/site/index.html
 	@$(PYTEST) tests/test_repository.py
+	rm -rf build/docs build/site
+	mkdir -p build/docs
+	git ls-files -z '*.md' docs examples LICENSE ':!hodor' ':!.github' | xargs -0 cp --parents --target-directory build/docs
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict --quiet
+
+.venv/docs/.installed: docs/requirements.txt
+	@rm -rf .venv/docs
+	$(PYTHON) -m venv .venv/docs
+	.venv/docs/bin/pip install --disable-pip-version-check --quiet --no-deps --requirement $<
+	touch $@
 
 lint: $(BIN)/.installed  ## check style and types
 	@ruff check .

@@ -78,11 +78,13 @@ class SoftMaskedAttention(nn.Module):
         learn_alpha: `per_head`: a parameter of shape (heads,), as in the paper; `shared`: a parameter of shape (1,);
             `fixed`: a buffer, which is not trained.
         bias: whether the four projections have biases.
-        kdim, vdim: channels of keys and values; None: `dim`.
+        kdim: channels of keys; None: `dim`.
+        vdim: channels of values; None: `dim`.
         dropout: probability of dropping an attention weight in training.
         alpha_inside_scale: divide alpha * mask by sqrt(C / heads) as well, as some papers write the formula; the
             released code does not (specification section 3.4).
-        threshold, empty: of mode `hard`, see `hard_mask_bias`.
+        threshold: of mode `hard`, see `hard_mask_bias`.
+        empty: of mode `hard`, see `hard_mask_bias`.
         form: how it is computed, with the same result up to rounding: `plain`, `folded`, or `auto`, the one with fewer
             multiplications.
 

@@ -358,3 +358,9 @@ def test_the_lock_is_plain_and_the_environments_agree_with_it(root):
     assert set(conda) == names
     assert {name: lock[name] for name in names} == conda
     assert extras["official"][0] in (root / "environment.yml").read_text()
+    # In an environment of its own, with the same versions of what both have.
+    site = pins((root / "docs/requirements.txt").read_text().splitlines())
+    assert {re.match(r"[\w-]+", entry).group() for entry in extras["docs"]} <= site.keys()
+    assert {name: site[name] for name in site.keys() & lock.keys()} == {
+        name: lock[name] for name in site.keys() & lock.keys()
+    }

@@ -1,11 +1,13 @@
 """Documents, continuous integration and versions name what the repository holds."""
 
 import re
+import shlex
 
 import pytest
 import yaml
 
 from hodor import __version__
+from hodor.cli.main import _parser
 
 
 def _anchors(text: str) -> set[str]:
@@ -34,6 +36,49 @@ def test_links_lead_somewhere_and_every_page_is_linked(root):
                 broken.append(f"{page.relative_to(root)}: {link}")
     assert broken == []
     assert {page for page in texts if page.parent.name == "docs"} <= linked
+
+
+def _nav(entries: list) -> list[str]:
+    return [page for entry in entries for page in ([entry] if isinstance(entry, str) else _nav(*entry.values()))]
+
+
+def test_the_site_has_every_page_once(root):
+    site = yaml.safe_load((root / "mkdocs.yml").read_text())
+    pages = _nav(site["nav"])
+    documents = {f"docs/{page.name}" for page in (root / "docs").glob("*.md")}
+    assert len(pages) == len(set(pages)) and documents == {page for page in pages if page.startswith("docs/")}
+    assert all((root / page).is_file() for page in [*pages, *site["extra"]["polyfills"]])
+
+
+def commands(root) -> list[tuple[str, list[str]]]:
+    """Page and words of every command in the blocks of the documents, without comments."""
+    found = []
+    for page in [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]:
+        for block in re.findall(r"^```\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            for line in re.findall(r"^(?:hodor|python|make|snakemake) .*", block.replace("\\\n", " "), re.MULTILINE):
+                found += [(page.name, shlex.split(part, comments=True)) for part in line.split("&&")]
+    return found
+
+
+def test_commands_of_the_documents_exist_with_their_options(root, capsys):
+    """Those of Snakemake are dry runs in tests/workflow/test_documents.py, which runs those of the tutorials, too."""
+    wrong, verbs = [], set()
+    for page, words in commands(root):
+        match words:
+            case ["hodor", verb, *_]:
+                verbs.add(verb)
+                try:
+                    _parser().parse_args(words[1:])
+                except SystemExit:
+                    wrong.append(f"{page}: {shlex.join(words)}: {capsys.readouterr().err}")
+            case ["python", script, *arguments]:
+                code = (root / script).read_text(encoding="utf-8")
+                options = [word.strip("[]") for word in arguments if word.strip("[]").startswith("--")]
+                wrong += [f"{page}: {script}: {option}" for option in options if f'"{option}"' not in code]
+            case ["make", target, *_]:
+                if f"\n{target}:" not in (root / "Makefile").read_text():
+                    wrong.append(f"{page}: make {target}")
+    assert wrong == [] and {"score", "track", "fetch", "doctor", "cost", "convert"} <= verbs
 
 
 @pytest.mark.parametrize("name", ["ci", "reproduce"])

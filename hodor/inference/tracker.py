@@ -81,7 +81,8 @@ class Tracker:
         """Load a checkpoint: a path as in `Tracker`, a name on the Hugging Face Hub, or by default the package's own.
 
         Args:
-            name, revision: see `hodor.inference.pretrained.find_pretrained`.
+            name: see `hodor.inference.pretrained.find_pretrained`.
+            revision: of a name on the Hub.
             options: the other arguments of `Tracker`.
         """
         return cls(find_pretrained(name, revision), **options)
