@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (error.name or "hodor").partition(".")[0] == "hodor":
             raise
         extra = "track" if options.verb in ("track", "convert") else "pipeline"
+        extra = "export" if error.name == "rocrate" else extra
         message = (
             f"Python module {error.name} is not installed; run pip install 'hodor-repro[{extra}]', or make install in a "
             "checkout"

@@ -1,4 +1,4 @@
-"""Verbs for people, which no rule of the workflow calls: convert cost doctor track."""
+"""Verbs for people, which no rule of the workflow calls: convert cost doctor export track."""
 
 import argparse
 from pathlib import Path
@@ -35,6 +35,12 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     doctor.add_argument("--mirror", metavar="PLACE", help="as `mirror` of config.yaml")
     doctor.add_argument("--deep", action="store_true", help="compare files with their recorded checksums")
     add_config(doctor)
+
+    export = add_verb(verbs, _export, "export", "Write runs, or all results of a scale, to an RO-Crate for an archive.")
+    export.add_argument("out", type=Path, metavar="OUT.zip", help="zip to write")
+    export.add_argument("runs", nargs="*", metavar="ROW/seedK", help="default: all runs, tables and pages")
+    export.add_argument("--scale", metavar="NAME", help="scale of config/scales (default: that of config.yaml)")
+    add_config(export)
 
     track = add_verb(verbs, _track, "track", "Track objects, given by masks or boxes, through your own video.")
     track.add_argument("video", type=Path, metavar="VIDEO", help="video file, or folder of images in natural order")
@@ -92,6 +98,13 @@ def _doctor(options: argparse.Namespace) -> None:
 
     given = {"scale": options.scale, "rows": options.rows, "mirror": options.mirror}
     doctor(options.config, {key: value for key, value in given.items() if value is not None}, deep=options.deep)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from hodor.cli.export import export
+
+    count = export(options.out, options.config, options.scale, options.runs)
+    print(f"{options.out}: RO-Crate of {count} files")
 
 
 def _track(options: argparse.Namespace) -> None:
