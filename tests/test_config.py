@@ -351,7 +351,7 @@ def test_the_lock_is_plain_and_the_environments_agree_with_it(root):
     conda = pins((root / "environment.yml").read_text().splitlines())
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["pipeline"], *extras["track"], *extras["dev"]]
+    needed = [*project["dependencies"], *extras["pipeline"], *extras["track"], *extras["export"], *extras["dev"]]
     names = {re.match(r"[\w.-]+", entry).group().lower().replace("_", "-") for entry in needed}
     # On GPU machines alone: it has no build for CPUs on the package index.
     assert conda.pop("torchvision") and extras["gpu"]

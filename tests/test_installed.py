@@ -100,6 +100,7 @@ row = ("hodor-soft-coco", "davis2017-val")
 verbs = {"fetch": ("davis",), "prepare": ("davis",), "train": row[:1], "segment": row, "score": row}
 verbs |= {"submit": row, "manifest": row[:1], "tabulate": ("costs",), "claims": (), "cost": (), "doctor": ()}
 verbs |= {"convert": ("a.pth", "b.safetensors"), "track": ("video", "--weights=a", "--out=b", "--device=cpu")}
+verbs |= {"export": ("out.zip",)}
 found = {verb: [call(verb, "--help")[0], *call(verb, *given)] for verb, given in verbs.items()}
 found["gradient"] = float(mask.grad.abs().sum())
 """,
@@ -107,7 +108,7 @@ found["gradient"] = float(mask.grad.abs().sum())
     )
     assert found.pop("gradient") > 0
     for verb, (helped, status, said) in found.items():
-        extra = "track" if verb in ("track", "convert") else "pipeline"
+        extra = {"track": "track", "convert": "track", "export": "pipeline,export"}.get(verb, "pipeline")
         assert (helped, status, said.count("\n")) == (0, 1, 1), said
         assert f"'hodor-repro[{extra}]'" in said, said
 

@@ -64,10 +64,9 @@ def export(out: Path, config: Path, scale: str | None = None, runs: Sequence[str
     for record in (record for place in published for record in sorted(place.glob("*.provenance.json"))):
         content = read_json(record)
         made = [record, *(record.parent / name for name in content["files"])]
-        named = (
-            re.findall(r"runs/[^\s;,\"]+/manifest\.json", file.read_text()) for file in made if file.suffix == ".csv"
-        )
-        inputs = {run: sha256_file(run) for runs in named for run in runs if Path(run).is_file()}
+        text = "".join(file.read_text() for file in made if file.suffix == ".csv")
+        named = set(re.findall(r"runs/[^\s;,\"]+/manifest\.json", text))
+        inputs = {run: sha256_file(run) for run in sorted(named) if Path(run).is_file()}
         crate.add_step(f"make {record.name.split('.')[0]} of scale {scale}", content, inputs, made)
     partial = out.with_name(f".{out.name}.part")
     try:
@@ -87,14 +86,11 @@ class _Crate:
         self.digests: dict[str, Any] = {}
         root, entity = self.crate.root_dataset, self.entity
         root["name"] = f"Differentiable soft-masked attention, reproduced: {content}"
-        root["description"] = (
-            "Weights, logs, scores, tables and records; every action names its commit, versions and data."
-        )
+        root["description"] = "Weights, logs, scores, tables and records; actions name commit, versions and data."
         root["license"] = entity("https://spdx.org/licenses/MIT", "CreativeWork", "MIT")
-        root["author"] = entity("#authors", "Organization", "The hodor-repro authors")
-        root["citation"] = entity(
-            "https://arxiv.org/abs/2206.00182", "CreativeWork", "Differentiable Soft-Masked Attention"
-        )
+        root["author"] = root["publisher"] = entity("#authors", "Organization", "The hodor-repro authors")
+        paper = "Differentiable Soft-Masked Attention"
+        root["citation"] = entity("https://arxiv.org/abs/2206.00182", "CreativeWork", paper)
         root["conformsTo"] = entity(PROFILE, "CreativeWork", "Process Run Crate", version="0.5")
         self.crate.metadata.extra_terms["sha256"] = "https://schema.org/sha256"
 
@@ -133,20 +129,18 @@ class _Crate:
 
     def add_step(self, name: str, record: dict, inputs: dict[str, str | None], made: Iterable[Path]) -> None:
         """Add an action. `inputs`: name -> digest of what the step read."""
-        version, commit = record["versions"].get("hodor"), record["commit"]
-        packages = [
-            self.entity(f"#{p}-{v}", "SoftwareApplication", p, softwareVersion=v) for p, v in record["versions"].items()
-        ]
-        software = self.entity(
-            f"#{commit}", "SoftwareApplication", f"hodor {version}, commit {commit}", softwareVersion=commit
-        )
+        kind, versions, commit = "SoftwareApplication", record["versions"], record["commit"]
+        software = self.entity(f"#{commit}", kind, f"hodor {versions.get('hodor')}", softwareVersion=commit)
+        packages = [self.entity(f"#{p}-{v}", kind, p, softwareVersion=v) for p, v in versions.items()]
         software["softwareRequirements"] = packages
         read = [self._input(name, digest) for name, digest in inputs.items() if digest]
         machine = ", ".join(f"{key} {value}" for key, value in record["machine"].items() if value is not None)
         seconds = f"{record['time_s']} s on " if "time_s" in record else ""
         properties = {"name": name, "description": seconds + machine, "agent": self.crate.get("#authors")}
         results = [self.files[path] for path in made if path in self.files]
-        self.crate.add_action(software, f"#{name.replace(' ', '-')}", read, results, properties)
+        objects = read[0] if len(read) == 1 else read
+        action = self.crate.add_action(software, f"#{name.replace(' ', '-')}", objects, results, properties)
+        self.crate.root_dataset.append_to("mentions", action)
 
     def _input(self, name: str, digest: str) -> Any:
         absent = f"#sha256-{digest}"  # data that may not be published, or masks

@@ -41,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "hodor").partition(".")[0] == "hodor":
             raise
-        extra = "track" if options.verb in ("track", "convert") else "pipeline"
-        extra = "export" if error.name == "rocrate" else extra
+        extra = {"track": "track", "convert": "track", "export": "pipeline,export"}.get(options.verb, "pipeline")
         message = (
             f"Python module {error.name} is not installed; run pip install 'hodor-repro[{extra}]', or make install in a "
             "checkout"
