@@ -20,7 +20,7 @@ from hodor.errors import HodorError
 from hodor.provenance import read_json, read_training, scored_benchmarks, sha256_file
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-_LEFT_OUT = {"masks", "checkpoints"}  # thousands of files, which weights and data make again
+_LEFT_OUT = {"masks", "checkpoints", "tensorboard"}  # made again from weights, data and logs
 
 
 def export(out: Path, config: Path, scale: str | None = None, runs: Sequence[str] = ()) -> int:

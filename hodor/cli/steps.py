@@ -43,6 +43,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     train.add_argument("--micro-batch", type=int, metavar="N", help="clips per forward pass (default: all that fit)")
     train.add_argument("--compile", action="store_true", help="use torch.compile (GPU)")
     train.add_argument("--deterministic", action="store_true", help="use deterministic operators only (GPU)")
+    train.add_argument("--tensorboard", action="store_true", help="write event files to tensorboard/ of the run folder")
     segment = _add(verbs, _segment, "segment", "Segment a benchmark with a row, or import external masks.", row=True)
     segment.add_argument("benchmark", nargs="?", metavar="BENCHMARK", help="benchmark of the scale")
     segment.add_argument("--weights", type=Path, metavar="FILE", help="model.safetensors (default: that of the run)")

@@ -1,4 +1,4 @@
-"""Settings of a training that change its results by rounding only.
+"""Settings of a training that change its results by rounding only, or not at all.
 
 Workers, micro-batches and compilation keep the global batch. These settings are in no stamp, so that a run may resume
 with others; `train.json` records them.
@@ -28,6 +28,9 @@ class Execution(Strict):
     )
     compile: bool = Field(False, description="compile the layers that gain by it with torch.compile (GPU)")
     deterministic: bool = Field(False, description="deterministic operators only, on a GPU (docs/determinism.md)")
+    tensorboard: bool = Field(
+        False, description="write the training log as event files too, to tensorboard/ of the run"
+    )
 
     @classmethod
     def of_arguments(cls, options: argparse.Namespace) -> Self:
@@ -43,7 +46,7 @@ class Execution(Strict):
         """Return the equivalent flags of `hodor train`; begins with a space unless empty."""
         flags = [f"--processes {self.processes}"] if self.processes > 1 else []
         flags += [f"--micro-batch {self.micro_batch}"] if self.micro_batch else []
-        flags += [f"--{name}" for name in ("compile", "deterministic") if getattr(self, name)]
+        flags += [f"--{name}" for name in ("compile", "deterministic", "tensorboard") if getattr(self, name)]
         return "".join(f" {flag}" for flag in flags)
 
 

@@ -9,6 +9,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -64,6 +65,8 @@ def train(
     execution, seed = execution or Execution(), int(settings["seed"])
     device = world.device(prepare_device(settings["device"], settings["threads"], settings["precision"]))
     use_deterministic_algorithms(execution.deterministic)
+    if execution.tensorboard and find_spec("tensorboard") is None:
+        raise HodorError("tensorboard: not installed; pip install 'hodor-repro[tensorboard]', or train without it")
     inputs = {f"{name}.json": sha256_file(data / f"{name}.json") for name in settings["datasets"]}
     if init is not None:
         inputs["init"] = sha256_file(init)
@@ -95,7 +98,10 @@ def train(
         if world.leads:
             log = trainer.log.read_text() if trainer.log.exists() else ""
             steps = trainer.options.steps if trainer.options else 0
-            executed = execution.model_dump() | {"processes": world.size, "micro_batch": trainer.micro_batch}
+            executed = execution.model_dump(exclude={"tensorboard"}) | {
+                "processes": world.size,
+                "micro_batch": trainer.micro_batch,
+            }
             record = {"inputs": inputs, "steps": steps, "execution": executed}
             save_run(out, method, stamp, options=settings["options"], seconds=seconds, log=log, **record)
             shutil.rmtree(trainer.checkpoints.folder, ignore_errors=True)
@@ -161,7 +167,10 @@ class Trainer:
             gradients.fit(self._largest().to(device), (options.steps - 2, options.steps - 1))
             self.micro_batch = gradients.micro_batch
         started = time.monotonic() - before
-        log = TrainingLog(self.log, title=self.title, first=step, steps=options.steps) if world.leads else None
+        log = None
+        if world.leads:
+            events = self.log.parents[1] / "tensorboard" if self.execution.tensorboard else None
+            log = TrainingLog(self.log, title=self.title, first=step, steps=options.steps, events=events)
         window: list[dict[str, Tensor]] = []
         for clip in self._clips(step):
             rate = learning_rate(options, step)

@@ -1,5 +1,11 @@
 """Execution of a training: flags, the environment of torchrun, several processes."""
 
+import io
+import json
+import re
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,6 +13,7 @@ from hodor.cli.main import _parser
 from hodor.config.execution import Execution, place
 from hodor.errors import HodorError
 from hodor.training.distributed import World
+from hodor.training.log import TrainingLog
 
 
 def parse(text: str) -> Execution:
@@ -15,7 +22,7 @@ def parse(text: str) -> Execution:
 
 @pytest.mark.parametrize(
     "execution",
-    [Execution(), Execution(processes=4, micro_batch=2, compile=True, deterministic=True), Execution(processes=2)],
+    [Execution(), Execution(processes=4, micro_batch=2, compile=True, deterministic=True), Execution(tensorboard=True)],
 )
 def test_flags_are_equivalent_to_the_configuration(execution):
     assert parse(execution.arguments()) == execution
@@ -47,3 +54,42 @@ def test_alone_nothing_is_exchanged():
     with pytest.raises(SystemExit) as silent:
         World(1, 2, 1).fail(HodorError("reported by the first"))
     assert silent.value.code == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_log_is_a_bar_on_a_terminal_plain_lines_elsewhere_and_event_files_on_request(tmp_path, monkeypatch, capsys):
+    written = []
+
+    def writer(folder, purge_step):
+        written.append((folder, purge_step))
+        return SimpleNamespace(add_scalar=lambda *values: written.append(values), flush=lambda: None)
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=writer))
+    values = {"loss": 0.5, "alpha": [[32.0, 16.0]]}
+    (tmp_path / "events").mkdir()
+    (tmp_path / "events" / "earlier").touch()
+    log = TrainingLog(tmp_path / "a.jsonl", title="row", first=0, steps=4, events=tmp_path / "events")
+    log.write(2, 8, values)
+    assert capsys.readouterr().err.startswith("row: step 2 of 4, loss 0.5000, ")
+    assert not (tmp_path / "events").exists(), "those of other settings"
+    (folder, purged), *scalars = written
+    speed = json.loads((tmp_path / "a.jsonl").read_text())["examples_per_second"]
+    assert (folder, purged) == (tmp_path / "events", 1)
+    assert scalars == [
+        *(("loss", 0.5, 2), ("alpha/0/0", 32.0, 2), ("alpha/0/1", 16.0, 2)),
+        ("examples_per_second", speed, 2),
+    ]
+    # Resumed: events after the checkpoint are superseded.
+    TrainingLog(tmp_path / "a.jsonl", title="row", first=2, steps=4, events=tmp_path / "events")
+    assert written[-1] == (tmp_path / "events", 3)
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    log = TrainingLog(tmp_path / "b.jsonl", title="row", first=0, steps=4)
+    log.write(4, 8, values)
+    assert (
+        re.search(r"row: 100%.* 4/4 .*loss 0.5000", sys.stderr.getvalue()) and "step 4 of" not in sys.stderr.getvalue()
+    )
