@@ -1,5 +1,6 @@
 """The training log: one JSON line every few steps. A progress bar or lines on stderr and TensorBoard show the same values."""
 
+import contextlib
 import json
 import shutil
 import sys
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from hodor.data.progress import duration
 from hodor.provenance import write_text_atomic
@@ -32,7 +32,12 @@ class TrainingLog:
             kept = [line for line in path.read_text().splitlines() if _step_of(line) <= first]
             write_text_atomic(path, "".join(line + "\n" for line in kept))
         self.step, self.time, self.rate = first, time.monotonic(), 0.0
-        self.bar = tqdm(desc=title, total=steps, initial=first, unit="step", disable=None)  # None: without a terminal
+        self.bar = None
+        if sys.stderr.isatty():
+            with contextlib.suppress(ImportError):  # benchmarks/gpu.py runs where it is not installed
+                from tqdm import tqdm
+
+                self.bar = tqdm(desc=title, total=steps, initial=first, unit="step")
         self.events = None
         if events:
             from torch.utils.tensorboard import SummaryWriter
@@ -47,7 +52,7 @@ class TrainingLog:
         speed = (now - self.time) / (step - self.step)  # seconds per step
         self.rate = speed if self.rate == 0 else 0.7 * self.rate + 0.3 * speed
         per_second = examples / (now - self.time)
-        self.bar.update(step - self.step)
+        advanced = step - self.step
         self.step, self.time = step, now
         line = {"step": step, "steps": self.steps, **values, "examples_per_second": round(per_second, 3)}
         with self.path.open("a") as file:
@@ -58,11 +63,13 @@ class TrainingLog:
                     self.events.add_scalar("/".join([name, *map(str, index)]), number, step)
             self.events.flush()
         shown = f"loss {values['loss']:.4f}, {per_second:.1f} examples/s"
-        self.bar.set_postfix_str(shown)
-        if self.bar.disable:
+        if self.bar is None:
             left = duration((self.steps - step) * self.rate)
             print(f"{self.title}: step {step} of {self.steps}, {shown}, {left} left", file=sys.stderr, flush=True)
-        elif step == self.steps:
+            return
+        self.bar.set_postfix_str(shown, refresh=False)
+        self.bar.update(advanced)
+        if step == self.steps:
             self.bar.close()
 
 
