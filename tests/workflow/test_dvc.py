@@ -245,8 +245,17 @@ def test_an_experiment_records_numbers_of_its_own_seed(clone):
     before = (clone.path / "results/ablation_table.csv").read_text()
     clone.run("git", "config", "user.name", "test")
     clone.run("git", "config", "user.email", "test@example.org")
-    output = clone.run("dvc", "exp", "run", "--temp", "--name", "other", "-S", "config/config.yaml:seeds=[1]").stdout
+    rate = "stages.images.learning_rate"
+    values = ("-S", "config/config.yaml:seeds=[1]", "-S", f"config/scales/tiny.yaml:{rate}=0.002")
+    output = clone.run("dvc", "exp", "run", "--temp", "--name", "other", *values).stdout
     assert ran(output).count("train") == 2
+    # What was changed, and its effect.
+    found = json.loads(clone.run("dvc", "exp", "diff", "HEAD", "other", "--json").stdout)
+    assert found["params"]["config/scales/tiny.yaml"][rate] == {"old": 0.001, "new": 0.002, "diff": 0.001}
+    effect = found["metrics"]["results/tiny/metrics.json"]
+    assert effect and all(key.startswith("hodor-soft-coco.") and change["diff"] for key, change in effect.items())
+    shown = list(csv.DictReader(clone.run("dvc", "exp", "show", "--only-changed", "--csv").stdout.splitlines()))
+    assert {line["Experiment"]: line[rate] for line in shown} == {"": "0.001", "main": "0.001", "other": "0.002"}
     # The workspace is as it was.
     assert clone.due() == {} and (clone.path / "results/ablation_table.csv").read_text() == before
     clone.run("dvc", "exp", "apply", "other")
