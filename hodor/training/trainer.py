@@ -66,7 +66,9 @@ def train(
     device = world.device(prepare_device(settings["device"], settings["threads"], settings["precision"]))
     use_deterministic_algorithms(execution.deterministic)
     if execution.tensorboard and find_spec("tensorboard") is None:
-        raise HodorError("tensorboard: not installed; pip install 'hodor-repro[tensorboard]', or train without it")
+        raise HodorError(
+            "--tensorboard: the package tensorboard is not installed; pip install 'hodor-repro[tensorboard]'"
+        )
     inputs = {f"{name}.json": sha256_file(data / f"{name}.json") for name in settings["datasets"]}
     if init is not None:
         inputs["init"] = sha256_file(init)

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from hodor.cli.main import _parser
 from hodor.config.execution import Execution, place
 from hodor.errors import HodorError
+from hodor.training import trainer
 from hodor.training.distributed import World
 from hodor.training.log import TrainingLog
 
@@ -54,6 +56,13 @@ def test_alone_nothing_is_exchanged():
     with pytest.raises(SystemExit) as silent:
         World(1, 2, 1).fail(HodorError("reported by the first"))
     assert silent.value.code == 1
+
+
+def test_event_files_need_their_package(monkeypatch):
+    monkeypatch.setattr(trainer, "find_spec", lambda name: None)
+    stamp = {"settings": {"seed": 0, "device": "cpu", "threads": 1, "precision": "float32"}, "row": "row"}
+    with pytest.raises(HodorError, match=r"hodor-repro\[tensorboard\]"):
+        trainer.train(stamp, Path(), Path(), execution=Execution(tensorboard=True))
 
 
 class Terminal(io.StringIO):
