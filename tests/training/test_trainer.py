@@ -39,14 +39,14 @@ def stop_after_a_step(stamp: dict, data: Path, out: Path, monkeypatch) -> None:
 
 
 def test_a_run_that_was_stopped_ends_like_an_unbroken_one(world, tmp_path, monkeypatch, capsys):
-    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    broken, unbroken, short = tmp_path / "broken", tmp_path / "unbroken", make_stamp(stage={"steps": 6})
     for _ in range(2):
-        stop_after_a_step(make_stamp(), world, broken, monkeypatch)
+        stop_after_a_step(short, world, broken, monkeypatch)
     assert not (broken / "model.safetensors").exists()
     (broken / "checkpoints" / "train.jsonl").open("a").write('{"step": 3, "lo')  # half a line, as after a kill
-    train(make_stamp(), world, broken)
+    train(short, world, broken)
     assert "continues after step 2" in capsys.readouterr().out
-    train(make_stamp(), world, unbroken)
+    train(short, world, unbroken)
     assert_same_weights(broken, unbroken)
     steps = [line["step"] for line in log_of(broken)]
     assert steps == sorted(set(steps)) and set(steps) >= {line["step"] for line in log_of(unbroken)}
@@ -56,24 +56,24 @@ def test_a_run_that_was_stopped_ends_like_an_unbroken_one(world, tmp_path, monke
 
 
 def test_record_names_settings_inputs_and_cost(world, tmp_path):
-    made = make_stamp()
+    made = make_stamp(stage={"steps": 4})
     train(made, world, tmp_path)
     record = json.loads((tmp_path / "train.json").read_text())
     assert record["stamp"] == made["sha256"] and "sha256" not in record["stamp_content"]
-    assert set(record["inputs"]) == {"coco.json"} and record["steps"] == 12
+    assert set(record["inputs"]) == {"coco.json"} and record["steps"] == 4
     _, method = load_model(tmp_path / "model.safetensors")
     assert record["parameters"] == sum(p.numel() for p in method.parameters())
     assert record["time_s"] > 0 and record["peak_memory_mib"] > 50 and record["machine"]["cores"] >= 1
     log = log_of(tmp_path)
-    assert log[-1]["step"] == log[-1]["steps"] == 12
+    assert log[-1]["step"] == log[-1]["steps"] == 4
     assert len(log[0]["alpha"]) == 1 and len(log[0]["alpha"][0]) == 8
     assert log[-1]["alpha"] != log[0]["alpha"]  # they learn
 
 
 def test_other_settings_or_recipes_never_continue_old_weights(world, tmp_path, monkeypatch, capsys):
-    changed = make_stamp(stage={"learning_rate": 0.002})
+    changed = make_stamp(stage={"learning_rate": 0.002, "steps": 4})
     train(changed, world, tmp_path / "fresh")
-    stop_after_a_step(make_stamp(), world, tmp_path / "changed", monkeypatch)
+    stop_after_a_step(make_stamp(stage={"steps": 4}), world, tmp_path / "changed", monkeypatch)
     capsys.readouterr()
     train(changed, world, tmp_path / "changed")
     lines = [line for line in capsys.readouterr().err.splitlines() if "checkpoint" in line]
@@ -82,7 +82,7 @@ def test_other_settings_or_recipes_never_continue_old_weights(world, tmp_path, m
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(world, tmp_path, monkeypatch):
-    loss = Hodor.loss
+    loss, short = Hodor.loss, make_stamp(stage={"steps": 8})
 
     def poisoned(self, clip, step):
         values = loss(self, clip, step)
@@ -90,17 +90,17 @@ def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(world, tmp
 
     monkeypatch.setattr(Hodor, "loss", poisoned)
     with pytest.raises(HodorError) as error:
-        train(make_stamp(), world, tmp_path)
+        train(short, world, tmp_path)
     message = str(error.value)
     assert "a-row seed 0" in message and "step 7" in message and "step-00000006.pt" in message
     assert (tmp_path / "checkpoints" / "step-00000006.pt").exists() and not (tmp_path / "model.safetensors").exists()
     monkeypatch.setattr(Hodor, "loss", loss)
-    train(make_stamp(), world, tmp_path)  # nothing is lost: it goes on
+    train(short, world, tmp_path)  # nothing is lost: it goes on
     assert (tmp_path / "model.safetensors").exists()
 
 
 def test_cyclic_stage_starts_from_the_weights_of_its_row(world, tmp_path):
-    train(make_stamp(), world, tmp_path / "coco")
+    train(make_stamp(stage={"steps": 2}), world, tmp_path / "coco")
     stage = {
         "kind": "sparse-video",
         "sources": [
@@ -160,7 +160,7 @@ def test_rate_and_weight_decay_of_alpha(decay, optimiser, factor, expected, with
 def test_bfloat16_trains_close_to_float32(world, tmp_path):
     losses = {}
     for precision in ("float32", "bfloat16"):
-        train(make_stamp(stage={"steps": 6}, precision=precision), world, tmp_path / precision)
+        train(make_stamp(stage={"steps": 4}, precision=precision), world, tmp_path / precision)
         losses[precision] = [line["loss"] for line in log_of(tmp_path / precision)]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05) and losses["bfloat16"] != losses["float32"]
 
