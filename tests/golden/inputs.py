@@ -177,12 +177,16 @@ CASES: dict[str, tuple[str, dict]] = {
 
 
 def original(case: str, *, dead: bool = True) -> dict[str, torch.Tensor]:
-    """The checkpoint of a case as it was released, with or without entries that the release never uses."""
+    """Random entries from 0 to 1 as in the release, with or without those that it never uses."""
     name, options = CASES[case]
+    format, generator = FORMATS[name], torch.Generator().manual_seed(1)
     with no_random_weights():
-        live = original_weights(name, options)
-    entries = live | (FORMATS[name].dead(live) if dead else {})
-    return {FORMATS[name].prefix + entry: value for entry, value in entries.items()}
+        live = format.to_original(format.untrained(options))
+    for entry, value in live.items():
+        if value.is_floating_point() and entry not in format.constants:
+            live[entry] = torch.rand(value.shape, generator=generator)
+    entries = live | (format.dead(live) if dead else {})
+    return {format.prefix + entry: value for entry, value in entries.items()}
 
 
 def fill(method: torch.nn.Module) -> None:
