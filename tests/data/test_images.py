@@ -204,6 +204,9 @@ def test_an_anti_aliased_mask_is_refused(tmp_path, smoothing, form):
     soft = disk.reshape(60, smoothing, 60, smoothing).mean((1, 3)).astype(np.uint8)
     Image.fromarray(soft).convert(form).save(tmp_path / "soft.png")
     refused(r"soft\.png: .*anti-aliased.*threshold", read_labels, tmp_path / "soft.png")
+    if smoothing == 16:  # enlarged, so that each of many levels fills blocks
+        Image.fromarray(soft.repeat(2, 0).repeat(2, 1)).convert(form).save(tmp_path / "wide.png")
+        refused(r"wide\.png: .*anti-aliased", read_labels, tmp_path / "wide.png")
     Image.fromarray(np.where(soft > 127, 255, 0).astype(np.uint8)).convert(form).save(tmp_path / "hard.png")
     assert set(np.unique(read_labels(tmp_path / "hard.png"))) == {0, 255}
 
