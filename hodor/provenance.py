@@ -20,6 +20,8 @@ from pathlib import Path
 
 from hodor.errors import HodorError
 
+IMPORTED = "imported.json"
+"""Record of the import in a run folder (`record_making`)."""
 _PACKAGES = (
     *("torch", "torchvision", "numpy", "pandas", "opencv-python", "pycocotools", "scikit-image", "safetensors"),
     *("pydantic", "snakemake", "dvc", "papermill", "matplotlib"),
@@ -207,6 +209,12 @@ def record_making(path: Path, files: Iterable[Path] = ()) -> None:
 def scored_benchmarks(folder: Path) -> list[str]:
     """Return the benchmarks that a run was scored on."""
     return sorted(path.parent.name for path in folder.glob("*/score.json"))
+
+
+def is_imported(folder: Path) -> bool:
+    """Return whether the training of a run is the one that `hodor import` copied, not a later one."""
+    record = folder / IMPORTED
+    return record.is_file() and read_json(record).get("files") == {"train.json": sha256_file(folder / "train.json")}
 
 
 def read_training(folder: Path, masks: Iterable[dict]) -> dict:

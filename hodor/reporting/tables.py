@@ -135,6 +135,8 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
     table, lines = settings["table"], []
     for row, entry in settings["rows"].items():
         runs = [found[row, seed] for seed in settings["seeds_of"].get(row, ()) if (row, seed) in found]
+        imported = " ".join(str(run.seed) for run in runs if run.elsewhere)
+        notes = [entry["note"], f"trained elsewhere: seed {imported}" if imported else ""]
         system = {
             "row": row,
             "label": entry["label"],
@@ -145,7 +147,7 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
             "n": str(len(runs)),
             "parameters": " ".join(sorted({str(run.train["parameters"]) for run in runs if run.train})),
             "manifest": " ".join(run.manifest.as_posix() for run in runs),
-            "note": f"{NOT_RUN}: {entry['absent']}" if entry["absent"] else entry["note"],
+            "note": f"{NOT_RUN}: {entry['absent']}" if entry["absent"] else "; ".join(filter(None, notes)),
         }
         unscored = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
         if "masks" in entry:  # benchmarks without masks are not run
