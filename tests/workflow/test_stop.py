@@ -36,6 +36,17 @@ def test_a_job_that_is_told_to_stop_saves_and_goes_on(checkout, processes):
     assert record["execution"]["processes"] == processes
 
 
+def test_a_step_that_is_killed_says_what_to_do(checkout):
+    """As the kernel does it where memory runs out."""
+    checkout.edit("hodor/cli/main.py", "options.command(options)", "os.kill(os.getpid(), 9)")
+    target = "runs/tiny/copy-first-mask/seed0/davis2017-val/score.json"
+    (checkout.path / target).unlink()
+    done = checkout.run("snakemake", "--cores", "1", "--", target, check=False)
+    told = [line for line in done.stdout.splitlines() if line.startswith("score: the step was killed")]
+    assert done.returncode == 1 and len(told) == 1 and "memory" in told[0] and "--cores" in told[0]
+    assert told[0] in (checkout.path / "runs/tiny/logs/score-copy-first-mask-seed0-davis2017-val.log").read_text()
+
+
 def test_how_a_training_is_executed_reaches_its_command_and_makes_nothing_due(checkout):
     settings = 'execution={"processes": 2, "micro_batch": 1}'
     assert checkout.due("--config", settings) == {}
