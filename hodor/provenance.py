@@ -149,10 +149,13 @@ def peak_memory_mib() -> float:
 
 
 def cost(seconds: float) -> dict:
-    """Return the last keys of a step's record: its time and peak memory, and what ran it."""
+    """Return the last keys of a step's record: its time and peak memory (on a GPU that of the GPU too), and what ran it."""
+    torch = sys.modules.get("torch")
+    on_gpu = torch.cuda.max_memory_allocated() if torch and torch.cuda.is_available() else 0
     return {
         "time_s": round(seconds, 3),
         "peak_memory_mib": round(peak_memory_mib(), 1),
+        **({"gpu_peak_memory_mib": round(on_gpu / 2**20, 1)} if on_gpu else {}),
         "machine": machine(),
         "versions": versions(),
         "commit": commit(),

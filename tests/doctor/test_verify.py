@@ -75,7 +75,11 @@ FAULTS = {
     "mask": (flip, "mask", r"\.png: not the mask that .*masks.json records"),
     "mask gone": (Path.unlink, "mask", r"\.png: missing, but .*masks.json lists it"),
     "no masks": (lambda path: shutil.rmtree(path / "masks"), "prediction", f"{VAL}/masks: missing"),
-    "list of masks": (lambda path: spaced(path / "masks.json"), "prediction", "score.json: not the scores of the masks"),
+    "list of masks": (
+        lambda path: spaced(path / "masks.json"),
+        "prediction",
+        "score.json: not the scores of the masks",
+    ),
     "settings and recipe": (
         of_other_settings,
         "run",
@@ -87,7 +91,11 @@ FAULTS = {
         "prediction",
         "segment.json: the settings in it are not those of its stamp",
     ),
-    "another row": (lambda path: path.parent.rename(path.parent.with_name("stm")), "run", "train.json: not the settings"),
+    "another row": (
+        lambda path: path.parent.rename(path.parent.with_name("stm")),
+        "run",
+        "train.json: not the settings",
+    ),
     "scores": (lambda path: forge(path, better), "prediction", "per_frame.csv: not the scores of the masks"),
     "means": (lambda path: forge(path, better_mean), "prediction", "global.csv: not the means"),
     "ground truth": (lambda path: spaced(path / "../davis.json"), "dataset", "score.json: scored on other data than"),
@@ -160,7 +168,9 @@ def test_imported_runs_are_copies_that_nothing_makes_again(finished, elsewhere, 
     assert {path.stat().st_mtime_ns for path in copy.rglob("*")} == times
 
 
-def test_another_run_is_replaced_with_force_alone_and_kept_when_the_disk_is_full(workplace, elsewhere, capsys, monkeypatch):
+def test_another_run_is_replaced_with_force_alone_and_kept_when_the_disk_is_full(
+    workplace, elsewhere, capsys, monkeypatch
+):
     (RUN / "checkpoints").mkdir(parents=True)
     unfinished = RUN / "checkpoints" / "step-3"
     unfinished.write_text("days of work")
@@ -180,7 +190,9 @@ def test_another_run_is_replaced_with_force_alone_and_kept_when_the_disk_is_full
     assert cli(["import", str(workplace.run), "--force"]) == 1 and unfinished.exists(), "a faulty run replaces none"
     flip(workplace.run / "model.safetensors")
     with monkeypatch.context() as patch:  # a copy that is not what was read
-        patch.setattr(verify.shutil, "copytree", lambda *a, copy=shutil.copytree, **o: flip(copy(*a, **o) / "train.jsonl"))
+        patch.setattr(
+            verify.shutil, "copytree", lambda *a, copy=shutil.copytree, **o: flip(copy(*a, **o) / "train.jsonl")
+        )
         assert cli(["import", str(workplace.run), "--force"]) == 1 and unfinished.exists()
     assert "train.jsonl: not the training log" in capsys.readouterr().err
     assert cli(["import", str(workplace.run), "--force"]) == 0
