@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from hodor import paths
 from hodor.config.datasets import RELEASED, WEIGHT_SETS
@@ -97,11 +97,11 @@ def check_run(run: Path, submissions: Path, deep: bool) -> Iterator[Finding]:
         yield Finding("ok", subject, "recipes current")
 
 
-def read_faults(run: Path, *arguments: Any) -> list[Fault]:
-    """Return the faults of all files of a run. `arguments`: `differs` and `parent` of `hodor.records.run_faults`."""
+def read_faults(run: Path, *differs: Callable[[str, dict, dict], str]) -> list[Fault]:
+    """Return the faults of all files of a run. `differs`: as of `hodor.records.run_faults`, if given."""
     records = (*run.glob("*.json"), *run.glob("*/*.json"))
     try:
-        return list(run_faults(run, sorted({path.parent.name for path in run.glob("*/*.json")}), *arguments, deep=True))
+        return list(run_faults(run, sorted({path.parent.name for path in run.glob("*/*.json")}), *differs, deep=True))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return [Fault(f"{run}: its records are not of the workflow ({error!r})", records)]
 

@@ -5,10 +5,10 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -29,15 +29,7 @@ SAMPLE = 300
 _COPY = "copy the run again, or make it again"
 
 
-class Verified(NamedTuple):
-    """A run whose records and files agree with each other, with the configuration and with the data in this folder."""
-
-    run: Run
-    scale: str
-    config: Config
-
-
-def verify(folders: Sequence[Path], config: Path, overrides: dict[str, Any]) -> list[Verified]:
+def verify(folders: Sequence[Path], config: Path, overrides: dict[str, Any]) -> list[tuple[Run, Config]]:
     """Check run folders and print a line per finding, `FILE: what is wrong; what to do`.
 
     Args:
@@ -55,20 +47,19 @@ def verify(folders: Sequence[Path], config: Path, overrides: dict[str, Any]) -> 
             found.append(_check(folder, config, overrides, faults))
         except HodorError as error:
             faults.append(str(error) if ";" in str(error) else f"{error}; {_COPY}")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            faults.append(f"{folder}: its records are not of the workflow ({error!r}); {_COPY}")
         print("\n".join(faults or [f"{folder}: verified"]), flush=True)
         wrong += len(faults)
     if wrong:
-        raise HodorError(
-            f"{wrong} finding{'s' * (wrong > 1)} in {len(folders)} run{'s' * (len(folders) > 1)}, see above"
-        )
+        raise HodorError(f"findings: {wrong}, runs: {len(folders)}; see the lines above")
     return found
 
 
 def import_runs(folders: Sequence[Path], config: Path, overrides: dict[str, Any], *, force: bool = False) -> None:
     """Verify runs and copy them to runs/<scale>/<row>/seed<k> of the working directory.
 
-    A run is copied, not linked, because its files get the current time, and a later training here would write into the
-    other folder. An interrupted or failed copy leaves the earlier run.
+    A run is copied, not linked, because its files get the current time. A copy that fails leaves the earlier run.
 
     Args:
         folders, config, overrides: as of `verify`.
@@ -78,46 +69,39 @@ def import_runs(folders: Sequence[Path], config: Path, overrides: dict[str, Any]
         HodorError: an error of `verify`, in which case nothing is copied; the run that it starts from is absent; or another
             run, or an unfinished training, is in its place.
     """
-    for run, scale, of in sorted(
-        verify(folders, config, overrides), key=lambda one: len(one.config.lineage(one.run.row))
-    ):
-        target = paths.run(scale, run.row, run.seed)
+    verified = verify(folders, config, overrides)
+    for run, of in sorted(verified, key=lambda one: len(one[1].lineage(one[0].row))):
+        target, parent = paths.run(of.scale.name, run.row, run.seed), of.rows[run.row].init
         if not run.train:
             raise HodorError(f"{run.folder}: has external masks, not a training; place them as config/rows.yaml says")
-        if parent := of.rows[run.row].init:
-            weights = paths.run(scale, parent, run.seed) / "model.safetensors"
+        if parent:
+            weights = paths.run(of.scale.name, parent, run.seed) / "model.safetensors"
             if not weights.is_file() or sha256_file(weights) not in run.train["inputs"].values():
-                raise HodorError(
-                    f"{weights}: not the weights that {run.folder} starts from; import that run of {parent} too"
-                )
+                raise HodorError(f"{weights}: not the weights that {run.folder} started from; import that run too")
         if target.is_dir() and any(target.iterdir()):
-            if _records(target) == _records(run.folder):
+            if _records(target) == _records(run.folder) and not _faults(run, target):
                 print(f"{target}: is this run already")
                 continue
             if not force:
-                raise HodorError(
-                    f"{target}: is another run than {run.folder}, or unfinished; delete it, or replace it with --force"
-                )
+                fix = "delete it, or replace it with --force"
+                raise HodorError(f"{target}: is another run than {run.folder}, or unfinished or damaged; {fix}")
         _copy(run, target)
         print(f"{target}: imported from {run.folder}")
 
 
-def _check(folder: Path, config_folder: Path, overrides: dict[str, Any], faults: list[str]) -> Verified:
+def _check(folder: Path, config_folder: Path, overrides: dict[str, Any], faults: list[str]) -> tuple[Run, Config]:
     """Check one run. `faults` receives the findings; HodorError for one that ends the check."""
     run = read_run(folder)
     stamps = [record.get("stamp_content") for record in (run.train, *(p.segment for p in run.predictions.values()))]
-    scales = {stamp["scale"] for stamp in stamps if stamp}
-    if len(scales) != 1:
-        raise HodorError(
-            f"{folder}: its records name {' and '.join(sorted(scales)) or 'no scale'}, not one scale; {_COPY}"
-        )
-    (scale,) = scales
+    scale, *others = {stamp["scale"] for stamp in stamps if stamp} or {None}
+    if scale is None or others:
+        raise HodorError(f"{folder}: its records do not name one scale; {_COPY}")
     config = load(config_folder, {"scale": scale, "rows": run.row, "seeds": [run.seed], **overrides})
-    current, entry = Stamps(config, config_folder.resolve().parent), config.rows[run.row]
+    current, external = Stamps(config, config_folder.resolve().parent), bool(config.rows[run.row].masks)
     expected = {f"{id}/score": current.score(id) for id in run.predictions}
-    if not entry.masks:
+    if not external:
         expected["train"] = current.train(run.row, run.seed)
-    if not entry.masks or run.row in config.selected:  # masks of another system that are here
+    if not external or run.row in config.selected:  # the stamp of external masks holds their digest
         expected |= {f"{id}/segment": current.segment(run.row, run.seed, id) for id in run.predictions}
 
     def differs(step: str, record: dict, source: dict) -> str:
@@ -126,25 +110,22 @@ def _check(folder: Path, config_folder: Path, overrides: dict[str, Any], faults:
         found = _differences(source.get("stamp_content"), json.loads(json.dumps(expected[step])))
         return f"not the settings of scale {scale}: {', '.join(found) or 'the digest of the stamp'}"
 
-    inputs = {paths.data(scale) / name: digest for name, digest in run.train.get("inputs", {}).items()}
-    parent, beside = entry.init, folder.resolve().parents[1]
-    if parent and not (init := beside / parent / f"seed{run.seed}" / "model.safetensors").is_file():
-        init = paths.run(scale, parent, run.seed) / "model.safetensors"
-    if parent and not init.is_file():
-        print(f"{folder}: starting weights not compared: no run of {parent} beside it or here")
-    present = init if parent and init.is_file() else None
-    faults += [f"{fault.text}; {_COPY}" for fault in read_faults(folder, differs, present)]
-    names = ["model.safetensors"] if run.train else []
-    for name in (*names, *(f"{id}/masks" for id in run.predictions)):
-        if not (folder / name).exists():
-            faults.append(f"{folder / name}: missing; {_COPY}")
-    for data in (data for data, digest in inputs.items() if data.is_file() and sha256_file(data) != digest):
-        faults.append(
-            f"{folder / 'train.json'}: trained on other data than {data}; prepare the same archives, or train again"
-        )
+    faults += [f"{text}; {_COPY}" for text in _faults(run, folder, differs)]
+    for name, digest in run.train.get("inputs", {}).items():
+        data = paths.data(scale) / name
+        if data.is_file() and sha256_file(data) != digest:
+            fix = "prepare the same archives, or train again"
+            faults.append(f"{folder / 'train.json'}: trained on other data than {data}; {fix}")
     for id, prediction in run.predictions.items() if not faults else ():
         faults += _check_scores(id, prediction, scale)
-    return Verified(run, scale, config)
+    return run, config
+
+
+def _faults(run: Run, folder: Path, *differs: Callable[[str, dict, dict], str]) -> list[str]:
+    """Return the faults of a run, or a copy of it, and its missing files, as `FILE: what is wrong`."""
+    names = [*(["model.safetensors"] if run.train else []), *(f"{id}/masks" for id in run.predictions)]
+    missing = [f"{folder / name}: missing" for name in names if not (folder / name).exists()]
+    return [*(fault.text for fault in read_faults(folder, *differs)), *missing]
 
 
 def _check_scores(id: str, prediction: Prediction, scale: str) -> Iterator[str]:
@@ -177,7 +158,11 @@ def _check_scores(id: str, prediction: Prediction, scale: str) -> Iterator[str]:
     scores |= {found.name: found for found in score_sequences(sample, folder / "masks")}
     with TemporaryDirectory() as made:
         write_scores(list(scores.values()), Path(made))
-        for name, of in ((PER_FRAME, "scores of the masks"), (PER_OBJECT, f"means of {PER_FRAME}"), (GLOBAL, "means")):
+        for name, of in (
+            (PER_FRAME, "scores of the masks"),
+            (PER_OBJECT, f"means of {PER_FRAME}"),
+            (GLOBAL, f"means of {PER_FRAME}"),
+        ):
             new, old = (pd.read_csv(Path(at) / name, dtype=dict.fromkeys(TEXT, str)) for at in (made, folder))
             try:
                 # The official toolkit, whose means may be in the files, may differ by as much.
@@ -210,8 +195,8 @@ def _copy(run: Run, target: Path) -> None:
     try:
         ignored = shutil.ignore_patterns("checkpoints", ".*", "manifest.json", IMPORTED)
         shutil.copytree(run.folder, part, ignore=ignored)
-        for fault in read_faults(part):
-            raise HodorError(f"{fault.text}, after copying; check the disk, then run the same command again")
+        for text in _faults(run, part):
+            raise HodorError(f"{text}, after copying; check the disk, then run the same command again")
         write_manifest(part, run.row, run.seed, run.predictions)
         record_making(part / IMPORTED, [part / "train.json"])
         # Snakemake compares times, and a copy may have them in any order.

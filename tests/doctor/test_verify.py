@@ -152,7 +152,11 @@ def test_a_fault_is_one_line_with_its_file_and_fix(here, capsys, fault):
 def test_imported_runs_are_copies_that_nothing_makes_again(finished, elsewhere, capsys):
     child, parent = (finished.path / "runs/tiny" / row / "seed0" for row in ("hodor-soft-cyclic", ROW))
     status = cli(["import", str(child)])
-    assert status == 1 and f"import that run of {ROW} too" in capsys.readouterr().err and not Path("runs").exists()
+    assert (
+        status == 1
+        and f"tiny/{ROW}/seed0/model.safetensors: not the weights" in capsys.readouterr().err
+        and not Path("runs").exists()
+    )
     assert cli(["import", str(child), str(parent)]) == 0
     for run in (child, parent):
         copy = paths.run("tiny", run.parent.name, 0)
@@ -189,10 +193,14 @@ def test_another_run_is_replaced_with_force_alone_and_kept_when_the_disk_is_full
     flip(workplace.run / "model.safetensors")
     assert cli(["import", str(workplace.run), "--force"]) == 1 and unfinished.exists(), "a faulty run replaces none"
     flip(workplace.run / "model.safetensors")
-    with monkeypatch.context() as patch:  # a copy that is not what was read
-        patch.setattr(
-            verify.shutil, "copytree", lambda *a, copy=shutil.copytree, **o: flip(copy(*a, **o) / "train.jsonl")
-        )
+
+    def damaged(source, target, copy=shutil.copyfile, **_):
+        copy(source, target)
+        if Path(target).name == "train.jsonl":
+            flip(Path(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", damaged)
         assert cli(["import", str(workplace.run), "--force"]) == 1 and unfinished.exists()
     assert "train.jsonl: not the training log" in capsys.readouterr().err
     assert cli(["import", str(workplace.run), "--force"]) == 0
