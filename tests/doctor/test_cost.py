@@ -125,9 +125,7 @@ def test_the_peak_of_a_training_with_these_settings_is_shown(root, tmp_path, mon
     def shown(**changed) -> str:
         record = {"stamp_content": {"settings": settings | changed}, "peak_memory_mib": 512.0}
         path.write_text(json.dumps(record | {"execution": {"processes": 1, "micro_batch": None}} | changed))
-        return rows_of(cost(root / "config", SETTINGS, "h200"))[row][7]
+        return rows_of(cost(root / "config", SETTINGS | {"rows": row}, "h200"))[row][7]
 
     assert shown() == "0.5 (CPU)" and shown(device="cuda", gpu_peak_memory_mib=3072) == "3.0"
-    assert {shown(options={}), shown(device="cuda"), shown(execution={"processes": 1, "micro_batch": 1})} == {
-        "not measured"
-    }
+    assert {shown(options={}), shown(device="cuda"), shown(execution={"processes": 2})} == {"not measured"}
