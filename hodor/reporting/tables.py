@@ -16,7 +16,15 @@ from hodor.config.servers import PENDING, server_overall
 from hodor.errors import HodorError
 from hodor.provenance import json_text, write_text_atomic
 from hodor.records import verify_run, verify_same_ground_truth
-from hodor.reporting.formats import NEW, NOT_RUN, TRAINED_ON, comparison_benchmarks, latex_file, markdown_page
+from hodor.reporting.formats import (
+    ELSEWHERE,
+    NEW,
+    NOT_RUN,
+    TRAINED_ON,
+    comparison_benchmarks,
+    latex_file,
+    markdown_page,
+)
 from hodor.reporting.runs import Run, loss_curve, machine_line, provenance, read_run, run_folder, sample, seed_scores
 from hodor.scoring.statistics import Bootstrap, estimate
 
@@ -136,7 +144,7 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
     for row, entry in settings["rows"].items():
         runs = [found[row, seed] for seed in settings["seeds_of"].get(row, ()) if (row, seed) in found]
         imported = " ".join(str(run.seed) for run in runs if run.elsewhere)
-        notes = [entry["note"], f"trained elsewhere: seed {imported}" if imported else ""]
+        notes = [entry["note"], f"{ELSEWHERE}: seed {imported}" if imported else ""]
         system = {
             "row": row,
             "label": entry["label"],
