@@ -74,28 +74,30 @@ class Records:
         return made and (self.folder / folder / "masks").is_dir() and self.trained(row, seed)
 
     def date_stamps(self) -> None:
-        """Make every stamp newer than a result made with another one, and no newer than one that was made with it.
+        """Make every stamp newer than the results made with another one, and otherwise old if a result was made with it.
 
         Snakemake compares times. Restored results, or those of a machine with a fast clock, would look up to date, and
         imported ones out of date.
         """
-        pairs = {}
+        results: dict[Path, dict[Path, bool]] = {}  # stamp -> record -> whether it was made with the stamp
+
+        def add(record: Path, name: str) -> None:
+            if (self.folder / record).is_file():
+                results.setdefault(self.folder / self.stamps.path(name), {})[record] = self._made_with(record, name)
+
         for row in self.config.needed():
             for seed in self.config.seeds_of(row):
                 if not self.config.rows[row].masks:
-                    pairs[paths.run(self.stamps.scale, row, seed) / "train.json"] = f"train-{row}-seed{seed}"
+                    add(paths.run(self.stamps.scale, row, seed) / "train.json", f"train-{row}-seed{seed}")
                 for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
                     folder = paths.prediction(self.stamps.scale, row, seed, benchmark)
-                    pairs[folder / "masks.json"] = f"segment-{row}-seed{seed}-{benchmark}"
-                    pairs[folder / "score.json"] = f"score-{benchmark}"
-        present = {
-            record: self._made_with(record, name) for record, name in pairs.items() if (self.folder / record).is_file()
-        }
-        # Those that must be newer last: the rows share the stamps of scores.
-        for record in sorted(present, key=present.get, reverse=True):
-            stamp, made = self.folder / self.stamps.path(pairs[record]), (self.folder / record).stat().st_mtime_ns
-            if (stamp.stat().st_mtime_ns > made) == present[record]:
-                os.utime(stamp, ns=2 * (made if present[record] else made + 10**9,))
+                    add(folder / "masks.json", f"segment-{row}-seed{seed}-{benchmark}")
+                    add(folder / "score.json", f"score-{benchmark}")
+        for stamp, made_with in results.items():
+            others = [(self.folder / record).stat().st_mtime for record, same in made_with.items() if not same]
+            at, date = stamp.stat().st_mtime, max(others, default=0) + 1
+            if at < date or at > date and any(made_with.values()):
+                os.utime(stamp, (date, date))
 
     def _trained(self, row: str, seed: int) -> bool:
         if self.config.rows[row].masks:

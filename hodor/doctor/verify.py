@@ -59,7 +59,7 @@ def verify(folders: Sequence[Path], config: Path, overrides: dict[str, Any]) -> 
 def import_runs(folders: Sequence[Path], config: Path, overrides: dict[str, Any], *, force: bool = False) -> None:
     """Verify runs and copy them to runs/<scale>/<row>/seed<k> of the working directory.
 
-    A run is copied, not linked, because its files get the current time. A copy that fails leaves the earlier run.
+    A run is copied, not linked, because its files may get other times. A copy that fails leaves the earlier run.
 
     Args:
         folders, config, overrides: as of `verify`.
@@ -74,8 +74,8 @@ def import_runs(folders: Sequence[Path], config: Path, overrides: dict[str, Any]
         target, parent = paths.run(of.scale.name, run.row, run.seed), of.rows[run.row].init
         if not run.train:
             raise HodorError(f"{run.folder}: has external masks, not a training; place them as config/rows.yaml says")
-        if parent:
-            weights = paths.run(of.scale.name, parent, run.seed) / "model.safetensors"
+        weights = paths.run(of.scale.name, parent, run.seed) / "model.safetensors" if parent else None
+        if weights is not None:
             if not weights.is_file() or sha256_file(weights) not in run.train["inputs"].values():
                 raise HodorError(f"{weights}: not the weights that {run.folder} started from; import that run too")
         if target.is_dir() and any(target.iterdir()):
@@ -85,7 +85,7 @@ def import_runs(folders: Sequence[Path], config: Path, overrides: dict[str, Any]
             if not force:
                 fix = "delete it, or replace it with --force"
                 raise HodorError(f"{target}: is another run than {run.folder}, or unfinished or damaged; {fix}")
-        _copy(run, target)
+        _copy(run, target, weights)
         print(f"{target}: imported from {run.folder}")
 
 
@@ -187,8 +187,8 @@ def _records(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in found}
 
 
-def _copy(run: Run, target: Path) -> None:
-    """Copy a run to `target`, with a record of the import, in one step."""
+def _copy(run: Run, target: Path, weights: Path | None) -> None:
+    """Copy a run to `target`, with a record of the import, in one step. `weights`: those that its training started from."""
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -197,12 +197,14 @@ def _copy(run: Run, target: Path) -> None:
         shutil.copytree(run.folder, part, ignore=ignored)
         for text in _faults(run, part):
             raise HodorError(f"{text}, after copying; check the disk, then run the same command again")
+        # Snakemake compares times, which a copy may have in any order. The manifest alone is new, for the tables: with new
+        # weights it would train again the rows that start from them.
+        at = min(time.time_ns(), (run.folder / "train.json").stat().st_mtime_ns)
+        at = max(at, weights.stat().st_mtime_ns) if weights else at
+        for path in (part, *part.rglob("*")):
+            os.utime(path, ns=(at, at))
         write_manifest(part, run.row, run.seed, run.predictions)
         record_making(part / IMPORTED, [part / "train.json"])
-        # Snakemake compares times, and a copy may have them in any order.
-        now = time.time_ns()
-        for path in (part, *part.rglob("*")):
-            os.utime(path, ns=(now, now))
         put_in_place(part, target)
     except shutil.Error as error:  # a list of (source, copy, reason)
         _, at, reason = error.args[0][0]
