@@ -231,7 +231,8 @@ def write_manifest(folder: Path, row: str, seed: int, benchmarks: Iterable[str] 
 
     Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (of the training, or of the import of
     external masks), config (step -> stamp, with the resolved settings), data (name -> sha256 of a data manifest or of the
-    starting weights), steps (step -> time_s, peak_memory_mib, commit, versions, machine).
+    starting weights), steps (step -> time_s, peak_memory_mib, commit, versions, machine), imported (of a training that was
+    imported: its record).
 
     Args:
         folder: run folder.
@@ -259,6 +260,8 @@ def write_manifest(folder: Path, row: str, seed: int, benchmarks: Iterable[str] 
         "data": data,
         "steps": {name: {key: record.get(key) for key in costs} for name, record in records.items()},
     }
+    if train and is_imported(folder):
+        content["imported"] = read_json(folder / IMPORTED)
     write_json_atomic(folder / "manifest.json", content)
 
 

@@ -203,8 +203,8 @@ def _copy(run: Run, target: Path, weights: Path | None) -> None:
         at = max(at, weights.stat().st_mtime_ns) if weights else at
         for path in (part, *part.rglob("*")):
             os.utime(path, ns=(at, at))
-        write_manifest(part, run.row, run.seed, run.predictions)
         record_making(part / IMPORTED, [part / "train.json"])
+        write_manifest(part, run.row, run.seed, run.predictions)
         put_in_place(part, target)
     except shutil.Error as error:  # a list of (source, copy, reason)
         _, at, reason = error.args[0][0]

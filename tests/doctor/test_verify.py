@@ -162,7 +162,10 @@ def test_imported_runs_are_copies_that_nothing_makes_again(finished, elsewhere, 
         copy = paths.run("tiny", run.parent.name, 0)
         files = {path.relative_to(run) for path in run.rglob("*") if path.is_file() and path.name[0] != "."}
         assert {path.relative_to(copy) for path in copy.rglob("*") if path.is_file()} == files | {Path(IMPORTED)}
-        assert all((run / file).read_bytes() == (copy / file).read_bytes() for file in files)
+        manifest = json.loads((copy / "manifest.json").read_text())
+        assert manifest.pop("imported") == json.loads((copy / IMPORTED).read_text())
+        assert manifest == json.loads((run / "manifest.json").read_text())
+        assert all((run / of).read_bytes() == (copy / of).read_bytes() for of in files - {Path("manifest.json")})
     # For Snakemake only the manifest, an input of the tables, is newer than any other file.
     times = {path: path.stat().st_mtime for path in Path("runs").rglob("*") if path.is_file()}
     old = {
