@@ -21,7 +21,7 @@ from hodor.errors import HodorError
 from hodor.provenance import IMPORTED, record_making, sha256_file, sha256_json, write_manifest
 from hodor.reporting.runs import TEXT, Prediction, Run, read_run
 from hodor.scoring.score import GLOBAL, PER_FRAME, PER_OBJECT, open_benchmark, write_scores
-from hodor.scoring.sequences import ObjectScores, check_prediction, score_sequences
+from hodor.scoring.sequences import ObjectScores, Task, check_prediction, score_sequences
 from hodor.stamps import Stamps
 
 SAMPLE = 300
@@ -134,7 +134,8 @@ def _check_scores(id: str, prediction: Prediction, scale: str) -> Iterator[str]:
     A sample of the sequences is scored again where the data set is; means are always computed again from per_frame.csv.
     """
     benchmark, folder = get_benchmark(id), prediction.folder
-    manifest, sample = paths.manifest(scale, benchmark.dataset), []
+    manifest = paths.manifest(scale, benchmark.dataset)
+    sample: list[Task] = []
     if manifest.is_file() and sha256_file(manifest) != prediction.score["truth"]:
         yield f"{folder / 'score.json'}: scored on other data than {manifest}; prepare the same archives, or score again"
         return
