@@ -27,6 +27,7 @@ from hodor.stamps import Stamps
 SAMPLE = 300
 """Frames that are scored again on each benchmark, at least; whole sequences."""
 _COPY = "copy the run again, or make it again"
+_CONFIGURE = "use the configuration that it was made with, or make it again"
 
 
 def verify(folders: Sequence[Path], config: Path, overrides: dict[str, Any]) -> list[tuple[Run, Config]]:
@@ -104,13 +105,15 @@ def _check(folder: Path, config_folder: Path, overrides: dict[str, Any], faults:
     if not external or run.row in config.selected:  # the stamp of external masks holds their digest
         expected |= {f"{id}/segment": current.segment(run.row, run.seed, id) for id in run.predictions}
 
+    settings = f"not the settings of scale {scale}"
+
     def differs(step: str, record: dict, source: dict) -> str:
         if step not in expected or record.get("stamp") == sha256_json(expected[step]):
             return ""
         found = _differences(source.get("stamp_content"), json.loads(json.dumps(expected[step])))
-        return f"not the settings of scale {scale}: {', '.join(found) or 'the digest of the stamp'}"
+        return f"{settings}: {', '.join(found) or 'the digest of the stamp'}"
 
-    faults += [f"{text}; {_COPY}" for text in _faults(run, folder, differs)]
+    faults += [f"{text}; {_CONFIGURE if settings in text else _COPY}" for text in _faults(run, folder, differs)]
     for name, digest in run.train.get("inputs", {}).items():
         data = paths.data(scale) / name
         if data.is_file() and sha256_file(data) != digest:
