@@ -1,4 +1,4 @@
-"""Verbs for people, which no rule of the workflow calls: convert cost doctor export track."""
+"""Verbs for people, which no rule of the workflow calls: convert cost doctor export verify import track."""
 
 import argparse
 from pathlib import Path
@@ -42,6 +42,16 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     export.add_argument("runs", nargs="*", metavar="ROW/seedK", help="default: all runs, tables and pages")
     export.add_argument("--scale", metavar="NAME", help="scale of config/scales (default: that of config.yaml)")
     add_config(export)
+
+    verify = add_verb(
+        verbs, _verify, "verify", "Check run folders, from any machine, against their records and settings."
+    )
+    importing = add_verb(verbs, _import, "import", "Verify runs that were trained elsewhere and copy them to runs/.")
+    importing.add_argument("--force", action="store_true", help="replace other runs of the same rows and seeds")
+    for parser in (verify, importing):
+        parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, <row>/seed<k>")
+        parser.add_argument("--mirror", metavar="PLACE", help="as `mirror` of config.yaml")
+        add_config(parser)
 
     track = add_verb(verbs, _track, "track", "Track objects, given by masks or boxes, through your own video.")
     track.add_argument("video", type=Path, metavar="VIDEO", help="video file, or folder of images in natural order")
@@ -106,6 +116,19 @@ def _export(options: argparse.Namespace) -> None:
 
     count = export(options.out, options.config, options.scale, options.runs)
     print(f"{options.out}: RO-Crate of {count} files")
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from hodor.doctor.verify import verify
+
+    verify(options.runs, options.config, {"mirror": options.mirror} if options.mirror else {})
+
+
+def _import(options: argparse.Namespace) -> None:
+    from hodor.doctor.verify import import_runs
+
+    overrides = {"mirror": options.mirror} if options.mirror else {}
+    import_runs(options.runs, options.config, overrides, force=options.force)
 
 
 def _track(options: argparse.Namespace) -> None:
