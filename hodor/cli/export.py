@@ -66,7 +66,7 @@ def export(out: Path, config: Path, scale: str | None = None, runs: Sequence[str
         made = [record, *(record.parent / name for name in content["files"])]
         text = "".join(file.read_text() for file in made if file.suffix == ".csv")
         named = set(re.findall(r"runs/[^\s;,\"]+/manifest\.json", text))
-        inputs = {run: sha256_file(run) for run in sorted(named) if Path(run).is_file()}
+        inputs: dict[str, str | None] = {str(name): sha256_file(name) for name in sorted(named) if Path(name).is_file()}
         crate.add_step(f"make {record.name.split('.')[0]} of scale {scale}", content, inputs, made)
     partial = out.with_name(f".{out.name}.part")
     try:
