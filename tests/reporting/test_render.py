@@ -129,6 +129,7 @@ def test_the_meaning_of_the_numbers_comes_before_them(pages):
         trained_on = next((data for part, data in of_run.items() if part in name), "COCO")
         for fact in ("seed", "abc123", "Abacus 9", trained_on):
             assert fact in text[text.index(STATEMENT) :], (name, fact)
+    assert all(NOTE in Page(folder / name).text for name in HTML)
     for name in HTML[1:3]:
         # What precedes a heading of the paper's numbers is ours, from the heading of a table on.
         before, *after = Page(folder / name).text.split("The paper's numbers: another experiment")
@@ -190,19 +191,6 @@ def test_the_page_of_a_run_has_its_scores_curves_masks_and_manifest(pages):
         assert len([alt for alt in found.alts if "over" in alt]) == drawn
         assert len(found.alts) - drawn in (2, 4) and all(len(alt) > 15 for alt in found.alts)
         assert (NOTE in found.text) == (row == "dmn-aoa")
-
-
-def test_the_note_of_a_row_is_wherever_the_row_is(pages):
-    folder = pages[1] / "reports" / "tiny"
-    index, ablation, comparison, qualitative = (Page(folder / name).text for name in HTML)
-    # Table 2 in short, both tables in full and with the paper's number, costs; the curves, a strip or two.
-    assert index.count(NOTE) in (8, 9)
-    assert NOTE in qualitative
-    # The table, the paper's number, the curves, a strip or two, the costs.
-    strips = len(re.findall("Comparison of methods: the sequence ", comparison))
-    assert strips >= 1 and comparison.count(NOTE) == 4 + strips
-    # Its label is in the table of further rows.
-    assert ablation.count(NOTE) == ablation.count("Dmn-Aoa") == 2
 
 
 def test_the_notebooks_show_their_figures_and_costs(pages):

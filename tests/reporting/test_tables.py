@@ -1,6 +1,5 @@
 """The tables: their numbers, what accompanies them, and the refusal of results from elsewhere."""
 
-import csv
 import json
 import re
 import shutil
@@ -12,8 +11,7 @@ import pandas as pd
 import pytest
 
 from hodor.errors import HodorError
-from hodor.provenance import sha256_file
-from hodor.reporting.formats import COMPARED, POSTER, footnote, is_number, latex_text, markdown_text, view
+from hodor.reporting.formats import COMPARED, POSTER, footnote, is_number, latex_text, view
 from hodor.reporting.runs import provenance, read_run, sample
 from hodor.reporting.tables import (
     COLUMNS,
@@ -24,42 +22,13 @@ from hodor.reporting.tables import (
     interval_cells,
     make_lines,
     published_value,
-    tabulate,
     with_server_scores,
 )
-from hodor.scoring.score import score
 from hodor.scoring.statistics import Bootstrap, estimate
-from tests.reporting.conftest import NOTE
+from tests.reporting.conftest import NOTE, OUT, make, make_one, markdown, read
 
 VAL, TEST_DEV, YT18, YT19 = "davis2017-val", "davis2017-test-dev", "ytvos2018-val", "ytvos2019-val"
-OUT = Path("results/tiny")
 FEW = Bootstrap(1000, 0)
-
-
-def make(project, **changed) -> dict[str, list[dict[str, str]]]:
-    project.tabulate(OUT, **changed)
-    return {path.stem: read(path) for path in OUT.glob("*.csv")}
-
-
-def make_one(project, table: str) -> None:
-    tabulate({"settings": project.settings(table)}, project.runs, OUT)
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def cells(line: str) -> list[str]:
-    """Cells of a line of a Markdown table."""
-    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-
-
-def markdown(name: str, part: int = 0) -> list[list[str]]:
-    """The cells of a table of a Markdown page, the head first."""
-    blocks = re.findall(r"(?:^\|.*\|\n)+", (OUT / f"{name}_table.md").read_text(), re.MULTILINE)
-    head, _, *rows = map(cells, blocks[part].splitlines())
-    return [head, *rows]
 
 
 def expect(line: dict, **expected) -> None:
@@ -369,151 +338,3 @@ def test_a_table_is_made_from_its_own_rows_and_writes_nothing_else(project, tabl
     assert {path.name for path in OUT.iterdir()} == files | ({"released_weights.csv"} if table == "extended" else set())
     # Only the verb `manifest` writes manifests, which are inputs here.
     assert {path: path.stat().st_mtime_ns for path in project.runs.rglob("*")} == before
-
-
-def refused(project, path: Path, message: str, table: str = "ablation", target: object = None) -> None:
-    """Refused with one message that begins with the file and ends with the command that fixes it."""
-    with pytest.raises(HodorError, match=message) as error:
-        make_one(project, table)
-    text = str(error.value)
-    assert text.startswith(str(path)) and "\n" not in text
-    target = target or {"costs": "results/costs.csv"}.get(table, f"results/{table}_table.csv")
-    assert text.endswith(f"snakemake --cores all --config scale=tiny -- {target}")
-    assert not OUT.exists(), "no table of mixed origin is written"
-
-
-def edited(path: Path, **changed) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
-
-
-def test_results_of_other_settings_or_of_each_other_are_refused(project):
-    run = project.run("hodor-soft-coco")
-    for step, name in (
-        ("train", "train.json"),
-        (f"{VAL}/segment", f"{VAL}/masks.json"),
-        (f"{VAL}/score", f"{VAL}/score.json"),
-    ):
-        present = project.stamps[f"hodor-soft-coco/seed0/{step}"]
-        project.stamps[f"hodor-soft-coco/seed0/{step}"] = "0" * 64
-        for table in ("ablation", "comparison", "costs"):
-            refused(project, run / name, f"other settings.*rm -f {run / name}", table)
-        make_one(project, "extended")
-        shutil.rmtree(OUT)
-        project.stamps[f"hodor-soft-coco/seed0/{step}"] = present
-
-    def damaged(name: str, old: bytes, new: bytes, message: str) -> None:
-        path = run / name
-        content = path.read_bytes()
-        path.write_bytes(content.replace(old, new, 1) if old else new)
-        assert path.read_bytes() != content
-        refused(project, path, message)
-        path.write_bytes(content)
-
-    of = b'"of": "hodor-soft-coco"'
-    damaged("train.json", of, b'"of": "something-better"', "the settings in it are not those of its stamp")
-    damaged("model.safetensors", b"", b"other weights", "not the weights that .*train.json names")
-    damaged(f"{VAL}/masks.json", sha256_file(run / "model.safetensors").encode(), b"0" * 64, "not made with")
-    damaged(f"{VAL}/global.csv", b"0.", b"0.9", "not the numbers that .*score.json records")
-    other = project.run("hodor-soft-cyclic") / VAL
-    for name in ("global.csv", "per_object.csv", "per_frame.csv", "score.json"):
-        shutil.copy(other / name, run / VAL / name)
-    project.stamps[f"hodor-soft-coco/seed0/{VAL}/score"] = json.loads((other / "score.json").read_text())["stamp"]
-    refused(project, run / VAL / "score.json", "not the scores of the masks")
-
-
-def test_a_training_that_started_from_other_weights_is_refused(project):
-    parent, child = project.run("hodor-soft-coco"), project.run("hodor-soft-cyclic")
-    (parent / "model.safetensors").write_bytes(b"new weights")
-    edited(parent / "train.json", model=sha256_file(parent / "model.safetensors"))
-    project.rows["hodor-soft-coco"]["selected"] = False
-    refused(project, child / "train.json", "did not start from the present .*hodor-soft-coco/seed0/model.safetensors")
-
-
-def test_a_parent_that_is_no_row_of_the_table_is_checked_too(project):
-    project.rows["hodor-soft-coco"]["selected"] = False
-    shutil.rmtree(project.run("hodor-soft-coco") / VAL)  # trained, not scored
-    make(project)
-    shutil.rmtree(OUT)
-    train = project.run("hodor-soft-coco") / "train.json"
-    digest = project.stamps["hodor-soft-coco/seed0/train"]
-    project.stamps["hodor-soft-coco/seed0/train"] = "0" * 64
-    refused(project, train, "other settings")
-    project.stamps["hodor-soft-coco/seed0/train"] = digest
-    weights = train.with_name("model.safetensors")
-    weights.unlink()
-    refused(project, weights, "missing", target=weights)
-
-
-def test_rows_scored_against_different_data_are_refused(project):
-    Path("data/tiny/davis.json").write_text('{"other": "data"}')
-    folder = project.run("hodor-soft-cyclic") / VAL
-    edited(folder / "masks.json", data=sha256_file("data/tiny/davis.json"))
-    stamp = json.loads((folder / "score.json").read_text())
-    content = stamp["stamp_content"] | {"sha256": stamp["stamp"]}
-    score(folder / "masks", Path("data/tiny/davis"), VAL, folder, content)
-    refused(project, folder / "score.json", "other data than .*hodor-none-coco")
-
-
-@pytest.mark.parametrize("name", ["train.json", "model.safetensors", f"{VAL}/masks.json", f"{VAL}/score.json"])
-def test_a_missing_result_is_no_empty_cell(project, name):
-    path = project.run("hodor-soft-coco") / name
-    path.unlink()
-    refused(project, path, "missing", target=path)
-
-
-COMMANDS = {
-    *("begin", "end", "centering", "small", "caption", "label", "toprule", "midrule", "bottomrule"),
-    *("pm", "textless", "textgreater", "textbackslash", "textasciitilde", "textasciicircum"),
-    *("par", "smallskip", "footnotesize"),
-}
-
-
-def latex(table: str) -> list[list[list[str]]]:
-    """The cells of every tabular of a file, the head first; fails on what LaTeX would refuse."""
-    text = (OUT / f"{table}_table.tex").read_text()
-    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
-    assert set(re.findall(r"\\([a-zA-Z]+)", body)) <= COMMANDS
-    assert set(re.findall(r"\\([^a-zA-Z])", body)) <= set("&%$#_{}\\")
-    opened: list[str] = []
-    for kind, name in re.findall(r"\\(begin|end)\{([^}]+)\}", body):
-        opened.append(name) if kind == "begin" else opened.remove(name)
-    assert not opened
-    bare = re.sub(r"\\[{}]", "", body)
-    assert bare.count("{") == bare.count("}") and not re.search(r"(?<!\\)[%#~^]", body)
-    found = []
-    for columns, rows in re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}\n(.*?)\\end\{tabular\}", body, re.DOTALL):
-        assert re.fullmatch(r"\\toprule\n.*\\\\\n\\midrule\n(.*\\\\\n)+\\bottomrule\n", rows)
-        lines = [line.removesuffix(r"\\").strip() for line in rows.splitlines() if line.endswith(r"\\")]
-        found.append([re.split(r"(?<!\\) & ", line) for line in lines])
-        assert {len(row) for row in found[-1]} == {len(columns)}
-        assert not [line for line in lines if re.match(r"[\[*]", line)]
-    return found
-
-
-@pytest.mark.parametrize("table", list(TABLES))
-def test_latex_is_well_formed_and_holds_what_markdown_holds(project, table):
-    make(project)
-    found = latex(table)
-    assert found == [[[latex_text(cell) for cell in row] for row in markdown(table, part)] for part in (0, 1)]
-    text = (OUT / f"{table}_table.tex").read_text()
-    assert f"\\label{{tab:tiny-{table}}}" in text and text.startswith("% needs: \\usepackage{booktabs}\n")
-    # The meaning of the numbers cannot be cut off from them.
-    caption = re.search(r"\\caption\{(.*)\}", text).group(1)
-    assert "say nothing about the paper's numbers." in caption and "n = 1" in caption
-
-
-def test_special_characters_of_labels_and_notes_are_shown_as_they_are(project):
-    label = r"[A] 100 % of B&C_d #1 {x} $y$ ~z^2 \w <v>"
-    project.rows["hodor-none-coco"] |= {"label": label, "note": "two\nlines* | <script>x</script> [a](http://b) &lt;"}
-    make(project)
-    head, row, *_ = latex("ablation")[0]
-    assert row[0] == (
-        r"{[}A] 100 \% of B\&C\_d \#1 \{x\} \$y\$ \textasciitilde{}z\textasciicircum{}2 \textbackslash{}w "
-        r"\textless{}v\textgreater{}"
-    )
-    assert row[-1].startswith("two lines{*}") and r"J\&F" in head
-    text = (OUT / "ablation_table.md").read_text()
-    assert "<" not in text and "](" not in text
-    assert markdown("ablation")[1][0] == label.replace("<v>", "&lt;v&gt;")
-    assert markdown("ablation")[1][-1] == r"two lines* \| &lt;script&gt;x&lt;/script&gt; [a]\(http://b) &amp;lt;"
-    assert markdown_text("J&F") == "J&F"
