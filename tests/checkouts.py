@@ -57,7 +57,7 @@ MEASURED = ("time_s", "fps", "peak_memory_mib", "examples_per_second", "log")
 
 # Forks itself for each command, with everything imported beforehand but this project: that is most of a short job's time.
 _SERVER = """
-import gc, json, os, runpy, select, signal, socket, sys
+import atexit, gc, json, os, runpy, select, signal, socket, sys, traceback
 import cv2, matplotlib.figure, nbconvert, papermill, pandas, pycocotools.mask, pydantic, safetensors.torch, torch, yaml
 import dvc.cli.parser, dvc.repo, snakemake.cli, snakemake.report.html_reporter, yte.value_handler
 gc.freeze()
@@ -85,16 +85,26 @@ while listener in select.select([listener, sys.stdin], [], [])[0]:  # the end of
     os.environ.clear()
     os.environ.update(environment)
     place, name = os.path.split(sys.argv[0])
-    if name == "snakemake":
-        sys.executable = os.path.join(place, "python")  # its jobs run with that
-        sys.exit(snakemake.cli.main())
-    if name == "dvc":
-        sys.exit(dvc.cli.main())
-    assert sys.argv[1] == "-m", "modules alone are served"
-    sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    del sys.argv[:2]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-    break
+    status = 1
+    try:
+        if name == "snakemake":
+            sys.executable = os.path.join(place, "python")  # its jobs run with that
+            snakemake.cli.main()
+        elif name == "dvc":
+            status = dvc.cli.main()
+        else:
+            assert sys.argv[1] == "-m", "modules alone are served"
+            sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+            del sys.argv[:2]
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    # Without the interpreter's own end, which touches all that was imported and takes longer than many a job.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(status)
 """
 _CLIENT = """#!{python} -IS
 import json, os, socket, sys

@@ -262,9 +262,14 @@ def write_davis(root: Path) -> None:
     (root.parent / f"{root.name}.json").write_text("{}")
 
 
+def tables() -> dict[str, list[dict[str, str]]]:
+    """The lines of every table of the project in the current directory."""
+    return {path.stem: read(path) for path in OUT.glob("*.csv")}
+
+
 def make(project, **changed) -> dict[str, list[dict[str, str]]]:
     project.tabulate(OUT, **changed)
-    return {path.stem: read(path) for path in OUT.glob("*.csv")}
+    return tables()
 
 
 def make_one(project, table: str) -> None:
@@ -299,7 +304,7 @@ def empty_project(tmp_path, monkeypatch) -> Project:
 
 @pytest.fixture(scope="session")
 def made_project(tmp_path_factory) -> Project:
-    """Rows of all tables that were run, one that was not, and a baseline; made once: scoring takes time."""
+    """Rows of all tables that were run, one that was not, and a baseline, with their tables; made once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         folder = tmp_path_factory.mktemp("project")
         monkeypatch.chdir(folder)
@@ -311,13 +316,21 @@ def made_project(tmp_path_factory) -> Project:
         project.add("hodor-soft-cyclic", "soft", init="hodor-soft-coco", shift=1)
         project.add("dmn-aoa", method="dmn-aoa", tables=["comparison", "extended"], shift=4, note=NOTE)
         project.add("copy-first-mask", tables=["extended"], shift=6)
+        project.tabulate(OUT)
     return project
 
 
 @pytest.fixture
-def project(made_project, tmp_path, monkeypatch) -> Project:
+def tabulated(made_project, tmp_path, monkeypatch) -> Project:
     """A copy of `made_project` to damage."""
     folder = tmp_path / "project"
     shutil.copytree(made_project.folder, folder)
     monkeypatch.chdir(folder)
     return replace(made_project, folder=folder, rows=deepcopy(made_project.rows), stamps=dict(made_project.stamps))
+
+
+@pytest.fixture
+def project(tabulated) -> Project:
+    """The same without tables."""
+    shutil.rmtree("results")
+    return tabulated

@@ -38,8 +38,7 @@ def latex(table: str) -> list[list[list[str]]]:
 
 
 @pytest.mark.parametrize("table", list(TABLES))
-def test_latex_is_well_formed_and_holds_what_markdown_holds(project, table):
-    make(project)
+def test_latex_is_well_formed_and_holds_what_markdown_holds(tabulated, table):
     found = latex(table)
     assert found == [[[latex_text(cell) for cell in row] for row in markdown(table, part)] for part in (0, 1)]
     text = (OUT / f"{table}_table.tex").read_text()

@@ -78,7 +78,6 @@ def pages(made_project, tmp_path_factory) -> tuple:
         folder = tmp_path_factory.mktemp("pages") / "project"
         shutil.copytree(made_project.folder, folder)
         monkeypatch.chdir(folder)
-        made_project.tabulate(RESULTS)
         make(made_project, Path("reports/tiny"))
     return made_project, folder
 
@@ -263,12 +262,11 @@ def test_rendered_again_elsewhere_without_a_home_the_bytes_are_the_same(pages, t
         assert (copy / "again" / name).read_bytes() == (folder / "reports" / "tiny" / name).read_bytes(), name
 
 
-def test_a_broken_mask_is_one_error_and_no_page(project):
-    project.tabulate(RESULTS)
-    for path in (project.run("hodor-soft-coco") / VAL / "masks").glob("*/00000.png"):
+def test_a_broken_mask_is_one_error_and_no_page(tabulated):
+    for path in (tabulated.run("hodor-soft-coco") / VAL / "masks").glob("*/00000.png"):
         path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(HodorError, match=r"hodor-soft-coco/.*/00000\.png: truncated"):
-        make(project, Path("reports"))
+        make(tabulated, Path("reports"))
     assert not Path("reports").exists()
 
 

@@ -25,7 +25,7 @@ from hodor.reporting.tables import (
     with_server_scores,
 )
 from hodor.scoring.statistics import Bootstrap, estimate
-from tests.reporting.conftest import NOTE, OUT, make, make_one, markdown, read
+from tests.reporting.conftest import NOTE, OUT, make, make_one, markdown, read, tables
 
 VAL, TEST_DEV, YT18, YT19 = "davis2017-val", "davis2017-test-dev", "ytvos2018-val", "ytvos2019-val"
 FEW = Bootstrap(1000, 0)
@@ -35,8 +35,8 @@ def expect(line: dict, **expected) -> None:
     assert {key: line[key] for key in expected} == expected
 
 
-def test_the_ablation_table(project):
-    lines = make(project)["ablation_table"]
+def test_the_ablation_table(tabulated):
+    project, lines = tabulated, tables()["ablation_table"]
     assert list(lines[0]) == list(COLUMNS)
     rows = {line["row"]: line for line in lines}
     assert list(rows) == ["hodor-none-coco", "hodor-soft-coco", "hodor-hard-coco", "hodor-soft-cyclic"]
@@ -59,22 +59,20 @@ def test_the_ablation_table(project):
         text = (OUT / f"{name}.md").read_text()
         assert "n = 1" in text and "1,000 resamples, generator seed 0" in text
     # It is about DAVIS-2017 val alone, whatever else its rows are scored on.
-    found = {table: make(project, benchmarks=[VAL, YT19])[f"{table}_table"] for table in ("ablation", "extended")}
-    benchmarks = {table: {line["benchmark"] for line in lines} for table, lines in found.items()}
-    assert benchmarks == {"ablation": {VAL}, "extended": {VAL, YT19}}
+    made = make(project, benchmarks=[VAL, YT19])
+    benchmarks = [{line["benchmark"] for line in made[f"{table}_table"]} for table in ("ablation", "extended")]
+    assert benchmarks == [{VAL}, {VAL, YT19}]
 
 
-def test_the_extended_table_and_the_costs(project):
-    tables = make(project)
-    dmn, copy = tables["extended_table"]
+def test_the_extended_table_and_the_costs(tabulated):
+    dmn, copy = tables()["extended_table"]
     expect(dmn, row="dmn-aoa", attention="", parameters="123456")
     expect(copy, row="copy-first-mask", attention="", parameters="0")
     rows = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic", "dmn-aoa", "copy-first-mask"]
-    assert [line["row"] for line in tables["costs"]] == rows
+    costs = tables()["costs"]
+    assert [line["row"] for line in costs] == rows
     machine = "Abacus 9, 2 cores, 2 GiB, no GPU"
-    assert list(tables["costs"][0].values()) == [
-        *("hodor-none-coco", "0", VAL, "12.5", "300.25", "8.0", "200", machine, "")
-    ]
+    assert list(costs[0].values()) == [*("hodor-none-coco", "0", VAL, "12.5", "300.25", "8.0", "200", machine, "")]
 
 
 def test_a_line_of_the_comparison_has_all_benchmarks(project):
@@ -146,8 +144,7 @@ def test_youtube_vos_is_measured_by_g_over_categories(project):
 
 
 @pytest.mark.parametrize(("table", "numbers"), [("ablation", ("77.5",)), ("comparison", ("77.5", "65.0"))])
-def test_below_scale_paper_its_numbers_have_a_table_of_their_own(project, table, numbers):
-    make(project)
+def test_below_scale_paper_its_numbers_have_a_table_of_their_own(tabulated, table, numbers):
     text = (OUT / f"{table}_table.md").read_text()
     ours, apart = text.split("## The paper's numbers: another experiment")
     assert "Measured at tiny scale. Numbers without meaning, on generated data." in ours
@@ -156,7 +153,7 @@ def test_below_scale_paper_its_numbers_have_a_table_of_their_own(project, table,
         assert number not in ours and number in apart
     assert not any(column.startswith("paper") for column in markdown(table)[0])
     # A table of rows without published numbers has no such heading.
-    make(project, published=[])
+    make(tabulated, published=[])
     assert "another experiment" not in (OUT / f"{table}_table.md").read_text()
 
 
@@ -180,10 +177,9 @@ def test_at_scale_paper_its_numbers_are_beside_ours(empty_project):
     assert "no code released" in notes and "Hodor-Soft-Coco |" not in notes
 
 
-def test_the_note_of_a_row_is_in_every_table(project):
-    tables = make(project)
+def test_the_note_of_a_row_is_in_every_table(tabulated):
     for name in ("comparison_table", "extended_table", "costs"):
-        notes = {line["row"]: line["note"] for line in tables[name]}
+        notes = {line["row"]: line["note"] for line in tables()[name]}
         assert notes.pop("dmn-aoa") == NOTE and set(notes.values()) == {""}, name
     for table in ("comparison", "extended"):
         # Beside our number and beside the paper's.
@@ -269,13 +265,12 @@ def test_until_the_server_has_answered_the_cell_is_pending(project):
         with_server_scores(run, {(row, 0, VAL): answer | {"benchmark": TEST_DEV}})
 
 
-def test_a_holdout_that_a_row_was_trained_on(project):
-    tables = make(project, benchmarks=[VAL, "ytvos-holdout"])
-    assert tables["comparison_table"][0]["ytvos-holdout_G"] == "trained on it"
+def test_a_holdout_that_a_row_was_trained_on(tabulated):
+    assert not [column for column in markdown("comparison")[0] if "hold-out" in column or "2016" in column]
+    made = make(tabulated, benchmarks=[VAL, "ytvos-holdout"])
+    assert made["comparison_table"][0]["ytvos-holdout_G"] == "trained on it"
     head, soft, _ = markdown("comparison")
     assert soft[head.index("YouTube-VOS hold-out G")] == "trained on it"
-    make(project)
-    assert not [column for column in markdown("comparison")[0] if "hold-out" in column or "2016" in column]
 
 
 def test_released_weights_are_rows_of_the_extended_table_with_a_view_of_their_own(project):
@@ -284,10 +279,10 @@ def test_released_weights_are_rows_of_the_extended_table_with_a_view_of_their_ow
     project.add("soft-released", "soft", tables=["extended"], shift=1, released=here)
     absent = about | {"weights": "stm.pth", "compare": "stm"}
     project.add("stm-released", method="stm", tables=["extended"], selected=False, released=absent, note="other data")
-    tables = make(project)
-    rows = {line["row"]: line for line in tables["extended_table"]}
+    made = make(project)
+    rows = {line["row"]: line for line in made["extended_table"]}
     assert float(rows["soft-released"]["J&F"]) > 0 and rows["stm-released"]["J&F"] == "not run"
-    found, missing = tables["released_weights"]
+    found, missing = made["released_weights"]
     assert tuple(found) == RELEASED_COLUMNS
     for name in ("J&F", "J", "F"):
         assert found[f"released_{name}"] == rows["soft-released"][name] and missing[f"released_{name}"] == ""
@@ -298,25 +293,23 @@ def test_released_weights_are_rows_of_the_extended_table_with_a_view_of_their_ow
         assert text.startswith("not run: ") and "hodor fetch weights" in text and "stm.pth" in text
 
 
-def test_the_tables_do_not_change_when_only_times_do(project):
-    make(project)
+def test_the_tables_do_not_change_when_only_times_do(tabulated):
     kept = [path for path in OUT.rglob("*.*") if path.name != "costs.csv"]
     before, costs = {path: path.read_bytes() for path in kept}, (OUT / "costs.csv").read_bytes()
     for row in ("hodor-soft-coco", "copy-first-mask"):
         for name in ("train.json", f"{VAL}/segment.json", f"{VAL}/score.json"):
-            path = project.run(row) / name
+            path = tabulated.run(row) / name
             content = json.loads(path.read_text())
             path.write_text(json.dumps(content | {"time_s": 99.0, "peak_memory_mib": 1.0, "fps": 1.0}))
-    make(project)
+    make(tabulated)
     assert {path: path.read_bytes() for path in kept} == before and (OUT / "costs.csv").read_bytes() != costs
 
 
-def test_metrics_and_curves_for_dvc(project):
-    make_one(project, "costs")
+def test_metrics_and_curves_for_dvc(tabulated):
     metrics = json.loads((OUT / "metrics.json").read_text())
-    scored = read_run(project.run("hodor-soft-coco")).predictions[VAL].overall["J&F-Mean"]
+    scored = read_run(tabulated.run("hodor-soft-coco")).predictions[VAL].overall["J&F-Mean"]
     assert metrics["hodor-soft-coco"][VAL] == pytest.approx(100 * scored, abs=1e-4)
-    log = read_run(project.run("hodor-soft-coco")).log
+    log = read_run(tabulated.run("hodor-soft-coco")).log
     curve = pd.read_csv(OUT / "curves" / "hodor-soft-coco.csv")
     assert curve["step"].tolist() == [step["step"] for step in log]
     assert curve["loss"].tolist() == pytest.approx([step["loss"] for step in log])
