@@ -22,7 +22,7 @@ from hodor.models.checkpoints.releases import FORMATS, format_named, recognise
 OURS = ".safetensors"
 
 
-def convert(source: Path, target: Path, format: str | None = None) -> None:
+def convert(source: Path, target: Path, format: str | None = None, *, half: bool = False) -> None:
     """Convert an original checkpoint (.pth, .pt, .pkl, .bin) to .safetensors or back, and print a report of all entries.
 
     A converted release can be loaded like a trained row (`load_model`). A run folder becomes a folder in the form of the
@@ -32,6 +32,7 @@ def convert(source: Path, target: Path, format: str | None = None) -> None:
         source: file or run folder to read.
         target: file or folder to write; its parent is created if absent.
         format: id of `FORMATS`. None: recognised from the entries, or recorded in the .safetensors file.
+        half: store the weights of a run folder as float16.
 
     Raises:
         HodorError: unknown endings, a file that cannot be read or written, or entries that are missing, unexpected or of
@@ -39,9 +40,11 @@ def convert(source: Path, target: Path, format: str | None = None) -> None:
     """
     source, target = Path(source), Path(target)
     if source.is_dir():
-        save_pretrained(open_weights(source), target)
+        save_pretrained(open_weights(source), target, half=half)
         print(f"{target}: {MODEL}, {CONFIG}, {CARD}")
         return
+    if half:
+        raise HodorError(f"{source}: --half is for a run folder, whose weights are converted for others")
     inward = source.suffix in ENDINGS and target.suffix == OURS
     if not inward and not (source.suffix == OURS and target.suffix in ENDINGS):
         raise HodorError(

@@ -18,6 +18,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
         "target", type=Path, metavar="TARGET", help="file of the other kind; of a run a new folder, with a model card"
     )
     convert.add_argument("--format", metavar="ID", help="format of the checkpoint (default: detected)")
+    convert.add_argument("--half", action="store_true", help="of a run: store float16 weights, in half the size")
 
     cost = add_verb(verbs, _cost, "cost", "Estimate GPU hours, memory and disk space of the rows of a scale.")
     cost.add_argument("--scale", default="paper", metavar="NAME", help="scale of config/scales (default: paper)")
@@ -77,7 +78,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
 def _convert(options: argparse.Namespace) -> None:
     from hodor.cli.convert import convert
 
-    convert(options.source, options.target, options.format)
+    convert(options.source, options.target, options.format, half=options.half)
 
 
 def _cost(options: argparse.Namespace) -> None:

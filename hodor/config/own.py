@@ -32,7 +32,7 @@ class OwnDataset(Strict):
     layout: Literal["davis", "youtube-vos"] = Field(
         description="davis: each split is a text file with a video a line; youtube-vos: each split is a folder"
     )
-    folder: str | None = Field(None, description="read in place; absolute or relative to the repository")
+    folder: str = Field("", description="read in place; absolute or relative to the repository")
     archives: list[str] = Field([], description="instead of `folder`: zip or tar files in MIRROR/<data set>/")
     frames: str = Field("", description="folder of <video>/<frame>.jpg; youtube-vos: in the folder of each split")
     masks: str = Field("", description="folder of <video>/<frame>.png, as `frames`")

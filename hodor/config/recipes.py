@@ -48,7 +48,9 @@ _LAYOUTS = {
 
 def layout_of(dataset: str) -> str:
     """Return the layout of a data set, which names its recipes of preparation and scoring."""
-    return OWN[dataset].protocol if dataset in OWN else _LAYOUTS.get(dataset, "still-images")
+    if dataset in OWN:
+        return OWN[dataset].protocol or OWN[dataset].layout
+    return _LAYOUTS.get(dataset, "still-images")
 
 
 def versions(*recipes: str) -> dict[str, int]:

@@ -20,7 +20,7 @@ from hodor.config.loading import load
 from hodor.data.progress import put_in_place
 from hodor.errors import HodorError
 from hodor.inference.weights import CONFIG, MODEL, Loaded
-from hodor.models.base import read_weights
+from hodor.models.base import read_weights, write_weights
 from hodor.models.checkpoints.load import ENDINGS
 from hodor.provenance import read_json, scored_benchmarks, sha256_file, write_json_atomic, write_text_atomic
 
@@ -68,15 +68,16 @@ def find_pretrained(name: str | Path | None = None, revision: str | None = None)
         ) from error
 
 
-def save_pretrained(loaded: Loaded, folder: str | Path) -> None:
+def save_pretrained(loaded: Loaded, folder: str | Path, *, half: bool = False) -> None:
     """Write `model.safetensors` (a copy), `config.json` and the model card to a folder, which appears complete or not at all.
 
     Args:
         loaded: weights of a run with a manifest, or of a folder that this function wrote.
         folder: folder that is absent or empty.
+        half: store the weights rounded to float16, in half the size; they are float32 again when loaded.
 
     Raises:
-        HodorError: another folder, no manifest beside the weights, or one of other weights.
+        HodorError: another folder, no manifest beside the weights, one of other weights, or weights beyond float16.
     """
     folder, run = Path(folder).absolute(), loaded.file.parent
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -87,12 +88,23 @@ def save_pretrained(loaded: Loaded, folder: str | Path) -> None:
         )
     card = run / CARD
     text = card.read_text(encoding="utf-8") if (run / CONFIG).is_file() and card.is_file() else model_card(loaded)
-    network = json.loads(read_weights(loaded.file)[1]["model"])
+    weights, metadata = read_weights(loaded.file)
+    network = json.loads(metadata["model"])
+    if half:
+        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+        if large := [name for name, value in weights.items() if not value.isfinite().all()]:
+            raise HodorError(
+                f"{loaded.file}: {large[0]} is beyond the range of float16; write the folder without --half"
+            )
+        text += "- Stored as float16, so that the digest of this file is another one; scores are of float32 weights\n"
     inference = loaded.method.inference.model_dump(mode="json")
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    shutil.copyfile(loaded.file, part / MODEL)
+    if half:
+        write_weights(part / MODEL, weights, "model", network)
+    else:
+        shutil.copyfile(loaded.file, part / MODEL)
     write_json_atomic(part / CONFIG, network | {"inference": inference, "precision": loaded.precision})
     write_text_atomic(part / CARD, text)
     put_in_place(part, folder)

@@ -86,9 +86,9 @@ class Tracker:
         """
         return cls(find_pretrained(name, revision), **options)
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
         """Write weights, settings and model card to a new folder (`hodor.inference.pretrained.save_pretrained`)."""
-        save_pretrained(self.loaded, folder)
+        save_pretrained(self.loaded, folder, half=half)
 
     @property
     def ids(self) -> list[int]:

@@ -23,7 +23,7 @@ import numpy as np
 
 from hodor.data.images import write_labels
 from hodor.errors import HodorError
-from hodor.provenance import sha256_file, sha256_json
+from hodor.provenance import peak_memory_mib, sha256_file, sha256_json
 from hodor.scoring.sequences import ObjectScores, Task, read_prediction
 
 PACKAGE = "davis2017"
@@ -45,7 +45,7 @@ class OfficialScores(NamedTuple):
 
     Attributes:
         objects: `<sequence>_<id>` -> STATISTICS of the object, unrounded, in the order of the sequences.
-        toolkit: version, commit and code of the toolkit, and its largest difference from ours.
+        toolkit: version, commit, code and peak memory of the toolkit, and its largest difference from ours.
         metric: code that computed the scores, in one line.
     """
 
@@ -109,7 +109,10 @@ def official_scores(
         pairs = zip(STATISTICS, objects[name], ours[name], strict=True)
         objects[name] = tuple(mine if statistic.endswith("Decay") else theirs for statistic, theirs, mine in pairs)
     objects = {name: objects[name] for name in ours}
-    toolkit = _describe(Path(result["package"])) | {"largest_difference": _compare(pred, objects, ours)}
+    toolkit = _describe(Path(result["package"])) | {
+        "largest_difference": _compare(pred, objects, ours),
+        "peak_memory_mib": result["peak_memory_mib"],
+    }
     if long:
         toolkit["decay_of_hodor"] = long
     name = f"{PACKAGE} {toolkit['version']}, commit {toolkit['commit'] or 'unknown'}"
@@ -167,7 +170,8 @@ def _evaluate(davis: str, split: str, masks: str, answer: str) -> None:
         for metric in ("J", "F")
     }
     package = str(Path(evaluation.__file__).resolve().parent)
-    Path(answer).write_text(json.dumps({"metrics": metrics, "package": package}))
+    peak = round(peak_memory_mib(), 1)
+    Path(answer).write_text(json.dumps({"metrics": metrics, "package": package, "peak_memory_mib": peak}))
 
 
 def _objects(metrics: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:

@@ -21,7 +21,7 @@ from hodor.inference.pretrained import save_pretrained
 from hodor.inference.segment import segment_video
 from hodor.inference.tracker import MEMORY_FRAMES, Tracker
 from hodor.inference.weights import open_weights
-from hodor.models.base import build_method, load_model, read_weights, save_model, save_run
+from hodor.models.base import build_method, load_model, read_weights, save_model, save_run, write_weights
 from hodor.provenance import sha256_file, write_manifest
 from tests.golden.inputs import no_random_weights
 from tests.models.releases import original
@@ -372,3 +372,23 @@ def test_names_of_checkpoints(scored, tmp_path, monkeypatch, capsys):
     with pytest.raises(HodorError, match=r"owner/none: neither a file .* \(404 Client Error\); check the name"):
         Tracker.from_pretrained("owner/none")
     assert asked == [("owner/name", "v1"), ("owner/none", None)]
+
+
+def test_a_run_is_stored_in_half_the_size(scored, tmp_path, capsys):
+    folder = tmp_path / "half"
+    assert main(["convert", str(scored), str(folder), "--half"]) == 0
+    sizes = [(path / "model.safetensors").stat().st_size for path in (folder, scored)]
+    assert sizes[0] < 0.6 * sizes[1] and "Stored as float16" in (folder / "README.md").read_text()
+    theirs, ours = (Tracker(path, device="cpu").method.state_dict() for path in (folder, scored))
+    for name, value in ours.items():
+        assert theirs[name].dtype == value.dtype
+        assert torch.equal(theirs[name], value.half().to(value.dtype) if value.is_floating_point() else value)
+
+    assert main(["convert", str(folder / "model.safetensors"), str(tmp_path / "model.pth"), "--half"]) == 1
+    assert "--half is for a run folder" in capsys.readouterr().err
+    weights, metadata = read_weights(folder / "model.safetensors")
+    name = next(name for name, value in weights.items() if value.is_floating_point())
+    weights[name] = weights[name].float().fill_(1e6)
+    write_weights(folder / "model.safetensors", weights, "model", json.loads(metadata["model"]))
+    assert main(["convert", str(folder), str(tmp_path / "new"), "--half"]) == 1
+    assert f"{name} is beyond the range of float16" in capsys.readouterr().err and not (tmp_path / "new").exists()

@@ -19,9 +19,12 @@ rule score:
     conda:
         ENVIRONMENT
     threads: CONFIG.scale.threads
+    # The official toolkit's peak: it holds the masks of a sequence as float64.
+    resources:
+        mem_mb=lambda wildcards: 3500 if wildcards.benchmark == "davis2017-val" else 6500,
     shell:
         "python -m hodor score {wildcards.row:q} {wildcards.benchmark:q} --seed {wildcards.seed:q}"
-        " --stamp {input.stamp:q} --jobs {threads} 2>&1 | tee {log:q} >&2"
+        " --stamp {input.stamp:q} --jobs {threads} 2>&1 | tee {log:q} >&2" + KILLED
 
 
 rule submit:
@@ -41,7 +44,7 @@ rule submit:
         ENVIRONMENT
     shell:
         "python -m hodor submit {wildcards.row:q} {wildcards.benchmark:q} --seed {wildcards.seed:q}"
-        " --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
+        " --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2" + KILLED
 
 
 # What a run is made of and made with, in one file beside the weights.
