@@ -20,6 +20,8 @@ from pathlib import Path
 
 from hodor.errors import HodorError
 
+IMPORTED = "imported.json"
+"""Record of the import in a run folder (`record_making`)."""
 _PACKAGES = (
     *("torch", "torchvision", "numpy", "pandas", "opencv-python", "pycocotools", "scikit-image", "safetensors"),
     *("pydantic", "snakemake", "dvc", "papermill", "matplotlib"),
@@ -147,10 +149,13 @@ def peak_memory_mib() -> float:
 
 
 def cost(seconds: float) -> dict:
-    """Return the last keys of a step's record: its time and peak memory, and what ran it."""
+    """Return the last keys of a step's record: its time and peak memory (on a GPU that of the GPU too), and what ran it."""
+    torch = sys.modules.get("torch")
+    on_gpu = torch.cuda.max_memory_allocated() if torch and torch.cuda.is_available() else 0
     return {
         "time_s": round(seconds, 3),
         "peak_memory_mib": round(peak_memory_mib(), 1),
+        **({"gpu_peak_memory_mib": round(on_gpu / 2**20, 1)} if on_gpu else {}),
         "machine": machine(),
         "versions": versions(),
         "commit": commit(),
@@ -209,6 +214,12 @@ def scored_benchmarks(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/score.json"))
 
 
+def is_imported(folder: Path) -> bool:
+    """Return whether the training of a run is the one that `hodor import` copied, not a later one."""
+    record = folder / IMPORTED
+    return record.is_file() and read_json(record).get("files") == {"train.json": sha256_file(folder / "train.json")}
+
+
 def read_training(folder: Path, masks: Iterable[dict]) -> dict:
     """Read train.json of a run; an empty dict for external masks, whose records (masks.json) name no weights."""
     weights = [record.get("weights") for record in masks]
@@ -220,7 +231,8 @@ def write_manifest(folder: Path, row: str, seed: int, benchmarks: Iterable[str] 
 
     Keys: row, scale, seed, model (sha256), parameters, commit, versions, machine (of the training, or of the import of
     external masks), config (step -> stamp, with the resolved settings), data (name -> sha256 of a data manifest or of the
-    starting weights), steps (step -> time_s, peak_memory_mib, commit, versions, machine).
+    starting weights), steps (step -> time_s, peak_memory_mib, commit, versions, machine), imported (of a training that was
+    imported: its record).
 
     Args:
         folder: run folder.
@@ -248,6 +260,8 @@ def write_manifest(folder: Path, row: str, seed: int, benchmarks: Iterable[str] 
         "data": data,
         "steps": {name: {key: record.get(key) for key in costs} for name, record in records.items()},
     }
+    if train and is_imported(folder):
+        content["imported"] = read_json(folder / IMPORTED)
     write_json_atomic(folder / "manifest.json", content)
 
 

@@ -6,10 +6,10 @@ with digests of files, before a number enters a table. docs/records.md lists eve
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
@@ -74,25 +74,30 @@ class Records:
         return made and (self.folder / folder / "masks").is_dir() and self.trained(row, seed)
 
     def date_stamps(self) -> None:
-        """Make every stamp newer than a result made with another one.
+        """Make every stamp newer than the results made with another one, and otherwise old if a result was made with it.
 
-        Snakemake compares times, and restored results, or those of a machine with a fast clock, would look up to date.
+        Snakemake compares times. Restored results, or those of a machine with a fast clock, would look up to date, and
+        imported ones out of date.
         """
+        results: dict[Path, dict[Path, bool]] = {}  # stamp -> record -> whether it was made with the stamp
+
+        def add(record: Path, name: str) -> None:
+            if (self.folder / record).is_file():
+                results.setdefault(self.folder / self.stamps.path(name), {})[record] = self._made_with(record, name)
+
         for row in self.config.needed():
             for seed in self.config.seeds_of(row):
-                pairs = {}
                 if not self.config.rows[row].masks:
-                    pairs[paths.run(self.stamps.scale, row, seed) / "train.json"] = f"train-{row}-seed{seed}"
+                    add(paths.run(self.stamps.scale, row, seed) / "train.json", f"train-{row}-seed{seed}")
                 for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
                     folder = paths.prediction(self.stamps.scale, row, seed, benchmark)
-                    pairs[folder / "masks.json"] = f"segment-{row}-seed{seed}-{benchmark}"
-                    pairs[folder / "score.json"] = f"score-{benchmark}"
-                for record, name in pairs.items():
-                    file, stamp = self.folder / record, self.folder / self.stamps.path(name)
-                    if file.is_file() and not self._made_with(record, name):
-                        made = file.stat().st_mtime
-                        if stamp.stat().st_mtime <= made:
-                            os.utime(stamp, (made + 1, made + 1))
+                    add(folder / "masks.json", f"segment-{row}-seed{seed}-{benchmark}")
+                    add(folder / "score.json", f"score-{benchmark}")
+        for stamp, made_with in results.items():
+            others = [(self.folder / record).stat().st_mtime for record, same in made_with.items() if not same]
+            at, date = stamp.stat().st_mtime, max(others, default=0) + 1
+            if at < date or at > date and any(made_with.values()):
+                os.utime(stamp, (date, date))
 
     def _trained(self, row: str, seed: int) -> bool:
         if self.config.rows[row].masks:
@@ -129,6 +134,92 @@ class Records:
         return tuple(row for row in self.config.selected if row in chosen)
 
 
+class Fault(NamedTuple):
+    """A file of a run that is not what a record says.
+
+    Attributes:
+        text: `FILE: what is wrong`.
+        files: files to delete, so that the workflow makes them again.
+    """
+
+    text: str
+    files: tuple[Path, ...]
+
+
+def run_faults(
+    folder: Path,
+    benchmarks: Iterable[str],
+    differs: Callable[[str, dict, dict], str] = lambda *_: "",
+    parent: Path | None = None,
+    *,
+    deep: bool = False,
+) -> Iterator[Fault]:
+    """Yield the differences between the files of one run, its records and the current stamps; an absent file has none.
+
+    Args:
+        folder: folder of the run, `<row>/seed<k>`.
+        benchmarks: benchmarks to check.
+        differs: function of a step (`train`, `<benchmark>/segment`, `<benchmark>/score`), its record and the record with
+            the content of its stamp; returns how the stamp differs from the current one, or an empty text.
+        parent: weights that the training had to start from.
+        deep: read every mask and the training log too.
+    """
+    records: dict[Path, dict] = {}
+    trained, weights = folder / "train.json", folder / "model.safetensors"
+    steps = [folder / id / f"{step}.json" for id in benchmarks for step in ("masks", "segment", "score")]
+    for path in filter(Path.is_file, (trained, *steps)):
+        try:
+            records[path] = read_json(path)
+        except HodorError as error:
+            yield Fault(str(error).partition("; ")[0], (path,))
+
+    def stamp(step: str, path: Path, source: Path) -> Iterator[Fault]:
+        content = records.get(source, {}).get("stamp_content")
+        if text := differs(step, records[path], records.get(source, {})):
+            yield Fault(f"{path}: {text}", (path,))
+        # The manifest shows this content as the resolved settings.
+        elif content is not None and sha256_json(content) != records[path].get("stamp"):
+            yield Fault(f"{source}: the settings in it are not those of its stamp", (source,))
+
+    def compare(record: Path, what: str, digests: Mapping[str, str | None]) -> Iterator[Fault]:
+        for path, digest in ((record.parent / name, digest) for name, digest in digests.items()):
+            if not path.is_file():
+                yield Fault(f"{path}: missing, but {record} lists it", (record,))
+            elif sha256_file(path) != digest:
+                yield Fault(f"{path}: not the {what} that {record} records", (path, record))
+
+    made_with = [records[path].get("weights") for path in steps if path.stem == "masks" and path in records]
+    train = records.get(trained)
+    if made_with and not any(made_with):  # external masks
+        train = None
+    if train is not None:
+        yield from stamp("train", trained, trained)
+        if weights.is_file():
+            yield from compare(trained, "weights", {weights.name: train.get("model")})
+        if (
+            deep and train.get("log") and (folder / "train.jsonl").is_file()
+        ):  # results of earlier versions have no `log`
+            yield from compare(trained, "training log", {"train.jsonl": train["log"]})
+        if parent is not None and sha256_file(parent) not in train.get("inputs", {}).values():
+            yield Fault(f"{trained}: training did not start from the present {parent}", (trained,))
+    for benchmark in benchmarks:
+        at, segment, path = (folder / benchmark / f"{step}.json" for step in ("masks", "segment", "score"))
+        masks, score = records.get(at), records.get(path)
+        if masks is not None:
+            yield from stamp(f"{benchmark}/segment", at, segment)
+            if train is not None and masks.get("weights") != train.get("model"):
+                yield Fault(f"{at}: the masks were not made with {weights}", (at,))
+            if deep and (at.parent / "masks").is_dir():
+                yield from compare(at, "mask", {f"masks/{name}": digest for name, digest in masks["masks"].items()})
+        if score is not None:
+            yield from stamp(f"{benchmark}/score", path, path)
+            if masks is not None and score.get("masks") != sha256_file(at):
+                yield Fault(f"{path}: not the scores of the masks in {at}", (path,))
+            if masks is not None and (score.get("truth") is None or score["truth"] != masks.get("data")):
+                yield Fault(f"{path}: segmented and scored on different data", (path,))
+            yield from compare(path, "numbers", score.get("files", {}))
+
+
 def verify_run(
     folder: Path,
     benchmarks: Sequence[str],
@@ -139,39 +230,23 @@ def verify_run(
     """Check one run against the current stamps and its own files; HodorError for the first difference.
 
     Args:
-        folder: folder of the run, `<row>/seed<k>`.
-        benchmarks: benchmarks of the table.
+        folder, benchmarks, parent: as of `run_faults`.
         stamps: "<row>/seed<k>/<step>" -> sha256 of the current stamp; steps are `train` (not of external masks) and, for
             each benchmark, `<benchmark>/segment` and `<benchmark>/score`.
         command: command that makes a deleted file again, for the message.
-        parent: weights that the training had to start from.
     """
-    link = _Link(folder, stamps, command)
-    weights, trained = folder / "model.safetensors", folder / "train.json"
-    train, model = {}, None
-    if f"{link.name}/train" in stamps:  # external masks have none, and no weights
-        train, model = read_json(trained), sha256_file(weights)
-        link.stamp(trained, train, "train")
-    if train.get("model") != model:
-        raise link.broken(weights, f"not the weights that {trained} names", also=trained)
-    if parent is not None and sha256_file(parent) not in train.get("inputs", {}).values():
-        raise link.broken(trained, f"training did not start from the present {parent}")
-    for benchmark in benchmarks:
-        at = folder / benchmark / "masks.json"
-        masks = read_json(at)
-        link.stamp(at, masks, f"{benchmark}/segment")
-        if masks.get("weights") != model:
-            raise link.broken(at, f"the masks were not made with {weights}")
-        digest, at = sha256_file(at), folder / benchmark / "score.json"
-        score = read_json(at)
-        link.stamp(at, score, f"{benchmark}/score")
-        if score.get("masks") != digest:
-            raise link.broken(at, f"not the scores of the masks in {folder / benchmark / 'masks.json'}")
-        if score.get("truth") is None or score["truth"] != masks.get("data"):
-            raise link.broken(at, "segmented and scored on different data")
-        for name, recorded in score.get("files", {}).items():
-            if sha256_file(folder / benchmark / name) != recorded:
-                raise link.broken(folder / benchmark / name, f"not the numbers that {at} records", also=at)
+
+    def differs(step: str, record: dict, _: dict) -> str:
+        name = f"{folder.parent.name}/{folder.name}/{step}"
+        if name not in stamps:
+            raise HodorError(
+                f"{folder}: the stamp of the table has no current stamp for {name}; run the workflow again"
+            )
+        same = record.get("stamp") == stamps[name]
+        return "" if same else "made with other settings or recipe versions than the current ones"
+
+    for fault in run_faults(folder, benchmarks, differs, parent):
+        raise HodorError(f"{fault.text}; {fix_with(command, *fault.files)}")
 
 
 def verify_same_ground_truth(folders: Iterable[Path], benchmark: str, command: str) -> None:
@@ -190,24 +265,3 @@ def verify_same_ground_truth(folders: Iterable[Path], benchmark: str, command: s
 def fix_with(command: str, *files: Path) -> str:
     """Return the end of a message: how to make files again."""
     return f"fix it with: rm -f {' '.join(file.as_posix() for file in files)} && {command}"
-
-
-class _Link:
-    """Comparison of the stamps of one run, and its errors."""
-
-    def __init__(self, folder: Path, stamps: dict[str, str], command: str) -> None:
-        self.name, self.stamps, self.command = f"{folder.parent.name}/{folder.name}", stamps, command
-
-    def stamp(self, path: Path, record: dict[str, Any], step: str) -> None:
-        name = f"{self.name}/{step}"
-        if name not in self.stamps:
-            raise HodorError(f"{path}: the stamp of the table has no current stamp for {name}; run the workflow again")
-        if record.get("stamp") != self.stamps[name]:
-            raise self.broken(path, "made with other settings or recipe versions than the current ones")
-        content = record.get("stamp_content")
-        # The manifest shows this content as the resolved settings.
-        if content is not None and sha256_json(content) != record["stamp"]:
-            raise self.broken(path, "the settings in it are not those of its stamp")
-
-    def broken(self, path: Path, what: str, also: Path | None = None) -> HodorError:
-        return HodorError(f"{path}: {what}; {fix_with(self.command, *filter(None, [path, also]))}")

@@ -51,7 +51,7 @@ ROWS = (
 """Rows of the finished checkout: of every table, method family, stage and kind of start one or two."""
 LIMIT_S = 1800
 ABSENT = object()
-MEASURED = ("time_s", "fps", "peak_memory_mib", "examples_per_second", "log")
+MEASURED = ("time_s", "fps", "peak_memory_mib", "gpu_peak_memory_mib", "examples_per_second", "log")
 """Keys of the records that differ from run to run: how long it took and how much memory, and the digest of such a log."""
 
 

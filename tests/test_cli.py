@@ -20,7 +20,7 @@ from hodor.provenance import sha256_json
 from hodor.stamps import Stamps
 
 VERBS = ["fetch", "prepare", "train", "segment", "score", "submit", "manifest", "tabulate", "claims", "render"]
-VERBS += ["track", "convert", "cost", "doctor"]
+VERBS += ["track", "convert", "cost", "doctor", "verify", "import"]
 
 
 @pytest.fixture(autouse=True)

@@ -88,7 +88,8 @@ LIGHT = HEAVY | {"pydantic", "yaml", "snakemake"}
             "import hodor.data.fetch, hodor.data.prepare, hodor.data.synthetic",
             {"torch", "pandas", "scipy", "matplotlib"},
         ),
-        ("import hodor.scoring.score", {"torch", "pandas", "skimage", "segmetric", "davis2017", "matplotlib"}),
+        ("import hodor.scoring.score", {"torch", "pandas", "skimage", "segmetric", "davis2017", "matplotlib", "av"}),
+        ("import hodor.training.trainer, hodor.inference.segment, hodor.inference.track_video", {"av", "snakemake"}),
         ("import hodor.reporting.claims, hodor.reporting.tables", {"torch", "scipy", "cv2", "matplotlib"}),
         ("import hodor.reporting.site", {"torch", "scipy", "skimage"}),
         # What the Snakefile does at every start.

@@ -99,6 +99,7 @@ attention(torch.rand(1, 2, 32), torch.rand(1, 50, 32), mask=mask).sum().backward
 row = ("hodor-soft-coco", "davis2017-val")
 verbs = {"fetch": ("davis",), "prepare": ("davis",), "train": row[:1], "segment": row, "score": row}
 verbs |= {"submit": row, "manifest": row[:1], "tabulate": ("costs",), "claims": (), "cost": (), "doctor": ()}
+verbs |= {"verify": ("row/seed0",), "import": ("row/seed0",)}
 verbs |= {"convert": ("a.pth", "b.safetensors"), "track": ("video", "--weights=a", "--out=b", "--device=cpu")}
 found = {verb: [call(verb, "--help")[0], *call(verb, *given)] for verb, given in verbs.items()}
 found["gradient"] = float(mask.grad.abs().sum())

@@ -308,11 +308,12 @@ def test_a_training_waits_for_the_data_of_everything_that_the_targets_need(root,
     assert Records(made, tmp_path).train_data("hodor-soft-coco", 0, ["tables"]) == []
 
 
-def test_a_stamp_is_newer_than_a_result_of_another_one_whatever_the_clocks_say(root, tmp_path):
+@pytest.mark.parametrize("at", [1e9, 2e9])
+def test_a_stamp_is_newer_than_results_of_other_stamps_alone_whatever_the_clocks_say(root, tmp_path, at):
     made, other = stamps(root), stamps(root, overrides={"stages.images.steps": 9})
     make_run(tmp_path, made, "hodor-soft-coco")
     record = tmp_path / paths.run("tiny", "hodor-soft-coco", 0) / "train.json"
-    os.utime(record, (2e9, 2e9))
+    os.utime(record, (at, at))
     for present, newer in ((made, False), (other, True)):
         present.write(tmp_path)
         Records(present, tmp_path).date_stamps()

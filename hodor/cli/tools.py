@@ -1,4 +1,4 @@
-"""Verbs for people, which no rule of the workflow calls: convert cost doctor track."""
+"""Verbs for people, which no rule of the workflow calls: convert cost doctor verify import track."""
 
 import argparse
 from pathlib import Path
@@ -36,6 +36,16 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     doctor.add_argument("--mirror", metavar="PLACE", help="as `mirror` of config.yaml")
     doctor.add_argument("--deep", action="store_true", help="compare files with their recorded checksums")
     add_config(doctor)
+
+    verify = add_verb(
+        verbs, _verify, "verify", "Check run folders, from any machine, against their records and settings."
+    )
+    importing = add_verb(verbs, _import, "import", "Verify runs that were trained elsewhere and copy them to runs/.")
+    importing.add_argument("--force", action="store_true", help="replace other runs of the same rows and seeds")
+    for parser in (verify, importing):
+        parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, <row>/seed<k>")
+        parser.add_argument("--mirror", metavar="PLACE", help="as `mirror` of config.yaml")
+        add_config(parser)
 
     track = add_verb(verbs, _track, "track", "Track objects, given by masks or boxes, through your own video.")
     track.add_argument("video", type=Path, metavar="VIDEO", help="video file, or folder of images in natural order")
@@ -93,6 +103,19 @@ def _doctor(options: argparse.Namespace) -> None:
 
     given = {"scale": options.scale, "rows": options.rows, "mirror": options.mirror}
     doctor(options.config, {key: value for key, value in given.items() if value is not None}, deep=options.deep)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from hodor.doctor.verify import verify
+
+    verify(options.runs, options.config, {"mirror": options.mirror} if options.mirror else {})
+
+
+def _import(options: argparse.Namespace) -> None:
+    from hodor.doctor.verify import import_runs
+
+    overrides = {"mirror": options.mirror} if options.mirror else {}
+    import_runs(options.runs, options.config, overrides, force=options.force)
 
 
 def _track(options: argparse.Namespace) -> None:

@@ -18,9 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ValidationError
-
 from hodor.config.datasets import RECORD, GeneratedOptions, Source, from_settings
+from hodor.config.validation import validate
 from hodor.data.archives import open_archive, read_member
 from hodor.data.checksums import LockFile, compare
 from hodor.data.download import PATIENCE, Download, Limits, Stopped
@@ -285,10 +284,7 @@ def _generate(request: Request) -> dict[str, dict]:
     from hodor.data.synthetic import generate
 
     out = request.out
-    try:
-        options = GeneratedOptions(**(request.settings.get("generated") or {}))
-    except ValidationError as error:
-        raise HodorError(f"generated data: wrong options ({error})") from error
+    options = validate(GeneratedOptions, request.settings.get("generated") or {}, "generated data")
     # A killed generator leaves incomplete archives in a folder that the next one clears.
     fresh = out / ".generating"
     shutil.rmtree(fresh, ignore_errors=True)

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ from hodor.config.loading import Config
 from hodor.config.recipes import RECIPES
 from hodor.errors import HodorError
 from hodor.provenance import read_json, sha256_file
+from hodor.records import Fault, run_faults
 
 _DELETE = "rm -rf {path} {record}; the workflow makes it again"
 
@@ -78,17 +78,32 @@ def check_run(run: Path, submissions: Path, deep: bool) -> Iterator[Finding]:
         submissions: folder of the zips for servers.
         deep: compare weights, masks and scores.
     """
-    subject, stale = f"run {run.parent.name} {run.name}", []
-    for record in sorted([*run.glob("*.json"), *run.glob("*/*.json")]):
-        if deep:
-            archive = submissions / run.parent.name / run.name / f"{record.parent.name}.zip"
-            yield from compare(subject, record, partial(_of_run, record, archive))
-        stale += _stale(record)
+    subject, records = f"run {run.parent.name} {run.name}", sorted([*run.glob("*.json"), *run.glob("*/*.json")])
+    if deep:
+        faults = read_faults(run)
+        for fault in faults:
+            yield Finding("wrong", subject, fault.text, _DELETE.format(path=" ".join(map(str, fault.files)), record=""))
+        if not faults:
+            yield Finding("ok", subject, "files as recorded")
+    for score in run.glob("*/score.json") if deep else ():
+        archive = submissions / run.parent.name / run.name / f"{score.parent.name}.zip"
+        if archive.is_file():
+            yield from compare(subject, score, lambda content, of=archive: {of: content["submission"]["sha256"]})
+    stale = [text for record in records for text in _stale(record)]
     if stale:
         text = f"made by recipes that are no longer current: {', '.join(stale)}"
         yield Finding("warning", subject, text, "the next run of the workflow makes it again")
     else:
         yield Finding("ok", subject, "recipes current")
+
+
+def read_faults(run: Path, *differs: Callable[[str, dict, dict], str]) -> list[Fault]:
+    """Return the faults of all files of a run. `differs`: as of `hodor.records.run_faults`, if given."""
+    records = (*run.glob("*.json"), *run.glob("*/*.json"))
+    try:
+        return list(run_faults(run, sorted({path.parent.name for path in run.glob("*/*.json")}), *differs, deep=True))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return [Fault(f"{run}: its records are not of the workflow ({error!r})", records)]
 
 
 def check_published(folder: Path) -> Iterator[Finding]:
@@ -121,20 +136,6 @@ def compare(
         yield Finding("wrong", subject, text, fix.format(path=path, record=record))
     if digests and not bad:
         yield Finding("ok", subject, f"as recorded in {record.name}")
-
-
-def _of_run(record: Path, archive: Path, content: dict) -> dict[Path, str]:
-    """Return the files in a record of a run, without outputs that were deleted completely."""
-    folder = record.parent
-    if record.name == "train.json":  # results of earlier versions have no `log`
-        return _present(folder, {"model.safetensors": content["model"], "train.jsonl": content.get("log")})
-    if record.name == "masks.json" and (folder / "masks").is_dir():
-        return {folder / "masks" / name: digest for name, digest in content["masks"].items()}
-    if record.name == "score.json":
-        scores = {folder / name: digest for name, digest in content["files"].items()}
-        scores |= _present(folder, {"masks.json": content["masks"]})
-        return scores | ({archive: content["submission"]["sha256"]} if archive.is_file() else {})
-    return {}
 
 
 def _present(folder: Path, named: dict[str, str | None]) -> dict[Path, str]:

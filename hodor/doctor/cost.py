@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config, load
 from hodor.config.schema import Scale
@@ -44,12 +45,17 @@ class StepCost(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A measured training step of a row, its counted operations, and the file that records it."""
+    """A measured training step of a row: its time, operations and peak GPU memory, and the file that records it."""
 
     seconds: float
     batch: int
     tera: float
+    gib: float
     place: str
+
+    def of(self, stage: StageOptions, tera: float) -> bool:
+        """Return whether it is the step of a stage and a network: it had this batch and the operations counted now."""
+        return self.batch == stage.batch and abs(self.tera / tera - 1) <= 0.01
 
 
 def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None = None, *, frames: bool = False) -> str:
@@ -83,7 +89,8 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
         f"{sum(float(line['hours']) for line in lines):.0f} GPU hours for one seed of all rows above.",
         "TFLOP/step: forward and backward of a whole batch. GPU GiB: weights, gradients, optimiser and what the "
         "backward pass keeps of a whole batch, without the step's temporary buffers.",
-        f"measured: hours from the step that benchmarks/gpu.py measured on this GPU: {', '.join(places) or 'none'}.",
+        "measured, measured GiB: hours and peak GPU memory of the step that benchmarks/gpu.py measured on this GPU: "
+        f"{', '.join(places) or 'none'}. Without one, the peak of a training in runs/ (CPU: of its process).",
         "run GB: weights and two checkpoints."
         + (" GFLOP/frame: one frame of 480x854 with two objects, as on DAVIS." if frames else ""),
         *_data_notes(config),
@@ -108,7 +115,7 @@ def read_measured(folder: Path, scale: Scale, gpu: str) -> dict[str, Measured]:
             for line in read_json(path)["parts"].get("steps", {}).get("results", {}).values():
                 if "error" not in line and (line["scale"], line["variant"]) == (scale.name, scale.precision):
                     numbers = float(line["seconds_per_step"]), int(line["batch"]), float(line["tflop_per_step"])
-                    found[line["row"]] = Measured(*numbers, path.name)
+                    found[line["row"]] = Measured(*numbers, float(line["peak_mib"]) / 1024, path.name)
         except (HodorError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise HodorError(f"{path}: cannot be read ({error}); measure again or delete it") from error
     return found
@@ -209,15 +216,17 @@ def _line(
     """Return the cells of a row; `counted` (None: no frames) caches counts for rows that differ in training only."""
     entry, stage, options, weights = config.rows[row], config.stage(row), config.options[row], parameters(config, row)
     line = {"row": row, "params M": f"{weights / 1e6:.2f}"}
-    line |= dict.fromkeys(("steps", "TFLOP/step", "hours", "measured", "GPU GiB"), "0")
+    line |= dict.fromkeys(("steps", "TFLOP/step", "hours", "measured", "GPU GiB", "measured GiB"), "0")
     if stage is not None:
         one = step_cost(entry.method, options, stage)
         tera = one.operations * stage.batch / TERA
         line["steps"] = str(stage.steps)
         line["TFLOP/step"] = f"{tera:.3g}"
         line["hours"] = f"{tera * stage.steps / speed / 3600:.1f}"
-        line["measured"] = _measured_hours(measured.get(row), stage, tera)
         line["GPU GiB"] = f"{(16 * weights + one.kept_bytes * stage.batch) / GIB:.1f}"
+        line["measured"], line["measured GiB"] = "not measured", _peak_here(config, row, stage) or "not measured"
+        if (found := measured.get(row)) and found.of(stage, tera):
+            line["measured"], line["measured GiB"] = f"{found.seconds * stage.steps / 3600:.1f}", f"{found.gib:.1f}"
     line["run GB"] = f"{run_bytes(weights, stage is not None) / GB:.2f}"
     if counted is not None:
         found = {}
@@ -231,11 +240,18 @@ def _line(
     return line
 
 
-def _measured_hours(entry: Measured | None, stage: StageOptions, tera: float) -> str:
-    """Return the hours of a training from its measured step, unless that had another batch or network."""
-    if entry is None or entry.batch != stage.batch or abs(entry.tera / tera - 1) > 0.01:
-        return "not measured"
-    return f"{entry.seconds * stage.steps / 3600:.1f}"
+def _peak_here(config: Config, row: str, stage: StageOptions) -> str:
+    """Return the peak memory in GiB of a training of whole batches with these settings in the working directory, or ""."""
+    for path in (paths.run(config.scale.name, row, seed) / "train.json" for seed in config.seeds_of(row)):
+        record = read_json(path) if path.is_file() else {}
+        settings, execution = (record.get("stamp_content") or {}).get("settings", {}), record.get("execution") or {}
+        same = (settings.get("stage"), settings.get("options")) == (stage.model_dump(mode="json"), config.options[row])
+        if same and execution.get("processes") == 1 and execution.get("micro_batch") in (None, stage.batch):
+            if peak := record.get("gpu_peak_memory_mib"):
+                return f"{peak / 1024:.1f}"
+            if settings.get("device") == "cpu":
+                return f"{record['peak_memory_mib'] / 1024:.1f} (CPU)"
+    return ""
 
 
 def _data_notes(config: Config) -> Iterator[str]:

@@ -30,6 +30,8 @@ TRAINED_ON = "trained on it"
 """Cell of a hold-out that is part of a row's training data."""
 NEW = "new measurement"
 """Note of a cell that is empty in the paper."""
+ELSEWHERE = "trained elsewhere"
+"""Beginning of the last note of a row with imported runs."""
 MISSING = "–"
 PUBLISHED = "from config/published.csv, which names the source of each number"
 _ABOUT_COMPARISON = (
@@ -109,8 +111,8 @@ def _by_benchmark(lines: pd.DataFrame, frame: dict, last: dict, beside: bool) ->
         frame["paper's J&F"] = paper
     frame |= {"n": last.pop("n"), "J": lines["J"].map(points), "F": lines["F"].map(points)} | last
     second = {"system": lines["label"], "attention": frame["attention"], "benchmark": titles, "paper's J&F": paper}
-    if "note" in last:
-        second["note"] = last["note"]
+    if (notes := _own_notes(lines)).any():
+        second["note"] = notes.replace("", MISSING)
     second = pd.DataFrame(second, dtype=str)[lines["paper_J&F"] != ""]
     about = (
         f"J&F, J and F in points (0 to 100) on {' and '.join(titles.unique())} of this scale's data: mean over objects, "
@@ -125,6 +127,11 @@ def _by_benchmark(lines: pd.DataFrame, frame: dict, last: dict, beside: bool) ->
     return View(measured, f"{about} {_about_spread(lines)}", None if beside or second.empty else second)
 
 
+def _own_notes(lines: pd.DataFrame) -> pd.Series:
+    """Return the notes of the rows without what is said of our trainings."""
+    return lines["note"].str.replace(rf"(; )?{ELSEWHERE}.*", "", regex=True)
+
+
 def _comparison(lines: pd.DataFrame, frame: dict, last: dict, beside: bool) -> View:
     del frame["attention"]
     second = []
@@ -136,7 +143,7 @@ def _comparison(lines: pd.DataFrame, frame: dict, last: dict, beside: bool) -> V
         if beside:
             frame[f"paper's {name}"] = paper.map(points)
         for number, (label, value, *remarks) in enumerate(
-            zip(lines["label"], paper, lines["note"], notes, strict=True)
+            zip(lines["label"], paper, _own_notes(lines), notes, strict=True)
         ):
             if value and (not beside or remarks[1]):
                 note = "; ".join(filter(None, remarks)) or MISSING

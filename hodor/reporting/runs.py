@@ -14,11 +14,11 @@ import pandas as pd
 
 from hodor.config.benchmarks import get_benchmark
 from hodor.errors import HodorError
-from hodor.provenance import read_json, read_training, scored_benchmarks
+from hodor.provenance import is_imported, read_json, read_training, scored_benchmarks
 from hodor.scoring.statistics import Sample
 
 # Columns of text; all others hold numbers.
-_TEXT = ("sequence", "object", "frame", "category")
+TEXT = ("sequence", "object", "frame", "category")
 # Packages that compute the numbers; manifests list more.
 _NAMED = ("hodor", "python", "torch", "numpy", "opencv-python", "pycocotools", "scikit-image")
 
@@ -70,6 +70,7 @@ class Run:
     """A run of one row and seed.
 
     train: train.json. log: logged steps of train.jsonl, ascending, each once. Both are empty for external masks.
+    elsewhere: whether it was trained in another folder and imported.
     """
 
     folder: Path
@@ -78,6 +79,7 @@ class Run:
     train: dict
     log: tuple[dict, ...]
     predictions: dict[str, Prediction]
+    elsewhere: bool = False
 
     @property
     def manifest(self) -> Path:
@@ -104,7 +106,8 @@ def read_run(folder: Path, benchmarks: Sequence[str] | None = None) -> Run:
     predictions = {benchmark: _read_prediction(folder / benchmark) for benchmark in benchmarks}
     train = read_training(folder, [prediction.masks for prediction in predictions.values()])
     log = tuple(read_log(folder / "train.jsonl"))
-    return Run(folder, whole.parent.name, int(whole.name.removeprefix("seed")), train, log, predictions)
+    seed, elsewhere = int(whole.name.removeprefix("seed")), bool(train) and is_imported(folder)
+    return Run(folder, whole.parent.name, seed, train, log, predictions, elsewhere)
 
 
 def read_log(path: Path) -> list[dict]:
@@ -230,7 +233,7 @@ def _read_csv(path: Path, *columns: str) -> pd.DataFrame:
     if missing := [column for column in columns if column not in frame]:
         raise HodorError(f"{path}: no column {', '.join(missing)}; delete the file and score again")
     try:
-        return frame.astype(dict.fromkeys(frame.columns.difference(_TEXT), float))
+        return frame.astype(dict.fromkeys(frame.columns.difference(TEXT), float))
     except (TypeError, ValueError):
         raise HodorError(f"{path}: a cell is not a number; delete the file and score again") from None
 

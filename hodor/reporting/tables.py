@@ -16,7 +16,15 @@ from hodor.config.servers import PENDING, server_overall
 from hodor.errors import HodorError
 from hodor.provenance import json_text, write_text_atomic
 from hodor.records import verify_run, verify_same_ground_truth
-from hodor.reporting.formats import NEW, NOT_RUN, TRAINED_ON, comparison_benchmarks, latex_file, markdown_page
+from hodor.reporting.formats import (
+    ELSEWHERE,
+    NEW,
+    NOT_RUN,
+    TRAINED_ON,
+    comparison_benchmarks,
+    latex_file,
+    markdown_page,
+)
 from hodor.reporting.runs import Run, loss_curve, machine_line, provenance, read_run, run_folder, sample, seed_scores
 from hodor.scoring.statistics import Bootstrap, estimate
 
@@ -135,6 +143,8 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
     table, lines = settings["table"], []
     for row, entry in settings["rows"].items():
         runs = [found[row, seed] for seed in settings["seeds_of"].get(row, ()) if (row, seed) in found]
+        imported = " ".join(str(run.seed) for run in runs if run.elsewhere)
+        notes = [entry["note"], f"{ELSEWHERE}: seed {imported}" if imported else ""]
         system = {
             "row": row,
             "label": entry["label"],
@@ -145,7 +155,7 @@ def make_lines(settings: dict, found: Runs) -> pd.DataFrame:
             "n": str(len(runs)),
             "parameters": " ".join(sorted({str(run.train["parameters"]) for run in runs if run.train})),
             "manifest": " ".join(run.manifest.as_posix() for run in runs),
-            "note": f"{NOT_RUN}: {entry['absent']}" if entry["absent"] else entry["note"],
+            "note": f"{NOT_RUN}: {entry['absent']}" if entry["absent"] else "; ".join(filter(None, notes)),
         }
         unscored = set(settings["benchmarks"]) - set(settings["scored"].get(row, settings["benchmarks"]))
         if "masks" in entry:  # benchmarks without masks are not run

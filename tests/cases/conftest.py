@@ -1,3 +1,3 @@
 """The small network of the tests of inference."""
 
-from tests.inference.conftest import small_weights  # noqa: F401
+from tests.inference.conftest import networks, small_weights  # noqa: F401

@@ -74,6 +74,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(404)
         elif fault.isdecimal():
             self.reply(int(fault), {"Retry-After": "7"} if fault == "429" else {})
+        elif fault in ANSWERS:
+            self.reply(*ANSWERS[fault](self.state, self.state.files[self.name]))
+        elif fault in BODIES:
+            self.wfile.write(BODIES[fault](self))
         else:
             getattr(self, fault.replace("-", "_"))()
 
@@ -142,12 +146,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.cut(bytes([byte]), 1)
             time.sleep(0.05)
 
-    def drop(self):
-        pass
-
-    def ignore_range(self):
-        self.wfile.write(self.head(ranges=False))
-
     def wrong_range(self):
         """Answers 206, but from the start."""
         content = self.state.files[self.name]
@@ -173,22 +171,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.state.files[self.name], self.state.validators = noise_zip(1), tags
         self.wfile.write(self.head())
 
-    def too_long_length(self):
-        self.wfile.write(self.head(extra=1000))
-
-    def too_short_length(self):
-        self.wfile.write(self.head(extra=-1000)[:-1000])
-
-    def no_length(self):
-        self.reply(200, {"Content-Length": None}, self.state.files[self.name])
-
-    def no_length_cut(self):
-        content = self.state.files[self.name]
-        self.reply(200, {"Content-Length": None}, content[: len(content) // 2])
-
-    def huge_length(self):
-        self.reply(200, {"Content-Length": "9" * 5000}, self.state.files[self.name])
-
     def endless(self):
         """A body without length and without end."""
         self.reply(200, {"Content-Length": None}, self.state.files[self.name])
@@ -196,16 +178,15 @@ class _Handler(BaseHTTPRequestHandler):
             while True:
                 self.wfile.write(bytes(100_000))
 
+    def endless_206(self):
+        self.unannounced(repeat=True)
+
     def unannounced(self, repeat=False):
-        """Continues by range, but never states a length."""
+        """Continues by range, but never states a length; `repeat`: sends the whole file behind any range."""
         first, content = int(self.headers.get("Range", "bytes=0-")[6:-1]), self.state.files[self.name]
         span = {"Content-Range": f"bytes {first}-{len(content) - 1}/*"} if first else {}
         body = content if repeat else content[first:]
         self.reply(206 if first else 200, {**span, **self.tags(), "Content-Length": None}, body)
-
-    def endless_206(self):
-        """Repeats the file behind any range."""
-        self.unannounced(repeat=True)
 
     def endless_100(self):
         with contextlib.suppress(OSError):
@@ -219,12 +200,20 @@ class _Handler(BaseHTTPRequestHandler):
                 self.cut(bytes([byte]), 1)
                 time.sleep(0.05)
 
-    def bad_reason(self):
-        self.wfile.write(b"HTTP/1.1 404 \x1b[2JGone\x07\r\nContent-Length: 0\r\n\r\n")
 
-    def redirect(self):
-        self.reply(302, self.state.answer[0])
-
-    def answer(self):
-        headers, body = self.state.answer
-        self.reply(200, headers, body)
+# Fault -> status, headers and body, of the state and the file.
+ANSWERS = {
+    "no-length": lambda state, content: (200, {"Content-Length": None}, content),
+    "no-length-cut": lambda state, content: (200, {"Content-Length": None}, content[: len(content) // 2]),
+    "huge-length": lambda state, content: (200, {"Content-Length": "9" * 5000}, content),
+    "redirect": lambda state, content: (302, state.answer[0]),
+    "answer": lambda state, content: (200, *state.answer),
+}
+# Fault -> what is sent, behind the headers that the handler has sent.
+BODIES = {
+    "drop": lambda handler: b"",
+    "ignore-range": lambda handler: handler.head(ranges=False),
+    "too-long-length": lambda handler: handler.head(extra=1000),
+    "too-short-length": lambda handler: handler.head(extra=-1000)[:-1000],
+    "bad-reason": lambda handler: b"HTTP/1.1 404 \x1b[2JGone\x07\r\nContent-Length: 0\r\n\r\n",
+}

@@ -11,114 +11,95 @@ from hodor.data.readers import load_videos
 from hodor.data.still_images import known_defects
 from hodor.data.video import object_ids
 from hodor.errors import HodorError
+from tests.data.datasets import SIZE, labels_with
+from tests.refused import refused
+
+FRAMES, MASKS, LIST = "DAVIS/JPEGImages/480p/swan", "DAVIS/Annotations/480p/swan", "DAVIS/ImageSets/2017/val.txt"
 
 
-@pytest.fixture
-def swan(davis_root):
-    """Paths of sequence swan by name: `swan("frames/00001")`, `swan("masks/00001")`, `swan("list")`."""
-
-    def path(name):
-        if name == "list":
-            return davis_root / "DAVIS/ImageSets/2017/val.txt"
-        kind, _, file = name.partition("/")
-        folder = davis_root / "DAVIS" / {"frames": "JPEGImages", "masks": "Annotations"}[kind] / "480p/swan"
-        return folder / file if not file or "." in file else folder / f"{file}.{'jpg' if kind == 'frames' else 'png'}"
-
-    return path
-
-
-def test_opens_every_split(davis_root, draw):
+def test_opens_every_split(davis_root):
     (swan,) = load_davis(davis_root, "val")
     assert swan.name == "swan" and swan.frames == swan.labelled == ("00000", "00001", "00002")
-    assert (swan.height, swan.width) == draw.size and swan.frame("00001").shape == (*draw.size, 3)
+    assert (swan.height, swan.width) == SIZE and swan.frame("00001").shape == (*SIZE, 3)
     assert swan.first_seen == {1: "00000", 2: "00000"}
     # Void is kept and is no object.
     assert np.unique(swan.labels("00002")).tolist() == [0, 1, 2, 255] and object_ids(swan.labels("00002")) == (1, 2)
     (plane,) = load_davis(davis_root, "test-dev")
     assert plane.labelled == ("00000",) and len(plane.frames) == 3
     assert load_davis(davis_root, "train")[0].first_seen == {1: "00000"}
-    with pytest.raises(HodorError, match="no split 'test'; there are train, val, test-dev"):
-        load_videos(davis_root.parent, "davis", "test")
+    refused("no split 'test'; there are train, val, test-dev", load_videos, davis_root.parent, "davis", "test")
 
 
-def test_object_that_appears_later_is_kept_but_belongs_to_no_benchmark(davis_root, draw, swan):
-    write_labels(swan("masks/00001"), draw.labels(1, 2, 3))
+def test_object_that_appears_later_is_kept_but_belongs_to_no_benchmark(davis_root):
+    write_labels(davis_root / MASKS / "00001.png", labels_with(1, 2, 3))
     (found,) = load_davis(davis_root, "val")
     assert found.first_seen == {1: "00000", 2: "00000"}
     assert 3 in found.labels("00001")
 
 
 @pytest.mark.parametrize("text", ["swan\r\nbear\n\n", "\ufeffswan\nbear"], ids=["blank lines", "byte order mark"])
-def test_order_is_that_of_the_split_file(davis_root, swan, text):
-    swan("list").write_text(text, encoding="utf-8")
+def test_order_is_that_of_the_split_file(davis_root, text):
+    (davis_root / LIST).write_text(text, encoding="utf-8")
     assert [video.name for video in load_davis(davis_root, "val")] == ["swan", "bear"]
 
 
-def test_opening_decodes_first_masks_alone(davis_root, draw, swan):
+def test_opening_decodes_first_masks_alone(davis_root):
     """Headers and first masks must do: real sets have thousands of files."""
-    for path in [*swan("frames").iterdir(), swan("masks/00001")]:
+    for path in [*(davis_root / FRAMES).iterdir(), davis_root / MASKS / "00001.png"]:
         path.write_bytes(path.read_bytes()[:-20])
     (found,) = load_davis(davis_root, "val")
     for read in (found.frame, found.labels):
-        with pytest.raises(HodorError, match=r"swan/00001\.(jpg|png)"):
-            read("00001")
-    draw.frame(swan("frames/00002"), size=(20, 40))
-    with pytest.raises(HodorError, match=r"00002\.jpg: 40x20 pixels .* where 40x24"):
-        found.frame("00002")
+        refused(r"swan/00001\.(jpg|png)", read, "00001")
 
 
 FAULTS = [
-    ("frames/00002", None, r"masks? without frame"),
-    ("masks/00001", None, r"swan/00001\.png: missing mask"),
-    ("masks/00007", lambda draw: draw.labels(1), r"swan/00007\.png: a mask without frame"),
-    ("frames", None, r"JPEGImages/480p/swan: no such folder"),
-    ("frames/frame_1.jpg", b"", r"swan/frame_1\.jpg: not a frame name"),
-    ("frames/00001.png", b"", r"swan/00001\.png: not a frame name"),
-    ("masks/00000", lambda draw: draw.labels(1, 3), r"swan/00000\.png: object ids 1, 3, expected 1 to"),
-    ("masks/00000", lambda draw: draw.labels(255), r"swan/00000\.png: object ids none"),
-    ("masks/00000", lambda draw: draw.labels(1, 2, size=(24, 41)), r"swan/00000\.png: 41x24 pixels .* where 40x24"),
-    ("frames/00000", b"\xff\xd8\xff", r"swan/00000\.jpg: truncated or damaged"),
-    ("list", None, r"2017/val\.txt: no such file"),
-    ("list", b"\n \n", r"val\.txt: an empty list"),
-    ("list", b"swan\nbear\nswan\n", r"val\.txt: names sequence swan twice"),
-    ("list", b"swan\nghost\n", r"480p/ghost: no such folder"),
-    ("list", b"../480p/swan\n", r"val\.txt: '\.\./480p/swan' is no sequence name"),
-    ("list", b"\xff\xfe\x00sw\x80", r"val\.txt: cannot be read"),
+    (f"{FRAMES}/00002.jpg", None, r"masks? without frame"),
+    (f"{MASKS}/00001.png", None, r"swan/00001\.png: missing mask"),
+    (f"{MASKS}/00007.png", lambda: labels_with(1), r"swan/00007\.png: a mask without frame"),
+    (FRAMES, None, r"JPEGImages/480p/swan: no such folder"),
+    (f"{FRAMES}/frame_1.jpg", b"", r"swan/frame_1\.jpg: not a frame name"),
+    (f"{FRAMES}/00001.png", b"", r"swan/00001\.png: not a frame name"),
+    (f"{MASKS}/00000.png", lambda: labels_with(1, 3), r"swan/00000\.png: object ids 1, 3, expected 1 to"),
+    (f"{MASKS}/00000.png", lambda: labels_with(255), r"swan/00000\.png: object ids none"),
+    (f"{MASKS}/00000.png", lambda: labels_with(1, size=(24, 41)), r"00000\.png: 41x24 pixels .* where 40x24"),
+    (f"{FRAMES}/00000.jpg", b"\xff\xd8\xff", r"swan/00000\.jpg: truncated or damaged"),
+    (LIST, None, r"2017/val\.txt: no such file"),
+    (LIST, b"\n \n", r"val\.txt: an empty list"),
+    (LIST, b"swan\nbear\nswan\n", r"val\.txt: names sequence swan twice"),
+    (LIST, b"swan\nghost\n", r"480p/ghost: no such folder"),
+    (LIST, b"../480p/swan\n", r"val\.txt: '\.\./480p/swan' is no sequence name"),
+    (LIST, b"\xff\xfe\x00sw\x80", r"val\.txt: cannot be read"),
 ]
 
 
 @pytest.mark.parametrize("name, content, message", FAULTS)
-def test_each_fault_names_its_file(davis_root, draw, swan, name, content, message):
+def test_each_fault_names_its_file(davis_root, name, content, message):
     load_davis(davis_root, "val")
-    path = swan(name)
+    path = davis_root / name
     if content is None:
         path.rename(davis_root / "elsewhere")
     elif isinstance(content, bytes):
         path.write_bytes(content)
     else:
-        write_labels(path, content(draw))
-    with pytest.raises(HodorError, match=message):
-        load_davis(davis_root, "val")
+        write_labels(path, content())
+    refused(message, load_davis, davis_root, "val")
 
 
-def test_frames_have_no_gap_and_folders_are_not_empty(davis_root, swan):
-    for kind in ("frames", "masks"):
-        swan(f"{kind}/00001").unlink()
-    with pytest.raises(HodorError, match=r"swan/00001\.jpg: missing frame \(the next one is 00002\)"):
-        load_davis(davis_root, "val")
-    for path in swan("masks").iterdir():
+def test_frames_have_no_gap_and_folders_are_not_empty(davis_root):
+    (davis_root / FRAMES / "00001.jpg").unlink()
+    (davis_root / MASKS / "00001.png").unlink()
+    refused(r"swan/00001\.jpg: missing frame \(the next one is 00002\)", load_davis, davis_root, "val")
+    for path in (davis_root / MASKS).iterdir():
         path.unlink()
-    with pytest.raises(HodorError, match=r"Annotations/480p/swan: empty folder"):
-        load_davis(davis_root, "val")
+    refused(r"Annotations/480p/swan: empty folder", load_davis, davis_root, "val")
 
 
-def test_test_dev_needs_its_first_mask(davis_root, draw):
+def test_test_dev_needs_its_first_mask(davis_root):
     masks = davis_root / "DAVIS/Annotations/480p/plane"
-    write_labels(masks / "00001.png", draw.labels(1))
+    write_labels(masks / "00001.png", labels_with(1))
     assert load_davis(davis_root, "test-dev")[0].labelled == ("00000", "00001")
     (masks / "00000.png").unlink()
-    with pytest.raises(HodorError, match=r"plane/00000\.png: missing mask"):
-        load_davis(davis_root, "test-dev")
+    refused(r"plane/00000\.png: missing mask", load_davis, davis_root, "test-dev")
 
 
 # DAVIS-2016
@@ -140,13 +121,12 @@ def root_2016(davis_root):
     return davis_root.rename(davis_root.with_name("davis2016"))
 
 
-def test_the_foreground_is_one_object(root_2016, draw):
+def test_the_foreground_is_one_object(root_2016):
     (swan,) = load_videos(root_2016.parent, "davis2016", "val")
     assert swan.first_seen == {1: "00000"} and swan.labelled == swan.frames and len(swan.frames) == 3
-    assert np.array_equal(swan.labels("00001"), draw.labels(1, 2) > 0) and swan.frame("00001").shape == (*draw.size, 3)
+    assert np.array_equal(swan.labels("00001"), labels_with(1, 2) > 0) and swan.frame("00001").shape == (*SIZE, 3)
     assert check_dataset("davis2016", "subset", root_2016)["val"]["objects"] == 1
-    with pytest.raises(HodorError, match="no split 'test-dev'"):
-        load_videos(root_2016.parent, "davis2016", "test-dev")
+    refused("no split 'test-dev'", load_videos, root_2016.parent, "davis2016", "test-dev")
 
 
 FAULTS_2016 = [

@@ -14,6 +14,7 @@ from hodor.data import download as module
 from hodor.data.download import Download, Limits
 from hodor.errors import HodorError
 from tests.data.hostile_server import hostile_server, noise_zip
+from tests.refused import refused
 
 # Short waits; 40 kB count as progress, and a try with less than 50 kB/s over 0.4 s ends.
 LIMITS = Limits(attempts=4, progress=40_000, first_wait=0.01, longest_wait=0.05, timeout=0.3, stall=0.4, slowest=50_000)
@@ -110,8 +111,7 @@ def test_transient_answers_are_waited_for(get, server):
 
 def test_gives_up_with_one_error_and_continues_in_the_next_call(get, server, tmp_path):
     server.script = ["truncate", *["503"] * 4]
-    with pytest.raises(HodorError, match=r"train\.zip: gave up after 4 tries in a row \(the server answered 503\)"):
-        get()
+    refused(r"train\.zip: gave up after 4 tries in a row \(the server answered 503\)", get)
     assert names(tmp_path) == ["train.zip.part", "train.zip.part.json"]
     server.requests.clear()
     assert get() == CONTENT and names(tmp_path) == ["train.zip"]
@@ -130,8 +130,7 @@ def test_call_that_was_killed_before_the_renaming_is_finished(get, server, tmp_p
 @pytest.mark.parametrize("change", ["address", "content", "note"])
 def test_part_of_something_else_is_not_continued(get, server, tmp_path, change):
     server.script = ["truncate", "404"]
-    with pytest.raises(HodorError, match="404"):
-        get()
+    refused("404", get)
     part, known = tmp_path / "train.zip.part", {}
     if change == "address":
         server.files = {"other.zip": CONTENT}
@@ -172,9 +171,7 @@ def test_a_date_validates_only_when_it_is_a_minute_old(get, server, kind):
 def test_unavailable_files_are_one_error(get, server, tmp_path, script, known, message):
     server.script = script
     limits = Limits(**(vars(LIMITS) | {"unannounced": 1_000_000}))
-    with pytest.raises(HodorError, match=message) as caught:
-        get(hint="; by the lock", limits=limits, **known)
-    assert str(caught.value).isprintable() and server.address in str(caught.value)
+    assert server.address in refused(message, get, hint="; by the lock", limits=limits, **known)
     assert "train.zip" not in names(tmp_path) and len(server.requests) <= 5
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1_000_000
 
@@ -189,24 +186,26 @@ PAGES = {
 }
 
 
-@pytest.mark.parametrize("name", ["train.zip", "model.pth", "benchmark.tgz", "set.tar"])
-@pytest.mark.parametrize("repeat", [1, 100])
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "name, page, repeat",
+    [
+        *(("train.zip", page, repeat) for page in PAGES for repeat in (1, 100)),
+        *((name, "html", 1) for name in ("model.pth", "benchmark.tgz", "set.tar")),
+        *(("model.pth", "text", 100), ("benchmark.tgz", "gzip", 1), ("set.tar", "xml", 100), ("set.tar", "gzip", 1)),
+    ],
+)
 def test_no_page_gets_the_name_of_an_archive(get, server, tmp_path, name, repeat, page):
     server.answer = ({"Content-Type": "application/octet-stream"}, PAGES[page] * repeat)
     server.script = ["answer"]
-    with pytest.raises(HodorError, match=f"{server.address}.*(holds|truncated or damaged).*mirror"):
-        get(name=name)
+    refused(f"{server.address}.*(holds|truncated or damaged).*mirror", get, name=name)
     assert names(tmp_path) == [] and len(server.requests) == 1, "no retry helps"
     server.script, server.answer = ["answer"], ({"Content-Type": "text/html"}, CONTENT)
-    with pytest.raises(HodorError, match="web page"):
-        get(name=name)
+    refused("web page", get, name=name)
 
 
 def test_file_that_may_be_incomplete_gets_no_name(get, server, tmp_path):
     server.files[NAME], server.script = b"\x80\x02" + bytes(50_000), ["no-length"]  # an old checkpoint, a bare pickle
-    with pytest.raises(HodorError, match="announced no length and no checksum is known"):
-        get(name="model.pth")
+    refused("announced no length and no checksum is known", get, name="model.pth")
     assert not (tmp_path / "model.pth").exists()
     assert get(name="model.pth") == server.files[NAME]
 
@@ -221,9 +220,7 @@ def test_file_that_may_be_incomplete_gets_no_name(get, server, tmp_path):
     ],
 )
 def test_nobody_listens(get, address, message):
-    with pytest.raises(HodorError, match=message) as caught:
-        get(address=address)
-    assert str(caught.value).isprintable()
+    refused(message, get, address=address)
 
 
 @pytest.mark.parametrize(
@@ -235,8 +232,7 @@ def test_redirects(get, server, to, times, message):
     if message is None:
         assert get() == CONTENT
         return
-    with pytest.raises(HodorError, match=message):
-        get()
+    refused(message, get)
     assert len(server.requests) <= 4 * 11
 
 
@@ -263,12 +259,13 @@ FAULTS = (
 ).split()
 
 
-def run_faults(get, server, tmp_path, seed, length):
-    """A series of faults, over as many calls as it takes: each ends with the right bytes or with one clear error."""
+@pytest.mark.parametrize("seed", range(6))
+def test_random_faults_never_give_a_wrong_file(get, server, tmp_path, seed):
+    """Ten faults, over as many calls as it takes: each ends with the right bytes or with one clear error."""
     draw = random.Random(seed)
-    server.script = [draw.choice(FAULTS) for _ in range(length)]
+    server.script = [draw.choice(FAULTS) for _ in range(10)]
     known = {"sha256": SHA256} if draw.random() < 0.5 else {}
-    for _ in range(2 * length):
+    for _ in range(20):
         over = not server.script
         try:
             content = get(**known)
@@ -285,8 +282,3 @@ def run_faults(get, server, tmp_path, seed, length):
             return
         (tmp_path / "train.zip").unlink()
     raise AssertionError("the faults did not end")
-
-
-@pytest.mark.parametrize("seed, length", [(seed, 10) for seed in range(6)])
-def test_random_faults_never_give_a_wrong_file(get, server, tmp_path, seed, length):
-    run_faults(get, server, tmp_path, seed, length)

@@ -9,9 +9,9 @@ import torch
 
 from hodor.data.clip import Clip
 from hodor.data.dataset import Plan, PlannedClips, Sample, clips_from
-from hodor.errors import HodorError
 from hodor.training.trainer import CLIPS
 from tests.data.stages import STAGES, stage
+from tests.refused import refused
 
 
 def planned(data, kind: str, steps: int = 5, seed: int = 3, **slice) -> PlannedClips:
@@ -91,5 +91,4 @@ def test_no_two_samples_of_a_training_share_their_random_numbers():
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(world):
-    with pytest.raises(HodorError, match="a batch of 4 clips cannot be shared by 3 processes"):
-        planned(world, "images", rank=0, world=3)
+    refused("a batch of 4 clips cannot be shared by 3 processes", planned, world, "images", rank=0, world=3)

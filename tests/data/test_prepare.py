@@ -12,10 +12,14 @@ from PIL import Image
 
 from hodor.config import datasets as sources
 from hodor.data import prepare as module
+from hodor.data.coco import load_coco
+from hodor.data.davis import load_davis
 from hodor.data.fetch import fetch
 from hodor.data.images import read_labels, write_labels
 from hodor.data.prepare import prepare
 from hodor.errors import HodorError
+from tests.data.datasets import labels_with
+from tests.refused import refused
 
 
 @pytest.fixture
@@ -23,44 +27,39 @@ def roots(davis_root, coco_root, youtube_root):
     return {"davis": davis_root, "coco": coco_root, "youtube-vos": youtube_root}
 
 
-def test_davis(make, davis_root, tmp_path, draw):
-    write_labels(davis_root / "DAVIS/Annotations/480p/swan/00001.png", draw.labels(1, 2, 5))
-    manifest = make("davis", davis_root)
-    one = {"videos": 1, "frames": 3, "masks": 3, "objects": 1, "objects_not_on_first_frame": 0}
-    assert manifest["splits"] == {
-        "train": one,
-        "val": one | {"objects": 2, "objects_not_on_first_frame": 1},
-        "test-dev": one | {"objects": 2, "masks": 1},
-    }
-    assert (manifest["dataset"], manifest["edition"]) == ("davis", "subset")
-    files = {path.relative_to(davis_root): path for path in davis_root.rglob("*") if path.is_file()}
-    assert manifest["files"] == len(files) == 9 + 7 + 3
-    out = tmp_path / "out" / "davis"
-    assert all((out / name).read_bytes() == path.read_bytes() for name, path in files.items())
-    lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n"
-        for name, path in sorted((str(name), path) for name, path in files.items())
-    ]
-    assert manifest["sha256"] == hashlib.sha256("".join(lines).encode()).hexdigest()
-    archives = tmp_path / "archives" / "davis"
-    assert manifest["archives"] == {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in archives.glob("*.zip")
-    }
+VIDEO = {"videos": 1, "frames": 3, "masks": 3, "objects": 1, "objects_not_on_first_frame": 0}
+FOUR = VIDEO | {"frames": 4, "masks": 4, "objects": 2}
+IMAGES = {"images": 3, "skipped_unannotated": 1, "objects": 3, "crowds": 1, "empty_masks": 0}
+SPLITS = {
+    "davis": {
+        "train": VIDEO,
+        "val": VIDEO | {"objects": 2, "objects_not_on_first_frame": 1},
+        "test-dev": VIDEO | {"objects": 2, "masks": 1},
+    },
+    "youtube-vos": {"train": FOUR, "valid": FOUR | {"masks": 2}},
+    "coco": {
+        "train2017": IMAGES,
+        "val2017": IMAGES | {"images": 1, "skipped_unannotated": 0, "objects": 1, "crowds": 0},
+    },
+}
 
 
-def test_youtube_vos(make, youtube_root):
-    splits = make("youtube-vos", youtube_root)["splits"]
-    one = {"videos": 1, "frames": 4, "masks": 4, "objects": 2, "objects_not_on_first_frame": 0}
-    assert splits == {"train": one, "valid": one | {"masks": 2}}
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-def test_coco(make, coco_root):
-    splits = make("coco", coco_root)["splits"]
-    train = {"images": 3, "skipped_unannotated": 1, "objects": 3, "crowds": 1, "empty_masks": 0}
-    assert splits == {
-        "train2017": train,
-        "val2017": train | {"images": 1, "skipped_unannotated": 0, "objects": 1, "crowds": 0},
-    }
+@pytest.mark.parametrize("dataset", SPLITS)
+def test_counts_and_checksums(make, roots, tmp_path, dataset):
+    write_labels(roots["davis"] / "DAVIS/Annotations/480p/swan/00001.png", labels_with(1, 2, 5))
+    manifest = make(dataset, roots[dataset])
+    assert (manifest["dataset"], manifest["edition"], manifest["splits"]) == (dataset, "subset", SPLITS[dataset])
+    files = {str(path.relative_to(roots[dataset])): path for path in roots[dataset].rglob("*") if path.is_file()}
+    assert manifest["files"] == len(files)
+    assert all((tmp_path / "out" / dataset / name).read_bytes() == path.read_bytes() for name, path in files.items())
+    lines = "".join(f"{digest(path.read_bytes())}  {name}\n" for name, path in sorted(files.items()))
+    assert manifest["sha256"] == digest(lines.encode())
+    archives = (tmp_path / "archives" / dataset).glob("*.zip")
+    assert manifest["archives"] == {path.name: digest(path.read_bytes()) for path in archives}
 
 
 def test_manifest_is_the_same_every_time_and_with_processes(make, davis_root, tmp_path, monkeypatch):
@@ -95,15 +94,13 @@ def narrower(path):
         ("coco", "train2017/000000000086.jpg", cut, r"train2017/000000000086\.jpg: truncated"),
         ("coco", "train2017/000000000250.jpg", Path.unlink, r"000000000250\.jpg: missing image"),
         ("youtube-vos", "train/Annotations/aa11/00015.png", with_id_9, r"train.*00015\.png: object id 9"),
-        ("youtube-vos", "valid/Annotations/bb22/00015.png", with_id_9, r"valid.*00015\.png: object id 9"),
         ("youtube-vos", "valid/Annotations/bb22/00015.png", without_id_3, r"bb22/00015\.png: object 3 is not in"),
     ],
 )
 def test_every_fault_is_found_and_leaves_no_manifest(make, roots, tmp_path, dataset, file, change, message):
     make(dataset, roots[dataset])
     change(roots[dataset] / file)
-    with pytest.raises(HodorError, match=message):
-        make(dataset, roots[dataset])
+    refused(message, make, dataset, roots[dataset])
     assert not (tmp_path / "out" / f"{dataset}.json").exists()
 
 
@@ -112,7 +109,6 @@ def test_every_fault_is_found_and_leaves_no_manifest(make, roots, tmp_path, data
     [
         ("davis", "DAVIS\\", None),
         ("davis", "DAVIS-2017/DAVIS/", r"DAVIS-2017-t.*\.zip: holds DAVIS-2017/DAVIS/ where DAVIS/ is expected"),
-        ("coco", "coco/train2017/", r"train2017\.zip: holds coco/train2017/ where train2017/ is expected"),
         ("youtube-vos", "YouTube-VOS/train/", r"train\.zip: holds YouTube-VOS/train/ where train/ is expected"),
     ],
 )
@@ -127,8 +123,7 @@ def test_archives_that_were_packed_otherwise(make, roots, dataset, name, message
         packed, usual = make(dataset, roots[dataset], rename=rename), make(dataset, roots[dataset])
         assert packed["sha256"] == usual["sha256"] and packed["archives"] != usual["archives"]
         return
-    with pytest.raises(HodorError, match=message):
-        make(dataset, roots[dataset], rename=rename)
+    refused(message, make, dataset, roots[dataset], rename=rename)
 
 
 def test_archive_that_changed_after_fetching_is_named(make, davis_root, tmp_path):
@@ -137,14 +132,11 @@ def test_archive_that_changed_after_fetching_is_named(make, davis_root, tmp_path
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
     path.write_bytes(content)
-    with pytest.raises(HodorError, match=r"DAVIS-2017-trainval-480p\.zip: differs from what was fetched"):
-        make.again("davis")
+    refused(r"DAVIS-2017-trainval-480p\.zip: differs from what was fetched", make.again, "davis")
     path.unlink()
-    with pytest.raises(HodorError, match=r"DAVIS-2017-trainval-480p\.zip: missing archive; fetch davis again"):
-        make.again("davis")
+    refused(r"DAVIS-2017-trainval-480p\.zip: missing archive; fetch davis again", make.again, "davis")
     (tmp_path / "archives/davis/archives.json").unlink()
-    with pytest.raises(HodorError, match=r"archives\.json: no such file; fetch davis first"):
-        make.again("davis")
+    refused(r"archives\.json: no such file; fetch davis first", make.again, "davis")
 
 
 def test_archives_beside_the_required_ones_are_extracted_and_counted(make, youtube_root, tmp_path):
@@ -153,10 +145,10 @@ def test_archives_beside_the_required_ones_are_extracted_and_counted(make, youtu
     with zipfile.ZipFile(folder / "valid_truth.zip", "w") as archive:
         archive.writestr("valid_truth/meta.json", "{}")
     record = json.loads((folder / "archives.json").read_text())
-    digest = hashlib.sha256((folder / "valid_truth.zip").read_bytes()).hexdigest()
-    (folder / "archives.json").write_text(json.dumps(record | {"valid_truth.zip": {"size": 1, "sha256": digest}}))
+    sha256 = digest((folder / "valid_truth.zip").read_bytes())
+    (folder / "archives.json").write_text(json.dumps(record | {"valid_truth.zip": {"size": 1, "sha256": sha256}}))
     after = make.again("youtube-vos")
-    assert after["files"] == before["files"] + 1 and after["archives"]["valid_truth.zip"] == digest
+    assert after["files"] == before["files"] + 1 and after["archives"]["valid_truth.zip"] == sha256
     assert (tmp_path / "out/youtube-vos/valid_truth/meta.json").read_text() == "{}"
 
 
@@ -178,16 +170,11 @@ def test_killed_checks_leave_no_data_set_and_are_redone(make, davis_root, tmp_pa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["davis", "davis.json"]
 
 
+COUNTED = ("images", "skipped_unannotated", "objects", "crowds", "empty_masks")
+FILMED = ("videos", "frames", "masks", "objects", "objects_not_on_first_frame")
 REAL = {
-    "coco": {
-        "train2017": {"images": 343, "skipped_unannotated": 3, "objects": 2974, "crowds": 29, "empty_masks": 0},
-        "val2017": {"images": 60, "skipped_unannotated": 0, "objects": 599, "crowds": 9, "empty_masks": 0},
-    },
-    "davis": {
-        "train": {"videos": 2, "frames": 152, "masks": 152, "objects": 3, "objects_not_on_first_frame": 0},
-        "val": {"videos": 6, "frames": 380, "masks": 380, "objects": 7, "objects_not_on_first_frame": 0},
-        "test-dev": {"videos": 1, "frames": 31, "masks": 1, "objects": 2, "objects_not_on_first_frame": 0},
-    },
+    "coco": (COUNTED, {"train2017": (343, 3, 2974, 29, 0), "val2017": (60, 0, 599, 9, 0)}),
+    "davis": (FILMED, {"train": (2, 152, 152, 3, 0), "val": (6, 380, 380, 7, 0), "test-dev": (1, 31, 1, 2, 0)}),
 }
 
 
@@ -198,15 +185,12 @@ def test_real_archives_go_through(dataset, shared_data, root, tmp_path):
     fetch({"settings": origin}, tmp_path / "archives")
     stamp = {"settings": {"dataset": dataset, "edition": "subset"}}
     prepare(stamp, tmp_path / "archives", tmp_path / dataset, tmp_path / "manifest.json")
-    assert json.loads((tmp_path / "manifest.json").read_text())["splits"] == REAL[dataset]
+    found, (names, counts) = json.loads((tmp_path / "manifest.json").read_text())["splits"], REAL[dataset]
+    assert found == {split: dict(zip(names, numbers, strict=True)) for split, numbers in counts.items()}
     if dataset == "davis":
-        from hodor.data.davis import load_davis
-
         bear, tennis = load_davis(tmp_path / dataset, "train")
         assert set(tennis.first_seen) == {1, 2} and 255 in tennis.labels("00013") and 255 not in tennis.labels("00012")
-    if dataset == "coco":
-        from hodor.data.coco import load_coco
-
+    else:
         images = {image.id: image for image in load_coco(tmp_path / dataset, "train2017").images}
         assert not {250, 508, 262284} & set(images), "images without annotation are skipped"
         gray = images[86].read()

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hodor.config import datasets
 from hodor.data.prepare import check_dataset
 from hodor.data.readers import has_instances, load_images
 from hodor.errors import HodorError
+from tests.data.datasets import SCENE, SIZE, WRITERS, coloured, write_image
+from tests.refused import refused
 
-SETS = ("ecssd", "msra10k", "stcn-static", "voc2012", "sbd")
 SPLITS = [
     *[("ecssd", "all", 2), ("msra10k", "all", 2), ("voc2012", "trainval", 1), ("sbd", "train", 1), ("sbd", "val", 1)],
     *[("stcn-static", "fss", 3), ("stcn-static", "DUTS-TR", 1), ("stcn-static", "HRSOD_small", 1)],
@@ -17,79 +17,68 @@ SPLITS = [
 
 
 @pytest.fixture
-def root(tmp_path, files):
+def root(tmp_path):
     """Folder that a data set is written into: call it with the name."""
 
     def write(dataset):
-        files.WRITERS[dataset](tmp_path / dataset)
+        WRITERS[dataset](tmp_path / dataset)
         return tmp_path / dataset
 
     return write
 
 
 @pytest.mark.parametrize("dataset, split, count", SPLITS)
-def test_images_and_objects_of_every_set(root, files, dataset, split, count):
+def test_images_and_objects_of_every_set(root, dataset, split, count):
     images = load_images(root(dataset), dataset, split)
     assert len(images) == count
     image, void = images[0], images[0].void()
-    assert (image.height, image.width) == files.SIZE and image.read().shape == (*files.SIZE, 3)
-    labels = np.where(files.SCENE == 255, 0, files.SCENE)
+    assert (image.height, image.width) == SIZE and image.read().shape == (*SIZE, 3)
+    labels = np.where(SCENE == 255, 0, SCENE)
     masks = [labels == 1, labels == 2] if has_instances(dataset) else [labels > 0]
     for found, mask in zip(image.objects, masks, strict=True):
-        assert np.array_equal(found.mask(*files.SIZE), mask) and found.area == mask.sum() and not found.crowd
+        assert np.array_equal(found.mask(*SIZE), mask) and found.area == mask.sum() and not found.crowd
         rows, columns = np.nonzero(mask)
         assert found.bbox == (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
-    assert np.array_equal(void, files.SCENE == 255) if dataset == "voc2012" else void is None or not void.any()
+    assert np.array_equal(void, SCENE == 255) if dataset == "voc2012" else void is None or not void.any()
     if split == "fss":
         names = [(image.path.parent.name, image.path.name) for image in images]
         assert names == [("cat", "1.jpg"), ("cat", "2.jpg"), ("dog", "1.jpg")]
 
 
-def test_masks_are_decided_at_one_half_and_notes_are_ignored(root, files):
+def test_masks_are_decided_at_one_half_and_notes_are_ignored(root):
     folder = root("ecssd")
-    levels = np.zeros(files.SIZE, np.uint8)
+    levels = np.zeros(SIZE, np.uint8)
     levels[:, 10], levels[:, 11] = 127, 128
     Image.fromarray(levels).save(folder / "ground_truth_mask" / "0000.png")
     (folder / "images" / "Readme.txt").write_text("")
     first, _ = load_images(folder, "ecssd", "all")
-    assert set(np.flatnonzero(first.objects[0].mask(*files.SIZE).any(0))) == {11}
+    assert set(np.flatnonzero(first.objects[0].mask(*SIZE).any(0))) == {11}
 
 
-@pytest.mark.parametrize("dataset", SETS)
-def test_unknown_split_is_refused(root, dataset):
-    with pytest.raises(HodorError, match=f"{dataset} has no split 'best'; there are "):
-        load_images(root(dataset), dataset, "best")
-
-
-def test_videos_are_no_images(tmp_path):
-    with pytest.raises(HodorError, match="davis is no data set of images"):
-        load_images(tmp_path, "davis", "train")
+def test_unknown_splits_and_videos_are_refused(root, tmp_path):
+    refused("sbd has no split 'best'; there are ", load_images, root("sbd"), "sbd", "best")
+    refused("davis is no data set of images", load_images, tmp_path, "davis", "train")
 
 
 FAULTS = {
-    r"images/0001\.jpg: no partner of that name in .*ground_truth_mask \(1 such\)": lambda i, m, f: (
-        m / "0001.png"
-    ).unlink(),
-    r"ground_truth_mask/0001\.png: no partner": lambda i, m, f: (i / "0001.jpg").unlink(),
-    "ground_truth_mask: no such folder": lambda i, m, f: m.rename(m.with_name("masks")),
-    "images: no image": lambda i, m, f: [path.unlink() for path in (*i.iterdir(), *m.iterdir())],
-    r"images/0001\.JPG: neither \.jpg nor \.png": lambda i, m, f: (i / "0001.jpg").rename(i / "0001.JPG"),
-    r"0001\.png: 41x24 pixels .* 40x24": lambda i, m, f: f.write_image(m / "0001.png", np.zeros((24, 41), np.uint8)),
-    r"0001\.png: a coloured image": lambda i, m, f: f.write_image(m / "0001.png", f.coloured(f.SCENE)),
-    r"0001\.png: truncated": lambda i, m, f: (m / "0001.png").write_bytes((m / "0001.png").read_bytes()[:-30]),
-    r"0001\.jpg: truncated": lambda i, m, f: (i / "0001.jpg").write_bytes((i / "0001.jpg").read_bytes()[:-30]),
+    r"/0001\.jpg: no partner of that name in .*ground_truth_mask \(1 such\)": lambda i, m: (m / "0001.png").unlink(),
+    r"ground_truth_mask/0001\.png: no partner": lambda i, m: (i / "0001.jpg").unlink(),
+    "ground_truth_mask: no such folder": lambda i, m: m.rename(m.with_name("masks")),
+    "images: no image": lambda i, m: [path.unlink() for path in (*i.iterdir(), *m.iterdir())],
+    r"images/0001\.JPG: neither \.jpg nor \.png": lambda i, m: (i / "0001.jpg").rename(i / "0001.JPG"),
+    r"0001\.png: a coloured image": lambda i, m: write_image(m / "0001.png", coloured(SCENE)),
+    r"0001\.jpg: truncated": lambda i, m: (i / "0001.jpg").write_bytes((i / "0001.jpg").read_bytes()[:-30]),
 }
 
 
 @pytest.mark.parametrize("message", FAULTS)
-def test_whatever_is_wrong_with_a_pair_is_named(root, files, message):
+def test_whatever_is_wrong_with_a_pair_is_named(root, message):
     folder = root("ecssd")
-    FAULTS[message](folder / "images", folder / "ground_truth_mask", files)
-    with pytest.raises(HodorError, match=message):
-        check_dataset("ecssd", "subset", folder)
+    FAULTS[message](folder / "images", folder / "ground_truth_mask")
+    refused(message, check_dataset, "ecssd", "subset", folder)
 
 
-def test_what_is_wrong_with_voc_and_sbd_is_named(root, files):
+def test_what_is_wrong_with_voc_and_sbd_is_named(root):
     voc, sbd = root("voc2012") / "VOCdevkit" / "VOC2012", root("sbd") / "benchmark_RELEASE" / "dataset"
     path = sbd / "inst" / "2008_000002.mat"
     whole = path.read_bytes()
@@ -100,10 +89,9 @@ def test_what_is_wrong_with_voc_and_sbd_is_named(root, files):
     ]
     for content, message in faults:
         path.unlink() if content is None else path.write_bytes(content)
-        with pytest.raises(HodorError, match=rf"2008_000002\.mat: {message}"):
-            load_images(sbd.parent.parent, "sbd", "train")
+        refused(rf"2008_000002\.mat: {message}", load_images, sbd.parent.parent, "sbd", "train")
     path.write_bytes(whole)
-    files.write_image(sbd / "img" / "2008_000002.jpg", np.zeros((10, 10, 3), np.uint8))
+    write_image(sbd / "img" / "2008_000002.jpg", np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(HodorError, match=r"2008_000002\.mat: a label map uint8 \(24, 40\) where uint8 \(10, 10\)"):
         load_images(sbd.parent.parent, "sbd", "train")
     listed = voc / "ImageSets" / "Segmentation" / "trainval.txt"
@@ -113,53 +101,47 @@ def test_what_is_wrong_with_voc_and_sbd_is_named(root, files):
     ]
     for text, message in [*faults, (None, r"trainval\.txt: no such file")]:
         listed.unlink() if text is None else listed.write_text(text)
-        with pytest.raises(HodorError, match=message):
-            load_images(voc.parent.parent, "voc2012", "trainval")
+        refused(message, load_images, voc.parent.parent, "voc2012", "trainval")
 
 
 # Preparation
 
 
-def counts(images: int, objects: int) -> dict[str, int]:
-    return {"images": images, "objects": objects, "empty_masks": 0}
-
-
 COUNTS = {
-    "ecssd": {"all": counts(2, 2)},
-    "msra10k": {"all": counts(2, 2)},
-    "voc2012": {"trainval": counts(1, 2)},
-    "sbd": {split: counts(1, 2) for split in ("train", "val")},
-    "stcn-static": {"fss": counts(3, 3)}
-    | {split: counts(1, 1) for split in ("DUTS-TR", "DUTS-TE", "ecssd", "BIG_small", "HRSOD_small")},
+    "ecssd": {"all": (2, 2)},
+    "msra10k": {"all": (2, 2)},
+    "voc2012": {"trainval": (1, 2)},
+    "sbd": {"train": (1, 2), "val": (1, 2)},
+    "stcn-static": {"fss": (3, 3)} | dict.fromkeys(("DUTS-TR", "DUTS-TE", "ecssd", "BIG_small", "HRSOD_small"), (1, 1)),
 }
+"""Data set -> split -> number of images and objects."""
 
 
-@pytest.mark.parametrize("dataset", SETS)
-def test_archives_become_a_prepared_data_set(root, dataset, make, tmp_path, request):
+@pytest.mark.parametrize("dataset", COUNTS)
+def test_archives_become_a_prepared_data_set(root, dataset, make, tmp_path):
     folder, out = root(dataset), tmp_path / "out" / dataset
     content = make(dataset, folder)
-    assert content["splits"] == COUNTS[dataset] and "known_defects" not in content
+    assert "known_defects" not in content and content["splits"] == {
+        split: {"images": images, "objects": objects, "empty_masks": 0}
+        for split, (images, objects) in COUNTS[dataset].items()
+    }
     written = [path for path in folder.rglob("*") if path.is_file()]
     assert content["files"] == len(written)
     assert all((out / path.relative_to(folder)).read_bytes() == path.read_bytes() for path in written)
-    official = datasets.archives(request.config.rootpath / "config" / "datasets.csv", dataset, "official")
-    assert [entry["archive"] for entry in official] == list(datasets.ARCHIVES[dataset])
-    assert all(entry["log_in"] or entry["address"].endswith(entry["archive"]) for entry in official)
 
 
-def test_known_defects_of_stcns_archive_are_counted_and_do_not_stop_it(root, files, make, tmp_path):
+def test_known_defects_of_stcns_archive_are_counted_and_do_not_stop_it(root, make, tmp_path):
     folder = root("stcn-static")
     falcon = folder / "fss" / "peregine_falcon"
-    files.write_image(falcon / "8.jpg", files.coloured(files.SCENE))
-    files.write_image(falcon / "8.png", np.zeros((30, 20), np.uint8))
-    files.write_image(falcon / "7.jpg", files.coloured(files.SCENE))
-    files.write_image(falcon / "7.png", np.zeros(files.SIZE, np.uint8))
-    files.write_image(folder / "fss" / "cat" / "1.jpeg", files.coloured(files.SCENE))
+    write_image(falcon / "8.jpg", coloured(SCENE))
+    write_image(falcon / "8.png", np.zeros((30, 20), np.uint8))
+    write_image(falcon / "7.jpg", coloured(SCENE))
+    write_image(falcon / "7.png", np.zeros(SIZE, np.uint8))
+    write_image(folder / "fss" / "cat" / "1.jpeg", coloured(SCENE))
     content, out = make("stcn-static", folder), tmp_path / "out" / "stcn-static"
     assert set(content["known_defects"]) == {"fss/peregine_falcon/8.jpg", "fss/cat/1.jpeg"}
     assert content["splits"]["fss"] == {"images": 5, "left_out": 1, "objects": 4, "empty_masks": 1}
     assert "8.jpg" not in [image.path.name for image in load_images(out, "stcn-static", "fss")]
     # Elsewhere the same fault is one.
-    files.write_image(folder / "fss" / "cat" / "2.png", np.zeros((30, 20), np.uint8))
-    with pytest.raises(HodorError, match=r"cat/2\.png: 20x30 pixels"):
-        check_dataset("stcn-static", "subset", folder)
+    write_image(folder / "fss" / "cat" / "2.png", np.zeros((30, 20), np.uint8))
+    refused(r"cat/2\.png: 20x30 pixels", check_dataset, "stcn-static", "subset", folder)

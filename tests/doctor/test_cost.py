@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+from hodor import paths
 from hodor.config.loading import load
 from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.doctor import cost as counting
@@ -72,7 +73,7 @@ def test_the_table_lists_every_row_and_hours_follow_the_speed(root):
     text = cost(root / "config", SETTINGS, "h200", frames=True)
     head, *rows = rows_of(text).values()
     assert [cells[0] for cells in rows] == ["hodor-hard-coco", "hodor-soft-coco", "stm"]
-    assert all(len(cells) == 9 and cells[5] == "not measured" and float(cells[3]) > 0 for cells in rows)
+    assert all(len(cells) == 10 and "not measured" == cells[5] == cells[7] and float(cells[3]) > 0 for cells in rows)
     assert f"{GPUS['h200']:g} TFLOP/s" in text and "GPU hours" in text
     slower = cost(root / "config", SETTINGS, "mine", 1.0)
     assert slower != text and "GFLOP/frame" in text and "GFLOP/frame" not in slower
@@ -93,22 +94,38 @@ def test_measured_hours_are_those_of_the_same_step_on_the_same_gpu(root, tmp_pat
     file = results / "gpu_nvidia-geforce-rtx-3090.json"
 
     def write(*lines: tuple) -> None:
-        names = ("scale", "row", "variant", "batch", "seconds_per_step", "tflop_per_step")
+        names = ("scale", "row", "variant", "batch", "seconds_per_step", "tflop_per_step", "peak_mib")
         found = {str(i): dict(zip(names, line, strict=True)) for i, line in enumerate(lines)}
         parts = {"steps": {"status": "done", "results": found | {"compiled": {"error": "no compiler"}}}}
         file.write_text(json.dumps({"parts": parts}))
 
     write(
-        ("tiny", "hodor-soft-coco", "bfloat16", stage.batch, "9000", tera),
-        ("tiny", "hodor-soft-coco", "float32", stage.batch, "3600", tera),
-        ("tiny", "hodor-hard-coco", "float32", stage.batch, "3600", 1.1 * tera),  # of another network or size
-        ("paper", "stm", "float32", 1, "3600", tera),
+        ("tiny", "hodor-soft-coco", "bfloat16", stage.batch, "9000", tera, "1024"),
+        ("tiny", "hodor-soft-coco", "float32", stage.batch, "3600", tera, "2560"),
+        ("tiny", "hodor-hard-coco", "float32", stage.batch, "3600", 1.1 * tera, "512"),  # of another network or size
+        ("paper", "stm", "float32", 1, "3600", tera, "512"),
     )
     text = cost(tmp_path / "config", SETTINGS, "rtx3090")
-    rows = {row: cells[5] for row, cells in rows_of(text).items()}
-    assert rows["hodor-soft-coco"] == f"{stage.steps:.1f}"
-    assert rows["hodor-hard-coco"] == rows["stm"] == "not measured" and file.name in text
+    rows = {row: [cells[5], cells[7]] for row, cells in rows_of(text).items()}
+    assert rows["hodor-soft-coco"] == [f"{stage.steps:.1f}", "2.5"]
+    assert rows["hodor-hard-coco"] == rows["stm"] == 2 * ["not measured"] and file.name in text
     assert file.name not in cost(tmp_path / "config", SETTINGS, "h200")
-    write(("tiny", "hodor-soft-coco", "float32", 2, "fast", 1))
+    write(("tiny", "hodor-soft-coco", "float32", 2, "fast", 1, "1"))
     with pytest.raises(HodorError, match="rtx-3090.json: cannot be read"):
         cost(tmp_path / "config", SETTINGS, "rtx3090")
+
+
+def test_the_peak_of_a_training_with_these_settings_is_shown(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, row = load(root / "config", SETTINGS), "stm"
+    settings = {"stage": found.stage(row).model_dump(mode="json"), "options": found.options[row], "device": "cpu"}
+    path = paths.run("tiny", row, 0) / "train.json"
+    path.parent.mkdir(parents=True)
+
+    def shown(**changed) -> str:
+        record = {"stamp_content": {"settings": settings | changed}, "peak_memory_mib": 512.0}
+        path.write_text(json.dumps(record | {"execution": {"processes": 1, "micro_batch": None}} | changed))
+        return rows_of(cost(root / "config", SETTINGS | {"rows": row}, "h200"))[row][7]
+
+    assert shown() == "0.5 (CPU)" and shown(device="cuda", gpu_peak_memory_mib=3072) == "3.0"
+    assert {shown(options={}), shown(device="cuda"), shown(execution={"processes": 2})} == {"not measured"}

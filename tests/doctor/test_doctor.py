@@ -49,7 +49,7 @@ def test_a_finished_folder_raises_no_alarm(finished, monkeypatch, capsys):
         assert any(re.match(rf"ok +{what} ", line) for line in found), what
     found = lines(finished.path, capsys, deep=True)
     assert {line.split()[0] for line in found} == {"ok"}
-    for what in ("archives coco", "data set davis", f"run {ROW} seed0 +as recorded in train.json", "results ablation"):
+    for what in ("archives coco", "data set davis", f"run {ROW} seed0 +files as recorded", "results ablation"):
         assert any(re.match(rf"ok +{what} ", f"{line} ") for line in found), what
 
 

@@ -25,7 +25,7 @@ from hodor.data.images import DAVIS_PALETTE, read_labels, read_rgb, read_size
 from hodor.inference.video_io import open_frames
 from hodor.inference.weights import load_method
 from hodor.models.base import build_method
-from tests.data.conftest import SIZE, labels_with, write_frame
+from tests.data.datasets import SIZE, labels_with, write_frame
 from tests.fuzz.damage import EXTREMES, damaged, damaged_json, with_checksums
 from tests.narrow import NARROW
 

@@ -4,8 +4,7 @@ import csv
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -17,35 +16,27 @@ from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from hodor.config.datasets import GeneratedOptions
-from hodor.config.methods import METHODS, MethodEntry
 from hodor.config.stages import StageOptions
+from hodor.data.dataset import PlannedClips
 from hodor.data.images import read_labels, write_labels
 from hodor.data.synthetic import generate
 from hodor.inference.segment import segment
 from hodor.inference.tracker import Tracker
-from hodor.models.base import Method, build_method, read_weights, register, save_model
+from hodor.models.base import build_method, read_weights, save_model
 from hodor.models.checkpoints.convert import convert_to_ours
 from hodor.models.checkpoints.releases import FORMATS
 from hodor.provenance import sha256_file, sha256_json
 from hodor.reporting.claims import claims
 from hodor.reporting.tables import tabulate
 from hodor.scoring.score import score, submit
-from hodor.training.trainer import train
+from hodor.training.trainer import CLIPS, train
+from tests import narrow
 from tests.golden.inputs import DAVIS, FRAMES, HOLDOUT, fill, no_random_weights, original_weights, scene, write_data
 from tests.narrow import NARROW
 
 CPU = {"device": "cpu", "threads": 1, "precision": "float32"}
-MEMORY = {"backbone": "convnet", "backbone_width": 8, "backbone_depths": (1, 1, 1), "decoder_dim": 16}
-OPTIONS = {
-    "copy": {},
-    "hodor": NARROW | {"dropout": 0.0},
-    "dmn-aoa": MEMORY | {"dim": 16, "roi_size": 6, "box_cells": 2},
-}
-"""Options of a narrow network of a method; those of a memory method are `MEMORY` and what follows. No dropout: which units
-it drops depends on the machine."""
-OPTIONS |= dict.fromkeys(
-    ("stm", "kmn", "stcn"), MEMORY | {"memory_width": 8, "memory_depths": (1, 1, 1), "key_dim": 16, "value_dim": 16}
-)
+OPTIONS = narrow.OPTIONS | {"hodor": NARROW | {"dropout": 0.0}}
+"""Options of a small network of a method. No dropout: which units it drops depends on the machine."""
 STEPS = ("train", "davis2017-val/segment", "davis2017-val/score")
 BOOTSTRAPPED = {"loss": "bootstrapped", "bootstrap_start": 0, "bootstrap_end": 4}
 
@@ -145,16 +136,15 @@ class Golden:
         return {kind: self._clips_of(kind, {}) for kind in KINDS} | {"hidden": self._clips_of("static-affine", HIDING)}
 
     def _clips_of(self, kind: str, stage: dict) -> list:
-        clips = []
-        with _recorder(clips):
-            self._trained("recorder", {}, self._stage(kind, {"steps": 2} | stage))
+        options = StageOptions(**self._stage(kind, {"steps": 2} | stage))
+        clips = PlannedClips(CLIPS[kind](options, self.data), seed=0, multiple=options.padding_multiple)
         return [
             {
                 "objects": clip.objects,
                 "annotated": list(clip.annotated),
                 **{name: _summary(getattr(clip, name).numpy()) for name in ("frames", "labels", "valid")},
             }
-            for clip in clips
+            for clip in map(clips.__getitem__, range(2))
         ]
 
     def _stage(self, kind: str, changes: dict) -> dict:
@@ -282,26 +272,14 @@ class Golden:
             digests |= dict.fromkeys((f"{row}/seed{seed}/{step}" for step in STEPS), digest)
         published = {"table": "ablation", "row": "near", "benchmark": benchmark, "metric": "J&F", "value": "77.5"}
         claim = {"id": "c", "claim": "near is better", "kind": "better", "benchmark": benchmark, "source": "here"}
-        init = {"near": None, "far": None}
-        settings = {
-            "rows": rows,
-            "init": init,
-            "seeds": [0, 1],
-            "seeds_of": dict.fromkeys(init, [0, 1]),
-            "benchmarks": [benchmark],
-            "scored": dict.fromkeys(init, [benchmark]),
-            "server_scores": [],
-            "scale": "tiny",
-            "title": "golden",
-            "caption": "golden",
-            "published": [published | {"source": "poster", "note": ""}],
-            "bootstrap": {"resamples": 500, "seed": 0},
-            "stamps": digests,
-            "claims": [claim | {"rows": ["near", "far"], "note": "", "substitutes": []}],
-            "evidence": "none",
-            "rule": {"on_par": 0.5, "fewest_sequences": 2, "fewest_seeds": 2},
-            "absent": {},
-        }
+        init, seeds = {"near": None, "far": None}, [0, 1]
+        settings = {"rows": rows, "init": init, "seeds": seeds, "seeds_of": dict.fromkeys(init, seeds)}
+        settings |= {"benchmarks": [benchmark], "scored": dict.fromkeys(init, [benchmark]), "server_scores": []}
+        settings |= {"published": [published | {"source": "poster", "note": ""}], "stamps": digests, "absent": {}}
+        settings |= {"claims": [claim | {"rows": ["near", "far"], "note": "", "substitutes": []}], "evidence": "none"}
+        settings |= {"scale": "tiny", "title": "golden", "caption": "golden"}
+        settings |= {"bootstrap": {"resamples": 500, "seed": 0}}
+        settings |= {"rule": {"on_par": 0.5, "fewest_sequences": 2, "fewest_seeds": 2}}
         for table in ("ablation", "comparison", "extended"):
             tabulate({"settings": settings | {"table": table}}, runs, runs)
         claims({"settings": settings | {"table": "claims"}}, runs, runs)
@@ -320,31 +298,6 @@ class Golden:
         """A folder that is not there yet."""
         self.count += 1
         return self.folder / f"out{self.count}"
-
-
-@contextmanager
-def _recorder(clips: list) -> Iterator[None]:
-    """A method `recorder`, whose training appends every clip that it sees to `clips`."""
-
-    @register("recorder")
-    class Recorder(Method):
-        def __init__(self, options: dict, inference: Any) -> None:
-            super().__init__(inference)
-            self.weight = torch.nn.Parameter(torch.zeros(1))
-
-        def loss(self, clip: Any, step: int) -> dict[str, torch.Tensor]:
-            clips.append(clip)
-            return {"loss": self.weight.sum()}
-
-        def start(self, frame: Any, masks: Any) -> None: ...
-
-        def step(self, *_: Any) -> None: ...
-
-    METHODS["recorder"] = MethodEntry(__name__)
-    try:
-        yield
-    finally:
-        del METHODS["recorder"]
 
 
 def _summary(values: np.ndarray) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Fixed inputs: moving shapes, mini data sets in the official layouts, weights that do not depend on an initialisation."""
 
 import json
-import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,12 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hodor.config.datasets import ARCHIVES, WEIGHT_SETS
-from hodor.data.fetch import fetch
+from hodor.config.datasets import WEIGHT_SETS
 from hodor.data.images import write_labels
 from hodor.data.prepare import prepare
 from hodor.models.checkpoints.load import prepare_weights
 from hodor.models.checkpoints.releases import FORMATS
+from tests.data.datasets import fetch_packed, write_coco
 
 SIZE = (64, 96)
 FRAMES = 6
@@ -42,37 +41,10 @@ def write_data(folder: Path) -> None:
     """`folder/<dataset>` and its manifest for every layout, through archives, `fetch` and `prepare`."""
     for dataset, write in WRITERS.items():
         write(folder / "raw" / dataset)
-        _prepare(dataset, folder / "raw" / dataset, folder, prepare)
-    mirror = folder / "raw" / "resnet-imagenet"
-    mirror.mkdir()
-    for archive, kind in WEIGHT_SETS["resnet-imagenet"].items():
-        torch.save(original_weights("resnet-imagenet", {"architecture": kind}), mirror / archive)
-    _prepare("resnet-imagenet", mirror, folder, prepare_weights)
-
-
-def _prepare(dataset: str, raw: Path, data: Path, step) -> None:
-    mirror = data / "mirror" / dataset
-    mirror.mkdir(parents=True)
-    for name in ARCHIVES[dataset]:
-        if (raw / name).is_file():
-            (raw / name).rename(mirror / name)
-    for path in sorted(path for path in raw.rglob("*") if path.is_file()):
-        name = path.relative_to(raw)
-        with zipfile.ZipFile(mirror / _archive(dataset, name), "a") as archive:
-            archive.write(path, name)
-    settings = {"dataset": dataset, "edition": "subset", "archives": [{"archive": name} for name in ARCHIVES[dataset]]}
-    fetch({"settings": settings | {"mirror": str(data / "mirror")}}, data / "archives" / dataset)
-    step({"settings": settings}, data / "archives" / dataset, data / dataset, data / f"{dataset}.json")
-
-
-def _archive(dataset: str, name: Path) -> str:
-    """The archive that a file of a data set comes in."""
-    if dataset == "davis":
-        return ARCHIVES[dataset]["test-dev" in name.as_posix()]
-    if dataset == "davis2016":
-        return ARCHIVES[dataset][0]
-    part = "annotations_trainval2017" if name.parts[0] == "annotations" else name.parts[0]
-    return f"{part}.zip"
+        fetch_packed(dataset, folder / "raw" / dataset, folder)
+        step = prepare_weights if dataset in WEIGHT_SETS else prepare
+        settings = {"dataset": dataset, "edition": "subset"}
+        step({"settings": settings}, folder / "archives" / dataset, folder / dataset, folder / f"{dataset}.json")
 
 
 def _write_video(frames: Path, masks: Path, names: list[str], seed: int, shown: int | None = None, *, late=False):
@@ -133,21 +105,17 @@ def _youtube_vos(root: Path) -> None:
 
 
 def _coco(root: Path) -> None:
-    (root / "annotations").mkdir(parents=True)
     box, triangle = [8.0, 10.0, 40.0, 10.0, 40.0, 34.0, 8.0, 34.0], [50.0, 52.0, 88.0, 52.0, 70.0, 22.0]
     crowd = {"size": list(SIZE), "counts": [64 * 80, 64 * 12, 64 * 4]}
     for split, count in (("train2017", 4), ("val2017", 1)):
-        images, annotations = [], []
+        annotations = []
         for i in range(1, count + 1):
-            images.append({"id": i, "file_name": f"{i:012d}.jpg", "height": SIZE[0], "width": SIZE[1]})
-            _write_image(root / split / f"{i:012d}.jpg", scene(i, i)[0])
             shapes = [([box], 768.0, [8, 10, 32, 24], 0), ([triangle], 570.0, [50, 22, 38, 30], 0)]
             shapes += [(crowd, 768.0, [80, 0, 12, 64], 1)] if i == 1 else []
             for segmentation, area, bbox, iscrowd in shapes:
                 entry = {"segmentation": segmentation, "area": area, "bbox": bbox, "iscrowd": iscrowd}
-                annotations.append(entry | {"id": len(annotations) + 1, "image_id": i, "category_id": 18})
-        content = {"images": images, "annotations": annotations, "categories": [{"id": 18, "name": "dog"}]}
-        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+                annotations.append(entry | {"image_id": i})
+        write_coco(root, split, {i: scene(i, i)[0] for i in range(1, count + 1)}, annotations)
 
 
 def _ecssd(root: Path) -> None:
@@ -157,12 +125,19 @@ def _ecssd(root: Path) -> None:
         _write_image(root / "ground_truth_mask" / f"{i:04d}.png", np.where(labels, 255, 0).astype(np.uint8))
 
 
+def _resnets(root: Path) -> None:
+    root.mkdir()
+    for archive, kind in WEIGHT_SETS["resnet-imagenet"].items():
+        torch.save(original_weights("resnet-imagenet", {"architecture": kind}), root / archive)
+
+
 WRITERS = {
     "coco": _coco,
     "davis": _davis,
     "davis2016": _davis2016,
     "youtube-vos": _youtube_vos,
     "ecssd": _ecssd,
+    "resnet-imagenet": _resnets,
 }
 
 
@@ -186,6 +161,32 @@ def original_weights(name: str, options: dict) -> dict[str, torch.Tensor]:
             ramp = torch.arange(value.numel(), dtype=torch.float32) / max(1, value.numel())
             entries[entry] = ((start + ramp) / 1000).view(value.shape)
     return entries
+
+
+CASES: dict[str, tuple[str, dict]] = {
+    "hodor": ("hodor", {}),
+    "stm": ("stm", {}),
+    "stcn": ("stcn", {"others": False}),
+    "stcn-5": ("stcn", {"others": True}),
+    "swin-detection": ("swin-detection", {}),
+    "swin-imagenet": ("swin-imagenet", {}),
+    "resnet18": ("resnet-imagenet", {"architecture": "resnet18"}),
+    "resnet50": ("resnet-imagenet", {"architecture": "resnet50"}),
+}
+"""Original checkpoints: name of a case -> its format and options."""
+
+
+def original(case: str, *, dead: bool = True) -> dict[str, torch.Tensor]:
+    """Random entries from 0 to 1 as in the release, with or without those that it never uses."""
+    name, options = CASES[case]
+    format, generator = FORMATS[name], torch.Generator().manual_seed(1)
+    with no_random_weights():
+        live = format.to_original(format.untrained(options))
+    for entry, value in live.items():
+        if value.is_floating_point() and entry not in format.constants:
+            live[entry] = torch.rand(value.shape, generator=generator)
+    entries = live | (format.dead(live) if dead else {})
+    return {format.prefix + entry: value for entry, value in entries.items()}
 
 
 def fill(method: torch.nn.Module) -> None:

@@ -15,23 +15,27 @@ from hodor.cli import main as cli
 from hodor.data.images import DAVIS_PALETTE, read_labels, write_labels
 from hodor.inference import track_video as module
 from hodor.inference.video_io import open_frames
-
-SIZE = (64, 96)
+from tests.videos import SIZE, box, frames
 
 
 def block(top: int, left: int, id: int, size=SIZE) -> np.ndarray:
-    labels = np.zeros(size, np.uint8)
-    labels[top : top + 24, left : left + 24] = id
-    return labels
+    return (box(top, left, size=size) * id).astype(np.uint8)
 
 
 @pytest.fixture
-def folder(tmp_path, moving):
+def folder(tmp_path):
     """Write a folder of six frames, 8.jpg to 13.jpg."""
     (tmp_path / "clip").mkdir()
-    for t, frame in enumerate(moving(6), 8):
+    for t, frame in enumerate(frames(6), 8):
         Image.fromarray(frame).save(tmp_path / "clip" / f"{t}.jpg", quality=95)
     return tmp_path / "clip"
+
+
+@pytest.fixture
+def mask(tmp_path) -> list:
+    """Write the mask of an object on the first frame; return the arguments that name it."""
+    write_labels(tmp_path / "m.png", block(8, 8, 1))
+    return ["--mask", tmp_path / "m.png"]
 
 
 @pytest.fixture
@@ -73,9 +77,9 @@ def test_a_folder_with_one_object_and_a_later_one(folder, track, tmp_path):
     assert "clip: 100 %, 6 frames of 6 frames" in error and "hodor, 0.1 M parameters; short_side 64" in error
 
 
-def test_a_video_file_whose_object_appears_late(tmp_path, moving, write_video, track):
+def test_a_video_file_whose_object_appears_late(tmp_path, write_video, track):
     """Frames before the first mask are background."""
-    video = write_video(tmp_path / "v.mp4", moving(5))
+    video = write_video(tmp_path / "v.mp4", frames(5))
     Image.fromarray(block(8, 8, 255)).save(tmp_path / "m.png")  # black and white: one object
     assert track(video, "--mask", f"2={tmp_path / 'm.png'}")[0] == 0
     labels = [read_labels(tmp_path / "out" / "masks" / f"{t:05d}.png") for t in range(5)]
@@ -89,8 +93,8 @@ def test_boxes_are_segmented_and_followed(tmp_path, track):
     shape, noise = np.zeros(SIZE, np.uint8), np.random.default_rng(0)
     cv2.circle(shape, (30, 30), 12, 1, -1)
     for t in range(3):
-        frame = np.where(shape[..., None] > 0, (230, 180, 40), (20, 40, 60)) + noise.integers(0, 20, (*SIZE, 3))
-        Image.fromarray(frame.astype(np.uint8)).save(tmp_path / "clip" / f"{t}.png")
+        picture = np.where(shape[..., None] > 0, (230, 180, 40), (20, 40, 60)) + noise.integers(0, 20, (*SIZE, 3))
+        Image.fromarray(picture.astype(np.uint8)).save(tmp_path / "clip" / f"{t}.png")
     write_labels(tmp_path / "mask.png", block(36, 70, 7))
     status, error = track(
         tmp_path / "clip", "--box", "14,14,32,32", "--box", "1=60,0,20,20", "--mask", tmp_path / "mask.png"
@@ -114,41 +118,22 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
     write_labels(tmp_path / "two.png", block(8, 8, 2))
     write_labels(tmp_path / "other.png", block(8, 8, 1, (64, 95)))
     write_labels(tmp_path / "empty.png", np.zeros(SIZE, np.uint8))
-    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "rgb.png")
-    Image.fromarray(block(8, 8, 1)).save(tmp_path / "m.jpg")
     Image.fromarray(block(8, 8, 255)).save(tmp_path / "white.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:-30])
-    (tmp_path / "text.png").write_text("x")
-    soft = block(8, 8, 255)
-    soft[8, 8:32], soft[9, 8:32] = 120, 130
-    Image.fromarray(soft).save(tmp_path / "soft.png")
-    faint = block(8, 8, 200)
-    faint[8, 8:17] = range(100, 190, 10)
-    Image.fromarray(faint).save(tmp_path / "faint.png")
     good = ["--mask", tmp_path / "good.png"]
     for masks, message in (
         ([], "no mask; give the objects of the first frame with --mask FIRST.png"),
         (["--mask", tmp_path / "none.png"], "none.png: no such mask"),
         (["--mask", tmp_path / "other.png"], "other.png: 95x64 pixels (width x height) where 96x64"),
         (["--mask", tmp_path / "empty.png"], "empty.png: contains no object"),
-        (["--mask", tmp_path / "rgb.png"], "rgb.png: a RGB image where a palette PNG is needed"),
-        (["--mask", tmp_path / "m.jpg"], "m.jpg: truncated or damaged image"),
         (["--mask", tmp_path / "cut.png"], "save the mask again"),
-        (["--mask", tmp_path / "text.png"], "text.png: truncated or damaged image"),
-        ([*good, "--mask", f"9={tmp_path / 'good.png'}"], "good.png: a second mask of object 1"),
-        (
-            [*good, "--mask", f"9={tmp_path / 'white.png'}"],
-            "white.png: contains 255 only; use a number for the new object",
-        ),
+        ([*good, "--mask", f"9={tmp_path / 'white.png'}"], "white.png: contains 255 only; use a number"),
         ([*good, "--mask", f"8={tmp_path / 'white.png'}"], "good.png is a mask of the same frame"),
-        (["--mask", tmp_path / "soft.png"], "soft.png: 2 grey levels between 0 and 255: an anti-aliased"),
-        (["--mask", tmp_path / "faint.png"], "faint.png: 9 grey levels between 0 and 200"),
         (["--mask", folder / "8.jpg"], "8.jpg: is among the frames"),
         (["--mask", f"99={tmp_path / 'good.png'}"], "has no frame 99, only 6 frames"),
         (["--box", "8,8,24"], "--box 8,8,24: must be X,Y,W,H or FRAME=X,Y,W,H"),
         (["--box", "9=1.5,8,24,24"], "must be X,Y,W,H"),
         (["--box", "80,8,24,24"], "box 80,8,24,24: not in the frame of 96x64 pixels"),
-        (["--box=-1,8,24,24"], "not in the frame"),
         (["--box", "8,8,0,24"], "not in the frame"),
         (["--box", "99=8,8,24,24"], "has no frame 99, only 6 frames"),
         (["--box", "8,8,24,24", *good], "good.png: a second mask of object 1"),
@@ -175,28 +160,25 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
         (["--weights", "nowhere.safetensors"], "nowhere.safetensors: no such weights"),
     ],
 )
-def test_options_that_are_refused(arguments, message, folder, track, tmp_path):
-    write_labels(tmp_path / "m.png", block(8, 8, 1))
-    status, error = track(folder, "--mask", tmp_path / "m.png", *arguments)
+def test_options_that_are_refused(arguments, message, folder, mask, track, tmp_path):
+    status, error = track(folder, *mask, *arguments)
     assert status == 1 and message in error and not (tmp_path / "out").exists()
 
 
-def test_no_file_is_overwritten(folder, track, tmp_path):
-    write_labels(tmp_path / "m.png", block(8, 8, 1))
+def test_no_file_is_overwritten(folder, mask, track, tmp_path):
     (tmp_path / "out").mkdir()
-    assert track(folder, "--mask", tmp_path / "m.png")[0] == 0  # an empty folder is accepted
+    assert track(folder, *mask)[0] == 0  # an empty folder is accepted
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    status, error = track(folder, "--mask", tmp_path / "m.png")
+    status, error = track(folder, *mask)
     assert status == 1 and "out: not empty; use another folder" in error
-    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert "m.png: is a file; use a folder" in track(folder, "--mask", tmp_path / "m.png", out="m.png")[1]
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert "m.png: is a file; use a folder" in track(folder, *mask, out="m.png")[1]
 
 
-def test_a_broken_frame_keeps_what_was_done(folder, track, tmp_path):
-    write_labels(tmp_path / "m.png", block(8, 8, 1))
+def test_a_broken_frame_keeps_what_was_done(folder, mask, track, tmp_path):
     content = (folder / "11.jpg").read_bytes()
     (folder / "11.jpg").write_bytes(content[: len(content) // 2])
-    status, error = track(folder, "--mask", tmp_path / "m.png")
+    status, error = track(folder, *mask)
     assert status == 1 and "11.jpg: " in error and "the 3 frames before it are done" in error
     assert sorted(path.name for path in (tmp_path / "out" / "masks").iterdir()) == ["10.png", "8.png", "9.png"]
     assert len(list(open_frames(tmp_path / "out" / "overlay.mp4").frames())) == 3
@@ -214,8 +196,7 @@ def test_an_error_on_the_first_frame_leaves_no_folder(folder, track, tmp_path):
 
 
 @pytest.mark.parametrize("writer", ["write_labels", "VideoWriter.write"])
-def test_a_full_disk_keeps_what_was_done(writer, folder, track, tmp_path, monkeypatch):
-    write_labels(tmp_path / "m.png", block(8, 8, 1))
+def test_a_full_disk_keeps_what_was_done(writer, folder, mask, track, tmp_path, monkeypatch):
     owner, name = (module, writer) if "." not in writer else (module.VideoWriter, "write")
     real, calls = getattr(owner, name), []
 
@@ -226,22 +207,19 @@ def test_a_full_disk_keeps_what_was_done(writer, folder, track, tmp_path, monkey
         return real(*arguments)
 
     monkeypatch.setattr(owner, name, write)
-    status, error = track(folder, "--mask", tmp_path / "m.png")
+    status, error = track(folder, *mask)
     assert status == 1 and "hodor track: error: somewhere: No space left on device; free space" in error
     assert "the 2 frames before it are done" in error
     assert not json.loads((tmp_path / "out" / "track.json").read_text())["complete"]
 
 
-def test_a_mask_beyond_the_end_of_a_video_of_unknown_length(folder, track, tmp_path, monkeypatch):
-    write_labels(tmp_path / "m.png", block(8, 8, 1))
+def test_a_mask_beyond_the_end_of_a_video_of_unknown_length(folder, mask, track, tmp_path, monkeypatch):
     write_labels(tmp_path / "n.png", block(8, 8, 2))
     source = open_frames(folder)
     source.count = None
     monkeypatch.setattr(module, "open_frames", lambda path, rate: source)
-    status, error = track(folder, "--mask", tmp_path / "m.png", "--mask", f"77={tmp_path / 'n.png'}")
-    assert (
-        status == 1 and "has 6 frames, so the mask of frame 77 was never used; all frames are done without it" in error
-    )
+    status, error = track(folder, *mask, "--mask", f"77={tmp_path / 'n.png'}")
+    assert status == 1 and "has 6 frames, so the mask of frame 77 was never used" in error
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 6
 
 
@@ -263,14 +241,14 @@ def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left(capsys, monkeyp
 
 
 @pytest.mark.long
-def test_memory_does_not_grow_with_the_video(tmp_path, moving, write_video, small_weights):
+def test_memory_does_not_grow_with_the_video(tmp_path, write_video, small_weights):
     """The peak of the whole process, decoder and encoder included: the 270 further frames alone would be 59 MiB."""
     size, peaks = (240, 320), []
     mask = np.zeros(size, np.uint8)
     mask[40:160, 80:200] = 1
     write_labels(tmp_path / "m.png", mask)
     for count in (150, 420):  # the first hundred frames fill buffers
-        video = write_video(tmp_path / f"{count}.mp4", moving(count, size))
+        video = write_video(tmp_path / f"{count}.mp4", frames(count, size))
         command = ["track", video, "--mask", tmp_path / "m.png", "--weights", small_weights, "--short-side", 32]
         out = ["--out", tmp_path / str(count), "--device", "cpu", "--threads", 1]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -284,11 +262,3 @@ def test_memory_does_not_grow_with_the_video(tmp_path, moving, write_video, smal
         assert record["frames"] == count
         peaks.append(record["peak_memory_mib"])
     assert peaks[1] - peaks[0] < 25, peaks
-
-
-def test_no_step_of_the_workflow_imports_av():
-    """Training, segmenting, scoring and even the tracker's API run where there is no PyAV."""
-    modules = "hodor.training.trainer, hodor.inference.segment, hodor.scoring.score, hodor.inference.track_video"
-    code = f"import sys, {modules}; print('av' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

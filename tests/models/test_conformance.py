@@ -3,28 +3,24 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from hodor.config.methods import METHODS
 from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
-from hodor.data.images import write_labels
-from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.inference.segment import segment_video
 from hodor.models.base import build_method, load_model, save_model
 from tests import narrow
-from tests.narrow import NARROW
+from tests.narrow import TWO_LAYERS as HODOR
+from tests.refused import refused
+from tests.videos import boxes, frame, save_video
 
-HODOR = NARROW | {"encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0}
 MEMORY = narrow.MEMORY | {"value_dim": 64}
 DMN_AOA = narrow.DMN_AOA | {"dim": 32}
 # Method, name of the variant, options of a small network.
 SMALL = [
     ("copy", "", {}),
-    ("hodor", "soft", HODOR | {"attention": "soft"}),
-    ("hodor", "hard", HODOR | {"attention": "hard"}),
-    ("hodor", "none", HODOR | {"attention": "none"}),
+    *(("hodor", attention, HODOR | {"attention": attention}) for attention in ("soft", "hard", "none")),
     ("stm", "", MEMORY),
     ("stm", "one encoder", MEMORY | {"one_encoder": True}),
     ("kmn", "", MEMORY),
@@ -44,24 +40,6 @@ def method(request):
     return build_method(name, options, InferenceOptions(short_side=64, feature_batch=2)).eval()
 
 
-def frame(seed: int, size=(64, 96)) -> np.ndarray:
-    """Return blocks of colours, uint8 (H, W, 3)."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (-(-size[0] // 8), -(-size[1] // 8), 3), dtype=np.uint8)
-    return np.ascontiguousarray(coarse.repeat(8, 0).repeat(8, 1)[: size[0], : size[1]])
-
-
-def boxes(count: int, size=(64, 96)) -> dict[int, np.ndarray]:
-    """Return masks of `count` boxes in two rows, with ids 1, 2, ..."""
-    columns = -(-count // 2)
-    side, step = min(24, size[1] // columns - 2), size[1] // columns
-    out = {}
-    for i in range(count):
-        top, left = (i % 2) * (size[0] // 2), (i // 2) * step
-        out[i + 1] = np.zeros(size, bool)
-        out[i + 1][top : top + side, left : left + side] = True
-    return out
-
-
 def run(method, frames, given):
     """Return probabilities of the frames after the first, and the state; `given` maps a frame's number to its new masks."""
     state = method.start(frames[0], given[0])
@@ -78,14 +56,14 @@ def check(probabilities, objects: int, size) -> None:
 
 @pytest.mark.parametrize(("size", "objects"), [((64, 96), 1), ((51, 83), 10), ((97, 66), 2)])
 def test_shapes(method, size, objects):
-    out, state = run(method, [frame(t, size) for t in range(3)], {0: boxes(objects, size)})
+    out, state = run(method, [frame(t, size) for t in range(3)], {0: boxes(*range(1, objects + 1), size=size)})
     assert state.ids == list(range(1, objects + 1))
     for probabilities in out:
         check(probabilities, objects, size)
 
 
 def test_an_object_that_appears_later(method):
-    masks = boxes(3)
+    masks = boxes(1, 2, 3)
     out, state = run(method, [frame(t) for t in range(5)], {0: {2: masks[2]}, 2: {3: masks[3]}, 3: {1: masks[1]}})
     assert state.ids == [2, 3, 1]
     for probabilities, objects in zip(out, (1, 2, 3, 3), strict=True):
@@ -95,7 +73,7 @@ def test_an_object_that_appears_later(method):
 
 def test_an_object_that_vanishes(method):
     blank = np.full((64, 96, 3), 128, np.uint8)
-    out, state = run(method, [frame(0), blank, blank, blank, frame(0)], {0: boxes(2)})
+    out, state = run(method, [frame(0), blank, blank, blank, frame(0)], {0: boxes(1, 2)})
     assert state.ids == [1, 2]
     for probabilities in out:
         check(probabilities, 2, (64, 96))
@@ -116,17 +94,14 @@ def test_an_empty_mask(method):
 
 
 def test_masks_of_another_size(method):
-    with pytest.raises(HodorError, match="size"):
-        method.start(frame(0), {1: np.ones((64, 95), bool)})
+    refused("size", method.start, frame(0), {1: np.ones((64, 95), bool)})
     state = method.start(frame(0), boxes(1))
-    with pytest.raises(HodorError, match="size"):
-        method.step(state, frame(1), {2: np.ones((32, 96), bool)})
+    refused("size", method.step, state, frame(1), {2: np.ones((32, 96), bool)})
 
 
 def test_object_ids(method):
     for object_id in (0, 255):
-        with pytest.raises(HodorError, match="ids are 1 to 254"):
-            method.start(frame(0), {object_id: boxes(1)[1]})
+        refused("ids are 1 to 254", method.start, frame(0), {object_id: boxes(1)[1]})
 
 
 def test_a_saved_model_loads(method, request, tmp_path):
@@ -135,19 +110,19 @@ def test_a_saved_model_loads(method, request, tmp_path):
     save_model(path, method, name=name, options=options)
     loaded_name, loaded = load_model(path, method.inference)
     assert loaded_name == name and not loaded.training
-    frames, given = [frame(0), frame(1)], {0: boxes(2)}
+    frames, given = [frame(0), frame(1)], {0: boxes(1, 2)}
     assert torch.equal(run(loaded, frames, given)[0][0], run(method, frames, given)[0][0])
 
 
 def test_determinism(method):
-    first, second = (run(method, [frame(t) for t in range(4)], {0: boxes(2)})[0] for _ in range(2))
+    first, second = (run(method, [frame(t) for t in range(4)], {0: boxes(1, 2)})[0] for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_features_given_ahead_change_nothing(method):
     frames = [frame(t) for t in range(3)]
-    plain, _ = run(method, frames, {0: boxes(2)})
-    features, state = method.features(frames), method.start(frames[0], boxes(2))
+    plain, _ = run(method, frames, {0: boxes(1, 2)})
+    features, state = method.features(frames), method.start(frames[0], boxes(1, 2))
     for t in (1, 2):
         torch.testing.assert_close(method.step(state, frames[t], None, features[t]), plain[t - 1], atol=1e-5, rtol=1e-4)
 
@@ -155,7 +130,7 @@ def test_features_given_ahead_change_nothing(method):
 def clip(objects: int = 2) -> Clip:
     frames = torch.stack([torch.from_numpy(frame(t)).permute(2, 0, 1) for t in range(3)])
     labels = np.zeros((64, 96), np.uint8)
-    for object_id, mask in boxes(objects).items():
+    for object_id, mask in boxes(*range(1, objects + 1)).items():
         labels[mask] = object_id
     labels = torch.from_numpy(labels).expand(2, 3, -1, -1).contiguous()
     valid = torch.ones(2, 3, 64, 96, dtype=torch.bool)
@@ -199,47 +174,26 @@ def test_it_learns_a_clip_and_half_precision_agrees(method):
         assert min(losses[-3:]) < 0.6 * losses[0]
         method.eval()
     frames = list(data.frames[0].permute(0, 2, 3, 1).numpy())
-    full, _ = run(method, frames, {0: boxes(2)})
+    full, _ = run(method, frames, {0: boxes(1, 2)})
     with torch.autocast("cpu", torch.bfloat16):
-        half, _ = run(method, frames, {0: boxes(2)})
+        half, _ = run(method, frames, {0: boxes(1, 2)})
     for a, b in zip(full, half, strict=True):
         check(b, 2, (64, 96))
         assert (a.argmax(0) == b.argmax(0)).float().mean() > 0.95
 
 
-@pytest.fixture
-def on_disk(tmp_path):
-    """Return a function that writes a video whose object 1 + i appears on frame `first[i]`."""
-
-    def write(frames: int, first: list[int], size=(51, 83)) -> Video:
-        names = tuple(f"{t:05d}" for t in range(frames))
-        masks = boxes(len(first), size)
-        for t, name in enumerate(names):
-            Image.fromarray(frame(t, size)).save(tmp_path / f"{name}.jpg")
-            if t in first:
-                labels = np.zeros(size, np.uint8)
-                for i, when in enumerate(first, 1):
-                    if when <= t:
-                        labels[masks[i]] = i
-                write_labels(tmp_path / f"{name}.png", labels)
-        seen = {i: names[when] for i, when in enumerate(first, 1)}
-        labelled = tuple(names[t] for t in sorted(set(first)))
-        return Video("one", names, tmp_path, tmp_path, *size, labelled, seen)
-
-    return write
-
-
-def test_a_video_of_one_frame(method, on_disk):
-    ((name, labels),) = segment_video(method, on_disk(1, [0, 0]))
+def test_a_video_of_one_frame(method, tmp_path):
+    ((name, labels),) = segment_video(method, save_video(tmp_path, 1, {1: 0, 2: 0}, (51, 83)))
     assert name == "00000" and labels.dtype == np.uint8
-    assert (labels == sum(i * mask for i, mask in boxes(2, (51, 83)).items())).all()
+    assert (labels == sum(i * mask for i, mask in boxes(1, 2, size=(51, 83)).items())).all()
 
 
-def test_a_whole_video(method, on_disk):
-    """Nothing on frame 0, objects on frames 1 and 3."""
-    labels = dict(segment_video(method, on_disk(5, [1, 3])))
-    masks = boxes(2, (51, 83))
-    assert len(labels) == 5 and not labels["00000"].any()
-    assert (labels["00001"][masks[1]] == 1).all() and set(np.unique(labels["00001"])) == {0, 1}
-    assert set(np.unique(labels["00002"])) <= {0, 1}
-    assert (labels["00003"][masks[2]] == 2).all() and set(np.unique(labels["00004"])) <= {0, 1, 2}
+def test_a_whole_video(method, tmp_path):
+    """Nothing on frame 0, objects on frames 1 and 3, ids with a gap."""
+    labels = dict(segment_video(method, save_video(tmp_path, 7, {4: 1, 9: 3}, (51, 83))))
+    masks = boxes(4, 9, size=(51, 83))
+    assert list(labels) == [f"{t:05d}" for t in range(7)] and not labels["00000"].any()
+    assert all(each.shape == (51, 83) and each.dtype == np.uint8 for each in labels.values())
+    assert (labels["00001"][masks[4]] == 4).all() and (labels["00003"][masks[9]] == 9).all()
+    for t in range(1, 7):
+        assert set(np.unique(labels[f"{t:05d}"])) <= ({0, 4} if t < 3 else {0, 4, 9})

@@ -5,28 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
+from scipy.ndimage import map_coordinates
 
-from hodor.config.methods import DMNAOAOptions
-from hodor.config.stages import InferenceOptions
 from hodor.models.backbones.resnet import ResNet
 from hodor.models.base import build_method
 from hodor.models.dmn_aoa import Alignment
 from hodor.models.regions import enlarge, mask_regions, paste, roi_align, tight_boxes
-from tests.narrow import DMN_AOA
-
-
-@pytest.fixture
-def dmn_aoa():
-    """Return a function that builds a small DMN+AOA; `inference` settings are a dict."""
-
-    def build(inference: dict | None = None, **options):
-        torch.manual_seed(0)
-        settings = InferenceOptions(**{"short_side": 64} | (inference or {}))
-        return build_method("dmn-aoa", DMN_AOA | options, settings).eval()
-
-    return build
-
+from tests.narrow import small
+from tests.videos import box, frame
 
 # Regions
 
@@ -54,33 +40,21 @@ def test_a_shifted_box_still_holds_the_old_one():
         torch.testing.assert_close(near, torch.zeros_like(near), atol=1e-6, rtol=0)
 
 
-def bilinear(image: np.ndarray, y: float, x: float) -> float:
-    """Read a map (h, w), whose values are at the middles of its cells, by definition; it is 0 outside."""
-    total, (height, width) = 0.0, image.shape
-    for row in (math.floor(y - 0.5), math.floor(y - 0.5) + 1):
-        for column in (math.floor(x - 0.5), math.floor(x - 0.5) + 1):
-            if 0 <= row < height and 0 <= column < width:
-                total += image[row, column] * (1 - abs(y - 0.5 - row)) * (1 - abs(x - 0.5 - column))
-    return total
-
-
 @pytest.mark.parametrize("samples", [1, 3])
 def test_roi_align_is_the_mean_of_bilinear_samples(samples):
-    maps = torch.rand(2, 3, 7, 9)
+    """Values of a map are at the middles of its cells; it is 0 outside."""
+    maps, size = torch.rand(2, 3, 7, 9), 4
     boxes = torch.tensor([[[0.1, 0.2, 0.55, 0.9], [0.5, 0.5, 0.6, 0.6]], [[0, 0, 1, 1], [-0.2, 0.3, 0.4, 1.3]]])
-    size = 4
     got = roi_align(maps, boxes, size, samples)
     assert got.shape == (2, 2, 3, size, size)
-    for b in range(2):
-        for k in range(2):
-            left, top, right, bottom = (boxes[b, k] * torch.tensor([9, 7, 9, 7])).tolist()
-            expected = np.zeros((size, size))
-            for i in range(size * samples):
-                for j in range(size * samples):
-                    y = top + (i + 0.5) / (size * samples) * (bottom - top)
-                    x = left + (j + 0.5) / (size * samples) * (right - left)
-                    expected[i // samples, j // samples] += bilinear(maps[b, 1].numpy(), y, x) / samples**2
-            np.testing.assert_allclose(got[b, k, 1].numpy(), expected, atol=1e-5)
+    places = (np.arange(size * samples) + 0.5) / (size * samples)
+    for b, k in np.ndindex(2, 2):
+        left, top, right, bottom = (boxes[b, k] * torch.tensor([9, 7, 9, 7])).tolist()
+        y, x = top + places * (bottom - top) - 0.5, left + places * (right - left) - 0.5
+        grid = np.meshgrid(y, x, indexing="ij")
+        read = map_coordinates(maps[b, 1].numpy(), grid, order=1, mode="grid-constant")
+        expected = read.reshape(size, samples, size, samples).mean((1, 3))
+        np.testing.assert_allclose(got[b, k, 1].numpy(), expected, atol=1e-5)
 
 
 def test_each_mask_is_read_in_its_own_box():
@@ -141,8 +115,8 @@ def test_without_a_match_a_local_cell_stays_and_another_sees_the_middle():
 # Templates
 
 
-def test_an_empty_mask_leaves_the_template_and_searches_everywhere(dmn_aoa):
-    network = dmn_aoa().network
+def test_an_empty_mask_leaves_the_template_and_searches_everywhere():
+    network = small("dmn-aoa").network
     with torch.no_grad():
         maps = network.query(torch.randn(1, 3, 64, 96))
         masks = torch.zeros(1, 2, 64, 96)
@@ -161,9 +135,9 @@ def test_an_empty_mask_leaves_the_template_and_searches_everywhere(dmn_aoa):
         assert regions.boxes[0, 1].tolist() == [0, 0, 1, 1] and regions.local.tolist() == [[True, False]]
 
 
-def test_an_unchanging_frame_keeps_the_geometry_of_its_template(dmn_aoa):
+def test_an_unchanging_frame_keeps_the_geometry_of_its_template():
     """The state of the memory is the old template, moved from the region to the new mask's."""
-    network = dmn_aoa().network
+    network = small("dmn-aoa").network
     masks = torch.zeros(1, 1, 64, 96)
     masks[0, 0, 16:40, 24:56] = 1
     states = []
@@ -183,8 +157,8 @@ def test_an_unchanging_frame_keeps_the_geometry_of_its_template(dmn_aoa):
 # Training
 
 
-def test_training_regions_hold_the_object(dmn_aoa):
-    network = dmn_aoa(training_lost=0.25).network
+def test_training_regions_hold_the_object():
+    network = small("dmn-aoa", training_lost=0.25).network
     masks = torch.zeros(8, 2, 64, 96)
     masks[:, 0, 10:40, 20:60] = 1
     templates = network.start(network.query(torch.zeros(8, 3, 64, 96)), masks)
@@ -214,26 +188,26 @@ def test_training_regions_hold_the_object(dmn_aoa):
 # Videos
 
 
-def test_objects_follow_their_own_templates(dmn_aoa, video):
-    v, method = video(), dmn_aoa()
-    state = method.start(v.frame(0), {3: v.box(8, 8)})
-    method.step(state, v.frame(1), {2: v.box(30, 60)})
+def test_objects_follow_their_own_templates():
+    method = small("dmn-aoa")
+    state = method.start(frame(0), {3: box(8, 8)})
+    method.step(state, frame(1), {2: box(30, 60)})
     assert state.ids == [3, 2] and state.templates.first.shape == (2, 16, 6, 6)
-    box = state.templates.boxes[0, 1] * torch.tensor([96, 64, 96, 64])
-    torch.testing.assert_close(box, torch.tensor([60.0, 30, 84, 54]))
-    fresh = method.start(v.frame(1), {2: v.box(30, 60)})
+    found = state.templates.boxes[0, 1] * torch.tensor([96, 64, 96, 64])
+    torch.testing.assert_close(found, torch.tensor([60.0, 30, 84, 54]))
+    fresh = method.start(frame(1), {2: box(30, 60)})
     torch.testing.assert_close(state.templates.first[1:], fresh.templates.first)
     torch.testing.assert_close(state.templates.dynamic[1:], fresh.templates.first)
 
 
-def test_templates_are_updated_with_predictions_without_the_pixels_of_a_new_object(dmn_aoa, video):
-    v, method, given = video(), dmn_aoa(), []
+def test_templates_are_updated_with_predictions_without_the_pixels_of_a_new_object():
+    method, given = small("dmn-aoa"), []
     update = method.network.update
     method.network.update = lambda *inputs: given.append(inputs[-1]) or update(*inputs)
-    state = method.start(v.frame(0), {1: v.box(8, 8)})
-    p = method.step(state, v.frame(1), {2: v.box(16, 16)})
+    state = method.start(frame(0), {1: box(8, 8)})
+    p = method.step(state, frame(1), {2: box(16, 16)})
     assert torch.equal(given[0], p[None, 1:2]) and (given[0] > 0).any()
-    assert (given[0][0, 0].numpy()[v.box(16, 16)] == 0).all()
+    assert (given[0][0, 0].numpy()[box(16, 16)] == 0).all()
 
 
 # Sizes and settings
@@ -245,19 +219,3 @@ def test_published_kind_of_backbone_and_size():
     assert sum(p.numel() for p in method.parameters()) / 1e6 == pytest.approx(32.41, abs=0.005)
     assert isinstance(method.network.encoder, ResNet) and method.network.encoder.kind == "resnet50"
     assert {id(p) for p in method.backbone_parameters()} == {id(p) for p in method.network.encoder.parameters()}
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"training_scales": (0.5, 2)},
-        {"training_scales": (2, 1.5)},
-        {"stride": 2},
-        {"top_k": 3},
-        {"weights": "resnet-imagenet", "backbone": "convnet"},
-        {"bootstrap_start": 5, "bootstrap_end": 5},
-    ],
-)
-def test_settings_that_do_not_fit(options):
-    with pytest.raises(ValidationError):
-        DMNAOAOptions(**options)

@@ -4,26 +4,19 @@ import pytest
 import torch
 
 from hodor.config.methods import HODOROptions
-from hodor.config.stages import InferenceOptions
-from hodor.errors import HodorError
-from hodor.models.base import build_method, load_model, save_model
+from hodor.models.base import save_model
 from hodor.models.hodor.cycles import run_cycles
 from hodor.models.hodor.decoder import DescriptorAttention, History
 from hodor.models.hodor.encoder import initial_descriptors, patch_grid, predicted_masks
 from hodor.models.hodor.network import Network
-from tests.models.conftest import Video
-from tests.narrow import NARROW as NARROWEST
-
-NARROW = NARROWEST | {"encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0}
-
-
-V = Video()
+from tests.narrow import TWO_LAYERS, small
+from tests.refused import refused
+from tests.videos import box, frame
 
 
 def narrow(**options):
-    torch.manual_seed(0)
-    inference = options.pop("inference", InferenceOptions(short_side=64, temporal_window=3))
-    return build_method("hodor", NARROW | options, inference)
+    """Return a narrow network with a window of three frames."""
+    return small("hodor", inference={"temporal_window": 3} | options.pop("inference", {}), **options)
 
 
 def test_paper_size_has_the_published_number_of_parameters():
@@ -89,7 +82,7 @@ def test_first_descriptors_are_means_peaks_and_zeros():
 
 def encoded(**options) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the descriptors of a random map and a fixed mask: of nine background patches and one object."""
-    network = narrow(**options).network.eval()
+    network = narrow(**options).network
     torch.manual_seed(1)
     objects = torch.zeros(1, 1, 8, 12)
     objects[:, :, 2:6, 2:6] = 0.9
@@ -115,9 +108,9 @@ def test_open_decisions_change_the_variants_that_they_concern(option, modes):
 
 def test_alpha_set_to_zero_is_the_same_weights_without_masking():
     """Descriptors are still initialised with their masks."""
-    soft = narrow(attention="soft").network.encoder.eval()
+    soft = narrow(attention="soft").network.encoder
     weights = soft.state_dict()
-    zero, none = (narrow(**o).network.encoder.eval() for o in ({"zero_alpha": True}, {"attention": "none"}))
+    zero, none = (narrow(**o).network.encoder for o in ({"zero_alpha": True}, {"attention": "none"}))
     zero.load_state_dict(weights)
     none.load_state_dict({name: value for name, value in weights.items() if not name.endswith("alpha")})
     torch.manual_seed(1)
@@ -136,11 +129,11 @@ def test_alpha_set_to_zero_is_the_same_weights_without_masking():
 @torch.no_grad()
 def test_history_is_the_window_and_may_keep_the_first_frame():
     for keep, expected in ((False, 3), (True, 4)):
-        method = narrow(inference=InferenceOptions(short_side=64, temporal_window=3, keep_first=keep)).eval()
-        state = method.start(V.frame(0), {1: V.box(4, 4)})
+        method = narrow(inference={"keep_first": keep})
+        state = method.start(frame(0), {1: box(4, 4)})
         first = state.history[0]
         for t in range(1, 7):
-            method.step(state, V.frame(t))
+            method.step(state, frame(t))
             assert len(state.history) <= expected
         assert len(state.history) == expected
         assert any(entry is first for entry in state.history) == keep
@@ -151,11 +144,11 @@ def test_the_window_decides_what_a_frame_is_decoded_with():
     """Windows of 2 and 5 frames decode frame 2 alike and frame 4 differently."""
 
     def last(window: int, length: int) -> torch.Tensor:
-        method = narrow(inference=InferenceOptions(short_side=64, temporal_window=window)).eval()
-        state = method.start(V.frame(0), {1: V.box(4, 4)})
+        method = narrow(inference={"temporal_window": window})
+        state = method.start(frame(0), {1: box(4, 4)})
         before = None
         for t in range(1, length):
-            before = method.step(state, V.frame(t))
+            before = method.step(state, frame(t))
         return before
 
     assert torch.equal(last(2, 3), last(5, 3))
@@ -164,43 +157,22 @@ def test_the_window_decides_what_a_frame_is_decoded_with():
 
 @torch.no_grad()
 def test_objects_too_small_to_see_are_left_out_and_none_left_is_an_error():
-    method = narrow().eval()
-    dot = V.box(10, 10, side=1)
-    state = method.start(V.frame(0), {1: V.box(4, 40), 2: dot})
+    method = narrow()
+    dot = box(10, 10, side=1)
+    state = method.start(frame(0), {1: box(4, 40), 2: dot})
     assert state.ids == [1]
-    with pytest.raises(HodorError, match="large enough"):
-        method.start(V.frame(0), {2: dot})
-
-
-# Files
+    refused("large enough", method.start, frame(0), {2: dot})
 
 
 def test_equal_weights_make_equal_files(tmp_path):
     method = narrow()
     for name in "abcdefgh":
-        save_model(tmp_path / name, method, name="hodor", options=NARROW)
+        save_model(tmp_path / name, method, name="hodor", options=TWO_LAYERS)
     assert len({(tmp_path / name).read_bytes() for name in "abcdefgh"}) == 1
 
 
-def test_broken_and_foreign_models_are_refused(tmp_path):
-    path = tmp_path / "model.safetensors"
-    with pytest.raises(HodorError, match="no such model file"):
-        load_model(path)
-    method = narrow()
-    save_model(path, method, name="hodor", options=method.options.model_dump(mode="json"))
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-100])
-    with pytest.raises(HodorError, match="broken model file"):
-        load_model(path)
-    save_model(path, method, name="hodor", options=NARROW | {"dim": 64})
-    with pytest.raises(HodorError, match="do not fit"):
-        load_model(path)
-    with pytest.raises(HodorError, match="'unknown' is none of"):
-        build_method("unknown", {})
-
-
 def test_padding_a_history_changes_nothing():
-    network = narrow().eval().network
+    network = narrow().network
     history = History(torch.randn(1, 2, 3, 32), torch.randn(1, 9, 3, 32))
     longer = history.padded(5)
     assert longer.objects.shape == (1, 2, 5, 32) and longer.valid().sum() == 3 * 11
@@ -222,10 +194,10 @@ def test_attention_to_descriptors_is_the_same_without_dropout_in_training_and_ev
 @torch.no_grad()
 def test_compiled_decoding_changes_nothing():
     def run(**options: bool) -> list[torch.Tensor]:
-        method = narrow(inference=InferenceOptions(short_side=64, temporal_window=2, **options)).eval()
-        state = method.start(V.frame(0), {1: V.box(4, 4)})
-        given = [None, {2: V.box(30, 60)}, None]
-        return [method.step(state, V.frame(t), new) for t, new in enumerate(given, 1)]
+        method = narrow(inference={"temporal_window": 2, **options})
+        state = method.start(frame(0), {1: box(4, 4)})
+        given = [None, {2: box(30, 60)}, None]
+        return [method.step(state, frame(t), new) for t, new in enumerate(given, 1)]
 
     for a, b in zip(run(compile=True), run(), strict=True):
         torch.testing.assert_close(a, b, atol=2e-4, rtol=0)

@@ -20,14 +20,23 @@ def by_definition(logits, targets):
     return cross_entropy, torch.stack(dice).mean()
 
 
-def test_equals_the_definition_with_its_gradient():
-    generator = torch.Generator().manual_seed(0)
-    logits = [torch.randn(2, 4, 5, 7, generator=generator).requires_grad_() for _ in range(3)]
-    targets = [torch.randint(0, 4, (2, 5, 7), generator=generator) for _ in range(3)]
-    ours, expected = cross_entropy_and_dice(logits, targets), by_definition(logits, targets)
-    assert ours[0].item() == pytest.approx(expected[0].item(), rel=1e-5)
-    assert ours[1].item() == pytest.approx(expected[1].item(), rel=1e-5)
-    gradients = [torch.autograd.grad(sum(pair), logits, retain_graph=True) for pair in (ours, expected)]
+def full(x: torch.Tensor) -> torch.Tensor:
+    return functional.interpolate(x, scale_factor=4, mode="bilinear")
+
+
+@pytest.mark.parametrize("upsample", [None, full])
+def test_equals_the_definition_with_its_gradient_and_keeps_nothing_at_full_resolution(upsample):
+    generator = torch.Generator().manual_seed(2)
+    logits = [torch.randn(2, 4, 8, 8, generator=generator).requires_grad_() for _ in range(3)]
+    large = [upsample(x) if upsample else x for x in logits]
+    targets = [torch.randint(0, 4, (2, *large[0].shape[2:]), generator=generator) for _ in range(3)]
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        ours = cross_entropy_and_dice(logits, targets, **({"full": full} if upsample else {}))
+    assert not upsample or max(kept) <= targets[0].numel() < large[0].numel()  # the labels are the largest
+    expected = by_definition(large, targets)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=0)
+    gradients = [torch.autograd.grad(sum(pair), logits) for pair in (ours, expected)]
     for a, b in zip(*gradients, strict=True):
         assert torch.allclose(a, b, atol=1e-7)
 
@@ -38,22 +47,3 @@ def test_a_sample_without_any_object_adds_no_dice():
     assert cross_entropy_and_dice(logits, targets)[1] == 0
     targets[0][1, :2] = 1
     assert cross_entropy_and_dice(logits, targets)[1].item() == pytest.approx((1 - 2 * 0.25 / 1) / 2, rel=1e-4)
-
-
-def test_nothing_at_full_resolution_is_kept_and_gradients_are_the_same():
-    generator = torch.Generator().manual_seed(2)
-    logits = [torch.randn(2, 4, 8, 8, generator=generator).requires_grad_() for _ in range(2)]
-    targets = [torch.randint(0, 4, (2, 32, 32), generator=generator) for _ in range(2)]
-
-    def full(x: torch.Tensor) -> torch.Tensor:
-        return functional.interpolate(x, scale_factor=4, mode="bilinear")
-
-    kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
-        ours = sum(cross_entropy_and_dice(logits, targets, full=full))
-    assert max(kept) <= targets[0].numel() < full(logits[0]).numel()  # the labels are the largest
-    expected = sum(by_definition([full(x) for x in logits], targets))
-    assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
-    gradients = [torch.autograd.grad(loss, logits) for loss in (ours, expected)]
-    for a, b in zip(*gradients, strict=True):
-        assert torch.allclose(a, b, atol=1e-7)

@@ -5,10 +5,12 @@ import torch
 from torch.nn import functional
 
 from hodor.config.methods import MemoryOptions, STCNOptions
+from hodor.config.rows import options_class
 from hodor.data.clip import Clip
-from hodor.errors import HodorError
 from hodor.models.losses import bootstrapped_cross_entropy, hard_fraction
 from hodor.models.memory.network import aggregate
+from tests.narrow import small
+from tests.refused import refused
 
 # Aggregation
 
@@ -62,8 +64,8 @@ def test_void_pixels_do_not_count(part):
         assert loss.item() == pytest.approx(alone.item(), rel=1e-6)
 
 
-def test_a_void_pixel_is_background_in_the_input(memory_method, squares):
-    method, clip = memory_method("stm"), squares(objects=1)
+def test_a_void_pixel_is_background_in_the_input(squares):
+    method, clip = small("stm"), squares(objects=1)
     void = clip.labels.clone()
     void[:, 0, -8:] = 255
     with torch.no_grad():
@@ -74,8 +76,8 @@ def test_a_void_pixel_is_background_in_the_input(memory_method, squares):
 # Network
 
 
-def test_frames_read_the_soft_attached_predictions_before_them(memory_method, squares):
-    network = memory_method("stcn").network
+def test_frames_read_the_soft_attached_predictions_before_them(squares):
+    network = small("stcn").network
     masks = []
     memorise = network.memorise
     network.memorise = lambda frames, given, query: masks.append(given) or memorise(frames, given, query)
@@ -91,20 +93,19 @@ def test_frames_read_the_soft_attached_predictions_before_them(memory_method, sq
 
 
 @pytest.mark.parametrize("name", ["stm", "stcn"])
-def test_the_loss_is_the_sum_over_annotated_frames(memory_method, squares, name):
-    method = memory_method(name)
+def test_the_loss_is_the_sum_over_annotated_frames(squares, name):
+    method = small(name)
     whole = squares(objects=2, frames=3)
     one = Clip(whole.frames, whole.labels, whole.valid, 2, (True, False, True))
     other = Clip(whole.frames, whole.labels, whole.valid, 2, (True, True, False))
     with torch.no_grad():
         both, first, second = (method.loss(clip, 0)["loss"] for clip in (whole, one, other))
     torch.testing.assert_close(both, first + second)
-    with pytest.raises(HodorError, match="annotated"):
-        method.loss(Clip(whole.frames, whole.labels, whole.valid, 2, (True, False, False)), 0)
+    refused("annotated", method.loss, Clip(whole.frames, whole.labels, whole.valid, 2, (True, False, False)), 0)
 
 
-def test_bootstrapping_depends_on_the_step(memory_method, squares):
-    method = memory_method("stcn", bootstrap_start=10, bootstrap_end=20)
+def test_bootstrapping_depends_on_the_step(squares):
+    method = small("stcn", bootstrap_start=10, bootstrap_end=20)
     with torch.no_grad():
         early, late = method.loss(squares(), 9), method.loss(squares(), 20)
     assert set(early) == {"loss"} and late["cross_entropy"] == early["loss"] and late["loss"] > early["loss"]
@@ -112,16 +113,16 @@ def test_bootstrapping_depends_on_the_step(memory_method, squares):
 
 @pytest.mark.parametrize("backbone", ["resnet", "efficientnet-lite0"])
 @pytest.mark.parametrize("name", ["stm", "stcn"])
-def test_every_parameter_learns(memory_method, squares, name, backbone):
-    method = memory_method(name, backbone=backbone, memory_backbone=backbone).train()
+def test_every_parameter_learns(squares, name, backbone):
+    method = small(name, backbone=backbone, memory_backbone=backbone).train()
     method.loss(squares(), 0)["loss"].backward()
     idle = [key for key, p in method.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
     # The channel gate's hidden layer is two units wide here, either of which may be off.
     assert [key for key in idle if ".attention.channel." not in key] == []
 
 
-def test_batch_norms_keep_their_statistics(memory_method, squares):
-    method = memory_method("stm", backbone="resnet").train()
+def test_batch_norms_keep_their_statistics(squares):
+    method = small("stm", backbone="resnet").train()
     before = {key: value.clone() for key, value in method.state_dict().items() if "running" in key}
     method.loss(squares(), 0)
     assert before and all(torch.equal(value, method.state_dict()[key]) for key, value in before.items())
@@ -131,33 +132,39 @@ def test_batch_norms_keep_their_statistics(memory_method, squares):
         torch.testing.assert_close(method.network.query(frames).coarse, single, atol=1e-4, rtol=1e-4)
 
 
-def test_a_finer_grid(memory_method):
-    network = memory_method("stcn", stride=2).network
+def test_a_finer_grid():
+    network = small("stcn", stride=2).network
     query = network.query(torch.randn(1, 3, 32, 48))
     assert query.key.shape[2:] == (4, 6) and query.fine.shape[2:] == (16, 24)
     assert network.clip(torch.randn(1, 2, 3, 32, 48), torch.zeros(1, 1, 32, 48))[0].shape == (1, 2, 32, 48)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("method", "options", "message"),
     [
-        ({"stride": 2, "backbone": "resnet"}, "stride"),
-        ({"pretrained": True}, "pretrained"),
-        ({"weights": "resnet-imagenet", "backbone": "convnet"}, "weights"),
-        ({"bootstrap_start": 5, "bootstrap_end": 5}, "bootstrap_end"),
-        ({"backbone_frozen": 2, "memory_backbone": "efficientnet-lite0"}, "backbone_frozen"),
-        ({"one_encoder": True, "backbone": "convnet", "memory_encoder": "fused"}, "one_encoder"),
-        ({"one_encoder": True, "backbone": "resnet", "memory_encoder": "separate"}, "one_encoder"),
+        ("stm", {"stride": 2, "backbone": "resnet"}, "stride"),
+        ("stm", {"pretrained": True}, "pretrained"),
+        ("stm", {"weights": "resnet-imagenet", "backbone": "convnet"}, "weights"),
+        ("stm", {"bootstrap_start": 5, "bootstrap_end": 5}, "bootstrap_end"),
+        ("stm", {"backbone_frozen": 2, "memory_backbone": "efficientnet-lite0"}, "backbone_frozen"),
+        ("stm", {"one_encoder": True, "backbone": "convnet", "memory_encoder": "fused"}, "one_encoder"),
+        ("stm", {"one_encoder": True, "backbone": "resnet", "memory_encoder": "separate"}, "one_encoder"),
+        ("dmn-aoa", {"training_scales": (0.5, 2)}, "training_scales"),
+        ("dmn-aoa", {"training_scales": (2, 1.5)}, "training_scales"),
+        ("dmn-aoa", {"stride": 2}, "stride"),
+        ("dmn-aoa", {"top_k": 3}, "top_k"),
+        ("dmn-aoa", {"weights": "resnet-imagenet", "backbone": "convnet"}, "weights"),
+        ("dmn-aoa", {"bootstrap_start": 5, "bootstrap_end": 5}, "bootstrap_end"),
     ],
 )
-def test_options_that_contradict_each_other(options, message):
+def test_options_that_contradict_each_other(method, options, message):
     with pytest.raises(ValueError, match=message):
-        MemoryOptions(**options)
+        options_class(method)(**options)
 
 
-def test_with_one_encoder_keys_agree_from_the_start(memory_method):
+def test_with_one_encoder_keys_agree_from_the_start():
     """Without a mask the memorised keys are the query's; with one, many positions still match themselves."""
-    network = memory_method("stm", memory_encoder="separate", one_encoder=True, others=True).network.eval()
+    network = small("stm", memory_encoder="separate", one_encoder=True, others=True).network.eval()
     torch.manual_seed(0)
     frame = torch.randn(1, 3, 64, 96)
     query = network.query(frame)
@@ -169,9 +176,9 @@ def test_with_one_encoder_keys_agree_from_the_start(memory_method):
     assert not torch.equal(key[:, 0], query.key)
 
 
-def test_mask_filters_of_small_backbones_are_large(memory_method):
+def test_mask_filters_of_small_backbones_are_large():
     """Mask filters start four times as large as image filters, of which each sees three channels."""
     for options in ({"backbone": "convnet"}, {"backbone": "efficientnet-lite0"}):
-        weight = memory_method("stm", **options).network.memory_encoder.backbone.stem.weight
+        weight = small("stm", **options).network.memory_encoder.backbone.stem.weight
         assert weight.shape[1] == 5
         assert 3 < (weight[:, 3:].std() / weight[:, :3].std()).item() < 5

@@ -12,9 +12,7 @@ from hodor.config.methods import ATTENTION
 from hodor.config.rows import options_class
 from hodor.errors import HodorError
 from hodor.models.base import build_method
-from tests.narrow import NARROW as NARROWEST
-
-NARROW = NARROWEST | {"encoder_layers": 2}
+from tests.narrow import TWO_LAYERS
 
 
 class Mean(nn.Module):
@@ -43,7 +41,7 @@ def test_the_modes_of_the_paper_are_those_of_the_attention():
 
 
 def test_a_variant_is_in_every_encoder_layer_and_logs_its_alphas(mean):
-    method = build_method("hodor", NARROW | {"attention": mean, "decay_alpha": False})
+    method = build_method("hodor", TWO_LAYERS | {"attention": mean, "decay_alpha": False})
     layers = [layer.cross_attention for layer in method.network.encoder.layers]
     assert [type(layer) for layer in layers] == [Mean, Mean]
     assert method.log_values() == {"alpha": [[1.0] * 8] * 2}
@@ -54,4 +52,4 @@ def test_an_unknown_variant_is_refused():
     with pytest.raises(ValueError, match="'mean-pixel' is none of none, hard, soft"):
         options_class("hodor")(attention="mean-pixel")
     with pytest.raises((ValueError, HodorError)):
-        build_method("hodor", NARROW | {"attention": "mean-pixel"})
+        build_method("hodor", TWO_LAYERS | {"attention": "mean-pixel"})

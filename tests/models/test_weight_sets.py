@@ -18,9 +18,9 @@ from hodor.models.checkpoints.load import prepare_weights, save_initial_weights
 from hodor.models.checkpoints.releases import DETECTION, IMAGENET
 from hodor.models.hodor.network import Network
 from hodor.training.trainer import train
-from tests.golden.inputs import no_random_weights
-from tests.models.releases import original
+from tests.golden.inputs import no_random_weights, original
 from tests.narrow import NARROW as NARROWEST
+from tests.refused import refused
 from tests.training.small import make_stamp
 
 NARROW = NARROWEST | {"backbone": "swin", "backbone_width": 32}
@@ -107,19 +107,9 @@ def test_a_weight_set_with_a_wrong_entry_leaves_nothing(tmp_path, resnets):
 
 def test_weight_sets_are_not_prepared_as_images_and_not_generated(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(HodorError, match="unknown data set 'resnet-imagenet'"):
-        prepare(STAMP, tmp_path, tmp_path / "out", tmp_path / "m.json")
+    refused("unknown data set 'resnet-imagenet'", prepare, STAMP, tmp_path, tmp_path / "out", tmp_path / "m.json")
     origin = {"dataset": "swin-tiny-imagenet", "edition": "generated", "mirror": None, "archives": []}
-    with pytest.raises(HodorError, match="no generated data for 'swin-tiny-imagenet'"):
-        fetch({"settings": origin}, tmp_path / "archives")
-
-
-def test_the_table_lists_every_weight_set_in_both_editions(root):
-    for name, files in sources.WEIGHT_SETS.items():
-        for edition in ("official", "subset"):
-            listed = sources.archives(root / "config" / "datasets.csv", name, edition)
-            assert [entry["archive"] for entry in listed] == list(files)
-            assert all(bool(entry["address"]) == (edition == "official") for entry in listed)
+    refused("no generated data for 'swin-tiny-imagenet'", fetch, {"settings": origin}, tmp_path / "archives")
 
 
 # Initialising HODOR
@@ -171,13 +161,10 @@ def test_weights_that_do_not_fit_are_refused(change, what, tmp_path):
 
 def test_missing_and_broken_sets_and_methods_without_weights(tmp_path):
     method = build_method("hodor", NARROW)
-    with pytest.raises(HodorError, match="no such model file; prepare this weight set first"):
-        method.load_starting_weights(tmp_path)
+    refused("no such model file; prepare this weight set first", method.load_starting_weights, tmp_path)
     (tmp_path / "swin.safetensors").write_bytes(b"x" * 50)
-    with pytest.raises(HodorError, match="broken model file .*prepare this weight set again"):
-        method.load_starting_weights(tmp_path)
-    with pytest.raises(HodorError, match="method Copy has no initial weights"):
-        build_method("copy", {}).load_starting_weights(tmp_path)
+    refused("broken model file .*prepare this weight set again", method.load_starting_weights, tmp_path)
+    refused("method Copy has no initial weights", build_method("copy", {}).load_starting_weights, tmp_path)
 
 
 def test_weights_are_for_a_swin_alone():

@@ -4,10 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hodor.errors import HodorError
-from hodor.provenance import sha256_file
+from hodor.provenance import IMPORTED, record_making, sha256_file
 from hodor.scoring.score import score
 from tests.reporting.conftest import OUT, VAL, make, make_one
 
@@ -52,7 +53,7 @@ def test_results_of_other_settings_or_of_each_other_are_refused(project):
 
     of = b'"of": "hodor-soft-coco"'
     damaged("train.json", of, b'"of": "something-better"', "the settings in it are not those of its stamp")
-    damaged("model.safetensors", b"", b"other weights", "not the weights that .*train.json names")
+    damaged("model.safetensors", b"", b"other weights", "not the weights that .*train.json records")
     damaged(f"{VAL}/masks.json", sha256_file(run / "model.safetensors").encode(), b"0" * 64, "not made with")
     damaged(f"{VAL}/global.csv", b"0.", b"0.9", "not the numbers that .*score.json records")
     other = project.run("hodor-soft-cyclic") / VAL
@@ -100,3 +101,15 @@ def test_a_missing_result_is_no_empty_cell(project, name):
     path = project.run("hodor-soft-coco") / name
     path.unlink()
     refused(project, path, "missing", target=path)
+
+
+def test_a_row_that_was_trained_elsewhere_says_so_until_it_is_trained_again(project):
+    run = project.run("hodor-soft-coco")
+    record_making(run / IMPORTED, [run / "train.json"])
+    for note in ("trained elsewhere: seed 0", ""):
+        make_one(project, "ablation")
+        lines = pd.read_csv(OUT / "ablation_table.csv", keep_default_na=False).set_index("row")
+        assert lines["note"].to_dict() == dict.fromkeys(lines.index, "") | {"hodor-soft-coco": note}
+        shown = (OUT / "ablation_table.md").read_text()
+        assert shown.count("trained elsewhere") == bool(note), "of our number, not of the paper's"
+        edited(run / "train.json", time_s=99.0)

@@ -1,7 +1,10 @@
-"""Gradients of every method for a batch of different clips, whole or in parts."""
+"""Gradients of every method for a batch of different clips, whole or in parts; data-parallel workers without a launcher."""
 
 import copy
 import os
+import socket
+from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ LEARNING = [case for case in SMALL if case[0] != "copy"]
 BATCH, OBJECTS, SIZE = 4, 2, (64, 96)
 # A late step, in which bootstrapped losses use the hardest pixels only; odd, so that HODOR has two frames of history.
 STEP = 60_001
+LIMIT_S = 180
 
 
 def names() -> list[str]:
@@ -123,3 +127,27 @@ class Limited(torch.nn.Module):
             loss.backward()
             raise torch.OutOfMemoryError("CUDA out of memory")
         return {"loss": loss}
+
+
+def together(function: Callable[..., None], *arguments, size: int = 2) -> None:
+    """Call `function(*arguments)`, picklable by name, in `size` processes that are connected as under torchrun."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = get_context("spawn")
+    processes = [context.Process(target=_run, args=(r, size, port, function, arguments)) for r in range(size)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(LIMIT_S)
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert codes == [0] * size, codes
+
+
+def _run(rank: int, size: int, port: int, function: Callable[..., None], arguments: tuple) -> None:
+    names = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in names.items()} | {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+    torch.set_num_threads(1)
+    function(*arguments)

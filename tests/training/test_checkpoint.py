@@ -6,9 +6,9 @@ import random
 import pytest
 import torch
 
-from hodor.errors import HodorError
 from hodor.provenance import sha256_file
 from hodor.training.checkpoint import Checkpoints
+from tests.refused import refused
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_the_newest_two_are_kept_with_their_checksums(checkpoints, tmp_path):
 def test_every_flipped_bit_is_detected(checkpoints, tmp_path, capsys):
     path, rng = tmp_path / "step-00000002.pt", random.Random(0)
     content, checksum = path.read_bytes(), path.with_suffix(".sha256").read_text()
-    for _ in range(200):
+    for _ in range(40):
         damaged, bit = bytearray(content), rng.randrange(8 * len(content))
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
@@ -75,7 +75,6 @@ def test_checkpoints_of_another_run_are_ignored(checkpoints, tmp_path, capsys):
 
 def test_a_full_disk_keeps_the_checkpoint_before(checkpoints, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(HodorError, match="No space left.*resumes from the checkpoint before"):
-        checkpoints.save(3, {})
+    refused("No space left.*resumes from the checkpoint before", checkpoints.save, 3, {})
     monkeypatch.undo()
     assert len(list(tmp_path.iterdir())) == 4 and checkpoints.load()["step"] == 2

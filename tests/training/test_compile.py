@@ -13,7 +13,7 @@ from hodor.models.base import build_method
 from hodor.training.gradients import Gradients
 from hodor.training.trainer import train
 from tests.models.test_conformance import SMALL
-from tests.training.small import OPTIONS
+from tests.training.small import OPTIONS, make_stamp
 
 # As published but narrow: dropout, dropped paths, AdamW and its learning rate.
 STAGE = {
@@ -36,7 +36,7 @@ PUBLISHED = OPTIONS | SWIN | {"encoder_layers": 2, "decoder_layers": 2}
 
 
 @pytest.fixture
-def trained(world, stamp, monkeypatch, tmp_path):
+def trained(world, monkeypatch, tmp_path):
     """Train compiled by this backend or, with None, eagerly; return losses and the gradients of the first step."""
     compile_module, compute = nn.Module.compile, Gradients.compute
 
@@ -59,7 +59,7 @@ def trained(world, stamp, monkeypatch, tmp_path):
         torch._dynamo.reset()
         out: Path = tmp_path / str(backend)
         datasets = [source["dataset"] for source in stage.get("sources", [{"dataset": "coco"}])]
-        made = stamp(options=options, stage=stage, datasets=datasets)
+        made = make_stamp(options=options, stage=stage, datasets=datasets)
         # Dropout draws torch's own numbers instead of those of inductor's code.
         with torch._inductor.config.patch(fallback_random=True):
             train(made, world, out, execution=Execution(compile=backend is not None))

@@ -15,42 +15,25 @@ from hodor.training.optim import use_deterministic_algorithms
 from hodor.training.trainer import train
 from tests.models.test_conformance import DMN_AOA, HODOR, MEMORY
 from tests.training import parts
+from tests.training.small import make_stamp
 
 # Operators that have no deterministic form on CUDA, by the documentation of torch.use_deterministic_algorithms or by its
 # warning ...
-WITHOUT = {
-    "adaptive_avg_pool2d_backward",
-    "bincount",
-    "cumsum",
-    "embedding_bag_backward",
-    "grid_sampler_2d_backward",
-    "histc",
-    "max_pool2d_with_indices_backward",
-    "median",
-    "put_",
-    "reflection_pad2d_backward",
-    "scatter_reduce",
-}
+WITHOUT = set(
+    "adaptive_avg_pool2d_backward bincount cumsum embedding_bag_backward grid_sampler_2d_backward histc median put_ "
+    "max_pool2d_with_indices_backward reflection_pad2d_backward scatter_reduce".split()
+)
 # ... and those that have one.
-WITH = {
-    "gather",
-    "index_add",
-    "index_put",
-    "index_select",
-    "repeat_interleave",
-    "scatter",
-    "scatter_",
-    "scatter_add",
-    "upsample_bilinear2d_backward",
-    "nll_loss2d_forward",
-}
+WITH = set(
+    "gather index_add index_put index_select repeat_interleave scatter scatter_ scatter_add nll_loss2d_forward "
+    "upsample_bilinear2d_backward".split()
+)
 # The published backbones, narrow.
+RESNET = {"backbone": "resnet", "backbone_width": 8, "backbone_depths": (1, 1, 1)}
 PUBLISHED = {
     "hodor": HODOR | {"backbone": "swin", "backbone_width": 32, "drop_path": 0.1, "dropout": 0.1},
-    "stm": MEMORY | {"backbone": "resnet", "backbone_width": 8, "backbone_depths": (1, 1, 1)},
-    "kmn": MEMORY | {"backbone": "resnet", "backbone_width": 8, "backbone_depths": (1, 1, 1)},
-    "stcn": MEMORY | {"backbone": "resnet", "backbone_width": 8, "backbone_depths": (1, 1, 1)},
-    "dmn-aoa": DMN_AOA | {"backbone": "resnet", "backbone_width": 8, "backbone_depths": (1, 1, 1)},
+    **dict.fromkeys(("stm", "kmn", "stcn"), MEMORY | RESNET),
+    "dmn-aoa": DMN_AOA | RESNET,
 }
 
 
@@ -86,12 +69,12 @@ def test_the_page_names_every_operator_without_a_deterministic_form(root):
         assert set(re.findall(r"`(\w+)`", row[2])) == used & WITH, name
 
 
-def test_the_same_seed_gives_the_same_checkpoints_and_weights(world, stamp, tmp_path, monkeypatch):
+def test_the_same_seed_gives_the_same_checkpoints_and_weights(world, tmp_path, monkeypatch):
     """After other random numbers and with any number of data workers; with dropout."""
     states, files = [], []
     for i, workers in enumerate((0, 2)):
         torch.manual_seed(i), np.random.seed(i), random.seed(i)
-        made, out = stamp(stage={"workers": workers, "steps": 6, "checkpoint_every": 4}), tmp_path / str(i)
+        made, out = make_stamp(stage={"workers": workers, "steps": 6, "checkpoint_every": 4}), tmp_path / str(i)
         monkeypatch.setattr(StopRequest, "number", 15)  # asked to stop from the start: after the first step
         with pytest.raises(Stopped) as stop:
             train(made, world, out)

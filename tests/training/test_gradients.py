@@ -7,7 +7,6 @@ from hodor.errors import HodorError
 from hodor.training.distributed import World
 from hodor.training.optim import seed_step
 from tests.training import parts
-from tests.training.processes import together
 
 GRADIENTS, WEIGHTS = 1e-5, 1e-6  # relative to the largest of a tensor; absolute
 
@@ -56,7 +55,7 @@ def test_accumulated_gradients_are_those_of_the_batch(index, micro_batch, alone)
 def two(tmp_path_factory):
     """Return the folder with the results of two gloo workers after a step of every method, one clip at a time."""
     folder = tmp_path_factory.mktemp("two")
-    together(parts.save_as_one_of_several, folder)
+    parts.together(parts.save_as_one_of_several, folder)
     return folder
 
 
@@ -91,7 +90,7 @@ def test_the_micro_batch_is_the_largest_that_fits_on_every_gpu(two):
 
 def test_workers_end_while_their_gradients_are_still_held():
     """DistributedDataParallel outlives the connection if an exception references the frame of the training loop."""
-    together(parts.leave_often, 20)
+    parts.together(parts.leave_often, 20)
 
 
 def test_one_clip_that_does_not_fit_is_an_error():

@@ -13,6 +13,8 @@ from hodor.models.base import build_method, load_model, read_weights
 from hodor.models.hodor.method import Hodor
 from hodor.training.distributed import StopRequest
 from hodor.training.trainer import Trainer, train
+from tests.refused import refused
+from tests.training.small import OPTIONS, STAGE, make_stamp
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -36,15 +38,15 @@ def stop_after_a_step(stamp: dict, data: Path, out: Path, monkeypatch) -> None:
     monkeypatch.undo()
 
 
-def test_a_run_that_was_stopped_ends_like_an_unbroken_one(world, stamp, tmp_path, monkeypatch, capsys):
-    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+def test_a_run_that_was_stopped_ends_like_an_unbroken_one(world, tmp_path, monkeypatch, capsys):
+    broken, unbroken, short = tmp_path / "broken", tmp_path / "unbroken", make_stamp(stage={"steps": 6})
     for _ in range(2):
-        stop_after_a_step(stamp(), world, broken, monkeypatch)
+        stop_after_a_step(short, world, broken, monkeypatch)
     assert not (broken / "model.safetensors").exists()
     (broken / "checkpoints" / "train.jsonl").open("a").write('{"step": 3, "lo')  # half a line, as after a kill
-    train(stamp(), world, broken)
+    train(short, world, broken)
     assert "continues after step 2" in capsys.readouterr().out
-    train(stamp(), world, unbroken)
+    train(short, world, unbroken)
     assert_same_weights(broken, unbroken)
     steps = [line["step"] for line in log_of(broken)]
     assert steps == sorted(set(steps)) and set(steps) >= {line["step"] for line in log_of(unbroken)}
@@ -53,25 +55,25 @@ def test_a_run_that_was_stopped_ends_like_an_unbroken_one(world, stamp, tmp_path
     assert not (broken / "checkpoints").exists()
 
 
-def test_record_names_settings_inputs_and_cost(world, stamp, tmp_path):
-    made = stamp()
+def test_record_names_settings_inputs_and_cost(world, tmp_path):
+    made = make_stamp(stage={"steps": 4})
     train(made, world, tmp_path)
     record = json.loads((tmp_path / "train.json").read_text())
     assert record["stamp"] == made["sha256"] and "sha256" not in record["stamp_content"]
-    assert set(record["inputs"]) == {"coco.json"} and record["steps"] == 12
+    assert set(record["inputs"]) == {"coco.json"} and record["steps"] == 4
     _, method = load_model(tmp_path / "model.safetensors")
     assert record["parameters"] == sum(p.numel() for p in method.parameters())
     assert record["time_s"] > 0 and record["peak_memory_mib"] > 50 and record["machine"]["cores"] >= 1
     log = log_of(tmp_path)
-    assert log[-1]["step"] == log[-1]["steps"] == 12
+    assert log[-1]["step"] == log[-1]["steps"] == 4
     assert len(log[0]["alpha"]) == 1 and len(log[0]["alpha"][0]) == 8
     assert log[-1]["alpha"] != log[0]["alpha"]  # they learn
 
 
-def test_other_settings_or_recipes_never_continue_old_weights(world, stamp, tmp_path, monkeypatch, capsys):
-    changed = stamp(stage={"learning_rate": 0.002})
+def test_other_settings_or_recipes_never_continue_old_weights(world, tmp_path, monkeypatch, capsys):
+    changed = make_stamp(stage={"learning_rate": 0.002, "steps": 4})
     train(changed, world, tmp_path / "fresh")
-    stop_after_a_step(stamp(), world, tmp_path / "changed", monkeypatch)
+    stop_after_a_step(make_stamp(stage={"steps": 4}), world, tmp_path / "changed", monkeypatch)
     capsys.readouterr()
     train(changed, world, tmp_path / "changed")
     lines = [line for line in capsys.readouterr().err.splitlines() if "checkpoint" in line]
@@ -79,8 +81,8 @@ def test_other_settings_or_recipes_never_continue_old_weights(world, stamp, tmp_
     assert_same_weights(tmp_path / "changed", tmp_path / "fresh")
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(world, stamp, tmp_path, monkeypatch):
-    loss = Hodor.loss
+def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(world, tmp_path, monkeypatch):
+    loss, short = Hodor.loss, make_stamp(stage={"steps": 8})
 
     def poisoned(self, clip, step):
         values = loss(self, clip, step)
@@ -88,17 +90,17 @@ def test_a_loss_that_is_not_finite_stops_with_step_row_and_checkpoint(world, sta
 
     monkeypatch.setattr(Hodor, "loss", poisoned)
     with pytest.raises(HodorError) as error:
-        train(stamp(), world, tmp_path)
+        train(short, world, tmp_path)
     message = str(error.value)
     assert "a-row seed 0" in message and "step 7" in message and "step-00000006.pt" in message
     assert (tmp_path / "checkpoints" / "step-00000006.pt").exists() and not (tmp_path / "model.safetensors").exists()
     monkeypatch.setattr(Hodor, "loss", loss)
-    train(stamp(), world, tmp_path)  # nothing is lost: it goes on
+    train(short, world, tmp_path)  # nothing is lost: it goes on
     assert (tmp_path / "model.safetensors").exists()
 
 
-def test_cyclic_stage_starts_from_the_weights_of_its_row(world, stamp, tmp_path):
-    train(stamp(), world, tmp_path / "coco")
+def test_cyclic_stage_starts_from_the_weights_of_its_row(world, tmp_path):
+    train(make_stamp(stage={"steps": 2}), world, tmp_path / "coco")
     stage = {
         "kind": "sparse-video",
         "sources": [
@@ -109,33 +111,27 @@ def test_cyclic_stage_starts_from_the_weights_of_its_row(world, stamp, tmp_path)
         "pixels": None,
         "short_side": 64,
     }
-    cyclic = stamp(stage=stage, datasets=["youtube-vos", "davis"], init={"row": "hodor-soft-coco"})
+    cyclic = make_stamp(stage=stage, datasets=["youtube-vos", "davis"], init={"row": "hodor-soft-coco"})
     weights = tmp_path / "coco" / "model.safetensors"
-    with pytest.raises(HodorError, match="starts from the weights of hodor-soft-coco"):
-        train(cyclic, world, tmp_path / "without")
-    still = stamp(stage=stage | {"steps": 0}, datasets=["youtube-vos", "davis"], init={"row": "hodor-soft-coco"})
+    refused("starts from the weights of hodor-soft-coco", train, cyclic, world, tmp_path / "without")
+    still = make_stamp(stage=stage | {"steps": 0}, datasets=["youtube-vos", "davis"], init={"row": "hodor-soft-coco"})
     train(still, world, tmp_path / "still", init=weights)
     assert_same_weights(tmp_path / "still", tmp_path / "coco")
-    wide = stamp(options=stamp()["settings"]["options"] | {"dim": 64}, init={"row": "a"})
-    with pytest.raises(HodorError, match="do not fit"):
-        train(wide, world, tmp_path / "wide", init=weights)
+    wide = make_stamp(options=OPTIONS | {"dim": 64}, init={"row": "a"})
+    refused("do not fit", train, wide, world, tmp_path / "wide", init=weights)
     train(cyclic, world, tmp_path / "cyclic", init=weights)
-    assert set(json.loads((tmp_path / "cyclic" / "train.json").read_text())["inputs"]) == {
-        "davis.json",
-        "youtube-vos.json",
-        "init",
-    }
+    inputs = json.loads((tmp_path / "cyclic" / "train.json").read_text())["inputs"]
+    assert set(inputs) == {"davis.json", "youtube-vos.json", "init"}
     ours, theirs = weights_of(tmp_path / "cyclic"), weights_of(tmp_path / "coco")
     assert all(not torch.equal(ours[k], theirs[k]) for k in ours if k.endswith("q_proj.weight"))
 
 
-def test_untrained_rows_are_the_network_as_it_starts(world, stamp, tmp_path):
-    made = stamp()
+def test_untrained_rows_are_the_network_as_it_starts(world, tmp_path):
+    made = make_stamp(datasets=[])
     made["settings"]["stage"] = None
-    made["settings"]["datasets"] = []
     train(made, world, tmp_path)
     torch.manual_seed(0)
-    fresh = build_method("hodor", made["settings"]["options"]).state_dict()
+    fresh = build_method("hodor", OPTIONS).state_dict()
     assert all(torch.equal(fresh[key], value) for key, value in weights_of(tmp_path).items())
     assert json.loads((tmp_path / "train.json").read_text())["steps"] == 0
     assert (tmp_path / "train.jsonl").read_text() == ""
@@ -151,20 +147,20 @@ def test_untrained_rows_are_the_network_as_it_starts(world, stamp, tmp_path):
         (True, "adam", 50.0, 32 - 5e-3, 2e-5),
     ],
 )
-def test_rate_and_weight_decay_of_alpha(decay, optimiser, factor, expected, within, world, stamp, tmp_path):
+def test_rate_and_weight_decay_of_alpha(decay, optimiser, factor, expected, within, world, tmp_path):
     """With a tiny learning rate, AdamW's huge decay alone moves a weight noticeably; Adam's only turns the step."""
     stage = {"steps": 1, "learning_rate": 1e-4, "warmup_steps": 0, "weight_decay": 1000.0, "optimiser": optimiser}
     stage["alpha_factor"] = factor
-    options = stamp()["settings"]["options"] | {"decay_alpha": decay}
-    train(stamp(stage=stage, options=options), world, tmp_path)
+    options = OPTIONS | {"decay_alpha": decay}
+    train(make_stamp(stage=stage, options=options), world, tmp_path)
     alpha = weights_of(tmp_path)["network.encoder.layers.0.cross_attention.alpha"]
     assert alpha[0].item() == pytest.approx(expected, abs=within)
 
 
-def test_bfloat16_trains_close_to_float32(world, stamp, tmp_path):
+def test_bfloat16_trains_close_to_float32(world, tmp_path):
     losses = {}
     for precision in ("float32", "bfloat16"):
-        train(stamp(stage={"steps": 6}, precision=precision), world, tmp_path / precision)
+        train(make_stamp(stage={"steps": 4}, precision=precision), world, tmp_path / precision)
         losses[precision] = [line["loss"] for line in log_of(tmp_path / precision)]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05) and losses["bfloat16"] != losses["float32"]
 
@@ -178,17 +174,16 @@ def test_bfloat16_trains_close_to_float32(world, stamp, tmp_path):
         (MemoryError(), "out of memory; run fewer jobs"),
     ],
 )
-def test_a_training_without_memory_names_the_remedy(fault, message, world, stamp, tmp_path, monkeypatch):
+def test_a_training_without_memory_names_the_remedy(fault, message, world, tmp_path, monkeypatch):
     def fail(*arguments):
         raise fault
 
     monkeypatch.setattr(Hodor, "loss", fail)
-    with pytest.raises(HodorError, match=f"a-row seed 0: .*{message}"):
-        train(stamp(), world, tmp_path)
+    refused(f"a-row seed 0: .*{message}", train, make_stamp(), world, tmp_path)
 
 
-def test_the_micro_batch_is_tried_with_the_largest_clips(world, stamp, tmp_path):
-    options = StageOptions(**stamp()["settings"]["stage"])
+def test_the_micro_batch_is_tried_with_the_largest_clips(world, tmp_path):
+    options = StageOptions(**STAGE)
     trainer = Trainer(None, options, world, tmp_path, title="a run", identity="", seed=0, device=torch.device("cpu"))
     largest, clips = trainer._largest(), list(trainer._clips(0))
     most = max(clip.objects for clip in clips)

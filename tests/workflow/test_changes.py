@@ -264,3 +264,12 @@ def test_the_tables_follow_the_configured_scale(checkout):
     checkout.snakemake("--", "results/extended_table.csv")
     assert table.read_text() == before
     assert checkout.due(*two) == {"publish_extended": 1}
+
+
+def test_an_imported_run_makes_its_tables_and_pages_alone(checkout, tmp_path):
+    """Without `--touch`, although the copy has lost the times of its files."""
+    row = checkout.path / "runs" / "tiny" / "hodor-soft-coco"
+    shutil.copytree(row, tmp_path / row.name, copy_function=shutil.copy)
+    shutil.rmtree(row)
+    checkout.run("python", "-m", "hodor", "import", str(tmp_path / row.name / "seed0"))
+    assert checkout.due() == with_tables(checkout, [row.name])

@@ -172,7 +172,7 @@ def test_restore_refuses_settings_that_are_not_the_recorded_ones(clone):
     clone.set("scales/tiny", "inference.temporal_window", 2)
     assert "not what dvc.lock records" in restore(clone, check=False)
     due = clone.due()
-    assert due["train"] == due["segment"] == due["score"] == 2
+    assert due["segment"] == due["score"] == 2 and "train" not in due, "by their records the weights are up to date"
     clone.run("git", "checkout", "--quiet", "config")
     restore(clone)
     assert clone.due() == {}

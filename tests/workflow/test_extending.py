@@ -84,7 +84,7 @@ def test_the_method_of_the_page_passes_the_conformance_test(checkout, recipes, r
     add(checkout, recipes, "hodor/models/prototypes.py")
     enter(checkout, recipes, "METHODS")
     for name in (
-        *("tests/conftest.py", "tests/checkouts.py", "tests/narrow.py"),
+        *("tests/conftest.py", "tests/checkouts.py", "tests/narrow.py", "tests/refused.py", "tests/videos.py"),
         *("tests/models/conftest.py", "tests/models/test_conformance.py"),
     ):
         target = checkout.path / name

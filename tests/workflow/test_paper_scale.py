@@ -77,18 +77,21 @@ def test_the_rows_of_several_machines_become_one_table(fresh, page):
     assert prepared == {path: path.stat().st_ino for path in prepared}, "no data set was made again"
     trained = {path: path.read_bytes() for path in checkout.path.glob("gpu*/runs/tiny/*/seed0/model.safetensors")}
     assert len(trained) == 6
-    checkout.run(*bash, gather)
-    logs = list((checkout.path / "runs" / "tiny" / "logs").glob("train-*"))
-    assert logs == [], "nothing was trained where the runs were brought together"
+    join, table = gather.splitlines()
+    checkout.run(*bash, join.replace("hodor", "python -m hodor", 1))
+    shown = {"tabulate": 1, "publish_ablation": 1}
+    assert checkout.due("--config", "rows=ablation", "--", "results/ablation_table.csv") == shown, "the table alone"
+    checkout.run(*bash, table)
     for path, content in trained.items():
         assert checkout.path.joinpath(*path.relative_to(checkout.path).parts[1:]).read_bytes() == content
     with open(checkout.path / "results" / "ablation_table.csv", newline="") as file:
         lines = {line["row"]: line for line in csv.DictReader(file)}
     assert len(lines) == 6 and all(0 <= float(line["J&F"]) <= 100 for line in lines.values())
+    assert {line["note"] for line in lines.values()} == {"trained elsewhere: seed 0"}
     # What was copied is believed by no table: a number edited by hand on the way is refused.
     path = checkout.path / "runs" / "tiny" / "hodor-soft-coco" / "seed0" / "davis2017-val" / "global.csv"
     path.write_text(re.sub(r"^[\d.]+", "0.999", path.read_text(), flags=re.MULTILINE))
     for folder in ("results/tiny", "results"):
         (checkout.path / folder / "ablation_table.csv").unlink()
-    said = checkout.run(*bash, gather.splitlines()[-1], check=False).stdout
+    said = checkout.run(*bash, table, check=False).stdout
     assert "global.csv" in said and "error" in said

@@ -18,10 +18,10 @@ from hodor.config.datasets import RELEASED, WEIGHT_SETS, GeneratedOptions
 from hodor.config.loading import load
 from hodor.data.synthetic import generate
 from hodor.provenance import sha256_file
-from tests.data.conftest import SCENE, WRITERS, pack
+from tests.data.datasets import SCENE, WRITERS, pack
 from tests.data.hostile_server import hostile_server
 from tests.faults.runs import Run
-from tests.models.releases import original
+from tests.golden.inputs import original
 
 STAGES = ("images", "cyclic", "cyclic-holdout", "dense", "static-stm", "static-kmn", "static-stcn")
 SHORT = {"steps": 2, "batch": 2, "checkpoint_every": 1, "log_every": 1}
