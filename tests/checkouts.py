@@ -3,6 +3,7 @@
 Fixtures for tests/workflow, tests/faults and tests/cluster (a plugin of tests/conftest.py).
 """
 
+import atexit
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -48,31 +50,90 @@ ROWS = (
 )
 """Rows of the finished checkout: of every table, method family, stage and kind of start one or two."""
 LIMIT_S = 1800
+ABSENT = object()
 MEASURED = ("time_s", "fps", "peak_memory_mib", "gpu_peak_memory_mib", "examples_per_second", "log")
 """Keys of the records that differ from run to run: how long it took and how much memory, and the digest of such a log."""
 
 
-# `snakemake` with everything imported beforehand, which is half of a dry run's time: each call is a fork of this.
+# Forks itself for each command, with everything imported beforehand but this project: that is most of a short job's time.
 _SERVER = """
-import json, os, sys
-import pydantic, snakemake.cli, snakemake.report.html_reporter, yaml, yte.value_handler
-for line in sys.stdin:
-    folder, arguments, output = json.loads(line)
-    if (child := os.fork()) == 0:
-        os.chdir(folder)
-        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, 1), os.dup2(file, 2)
-        sys.argv = ["snakemake", *arguments]
-        sys.exit(snakemake.cli.main())
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+import atexit, gc, json, os, runpy, select, signal, socket, sys, traceback
+import cv2, matplotlib.figure, nbconvert, papermill, pandas, pycocotools.mask, pydantic, safetensors.torch, torch, yaml
+import dvc.cli.parser, dvc.repo, snakemake.cli, snakemake.report.html_reporter, yte.value_handler
+gc.freeze()
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind(sys.argv[1])
+listener.listen()
+print(flush=True)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while listener in select.select([listener, sys.stdin], [], [])[0]:  # the end of stdin ends the server
+    connection = listener.accept()[0]
+    if os.fork():
+        connection.close()
+        continue
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    text, files, *_ = socket.recv_fds(connection, 1 << 20, 3)
+    if child := os.fork():
+        for file in files:
+            os.close(file)
+        connection.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+        os._exit(0)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+    sys.argv, folder, environment = json.loads(text)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    place, name = os.path.split(sys.argv[0])
+    status = 1
+    try:
+        if name == "snakemake":
+            sys.executable = os.path.join(place, "python")  # its jobs run with that
+            snakemake.cli.main()
+        elif name == "dvc":
+            status = dvc.cli.main()
+        else:
+            assert sys.argv[1] == "-m", "modules alone are served"
+            sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+            del sys.argv[:2]
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    # Without the interpreter's own end, which touches all that was imported and takes longer than many a job.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(status)
+"""
+_CLIENT = """#!{python} -IS
+import json, os, socket, sys
+connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+connection.connect({address!r})
+socket.send_fds(connection, [json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode()], [0, 1, 2])
+status = int(connection.recv(16) or 1)
+if status < 0:
+    os.kill(os.getpid(), -status)
+sys.exit(status)
 """
 
 
 @cache
-def _server(environment: tuple[tuple[str, str], ...]) -> subprocess.Popen[str]:
-    """A process of `_SERVER`; it ends with this one, which closes its input."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-P", "-c", _SERVER], env=dict(environment), **pipes)
+def _served() -> str:
+    """A folder with commands `dvc`, `python` and `snakemake` that a process of `_SERVER` runs; it ends with this one."""
+    folder = tempfile.mkdtemp(prefix="served-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    address = f"{folder}/socket"
+    for name in ("dvc", "python", "snakemake"):
+        path = Path(folder, name)
+        path.write_text(_CLIENT.format(python=sys.executable, address=address))
+        path.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment}
+    server = subprocess.Popen([sys.executable, "-P", "-c", _SERVER, address], **pipes)
+    atexit.register(server.stdin.close)
+    assert server.stdout.readline() == b"\n"
+    return folder
 
 
 @dataclass(frozen=True)
@@ -80,6 +141,8 @@ class Checkout:
     """A copy of the repository. Commands run in it, with the environment of the tests and nothing else of it."""
 
     path: Path
+    served: ClassVar[bool] = True
+    """Whether processes that have imported everything before run its commands (`_SERVER`); signals do not reach those."""
 
     def environment(self) -> dict[str, str]:
         """Environment variables of a command."""
@@ -90,10 +153,13 @@ class Checkout:
 
     def run(self, *command: str, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Runs a command; its output (stdout and stderr together) is `stdout`. A failure is an assertion error."""
+        environment = self.environment()
+        if self.served and command[0] in ("bash", "dvc", "python", "snakemake"):
+            environment["PATH"] = f"{_served()}:{environment['PATH']}"
         done = subprocess.run(
             command,
             cwd=cwd or self.path,
-            env=self.environment(),
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -108,12 +174,7 @@ class Checkout:
 
     def dry_run(self, *arguments: str) -> str:
         """Output of `snakemake --dry-run ...`."""
-        server = _server(tuple(self.environment().items()))
-        with tempfile.NamedTemporaryFile("r", prefix="dry-run-") as output:
-            server.stdin.write(json.dumps([str(self.path), ["--dry-run", *arguments], output.name]) + "\n")
-            server.stdin.flush()
-            assert server.stdout.readline() == "0\n", output.read()[-4000:]
-            return output.read()
+        return self.run("snakemake", "--dry-run", *arguments).stdout
 
     def due(self, *arguments: str) -> dict[str, int]:
         """Rule -> number of jobs that `snakemake -n ...` would run, without the rules that only name targets."""
@@ -126,17 +187,9 @@ class Checkout:
         assert text.count(old) == 1, f"{file} holds {old!r} {text.count(old)} times"
         path.write_text(text.replace(old, new), encoding="utf-8")
 
-    def set(self, key: str, value: object) -> object:
-        """Sets a dotted key of scale tiny, which must be there; returns its old value."""
-        path = self.path / "config/scales/tiny.yaml"
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        *parents, last = key.split(".")
-        at = content
-        for parent in parents:
-            at = at[parent]
-        old, at[last] = at[last], value
-        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-        return old
+    def set(self, file: str, key: str, value: object) -> object:
+        """Sets a key of `config/<file>.yaml` (`set_yaml`); returns its old value."""
+        return set_yaml(self.path / "config" / f"{file}.yaml", key, value)
 
     def results(self, *rows: str) -> dict[str, bytes]:
         """Path -> content of all that two runs of the workflow must agree in, byte for byte.
@@ -161,6 +214,19 @@ class Checkout:
     def append(self, file: str, text: str) -> None:
         path = self.path / file
         path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def set_yaml(path: Path, key: str, value: object) -> object:
+    """Sets a dotted key of a YAML file, whose parents must be there, or deletes it (ABSENT); returns its old value."""
+    content = at = yaml.safe_load(path.read_text(encoding="utf-8"))
+    *parents, last = key.split(".")
+    for parent in parents:
+        at = at[int(parent) if isinstance(at, list) else parent]
+    old = at.pop(last, ABSENT)
+    if value is not ABSENT:
+        at[last] = value
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return old
 
 
 def planned(output: str) -> dict[str, int]:
@@ -197,7 +263,7 @@ def _copy_repository(root: Path, target: Path) -> Checkout:
         else:
             shutil.copy2(source, target / part)
     checkout = Checkout(target)
-    checkout.edit("config/config.yaml", "\nscale: mini\n", "\nscale: tiny\n")
+    checkout.set("config", "scale", "tiny")
     return checkout
 
 
@@ -225,7 +291,7 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
     def make(folder: Path) -> None:
         checkout = _copy_repository(root, folder)
-        checkout.edit("config/config.yaml", "\nrows: [main]\n", f"\nrows: [{', '.join(ROWS)}]\n")
+        checkout.set("config", "rows", list(ROWS))
         (checkout.path / "output.txt").write_text(checkout.snakemake())
 
     return Checkout(made_once(tmp_path_factory, "finished", make))

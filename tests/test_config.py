@@ -15,6 +15,7 @@ from hodor.config.rows import options_class
 from hodor.config.schema import RULES, TABLES_BELOW, manual, schema
 from hodor.data.still_images import LAYOUTS
 from hodor.errors import HodorError
+from tests.checkouts import ABSENT, set_yaml
 
 SCALES = ["mini", "paper", "subset", "tiny"]
 
@@ -23,12 +24,6 @@ SCALES = ["mini", "paper", "subset", "tiny"]
 def folder(root: Path, tmp_path: Path) -> Path:
     """A copy of the settings files, to be spoilt."""
     return Path(shutil.copytree(root / "config", tmp_path / "config"))
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
 
 
 def message(folder: Path, overrides: dict | None = None) -> str:
@@ -97,79 +92,63 @@ def test_servers_have_the_ground_truth_of_official_editions_alone(root):
     assert config.load(root / "config", {"scale": "mini"}).secret() == ()
 
 
-INFERENCE = "inference_for: [{%s}]\ndevice: cpu"
+MINI, NONE, CLAIM = "scales/mini.yaml", "systems.hodor-none-coco", "claims.soft-over-none-coco"
 FAULTS = [
-    ("scales/mini.yaml", "    learning_rate:", "    learning_rat:", "stages.images.learning_rat: unknown key"),
-    ("scales/mini.yaml", "    learning_rate:", "    learning_rat:", "nearest: learning_rate"),
-    ("scales/mini.yaml", "    learning_rate:", "    learning_rat:", "stages.images.learning_rate: missing"),
-    ("scales/mini.yaml", "threads: 1", "threads: 0", "(given: 0)"),
-    ("scales/mini.yaml", "device: cpu", "device: gpu", "device: 'gpu' is none of cpu or cuda"),
-    ("scales/mini.yaml", "edition: generated", "edition: official", "must be given for edition `generated`"),
-    ("scales/mini.yaml", "datasets: [coco, davis,", "datasets: [coco,", "is none of coco, youtube-vos"),
-    (
-        "scales/mini.yaml",
-        "benchmarks: [davis2017-val",
-        "benchmarks: [davis2017-vla",
-        "benchmarks.0: 'davis2017-vla' is",
-    ),
-    ("scales/mini.yaml", "davis2017-test-dev, ytvos2019-val]", "davis2017-val]", "given twice"),
-    ("scales/mini.yaml", "split: train2017", "split: trian2017", "coco: 'trian2017' is none of train2017"),
-    ("scales/mini.yaml", "learning_rate: ", "learning_rate: .inf  # ", "learning_rate"),
-    ("scales/mini.yaml", "name: mini", "name: maxi", "must be that of the file, `mini`"),
-    ("scales/mini.yaml", "name: mini", "name: [mini", "config/scales/mini.yaml, line"),
-    ("rows.yaml", "{attention: none}", "{attention: non}", "'non' is none of none, hard, soft"),
-    ("rows.yaml", "{attention: none}", "{attention: non}", "hodor-none-coco.options with config/scales/mini.yaml"),
-    ("rows.yaml", "method: hodor", "method: hodr", "hodor-none-coco.method: 'hodr' is none of"),
-    ("rows.yaml", "stage: images", "stage: image", "hodor-none-coco.stage: 'image' is none of images, cyclic"),
-    ("rows.yaml", "init: hodor-none-coco", "init: hodor-non-coco", "init: 'hodor-non-coco' is none of"),
-    ("rows.yaml", "init: hodor-none-coco", "init: hodor-none-cyclic", "start from each other in a cycle"),
-    ("rows.yaml", "tables: [ablation]", "tables: [ablations]", "hodor-none-coco.tables.0: 'ablations' is none of"),
-    ("rows.yaml", "    label: HODOR, no masking\n", "", "systems.hodor-none-coco.label: missing"),
-    ("rows.yaml", "  hodor-hard-coco:", "  hodor-none-coco:", "key 'hodor-none-coco' is given twice"),
-    ("claims.yaml", "    kind: better\n", "    kind: beter\n", "soft-over-none-coco.kind: 'beter' is none of better"),
-    ("claims.yaml", "    kind: better\n", "    kin: better\n", "claims.soft-over-none-coco.kin: unknown key"),
-    ("claims.yaml", "-soft-coco, hodor-none-coco]", "-soft-coco, hodor-non-coco]", "nearest: hodor-none-coco"),
-    ("claims.yaml", "[hodor-soft-coco, hodor-none-coco]", "[stm, stm]", "needs two different rows"),
-    (
-        "claims.yaml",
-        "benchmarks: [davis2017-val, davis2016-val]",
-        "benchmarks: []",
-        "two different rows and at least one benchmark",
-    ),
-    (
-        "claims.yaml",
-        "benchmarks: [davis2017-val, davis2016-val]",
-        "benchmarks: [davis-val]",
-        "benchmarks.0: 'davis-val' is none of",
-    ),
-    ("claims.yaml", "rows: [hodor-soft-coco]\n", "rows: [hodor-hard-coco]\n", "hodor-hard-coco has no alphas"),
-    ("claims.yaml", "rows: [hodor-soft-coco]\n", "rows: [hodor-soft-coco, stm]\n", "needs one row and no benchmark"),
-    ("claims.yaml", "  official: Official", "  offical: Official", "evidence.offical"),
-    ("claims.yaml", "resamples: 10000", "resamples: 1", "bootstrap.resamples"),
-    ("claims.yaml", "  soft-over-none-coco:", "  Soft over none:", "claims.Soft over none"),
-    ("claims.yaml", "    source: poster, table 1\n", "", "claims.soft-over-none-coco.source: missing"),
-    ("scales/mini.yaml", "device: cpu", INFERENCE % "set: {short_sid: 5}", "inference_for[0].set.short_sid"),
-    ("scales/mini.yaml", "device: cpu", INFERENCE % "set: {short_side: 5}", "inference_for[0].set.short_side"),
+    (MINI, "stages.images.learning_rat", 1, "stages.images.learning_rat: unknown key"),
+    (MINI, "stages.images.learning_rat", 1, "nearest: learning_rate"),
+    (MINI, "stages.images.learning_rate", ABSENT, "stages.images.learning_rate: missing"),
+    (MINI, "stages.images.learning_rate", float("inf"), "learning_rate"),
+    (MINI, "stages.images.sources.0.split", "trian2017", "coco: 'trian2017' is none of train2017"),
+    (MINI, "threads", 0, "(given: 0)"),
+    (MINI, "device", "gpu", "device: 'gpu' is none of cpu or cuda"),
+    (MINI, "edition", "official", "must be given for edition `generated`"),
+    (MINI, "datasets", ["coco", "youtube-vos"], "is none of coco, youtube-vos"),
+    (MINI, "benchmarks", ["davis2017-vla"], "benchmarks.0: 'davis2017-vla' is"),
+    (MINI, "benchmarks", ["davis2017-val", "davis2017-val"], "given twice"),
+    (MINI, "name", "maxi", "must be that of the file, `mini`"),
+    (MINI, "inference_for", [{"set": {"short_sid": 5}}], "inference_for[0].set.short_sid"),
+    (MINI, "inference_for", [{"set": {"short_side": 5}}], "inference_for[0].set.short_side"),
     *(
-        (
-            "scales/mini.yaml",
-            "device: cpu",
-            INFERENCE % f"{key}: [x], set: {{short_side: 64}}",
-            f"[0].{key}: 'x' is none",
-        )
+        (MINI, "inference_for", [{key: ["x"], "set": {"short_side": 64}}], f"[0].{key}: 'x' is none")
         for key in ("stages", "benchmarks", "rows", "methods")
     ),
+    ("rows.yaml", f"{NONE}.options.attention", "non", "'non' is none of none, hard, soft"),
+    ("rows.yaml", f"{NONE}.options.attention", "non", "hodor-none-coco.options with config/scales/mini.yaml"),
+    ("rows.yaml", f"{NONE}.method", "hodr", "hodor-none-coco.method: 'hodr' is none of"),
+    ("rows.yaml", f"{NONE}.stage", "image", "hodor-none-coco.stage: 'image' is none of images, cyclic"),
+    ("rows.yaml", f"{NONE}.tables", ["ablations"], "hodor-none-coco.tables.0: 'ablations' is none of"),
+    ("rows.yaml", f"{NONE}.label", ABSENT, f"{NONE}.label: missing"),
+    ("rows.yaml", "systems.hodor-none-cyclic.init", "hodor-non-coco", "init: 'hodor-non-coco' is none of"),
+    ("rows.yaml", "systems.hodor-none-cyclic.init", "hodor-none-cyclic", "start from each other in a cycle"),
+    ("claims.yaml", f"{CLAIM}.kind", "beter", "soft-over-none-coco.kind: 'beter' is none of better"),
+    ("claims.yaml", f"{CLAIM}.kin", "better", f"{CLAIM}.kin: unknown key"),
+    ("claims.yaml", f"{CLAIM}.rows", ["hodor-soft-coco", "hodor-non-coco"], "nearest: hodor-none-coco"),
+    ("claims.yaml", f"{CLAIM}.rows", ["stm", "stm"], "needs two different rows"),
+    ("claims.yaml", f"{CLAIM}.benchmarks", [], "two different rows and at least one benchmark"),
+    ("claims.yaml", f"{CLAIM}.benchmarks", ["davis-val"], "benchmarks.0: 'davis-val' is none of"),
+    ("claims.yaml", f"{CLAIM}.source", ABSENT, f"{CLAIM}.source: missing"),
+    ("claims.yaml", "claims.alphas-move-coco.rows", ["hodor-hard-coco"], "hodor-hard-coco has no alphas"),
+    ("claims.yaml", "claims.alphas-move-coco.rows", ["hodor-soft-coco", "stm"], "needs one row and no benchmark"),
+    ("claims.yaml", "claims.Soft over none", {}, "claims.Soft over none"),
+    ("claims.yaml", "evidence.offical", "x", "evidence.offical"),
+    ("claims.yaml", "bootstrap.resamples", 1, "bootstrap.resamples"),
 ]
 
 
-@pytest.mark.parametrize(("file", "old", "new", "expected"), FAULTS)
-def test_a_fault_is_named_with_file_key_and_what_is_allowed(folder, file, old, new, expected):
-    if "inference_for" in new:
-        path = folder / file
-        path.write_text(re.sub(r"inference_for: .*\n", "", path.read_text()))
-    edit(folder / file, old, new)
+@pytest.mark.parametrize(("file", "key", "value", "expected"), FAULTS)
+def test_a_fault_is_named_with_file_key_and_what_is_allowed(folder, file, key, value, expected):
+    set_yaml(folder / file, key, value)
     text = message(folder)
     assert text.startswith(f"config/{file}") and expected in text
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [(MINI, "name: [mini", f"config/{MINI}, line"), ("rows.yaml", "systems: {a: {}, a: {}}", "key 'a' is given twice")],
+)
+def test_what_is_no_yaml_is_named_with_its_file(folder, file, text, expected):
+    (folder / file).write_text(text)
+    assert message(folder).startswith(f"config/{file}") and expected in message(folder)
 
 
 def test_claims_are_about_selected_rows(root):
@@ -261,9 +240,8 @@ def test_reserved_names_are_those_of_the_rules(root):
 
 @pytest.mark.parametrize("id", ["../x", "a b", "a;b", "a`b`", "-a", "A", "train", "main", "ablation"])
 def test_row_ids_are_safe_in_commands_and_paths(folder, id):
-    content = yaml.safe_load((folder / "rows.yaml").read_text())
-    content["systems"][id] = content["systems"]["copy-first-mask"]
-    (folder / "rows.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    entry = yaml.safe_load((folder / "rows.yaml").read_text())["systems"]["copy-first-mask"]
+    (folder / "rows.yaml").write_text(yaml.safe_dump({"systems": {id: entry}}))
     assert id in message(folder)
 
 
@@ -289,20 +267,17 @@ def test_rows_are_selected_in_the_order_of_the_file(root):
 
 
 def test_main_holds_nothing_that_starts_from_an_extended_training(folder):
-    head = "options: {attention: soft, zero_alpha: true}\n    stage: null\n    init: "
-    edit(folder / "rows.yaml", f"{head}hodor-soft-coco\n", f"{head}hodor-soft-dense\n")
+    set_yaml(folder / "rows.yaml", "systems.hodor-soft-coco-alpha0.init", "hodor-soft-dense")
     assert "hodor-soft-coco-alpha0" not in config.load(folder).selected
 
 
 def test_inference_rules_are_for_what_they_name(folder):
-    rules = """
-inference_for:
-  - {stages: [cyclic], set: {short_side: 576, long_side: 1200}}
-  - {methods: [hodor], benchmarks: [davis2017-test-dev], set: {temporal_window: 5}}
-  - {rows: [hodor-none-cyclic], set: {short_side: 600}}
-"""
-    path = folder / "scales" / "mini.yaml"
-    path.write_text(re.sub(r"inference_for: .*\n", "", path.read_text()) + rules)
+    rules = [
+        {"stages": ["cyclic"], "set": {"short_side": 576, "long_side": 1200}},
+        {"methods": ["hodor"], "benchmarks": ["davis2017-test-dev"], "set": {"temporal_window": 5}},
+        {"rows": ["hodor-none-cyclic"], "set": {"short_side": 600}},
+    ]
+    set_yaml(folder / MINI, "inference_for", rules)
     loaded = config.load(folder)
     assert loaded.inference("hodor-soft-coco", "davis2017-val") == loaded.scale.inference
     changed = loaded.inference("hodor-soft-cyclic", "davis2017-val")

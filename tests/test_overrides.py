@@ -9,6 +9,7 @@ import yaml
 from hodor.config import loading as config
 from hodor.config.schema import schema
 from hodor.errors import HodorError
+from tests.checkouts import set_yaml
 
 HOLDOUT = "hodor-soft-cyclic-holdout"
 
@@ -40,8 +41,7 @@ def test_what_is_set_for_the_holdout_alone_stays_there_and_wins(root, scale):
 
 def test_a_setting_below_one_that_is_taken_over(root, tmp_path):
     folder = shutil.copytree(root / "config", tmp_path / "config")
-    scale, own = folder / "scales" / "subset.yaml", "  cyclic-holdout: {like: cyclic}\n"
-    scale.write_text(scale.read_text().replace(own, f"{own}  other: {{like: static-kmn}}\n"))
+    set_yaml(folder / "scales" / "subset.yaml", "stages.other", {"like": "static-kmn"})
     overrides = {"stages.other.hide_and_seek.ramp": 0.25}
     found = config.load(folder, {"scale": "subset", "overrides": overrides}).scale.stages
     kmn, other = found["static-kmn"].hide_and_seek, found["other"].hide_and_seek
@@ -50,23 +50,20 @@ def test_a_setting_below_one_that_is_taken_over(root, tmp_path):
 
 def test_an_alias_of_yaml_is_not_changed_with_its_twin(root, tmp_path):
     folder = shutil.copytree(root / "config", tmp_path / "config")
-    scale = folder / "scales" / "mini.yaml"
-    text = (
-        scale.read_text().replace("  cyclic:\n", "  cyclic: &twin\n").replace("  dense:\n", "  twin: *twin\n  dense:\n")
-    )
-    scale.write_text(text)
+    path = folder / "scales" / "mini.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["stages"]["twin"] = content["stages"]["cyclic"]
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert "&id001" in path.read_text() and "*id001" in path.read_text()
     found = config.load(folder, {"overrides": {"stages.cyclic.steps": 1}}).scale.stages
     assert (found["cyclic"].steps, found["twin"].steps) == (1, config.load(folder).scale.stages["cyclic"].steps)
 
 
-@pytest.mark.parametrize("other", ["cyclik", "cyclic-holdout", "3", "[cyclic]"])
+@pytest.mark.parametrize("other", ["cyclik", "cyclic-holdout", 3, ["cyclic"]])
 def test_a_stage_like_none(root, tmp_path, other):
     folder = shutil.copytree(root / "config", tmp_path / "config")
-    scale = folder / "scales" / "mini.yaml"
-    scale.write_text(scale.read_text().replace("like: cyclic", f"like: {other}"))
-    with pytest.raises(
-        HodorError, match=r"config/scales/mini\.yaml: stages\.cyclic-holdout\.like: .* is none of images"
-    ):
+    set_yaml(folder / "scales" / "mini.yaml", "stages.cyclic-holdout.like", other)
+    with pytest.raises(HodorError, match=r"scales/mini\.yaml: stages\.cyclic-holdout\.like: .* is none of images"):
         config.load(folder)
 
 

@@ -14,6 +14,7 @@ from hodor.config.schema import TABLES
 from hodor.provenance import read_stamp, sha256_json
 from hodor.records import Records
 from hodor.stamps import Stamps
+from tests.checkouts import set_yaml
 
 # ---------------------------------------------------------------------------------------------------- the stamps
 
@@ -163,25 +164,24 @@ def test_an_optional_data_set_adds_its_benchmark_and_is_trained_on(root, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    ("file", "key", "value", "expected"),
     [
-        ("label: STM\n", "label: Space-time memory\n", ["comparison"]),
-        ("label: HODOR, no masking\n", "label: HODOR, none\n", ["ablation"]),
-        ("label: HODOR, soft masking\n", "label: HODOR, soft\n", ["ablation", "comparison"]),
-        ("label: STM, trained like STCN\n", "label: STM, STCN's training\n", ["extended"]),
-        ("label: STM\n", "label: STM\n    note: hm\n", ["comparison", "costs"]),
+        ("rows", "systems.stm.label", "Space-time memory", ["comparison"]),
+        ("rows", "systems.hodor-none-coco.label", "HODOR, none", ["ablation"]),
+        ("rows", "systems.hodor-soft-coco.label", "HODOR, soft", ["ablation", "comparison"]),
+        ("rows", "systems.stm-stcn-recipe.label", "STM, STCN's training", ["extended"]),
+        ("rows", "systems.stm.note", "hm", ["comparison", "costs"]),
         # A row that is not selected costs nothing.
-        ("label: STM, trained like STCN\n", "label: STM, trained like STCN\n    note: hm\n", ["extended"]),
-        ("tables: [comparison]\n    label: STM\n", "tables: [comparison, extended]\n    label: STM\n", ["extended"]),
+        ("rows", "systems.stm-stcn-recipe.note", "hm", ["extended"]),
+        ("rows", "systems.stm.tables", ["comparison", "extended"], ["extended"]),
+        ("claims", "rule.on_par", 1, ["claims"]),
+        ("claims", "bootstrap.resamples", 1000, [*TABLES, "claims"]),
     ],
-    ids=["stm", "none", "soft", "unselected", "note", "note-unselected", "one-more-table"],
 )
-def test_what_is_said_of_a_row_reaches_the_tables_that_say_it(root, tmp_path, old, new, expected):
+def test_what_is_said_of_a_row_or_claim_reaches_the_tables_that_say_it(root, tmp_path, file, key, value, expected):
     folder = Path(shutil.copytree(root / "config", tmp_path / "config"))
     before = Stamps(config.load(folder, {"scale": "tiny"}), root).contents
-    text = (folder / "rows.yaml").read_text()
-    assert text.count(old) == 1
-    (folder / "rows.yaml").write_text(text.replace(old, new))
+    set_yaml(folder / f"{file}.yaml", key, value)
     after = Stamps(config.load(folder, {"scale": "tiny"}), root).contents
     assert {name for name in after if after[name] != before[name]} == tables(*expected)
 

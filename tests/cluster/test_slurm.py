@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkouts import Checkout
+from tests.checkouts import Checkout, set_yaml
 from tests.cluster.slurm import Slurm, missing
 from tests.faults.runs import Run
 
@@ -29,6 +29,7 @@ PROFILE += ("--seconds-between-status-checks", "1")
 class ClusterCheckout(Checkout):
     """A checkout whose commands see Slurm and the plugin."""
 
+    served = False
     variables: tuple[tuple[str, str], ...] = ()
 
     def environment(self) -> dict[str, str]:
@@ -125,7 +126,7 @@ def test_a_training_that_is_told_to_stop_goes_on_in_another_job(slurm, on_cluste
 
 def test_before_its_time_is_over_a_training_is_told_to_stop_and_goes_on_in_another_job(slurm, on_cluster):
     """By the profile's own `--signal`; Slurm may send it up to a minute early."""
-    on_cluster.edit("profiles/slurm/config.yaml", "runtime: 1440", "runtime: 4")
+    set_yaml(on_cluster.path / "profiles/slurm/config.yaml", "set-resources.train.runtime", 4)
     # It ends by its time alone, and writes no checkpoint but that of the signal.
     overrides = {"stages.images.steps": 1000000, "stages.images.checkpoint_every": 1000000}
     target = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"

@@ -48,6 +48,17 @@ def test_a_missing_data_set_is_named_with_the_command_that_brings_it_back(checko
     assert (checkout.path / "data/tiny/coco/train2017").is_dir()
 
 
+def test_a_step_that_is_killed_says_what_to_do(checkout):
+    """As the kernel does it where memory runs out."""
+    checkout.edit("hodor/cli/main.py", "options.command(options)", "os.kill(os.getpid(), 9)")
+    target = "runs/tiny/copy-first-mask/seed0/davis2017-val/score.json"
+    (checkout.path / target).unlink()
+    done = checkout.run("snakemake", "--cores", "1", "--", target, check=False)
+    told = [line for line in done.stdout.splitlines() if line.startswith("score: the step was killed")]
+    assert done.returncode == 1 and len(told) == 1 and "memory" in told[0] and "--cores" in told[0]
+    assert told[0] in (checkout.path / "runs/tiny/logs/score-copy-first-mask-seed0-davis2017-val.log").read_text()
+
+
 def test_a_path_may_hold_braces(fresh):
     checkout = fresh()
     place = checkout.path.rename(checkout.path.with_name("p{x} {row}"))

@@ -96,7 +96,7 @@ def test_a_full_disk_while_data_are_generated(fresh):
 
 def test_a_read_only_folder_for_results(checkout):
     command = "snakemake --cores 1 --config rows=hodor-soft-coco -- results/ablation_table.csv"
-    checkout.set("inference.temporal_window", 2)
+    checkout.set("scales/tiny", "inference.temporal_window", 2)
     steps = with_mounts(
         checkout,
         "mount --bind results results && mount -o remount,ro,bind results",

@@ -19,8 +19,10 @@ from hodor.models.base import read_weights
 from tests.training.small import command, make_stamp
 
 LIMIT_S = 180
-# Far more steps than a test waits for, and a checkpoint before anything happens.
-LONG = {"steps": 24, "checkpoint_every": 4, "log_every": 1}
+# Far more steps than a test waits for, and a checkpoint before anything happens. Without dropout the losses of any number
+# of processes agree but for rounding.
+LONG = {"steps": 24, "checkpoint_every": 4, "log_every": 1, "learning_rate": 1e-4}
+OPTIONS = make_stamp()["settings"]["options"] | {"dropout": 0.0}
 
 
 @dataclass
@@ -72,7 +74,7 @@ def training(world, tmp_path):
 
     def make(name: str = "run", **settings) -> Training:
         settings["stage"] = LONG | settings.get("stage", {})
-        return Training(world, tmp_path / name, make_stamp(**settings))
+        return Training(world, tmp_path / name, make_stamp(options=OPTIONS, **settings))
 
     return make
 
@@ -80,7 +82,7 @@ def training(world, tmp_path):
 @pytest.fixture(scope="module")
 def unbroken(world, tmp_path_factory) -> Training:
     """A training of one process that nothing happened to."""
-    whole = Training(world, tmp_path_factory.mktemp("unbroken") / "run", make_stamp(stage=LONG))
+    whole = Training(world, tmp_path_factory.mktemp("unbroken") / "run", make_stamp(options=OPTIONS, stage=LONG))
     whole.run()
     return whole
 
@@ -113,23 +115,18 @@ def test_sigterm_saves_and_the_same_command_goes_on(training, unbroken):
 @pytest.mark.parametrize(
     ("first", "then", "micro_batch"), [("2", "1", 1), pytest.param("1", "2", None, marks=pytest.mark.long)]
 )
-def test_a_run_goes_on_with_another_number_of_processes(training, first, then, micro_batch):
-    """No dropout: then the losses of any number of processes agree but for rounding."""
-    options = make_stamp()["settings"]["options"] | {"dropout": 0.0}
-    stage = {"steps": 16, "checkpoint_every": 10, "learning_rate": 1e-4}
-    alone = training("alone", options=options, stage=stage)
-    alone.run()
-    run = training(options=options, stage=stage)
+def test_a_run_goes_on_with_another_number_of_processes(training, unbroken, first, then, micro_batch):
+    run = training()
     output = run.stopped(signal.SIGTERM, "--processes", first, group=first == "2")
     assert_one_line(output, "a-row seed 0: stopped by SIGTERM after step ")
     told = run.run("--processes", then, *([f"--micro-batch={micro_batch}"] if micro_batch else []))
     assert told.count("continues after step") == 1  # one process tells it
-    assert [entry["step"] for entry in run.log] == list(range(1, 17))
-    ours, theirs = ([entry["loss"] for entry in of.log] for of in (run, alone))
+    assert [entry["step"] for entry in run.log] == list(range(1, LONG["steps"] + 1))
+    ours, theirs = ([entry["loss"] for entry in of.log] for of in (run, unbroken))
     assert ours == pytest.approx(theirs, rel=1e-3)
     record = json.loads((run.out / "train.json").read_text())
     assert record["execution"]["processes"] == int(then) and record["execution"]["micro_batch"] == micro_batch
-    assert record["stamp"] == json.loads((alone.out / "train.json").read_text())["stamp"]
+    assert record["stamp"] == json.loads((unbroken.out / "train.json").read_text())["stamp"]
     assert not (run.out / "checkpoints").exists()
 
 
@@ -152,14 +149,19 @@ def test_a_process_that_is_killed_ends_the_others(training, launcher):
     assert run.checkpoints
 
 
-def test_a_fault_of_two_processes_is_one_line(training):
-    odd = training(stage={"batch": 3})
-    line = assert_one_line(odd.run("--processes", "2", status=1), "error: a-row seed 0: 2 processes cannot share")
-    assert "a batch of 3 clips" in line
-    blind = training("blind", device="cuda")
-    if not torch.cuda.is_available():  # both have this fault, before they know each other
-        line = assert_one_line(blind.run("--processes", "2", status=1), "error: ")
-        assert "GPU" in line
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"stage": {"batch": 3}}, "error: a-row seed 0: 2 processes cannot share a batch of 3 clips"),
+        # Both have this fault, before they know each other.
+        pytest.param({"device": "cuda"}, "error: ", marks=pytest.mark.long),
+    ],
+)
+def test_a_fault_of_two_processes_is_one_line(training, settings, told):
+    if "device" in settings and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    line = assert_one_line(training(**settings).run("--processes", "2", status=1), told)
+    assert "GPU" in line or "clips" in line
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare")

@@ -1,6 +1,8 @@
 """A small project with made-up runs: real files in their places, scored by the real scorer."""
 
+import csv
 import json
+import re
 import shutil
 import zlib
 from copy import deepcopy
@@ -15,24 +17,15 @@ from hodor.data.images import write_labels
 from hodor.provenance import sha256_file, sha256_json, write_manifest
 from hodor.reporting.tables import TABLES, tabulate
 from hodor.scoring.score import score
+from tests.narrow import NARROW
 
+OUT = Path("results/tiny")
 VAL = "davis2017-val"
 SEQUENCES = {"walk": (6, 2), "run": (5, 1), "swim": (5, 1)}
 MACHINE = {"processor": "Abacus 9", "cores": 2, "memory_mib": 2048, "system": "Linux", "gpu": None}
 START = (32, 16, 8, 4)
 # The smallest network with the alphas of `_train`.
-NETWORK = {
-    "backbone": "convnet",
-    "backbone_width": 8,
-    "backbone_depths": [1, 1, 1, 1],
-    "drop_path": 0.0,
-    "dim": 32,
-    "heads": 4,
-    "encoder_layers": 2,
-    "encoder_hidden": 32,
-    "decoder_layers": 1,
-    "decoder_hidden": 32,
-}
+NETWORK = NARROW | {"drop_path": 0.0, "heads": 4, "encoder_layers": 2}
 CITATION = {
     "message": "Please cite the paper.",
     "title": "some-software",
@@ -269,6 +262,37 @@ def write_davis(root: Path) -> None:
     (root.parent / f"{root.name}.json").write_text("{}")
 
 
+def tables() -> dict[str, list[dict[str, str]]]:
+    """The lines of every table of the project in the current directory."""
+    return {path.stem: read(path) for path in OUT.glob("*.csv")}
+
+
+def make(project, **changed) -> dict[str, list[dict[str, str]]]:
+    project.tabulate(OUT, **changed)
+    return tables()
+
+
+def make_one(project, table: str) -> None:
+    tabulate({"settings": project.settings(table)}, project.runs, OUT)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def cells(line: str) -> list[str]:
+    """Cells of a line of a Markdown table."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+
+
+def markdown(name: str, part: int = 0) -> list[list[str]]:
+    """The cells of a table of a Markdown page, the head first."""
+    blocks = re.findall(r"(?:^\|.*\|\n)+", (OUT / f"{name}_table.md").read_text(), re.MULTILINE)
+    head, _, *rows = map(cells, blocks[part].splitlines())
+    return [head, *rows]
+
+
 @pytest.fixture
 def empty_project(tmp_path, monkeypatch) -> Project:
     """Data, no rows."""
@@ -280,7 +304,7 @@ def empty_project(tmp_path, monkeypatch) -> Project:
 
 @pytest.fixture(scope="session")
 def made_project(tmp_path_factory) -> Project:
-    """Rows of all tables that were run, one that was not, and a baseline; made once: scoring takes time."""
+    """Rows of all tables that were run, one that was not, and a baseline, with their tables; made once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         folder = tmp_path_factory.mktemp("project")
         monkeypatch.chdir(folder)
@@ -292,13 +316,21 @@ def made_project(tmp_path_factory) -> Project:
         project.add("hodor-soft-cyclic", "soft", init="hodor-soft-coco", shift=1)
         project.add("dmn-aoa", method="dmn-aoa", tables=["comparison", "extended"], shift=4, note=NOTE)
         project.add("copy-first-mask", tables=["extended"], shift=6)
+        project.tabulate(OUT)
     return project
 
 
 @pytest.fixture
-def project(made_project, tmp_path, monkeypatch) -> Project:
+def tabulated(made_project, tmp_path, monkeypatch) -> Project:
     """A copy of `made_project` to damage."""
     folder = tmp_path / "project"
     shutil.copytree(made_project.folder, folder)
     monkeypatch.chdir(folder)
     return replace(made_project, folder=folder, rows=deepcopy(made_project.rows), stamps=dict(made_project.stamps))
+
+
+@pytest.fixture
+def project(tabulated) -> Project:
+    """The same without tables."""
+    shutil.rmtree("results")
+    return tabulated

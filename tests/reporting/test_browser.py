@@ -22,7 +22,6 @@ def site(made_project, tmp_path_factory) -> Path:
         folder = tmp_path_factory.mktemp("site") / "project"
         shutil.copytree(made_project.folder, folder)
         monkeypatch.chdir(folder)
-        made_project.tabulate(Path("results/tiny"))
         settings = {"settings": made_project.settings()}
         claim = {"claim": "Soft masking is better than none.", "rows": ["a", "b"], "benchmark": "davis2017-val"}
         claim |= {

@@ -22,7 +22,6 @@ from hodor.reporting.claims import (
     judge,
     learned_alphas,
     of_alphas,
-    of_numbers,
     of_rows,
     read_claims,
 )
@@ -78,12 +77,6 @@ def test_few_sequences_or_seeds_decide_nothing(sequences, seeds, reason):
 def test_numbers_are_rounded_in_json_only():
     fields = of_rows("better", found(0.12345678, 3, sequences=10), RULE).as_json()
     assert fields["interval"] == [0.1235, 3] and fields["probability"] == 0.9 and fields["verdict"] == SUPPORTED
-
-
-def test_numbers_of_a_server_decide_nothing():
-    verdict = of_numbers([60.0, 62.0], [50.0, 51.0])
-    assert (verdict.verdict, verdict.effect, verdict.interval) == (UNDECIDED, 10.5, None)
-    assert (verdict.sequences, verdict.seeds, verdict.probability) == (0, 2, None) and "server" in verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -199,6 +192,7 @@ def test_a_servers_number_alone_decides_nothing(project):
 
     found = verdict({"G": 0.7}, {"G": 0.5})
     assert (found.verdict, found.interval) == ("undecided", None) and found.effect == pytest.approx(20.0)
+    assert (found.sequences, found.seeds, found.probability) == (0, 1, None) and "server" in found.reason
     for unanswered in ({}, {"G": float("nan")}):
         found = verdict({"G": 0.7}, unanswered)
         assert found.verdict == "not run" and "copy-first-mask" in found.reason

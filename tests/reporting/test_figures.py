@@ -19,8 +19,7 @@ from hodor.reporting.figures.masks import mask_strip, overlay, spread_frames
 from hodor.reporting.figures.scores import Cell, gaps
 from hodor.reporting.runs import Run, read_run
 from hodor.reporting.selection import Report, largest_object
-
-VAL = "davis2017-val"
+from tests.reporting.conftest import OUT, VAL
 
 
 def fake_run(log) -> Run:
@@ -209,17 +208,16 @@ def test_the_weights_of_each_layer_and_head_for_one_object(project):
         encoder_attention(path, {}, video, 1)
 
 
-def test_an_object_of_a_few_pixels_costs_a_figure_and_not_the_report(project):
-    report = Report(project.folder / "results", project.runs, project.data)
-    project.tabulate(report.results)
+def test_an_object_of_a_few_pixels_costs_a_figure_and_not_the_report(tabulated):
+    report = Report(OUT, tabulated.runs, tabulated.data)
     video = report.videos["walk"]
     assert largest_object(video) == 1  # equal areas: the lower id
     assert largest_object(replace(video, first_seen={1: "00003"})) is None
     assert [shown.name for shown in gallery.attention(report)] == ["attention_rows", "attention_layers"]
-    for path in (project.data / "davis" / "DAVIS" / "Annotations" / "480p").glob("*/00000.png"):
+    for path in (tabulated.data / "davis" / "DAVIS" / "Annotations" / "480p").glob("*/00000.png"):
         labels = read_labels(path)
         small = np.zeros_like(labels)
         for k in np.unique(labels[labels > 0]):
             small.flat[np.flatnonzero(labels == k)[0]] = k
         write_labels(path, small)
-    assert list(gallery.attention(Report(report.results, project.runs, project.data))) == []
+    assert list(gallery.attention(Report(report.results, tabulated.runs, tabulated.data))) == []

@@ -78,7 +78,6 @@ def pages(made_project, tmp_path_factory) -> tuple:
         folder = tmp_path_factory.mktemp("pages") / "project"
         shutil.copytree(made_project.folder, folder)
         monkeypatch.chdir(folder)
-        made_project.tabulate(RESULTS)
         make(made_project, Path("reports/tiny"))
     return made_project, folder
 
@@ -129,6 +128,7 @@ def test_the_meaning_of_the_numbers_comes_before_them(pages):
         trained_on = next((data for part, data in of_run.items() if part in name), "COCO")
         for fact in ("seed", "abc123", "Abacus 9", trained_on):
             assert fact in text[text.index(STATEMENT) :], (name, fact)
+    assert all(NOTE in Page(folder / name).text for name in HTML)
     for name in HTML[1:3]:
         # What precedes a heading of the paper's numbers is ours, from the heading of a table on.
         before, *after = Page(folder / name).text.split("The paper's numbers: another experiment")
@@ -190,19 +190,6 @@ def test_the_page_of_a_run_has_its_scores_curves_masks_and_manifest(pages):
         assert len([alt for alt in found.alts if "over" in alt]) == drawn
         assert len(found.alts) - drawn in (2, 4) and all(len(alt) > 15 for alt in found.alts)
         assert (NOTE in found.text) == (row == "dmn-aoa")
-
-
-def test_the_note_of_a_row_is_wherever_the_row_is(pages):
-    folder = pages[1] / "reports" / "tiny"
-    index, ablation, comparison, qualitative = (Page(folder / name).text for name in HTML)
-    # Table 2 in short, both tables in full and with the paper's number, costs; the curves, a strip or two.
-    assert index.count(NOTE) in (8, 9)
-    assert NOTE in qualitative
-    # The table, the paper's number, the curves, a strip or two, the costs.
-    strips = len(re.findall("Comparison of methods: the sequence ", comparison))
-    assert strips >= 1 and comparison.count(NOTE) == 4 + strips
-    # Its label is in the table of further rows.
-    assert ablation.count(NOTE) == ablation.count("Dmn-Aoa") == 2
 
 
 def test_the_notebooks_show_their_figures_and_costs(pages):
@@ -275,12 +262,11 @@ def test_rendered_again_elsewhere_without_a_home_the_bytes_are_the_same(pages, t
         assert (copy / "again" / name).read_bytes() == (folder / "reports" / "tiny" / name).read_bytes(), name
 
 
-def test_a_broken_mask_is_one_error_and_no_page(project):
-    project.tabulate(RESULTS)
-    for path in (project.run("hodor-soft-coco") / VAL / "masks").glob("*/00000.png"):
+def test_a_broken_mask_is_one_error_and_no_page(tabulated):
+    for path in (tabulated.run("hodor-soft-coco") / VAL / "masks").glob("*/00000.png"):
         path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(HodorError, match=r"hodor-soft-coco/.*/00000\.png: truncated"):
-        make(project, Path("reports"))
+        make(tabulated, Path("reports"))
     assert not Path("reports").exists()
 
 

@@ -1,7 +1,5 @@
 """Sequences, objects and runs of a report: chosen by the rules that the captions state."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,15 +7,14 @@ from hodor.data.images import write_labels
 from hodor.errors import HodorError
 from hodor.reporting.selection import Report
 from hodor.reporting.site import bibtex, sentence
+from tests.reporting.conftest import OUT, VAL
 
-VAL = "davis2017-val"
 ROWS = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic"]
 
 
 @pytest.fixture
-def report(project) -> Report:
-    project.tabulate(Path("results/tiny"))
-    return Report(Path("results/tiny"), project.runs, project.data)
+def report(tabulated) -> Report:
+    return Report(OUT, tabulated.runs, tabulated.data)
 
 
 def groups(report: Report, table: str) -> dict[str, list[tuple]]:
@@ -58,8 +55,8 @@ def test_where_no_row_of_a_table_was_run_the_strips_show_the_extended_rows(repor
 
 def test_all_runs_and_their_provenance(project):
     project.add("stm", method="stm", tables=["comparison"])  # a row of the comparison alone
-    project.tabulate(Path("results/tiny"))
-    report = Report(Path("results/tiny"), project.runs, project.data)
+    project.tabulate(OUT)
+    report = Report(OUT, project.runs, project.data)
     assert [of.row for of in report.all_systems()] == [*ROWS, "dmn-aoa", "stm", "copy-first-mask"]
     facts, run = report.provenance(), report.all_systems()[0].runs[0]
     assert facts["seeds"] == "0" and run.predictions[VAL].score["truth"][:12] in facts["data"]
@@ -83,7 +80,7 @@ def test_failures_are_the_widest_differences_each_of_another_sequence(report):
         better, worse = (of.region(case.video.name) for of in (case.better, case.worse))
         gaps = {f: better[case.object_id, f] - worse[case.object_id, f] for f in case.video.frames[1:-1]}
         assert case.gap == pytest.approx(max(gaps.values())) and gaps[case.frame] == pytest.approx(case.gap)
-    (Path("results/tiny") / "costs.csv").unlink()
+    (OUT / "costs.csv").unlink()
     with pytest.raises(HodorError, match="results/tiny/costs.csv.*tabulate"):
         report.table("costs")
 

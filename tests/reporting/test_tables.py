@@ -1,6 +1,5 @@
 """The tables: their numbers, what accompanies them, and the refusal of results from elsewhere."""
 
-import csv
 import json
 import re
 import shutil
@@ -12,8 +11,7 @@ import pandas as pd
 import pytest
 
 from hodor.errors import HodorError
-from hodor.provenance import IMPORTED, record_making, sha256_file
-from hodor.reporting.formats import COMPARED, POSTER, footnote, is_number, latex_text, markdown_text, view
+from hodor.reporting.formats import COMPARED, POSTER, footnote, is_number, latex_text, view
 from hodor.reporting.runs import provenance, read_run, sample
 from hodor.reporting.tables import (
     COLUMNS,
@@ -24,50 +22,21 @@ from hodor.reporting.tables import (
     interval_cells,
     make_lines,
     published_value,
-    tabulate,
     with_server_scores,
 )
-from hodor.scoring.score import score
 from hodor.scoring.statistics import Bootstrap, estimate
-from tests.reporting.conftest import NOTE
+from tests.reporting.conftest import NOTE, OUT, make, make_one, markdown, read, tables
 
 VAL, TEST_DEV, YT18, YT19 = "davis2017-val", "davis2017-test-dev", "ytvos2018-val", "ytvos2019-val"
-OUT = Path("results/tiny")
 FEW = Bootstrap(1000, 0)
-
-
-def make(project, **changed) -> dict[str, list[dict[str, str]]]:
-    project.tabulate(OUT, **changed)
-    return {path.stem: read(path) for path in OUT.glob("*.csv")}
-
-
-def make_one(project, table: str) -> None:
-    tabulate({"settings": project.settings(table)}, project.runs, OUT)
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def cells(line: str) -> list[str]:
-    """Cells of a line of a Markdown table."""
-    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-
-
-def markdown(name: str, part: int = 0) -> list[list[str]]:
-    """The cells of a table of a Markdown page, the head first."""
-    blocks = re.findall(r"(?:^\|.*\|\n)+", (OUT / f"{name}_table.md").read_text(), re.MULTILINE)
-    head, _, *rows = map(cells, blocks[part].splitlines())
-    return [head, *rows]
 
 
 def expect(line: dict, **expected) -> None:
     assert {key: line[key] for key in expected} == expected
 
 
-def test_the_ablation_table(project):
-    lines = make(project)["ablation_table"]
+def test_the_ablation_table(tabulated):
+    project, lines = tabulated, tables()["ablation_table"]
     assert list(lines[0]) == list(COLUMNS)
     rows = {line["row"]: line for line in lines}
     assert list(rows) == ["hodor-none-coco", "hodor-soft-coco", "hodor-hard-coco", "hodor-soft-cyclic"]
@@ -90,22 +59,20 @@ def test_the_ablation_table(project):
         text = (OUT / f"{name}.md").read_text()
         assert "n = 1" in text and "1,000 resamples, generator seed 0" in text
     # It is about DAVIS-2017 val alone, whatever else its rows are scored on.
-    found = {table: make(project, benchmarks=[VAL, YT19])[f"{table}_table"] for table in ("ablation", "extended")}
-    benchmarks = {table: {line["benchmark"] for line in lines} for table, lines in found.items()}
-    assert benchmarks == {"ablation": {VAL}, "extended": {VAL, YT19}}
+    made = make(project, benchmarks=[VAL, YT19])
+    benchmarks = [{line["benchmark"] for line in made[f"{table}_table"]} for table in ("ablation", "extended")]
+    assert benchmarks == [{VAL}, {VAL, YT19}]
 
 
-def test_the_extended_table_and_the_costs(project):
-    tables = make(project)
-    dmn, copy = tables["extended_table"]
+def test_the_extended_table_and_the_costs(tabulated):
+    dmn, copy = tables()["extended_table"]
     expect(dmn, row="dmn-aoa", attention="", parameters="123456")
     expect(copy, row="copy-first-mask", attention="", parameters="0")
     rows = ["hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic", "dmn-aoa", "copy-first-mask"]
-    assert [line["row"] for line in tables["costs"]] == rows
+    costs = tables()["costs"]
+    assert [line["row"] for line in costs] == rows
     machine = "Abacus 9, 2 cores, 2 GiB, no GPU"
-    assert list(tables["costs"][0].values()) == [
-        *("hodor-none-coco", "0", VAL, "12.5", "300.25", "8.0", "200", machine, "")
-    ]
+    assert list(costs[0].values()) == [*("hodor-none-coco", "0", VAL, "12.5", "300.25", "8.0", "200", machine, "")]
 
 
 def test_a_line_of_the_comparison_has_all_benchmarks(project):
@@ -177,8 +144,7 @@ def test_youtube_vos_is_measured_by_g_over_categories(project):
 
 
 @pytest.mark.parametrize(("table", "numbers"), [("ablation", ("77.5",)), ("comparison", ("77.5", "65.0"))])
-def test_below_scale_paper_its_numbers_have_a_table_of_their_own(project, table, numbers):
-    make(project)
+def test_below_scale_paper_its_numbers_have_a_table_of_their_own(tabulated, table, numbers):
     text = (OUT / f"{table}_table.md").read_text()
     ours, apart = text.split("## The paper's numbers: another experiment")
     assert "Measured at tiny scale. Numbers without meaning, on generated data." in ours
@@ -187,7 +153,7 @@ def test_below_scale_paper_its_numbers_have_a_table_of_their_own(project, table,
         assert number not in ours and number in apart
     assert not any(column.startswith("paper") for column in markdown(table)[0])
     # A table of rows without published numbers has no such heading.
-    make(project, published=[])
+    make(tabulated, published=[])
     assert "another experiment" not in (OUT / f"{table}_table.md").read_text()
 
 
@@ -211,10 +177,9 @@ def test_at_scale_paper_its_numbers_are_beside_ours(empty_project):
     assert "no code released" in notes and "Hodor-Soft-Coco |" not in notes
 
 
-def test_the_note_of_a_row_is_in_every_table(project):
-    tables = make(project)
+def test_the_note_of_a_row_is_in_every_table(tabulated):
     for name in ("comparison_table", "extended_table", "costs"):
-        notes = {line["row"]: line["note"] for line in tables[name]}
+        notes = {line["row"]: line["note"] for line in tables()[name]}
         assert notes.pop("dmn-aoa") == NOTE and set(notes.values()) == {""}, name
     for table in ("comparison", "extended"):
         # Beside our number and beside the paper's.
@@ -300,13 +265,12 @@ def test_until_the_server_has_answered_the_cell_is_pending(project):
         with_server_scores(run, {(row, 0, VAL): answer | {"benchmark": TEST_DEV}})
 
 
-def test_a_holdout_that_a_row_was_trained_on(project):
-    tables = make(project, benchmarks=[VAL, "ytvos-holdout"])
-    assert tables["comparison_table"][0]["ytvos-holdout_G"] == "trained on it"
+def test_a_holdout_that_a_row_was_trained_on(tabulated):
+    assert not [column for column in markdown("comparison")[0] if "hold-out" in column or "2016" in column]
+    made = make(tabulated, benchmarks=[VAL, "ytvos-holdout"])
+    assert made["comparison_table"][0]["ytvos-holdout_G"] == "trained on it"
     head, soft, _ = markdown("comparison")
     assert soft[head.index("YouTube-VOS hold-out G")] == "trained on it"
-    make(project)
-    assert not [column for column in markdown("comparison")[0] if "hold-out" in column or "2016" in column]
 
 
 def test_released_weights_are_rows_of_the_extended_table_with_a_view_of_their_own(project):
@@ -315,10 +279,10 @@ def test_released_weights_are_rows_of_the_extended_table_with_a_view_of_their_ow
     project.add("soft-released", "soft", tables=["extended"], shift=1, released=here)
     absent = about | {"weights": "stm.pth", "compare": "stm"}
     project.add("stm-released", method="stm", tables=["extended"], selected=False, released=absent, note="other data")
-    tables = make(project)
-    rows = {line["row"]: line for line in tables["extended_table"]}
+    made = make(project)
+    rows = {line["row"]: line for line in made["extended_table"]}
     assert float(rows["soft-released"]["J&F"]) > 0 and rows["stm-released"]["J&F"] == "not run"
-    found, missing = tables["released_weights"]
+    found, missing = made["released_weights"]
     assert tuple(found) == RELEASED_COLUMNS
     for name in ("J&F", "J", "F"):
         assert found[f"released_{name}"] == rows["soft-released"][name] and missing[f"released_{name}"] == ""
@@ -329,25 +293,23 @@ def test_released_weights_are_rows_of_the_extended_table_with_a_view_of_their_ow
         assert text.startswith("not run: ") and "hodor fetch weights" in text and "stm.pth" in text
 
 
-def test_the_tables_do_not_change_when_only_times_do(project):
-    make(project)
+def test_the_tables_do_not_change_when_only_times_do(tabulated):
     kept = [path for path in OUT.rglob("*.*") if path.name != "costs.csv"]
     before, costs = {path: path.read_bytes() for path in kept}, (OUT / "costs.csv").read_bytes()
     for row in ("hodor-soft-coco", "copy-first-mask"):
         for name in ("train.json", f"{VAL}/segment.json", f"{VAL}/score.json"):
-            path = project.run(row) / name
+            path = tabulated.run(row) / name
             content = json.loads(path.read_text())
             path.write_text(json.dumps(content | {"time_s": 99.0, "peak_memory_mib": 1.0, "fps": 1.0}))
-    make(project)
+    make(tabulated)
     assert {path: path.read_bytes() for path in kept} == before and (OUT / "costs.csv").read_bytes() != costs
 
 
-def test_metrics_and_curves_for_dvc(project):
-    make_one(project, "costs")
+def test_metrics_and_curves_for_dvc(tabulated):
     metrics = json.loads((OUT / "metrics.json").read_text())
-    scored = read_run(project.run("hodor-soft-coco")).predictions[VAL].overall["J&F-Mean"]
+    scored = read_run(tabulated.run("hodor-soft-coco")).predictions[VAL].overall["J&F-Mean"]
     assert metrics["hodor-soft-coco"][VAL] == pytest.approx(100 * scored, abs=1e-4)
-    log = read_run(project.run("hodor-soft-coco")).log
+    log = read_run(tabulated.run("hodor-soft-coco")).log
     curve = pd.read_csv(OUT / "curves" / "hodor-soft-coco.csv")
     assert curve["step"].tolist() == [step["step"] for step in log]
     assert curve["loss"].tolist() == pytest.approx([step["loss"] for step in log])
@@ -369,163 +331,3 @@ def test_a_table_is_made_from_its_own_rows_and_writes_nothing_else(project, tabl
     assert {path.name for path in OUT.iterdir()} == files | ({"released_weights.csv"} if table == "extended" else set())
     # Only the verb `manifest` writes manifests, which are inputs here.
     assert {path: path.stat().st_mtime_ns for path in project.runs.rglob("*")} == before
-
-
-def refused(project, path: Path, message: str, table: str = "ablation", target: object = None) -> None:
-    """Refused with one message that begins with the file and ends with the command that fixes it."""
-    with pytest.raises(HodorError, match=message) as error:
-        make_one(project, table)
-    text = str(error.value)
-    assert text.startswith(str(path)) and "\n" not in text
-    target = target or {"costs": "results/costs.csv"}.get(table, f"results/{table}_table.csv")
-    assert text.endswith(f"snakemake --cores all --config scale=tiny -- {target}")
-    assert not OUT.exists(), "no table of mixed origin is written"
-
-
-def edited(path: Path, **changed) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
-
-
-def test_results_of_other_settings_or_of_each_other_are_refused(project):
-    run = project.run("hodor-soft-coco")
-    for step, name in (
-        ("train", "train.json"),
-        (f"{VAL}/segment", f"{VAL}/masks.json"),
-        (f"{VAL}/score", f"{VAL}/score.json"),
-    ):
-        present = project.stamps[f"hodor-soft-coco/seed0/{step}"]
-        project.stamps[f"hodor-soft-coco/seed0/{step}"] = "0" * 64
-        for table in ("ablation", "comparison", "costs"):
-            refused(project, run / name, f"other settings.*rm -f {run / name}", table)
-        make_one(project, "extended")
-        shutil.rmtree(OUT)
-        project.stamps[f"hodor-soft-coco/seed0/{step}"] = present
-
-    def damaged(name: str, old: bytes, new: bytes, message: str) -> None:
-        path = run / name
-        content = path.read_bytes()
-        path.write_bytes(content.replace(old, new, 1) if old else new)
-        assert path.read_bytes() != content
-        refused(project, path, message)
-        path.write_bytes(content)
-
-    of = b'"of": "hodor-soft-coco"'
-    damaged("train.json", of, b'"of": "something-better"', "the settings in it are not those of its stamp")
-    damaged("model.safetensors", b"", b"other weights", "not the weights that .*train.json records")
-    damaged(f"{VAL}/masks.json", sha256_file(run / "model.safetensors").encode(), b"0" * 64, "not made with")
-    damaged(f"{VAL}/global.csv", b"0.", b"0.9", "not the numbers that .*score.json records")
-    other = project.run("hodor-soft-cyclic") / VAL
-    for name in ("global.csv", "per_object.csv", "per_frame.csv", "score.json"):
-        shutil.copy(other / name, run / VAL / name)
-    project.stamps[f"hodor-soft-coco/seed0/{VAL}/score"] = json.loads((other / "score.json").read_text())["stamp"]
-    refused(project, run / VAL / "score.json", "not the scores of the masks")
-
-
-def test_a_training_that_started_from_other_weights_is_refused(project):
-    parent, child = project.run("hodor-soft-coco"), project.run("hodor-soft-cyclic")
-    (parent / "model.safetensors").write_bytes(b"new weights")
-    edited(parent / "train.json", model=sha256_file(parent / "model.safetensors"))
-    project.rows["hodor-soft-coco"]["selected"] = False
-    refused(project, child / "train.json", "did not start from the present .*hodor-soft-coco/seed0/model.safetensors")
-
-
-def test_a_parent_that_is_no_row_of_the_table_is_checked_too(project):
-    project.rows["hodor-soft-coco"]["selected"] = False
-    shutil.rmtree(project.run("hodor-soft-coco") / VAL)  # trained, not scored
-    make(project)
-    shutil.rmtree(OUT)
-    train = project.run("hodor-soft-coco") / "train.json"
-    digest = project.stamps["hodor-soft-coco/seed0/train"]
-    project.stamps["hodor-soft-coco/seed0/train"] = "0" * 64
-    refused(project, train, "other settings")
-    project.stamps["hodor-soft-coco/seed0/train"] = digest
-    weights = train.with_name("model.safetensors")
-    weights.unlink()
-    refused(project, weights, "missing", target=weights)
-
-
-def test_rows_scored_against_different_data_are_refused(project):
-    Path("data/tiny/davis.json").write_text('{"other": "data"}')
-    folder = project.run("hodor-soft-cyclic") / VAL
-    edited(folder / "masks.json", data=sha256_file("data/tiny/davis.json"))
-    stamp = json.loads((folder / "score.json").read_text())
-    content = stamp["stamp_content"] | {"sha256": stamp["stamp"]}
-    score(folder / "masks", Path("data/tiny/davis"), VAL, folder, content)
-    refused(project, folder / "score.json", "other data than .*hodor-none-coco")
-
-
-@pytest.mark.parametrize("name", ["train.json", "model.safetensors", f"{VAL}/masks.json", f"{VAL}/score.json"])
-def test_a_missing_result_is_no_empty_cell(project, name):
-    path = project.run("hodor-soft-coco") / name
-    path.unlink()
-    refused(project, path, "missing", target=path)
-
-
-def test_a_row_that_was_trained_elsewhere_says_so_until_it_is_trained_again(project):
-    run = project.run("hodor-soft-coco")
-    record_making(run / IMPORTED, [run / "train.json"])
-    for note in ("trained elsewhere: seed 0", ""):
-        make_one(project, "ablation")
-        lines = pd.read_csv(OUT / "ablation_table.csv", keep_default_na=False).set_index("row")
-        assert lines["note"].to_dict() == dict.fromkeys(lines.index, "") | {"hodor-soft-coco": note}
-        shown = (OUT / "ablation_table.md").read_text()
-        assert shown.count("trained elsewhere") == bool(note), "of our number, not of the paper's"
-        edited(run / "train.json", time_s=99.0)
-
-
-COMMANDS = {
-    *("begin", "end", "centering", "small", "caption", "label", "toprule", "midrule", "bottomrule"),
-    *("pm", "textless", "textgreater", "textbackslash", "textasciitilde", "textasciicircum"),
-    *("par", "smallskip", "footnotesize"),
-}
-
-
-def latex(table: str) -> list[list[list[str]]]:
-    """The cells of every tabular of a file, the head first; fails on what LaTeX would refuse."""
-    text = (OUT / f"{table}_table.tex").read_text()
-    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
-    assert set(re.findall(r"\\([a-zA-Z]+)", body)) <= COMMANDS
-    assert set(re.findall(r"\\([^a-zA-Z])", body)) <= set("&%$#_{}\\")
-    opened: list[str] = []
-    for kind, name in re.findall(r"\\(begin|end)\{([^}]+)\}", body):
-        opened.append(name) if kind == "begin" else opened.remove(name)
-    assert not opened
-    bare = re.sub(r"\\[{}]", "", body)
-    assert bare.count("{") == bare.count("}") and not re.search(r"(?<!\\)[%#~^]", body)
-    found = []
-    for columns, rows in re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}\n(.*?)\\end\{tabular\}", body, re.DOTALL):
-        assert re.fullmatch(r"\\toprule\n.*\\\\\n\\midrule\n(.*\\\\\n)+\\bottomrule\n", rows)
-        lines = [line.removesuffix(r"\\").strip() for line in rows.splitlines() if line.endswith(r"\\")]
-        found.append([re.split(r"(?<!\\) & ", line) for line in lines])
-        assert {len(row) for row in found[-1]} == {len(columns)}
-        assert not [line for line in lines if re.match(r"[\[*]", line)]
-    return found
-
-
-@pytest.mark.parametrize("table", list(TABLES))
-def test_latex_is_well_formed_and_holds_what_markdown_holds(project, table):
-    make(project)
-    found = latex(table)
-    assert found == [[[latex_text(cell) for cell in row] for row in markdown(table, part)] for part in (0, 1)]
-    text = (OUT / f"{table}_table.tex").read_text()
-    assert f"\\label{{tab:tiny-{table}}}" in text and text.startswith("% needs: \\usepackage{booktabs}\n")
-    # The meaning of the numbers cannot be cut off from them.
-    caption = re.search(r"\\caption\{(.*)\}", text).group(1)
-    assert "say nothing about the paper's numbers." in caption and "n = 1" in caption
-
-
-def test_special_characters_of_labels_and_notes_are_shown_as_they_are(project):
-    label = r"[A] 100 % of B&C_d #1 {x} $y$ ~z^2 \w <v>"
-    project.rows["hodor-none-coco"] |= {"label": label, "note": "two\nlines* | <script>x</script> [a](http://b) &lt;"}
-    make(project)
-    head, row, *_ = latex("ablation")[0]
-    assert row[0] == (
-        r"{[}A] 100 \% of B\&C\_d \#1 \{x\} \$y\$ \textasciitilde{}z\textasciicircum{}2 \textbackslash{}w "
-        r"\textless{}v\textgreater{}"
-    )
-    assert row[-1].startswith("two lines{*}") and r"J\&F" in head
-    text = (OUT / "ablation_table.md").read_text()
-    assert "<" not in text and "](" not in text
-    assert markdown("ablation")[1][0] == label.replace("<v>", "&lt;v&gt;")
-    assert markdown("ablation")[1][-1] == r"two lines* \| &lt;script&gt;x&lt;/script&gt; [a]\(http://b) &amp;lt;"
-    assert markdown_text("J&F") == "J&F"

@@ -153,15 +153,6 @@ def test_arrays_of_any_layout():
         equal_to_official(view(truth), view(prediction), [1, 2])
 
 
-def test_frames_with_more_pixels_than_a_float_counts(monkeypatch):
-    rng = np.random.default_rng(3)
-    truth, prediction = blobs(rng, (50, 90), [1, 2]), blobs(rng, (50, 90), [1, 2])
-    scores = frame_scores(truth, prediction, 2)
-    monkeypatch.setattr(jf, "_EXACT_COUNT", 10)
-    monkeypatch.setattr(jf.cv2, "calcHist", None)
-    assert frame_scores(truth, prediction, 2) == scores
-
-
 def test_wrong_arguments_are_refused():
     labels = np.zeros((4, 5), np.uint8)
     for other in (labels.T, labels.astype(int), labels[None]):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hodor.cli.main import main
 from hodor.config.benchmarks import BENCHMARKS, get_benchmark
-from hodor.data.images import DAVIS_PALETTE, read_labels, write_labels
+from hodor.data.images import read_labels, write_labels
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, sha256_json
 from hodor.scoring.protocols import davis_tasks
@@ -102,19 +102,6 @@ def in_colours(path: Path) -> None:
     Image.open(path).convert("RGB").save(path)
 
 
-def swap_palette(path: Path) -> None:
-    """Index 0 red and index 1 black, colours right: what a tool that sorts the palette leaves."""
-    image = Image.fromarray(1 - np.minimum(read_labels(path), 1), "P")
-    image.putpalette([128, 0, 0, 0, 0, 0])
-    image.save(path)
-
-
-def swap_objects(path: Path) -> None:
-    image = Image.fromarray(read_labels(path), "P")
-    image.putpalette(DAVIS_PALETTE[[0, 2, 1]].tobytes())
-    image.save(path)
-
-
 def pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
@@ -138,8 +125,6 @@ DAMAGES = {
     "id on an unscored frame": (lambda path: relabel(path, set_pixel(7)), "object id 7", ("walk", 0)),
     "0 and 255 for two objects": (lambda path: relabel(path, lambda x: 255 * (x > 0)), "two levels"),
     "1 bit for two objects": (lambda path: one_bit(path), "two levels"),
-    "palette with another background": (swap_palette, "palette", ("run", 2)),
-    "palette with other objects": (swap_objects, "palette"),
     "truncated": (cut, "truncated"),
     "empty file": (lambda path: path.write_bytes(b""), "empty"),
     "named pipe": (pipe, "regular file"),
@@ -279,51 +264,6 @@ def test_missing_sequences_folders_and_benchmarks(tree, tmp_path):
     with pytest.raises(HodorError, match="no DAVIS data here"):
         score(tree.pred, tmp_path, VAL, tmp_path / "out")
     assert all(get_benchmark(id).id == id for id in BENCHMARKS)
-
-
-@pytest.mark.parametrize("bits", [1, 2, 4, 8])
-@pytest.mark.parametrize("mode", ["palette", "grey"])
-def test_labels_are_those_stored_at_any_bit_depth(tree, tmp_path, bits, mode):
-    """Never 85, 170 or 255, to which decoders scale greys of 1, 2 and 4 bits."""
-    score(tree.pred, tree.root, VAL, tmp_path / "plain")
-    for path in (tree.pred / "run").iterdir():
-        write_png(path, read_labels(path), bits, mode == "palette")
-    score(tree.pred, tree.root, VAL, tmp_path / "out")
-    for name in CSVS:
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
-
-
-def write_png(path: Path, labels: np.ndarray, bits: int, palette: bool) -> None:
-    """Write labels below 2^bits as they are, with DAVIS's palette or as grey values."""
-    import zlib
-
-    height, width = labels.shape
-    planes = np.unpackbits(labels[..., None], axis=-1)[..., 8 - bits :].reshape(height, width * bits)
-    rows = np.packbits(planes, axis=1)
-    lines = b"".join(b"\0" + row.tobytes() for row in rows)
-    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([bits, 3 if palette else 0, 0, 0, 0])
-    chunks = [(b"IHDR", head), (b"PLTE", DAVIS_PALETTE[: 2**bits].tobytes())][: 1 + palette]
-    content = b"\x89PNG\r\n\x1a\n"
-    for kind, data in [*chunks, (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]:
-        content += len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
-    path.write_bytes(content)
-
-
-def test_other_palettes_are_the_writers_choice(tree, tmp_path):
-    score(tree.pred, tree.root, VAL, tmp_path / "plain")
-    for sequence, colours in (("walk", [0, 0, 0, 0, 255, 0, 255, 0, 0]), ("run", [0, 0, 0, 200, 200, 200])):
-        for path in (tree.pred / sequence).iterdir():
-            image = Image.fromarray(read_labels(path), "P")
-            image.putpalette(colours)
-            image.save(path)
-    score(tree.pred, tree.root, VAL, tmp_path / "out")
-    assert (tmp_path / "out" / "per_frame.csv").read_bytes() == (tmp_path / "plain" / "per_frame.csv").read_bytes()
-
-
-def test_sequences_need_a_frame_to_score(make_tree, tmp_path):
-    tree = make_tree({"blink": (2, 1)})
-    with pytest.raises(HodorError, match="at least 3"):
-        score(tree.pred, tree.root, VAL, tmp_path / "out")
 
 
 def test_test_dev_is_scored_only_where_its_masks_are_known(make_tree, tmp_path):

@@ -60,26 +60,24 @@ def test_every_claim_has_a_verdict_and_few_sequences_decide_nothing(finished):
 
 
 def test_seeds_give_intervals_over_seeds(checkout):
-    rows = ("hodor-none-coco", "hodor-soft-coco")
-    chosen = ["--config", f"rows={','.join(rows)}", "seeds=0,1"]
+    chosen = ["--config", "rows=hodor-soft-coco", "seeds=0,1"]
     trained = {seed: checkout.path / f"runs/tiny/hodor-soft-coco/seed{seed}/model.safetensors" for seed in range(2)}
     before = trained[0].stat().st_mtime_ns
     checkout.snakemake(*chosen, "--", "results/ablation_table.csv", "results/claims.json")
     assert trained[0].stat().st_mtime_ns == before and trained[0].read_bytes() != trained[1].read_bytes()
     lines = {line["row"]: line for line in read(checkout.path / "results" / "ablation_table.csv")}
-    for row in rows:
-        line = lines[row]
-        assert (line["seeds"], line["n"], len(line["manifest"].split())) == ("0 1", "2", 2)
-        # After three steps of training, seeds may still score the same.
-        assert float(line["J&F_std"]) >= 0 and float(line["J&F_low"]) <= float(line["J&F"]) <= float(line["J&F_high"])
+    line = lines.pop("hodor-soft-coco")
+    assert (line["seeds"], line["n"], len(line["manifest"].split())) == ("0 1", "2", 2)
+    # After three steps of training, seeds may still score the same.
+    assert float(line["J&F_std"]) >= 0 and float(line["J&F_low"]) <= float(line["J&F"]) <= float(line["J&F_high"])
     page = (checkout.path / "results" / "ablation_table.md").read_text()
     assert re.search(r"\| +\d+\.\d ± \d+\.\d \[\d+\.\d, \d+\.\d\] \| +2 \|", page) and "n = 1" not in page
+    assert {line["J&F"] for line in lines.values()} == {"not run"}, "rows that are left out"
     made = json.loads((checkout.path / "results" / "claims.json").read_text())
     claims = {claim["id"]: claim for claim in made["claims"]}
-    assert made["seeds"] == [0, 1] and claims["soft-over-none-coco-davis2017-val"]["seeds"] == 2
-    assert "n = 1" not in claims["soft-over-none-coco-davis2017-val"]["reason"]
     low, high = claims["alphas-move-coco"]["interval"]
-    assert low <= claims["alphas-move-coco"]["effect"] <= high and claims["alphas-move-coco"]["seeds"] == 2
+    assert low <= claims["alphas-move-coco"]["effect"] <= high
+    assert made["seeds"] == [0, 1] and claims["alphas-move-coco"]["seeds"] == 2
     assert claims["soft-over-hard-coco-davis2017-val"]["verdict"] == "not run"
 
 
@@ -130,17 +128,24 @@ def test_training_shows_its_progress_on_the_terminal_and_in_the_log(finished):
     assert re.search(line, (finished.path / "runs/tiny/logs/train-hodor-soft-coco-seed0.log").read_text())
 
 
-def test_training_on_the_cpu_asks_for_no_gpu(finished):
+def test_gpus_are_asked_for_by_what_runs_on_them(finished, checkout):
     output = (finished.path / "output.txt").read_text()
     assert "gpu=0" in output and not re.search(r"^    resources: .*gpu=[1-9]", output, re.MULTILINE)
-
-
-def test_training_on_a_gpu_asks_for_one_of_one(checkout):
+    assert 'gpu=Resource("gpu", 1)' in output
     dry = checkout.dry_run("--config", 'overrides={"device": "cuda"}')
     config = checkout.config()
     jobs = len(config.needed()) + len(config.selected) * len(config.scale.benchmarks)
     assert len(re.findall(r"^    resources: .*gpu=1", dry, re.MULTILINE)) == jobs
-    assert 'gpu=Resource("gpu", 1)' in (checkout.path / "output.txt").read_text()
+
+
+def test_how_a_training_is_executed_reaches_its_command_and_makes_nothing_due(checkout):
+    settings, target = 'execution={"processes": 2, "micro_batch": 1}', "runs/tiny/hodor-soft-coco/seed0/train.json"
+    assert checkout.due("--config", settings) == {}
+    (checkout.path / target).unlink()
+    output = checkout.dry_run("--printshellcmds", "--config", settings, "--", target)
+    assert "--processes 2 --micro-batch 1 2>&1" in output
+    done = checkout.run("snakemake", "-n", "--config", 'execution={"processes": 0}', check=False)
+    assert done.returncode == 1 and "execution.processes" in done.stdout and "Traceback" not in done.stdout
 
 
 def test_no_rule_holds_a_path_of_this_machine(finished):
@@ -152,18 +157,8 @@ def test_no_rule_holds_a_path_of_this_machine(finished):
 
 
 def test_the_workflow_runs_in_another_folder(finished, tmp_path):
-    done = finished.run(
-        "snakemake",
-        "--snakefile",
-        str(finished.path / "Snakefile"),
-        "--directory",
-        str(tmp_path / "elsewhere"),
-        "--cores",
-        "1",
-        "--",
-        "data/tiny/davis.json",
-        cwd=tmp_path,
-    )
+    elsewhere = ("--snakefile", str(finished.path / "Snakefile"), "--directory", str(tmp_path / "elsewhere"))
+    done = finished.run("snakemake", *elsewhere, "--cores", "1", "--", "data/tiny/davis.json", cwd=tmp_path)
     assert "2 of 2 steps (100%) done" in done.stdout
     made = json.loads((tmp_path / "elsewhere" / "data" / "tiny" / "davis.json").read_text())
     assert made == json.loads((finished.path / "data" / "tiny" / "davis.json").read_text())
@@ -194,12 +189,6 @@ def test_snakemakes_report_is_one_page_with_captions(finished, tmp_path):
 
 def test_lint_finds_nothing(finished):
     assert "your workflow is in a good condition" in finished.run("snakemake", "--lint").stdout
-
-
-def test_format_of_the_rules(root, finished):
-    rules = sorted(str(path) for path in (root / "workflow" / "rules").glob("*.smk"))
-    assert len(rules) == 7
-    finished.run("snakefmt", "--check", "Snakefile", "workflow/Snakefile", *rules, cwd=root)
 
 
 def test_other_triggers_are_refused_before_anything_runs(checkout):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.checkouts import ROWS
+from tests.checkouts import ABSENT
 
 WEIGHTS = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
 ARCHIVE = "data/tiny/archives/coco/train2017.zip"
@@ -34,16 +34,12 @@ def make_repository(checkout):
     """Turns a finished checkout into a git repository with two rows: a stage for each costs time."""
     rows = yaml.safe_load((checkout.path / "config/rows.yaml").read_text())["systems"]
     kept = {row: rows[row] for row in ("hodor-soft-coco", "copy-first-mask")}
-    (checkout.path / "config/rows.yaml").write_text(yaml.safe_dump({"systems": kept}, sort_keys=False))
-    claims = checkout.path / "config/claims.yaml"
-    stated = yaml.safe_load(claims.read_text())
-    stated["claims"] = {id: claim for id, claim in stated["claims"].items() if set(claim["rows"]) <= kept.keys()}
-    claims.write_text(yaml.safe_dump(stated, sort_keys=False))
-    checkout.edit("config/config.yaml", f"rows: [{', '.join(ROWS)}]", "rows: [main]")
-    scale = checkout.path / "config/scales/tiny.yaml"
-    settings = yaml.safe_load(scale.read_text())
-    settings.pop("inference_for", None)  # exceptions for the other rows
-    scale.write_text(yaml.safe_dump(settings, sort_keys=False))
+    checkout.set("rows", "systems", kept)
+    stated = yaml.safe_load((checkout.path / "config/claims.yaml").read_text())["claims"]
+    stated = {id: claim for id, claim in stated.items() if set(claim["rows"]) <= kept.keys()}
+    checkout.set("claims", "claims", stated)
+    checkout.set("config", "rows", ["main"])
+    checkout.set("scales/tiny", "inference_for", ABSENT)  # exceptions for the other rows
     for notebook in (checkout.path / "workflow/notebooks").glob("*.py"):  # their content matters to other tests
         notebook.write_text('# %% tags=["parameters"]\nscale = ""\n')
     for row in rows.keys() - kept.keys():
@@ -118,7 +114,7 @@ def test_dvc_repro_and_snakemake_agree_and_checkpoints_come_back(repository, tmp
     assert repository.run("git", "status", "--short").stdout == ""
 
     # What dvc repro has made, Snakemake takes as made.
-    repository.set("stages.images.learning_rate", 0.002)
+    repository.set("scales/tiny", "stages.images.learning_rate", 0.002)
     output = repository.run("dvc", "repro").stdout
     made = [rule for rule in ran(output) if rule not in ("all", "tables", "pages", "hodor-soft-coco")]
     tables = repository.config().rows["hodor-soft-coco"].tables
@@ -154,7 +150,7 @@ def test_dvc_repro_and_snakemake_agree_and_checkpoints_come_back(repository, tmp
     clone.run("dvc", "status", "--quiet")
 
     # A change in the clone trains nothing that it does not touch; the data come back from the archives.
-    clone.edit("config/scales/tiny.yaml", "temporal_window: 3", "temporal_window: 2")
+    clone.set("scales/tiny", "inference.temporal_window", 2)
     due = clone.due()
     assert due["segment"] == 2 and due["prepare"] == 1 and not {"train", "fetch"} & due.keys()
 
@@ -173,7 +169,7 @@ def test_a_restored_clone_runs_nothing(clone):
 @pytest.mark.long
 def test_restore_refuses_settings_that_are_not_the_recorded_ones(clone):
     """`--touch` would declare numbers of other settings to be up to date."""
-    clone.edit("config/scales/tiny.yaml", "temporal_window: 3", "temporal_window: 2")
+    clone.set("scales/tiny", "inference.temporal_window", 2)
     assert "not what dvc.lock records" in restore(clone, check=False)
     due = clone.due()
     assert due["segment"] == due["score"] == 2 and "train" not in due, "by their records the weights are up to date"
@@ -220,10 +216,10 @@ def test_a_changed_value_after_a_restore_retrains_what_it_must(clone, value):
     restore(clone)
     before = (clone.path / WEIGHTS).read_bytes()
     if value == "seed":
-        clone.edit("config/config.yaml", "\nseeds: null", "\nseeds: [1]")
+        clone.set("config", "seeds", [1])
         trained, seed = 2, 1  # the other row has nothing to learn, but is made for each seed
     else:
-        clone.set("stages.images.learning_rate", 0.01)
+        clone.set("scales/tiny", "stages.images.learning_rate", 0.01)
         trained, seed = 1, 0
     assert clone.due()["train"] == trained
     made = ran(clone.run("dvc", "repro").stdout)
@@ -263,10 +259,8 @@ def test_an_experiment_records_numbers_of_its_own_seed(clone):
     with open(table, newline="") as file:
         lines = {line["row"]: line for line in csv.DictReader(file)}
     assert "seed1" in lines["hodor-soft-coco"]["manifest"] and table.read_text() != before
-    settings = json.loads((clone.path / lines["hodor-soft-coco"]["manifest"]).read_text())["config"]["train"][
-        "settings"
-    ]
-    assert settings["seed"] == 1
+    manifest = json.loads((clone.path / lines["hodor-soft-coco"]["manifest"]).read_text())
+    assert manifest["config"]["train"]["settings"]["seed"] == 1
 
 
 @pytest.mark.long
@@ -282,7 +276,7 @@ def test_dvc_repro_from_nothing(repository, tmp_path):
 
 @pytest.mark.long
 def test_a_row_that_is_not_selected_is_no_work_for_dvc(repository):
-    repository.edit("config/config.yaml", "\nrows: [main]", "\nrows: [copy-first-mask]")
+    repository.set("config", "rows", ["copy-first-mask"])
     repository.snakemake()
     output = repository.run("dvc", "repro").stdout
     assert set(ran(output)) <= {"hodor-soft-coco", "copy-first-mask"}

@@ -11,7 +11,7 @@ TARGETS = [*TABLES, "results/costs.csv", "results/claims.json", "reports/index.h
 @pytest.mark.long
 def test_every_trained_row_beats_copying_and_its_untrained_network(fresh):
     checkout = fresh()
-    checkout.edit("config/config.yaml", "\nscale: tiny\n", "\nscale: mini\n")
+    checkout.set("config", "scale", "mini")
     checkout.snakemake(*TARGETS)
     score = {}
     for table in ("ablation", "extended"):
