@@ -12,3 +12,7 @@ use rule * from hodor
 
 onstart:
     hodor.onstart()
+
+
+onerror:
+    hodor.explain_killed(log)

@@ -94,6 +94,21 @@ def check_triggers(triggers: Iterable[Any]) -> None:
         )
 
 
+def explain_killed(logs: Iterable[str]) -> None:
+    """Name each step that the kernel killed, most likely for memory, with the remedy: it had no chance to do so itself.
+
+    Args:
+        logs: log files of a failed run of Snakemake.
+    """
+    text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
+    for step in dict.fromkeys(re.findall(r"-m hodor (\S+ \S+).*non-zero exit status 137", text)):
+        print(
+            f"hodor {step}: killed (signal 9), most likely because memory ran out; run fewer jobs at a time (--cores, "
+            "--resources mem_mb=N), or a training with a smaller execution.micro_batch (docs/distributed.md)",
+            file=sys.stderr,
+        )
+
+
 def _refuse_second_config(arguments: list[str]) -> None:
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if sum(re.fullmatch(r"--config(=.*)?|-C.*", argument) is not None for argument in options) > 1:

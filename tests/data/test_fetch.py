@@ -229,12 +229,13 @@ def test_few_from_one_host_and_some_in_all():
     guard, running, most = threading.Lock(), Counter(), Counter()
 
     def task(host):
-        for change in (1, -1):
-            with guard:
-                for key in (host, "all"):
-                    running[key] += change
-                    most[key] = max(most[key], running[key])
-            time.sleep(0.05)
+        with guard:
+            running.update([host, "all"])
+            for key in (host, "all"):
+                most[key] = max(most[key], running[key])
+        time.sleep(0.05)
+        with guard:
+            running.subtract([host, "all"])
         return host
 
     hosts = ["a"] * 12 + [name for name in "bcde" for _ in range(2)]  # those behind a busy one do not wait for it

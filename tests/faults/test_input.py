@@ -54,9 +54,8 @@ def test_a_step_that_is_killed_says_what_to_do(checkout):
     target = "runs/tiny/copy-first-mask/seed0/davis2017-val/score.json"
     (checkout.path / target).unlink()
     done = checkout.run("snakemake", "--cores", "1", "--", target, check=False)
-    told = [line for line in done.stdout.splitlines() if line.startswith("score: the step was killed")]
+    told = [line for line in done.stdout.splitlines() if line.startswith("hodor score copy-first-mask: killed")]
     assert done.returncode == 1 and len(told) == 1 and "memory" in told[0] and "--cores" in told[0]
-    assert told[0] in (checkout.path / "runs/tiny/logs/score-copy-first-mask-seed0-davis2017-val.log").read_text()
 
 
 def test_a_path_may_hold_braces(fresh):

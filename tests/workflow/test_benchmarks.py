@@ -10,7 +10,7 @@ import yaml
 from hodor.cli.main import main
 from hodor.config.own import declare
 from hodor.provenance import sha256_file
-from tests.data import conftest as data
+from tests.data import datasets as data
 
 davis_root = data.davis_root
 

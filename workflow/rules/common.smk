@@ -1,13 +1,4 @@
-# Functions and texts that several rule files share.
-
-# End of a command: a step that the kernel ends for memory has no chance to say so itself.
-KILLED = (
-    " || {{ status=$?; [ $status -ne 137 ] || echo '{rule}: the step was killed (signal 9), most likely because memory ran"
-    " out; run fewer jobs at a time (--cores, --resources mem_mb=N), or a training with a smaller execution.micro_batch"
-    " (docs/paper-scale.md)' | tee -a {log:q} >&2; exit $status; }}"
-)
-
-
+# Input functions that several rule files share.
 def stamp(name):
     """Input function of a step's stamp: its name with the wildcards filled in."""
     return lambda wildcards: RECORDS.stamps.path(name.format(**wildcards))

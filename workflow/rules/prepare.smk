@@ -12,7 +12,7 @@ rule prepare:
     conda:
         ENVIRONMENT
     shell:
-        "python -m hodor prepare {wildcards.dataset:q} --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2" + KILLED
+        "python -m hodor prepare {wildcards.dataset:q} --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
 
 
 rule data:

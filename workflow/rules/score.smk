@@ -24,7 +24,7 @@ rule score:
         mem_mb=lambda wildcards: 3500 if wildcards.benchmark == "davis2017-val" else 6500,
     shell:
         "python -m hodor score {wildcards.row:q} {wildcards.benchmark:q} --seed {wildcards.seed:q}"
-        " --stamp {input.stamp:q} --jobs {threads} 2>&1 | tee {log:q} >&2" + KILLED
+        " --stamp {input.stamp:q} --jobs {threads} 2>&1 | tee {log:q} >&2"
 
 
 rule submit:
@@ -44,7 +44,7 @@ rule submit:
         ENVIRONMENT
     shell:
         "python -m hodor submit {wildcards.row:q} {wildcards.benchmark:q} --seed {wildcards.seed:q}"
-        " --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2" + KILLED
+        " --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
 
 
 # What a run is made of and made with, in one file beside the weights.

@@ -17,4 +17,4 @@ rule segment:
         gpu=lambda wildcards: int(CONFIG.scale.device == "cuda" and not CONFIG.rows[wildcards.row].masks),
     shell:
         "python -m hodor segment {wildcards.row:q} {wildcards.benchmark:q} --seed {wildcards.seed:q}"
-        " --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2" + KILLED
+        " --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"

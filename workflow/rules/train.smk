@@ -30,4 +30,4 @@ rule train:
     shell:
         "trap : TERM USR1;"
         " python -m hodor train {wildcards.row:q} --seed {wildcards.seed:q}"
-        " --stamp {input.stamp:q} {params.execution} 2>&1 | (trap '' TERM USR1; tee {log:q} >&2)" + KILLED
+        " --stamp {input.stamp:q} {params.execution} 2>&1 | (trap '' TERM USR1; tee {log:q} >&2)"
