@@ -114,7 +114,7 @@ def model_card(loaded: Loaded) -> str:
     """Return the model card of a run, from its manifest, its scores and the configuration of its scale.
 
     Raises:
-        HodorError: no manifest, one of other weights, or a row that is not in the configuration.
+        HodorError: no manifest, one of other weights, or a row that is not in the configuration or trains on other data there.
     """
     run = loaded.file.parent
     if not (run / MANIFEST).is_file():
@@ -128,6 +128,12 @@ def model_card(loaded: Loaded) -> str:
     row, edition = manifest["row"], config.scale.edition
     if row not in config.rows:
         raise HodorError(f"{config.folder / 'rows.yaml'}: has no row {row}, of which {run} is; add it again")
+    stage, trained = config.stage(row), manifest["config"]["train"]["settings"].get("stage")
+    if stage and trained and stage.model_dump(mode="json")["sources"] != trained["sources"]:
+        raise HodorError(
+            f"{run}: trained on other data than scale {manifest['scale']} uses here (overrides, or an optional data set that "
+            "is not here); run this where it was trained"
+        )
     names = dict.fromkeys(name for of in config.lineage(row) for name in config.datasets(of))
     sources = {
         source.dataset: source for source in read_table(config.folder / "datasets.csv") if source.edition == edition
@@ -145,7 +151,7 @@ def model_card(loaded: Loaded) -> str:
         entry=config.rows[row],
         scale=config.scale,
         trained_on=config.trained_on(row),
-        stage=config.stage(row),
+        stage=stage,
         data={name: sources.get(name) for name in names},
         scores=[_scores(run / benchmark) for benchmark in scored_benchmarks(run)],
     )
