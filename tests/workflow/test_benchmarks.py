@@ -10,9 +10,8 @@ import yaml
 from hodor.cli.main import main
 from hodor.config.own import declare
 from hodor.provenance import sha256_file
-from tests.data import datasets as data
-
-davis_root = data.davis_root
+from tests.data.conftest import davis_root  # noqa: F401
+from tests.data.datasets import pack
 
 
 def extended(checkout, row, results="results"):
@@ -39,10 +38,10 @@ def test_public_benchmarks_are_scored(fresh):
     assert (due["segment"], due["score"]) == (3, 3)
 
 
-def test_a_secret_benchmark_waits_for_its_server(fresh, davis_root, tmp_path):
+def test_a_secret_benchmark_waits_for_its_server(fresh, davis_root, tmp_path):  # noqa: F811
     """A sequence of test-dev, whose first mask alone is public."""
     checkout, mirror = fresh(), tmp_path / "mirror"
-    data.pack(davis_root, "davis", mirror / "davis")
+    pack(davis_root, "davis", mirror / "davis")
     settings = ["--config", "scale=subset", f"mirror={mirror}", "rows=copy-first-mask"]
     settings += ['overrides={"benchmarks": ["davis2017-test-dev"]}', "--", "results/extended_table.csv", "submissions"]
     checkout.snakemake(*settings)
