@@ -1,0 +1,124 @@
+"""Why a masking gains or loses: trained rows of HODOR segment held-out sequences under changed masks.
+
+    python benchmarks/masking_study.py --scale subset --rows hodor-none-coco,hodor-hard-coco,hodor-soft-coco [--frames 12]
+
+Nothing is trained. The sequences are those of DAVIS-2016 train, on which no image row was trained and no claim is judged.
+Variants of inference: as trained; `perfect masks`, every earlier frame is described with its annotated mask instead of the
+prediction, so that no error of one frame reaches the next; `binary masks`, predicted masks are thresholded at 0.5 before
+they weight the attention; `alpha x F`, all alphas of soft masking multiplied by F.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from harness import RESULTS, table, write_result
+
+from hodor.config.loading import load
+from hodor.data.readers import load_videos
+from hodor.data.video import Video
+from hodor.device import prepare_device
+from hodor.models.base import load_model
+from hodor.models.hodor.method import Hodor
+from hodor.scoring.jf import frame_scores
+
+ROOT = Path(__file__).resolve().parent.parent
+ALPHA_FACTORS = (0.25, 0.5, 2.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--scale", default="subset")
+    parser.add_argument("--rows", default="hodor-none-coco,hodor-hard-coco,hodor-soft-coco")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder that holds runs/ and data/")
+    parser.add_argument("--frames", type=int, default=12, help="of each sequence at most")
+    parser.add_argument("--sequences", type=int, help="at most")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    prepare_device("cpu", options.threads)
+    config = load(ROOT / "config", {"scale": options.scale})
+    videos = load_videos(options.root / "data" / options.scale, "davis2016", "train")[: options.sequences]
+    videos = [replace(video, frames=video.frames[: options.frames]) for video in videos]
+    lines = []
+    for row in options.rows.split(","):
+        weights = options.root / "runs" / options.scale / row / f"seed{options.seed}" / "model.safetensors"
+        for variant in variants(load_model(weights)[1]):
+            method = load_model(weights, config.scale.inference)[1]  # a variant changes it
+            line = {"row": row, "inference": variant} | measure(method, videos, variant)
+            print(line, flush=True)
+            lines.append(line)
+    text = [
+        f"# Maskings on held-out sequences: scale {options.scale}, seed {options.seed}",
+        "",
+        f"{len(videos)} sequences of DAVIS-2016 train, the first {options.frames} frames of each, whole object of each. J and F"
+        " in points; uncertain: cells of stride 8 with a probability between 0.1 and 0.9, of those above 0.1; area: predicted"
+        " over annotated pixels.",
+        "",
+        *table(lines),
+    ]
+    write_result(f"{options.scale}_masking-study", text, options.out)
+
+
+def variants(method: Hodor) -> Iterator[str]:
+    """The variants of inference that a trained network has."""
+    yield "as trained"
+    yield "perfect masks"
+    if method.options.attention == "soft":
+        yield "binary masks"
+        yield from (f"alpha x {factor:g}" for factor in ALPHA_FACTORS)
+
+
+def measure(method: Hodor, videos: list[Video], variant: str) -> dict[str, float]:
+    """Mean J and F in points, and how the predicted masks look."""
+    cells: list[float] = []
+    encode = method.network.encode
+
+    def encode_changed(features, objects, backgrounds):
+        cells.append(((objects > 0.1) & (objects < 0.9)).sum().item() / max(1, (objects > 0.1).sum().item()))
+        if variant == "binary masks":
+            objects, backgrounds = (objects > 0.5).float(), (backgrounds > 0.5).float()
+        return encode(features, objects, backgrounds)
+
+    method.network.encode = encode_changed
+    if variant.startswith("alpha x "):
+        for alpha in method.alpha_parameters():
+            alpha.data *= float(variant.rpartition(" ")[2])
+    scores, areas = [], []
+    for video in videos:
+        found = segment(method, video, perfect=variant == "perfect masks")
+        ids = sorted(video.first_seen)
+        scored = [frame_scores(_truth(video, frame), found[frame], ids) for frame in video.frames[1:]]
+        scores.append(np.mean(scored, axis=(0, 1)))
+        areas += [np.count_nonzero(found[f]) / max(1, np.count_nonzero(_truth(video, f))) for f in video.frames[1:]]
+    j, f = 100 * np.mean(scores, axis=0)
+    return {"J&F": (j + f) / 2, "J": j, "F": f, "uncertain": float(np.mean(cells)), "area": float(np.median(areas))}
+
+
+def segment(method: Hodor, video: Video, *, perfect: bool) -> dict[str, np.ndarray]:
+    """Labels of each frame; `perfect`: earlier frames are described with their annotated masks."""
+    found, state = {}, None
+    for name in video.frames:
+        frame, truth = video.frame(name), _truth(video, name)
+        masks = {id: truth == id for id in sorted(video.first_seen)}
+        if state is None:
+            state, found[name] = method.start(frame, masks), truth
+            continue
+        found[name] = np.asarray(method.step(state, frame).argmax(0), np.uint8)
+        if perfect:
+            state.history[-1] = method.start(frame, masks).history[-1]
+    return found
+
+
+def _truth(video: Video, frame: str) -> np.ndarray:
+    labels = video.labels(frame)
+    labels[labels == 255] = 0
+    return labels
+
+
+if __name__ == "__main__":
+    main()
