@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import RESULTS, write_result
+from harness import RESULTS, scored_labels, write_result
 
 from hodor.config import loading as config
 from hodor.data.readers import load_videos
@@ -95,14 +95,8 @@ def lines(
 def object_scores(video: Video, labels: dict[str, np.ndarray]) -> list[float]:
     """J&F of each object, 0 to 1: the mean of its scored frames."""
     ids = sorted(video.first_seen)
-    scored = [frame_scores(_truth(video, frame), labels[frame], ids) for frame in video.frames[1:-1]]
+    scored = [frame_scores(scored_labels(video, frame), labels[frame], ids) for frame in video.frames[1:-1]]
     return np.mean(scored, axis=(0, 2)).tolist()
-
-
-def _truth(video: Video, frame: str) -> np.ndarray:
-    labels = video.labels(frame)
-    labels[labels == 255] = 0
-    return labels
 
 
 if __name__ == "__main__":

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from hodor.data.images import VOID
+from hodor.data.video import Video
 from hodor.provenance import commit, machine, peak_memory_mib, versions, write_text_atomic
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -95,6 +98,13 @@ def _extra_memory(threads: int, prepare: Callable[..., Callable[[], object]], *a
     peak = peak_memory_mib()
     del kept
     return peak - before
+
+
+def scored_labels(video: Video, frame: str) -> np.ndarray:
+    """Ground truth of a frame, uint8 (H, W) object ids, in which void is background."""
+    labels = video.labels(frame)
+    labels[labels == VOID] = 0
+    return labels
 
 
 def machine_slug() -> str:

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import RESULTS, table, write_result
+from harness import RESULTS, scored_labels, table, write_result
 
 from hodor.config.loading import load
 from hodor.data.readers import load_videos
 from hodor.data.video import Video
 from hodor.device import prepare_device
 from hodor.models.base import load_model
-from hodor.models.hodor.method import Hodor
+from hodor.models.hodor.method import Hodor, State
 from hodor.scoring.jf import frame_scores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,34 +90,30 @@ def measure(method: Hodor, videos: list[Video], variant: str) -> dict[str, float
             alpha.data *= float(variant.rpartition(" ")[2])
     scores, areas = [], []
     for video in videos:
-        found = segment(method, video, perfect=variant == "perfect masks")
         ids = sorted(video.first_seen)
-        scored = [frame_scores(_truth(video, frame), found[frame], ids) for frame in video.frames[1:]]
-        scores.append(np.mean(scored, axis=(0, 1)))
-        areas += [np.count_nonzero(found[f]) / max(1, np.count_nonzero(_truth(video, f))) for f in video.frames[1:]]
+        pairs = list(segment(method, video, ids, perfect=variant == "perfect masks"))
+        scores.append(np.mean([frame_scores(truth, found, ids) for truth, found in pairs], axis=(0, 1)))
+        areas += [np.count_nonzero(found) / max(1, np.count_nonzero(truth)) for truth, found in pairs]
     j, f = 100 * np.mean(scores, axis=0)
     return {"J&F": (j + f) / 2, "J": j, "F": f, "uncertain": float(np.mean(cells)), "area": float(np.median(areas))}
 
 
-def segment(method: Hodor, video: Video, *, perfect: bool) -> dict[str, np.ndarray]:
-    """Labels of each frame; `perfect`: earlier frames are described with their annotated masks."""
-    found, state = {}, None
-    for name in video.frames:
-        frame, truth = video.frame(name), _truth(video, name)
-        masks = {id: truth == id for id in sorted(video.first_seen)}
-        if state is None:
-            state, found[name] = method.start(frame, masks), truth
-            continue
-        found[name] = np.asarray(method.step(state, frame).argmax(0), np.uint8)
+def segment(method: Hodor, video: Video, ids: list[int], *, perfect: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Annotated and predicted labels of each frame but the first; `perfect`: earlier frames are described as annotated."""
+
+    def start(name: str) -> tuple[State, np.ndarray]:
+        labels = scored_labels(video, name)
+        return method.start(video.frame(name), {id: labels == id for id in ids}), labels
+
+    state, _ = start(video.frames[0])
+    for name in video.frames[1:]:
+        found = np.asarray(method.step(state, video.frame(name)).argmax(0), np.uint8)
         if perfect:
-            state.history[-1] = method.start(frame, masks).history[-1]
-    return found
-
-
-def _truth(video: Video, frame: str) -> np.ndarray:
-    labels = video.labels(frame)
-    labels[labels == 255] = 0
-    return labels
+            annotated, truth = start(name)
+            state.history[-1] = annotated.history[-1]
+        else:
+            truth = scored_labels(video, name)
+        yield truth, found
 
 
 if __name__ == "__main__":

@@ -188,17 +188,17 @@ def run_faults(
             elif sha256_file(path) != digest:
                 yield Fault(f"{path}: not the {what} that {record} records", (path, record))
 
-    made_with = [records[path].get("weights") for path in steps if path.stem == "masks" and path in records]
-    train = records.get(trained)
-    if made_with and not any(made_with):  # external masks
-        train = None
+    segmented = [
+        records[path].get("stamp_content") or {} for path in steps if path.stem == "segment" and path in records
+    ]
+    external = any("masks" in content.get("settings", {}) for content in segmented)
+    train = None if external else records.get(trained)
     if train is not None:
         yield from stamp("train", trained, trained)
         if weights.is_file():
             yield from compare(trained, "weights", {weights.name: train.get("model")})
-        if (
-            deep and train.get("log") and (folder / "train.jsonl").is_file()
-        ):  # results of earlier versions have no `log`
+        # Results of earlier versions have no `log`.
+        if deep and train.get("log") and (folder / "train.jsonl").is_file():
             yield from compare(trained, "training log", {"train.jsonl": train["log"]})
         if parent is not None and sha256_file(parent) not in train.get("inputs", {}).values():
             yield Fault(f"{trained}: training did not start from the present {parent}", (trained,))

@@ -91,6 +91,11 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     )
 
 
+def _given(options: argparse.Namespace, *keys: str) -> dict[str, str]:
+    """Return the keys of config.yaml that the command line sets."""
+    return {key: value for key in keys if (value := getattr(options, key)) is not None}
+
+
 def _convert(options: argparse.Namespace) -> None:
     from hodor.cli.convert import convert
 
@@ -107,8 +112,7 @@ def _cost(options: argparse.Namespace) -> None:
 def _doctor(options: argparse.Namespace) -> None:
     from hodor.doctor.checks import doctor
 
-    given = {"scale": options.scale, "rows": options.rows, "mirror": options.mirror}
-    doctor(options.config, {key: value for key, value in given.items() if value is not None}, deep=options.deep)
+    doctor(options.config, _given(options, "scale", "rows", "mirror"), deep=options.deep)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -121,14 +125,13 @@ def _export(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> None:
     from hodor.doctor.verify import verify
 
-    verify(options.runs, options.config, {"mirror": options.mirror} if options.mirror else {})
+    verify(options.runs, options.config, _given(options, "mirror"))
 
 
 def _import(options: argparse.Namespace) -> None:
     from hodor.doctor.verify import import_runs
 
-    overrides = {"mirror": options.mirror} if options.mirror else {}
-    import_runs(options.runs, options.config, overrides, force=options.force)
+    import_runs(options.runs, options.config, _given(options, "mirror"), force=options.force)
 
 
 def _track(options: argparse.Namespace) -> None:

@@ -100,8 +100,9 @@ def check_run(run: Path, submissions: Path, deep: bool) -> Iterator[Finding]:
 def read_faults(run: Path, *differs: Callable[[str, dict, dict], str]) -> list[Fault]:
     """Return the faults of all files of a run. `differs`: as of `hodor.records.run_faults`, if given."""
     records = (*run.glob("*.json"), *run.glob("*/*.json"))
+    benchmarks = sorted({path.parent.name for path in records if path.parent != run})
     try:
-        return list(run_faults(run, sorted({path.parent.name for path in run.glob("*/*.json")}), *differs, deep=True))
+        return list(run_faults(run, benchmarks, *differs, deep=True))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return [Fault(f"{run}: its records are not of the workflow ({error!r})", records)]
 

@@ -54,8 +54,8 @@ def test_a_step_that_is_killed_says_what_to_do(checkout):
     target = "runs/tiny/copy-first-mask/seed0/davis2017-val/score.json"
     (checkout.path / target).unlink()
     done = checkout.run("snakemake", "--cores", "1", "--", target, check=False)
-    told = [line for line in done.stdout.splitlines() if line.startswith("hodor score copy-first-mask: killed")]
-    assert done.returncode == 1 and len(told) == 1 and "memory" in told[0] and "--cores" in told[0]
+    named = [line for line in done.stdout.splitlines() if line.startswith("hodor score copy-first-mask: killed")]
+    assert done.returncode == 1 and len(named) == 1 and "memory" in named[0] and "--cores" in named[0]
 
 
 def test_a_path_may_hold_braces(fresh):

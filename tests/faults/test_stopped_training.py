@@ -1,4 +1,4 @@
-"""A workflow that is told to stop or killed while a row trains: the same command goes on and ends with the same weights."""
+"""A workflow that is stopped or killed while a row trains: the same command goes on and ends with the same weights."""
 
 import json
 import os
@@ -41,9 +41,11 @@ def test_the_same_command_goes_on(checkout, expected, stop, processes):
     else:
         os.killpg(run.process.pid, signal.SIGTERM)  # as Slurm sends it to every process of a job
         assert run.process.wait(LIMIT_S) != 0
-        told = [line for line in log.read_text().splitlines() if line.startswith("hodor train: ")]
-        assert len(told) == 1 and "stopped by SIGTERM after step" in told[0] and "Traceback" not in log.read_text()
-        step = int(told[0].partition("after step ")[2].partition(",")[0])
+        messages = [line for line in log.read_text().splitlines() if line.startswith("hodor train: ")]
+        assert (
+            len(messages) == 1 and "stopped by SIGTERM after step" in messages[0] and "Traceback" not in log.read_text()
+        )
+        step = int(messages[0].partition("after step ")[2].partition(",")[0])
         assert weights.with_name("checkpoints").joinpath(f"step-{step:08d}.pt").exists()
     assert not weights.exists()
 

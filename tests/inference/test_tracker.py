@@ -273,6 +273,9 @@ def test_a_run_is_exchanged_as_a_folder_with_a_model_card(scored, tmp_path, caps
     manifest = scored / "manifest.json"
     manifest.write_text(json.dumps(recorded | {"model": "0"}))
     unconverted("manifest.json: not of these weights; run hodor manifest hodor-soft-coco again")
+    recorded["config"]["train"]["settings"]["stage"] = {"sources": [{"dataset": "davis2016", "split": "train"}]}
+    manifest.write_text(json.dumps(recorded))
+    unconverted("seed0: trained on other data than scale tiny uses here")
     manifest.unlink()
     unconverted("manifest.json: no such file")
     (folder / "config.json").write_text("{}")

@@ -54,7 +54,9 @@ def test_results_of_other_settings_or_of_each_other_are_refused(project):
     of = b'"of": "hodor-soft-coco"'
     damaged("train.json", of, b'"of": "something-better"', "the settings in it are not those of its stamp")
     damaged("model.safetensors", b"", b"other weights", "not the weights that .*train.json records")
-    damaged(f"{VAL}/masks.json", sha256_file(run / "model.safetensors").encode(), b"0" * 64, "not made with")
+    weights = sha256_file(run / "model.safetensors").encode()
+    damaged(f"{VAL}/masks.json", weights, b"0" * 64, "not made with")
+    damaged(f"{VAL}/masks.json", b'"' + weights + b'"', b"null", "not made with")  # as external masks have it
     damaged(f"{VAL}/global.csv", b"0.", b"0.9", "not the numbers that .*score.json records")
     other = project.run("hodor-soft-cyclic") / VAL
     for name in ("global.csv", "per_object.csv", "per_frame.csv", "score.json"):
