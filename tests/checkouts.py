@@ -93,7 +93,6 @@ while listener in select.select([listener, sys.stdin], [], [])[0]:  # the end of
         elif name == "dvc":
             status = dvc.cli.main()
         else:
-            assert sys.argv[1] == "-m", "modules alone are served"
             sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
             del sys.argv[:2]
             runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
@@ -108,6 +107,8 @@ while listener in select.select([listener, sys.stdin], [], [])[0]:  # the end of
 """
 _CLIENT = """#!{python} -IS
 import json, os, socket, sys
+if os.path.basename(sys.argv[0]) == "python" and sys.argv[1:2] != ["-m"]:  # modules alone are served
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 connection.connect({address!r})
 socket.send_fds(connection, [json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode()], [0, 1, 2])

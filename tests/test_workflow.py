@@ -1,6 +1,9 @@
 """What the Snakefile calls besides rules: marks of published copies; and how rules call the shell."""
 
 import re
+from pathlib import Path
+
+import pytest
 
 from hodor.config.execution import Execution
 from hodor.workflow import mark_published
@@ -34,6 +37,30 @@ def test_the_mark_changes_when_a_copy_differs(tmp_path, monkeypatch):
     (copies / "table.csv").write_text("half a")
     mark_published("mini", "pages", pairs)
     assert marker.read_text() == edited, "a job sees what another one is copying"
+
+
+@pytest.mark.parametrize(
+    ("path", "category"),
+    [
+        ("ablation_table.csv", "Tables"),
+        ("claims.md", "Claims"),
+        ("figures", "Figures"),
+        ("qualitative.html", "Notebooks"),
+        ("index.html", None),
+        ("claims.json", None),
+    ],
+)
+def test_what_snakemakes_report_shows(root, path, category):
+    """`snakemake --report` itself is a test that takes long."""
+    rules = root / "workflow/rules"
+    names = {"report": lambda path, **about: about, "directory": lambda path: path}
+    names |= {"NOTEBOOKS": ("ablation", "comparison", "qualitative"), "PAGE_FOLDERS": ["figures", "runs"]}
+    exec((rules / "common.smk").read_text(), names)
+    found = names["shown"](Path(path))
+    assert (found["category"] if isinstance(found, dict) else None) == category
+    assert category is None or (rules / found["caption"]).is_file()
+    outputs = re.findall(r"^ *output:\n((?: {8,}.*\n)+)", (rules / "report.smk").read_text(), re.MULTILINE)
+    assert ["shown(" in output for output in outputs] == [True, True, True, True, False], "all but the copies"
 
 
 def test_values_in_shell_commands_are_quoted(root):

@@ -156,6 +156,12 @@ class Config:
             parts.append(" + ".join(f"{source.dataset}/{source.split}" for source in stage.sources) + edition)
         return ", then ".join(parts) or "nothing"
 
+    def needed_datasets(self) -> list[str]:
+        """Return the data sets that the selected rows and the scale's benchmarks read, in the scale's order."""
+        wanted = {dataset for row in self.needed() for dataset in self.datasets(row)}
+        wanted |= {get_benchmark(benchmark).dataset for benchmark in self.scale.benchmarks}
+        return [dataset for dataset in self.scale.datasets if dataset in wanted]
+
     def needed(self) -> tuple[str, ...]:
         """Return the selected rows and the rows that they start from, parents first."""
         return tuple(dict.fromkeys(of for row in self.selected for of in self.lineage(row)))

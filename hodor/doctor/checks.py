@@ -12,7 +12,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hodor import paths
-from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config, load
 from hodor.data.progress import format_bytes
 from hodor.doctor.artefacts import Finding, check_dataset, check_published, check_released, check_run
@@ -44,17 +43,10 @@ def doctor(config_folder: Path, overrides: dict[str, Any], folder: Path = Path()
         raise HodorError(f"{wrong} of {len(levels)} checks found something wrong; fix it as the lines above show")
 
 
-def needed_datasets(config: Config) -> list[str]:
-    """Return the data sets that the selected rows and the scale's benchmarks read, in the scale's order."""
-    wanted = {dataset for row in config.needed() for dataset in config.datasets(row)}
-    wanted |= {get_benchmark(benchmark).dataset for benchmark in config.scale.benchmarks}
-    return [dataset for dataset in config.scale.datasets if dataset in wanted]
-
-
 def needed_space(config: Config, folder: Path) -> tuple[dict[str, int], list[str]]:
     """Return kind of file -> bytes still to be written below `folder`, and files of unknown size."""
     scale, sizes, unknown = config.scale.name, dict.fromkeys(("archives", "data sets", "runs"), 0), []
-    for dataset in needed_datasets(config):
+    for dataset in config.needed_datasets():
         if not (folder / paths.manifest(scale, dataset)).is_file():
             known, without = archive_bytes(config, dataset)
             there = (folder / paths.archives(scale, dataset)).glob("*")
@@ -75,7 +67,7 @@ def _findings(config: Config, root: Path, folder: Path, deep: bool) -> Iterator[
     yield Finding("ok", "machine", f"{format_bytes(memory)}, {os.cpu_count()} cores")
     yield from check_gpu(config.scale.device == "cuda")
     yield from check_disk(folder, *needed_space(config, folder))
-    for dataset in needed_datasets(config):
+    for dataset in config.needed_datasets():
         yield from check_dataset(config, folder, dataset, deep)
     yield from check_released(config, folder, deep)
     for run in sorted((folder / paths.runs(scale)).glob("*/seed*")):

@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from hodor import paths
-from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config, load
 from hodor.config.schema import Scale
 from hodor.config.stages import InferenceOptions, StageOptions
@@ -256,9 +255,7 @@ def _peak_here(config: Config, row: str, stage: StageOptions) -> str:
 
 def _data_notes(config: Config) -> Iterator[str]:
     """Yield a note on the size of each data set that the rows need."""
-    needed = {dataset for row in config.needed() for dataset in config.datasets(row)}
-    needed |= {get_benchmark(benchmark).dataset for benchmark in config.scale.benchmarks}
-    for dataset in (name for name in config.scale.datasets if name in needed and config.scale.edition != "generated"):
+    for dataset in config.needed_datasets() if config.scale.edition != "generated" else ():
         known, unknown = archive_bytes(config, dataset)
         parts = [f"archives of {known / GB:.1f} GB"] if known else []
         parts += [f"{len(unknown)} archive{'s' * (len(unknown) != 1)} of unknown size"] if unknown else []

@@ -212,14 +212,19 @@ def scale_statement(settings: Mapping) -> str:
     return " ".join(filter(None, [text, settings.get("closed")]))
 
 
+def make_environment(**options) -> Environment:
+    """Return an environment of the templates, in which an absent value is an error."""
+    common = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    return Environment(loader=FileSystemLoader(TEMPLATES), **common, **options)
+
+
 def render_markdown(template: str, **context) -> str:
     """Return a Markdown page from its template, with every value escaped (`markdown_text`)."""
 
     def escaped(value: object) -> str:
         return markdown(value) if isinstance(value, pd.DataFrame) else markdown_text(value)
 
-    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), finalize=escaped, **options)
+    environment = make_environment(finalize=escaped, keep_trailing_newline=True)
     return environment.get_template(template).render(**context)
 
 

@@ -60,15 +60,16 @@ def intervals(report: Report, table: str, scale: str) -> Iterator[Shown]:
 def cells(table: str, lines: pd.DataFrame, released: pd.DataFrame | None) -> tuple[list[Cell], str]:
     """Return the cells of a table, row by row, and a sentence about their intervals.
 
-    An interval is that of the columns `..._low` and `..._high` or, without these, one standard deviation over seeds to
-    each side.
+    An interval is that of the columns `..._low` and `..._high` or, without these (scores of a server), one standard
+    deviation over seeds to each side.
 
     Args:
         table: "ablation", "comparison" or "extended".
         lines: lines of its CSV.
         released: lines of released_weights.csv, to show them and the paper's numbers beside ours; or None.
     """
-    found, about = [], "No intervals: one seed, and the table gives no bootstrap interval."
+    found: list[Cell] = []
+    kinds: dict[str, None] = {}
     theirs = (
         {} if released is None else dict(zip(zip(released["row"], released["benchmark"]), released["released_J&F"]))
     )
@@ -81,12 +82,13 @@ def cells(table: str, lines: pd.DataFrame, released: pd.DataFrame | None) -> tup
         for benchmark, column, key, paper in of_line:
             value, low, high, std = (_number(line.get(key + end)) for end in ("", "_low", "_high", "_std"))
             if low is not None:
-                about = "Intervals: bootstrap over sequences and seeds, 95 %."
+                kinds["bootstrap over sequences and seeds, 95 %"] = None
             elif value is not None and std is not None:
-                low, high, about = value - std, value + std, "Intervals: standard deviation over seeds."
+                low, high = value - std, value + std
+                kinds["of a server's scores, the standard deviation over seeds"] = None
             beside = (line.get(paper), theirs.get((line["row"], benchmark))) if released is not None else (None, None)
             found.append(Cell(line["label"], column, value, low, high, *map(_number, beside)))
-    return found, about
+    return found, f"Intervals: {'; '.join(kinds)}." if kinds else "No intervals: a server's scores of one seed."
 
 
 def strips(report: Report, table: str) -> Iterator[Shown]:

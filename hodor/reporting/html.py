@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from hodor.reporting import formats
@@ -23,13 +22,7 @@ _COSTS = {
     "segmenting, frames/s": "segmentation_fps",
     "segmenting, MiB": "segmentation_peak_mib",
 }
-_ENVIRONMENT = Environment(
-    loader=FileSystemLoader(formats.TEMPLATES),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_ENVIRONMENT = formats.make_environment(autoescape=True)
 SCRIPT = (formats.TEMPLATES / "script.js").read_text(encoding="utf-8")
 _HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 # Browsers block every other script, and everything from outside the folder of the page.

@@ -93,11 +93,11 @@ class Report:
 
     def table(self, name: str) -> pd.DataFrame:
         """Read a CSV file ("<table>_table", "costs" or "released_weights") as text; HodorError if it is absent."""
-        return read_csv(Path(self.results) / f"{name}.csv", step="tabulate")
+        return read_csv(self.results / f"{name}.csv", step="tabulate")
 
     def released(self) -> pd.DataFrame:
         """Read released_weights.csv; an empty table if it is absent."""
-        if not (Path(self.results) / "released_weights.csv").is_file():
+        if not (self.results / "released_weights.csv").is_file():
             return pd.DataFrame(columns=["row", "benchmark", "released_J&F"])
         return self.table("released_weights")
 
@@ -127,7 +127,7 @@ class Report:
     def videos(self) -> dict[str, Video]:
         """Name -> sequence whose masks are shown."""
         benchmark = get_benchmark(STRIPS)
-        return {video.name: video for video in load_davis(Path(self.data) / benchmark.dataset, benchmark.split)}
+        return {video.name: video for video in load_davis(self.data / benchmark.dataset, benchmark.split)}
 
     def provenance(self, rows: Iterable[str] | None = None) -> dict[str, str]:
         """Return the provenance of the numbers of some rows, or of all (`hodor.reporting.runs.provenance`), and the data."""

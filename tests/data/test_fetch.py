@@ -91,6 +91,8 @@ def test_copies_from_a_folder_records_and_copies_nothing_twice(mirror, out, lock
     write_zip(first, b"other content")
     fetch(stamp(mirror), out)  # without any checksum the mirror decides
     assert (out / NAMES[0]).read_bytes() == first.read_bytes()
+    refused("md5", fetch, stamp(mirror, md5="0" * 32), out)
+    assert "archives.json" not in visible(out), "an earlier fetch is no result of this one"
 
 
 @pytest.mark.parametrize(

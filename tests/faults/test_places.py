@@ -44,7 +44,7 @@ def only_line(output: str, *says: str) -> None:
     assert len([line for line in output.splitlines() if all(text in line for text in says)]) == 1, output[-3000:]
 
 
-@pytest.mark.parametrize(("size", "step"), [("8k", "tabulate"), pytest.param("12k", "publish", marks=pytest.mark.long)])
+@pytest.mark.parametrize(("size", "step"), [("8k", "tabulate"), pytest.param("16k", "publish", marks=pytest.mark.long)])
 def test_a_full_disk_while_a_table_is_written(checkout, size, step):
     checkout.snakemake("--config", ROWS, "--", "results/ablation_table.csv")
     before = {path: path.read_bytes() for path in (checkout.path / "results").rglob("ablation_table.*")}

@@ -144,10 +144,14 @@ def test_intervals_show_each_cell_and_say_what_was_not_run():
     ],
 )
 def test_cells_have_the_bootstrap_interval_else_the_spread_else_none(changed, beside, interval, extra, about):
-    line = {"row": "r", "label": "R", "benchmark": VAL, "J&F": "50", "J&F_std": "2", "paper_J&F": "60"} | changed
+    line = {"row": "r", "label": "R", "benchmark": VAL, "J&F": "50", "J&F_std": "2", "paper_J&F": "60"}
+    line |= {"J&F_low": "", "J&F_high": ""} | changed
     released = pd.DataFrame({"row": ["r", "r"], "benchmark": [VAL, "x"], "released_J&F": ["58", ""]})
+    with_bootstrap = line | {"row": "other", "J&F_low": "1", "J&F_high": "99"}
     (cell,), sentence = gallery.cells("ablation", pd.DataFrame([line]), released if beside else None)
     assert (cell.low, cell.high) == interval and (cell.paper, cell.released) == extra and about in sentence
+    *_, sentence = gallery.cells("ablation", pd.DataFrame([with_bootstrap, line]), None)
+    assert "bootstrap" in sentence and ("standard deviation" in sentence) == (about == "standard deviation")
 
 
 def test_a_scatter_counts_both_sides_of_the_diagonal():

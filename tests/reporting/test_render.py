@@ -144,7 +144,8 @@ def test_the_start_page_begins_with_both_tables_the_claims_and_masks(pages):
     assert [first.text.index(part) for part in order] == sorted(first.text.index(part) for part in order)
     # Ours beside the paper's, which is marked as another experiment.
     table = first.text.partition("Table 1:")[2].partition("Table 2:")[0]
-    assert re.search(r"Hodor-Soft-Coco\d+\.\d \[\d+\.\d, \d+\.\d\]77\.5", table) and "official data" in table
+    ours, low, high = map(float, re.search(r"Hodor-Soft-Coco([\d.]+) \[([\d.]+), ([\d.]+)\]77\.5", table).groups())
+    assert low < ours < high and "official data" in table
     assert re.search(r"Hodor-Hard-Coconot run", table)
     assert NOTE in first.text and re.search(r"commit abc123; machine Abacus 9.*seeds 0", first.text)
     assert len(first.alts) == 3 and "have no verdicts" in first.text  # ground truth, two rows; no claims.json here
@@ -186,6 +187,8 @@ def test_the_page_of_a_run_has_its_scores_curves_masks_and_manifest(pages):
         run = read_run(folder / project.run(row))
         assert f"{100 * run.predictions[VAL].overall['J&F-Mean']:.1f}" in found.text
         assert "4 objects" in found.text and "its sequence of median score" in found.text
+        *_, lowest = re.findall(r"its sequence of (?:median|lowest) score: J&F ([\d.]+)\.", found.text)
+        assert lowest == f"{run.predictions[VAL].sequence_scores().min():.1f}"
         drawn = {"copy-first-mask": 0, "hodor-none-coco": 1, "dmn-aoa": 1}.get(row, 2)  # losses, alphas
         assert len([alt for alt in found.alts if "over" in alt]) == drawn
         assert len(found.alts) - drawn in (2, 4) and all(len(alt) > 15 for alt in found.alts)

@@ -1,11 +1,13 @@
 """Sequences, objects and runs of a report: chosen by the rules that the captions state."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hodor.data.images import write_labels
 from hodor.errors import HodorError
 from hodor.reporting.selection import Report
+from hodor.reporting.selection import median as lower_median
 from hodor.reporting.site import bibtex, sentence
 from tests.reporting.conftest import OUT, VAL
 
@@ -32,6 +34,7 @@ def test_strips_follow_the_rule(report):
     assert all((of.masks(first.video) / "00000.png").is_file() for of in first.systems)
     differing = max(videos, key=lambda n: max(scores[r][n] for r in ROWS) - min(scores[r][n] for r in ROWS))
     assert [strip.video.name for strip in rest] == [differing] * (differing != median)
+    assert lower_median(pd.Series({"a": 4.0, "b": 2.0, "c": 3.0, "d": 1.0})) == "b"
 
 
 def test_rows_are_grouped_by_training_data(report):

@@ -70,6 +70,7 @@ def test_a_row_that_is_better_everywhere_by_as_much():
     assert [found.effect, found.low, found.high] == pytest.approx([0.03] * 3)
     assert found.probability == 1.0
     assert compare(sample(values), sample(moved(values, 0.03))).probability == 0.0
+    assert compare(sample(values, values), sample(values)).seeds == 1, "those of the row with fewer"
 
 
 def test_probability_counts_ties_half():

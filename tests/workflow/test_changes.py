@@ -229,6 +229,8 @@ def test_what_is_done_needs_no_data(checkout):
     shutil.rmtree(checkout.path / "data" / "tiny")
     assert checkout.due() == {}
     # Data that are gone come back for what needs them, and train nothing else.
+    checkout.append("workflow/notebooks/qualitative.py", "\nanother_style = 1\n")
+    assert checkout.due() == {"fetch": 1, "prepare": 1} | SHOWN
     checkout.set("scales/tiny", "stages.cyclic.learning_rate", 0.0002)
     assert checkout.due() == {"fetch": 2, "prepare": 2} | from_training(checkout, selected(checkout, "cyclic"))
 

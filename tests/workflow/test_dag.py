@@ -128,14 +128,22 @@ def test_training_shows_its_progress_on_the_terminal_and_in_the_log(finished):
     assert re.search(line, (finished.path / "runs/tiny/logs/train-hodor-soft-coco-seed0.log").read_text())
 
 
-def test_gpus_are_asked_for_by_what_runs_on_them(finished, checkout):
+def test_gpus_threads_and_memory_are_asked_for_by_what_uses_them(finished, checkout):
     output = (finished.path / "output.txt").read_text()
     assert "gpu=0" in output and not re.search(r"^    resources: .*gpu=[1-9]", output, re.MULTILINE)
     assert 'gpu=Resource("gpu", 1)' in output
-    dry = checkout.dry_run("--config", 'overrides={"device": "cuda"}')
+    settings = ('overrides={"device": "cuda", "threads": 2}', 'execution={"processes": 2}')
+    dry = checkout.dry_run("--cores", "4", "--resources", "gpu=2", "--config", *settings)
     config = checkout.config()
-    jobs = len(config.needed()) + len(config.selected) * len(config.scale.benchmarks)
-    assert len(re.findall(r"^    resources: .*gpu=1", dry, re.MULTILINE)) == jobs
+
+    def asked(rule: str, line: str) -> int:
+        return len(re.findall(rf"^rule {rule}:\n(?:    .*\n)*?    {line}", dry, re.MULTILINE))
+
+    trainings, predictions = len(config.needed()), len(config.selected) * len(config.scale.benchmarks)
+    assert asked("train", "resources: .*gpu=2") == asked("train", "threads: 4") == trainings
+    assert asked("train", "priority: 1") == trainings, "other rows wait for them"
+    assert asked("segment", "resources: .*gpu=1") == asked("segment", "threads: 2") == predictions
+    assert asked("score", "resources: .*mem_mb=3500") == asked("score", "threads: 2") == predictions
 
 
 def test_how_a_training_is_executed_reaches_its_command_and_makes_nothing_due(checkout):

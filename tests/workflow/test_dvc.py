@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.checkouts import ABSENT
+from tests.checkouts import ABSENT, planned
 
 WEIGHTS = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
 ARCHIVE = "data/tiny/archives/coco/train2017.zip"
@@ -301,4 +301,15 @@ def test_dvc_leaves_outputs_alone(root: Path):
     for name, stage in stages.items():
         body = stage.get("do", stage)
         assert all(options == {"persist": True} for out in body["outs"] for options in out.values()), name
-        assert "--allowed-rules" in body["cmd"]
+        assert "--allowed-rules" in body["cmd"] and {"config", "hodor/config"} <= set(body["deps"])
+    # What the stamp of the pages holds besides the configuration.
+    assert {"workflow/notebooks", "CITATION.cff"} <= set(stages["reports"]["deps"])
+
+
+def test_a_row_with_secret_benchmarks_runs_the_rules_of_its_stage(fresh):
+    checkout = fresh()
+    command = yaml.safe_load((checkout.path / "dvc.yaml").read_text())["stages"]["row"]["do"]["cmd"]
+    command = command.replace("${scale}", "paper").replace("${key}", "hodor-soft-coco")
+    command = command.replace("--cores all", "--dry-run --config scale=paper rows=hodor-soft-coco")
+    due = planned(checkout.run("bash", "-eu", "-c", command).stdout)
+    assert {"fetch", "prepare", "train", "segment", "score", "submit", "manifest"} <= due.keys()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import yaml
 from hodor.cli.convert import convert
 from hodor.models.base import build_method, save_model
 from hodor.provenance import sha256_file
+from tests.checkouts import planned
 
 TABLE = "results/released_weights.csv"
 DUE = dict.fromkeys(("train", "segment", "score", "manifest", "tabulate_extended", "publish_extended"), 1)
@@ -32,7 +34,11 @@ def test_a_checkpoint_that_appears_makes_its_own_row_and_nothing_else(checkout):
     file = checkout.path / "data" / "weights" / "stcn_s0.pth"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"no checkpoint")
-    assert checkout.due("--", TABLE) == DUE
+    output = checkout.dry_run("--", TABLE)
+    assert planned(output) == DUE
+    assert re.search(r"^rule train:\n    input: .*data/weights/stcn_s0\.pth", output, re.MULTILINE), "a later one, too"
+    # It has one run, seed 0, whatever the seeds of trainings.
+    assert checkout.due("--config", "rows=stcn-released", "seeds=1", "--", TABLE) == DUE
     assert checkout.due("--", "results/ablation_table.csv", "results/comparison_table.csv") == {}
     # A file that is no checkpoint ends in one line that names it, and the tables stay.
     assert "data/weights/stcn_s0.pth: " in checkout.snakemake("--", TABLE, check=False)
