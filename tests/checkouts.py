@@ -174,8 +174,8 @@ class Checkout:
         return self.run("snakemake", "--cores", "2", *arguments, check=check).stdout
 
     def dry_run(self, *arguments: str) -> str:
-        """Output of `snakemake --dry-run ...`."""
-        return self.run("snakemake", "--dry-run", *arguments).stdout
+        """Output of `snakemake -n ...`."""
+        return self.run("snakemake", "-n", *arguments).stdout
 
     def due(self, *arguments: str) -> dict[str, int]:
         """Rule -> number of jobs that `snakemake -n ...` would run, without the rules that only name targets."""

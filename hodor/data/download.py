@@ -190,18 +190,15 @@ class Download:
         failures, best = 0, self.length()
         # The part may be wrong though the remote file is right: it was joined from several attempts, or the server
         # announced no length, so that a broken connection looked like the end (open_ended).
-        joined = open_ended = False
         while True:
             try:
-                continued, open_ended = self.attempt()
-                joined |= continued
+                joined, open_ended = self.attempt()
                 record, fault = compare(self.part, self.source, thorough=joined)
                 if fault is None:
                     break
                 if not (joined or open_ended):
                     self.refuse(fault)
                 self.discard()
-                joined = False
                 raise _Again(fault)
             except _Again as again:
                 reached = self.length()

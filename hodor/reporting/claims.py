@@ -67,7 +67,7 @@ class Verdict:
         return found | {"interval": self.interval and [round(end, 4) for end in self.interval]}
 
 
-def of_rows(kind: str, found: Comparison, rule: dict) -> Verdict:
+def judge_rows(kind: str, found: Comparison, rule: dict) -> Verdict:
     """Return the verdict on two rows that were compared on the same sequences.
 
     Args:
@@ -91,14 +91,14 @@ def _few_seeds(seeds: int, rule: dict) -> list[str]:
     return [f"{'one seed' if seeds == 1 else f'{seeds} seeds'} (n = {seeds}), {rule['fewest_seeds']} are needed"]
 
 
-def of_numbers(first: list[float], second: list[float]) -> Verdict:
+def judge_server_scores(first: list[float], second: list[float]) -> Verdict:
     """Return the verdict on a server's scores, in points for each seed, without those of the sequences."""
     effect, seeds = float(np.mean(first) - np.mean(second)), min(len(first), len(second))
     reason = "a server gave a number for the whole benchmark, and none of its sequences"
     return Verdict(UNDECIDED, reason, effect, seeds=seeds)
 
 
-def of_alphas(values: np.ndarray, starts: np.ndarray, rule: dict) -> Verdict:
+def judge_alphas(values: np.ndarray, starts: np.ndarray, rule: dict) -> Verdict:
     """Return the verdict on learned alphas.
 
     The effect is the root mean square, over all alphas, of the distance of their mean over seeds from their start. The
@@ -208,7 +208,7 @@ def judge(settings: dict, claim: dict, found: Runs) -> Verdict:
         alphas = learned_alphas(runs[0])
         from hodor.attention import initial_alpha  # imports torch
 
-        return of_alphas(alphas, np.array(initial_alpha(alphas.shape[-1])), settings["rule"])
+        return judge_alphas(alphas, np.array(initial_alpha(alphas.shape[-1])), settings["rule"])
     if benchmark not in settings["benchmarks"]:
         return Verdict(NOT_RUN, settings["absent"].get(benchmark, "this scale has no such benchmark"))
     scores = [seed_scores(of, benchmark) for of in runs]
@@ -216,12 +216,12 @@ def judge(settings: dict, claim: dict, found: Runs) -> Verdict:
         return Verdict(NOT_RUN, f"no score on {benchmark_title(benchmark)} yet: {', '.join(missing)}")
     samples = [sample(of, benchmark) for of in runs]
     if None in samples:
-        return of_numbers(*scores)
+        return judge_server_scores(*scores)
     try:
         compared = compare(*samples, Bootstrap(**settings["bootstrap"]))
     except HodorError as error:
         raise HodorError(f"{benchmark}, {' and '.join(rows)}: {error}") from None
-    return of_rows(claim["kind"], compared, settings["rule"])
+    return judge_rows(claim["kind"], compared, settings["rule"])
 
 
 def learned_alphas(runs: Sequence[Run]) -> np.ndarray:

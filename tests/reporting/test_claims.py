@@ -20,9 +20,9 @@ from hodor.reporting.claims import (
     VERDICTS,
     claims,
     judge,
+    judge_alphas,
+    judge_rows,
     learned_alphas,
-    of_alphas,
-    of_rows,
     read_claims,
 )
 from hodor.reporting.html import claims_html
@@ -60,7 +60,7 @@ def found(low: float, high: float, sequences: int = 30, seeds: int = 3) -> Compa
     ],
 )
 def test_the_rule_for_two_rows(low, high, better, at_least):
-    verdicts = [of_rows(kind, found(low, high), RULE).verdict for kind in ("better", "at-least")]
+    verdicts = [judge_rows(kind, found(low, high), RULE).verdict for kind in ("better", "at-least")]
     assert verdicts == [better, at_least]
 
 
@@ -69,13 +69,13 @@ def test_the_rule_for_two_rows(low, high, better, at_least):
     [(9, 3, "9 sequences are fewer than 10"), (30, 2, "2 seeds"), (30, 1, "one seed"), (9, 1, "one seed.*9 sequences")],
 )
 def test_few_sequences_or_seeds_decide_nothing(sequences, seeds, reason):
-    verdict = of_rows("better", found(2, 4, sequences, seeds), RULE)
+    verdict = judge_rows("better", found(2, 4, sequences, seeds), RULE)
     assert (verdict.verdict, verdict.effect, verdict.interval) == (UNDECIDED, 3.0, (2, 4))
     assert re.search(reason, verdict.reason)
 
 
 def test_numbers_are_rounded_in_json_only():
-    fields = of_rows("better", found(0.12345678, 3, sequences=10), RULE).as_json()
+    fields = judge_rows("better", found(0.12345678, 3, sequences=10), RULE).as_json()
     assert fields["interval"] == [0.1235, 3] and fields["probability"] == 0.9 and fields["verdict"] == SUPPORTED
 
 
@@ -91,7 +91,7 @@ def test_numbers_are_rounded_in_json_only():
 )
 def test_the_rule_for_alphas(shifts, expected, effect, reason):
     """Supported: every alpha moved by more than the spread over seeds."""
-    verdict = of_alphas(np.stack([np.tile(STARTS, (2, 1)) + shift for shift in shifts]), STARTS, RULE)
+    verdict = judge_alphas(np.stack([np.tile(STARTS, (2, 1)) + shift for shift in shifts]), STARTS, RULE)
     assert (verdict.verdict, verdict.seeds) == (expected, len(shifts)) and re.search(reason, verdict.reason)
     assert verdict.effect == pytest.approx(effect)
     if len(shifts) == 1:
@@ -136,6 +136,11 @@ def test_a_claim_about_two_rows(project):
     assert (supported["probability"], contradicted["probability"]) == (1.0, 0.0)
     assert (supported["sequences"], supported["seeds"], supported["metric"]) == (3, 1, "J&F")
     assert supported["evidence"] == WORLD
+    # One resample is an interval without width, which the generator's seed places.
+    found = {(run.row, 0): run for run in runs}
+    few = [settings(project, bootstrap={"resamples": 1, "seed": seed}) for seed in range(5)]
+    ends = [judge(given, claim("hodor-soft-coco", "copy-first-mask"), found).interval for given in few]
+    assert all(low == high for low, high in ends) and len(set(ends)) > 1
     assert made["manifests"]["hodor-soft-coco"] == ["runs/tiny/hodor-soft-coco/seed0/manifest.json"]
     assert "abc123" in made["provenance"]["commit"] and "1,000 resamples" in made["provenance"]["intervals"]
 

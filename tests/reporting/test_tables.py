@@ -13,7 +13,7 @@ import pytest
 from hodor.errors import HodorError
 from hodor.reporting.formats import COMPARED, POSTER, footnote, is_number, latex_text, view
 from hodor.reporting.html import overview
-from hodor.reporting.runs import provenance, read_run, sample
+from hodor.reporting.runs import provenance, read_run, sample, seed_scores
 from hodor.reporting.selection import Report
 from hodor.reporting.tables import (
     COLUMNS,
@@ -64,9 +64,13 @@ def test_the_ablation_table(tabulated):
 
 
 def test_the_ablation_table_shows_both_benchmarks_of_its_claims_and_no_other(tabulated):
-    made = make(tabulated, benchmarks=[DAVIS16, YT19, VAL])
+    made = make(tabulated, benchmarks=[DAVIS16, YT19, VAL], bootstrap={"resamples": 1, "seed": 0})
     assert [line["benchmark"] for line in made["ablation_table"]] == 4 * [VAL] + 4 * [DAVIS16]
     assert {line["benchmark"] for line in made["extended_table"]} == {DAVIS16, YT19, VAL}
+    # The settings of the bootstrap reach every interval: that of one resample has no width.
+    for table, key in (("ablation", "J&F"), ("comparison", f"{VAL}_J&F")):
+        ends = [(line[f"{key}_low"], line[f"{key}_high"]) for line in made[f"{table}_table"]]
+        assert any(low for low, _ in ends) and all(low == high for low, high in ends)
     # On the start page a row is one line; the paper has numbers on one of the two.
     page = overview(Report(OUT, tabulated.runs, tabulated.data), "ablation", at_paper=False)
     assert page.count('<th scope="row">') == 4 and page.count(">ours<") == 2 and page.count(">paper&#39;s, ") == 1
@@ -269,6 +273,7 @@ def test_until_the_server_has_answered_the_cell_is_pending(project):
     assert comparison_cells(published, row, [answered], FEW)[f"{TEST_DEV}_J&F"] == "64.5000"
     # With one of two seeds answered there is no mean yet.
     assert comparison_cells([], row, [answered, run], FEW)[f"{TEST_DEV}_J&F"] == "server: pending"
+    assert seed_scores([answered], TEST_DEV) == [64.5] and seed_scores([answered, run], TEST_DEV) == []
     with pytest.raises(HodorError, match="score.json.*remove the entry|remove the entry"):
         with_server_scores(run, {key: answer | {"submission": "b" * 64}})
     with pytest.raises(HodorError, match="ground truth is public"):
