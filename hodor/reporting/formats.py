@@ -9,6 +9,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -212,10 +213,10 @@ def scale_statement(settings: Mapping) -> str:
     return " ".join(filter(None, [text, settings.get("closed")]))
 
 
-def make_environment(**options) -> Environment:
+def make_environment(**options: Any) -> Environment:
     """Return an environment of the templates, in which an absent value is an error."""
-    common = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    return Environment(loader=FileSystemLoader(TEMPLATES), **common, **options)
+    loader = FileSystemLoader(TEMPLATES)
+    return Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options)
 
 
 def render_markdown(template: str, **context) -> str:
