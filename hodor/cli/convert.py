@@ -43,6 +43,8 @@ def convert(source: Path, target: Path, format: str | None = None, *, half: bool
         save_pretrained(open_weights(source), target, half=half)
         print(f"{target}: {MODEL}, {CONFIG}, {CARD}")
         return
+    if not source.exists():
+        raise HodorError(f"{source}: no such file or folder; check the path")
     if half:
         raise HodorError(f"{source}: --half is for a run folder, whose weights are converted for others")
     inward = source.suffix in ENDINGS and target.suffix == OURS

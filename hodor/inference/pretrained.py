@@ -9,9 +9,8 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import StrictUndefined, Template
 
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
@@ -138,14 +137,10 @@ def model_card(loaded: Loaded) -> str:
     sources = {
         source.dataset: source for source in read_table(config.folder / "datasets.csv") if source.edition == edition
     }
-    options: dict[str, Any] = {
-        "undefined": StrictUndefined,
-        "trim_blocks": True,
-        "lstrip_blocks": True,
-        "keep_trailing_newline": True,
-    }
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), **options)
-    return environment.get_template("model_card.md").render(
+    template = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
+    return Template(
+        template, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    ).render(
         manifest=manifest,
         loaded=loaded,
         entry=config.rows[row],

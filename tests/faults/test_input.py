@@ -67,7 +67,7 @@ def test_a_path_may_hold_braces(fresh):
 def test_wrong_arguments_stop_before_any_step(checkout):
     """Snakemake would keep the last of two `--config` alone, and make another scale than the one asked for."""
     for arguments, message in (
-        (("--config", "scale=minni"), "config/config.yaml: scale: 'minni' is none of mini, paper, subset, tiny"),
+        (("--config", "scale=minni"), "command line: scale: 'minni' is none of mini, paper, subset, tiny"),
         (("--config", "scale=tiny", "--config", "rows=main"), "--config is given twice"),
         (("--", "runs/tiny/hodor-sotf-coco/seed0/train.json"), "hodor-sotf-coco"),
     ):

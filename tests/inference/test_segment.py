@@ -19,11 +19,11 @@ from tests.videos import SIZE, boxes, save_video
 
 
 def test_a_video_without_objects_is_refused(tmp_path):
-    refused("nothing to follow in video 'v'", list, segment_video(small("copy"), save_video(tmp_path, 2, {})))
+    refused("nothing to track in video 'v'", list, segment_video(small("copy"), save_video(tmp_path, 2, {})))
 
 
 def test_a_first_object_of_a_pixel_does_not_cost_the_benchmark_its_masks(tmp_path, capsys):
-    """Its own mask stays on its frame, later objects are followed."""
+    """Its own mask stays on its frame, later objects are tracked."""
     video = save_video(tmp_path, 6, {4: 1, 9: 3})
     pixel = np.zeros(SIZE, np.uint8)
     pixel[30, 30] = 4
