@@ -31,7 +31,7 @@ RECIPES: dict[str, int] = {
     "score/davis2016": 2,
     "score/youtube-vos": 1,
     # Tables and verdicts.
-    "tables": 2,
+    "tables": 3,
 }
 """Name of a recipe -> its version."""
 

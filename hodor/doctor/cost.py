@@ -34,6 +34,9 @@ GPUS = {"rtx3090": 12.0, "h200": 60.0}
 # Typical sizes: COCO for image stages, 720p videos for video stages; objects of a clip and of a video.
 IMAGE_SIZE, VIDEO_SIZE, DAVIS_SIZE = (480, 640), (720, 1280), (480, 854)
 OBJECTS = 2
+CARDS = (24, 40, 80)
+"""Memory of usual GPUs in GB, for which the largest micro-batch is shown; a tenth is left for temporary buffers."""
+FITS = f"clips in {'/'.join(map(str, CARDS))} GB"
 GIB, GB, TERA = 2**30, 1e9, 1e12
 
 
@@ -88,7 +91,8 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
     notes = [
         f"{sum(float(line['hours']) for line in lines):.0f} GPU hours for one seed of all rows above.",
         "TFLOP/step: forward and backward of a whole batch. GPU GiB: weights, gradients, optimiser and what the "
-        "backward pass keeps of a whole batch, without the step's temporary buffers.",
+        "backward pass keeps of a whole batch, without the step's temporary buffers. "
+        f"{FITS}: the largest part of the batch that fits a GPU of that size by this count (execution.micro_batch).",
         "measured, measured GiB: hours and peak GPU memory of the step that benchmarks/gpu.py measured on this GPU: "
         f"{', '.join(places) or 'none'}. Without one, the peak of a training in runs/ (CPU: of its process).",
         "run GB: weights and two checkpoints."
@@ -216,7 +220,7 @@ def _line(
     """Return the cells of a row; `counted` (None: no frames) caches counts for rows that differ in training only."""
     entry, stage, options, weights = config.rows[row], config.stage(row), config.options[row], parameters(config, row)
     line = {"row": row, "params M": f"{weights / 1e6:.2f}"}
-    line |= dict.fromkeys(("steps", "TFLOP/step", "hours", "measured", "GPU GiB", "measured GiB"), "0")
+    line |= dict.fromkeys(("steps", "TFLOP/step", "hours", "measured", "GPU GiB", FITS, "measured GiB"), "0")
     if stage is not None:
         one = step_cost(entry.method, options, stage)
         tera = one.operations * stage.batch / TERA
@@ -224,6 +228,8 @@ def _line(
         line["TFLOP/step"] = f"{tera:.3g}"
         line["hours"] = f"{tera * stage.steps / speed / 3600:.1f}"
         line["GPU GiB"] = f"{(16 * weights + one.kept_bytes * stage.batch) / GIB:.1f}"
+        fit = [int((0.9 * card * GB - 16 * weights) // one.kept_bytes) for card in CARDS]
+        line[FITS] = "/".join(str(min(clips, stage.batch)) for clips in fit)
         line["measured"], line["measured GiB"] = "not measured", _peak_here(config, row, stage) or "not measured"
         if (found := measured.get(row)) and found.of(stage, tera):
             line["measured"], line["measured GiB"] = f"{found.seconds * stage.steps / 3600:.1f}", f"{found.gib:.1f}"

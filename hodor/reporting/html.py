@@ -14,7 +14,7 @@ from hodor.reporting.figures import FORMATS, figure_bytes
 from hodor.reporting.formats import MISSING, NOT_RUN, PUBLISHED, benchmark_title, footnote, heading, points
 from hodor.reporting.gallery import Shown
 from hodor.reporting.runs import Run
-from hodor.reporting.selection import STRIPS, Report
+from hodor.reporting.selection import Report
 
 # Heading -> column of costs.csv.
 _COSTS = {
@@ -62,25 +62,29 @@ def overview(report: Report, table: str, at_paper: bool) -> Markup:
     """Return a table with only our score of each row and the paper's."""
     lines = report.tables[table]
     if table == "ablation":
-        columns = [(STRIPS, f"{benchmark_title(STRIPS)} J&F", "J&F", "paper_J&F")]
+        columns = [
+            (id, f"{benchmark_title(id)} J&F", "J&F", "paper_J&F", of)
+            for id, of in lines.groupby("benchmark", sort=False)
+        ]
     else:
         shown = formats.compared(lines)
-        columns = [(b.id, heading(b), f"{b.id}_{b.metric}", f"{b.id}_paper_{b.metric}") for b in shown]
-    runs = {system.row: system.runs for system in report.systems[table]}
+        columns = [(b.id, heading(b), f"{b.id}_{b.metric}", f"{b.id}_paper_{b.metric}", lines) for b in shown]
+    # A benchmark without any number of the paper has no column for them.
+    published = {name: (of[paper] != "").any() for _, name, _, paper, of in columns}
     rows = []
-    for line in lines.to_dict("records"):
+    for system in report.systems[table]:
         cells = []
-        for benchmark, _, key, paper in columns:
+        for benchmark, name, key, paper, of in columns:
+            line = of[of["row"] == system.row].iloc[0]
             ours, low, high = points(line[key]), line[f"{key}_low"], line[f"{key}_high"]
-            if runs[line["row"]] and ours[:1].isdigit():
-                ours = Markup('<a href="{}#{}">{}</a>').format(address(runs[line["row"]][0]), benchmark, ours)
+            if system.runs and ours[:1].isdigit():
+                ours = Markup('<a href="{}#{}">{}</a>').format(address(system.runs[0]), benchmark, ours)
             if low and high:
                 ours = ours + Markup(" <small>[{}, {}]</small>").format(points(low), points(high))
-            cells.append((ours, points(line[paper])))
-        rows.append((line["label"], cells))
+            cells.append((ours, points(line[paper]) if published[name] else None))
+        rows.append((system.label, cells))
     paper = "paper's" if at_paper else "paper's, official data"
-    names = [name for _, name, _, _ in columns]
-    return fragment("overview", benchmarks=names, rows=rows, note=report.notes(table), paper=paper)
+    return fragment("overview", published=published, rows=rows, note=report.notes(table), paper=paper)
 
 
 def scores_html(report: Report, table: str, at_paper: bool, linked: bool = False) -> Markup:

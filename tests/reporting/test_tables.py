@@ -12,7 +12,9 @@ import pytest
 
 from hodor.errors import HodorError
 from hodor.reporting.formats import COMPARED, POSTER, footnote, is_number, latex_text, view
+from hodor.reporting.html import overview
 from hodor.reporting.runs import provenance, read_run, sample
+from hodor.reporting.selection import Report
 from hodor.reporting.tables import (
     COLUMNS,
     RELEASED_COLUMNS,
@@ -28,6 +30,7 @@ from hodor.scoring.statistics import Bootstrap, estimate
 from tests.reporting.conftest import NOTE, OUT, make, make_one, markdown, read, tables
 
 VAL, TEST_DEV, YT18, YT19 = "davis2017-val", "davis2017-test-dev", "ytvos2018-val", "ytvos2019-val"
+DAVIS16 = "davis2016-val"
 FEW = Bootstrap(1000, 0)
 
 
@@ -58,10 +61,17 @@ def test_the_ablation_table(tabulated):
     for name in TABLES.values():
         text = (OUT / f"{name}.md").read_text()
         assert "n = 1" in text and "1,000 resamples, generator seed 0" in text
-    # It is about DAVIS-2017 val alone, whatever else its rows are scored on.
-    made = make(project, benchmarks=[VAL, YT19])
-    benchmarks = [{line["benchmark"] for line in made[f"{table}_table"]} for table in ("ablation", "extended")]
-    assert benchmarks == [{VAL}, {VAL, YT19}]
+
+
+def test_the_ablation_table_shows_both_benchmarks_of_its_claims_and_no_other(tabulated):
+    made = make(tabulated, benchmarks=[DAVIS16, YT19, VAL])
+    assert [line["benchmark"] for line in made["ablation_table"]] == 4 * [VAL] + 4 * [DAVIS16]
+    assert {line["benchmark"] for line in made["extended_table"]} == {DAVIS16, YT19, VAL}
+    # On the start page a row is one line; the paper has numbers on one of the two.
+    page = overview(Report(OUT, tabulated.runs, tabulated.data), "ablation", at_paper=False)
+    assert page.count('<th scope="row">') == 4 and page.count(">ours<") == 2 and page.count(">paper&#39;s, ") == 1
+    soft = page.partition("Hodor-Soft-Coco")[2].partition("</tr>")[0]
+    assert re.search(rf"#{VAL}.*>77\.5<.*>trained on it</td>$", soft), soft
 
 
 def test_the_extended_table_and_the_costs(tabulated):

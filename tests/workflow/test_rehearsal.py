@@ -17,11 +17,12 @@ import yaml
 from hodor.config.datasets import RELEASED, WEIGHT_SETS, GeneratedOptions
 from hodor.config.loading import load
 from hodor.data.synthetic import generate
+from hodor.models.checkpoints.releases import FORMATS
 from hodor.provenance import sha256_file
 from tests.data.datasets import SCENE, WRITERS, pack
 from tests.data.hostile_server import hostile_server
 from tests.faults.runs import Run
-from tests.golden.inputs import original
+from tests.golden.inputs import CASES, original
 
 STAGES = ("images", "cyclic", "cyclic-holdout", "dense", "static-stm", "static-kmn", "static-stcn")
 SHORT = {"steps": 2, "batch": 2, "checkpoint_every": 1, "log_every": 1}
@@ -81,7 +82,11 @@ def write_archives(mirror: Path, folder: Path) -> None:
         (mirror / dataset).mkdir()
         for file in files:
             if kind := CHECKPOINTS.get(file):
-                entries = {name: _small(value) for name, value in original(kind).items()}
+                format = FORMATS[CASES[kind][0]]
+                entries = {
+                    name: value if name.removeprefix(format.prefix) in format.constants else _small(value)
+                    for name, value in original(kind).items()
+                }
                 content = {WRAPPERS[kind]: entries} if kind in WRAPPERS else entries
                 torch.save(content, mirror / dataset / file)
 
