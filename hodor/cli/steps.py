@@ -120,7 +120,7 @@ def _settings(options: Namespace, step: str, subject: str = "", run: str = "", *
         if stamp["step"] != step:
             raise HodorError(f"{options.stamp}: is a stamp of the step {stamp['step']}; give one of {step}")
         if own := stamp["settings"].get("own"):
-            _entry("config.own", "declare")(own)
+            _entry("config.own_datasets", "declare")(own)
     else:
         from hodor.config.loading import load
         from hodor.config.validation import none_of
@@ -267,10 +267,11 @@ def _masks(options: Namespace, step: str) -> tuple[dict[str, Any] | None, Path, 
         needed = ("truth",) if step == "score" else ("truth", "benchmark")
         if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:
             raise HodorError(f"{', '.join(missing)} missing; --pred needs --{' --'.join(needed)}")
-        _entry("config.own", "load_own")(options.config)
+        _entry("config.own_datasets", "load_own")(options.config)
         out = options.out or (Path(f"{options.pred.resolve().name}-scores") if step == "score" else None)
         return None, options.pred, options.truth, options.benchmark, out
-    example = "hodor-soft-coco davis2017-val, or masks of any origin: --pred DIR --truth DIR --benchmark ID"
+    example = f"hodor-soft-coco davis2017-{'val' if step == 'score' else 'test-dev'}"
+    example += ", or masks of any origin: --pred DIR --truth DIR --benchmark ID"
     _require_names(options, example, ROW=options.row, BENCHMARK=options.at)
     stamp = _settings(options, step, options.at, rows=options.row, seeds=[options.seed])
     scale, dataset = stamp["scale"], stamp["settings"]["benchmark"]["dataset"]

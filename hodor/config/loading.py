@@ -13,7 +13,7 @@ from hodor.config.claims import Claims, load_claims
 from hodor.config.datasets import ARCHIVES, archives
 from hodor.config.methods import METHODS
 from hodor.config.overrides import apply_overrides
-from hodor.config.own import OWN, OwnDataset, load_own
+from hodor.config.own_datasets import OWN, OwnDataset, load_own
 from hodor.config.rows import check_row, locate_masks, locate_weights, select
 from hodor.config.schema import Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers

@@ -16,7 +16,7 @@ from hodor.config.claims import Claims
 from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS, GeneratedOptions
 from hodor.config.execution import Execution
 from hodor.config.methods import METHODS
-from hodor.config.own import OwnDatasets
+from hodor.config.own_datasets import OwnDatasets
 from hodor.config.servers import Servers, ServerScores
 from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.config.validation import Strict, none_of

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hodor.config.own import OwnDataset
+from hodor.config.own_datasets import OwnDataset
 from hodor.data.images import VOID, read_labels, read_rgb, read_size
 from hodor.errors import HodorError
 

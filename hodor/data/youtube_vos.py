@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hodor.config.benchmarks import HOLDOUT, REST, held_out
-from hodor.config.own import META, OwnDataset
+from hodor.config.own_datasets import META, OwnDataset
 from hodor.data.images import VOID
 from hodor.data.video import Video, broken, object_ids, open_video, require_files, video_folders
 from hodor.errors import HodorError
