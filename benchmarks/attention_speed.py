@@ -97,9 +97,9 @@ def differences(shape: tuple[int, ...], device: str, precision: str) -> str:
     plain, folded = (prepare(form, shape, True, device, precision)() for form in FORMS[:2])
     names = ("output", "queries", "pixels", "mask", "alpha")  # the layer's first parameter is alpha
     pairs = list(zip(plain, folded, strict=True))
-    told = [(name, [pair]) for name, pair in zip(names, pairs, strict=False)] + [("weights", pairs[len(names) :])]
+    compared = [(name, [pair]) for name, pair in zip(names, pairs, strict=False)] + [("weights", pairs[len(names) :])]
     parts = []
-    for name, of in told:
+    for name, of in compared:
         worst = max((a - b).abs().max().item() for a, b in of) / max(a.abs().max().item() for a, _ in of)
         parts.append(f"{name} {worst:.0e}")
     return ", ".join(parts)

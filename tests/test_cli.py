@@ -282,8 +282,8 @@ def test_a_file_where_a_folder_is_wanted_is_one_line(tmp_path, capsys):
     common = ["--pred", "p", "--truth", "t", "--benchmark", "davis2017-val"]
     for out in ("file", "file/out"):
         assert run("score", *common, "--out", str(tmp_path / out)) == 1
-        told = capsys.readouterr().err
-        assert told.startswith(f"hodor score: error: {tmp_path / out}/") and told.count("\n") == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"hodor score: error: {tmp_path / out}/") and error.count("\n") == 1
     assert run("submit", *common, "--zip", str(tmp_path)) == 1
     assert capsys.readouterr().err.startswith(f"hodor submit: error: {tmp_path}: Is a directory; ")
 

@@ -1,4 +1,4 @@
-"""A step that fails fails the run, and its one line tells what to mend."""
+"""A failed step fails the run, and its one-line error names the fix."""
 
 import shutil
 
@@ -22,7 +22,7 @@ def test_a_damaged_archive_is_named(checkout):
     assert not (checkout.path / "data/tiny/davis.json").exists()
 
 
-def test_a_damaged_frame_is_named_and_extracting_again_mends_it(checkout):
+def test_a_damaged_frame_is_named_and_extracting_again_fixes_it(checkout):
     frame = next((checkout.path / "data/tiny/davis").rglob("*.jpg"))
     whole = frame.read_bytes()
     for path in (checkout.path / "data/tiny/davis").rglob("*.jpg"):

@@ -300,8 +300,8 @@ def test_a_linked_data_folder_is_refused_before_the_first_step(fresh):
     elsewhere = checkout.path.with_name("elsewhere")
     elsewhere.mkdir()
     (checkout.path / "data").symlink_to(elsewhere)
-    said = checkout.run("dvc", "repro", check=False).stdout
-    assert re.search("^data: .*link.*cache", said, re.MULTILINE) and ran(said) == []
+    output = checkout.run("dvc", "repro", check=False).stdout
+    assert re.search("^data: .*link.*cache", output, re.MULTILINE) and ran(output) == []
     assert checkout.due("copy-first-mask")["fetch"] > 0, "Snakemake alone needs no folder of its own"
 
 
