@@ -95,7 +95,8 @@ def save_pretrained(loaded: Loaded, folder: str | Path, *, half: bool = False) -
             raise HodorError(
                 f"{loaded.file}: {large[0]} is beyond the range of float16; write the folder without --half"
             )
-        text += "- Stored as float16, so that the digest of this file is another one; scores are of float32 weights\n"
+        stored = "- Stored as float16, so that the digest of this file is another one; scores are of float32 weights\n"
+        text = text.removesuffix(stored) + stored
     inference = loaded.method.inference.model_dump(mode="json")
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
