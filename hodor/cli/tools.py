@@ -76,7 +76,13 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
         help="run folder, .safetensors, the authors' checkpoint of HODOR, STM or STCN, or owner/name on the Hugging Face "
         "Hub (default: the checkpoint in the package)",
     )
-    track.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for masks/ and overlay.mp4")
+    track.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for masks/, overlay.mp4 and track.json, absent or empty",
+    )
     track.add_argument("--device", choices=("cpu", "cuda"), help="default: the GPU if there is one")
     track.add_argument("--threads", type=int, metavar="N", help="threads on the CPU (default: all cores)")
     track.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), help="default: that of the run")

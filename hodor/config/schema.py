@@ -169,7 +169,7 @@ class Scale(Strict):
     inference_for: list[InferenceRule] = Field([], description="exceptions from `inference`; a later rule wins")
     benchmarks: list[BenchmarkId] = Field(min_length=1, description="benchmarks on which rows are scored")
     optional: dict[known_in(ARCHIVES), dict[str, Any]] = Field(
-        {}, description="data set -> dotted keys of this file and other values, which hold where it is at hand"
+        {}, description="data set -> dotted keys of this file and other values, which apply if it is available"
     )
     substitutes: dict[str, str] = Field(
         {}, description="stage -> text of verdicts on its data, if these are not the published ones"

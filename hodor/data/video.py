@@ -1,4 +1,4 @@
-"""A video as a folder of frames and a folder of label masks, whatever data set it comes from.
+"""A video as a folder of frames and a folder of label masks, of any data set.
 
 Opening a video lists its folders and reads one header; frames and masks are decoded on request.
 """
