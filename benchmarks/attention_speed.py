@@ -1,4 +1,4 @@
-"""Soft-masked attention against what a user would pick instead, in time and memory, over numbers of queries.
+"""Compare the time and memory of soft-masked attention with its alternatives, for several numbers of queries.
 
     python benchmarks/attention_speed.py                    # a few minutes
     python benchmarks/attention_speed.py --device cuda      # float32 and bfloat16, FlexAttention too

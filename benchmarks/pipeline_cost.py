@@ -1,4 +1,4 @@
-"""What the pipeline itself costs: `snakemake` with nothing to do, and the start of every verb.
+"""Measure the overhead of the pipeline: `snakemake` with nothing to do, and the start of every verb.
 
     python benchmarks/pipeline_cost.py                                  # makes scale tiny first: minutes
     python benchmarks/pipeline_cost.py --folder .                       # where `make reproduce` was run: its scale
