@@ -167,7 +167,7 @@ def main() -> None:
             f"# Soft-masked attention: batch {options.batch}, {options.pixels:,} pixels, {options.channels} channels, "
             f"{options.heads} heads, on {options.device}",
             "",
-            "Made by `python benchmarks/attention_speed.py`, whose head says what is measured. Medians in milliseconds; "
+            "Made by `python benchmarks/attention_speed.py`, whose docstring describes the measurement. Medians in milliseconds; "
             f"ratios within a round, sdpa and the best of all to auto: median (range over {options.rounds} rounds).",
             "",
             f"| queries | precision | what | {' | '.join(options.variants)} | sdpa to auto | best to auto "

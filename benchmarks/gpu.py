@@ -282,7 +282,7 @@ def identify(device: str) -> tuple[str, list[str]]:
 
 def page(record: dict[str, Any]) -> str:
     lines = [f"# {record['machine']}: correctness and speed", ""]
-    lines += ["Made by `python benchmarks/gpu.py`, whose head says what is measured.", ""]
+    lines += ["Made by `python benchmarks/gpu.py`, whose docstring describes the measurement.", ""]
     for name, entry in record["parts"].items():
         lines += [f"## {name}: {entry['status']}", ""]
         if entry["results"]:

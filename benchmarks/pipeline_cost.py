@@ -114,7 +114,7 @@ def main() -> None:
     lines = [
         "# What the pipeline itself costs, in seconds",
         "",
-        f"Made by `python benchmarks/pipeline_cost.py`, whose head says what is measured; {options.rounds} rounds.",
+        f"Made by `python benchmarks/pipeline_cost.py`, whose docstring describes the measurement; {options.rounds} rounds.",
         "",
         "| `snakemake` with nothing to do | median | slowest |",
         "|---|---:|---:|",

@@ -241,7 +241,7 @@ def report(
     lines = [
         f"# Scoring speed: {len(sequences)} sequences, {objects} objects, {frames:,} frames of {WIDTH} x {HEIGHT}",
         "",
-        "Made by `python benchmarks/score_speed.py`, whose head says what is measured. Rounds of ours, official, ours, "
+        "Made by `python benchmarks/score_speed.py`, whose docstring describes the measurement. Rounds of ours, official, ours, "
         "vos-benchmark.",
         "",
         "| | seconds, each run | processor seconds, each run | largest memory of a process |",
