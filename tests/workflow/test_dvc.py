@@ -254,7 +254,11 @@ def test_an_experiment_records_numbers_of_its_own_seed(clone, root):
     effect = found["metrics"]["results/tiny/metrics.json"]
     assert effect and all(key.startswith("hodor-soft-coco.") and change["diff"] for key, change in effect.items())
     shown = list(csv.DictReader(clone.run(*show, "--csv").stdout.splitlines()))
-    assert {line["Experiment"]: line[rate] for line in shown} == {"": "0.001", "main": "0.001", "faster": "0.002"}
+    assert {line["Experiment"] or line["rev"]: line[rate] for line in shown} == {
+        "workspace": "0.001",
+        "main": "0.001",
+        "faster": "0.002",
+    }
     # The workspace is as it was.
     assert clone.due() == {} and (clone.path / "results/ablation_table.csv").read_text() == before
     clone.run(*apply)
