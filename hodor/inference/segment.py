@@ -120,7 +120,7 @@ def _write(path: Path, labels: np.ndarray) -> str:
 
 
 def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarray]]:
-    """Segment one video: yields (frame, labels) in order, labels uint8 (H, W) with the video's object ids.
+    """Segment one video; yield (frame, labels) in order, labels uint8 (H, W) with the video's object ids.
 
     Frames before the first object are background; where an object first appears, its mask is used unchanged. An object
     too small for the network appears on that frame only. At most two batches of `feature_batch` frames are in memory.
