@@ -1,8 +1,10 @@
 """Why a masking gains or loses: trained rows of HODOR segment held-out sequences under changed masks.
 
     python benchmarks/masking_study.py --scale subset --rows hodor-none-coco,hodor-hard-coco,hodor-soft-coco [--frames 12]
+    python benchmarks/masking_study.py --drift [--rows ROWS]
 
-Nothing is trained. The sequences are those of DAVIS-2016 train, on which no image row was trained and no claim is judged.
+Nothing is trained. `--drift` segments nothing either: it shows how the scores of finished runs on DAVIS-2016 val fall from
+the first to the last fifth of a sequence. The sequences are those of DAVIS-2016 train, on which no image row was trained and no claim is judged.
 Variants of inference: as trained; `perfect masks`, every earlier frame is described with its annotated mask instead of the
 prediction, so that no error of one frame reaches the next; `binary masks`, predicted masks are thresholded at 0.5 before
 they weight the attention; `alpha x F`, all alphas of soft masking multiplied by F.
@@ -14,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from harness import RESULTS, scored_labels, table, write_result
 
@@ -37,9 +40,20 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT, help="folder that holds runs/ and data/")
     parser.add_argument("--frames", type=int, default=12, help="of each sequence at most")
     parser.add_argument("--sequences", type=int, help="at most")
+    parser.add_argument("--drift", action="store_true", help="scores of finished runs by fifth of each sequence")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    if options.drift:
+        runs = options.root / "runs" / options.scale
+        lines = [
+            {"row": row} | fifths(pd.read_csv(runs / row / f"seed{options.seed}" / "davis2016-val" / "per_frame.csv"))
+            for row in options.rows.split(",")
+        ]
+        text = [f"# Scores over a sequence: scale {options.scale}, seed {options.seed}", ""]
+        text += ["J&F in points by fifth of each sequence of DAVIS-2016 val, mean over sequences.", "", *table(lines)]
+        write_result(f"{options.scale}_masking-drift", text, options.out)
+        return
     prepare_device("cpu", options.threads)
     config = load(ROOT / "config", {"scale": options.scale})
     videos = load_videos(options.root / "data" / options.scale, "davis2016", "train")[: options.sequences]
@@ -62,6 +76,14 @@ def main() -> None:
         *table(lines),
     ]
     write_result(f"{options.scale}_masking-study", text, options.out)
+
+
+def fifths(frames: pd.DataFrame) -> dict[str, float]:
+    """Mean J&F in points of each fifth of the sequences, from the lines of per_frame.csv."""
+    videos = frames.groupby(["sequence", "object"])
+    place = (5 * videos.cumcount() // videos["frame"].transform("count")).rename("fifth")
+    scores = frames[["J", "F"]].mean(axis=1).groupby([frames["sequence"], place]).mean().groupby("fifth").mean()
+    return {f"fifth {fifth + 1}": 100 * score for fifth, score in scores.items()}
 
 
 def variants(method: Hodor) -> Iterator[str]:

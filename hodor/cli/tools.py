@@ -77,11 +77,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
         "Hub (default: the checkpoint in the package)",
     )
     track.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder for masks/, overlay.mp4 and track.json, absent or empty",
+        "--out", type=Path, metavar="DIR", help="new folder for masks/ and overlay.mp4 (default: <VIDEO>-tracked)"
     )
     track.add_argument("--device", choices=("cpu", "cuda"), help="default: the GPU if there is one")
     track.add_argument("--threads", type=int, metavar="N", help="threads on the CPU (default: all cores)")
@@ -155,11 +151,12 @@ def _track(options: argparse.Namespace) -> None:
         settings["short_side"] = options.short_side
     if options.device != "cpu":
         take(advice="; --device cpu needs none")
+    out = options.out or Path(f"{options.video.resolve().stem}-tracked")
     track_video(
         options.video,
         options.mask,
         options.weights,
-        options.out,
+        out,
         device=options.device,
         threads=options.threads,
         precision=options.precision,
@@ -168,4 +165,4 @@ def _track(options: argparse.Namespace) -> None:
         ignore_tracked=options.ignore_tracked,
         settings=settings,
     )
-    print(f"{options.out}: masks/, overlay.mp4, track.json")
+    print(f"{out}: masks/, overlay.mp4, track.json")

@@ -40,11 +40,13 @@ def mask(tmp_path) -> list:
 
 
 @pytest.fixture
-def track(tmp_path, small_weights, capsys):
-    """Return a function that runs the command with output `tmp_path/out` and returns status and stderr."""
+def track(tmp_path, small_weights, capsys, monkeypatch):
+    """Return a function that runs the command in `tmp_path`, with output `out`, and returns status and stderr."""
+    monkeypatch.chdir(tmp_path)
 
     def run(video, *arguments, weights=small_weights, out="out") -> tuple[int, str]:
-        common = ["--weights", weights, "--short-side", 64, "--device", "cpu", "--threads", 1, "--out", tmp_path / out]
+        common = ["--weights", weights, "--short-side", 64, "--device", "cpu", "--threads", 1]
+        common += ["--out", tmp_path / out] if out else []
         status = cli.main(["track", *map(str, [video, *common, *arguments])])
         return status, capsys.readouterr().err
 
@@ -106,9 +108,9 @@ def test_boxes_are_segmented_and_followed(tmp_path, track):
     assert (found & true).sum() / (found | true).sum() > 0.95 and np.array_equal(first == 7, block(36, 70, 7) > 0)
     assert set(np.unique(second)) <= {0, 1, 2, 7} and (second == 2).any()
     assert json.loads((tmp_path / "out/track.json").read_text())["objects"] == {"1": "0", "2": "1", "7": "0"}
-    status, error = track(tmp_path / "clip", "--box", "0,0,96,64", out="whole")
+    status, error = track(tmp_path / "clip", "--box", "0,0,96,64", out=None)
     assert "box 0,0,96,64: GrabCut finds no object; the whole box is used" in error
-    assert status == 0 and (read_labels(tmp_path / "whole" / "masks" / "0.png") == 1).all()
+    assert status == 0 and (read_labels(tmp_path / "clip-tracked" / "masks" / "0.png") == 1).all()
 
 
 # Bad input
