@@ -137,7 +137,7 @@ def _settings(options: Namespace, step: str, subject: str = "", run: str = "", *
         if name not in stamps:
             start = name.removesuffix(subject)
             known = [known.removeprefix(start) for known in stamps if known.startswith(start)]
-            raise HodorError(f"scale {config.scale.name}: {none_of(subject, known)}")
+            raise HodorError(f"scale {config.scale.name}: {none_of(subject or step, known)}")
         stamp = stamps[name] | {"sha256": sha256_json(stamps[name])}
     hold()
     return stamp
