@@ -35,7 +35,9 @@ GPUS = {"rtx3090": 12.0, "h200": 60.0}
 IMAGE_SIZE, VIDEO_SIZE, DAVIS_SIZE = (480, 640), (720, 1280), (480, 854)
 OBJECTS = 2
 CARDS = (24, 40, 80)
-"""Memory of usual GPUs in GB, for which the largest micro-batch is shown; a tenth is left for temporary buffers."""
+"""Memory of usual GPUs in GB, for which the largest micro-batch is shown."""
+SPARE = 1.5
+"""Peak memory of a training over the counted one: measured with HODOR's clips, one at a time, on a CPU."""
 FITS = f"clips in {'/'.join(map(str, CARDS))} GB"
 GIB, GB, TERA = 2**30, 1e9, 1e12
 
@@ -92,7 +94,7 @@ def cost(folder: Path, overrides: dict[str, Any], gpu: str, speed: float | None 
         f"{sum(float(line['hours']) for line in lines):.0f} GPU hours for one seed of all rows above.",
         "TFLOP/step: forward and backward of a whole batch. GPU GiB: weights, gradients, optimiser and what the "
         "backward pass keeps of a whole batch, without the step's temporary buffers. "
-        f"{FITS}: the largest part of the batch that fits a GPU of that size by this count (execution.micro_batch).",
+        f"{FITS}: the largest part of the batch (execution.micro_batch) for which {SPARE:g} times this count fit such a GPU.",
         "measured, measured GiB: hours and peak GPU memory of the step that benchmarks/gpu.py measured on this GPU: "
         f"{', '.join(places) or 'none'}. Without one, the peak of a training in runs/ (CPU: of its process).",
         "run GB: weights and two checkpoints."
@@ -228,7 +230,7 @@ def _line(
         line["TFLOP/step"] = f"{tera:.3g}"
         line["hours"] = f"{tera * stage.steps / speed / 3600:.1f}"
         line["GPU GiB"] = f"{(16 * weights + one.kept_bytes * stage.batch) / GIB:.1f}"
-        fit = [int((0.9 * card * GB - 16 * weights) // one.kept_bytes) for card in CARDS]
+        fit = [int((card * GB / SPARE - 16 * weights) // one.kept_bytes) for card in CARDS]
         line[FITS] = "/".join(str(min(clips, stage.batch)) for clips in fit)
         line["measured"], line["measured GiB"] = "not measured", _peak_here(config, row, stage) or "not measured"
         if (found := measured.get(row)) and found.of(stage, tera):
