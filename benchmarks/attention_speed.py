@@ -1,4 +1,4 @@
-"""Soft-masked attention against what a user would pick instead, in time and memory, over numbers of queries.
+"""Compare the time and memory of soft-masked attention with its alternatives, for several numbers of queries.
 
     python benchmarks/attention_speed.py                    # a few minutes
     python benchmarks/attention_speed.py --device cuda      # float32 and bfloat16, FlexAttention too
@@ -97,9 +97,9 @@ def differences(shape: tuple[int, ...], device: str, precision: str) -> str:
     plain, folded = (prepare(form, shape, True, device, precision)() for form in FORMS[:2])
     names = ("output", "queries", "pixels", "mask", "alpha")  # the layer's first parameter is alpha
     pairs = list(zip(plain, folded, strict=True))
-    told = [(name, [pair]) for name, pair in zip(names, pairs, strict=False)] + [("weights", pairs[len(names) :])]
+    compared = [(name, [pair]) for name, pair in zip(names, pairs, strict=False)] + [("weights", pairs[len(names) :])]
     parts = []
-    for name, of in told:
+    for name, of in compared:
         worst = max((a - b).abs().max().item() for a, b in of) / max(a.abs().max().item() for a, _ in of)
         parts.append(f"{name} {worst:.0e}")
     return ", ".join(parts)
@@ -167,7 +167,7 @@ def main() -> None:
             f"# Soft-masked attention: batch {options.batch}, {options.pixels:,} pixels, {options.channels} channels, "
             f"{options.heads} heads, on {options.device}",
             "",
-            "Made by `python benchmarks/attention_speed.py`, whose head says what is measured. Medians in milliseconds; "
+            "Made by `python benchmarks/attention_speed.py`, whose docstring describes the measurement. Medians in milliseconds; "
             f"ratios within a round, sdpa and the best of all to auto: median (range over {options.rounds} rounds).",
             "",
             f"| queries | precision | what | {' | '.join(options.variants)} | sdpa to auto | best to auto "

@@ -1,4 +1,4 @@
-"""Training data for the benchmarks of loading: archives of a mirror, or generated ones where none is given.
+"""Training data for the benchmarks of loading: archives of a mirror, or generated ones.
 
 The stages are those of scale paper, on the data set that is at hand for them.
 """

@@ -1,4 +1,4 @@
-"""How fast training clips are made: of each kind of stage, on one core and by the loader on all, at scale paper.
+"""Measure how fast training clips are made: for each kind of stage, on one core and by the loader on all, at scale paper.
 
     python benchmarks/clip_speed.py                       # on generated pictures, about 2 minutes
     python benchmarks/clip_speed.py --mirror FOLDER       # on real ones: FOLDER/{coco,davis}/<archive>

@@ -1,4 +1,4 @@
-"""All that is to be seen on a GPU, in the order of its worth, within a time limit; on a bare machine without network.
+"""Check and measure a GPU within a time limit, the most important parts first; on a bare machine without network.
 
     python benchmarks/gpu.py --minutes 12
     python benchmarks/gpu.py --minutes 60 --rows all      # training steps of every row, for `hodor cost`
@@ -282,7 +282,7 @@ def identify(device: str) -> tuple[str, list[str]]:
 
 def page(record: dict[str, Any]) -> str:
     lines = [f"# {record['machine']}: correctness and speed", ""]
-    lines += ["Made by `python benchmarks/gpu.py`, whose head says what is measured.", ""]
+    lines += ["Made by `python benchmarks/gpu.py`, whose docstring describes the measurement.", ""]
     for name, entry in record["parts"].items():
         lines += [f"## {name}: {entry['status']}", ""]
         if entry["results"]:

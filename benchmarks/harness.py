@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: ways in turn, ratios within a round, extra memory, and the file of a result.
+"""Shared by the speed benchmarks: alternating calls, ratios within a round, extra memory, and the file of a result.
 
 Machines are noisy, so a ratio is taken between two times of one round, and the spread over the rounds stands beside it.
 """

@@ -1,4 +1,4 @@
-"""What the pipeline itself costs: `snakemake` with nothing to do, and the start of every verb.
+"""Measure the overhead of the pipeline: `snakemake` with nothing to do, and the start of every verb.
 
     python benchmarks/pipeline_cost.py                                  # makes scale tiny first: minutes
     python benchmarks/pipeline_cost.py --folder .                       # where `make reproduce` was run: its scale
@@ -114,7 +114,7 @@ def main() -> None:
     lines = [
         "# What the pipeline itself costs, in seconds",
         "",
-        f"Made by `python benchmarks/pipeline_cost.py`, whose head says what is measured; {options.rounds} rounds.",
+        f"Made by `python benchmarks/pipeline_cost.py`, whose docstring describes the measurement; {options.rounds} rounds.",
         "",
         "| `snakemake` with nothing to do | median | slowest |",
         "|---|---:|---:|",

@@ -1,4 +1,4 @@
-"""Are our J and F the published ones, frame by frame, for the methods whose masks DAVIS publishes?
+"""Compare our J and F with the published ones, frame by frame, for the methods whose masks DAVIS publishes.
 
     git clone https://github.com/davisvideochallenge/davisvideochallenge.github.io SITE
     python benchmarks/published_scores.py --site SITE --davis data/subset/archives/davis2016/DAVIS-data.zip

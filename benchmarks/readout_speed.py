@@ -1,4 +1,4 @@
-"""Memory readout of a video against its dense published form, in turns: times, their ratio, extra memory, equality.
+"""Compare the memory readout of a video with its dense published form: times, their ratio, extra memory, equality.
 
     python benchmarks/readout_speed.py          # 20 remembered frames of 480p, 3 objects: 2 minutes
     python benchmarks/readout_speed.py --device cuda

@@ -1,4 +1,4 @@
-"""How much faster J and F are here than by the official DAVIS functions, and than by vos-benchmark.
+"""Compare the speed of our J and F with that of the official DAVIS functions, and of vos-benchmark.
 
     python benchmarks/score_speed.py                              # the size of DAVIS-2017 val, about 5 minutes
     python benchmarks/score_speed.py --sequences 4 --repeats 1    # to try it
@@ -241,7 +241,7 @@ def report(
     lines = [
         f"# Scoring speed: {len(sequences)} sequences, {objects} objects, {frames:,} frames of {WIDTH} x {HEIGHT}",
         "",
-        "Made by `python benchmarks/score_speed.py`, whose head says what is measured. Rounds of ours, official, ours, "
+        "Made by `python benchmarks/score_speed.py`, whose docstring describes the measurement. Rounds of ours, official, ours, "
         "vos-benchmark.",
         "",
         "| | seconds, each run | processor seconds, each run | largest memory of a process |",

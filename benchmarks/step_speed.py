@@ -1,4 +1,4 @@
-"""A training step as it is taken against the straightforward one: float32, eager, waiting for every number.
+"""Compare the training step with a straightforward one: float32, eager, waiting for every number.
 
     python benchmarks/step_speed.py --rows ablation
 

@@ -1,4 +1,4 @@
-"""Clips made the straightforward way, to compare with: one warp after the other, each a resampling of a float32 picture.
+"""Clips made the straightforward way, for comparison: one warp after the other, each a resampling of a float32 image.
 
 Inside `stepwise()` the sources of `hodor.data` draw the same random numbers and give the same clips, up to what is lost
 by resampling several times. The homographies that they compose remember their factors (`Steps`).

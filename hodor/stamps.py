@@ -17,7 +17,7 @@ from typing import Any
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config
-from hodor.config.own import PLACE, SHOWN
+from hodor.config.own_datasets import PLACE, SHOWN
 from hodor.config.recipes import layout_of, versions
 from hodor.config.schema import TABLES
 from hodor.config.servers import pending_text

@@ -300,7 +300,7 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture
 def checkout(finished: Checkout, tmp_path: Path) -> Checkout:
-    """A copy of the finished checkout, time stamps and Snakemake's books included."""
+    """A copy of the finished checkout, time stamps and Snakemake's metadata included."""
     shutil.copytree(finished.path, tmp_path / "checkout", symlinks=True)
     return Checkout(tmp_path / "checkout")
 

@@ -91,7 +91,7 @@ def test_alphas_start_in_quarters_and_only_soft_has_them():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"dim": 16, "heads": 4, "mode": "gentle"}, "none of none, hard, soft"),
         ({"dim": 16, "heads": 5}, "do not divide"),
@@ -100,8 +100,8 @@ def test_alphas_start_in_quarters_and_only_soft_has_them():
         ({"dim": 16, "heads": 4, "form": "unfolded"}, "none of auto, plain, folded"),
     ],
 )
-def test_refuses_what_does_not_fit(arguments, told):
-    with pytest.raises(ValueError, match=told):
+def test_refuses_what_does_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
         SoftMaskedAttention(**arguments)
 
 

@@ -87,14 +87,15 @@ def test_wrong_usage_ends_with_status_2(arguments, capsys):
     ("arguments", "expected"),
     [
         (["train"], "ROW"),
-        (["segment", "hodor-soft-coco"], "BENCHMARK"),
-        (["score", "hodor-soft-coco"], "BENCHMARK"),
+        (["segment", "hodor-soft-coco"], "error: BENCHMARK missing"),
+        (["score"], "error: ROW and BENCHMARK missing"),
         (["score", "--pred", "a"], "--truth missing"),
         (["submit", "--pred", "a", "--truth", "b", "--benchmark", "c"], "--zip"),
         (["train", "hodor-soft-cocos"], "nearest: hodor-soft-coco"),
-        (["segment", "hodor-soft-coco", "davis2017-vla"], "davis2017-val"),
+        (["segment", "hodor-soft-coco", "davis2017-vla"], "'davis2017-vla' is none of davis2017-val, "),
+        (["train", "main"], "'main' is none of hodor-none-coco, "),
         (["tabulate", "ablations"], "ablation"),
-        (["prepare", "cocos"], "coco"),
+        (["prepare", "cocos"], "'cocos' is none of coco, "),
         (["train", "hodor-soft-coco", "--scale", "minni"], "is none of mini"),
     ],
 )
@@ -282,8 +283,8 @@ def test_a_file_where_a_folder_is_wanted_is_one_line(tmp_path, capsys):
     common = ["--pred", "p", "--truth", "t", "--benchmark", "davis2017-val"]
     for out in ("file", "file/out"):
         assert run("score", *common, "--out", str(tmp_path / out)) == 1
-        told = capsys.readouterr().err
-        assert told.startswith(f"hodor score: error: {tmp_path / out}/") and told.count("\n") == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"hodor score: error: {tmp_path / out}/") and error.count("\n") == 1
     assert run("submit", *common, "--zip", str(tmp_path)) == 1
     assert capsys.readouterr().err.startswith(f"hodor submit: error: {tmp_path}: Is a directory; ")
 

@@ -176,10 +176,10 @@ def test_a_missing_or_empty_file(folder, file):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"scale": "minni"}, "config/config.yaml: scale: 'minni' is none of mini, paper, subset, tiny"),
-        ({"scael": "mini"}, "--config scael: unknown key, 'scael' is none of scale, rows"),
+        ({"scale": "minni"}, "command line: scale: 'minni' is none of mini, paper, subset, tiny"),
+        ({"scael": "mini"}, "command line: scael: unknown key, 'scael' is none of scale, rows"),
         ({"rows": "hodor-soft-cocos"}, "nearest: hodor-soft-coco"),
-        *(({"seeds": seeds}, "config/config.yaml: seeds") for seeds in ([], [0, 0], [-1], "a", [2**64])),
+        *(({"seeds": seeds}, "command line: seeds") for seeds in ([], [0, 0], [-1], "a", [2**64])),
         (
             {"overrides": {"stages.image.steps": 7}},
             "overrides.stages.image.steps: in stages, 'image' is none of images",

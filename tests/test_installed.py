@@ -28,13 +28,13 @@ sys.meta_path.insert(0, Absent)
 import hodor
 from hodor.cli.main import main
 def call(*arguments):
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             status = main(arguments)
         except SystemExit as end:
             status = end.code
-    return status, said.getvalue()
+    return status, output.getvalue()
 """
 
 
@@ -108,10 +108,10 @@ found["gradient"] = float(mask.grad.abs().sum())
         modules["pipeline"] | modules["track"],
     )
     assert found.pop("gradient") > 0
-    for verb, (helped, status, said) in found.items():
+    for verb, (helped, status, output) in found.items():
         extra = {"track": "track", "convert": "track", "export": "pipeline,export"}.get(verb, "pipeline")
-        assert (helped, status, said.count("\n")) == (0, 1, 1), said
-        assert f"'hodor-repro[{extra}]'" in said, said
+        assert (helped, status, output.count("\n")) == (0, 1, 1), output
+        assert f"'hodor-repro[{extra}]'" in output, output
 
 
 def test_the_extra_track_suffices_to_track_and_convert(run, modules, site, tmp_path):

@@ -2,9 +2,12 @@
 
 import re
 import shlex
+import sys
 
 import pytest
 import yaml
+from dvc.cli import DvcParserError
+from dvc.cli.parser import get_main_parser
 
 from hodor import __version__
 from hodor.cli.main import _parser
@@ -34,6 +37,13 @@ def test_links_lead_somewhere_and_every_page_is_linked(root):
             linked.add(target)
             if not target.exists() or anchor and anchor not in _anchors(texts[target]):
                 broken.append(f"{page.relative_to(root)}: {link}")
+        folders = "benchmarks|config|docs|examples|hodor|profiles|tests|workflow"
+        named = re.findall(rf"`((?:{folders})/[\w./*-]+)`", text)
+        for file in named if page.name != "CHANGELOG.md" else ():
+            if (
+                not list(root.glob(file.rstrip("/"))) and file != "config/locks/official.json"
+            ):  # the first `fetch` writes it
+                broken.append(f"{page.relative_to(root)}: {file}")
     assert broken == []
     assert {page for page in texts if page.parent.name == "docs"} <= linked
 
@@ -50,35 +60,59 @@ def test_the_site_has_every_page_once(root):
     assert all((root / page).is_file() for page in [*pages, *site["extra"]["polyfills"]])
 
 
-def commands(root) -> list[tuple[str, list[str]]]:
-    """Page and words of every command in the blocks of the documents, without comments."""
+PROGRAMS = "(?:hodor|python|make|snakemake|dvc)"
+
+
+def commands(root, *, inline: bool = False) -> list[tuple[str, list[str]]]:
+    """Page and words of every command in the blocks of the documents, without comments; `inline`: in their sentences."""
     found = []
-    for page in [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]:
-        for block in re.findall(r"^```\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
-            for line in re.findall(r"^(?:hodor|python|make|snakemake) .*", block.replace("\\\n", " "), re.MULTILINE):
-                found += [(page.name, shlex.split(part, comments=True)) for part in line.split("&&")]
+    pages = [root / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md", "benchmarks/README.md")]
+    for page in [*pages, *sorted((root / "docs").glob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        lines = [
+            line
+            for block in re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+            for line in re.findall(rf"^{PROGRAMS} .*", block.replace("\\\n", " "), re.MULTILINE)
+        ]
+        if inline:
+            sentences = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL).replace("\n", " ")
+            lines = [line for line in re.findall(rf"`({PROGRAMS} [^`]*)`", sentences) if "..." not in line]
+        for line in lines:
+            found += [(str(page.relative_to(root)), shlex.split(part, comments=True)) for part in line.split("&&")]
     return found
 
 
-def test_commands_of_the_documents_exist_with_their_options(root, capsys):
+def test_commands_of_the_documents_exist_with_their_options(root, capsys, monkeypatch):
     """Those of Snakemake are dry runs in tests/workflow/test_documents.py, which runs those of the tutorials, too."""
-    wrong, verbs = [], set()
-    for page, words in commands(root):
+    monkeypatch.setattr(sys, "argv", ["dvc"])  # which its parser reads
+    parsers, wrong, verbs = {"hodor": _parser(), "dvc": get_main_parser()}, [], set()
+    for page, words in [*commands(root), *commands(root, inline=True)]:
         match words:
-            case ["hodor", verb, *_]:
-                verbs.add(verb)
+            case ["hodor" | "dvc" as program, *arguments]:
+                verbs.add(" ".join(words[:2]))
                 try:
-                    _parser().parse_args(words[1:])
-                except SystemExit:
-                    wrong.append(f"{page}: {shlex.join(words)}: {capsys.readouterr().err}")
-            case ["python", script, *arguments]:
+                    parsers[program].parse_args(["2" if word == "N" else word for word in arguments])
+                except (SystemExit, DvcParserError) as end:
+                    error = f"{capsys.readouterr().err} {end}"
+                    if "--help" not in words and "arguments are required" not in error:  # a verb in a sentence
+                        wrong.append(f"{page}: {shlex.join(words)}: {error}")
+            case ["python", script, *arguments] if script.endswith(".py"):
                 code = (root / script).read_text(encoding="utf-8")
                 options = [word.strip("[]") for word in arguments if word.strip("[]").startswith("--")]
                 wrong += [f"{page}: {script}: {option}" for option in options if f'"{option}"' not in code]
             case ["make", target, *_]:
                 if f"\n{target}:" not in (root / "Makefile").read_text():
                     wrong.append(f"{page}: make {target}")
-    assert wrong == [] and {"score", "track", "fetch", "doctor", "cost", "convert"} <= verbs
+    assert wrong == []
+    assert {
+        "hodor score",
+        "hodor track",
+        "hodor fetch",
+        "hodor doctor",
+        "hodor cost",
+        "hodor convert",
+        "dvc push",
+    } <= verbs
 
 
 @pytest.mark.parametrize("name", ["ci", "reproduce"])

@@ -43,6 +43,8 @@ def convert(source: Path, target: Path, format: str | None = None, *, half: bool
         save_pretrained(open_weights(source), target, half=half)
         print(f"{target}: {MODEL}, {CONFIG}, {CARD}")
         return
+    if not source.exists():
+        raise HodorError(f"{source}: no such file or folder; check the path")
     if half:
         raise HodorError(f"{source}: --half is for a run folder, whose weights are converted for others")
     inward = source.suffix in ENDINGS and target.suffix == OURS
@@ -78,11 +80,11 @@ def _to_original(source: Path, target: Path, format: Format | None) -> None:
         raise HodorError(f"{source}: holds weights for format {kind.name}, not {format.name}")
     entries, report = convert_to_original(kind, weights, options)
     print("\n".join([str(source), *report.lines()]))
-    report.require(source)
     if kind.method is not None:
         usual = options_class(kind.method)(**{key: options[key] for key in kind.options({})}).model_dump(mode="json")
         if other := sorted(key for key, value in options.items() if value != usual.get(key)):
             print(f"options that are not part of the format: {', '.join(other)}")
+    report.require(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_checkpoint(target, entries, kind.wrapper)
 

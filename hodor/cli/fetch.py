@@ -71,7 +71,7 @@ def _datasets(config: Config, names: Sequence[str]) -> list[str]:
     wanted = []
     for name in names or of_scale:
         if name not in SOURCES and name not in groups:
-            raise HodorError(f"hodor fetch: {none_of(name, [*groups, *SOURCES])}")
+            raise HodorError(none_of(name, [*groups, *SOURCES]))
         wanted += groups.get(name, [name])
     if config.scale.edition == "generated":
         wanted = [name for name in wanted if name in RELEASED or name in config.own]

@@ -50,7 +50,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
     segment.add_argument("--data", type=Path, metavar="DIR", help="folder of the data sets (default: data/<scale>)")
     segment.add_argument("--out", type=Path, metavar="DIR", help="folder of masks/ (default: that of the run)")
     score = _add(verbs, _score, "score", "Score masks with the official protocol.", row=True)
-    _add_masks(score)
+    _add_masks(score, "default: all of --truth, as in DAVIS", "default: <pred>-scores")
     score.add_argument("--jobs", type=int, metavar="N", help="number of threads (default: all cores)")
     score.add_argument(
         "--official",
@@ -58,7 +58,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
         help="run the official DAVIS toolkit too, which must agree (default: if it is installed)",
     )
     submit = _add(verbs, _submit, "submit", "Check masks and pack them for the server of a benchmark.", row=True)
-    _add_masks(submit)
+    _add_masks(submit, "needed with --pred", "default: not written")
     submit.add_argument(
         "--zip", type=Path, metavar="FILE", help="zip to write (default: in results/<scale>/submissions)"
     )
@@ -96,21 +96,23 @@ def _add(verbs: Any, command: Any, verb: str, about: str, *, row: bool = False) 
     return parser
 
 
-def _add_masks(parser: ArgumentParser) -> None:
+def _add_masks(parser: ArgumentParser, benchmark: str, out: str) -> None:
+    """Add the options of masks of any origin. `benchmark`, `out`: what holds without the option."""
     parser.add_argument("at", nargs="?", metavar="BENCHMARK", help="benchmark of the scale")
     masks = parser.add_argument_group("masks of any origin", "instead of ROW and BENCHMARK")
     masks.add_argument("--pred", type=Path, metavar="DIR", help="folder or archive of <sequence>/<frame>.png")
     masks.add_argument("--truth", type=Path, metavar="DIR", help="folder of the data set")
-    masks.add_argument("--benchmark", metavar="ID", help="benchmark (score: default: all of --truth, as in DAVIS)")
-    masks.add_argument("--out", type=Path, metavar="DIR", help="folder for the scores (score: default: <pred>-scores)")
+    masks.add_argument("--benchmark", metavar="ID", help=f"benchmark ({benchmark})")
+    masks.add_argument("--out", type=Path, metavar="DIR", help=f"folder for the scores ({out})")
 
 
-def _settings(options: Namespace, step: str, name: str | None, **overrides: Any) -> dict[str, Any]:
+def _settings(options: Namespace, step: str, subject: str = "", run: str = "", **overrides: Any) -> dict[str, Any]:
     """Return the stamp of a step, from --stamp or from the configuration.
 
     Args:
         step: kind of step.
-        name: name of the stamp. None: it must be given by --stamp.
+        subject: what the step is about: a data set, table or benchmark. Empty: a run, or nothing.
+        run: `<row>-seed<k>`, of a step of a run.
         overrides: keys of config.yaml with which the configuration has the stamp.
     """
     if options.stamp is not None:
@@ -118,7 +120,7 @@ def _settings(options: Namespace, step: str, name: str | None, **overrides: Any)
         if stamp["step"] != step:
             raise HodorError(f"{options.stamp}: is a stamp of the step {stamp['step']}; give one of {step}")
         if own := stamp["settings"].get("own"):
-            _entry("config.own", "declare")(own)
+            _entry("config.own_datasets", "declare")(own)
     else:
         from hodor.config.loading import load
         from hodor.config.validation import none_of
@@ -126,28 +128,34 @@ def _settings(options: Namespace, step: str, name: str | None, **overrides: Any)
 
         given = {"scale": options.scale, **overrides}
         config = load(options.config, {key: value for key, value in given.items() if value is not None})
-        if (row := overrides.get("rows")) in config.rows:
+        if row := overrides.get("rows"):
+            if row not in config.rows:  # `main`, a table
+                raise HodorError(none_of(row, list(config.rows)))
             config.require(row)
         stamps = Stamps(config, options.config.resolve().parent).contents
+        name = "-".join(filter(None, ("score" if step == "submit" else step, run, subject)))
         if name not in stamps:
-            known = [known.removeprefix(f"{step}-") for known, stamp in stamps.items() if stamp["step"] == step]
-            raise HodorError(f"scale {config.scale.name}: {none_of((name or step).removeprefix(f'{step}-'), known)}")
+            start = name.removesuffix(subject)
+            known = [known.removeprefix(start) for known in stamps if known.startswith(start)]
+            raise HodorError(f"scale {config.scale.name}: {none_of(subject or step, known)}")
         stamp = stamps[name] | {"sha256": sha256_json(stamps[name])}
     hold()
     return stamp
 
 
-def _of_run(options: Namespace, step: str, benchmark: str | None = None) -> dict[str, Any]:
+def _of_run(options: Namespace, step: str, benchmark: str = "") -> dict[str, Any]:
     """Return the stamp of a step of one run; set `options.row` and `options.seed` to those of the run."""
-    if options.stamp is None and (options.row is None or (benchmark is None and step != "train")):
-        example = "ROW missing; for example: hodor train hodor-soft-coco"
-        if step != "train":
-            example = f"ROW and BENCHMARK missing; for example: hodor {step} hodor-soft-coco davis2017-val"
-        raise HodorError(example)
-    name = f"{step}-{options.row}-seed{options.seed}" + (f"-{benchmark}" if benchmark else "")
-    stamp = _settings(options, step, name, rows=options.row, seeds=[options.seed])
+    run = f"{options.row}-seed{options.seed}"
+    stamp = _settings(options, step, benchmark, run, rows=options.row, seeds=[options.seed])
     options.row, options.seed = stamp.get("row", options.row), stamp.get("seed", options.seed)
     return stamp
+
+
+def _require_names(options: Namespace, example: str, **names: str | None) -> None:
+    """Raise HodorError if the command line names neither a stamp nor all subjects. `example`: a complete command."""
+    missing = [name for name, value in names.items() if value is None]
+    if options.stamp is None and missing:
+        raise HodorError(f"{' and '.join(missing)} missing; for example: hodor {options.verb} {example}")
 
 
 def _entry(module: str, name: str) -> Any:
@@ -160,7 +168,7 @@ def _fetch(options: Namespace) -> None:
             options.names, options.config, options.scale, options.mirror, wait=options.wait
         )
         return
-    stamp = _settings(options, "fetch", None)
+    stamp = _settings(options, "fetch")
     # The mirror is in no stamp, because it changes no archive.
     stamp["settings"]["mirror"] = options.mirror or os.environ.get("HODOR_MIRROR") or None
     edition = stamp["settings"].get("edition")
@@ -173,9 +181,8 @@ def _fetch(options: Namespace) -> None:
 def _prepare(options: Namespace) -> None:
     from hodor.config.datasets import WEIGHT_SETS
 
-    if options.stamp is None and options.dataset is None:
-        raise HodorError("DATASET missing; for example: hodor prepare davis")
-    stamp = _settings(options, "prepare", f"prepare-{options.dataset}")
+    _require_names(options, "davis", DATASET=options.dataset)
+    stamp = _settings(options, "prepare", options.dataset)
     scale, dataset = stamp["scale"], stamp["settings"]["dataset"]
     weights = dataset in WEIGHT_SETS
     module, name = ("models.checkpoints.load", "prepare_weights") if weights else ("data.prepare", "prepare")
@@ -189,6 +196,7 @@ def _prepare(options: Namespace) -> None:
 
 
 def _train(options: Namespace) -> None:
+    _require_names(options, "hodor-soft-coco", ROW=options.row)
     stamp = _of_run(options, "train")
     settings, scale = stamp["settings"], stamp["scale"]
     out = options.out or paths.run(scale, options.row, options.seed)
@@ -222,6 +230,7 @@ def _import_release(stamp: dict[str, Any], out: Path, config: Path) -> None:
 
 
 def _segment(options: Namespace) -> None:
+    _require_names(options, "hodor-soft-coco davis2017-val", ROW=options.row, BENCHMARK=options.benchmark)
     stamp = _of_run(options, "segment", options.benchmark)
     settings, scale = stamp["settings"], stamp["scale"]
     data = options.data or paths.data(scale)
@@ -258,14 +267,13 @@ def _masks(options: Namespace, step: str) -> tuple[dict[str, Any] | None, Path, 
         needed = ("truth",) if step == "score" else ("truth", "benchmark")
         if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:
             raise HodorError(f"{', '.join(missing)} missing; --pred needs --{' --'.join(needed)}")
-        _entry("config.own", "load_own")(options.config)
+        _entry("config.own_datasets", "load_own")(options.config)
         out = options.out or (Path(f"{options.pred.resolve().name}-scores") if step == "score" else None)
         return None, options.pred, options.truth, options.benchmark, out
-    if options.row is None or options.at is None:
-        raise HodorError(
-            f"ROW and BENCHMARK missing; or give masks of any origin: hodor {step} --pred DIR --truth DIR --benchmark ID"
-        )
-    stamp = _settings(options, step, f"score-{options.at}", rows=options.row, seeds=[options.seed])
+    example = f"hodor-soft-coco davis2017-{'val' if step == 'score' else 'test-dev'}"
+    example += ", or masks of any origin: --pred DIR --truth DIR --benchmark ID"
+    _require_names(options, example, ROW=options.row, BENCHMARK=options.at)
+    stamp = _settings(options, step, options.at, rows=options.row, seeds=[options.seed])
     scale, dataset = stamp["scale"], stamp["settings"]["benchmark"]["dataset"]
     _require_data(paths.dataset(scale, dataset))
     out = paths.prediction(scale, options.row, options.seed, options.at)
@@ -273,8 +281,7 @@ def _masks(options: Namespace, step: str) -> tuple[dict[str, Any] | None, Path, 
 
 
 def _manifest(options: Namespace) -> None:
-    if options.row is None:
-        raise HodorError("ROW missing; for example: hodor manifest hodor-soft-coco --seed 1")
+    _require_names(options, "hodor-soft-coco --seed 1", ROW=options.row)
     scale, benchmarks = options.scale, options.benchmarks
     if scale is None:
         from hodor.config.loading import load
@@ -286,14 +293,14 @@ def _manifest(options: Namespace) -> None:
 
 
 def _tabulate(options: Namespace) -> None:
-    stamp = _settings(options, "tabulate", f"tabulate-{options.table}")
+    stamp = _settings(options, "tabulate", options.table)
     results = paths.results(stamp["scale"])
     files = _entry("reporting.tables", "tabulate")(stamp, paths.runs(stamp["scale"]), results)
     record_making(results / f"{options.table}.provenance.json", files)
 
 
 def _claims(options: Namespace) -> None:
-    stamp = _settings(options, "claims", "claims")
+    stamp = _settings(options, "claims")
     results = paths.results(stamp["scale"])
     files = _entry("reporting.claims", "claims")(stamp, paths.runs(stamp["scale"]), results)
     record_making(results / "claims.provenance.json", files)
@@ -303,7 +310,7 @@ def _render(options: Namespace) -> None:
     root = Path(__file__).resolve().parents[2]
     if not (root / "workflow" / "notebooks").is_dir():
         raise HodorError(f"{root}: not a checkout of the repository, whose notebooks make the report; run it in one")
-    stamp = _settings(options, "render", "render")
+    stamp = _settings(options, "render")
     folders = (folder(stamp["scale"]) for folder in (paths.results, paths.runs, paths.data, paths.reports))
     files = _entry("reporting.site", "render")(stamp, *folders)
     record_making(paths.reports(stamp["scale"]) / "pages.provenance.json", files)

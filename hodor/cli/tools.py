@@ -69,7 +69,7 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
         metavar="[FRAME=]X,Y,W,H",
         help="box around an object in pixels, instead of a mask: left, top, width, height; the nth box is object n",
     )
-    track.add_argument("--ignore-followed", action="store_true", help="skip objects of later masks that are tracked")
+    track.add_argument("--ignore-tracked", action="store_true", help="skip objects of later masks that are tracked")
     track.add_argument(
         "--weights",
         metavar="PATH",
@@ -162,7 +162,7 @@ def _track(options: argparse.Namespace) -> None:
         precision=options.precision,
         rate=options.fps,
         boxes=options.box,
-        ignore_followed=options.ignore_followed,
+        ignore_tracked=options.ignore_tracked,
         settings=settings,
     )
     print(f"{out}: masks/, overlay.mp4, track.json")

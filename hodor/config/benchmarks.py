@@ -36,7 +36,7 @@ class Benchmark:
         title: name in tables.
         metric: J&F, the mean over objects; or G, the mean of J and F over seen and unseen categories.
         secret: whether only a server (config/servers.yaml) has the official ground truth.
-        own: whether it is of a data set of the user (`hodor.config.own`).
+        own: whether it is of a data set of the user (`hodor.config.own_datasets`).
         source: ", <origin>, <licence>" of such a data set.
     """
 

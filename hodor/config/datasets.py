@@ -184,7 +184,7 @@ def archives(path: str | Path, dataset: str, edition: str) -> list[dict]:
     """
     if edition == "generated":
         return []
-    if edition == "own":  # `hodor.config.own`
+    if edition == "own":  # `hodor.config.own_datasets`
         rows = [Source(dataset, edition, archive) for archive in ARCHIVES[dataset]]
     elif not (rows := [row for row in read_table(path) if row.dataset == dataset and row.edition == edition]):
         raise HodorError(f"{path}: no archive of data set {dataset!r} in edition {edition!r}; add its lines")

@@ -24,7 +24,7 @@ class Execution(Strict):
     micro_batch: int | None = Field(
         None,
         ge=1,
-        description="clips that a worker computes at a time; default: its part of the batch, on a GPU as many as fit",
+        description="clips that a worker computes at a time; default: its part of the batch; on a GPU, the largest number that fits",
     )
     compile: bool = Field(False, description="compile the layers that gain by it with torch.compile (GPU)")
     deterministic: bool = Field(False, description="deterministic operators only, on a GPU (docs/determinism.md)")

@@ -13,13 +13,16 @@ from hodor.config.claims import Claims, load_claims
 from hodor.config.datasets import ARCHIVES, archives
 from hodor.config.methods import METHODS
 from hodor.config.overrides import apply_overrides
-from hodor.config.own import OWN, OwnDataset, load_own
+from hodor.config.own_datasets import OWN, OwnDataset, load_own
 from hodor.config.rows import check_row, locate_masks, locate_weights, select
 from hodor.config.schema import Row, Rows, Scale, Settings
 from hodor.config.servers import Server, ServerScore, load_server_scores, load_servers
 from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.config.validation import none_of, read_yaml, validate
 from hodor.errors import HodorError
+
+COMMAND_LINE = "command line"
+"""Origin, in errors, of the keys that override those of config.yaml."""
 
 
 @dataclass(frozen=True)
@@ -199,17 +202,17 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
     """
     folder = Path(folder)
     name = f"{folder.name}/config.yaml"
-    content = read_yaml(folder / "config.yaml", name)
-    for key in overrides or {}:
-        if key not in Settings.model_fields:
-            raise HodorError(f"--config {key}: unknown key, {none_of(key, list(Settings.model_fields))}")
-    settings = validate(Settings, content | _nulls(overrides or {}), name)
+    content, given = read_yaml(folder / "config.yaml", name), _nulls(overrides or {})
+    settings = validate(Settings, content, name)
+    if given:
+        settings = validate(Settings, content | given, COMMAND_LINE)
+    origin = {key: COMMAND_LINE if key in given else name for key in Settings.model_fields}
 
     scales = scale_names(folder)
     if settings.scale not in scales:
-        raise HodorError(f"{name}: scale: {none_of(settings.scale, scales)}")
-    mirror, own = _mirror(settings.mirror), load_own(folder)
-    scale = _load_scale(folder, settings, name, mirror, root)
+        raise HodorError(f"{origin['scale']}: scale: {none_of(settings.scale, scales)}")
+    mirror, own = _mirror(settings.mirror, origin["mirror"]), load_own(folder)
+    scale = _load_scale(folder, settings, origin["overrides"], mirror, root)
 
     rows_name = f"{folder.name}/rows.yaml"
     rows = validate(Rows, read_yaml(folder / "rows.yaml", rows_name), rows_name).systems
@@ -226,10 +229,10 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
     masks = {row: locate_masks(entry, scale, root) for row, entry in rows.items() if entry.masks}
     trained = {row for row, entry in rows.items() if not entry.imported}
     present = {*trained, *checkpoints, *(row for row, found in masks.items() if any(found.values()))}
-    selected = select(settings.rows, rows, name)
+    selected = select(settings.rows, rows, origin["rows"])
     seeds = scale.seeds if settings.seeds is None else settings.seeds
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise HodorError(f"{name}: seeds: must be different numbers, at least 0 (given: {seeds})")
+        raise HodorError(f"{origin['seeds']}: seeds: must be different numbers, at least 0 (given: {seeds})")
     return Config(
         settings=settings,
         scale=scale,
@@ -294,8 +297,8 @@ def _at_hand(dataset: str, scale: str, mirror: str | None, root: Path) -> bool:
     return all((Path(mirror) / dataset / archive).is_file() for archive in ARCHIVES[dataset])
 
 
-def _mirror(mirror: str | None) -> str | None:
-    """Return the mirror as an absolute path, for steps in other folders, or as a URL."""
+def _mirror(mirror: str | None, origin: str) -> str | None:
+    """Return the mirror, which `origin` names, as an absolute path, for steps in other folders, or as a URL."""
     if mirror is None or "://" in mirror:
         return mirror
     try:
@@ -303,5 +306,5 @@ def _mirror(mirror: str | None) -> str | None:
     except (RuntimeError, ValueError):  # an unknown user, a null byte
         path = Path("/dev/null")
     if not path.is_dir():
-        raise HodorError(f"config/config.yaml: mirror: '{mirror}' is neither a folder nor a URL")
+        raise HodorError(f"{origin}: mirror: '{mirror}' is neither a folder nor a URL")
     return str(path)

@@ -7,7 +7,7 @@ small computation of each recipe with committed numbers, and fails if they chang
 
 from hodor.config.datasets import WEIGHT_SETS
 from hodor.config.methods import METHODS
-from hodor.config.own import OWN
+from hodor.config.own_datasets import OWN
 
 RECIPES: dict[str, int] = {
     # Archives of the edition `generated`.

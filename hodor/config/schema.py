@@ -16,7 +16,7 @@ from hodor.config.claims import Claims
 from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS, GeneratedOptions
 from hodor.config.execution import Execution
 from hodor.config.methods import METHODS
-from hodor.config.own import OwnDatasets
+from hodor.config.own_datasets import OwnDatasets
 from hodor.config.servers import Servers, ServerScores
 from hodor.config.stages import InferenceOptions, StageOptions
 from hodor.config.validation import Strict, none_of
@@ -169,7 +169,7 @@ class Scale(Strict):
     inference_for: list[InferenceRule] = Field([], description="exceptions from `inference`; a later rule wins")
     benchmarks: list[BenchmarkId] = Field(min_length=1, description="benchmarks on which rows are scored")
     optional: dict[known_in(ARCHIVES), dict[str, Any]] = Field(
-        {}, description="data set -> dotted keys of this file and other values, which hold where it is at hand"
+        {}, description="data set -> dotted keys of this file and other values, which apply if it is available"
     )
     substitutes: dict[str, str] = Field(
         {}, description="stage -> text of verdicts on its data, if these are not the published ones"

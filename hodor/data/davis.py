@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from hodor.config.datasets import SPLITS
-from hodor.config.own import OwnDataset
+from hodor.config.own_datasets import OwnDataset
 from hodor.data.images import read_labels
 from hodor.data.video import Video, broken, object_ids, open_video, read_list, require_files, video_folders
 

@@ -11,6 +11,7 @@ import email.utils
 import json
 import os
 import random
+import re
 import socket
 import ssl
 import sys
@@ -244,7 +245,8 @@ class Download:
             reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
             if isinstance(reason, SSLError) and isinstance(reason.args[0], ssl.SSLCertVerificationError):
                 raise HodorError(f"{self.address}: the server's certificate is not valid ({reason})") from error
-            raise _Again(f"no connection: {reason}") from error
+            text = re.sub(r"^\w*Connection\(.*?\): ", "", str(reason))  # urllib3's object
+            raise _Again(f"no connection: {text}") from error
         progress.close()
         return offset > 0, total is None
 

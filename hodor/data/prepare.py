@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hodor.config.datasets import ARCHIVES, FOLDERS, RECORD, SPLITS
-from hodor.config.own import OWN, OwnDataset
+from hodor.config.own_datasets import OWN, OwnDataset
 from hodor.config.recipes import layout_of
 from hodor.data import coco, still_images, youtube_vos
 from hodor.data.extract import extract_all

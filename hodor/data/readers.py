@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from hodor.config.datasets import SPLITS, STILL_IMAGES
-from hodor.config.own import OWN
+from hodor.config.own_datasets import OWN
 from hodor.data.coco import load_coco
 from hodor.data.davis import load_davis, load_davis2016
 from hodor.data.still_images import INSTANCES, LAYOUTS, load_still_images

@@ -1,4 +1,4 @@
-"""A video as a folder of frames and a folder of label masks, whatever data set it comes from.
+"""A video as a folder of frames and a folder of label masks, of any data set.
 
 Opening a video lists its folders and reads one header; frames and masks are decoded on request.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hodor.config.own import OwnDataset
+from hodor.config.own_datasets import OwnDataset
 from hodor.data.images import VOID, read_labels, read_rgb, read_size
 from hodor.errors import HodorError
 

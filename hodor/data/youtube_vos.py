@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hodor.config.benchmarks import HOLDOUT, REST, held_out
-from hodor.config.own import META, OwnDataset
+from hodor.config.own_datasets import META, OwnDataset
 from hodor.data.images import VOID
 from hodor.data.video import Video, broken, object_ids, open_video, require_files, video_folders
 from hodor.errors import HodorError
@@ -153,14 +153,11 @@ def _part(root: Path, split: str) -> list[Video]:
 
 def _shown(video: Video) -> Video:
     """Return the video with the objects that some mask shows, each first seen where a mask shows it first."""
-    waiting, shown = dict(video.first_seen), {}
+    known = video.first_seen or dict.fromkeys(range(1, VOID), "")  # without meta.json any object, on any frame
+    shown: dict[int, str] = {}
     for frame in video.labelled:
-        due = {i for i, first in waiting.items() if frame >= first}
-        any_object = not video.first_seen  # without meta.json
-        for i in object_ids(video.labels(frame)) if due or any_object else ():
-            if i in due or any_object and i not in shown:
-                shown[i] = frame
-                waiting.pop(i, None)
+        if due := {i for i, first in known.items() if i not in shown and frame >= first}:
+            shown |= dict.fromkeys(due.intersection(object_ids(video.labels(frame))), frame)
     if not shown:
         raise broken(video.label_folder, "no mask shows an object" + " of meta.json" * bool(video.first_seen))
     return replace(video, first_seen=dict(sorted(shown.items())))

@@ -160,7 +160,8 @@ def _stale(record: Path) -> list[str]:
 def _how_to_get(config: Config, subject: str, dataset: str, fetched: bool) -> Finding:
     scale, place = config.scale.name, paths.archives(config.scale.name, dataset)
     if fetched or not (listed := config.archives(dataset)) or config.mirror is not None:
-        source = "its archives" if fetched else config.mirror or "the generator, or its folder"
+        source = config.mirror or ("its folder" if dataset in config.own else "the generator")
+        source = "its archives" if fetched else source
         return Finding("ok", subject, f"not prepared yet; the workflow makes it from {source}")
     if any(entry["address"] is None for entry in listed):
         return Finding("wrong", subject, "not here, and no address is known", "set `mirror` in config/config.yaml")

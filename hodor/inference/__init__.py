@@ -1,1 +1,1 @@
-"""Inference: a method over the videos of a benchmark."""
+"""Inference: segment benchmarks, track objects in videos, load and exchange weights."""

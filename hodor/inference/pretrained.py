@@ -9,9 +9,8 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import StrictUndefined, Template
 
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
@@ -96,7 +95,8 @@ def save_pretrained(loaded: Loaded, folder: str | Path, *, half: bool = False) -
             raise HodorError(
                 f"{loaded.file}: {large[0]} is beyond the range of float16; write the folder without --half"
             )
-        text += "- Stored as float16, so that the digest of this file is another one; scores are of float32 weights\n"
+        stored = "- Stored as float16, so that the digest of this file is another one; scores are of float32 weights\n"
+        text = text.removesuffix(stored) + stored
     inference = loaded.method.inference.model_dump(mode="json")
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -138,14 +138,10 @@ def model_card(loaded: Loaded) -> str:
     sources = {
         source.dataset: source for source in read_table(config.folder / "datasets.csv") if source.edition == edition
     }
-    options: dict[str, Any] = {
-        "undefined": StrictUndefined,
-        "trim_blocks": True,
-        "lstrip_blocks": True,
-        "keep_trailing_newline": True,
-    }
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), **options)
-    return environment.get_template("model_card.md").render(
+    template = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
+    return Template(
+        template, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    ).render(
         manifest=manifest,
         loaded=loaded,
         entry=config.rows[row],

@@ -120,7 +120,7 @@ def _write(path: Path, labels: np.ndarray) -> str:
 
 
 def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarray]]:
-    """Segment one video: yields (frame, labels) in order, labels uint8 (H, W) with the video's object ids.
+    """Segment one video; yield (frame, labels) in order, labels uint8 (H, W) with the video's object ids.
 
     Frames before the first object are background; where an object first appears, its mask is used unchanged. An object
     too small for the network appears on that frame only. At most two batches of `feature_batch` frames are in memory.
@@ -132,7 +132,7 @@ def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarra
     for object_id, frame in video.first_seen.items():
         given.setdefault(frame, {})[object_id] = video.labels(frame) == object_id
     if not given:
-        raise HodorError(f"{video.label_folder}: no mask holds an object, nothing to follow in video {video.name!r}")
+        raise HodorError(f"{video.label_folder}: no mask holds an object, nothing to track in video {video.name!r}")
     state, last = None, None
     for name, image, feature in _featured(method, video):
         new = given.get(name)
@@ -197,7 +197,7 @@ def _featured(method: Method, video: Video) -> Iterator[tuple[str, np.ndarray, A
 
 
 def _start(method: Method, video: Video, frame: str, image: Frame, masks: dict[int, np.ndarray]) -> Any:
-    """Return the state of a video, or None if none of its first objects is large enough to be followed.
+    """Return the state of a video, or None if none of its first objects is large enough to be tracked.
 
     One such object among hundreds of videos (some of YouTube-VOS begin with a few pixels) must not stop the benchmark;
     its score shows that it was lost.

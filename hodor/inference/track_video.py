@@ -1,4 +1,4 @@
-"""The command `hodor track`: follow objects, given by masks or boxes, through a video of the user's own.
+"""The command `hodor track`: track objects, given by masks or boxes, through a video of the user's own.
 
     hodor track VIDEO --mask FIRST.png [--mask FRAME=LATER.png ...] --weights RUN_OR_FILE --out DIR
     hodor track VIDEO --box X,Y,W,H [--box FRAME=X,Y,W,H ...] --weights RUN_OR_FILE --out DIR
@@ -19,9 +19,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from hodor.data.images import VOID, read_labels, write_labels
-from hodor.data.progress import Progress
 from hodor.data.video import object_ids
 from hodor.errors import HodorError, system_error
 from hodor.inference.pretrained import find_pretrained
@@ -45,7 +45,7 @@ def track_video(
     threads: int | None = None,
     precision: str | None = None,
     rate: float | None = None,
-    ignore_followed: bool = False,
+    ignore_tracked: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Segment a video and write masks, overlay and record; return the record.
@@ -57,7 +57,7 @@ def track_video(
         out: folder that is absent or empty.
         boxes: `X,Y,W,H` (of the first frame) or `FRAME=X,Y,W,H` in pixels; the nth box is object n (`box_mask`).
         rate: frames per second of the overlay; None: those of the video.
-        ignore_followed: whether to ignore objects of later masks that are followed already, instead of raising an error.
+        ignore_tracked: whether to ignore objects of later masks that are tracked already, instead of raising an error.
 
     Raises:
         HodorError: bad input; nothing is written before the first frame.
@@ -73,7 +73,7 @@ def track_video(
         raise HodorError(f"{out}: not empty; use another folder, or delete it")
     weights = find_pretrained(weights)
     source = open_frames(video, Fraction(rate).limit_denominator(1001) if rate else None)
-    given = read_masks(masks, source, boxes, ignore_followed=ignore_followed)
+    given = read_masks(masks, source, boxes, ignore_tracked=ignore_tracked)
     tracker = Tracker(weights, device=device, threads=threads, precision=precision, **(settings or {}))
     print(f"{describe(tracker.loaded)}, on {tracker.device}", file=sys.stderr, flush=True)
     return _Tracking(source, given, tracker, out).run()
@@ -88,17 +88,18 @@ class _Tracking:
         self.began = time.monotonic()
 
     def run(self) -> dict[str, Any]:
-        bar = Bar(self.source.path.name, self.source.count, "frames")
+        source = self.source
+        seconds = 0.1 if sys.stderr.isatty() else 10  # between two updates; a log has a line for each
+        bar = tqdm(desc=source.path.name, total=source.count, unit="frame", mininterval=seconds)
         try:
-            with VideoWriter(self.out / "overlay.mp4", self.source.size, self.source.rate) as writer:
-                for name, frame in self.source.frames():
+            with bar, VideoWriter(self.out / "overlay.mp4", source.size, source.rate) as writer:
+                for name, frame in source.frames():
                     labels = self._segment(name, frame)
                     write_labels(self.out / "masks" / f"{name}.png", labels)
                     writer.write(overlay(frame, labels))
                     self.done += 1
-                    bar.add(1)
+                    bar.update()
         except (HodorError, OSError) as error:
-            bar.close()
             kept = "no frame was done"
             if self.done:
                 kept = f"the {self.done} frames before it are done, in {self.out}"
@@ -107,7 +108,6 @@ class _Tracking:
             fix = "free space or make the folder writable, and start with another one"
             message = system_error(error, fix) if isinstance(error, OSError) else error
             raise HodorError(f"{message}; {kept}") from error
-        bar.close()
         late = sorted(index for index in self.given if index >= self.done)
         record = self._record(complete=not late)
         if late:
@@ -124,12 +124,12 @@ class _Tracking:
         if new is not None:
             self.objects |= {id: name for id in object_ids(new) if id not in self.objects}
         if self.tracker.ids:
-            labels = self.tracker.step(frame, new, ignore_followed=True)
+            labels = self.tracker.step(frame, new, ignore_tracked=True)
         else:
             labels = self.tracker.start(frame, new).labels
         for id in sorted(set(self.tracker.lost) - set(self.lost)):
             self.lost.append(id)
-            print(f"object {id} is too small on frame {name} to be followed", file=sys.stderr, flush=True)
+            print(f"object {id} is too small on frame {name} to be tracked", file=sys.stderr, flush=True)
         return labels
 
     def _record(self, *, complete: bool) -> dict[str, Any]:
@@ -156,32 +156,8 @@ class _Tracking:
         return record
 
 
-class Bar(Progress):
-    """A progress bar that redraws its line on a terminal, and prints plain lines elsewhere."""
-
-    WIDTH = 24
-
-    def __init__(self, label: str, total: int | None, unit: str) -> None:
-        self.terminal = sys.stderr.isatty()
-        super().__init__(label, total, unit, every=0.1 if self.terminal else 5.0)
-
-    def show(self, end: str = "") -> None:
-        if not self.terminal:
-            return super().show()
-        filled = round(self.WIDTH * min(self.count / self.total, 1)) if self.total else 0
-        bar = f"[{'#' * filled}{'.' * (self.WIDTH - filled)}] " if self.total else ""
-        print(f"\r\033[K{bar}{self.line()}", end=end, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        self.show("\n")
-
-    def _amount(self, amount: float) -> str:
-        slow = isinstance(amount, float) and amount < 10
-        return f"{amount:.2g} {self.unit}" if slow else super()._amount(amount)
-
-
 def read_masks(
-    masks: Sequence[str], source: FrameSource, boxes: Sequence[str] = (), *, ignore_followed: bool = False
+    masks: Sequence[str], source: FrameSource, boxes: Sequence[str] = (), *, ignore_tracked: bool = False
 ) -> dict[int, np.ndarray]:
     """Read masks, `FILE` or `FRAME=FILE`, and segment boxes, `X,Y,W,H` or `FRAME=X,Y,W,H`.
 
@@ -194,7 +170,7 @@ def read_masks(
     Raises:
         HodorError: no mask or box; a mask that is missing, damaged, coloured, anti-aliased, of another size, among the
             frames or without an object; a box outside the frame, or whose object is covered by others; or a second mask of
-            an object without `ignore_followed`.
+            an object without `ignore_tracked`.
     """
     files: dict[int, Path] = {}
     for entry in masks:
@@ -222,15 +198,15 @@ def read_masks(
         if void := int((labels == VOID).sum()):
             print(f"{file}: 255 is no object; its {void} pixels are ignored", file=sys.stderr, flush=True)
             labels[labels == VOID] = 0
-        followed = {id for id in ids if first.get(id, index) < index}
-        if again := sorted(ids & first.keys() - (followed if ignore_followed else set())):
+        tracked = {id for id in ids if first.get(id, index) < index}
+        if again := sorted(ids & first.keys() - (tracked if ignore_tracked else set())):
             raise HodorError(
-                f"{file}: a second mask of object {again[0]}, which is followed already; use another number for a new "
-                "object, or ignore followed objects with --ignore-followed"
+                f"{file}: a second mask of object {again[0]}, which is tracked already; use another number for a new "
+                "object, or ignore tracked objects with --ignore-tracked"
             )
-        first |= dict.fromkeys(ids - followed, index)
+        first |= dict.fromkeys(ids - tracked, index)
         if (boxed := out.get(index)) is not None:
-            labels = np.where(np.isin(labels, sorted(ids - followed)) | (boxed == 0), labels, boxed)
+            labels = np.where(np.isin(labels, sorted(ids - tracked)) | (boxed == 0), labels, boxed)
             if covered := sorted(set(object_ids(boxed)) - set(object_ids(labels))):
                 raise HodorError(f"{file}: covers the whole object of box {covered[0]}; give each object once")
         out[index] = labels

@@ -1,4 +1,4 @@
-"""Follow objects through a video, frame by frame, with any trained row or released checkpoint.
+"""Track objects through a video, frame by frame, with any trained row or released checkpoint.
 
     tracker = Tracker.from_pretrained("runs/mini/hodor-soft-coco/seed0").start(frame, masks)
     for frame in frames:
@@ -31,7 +31,7 @@ MOST_VALUES = 1 << 30
 
 
 class Tracker:
-    """Follow objects through one video at a time: `start` with the first frame, then `step` frame by frame.
+    """Track objects through one video at a time: `start` with the first frame, then `step` frame by frame.
 
     Frames are not kept: memory does not grow with the video.
 
@@ -43,8 +43,8 @@ class Tracker:
         settings: inference settings instead of the weights' own, such as `short_side=480` (`InferenceOptions`).
 
     Attributes:
-        ids: objects that are followed, in the order in which they were given.
-        lost: objects that are too small to be followed; they appear on the frame of their mask only.
+        ids: objects that are tracked, in the order in which they were given.
+        lost: objects that are too small to be tracked; they appear on the frame of their mask only.
         labels: of the last frame, uint8 (H, W): object ids, 0 background.
 
     Raises:
@@ -107,7 +107,7 @@ class Tracker:
             masks: object id (1..254) -> bool (H, W), or labels, uint8 (H, W), as in a palette PNG.
 
         Raises:
-            HodorError: no object, a mask of another size than the frame, no object large enough to be followed, or
+            HodorError: no object, a mask of another size than the frame, no object large enough to be tracked, or
                 objects whose probabilities need more than `MOST_VALUES`.
         """
         given = _checked(frame, masks)
@@ -124,7 +124,7 @@ class Tracker:
         frame: np.ndarray,
         new_masks: Masks | np.ndarray | None = None,
         *,
-        ignore_followed: bool = False,
+        ignore_tracked: bool = False,
         probabilities: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, Tensor]:
         """Segment the next frame.
@@ -132,7 +132,7 @@ class Tracker:
         Args:
             frame: as in `start`, of the same size.
             new_masks: objects that first appear in this frame, as in `start`.
-            ignore_followed: whether to ignore masks of objects that are followed already (masks of DAVIS show all objects
+            ignore_tracked: whether to ignore masks of objects that are tracked already (masks of DAVIS show all objects
                 in every frame), instead of raising an error.
             probabilities: whether to return them too.
 
@@ -147,7 +147,7 @@ class Tracker:
             raise HodorError("Tracker.step before Tracker.start; pass the first frame and its masks to `start`")
         if frame.shape[:2] != self.labels.shape:
             raise HodorError(f"a frame of size {frame.shape[:2]}, but the first has {self.labels.shape}")
-        new = _checked(frame, new_masks, self.ids, ignore_followed=ignore_followed)
+        new = _checked(frame, new_masks, self.ids, ignore_tracked=ignore_tracked)
         with mixed(self.device, self.precision):
             found = self.method.step(self._state, frame, new or None)
         self.labels = np.array([0, *self._state.ids], np.uint8)[found.argmax(0).cpu().numpy()]
@@ -162,7 +162,7 @@ class Tracker:
 
 
 def _checked(
-    frame: np.ndarray, masks: Masks | np.ndarray | None, followed: Sequence[int] = (), *, ignore_followed: bool = False
+    frame: np.ndarray, masks: Masks | np.ndarray | None, tracked: Sequence[int] = (), *, ignore_tracked: bool = False
 ) -> dict[int, np.ndarray]:
     """Return the masks of new objects, bool (H, W) by id; raise HodorError if frame or masks cannot be used."""
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
@@ -174,17 +174,17 @@ def _checked(
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise HodorError(f"labels must be uint8 (H, W), not {labels.dtype} {labels.shape}")
         new = {id: labels == id for id in object_ids(labels)}
-    if again := sorted(set(new) & set(followed)):
-        if not ignore_followed:
+    if again := sorted(set(new) & set(tracked)):
+        if not ignore_tracked:
             raise HodorError(
-                f"a second mask of object {again[0]}, which is followed already; leave it out, or pass ignore_followed=True"
+                f"a second mask of object {again[0]}, which is tracked already; leave it out, or pass ignore_tracked=True"
             )
         new = {id: mask for id, mask in new.items() if id not in again}
     check_masks(frame, new)
-    objects, (height, width) = len(followed) + len(new), frame.shape[:2]
+    objects, (height, width) = len(tracked) + len(new), frame.shape[:2]
     if (values := (objects + 1) * height * width) > MOST_VALUES:
         raise HodorError(
             f"{objects} objects in frames of {width}x{height} pixels: their probabilities need {values / 2**28:.0f} GiB, "
-            f"more than {MOST_VALUES >> 28}; follow fewer objects at a time, or make the video smaller"
+            f"more than {MOST_VALUES >> 28}; track fewer objects at a time, or make the video smaller"
         )
     return new

@@ -112,7 +112,12 @@ def _recorded(run: Path) -> tuple[dict[str, Any], str, str] | None:
     records = {path.parent.name: path for path in run.glob("*/segment.json")}
     stamps = run.parent.parent / "stamps"
     prefix = f"segment-{run.parent.name}-{run.name}-"
-    planned = {path.stem.removeprefix(prefix): path for path in stamps.glob(f"{prefix}*.json")}
+    current = read_json(stamps / "present.json") if (stamps / "present.json").is_file() else {}
+    planned = {
+        name.removeprefix(prefix): stamps / paths.stamp("", name, digest).name
+        for name, digest in current.items()
+        if name.startswith(prefix)
+    }
     for found in (records, planned):
         for benchmark in sorted(found, key=lambda name: (name != FIRST_BENCHMARK, name)):
             content = read_json(found[benchmark])

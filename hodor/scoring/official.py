@@ -1,4 +1,4 @@
-"""Scores by the official DAVIS toolkit (davis2017-evaluation), which are used wherever it is installed.
+"""Scores by the official DAVIS toolkit (davis2017-evaluation), which are used if it is installed.
 
 Its `DAVISEvaluation` runs beside our own scoring, and every number of every object must agree. The toolkit exits with
 status 0 on fatal errors, so only a complete result counts. It reads old CSV files in the results folder instead of

@@ -9,13 +9,13 @@ is the mean of the four (Xu et al., arXiv:1809.03327, section 4). The server's c
 is scored in the frames that meta.json lists for it, except the one whose mask is given. Scores on `ytvos-holdout` and on
 generated data are therefore not comparable with the server's.
 
-Data sets of the user (`hodor.config.own`) have one of the two, without categories: the mean is over objects.
+Data sets of the user (`hodor.config.own_datasets`) have one of the two, without categories: the mean is over objects.
 """
 
 from pathlib import Path
 
 from hodor.config.benchmarks import HOLDOUT, UNSEEN
-from hodor.config.own import OwnDataset
+from hodor.config.own_datasets import OwnDataset
 from hodor.data.davis import ForegroundVideo, load_davis, load_davis2016
 from hodor.data.images import VOID, read_size
 from hodor.data.video import Video, object_ids

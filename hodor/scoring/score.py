@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from hodor.config.benchmarks import Benchmark, get_benchmark
-from hodor.config.own import OWN
+from hodor.config.own_datasets import OWN
 from hodor.config.recipes import layout_of
 from hodor.data.images import encode_labels
 from hodor.errors import HodorError

@@ -127,8 +127,8 @@ class Slurm:
             dead = [" ".join(daemon.args) for daemon in self.daemons if daemon.poll() is not None]
             if dead or time.monotonic() > until:
                 files = [*self.folder.glob("*.out"), *self.folder.glob("*.log")]
-                said = "\n".join(path.read_text(errors="replace")[-1500:] for path in files)
-                raise RuntimeError(f"Slurm does not start ({dead or 'no answer'}): {said}")
+                output = "\n".join(path.read_text(errors="replace")[-1500:] for path in files)
+                raise RuntimeError(f"Slurm does not start ({dead or 'no answer'}): {output}")
             time.sleep(0.3)
 
 

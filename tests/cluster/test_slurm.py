@@ -93,7 +93,7 @@ def test_the_workflow_gives_what_it_gives_without_a_cluster(slurm, on_cluster, f
     assert [path for path in made if made[path] != expected[path]] == []
 
 
-def test_a_training_that_is_told_to_stop_goes_on_in_another_job(slurm, on_cluster, fresh):
+def test_a_training_that_is_asked_to_stop_resumes_in_another_job(slurm, on_cluster, fresh):
     """SIGTERM to the steps of a job, as at the end of its time (`--signal=TERM@120`) or before it is preempted."""
     target = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
     # No checkpoint but that of the signal.
@@ -124,7 +124,7 @@ def test_a_training_that_is_told_to_stop_goes_on_in_another_job(slurm, on_cluste
     assert (on_cluster.path / target).read_bytes() == (local.path / target).read_bytes()
 
 
-def test_before_its_time_is_over_a_training_is_told_to_stop_and_goes_on_in_another_job(slurm, on_cluster):
+def test_before_its_time_limit_a_training_is_asked_to_stop_and_resumes_in_another_job(slurm, on_cluster):
     """By the profile's own `--signal`; Slurm may send it up to a minute early."""
     set_yaml(on_cluster.path / "profiles/slurm/config.yaml", "set-resources.train.runtime", 4)
     # It ends by its time alone, and writes no checkpoint but that of the signal.

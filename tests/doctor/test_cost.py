@@ -73,7 +73,7 @@ def test_the_table_lists_every_row_and_hours_follow_the_speed(root):
     text = cost(root / "config", SETTINGS, "h200", frames=True)
     head, *rows = rows_of(text).values()
     assert [cells[0] for cells in rows] == ["hodor-hard-coco", "hodor-soft-coco", "stm"]
-    assert all(len(cells) == 10 and "not measured" == cells[5] == cells[7] and float(cells[3]) > 0 for cells in rows)
+    assert all(len(cells) == 11 and "not measured" == cells[5] == cells[8] and float(cells[3]) > 0 for cells in rows)
     assert f"{GPUS['h200']:g} TFLOP/s" in text and "GPU hours" in text
     slower = cost(root / "config", SETTINGS, "mine", 1.0)
     assert slower != text and "GFLOP/frame" in text and "GFLOP/frame" not in slower
@@ -106,7 +106,7 @@ def test_measured_hours_are_those_of_the_same_step_on_the_same_gpu(root, tmp_pat
         ("paper", "stm", "float32", 1, "3600", tera, "512"),
     )
     text = cost(tmp_path / "config", SETTINGS, "rtx3090")
-    rows = {row: [cells[5], cells[7]] for row, cells in rows_of(text).items()}
+    rows = {row: [cells[5], cells[8]] for row, cells in rows_of(text).items()}
     assert rows["hodor-soft-coco"] == [f"{stage.steps:.1f}", "2.5"]
     assert rows["hodor-hard-coco"] == rows["stm"] == 2 * ["not measured"] and file.name in text
     assert file.name not in cost(tmp_path / "config", SETTINGS, "h200")
@@ -125,7 +125,7 @@ def test_the_peak_of_a_training_with_these_settings_is_shown(root, tmp_path, mon
     def shown(**changed) -> str:
         record = {"stamp_content": {"settings": settings | changed}, "peak_memory_mib": 512.0}
         path.write_text(json.dumps(record | {"execution": {"processes": 1, "micro_batch": None}} | changed))
-        return rows_of(cost(root / "config", SETTINGS | {"rows": row}, "h200"))[row][7]
+        return rows_of(cost(root / "config", SETTINGS | {"rows": row}, "h200"))[row][8]
 
     assert shown() == "0.5 (CPU)" and shown(device="cuda", gpu_peak_memory_mib=3072) == "3.0"
     assert {shown(options={}), shown(device="cuda"), shown(execution={"processes": 2})} == {"not measured"}

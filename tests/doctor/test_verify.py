@@ -103,7 +103,7 @@ FAULTS = {
 }
 
 
-def said(capsys, *arguments: object) -> tuple[int, list[str]]:
+def call(capsys, *arguments: object) -> tuple[int, list[str]]:
     """Status and printed lines of a verb, without the summary."""
     status = cli([*map(str, arguments)])
     return status, capsys.readouterr().out.splitlines()
@@ -126,11 +126,11 @@ def elsewhere(tmp_path_factory, root, monkeypatch) -> Path:
 
 def test_a_run_is_verified_where_its_data_are_and_from_anywhere(workplace, monkeypatch, tmp_path_factory, capsys):
     monkeypatch.chdir(workplace.folder)
-    status, lines = said(capsys, "verify", RUN, RUN.parents[1] / "copy-first-mask" / "seed0")
+    status, lines = call(capsys, "verify", RUN, RUN.parents[1] / "copy-first-mask" / "seed0")
     assert status == 0 and sum("re-scored 2 of 2 sequences" in line for line in lines) == 2
     assert lines[1] == f"{RUN}: verified"
     monkeypatch.chdir(tmp_path_factory.mktemp("anywhere"))
-    assert said(capsys, "verify", workplace.run) == (
+    assert call(capsys, "verify", workplace.run) == (
         0,
         [f"{workplace.prediction}: not re-scored: no data here", f"{workplace.run}: verified"],
     )
@@ -141,7 +141,7 @@ def test_a_fault_is_one_line_with_its_file_and_fix(here, capsys, fault):
     damage, place, expected = FAULTS[fault]
     damage(getattr(here, place))
     (run,) = Path("runs/tiny").glob("[hs]*/seed0")
-    status, lines = said(capsys, "verify", run)
+    status, lines = call(capsys, "verify", run)
     lines = [line for line in lines if "re-scored" not in line]
     if fault == "another row":  # its masks and scores are not those of that row either
         lines = lines[:1]
@@ -176,7 +176,7 @@ def test_imported_runs_are_copies_that_nothing_makes_again(finished, elsewhere, 
     assert times[copy / "manifest.json"] > (parent / "manifest.json").stat().st_mtime
     assert not list(Path("runs").glob("tiny/*/.*")), "nothing is left over"
     capsys.readouterr()
-    status, lines = said(capsys, "import", parent)
+    status, lines = call(capsys, "import", parent)
     assert status == 0 and lines[-1] == f"{copy}: is this run already"
     assert {path: path.stat().st_mtime for path in times} == times
 
@@ -218,8 +218,8 @@ def test_another_run_is_replaced_with_force_alone_and_kept_when_the_disk_is_full
 
 def test_a_sample_ends_after_whole_sequences(here, monkeypatch, capsys):
     monkeypatch.setattr(verify, "SAMPLE", 1)
-    first = said(capsys, "verify", RUN)
-    assert "re-scored 1 of 2 sequences" in first[1][0] and said(capsys, "verify", RUN) == first
+    first = call(capsys, "verify", RUN)
+    assert "re-scored 1 of 2 sequences" in first[1][0] and call(capsys, "verify", RUN) == first
 
 
 def test_external_masks_are_verified_and_not_imported(here, capsys):

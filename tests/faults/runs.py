@@ -37,7 +37,7 @@ class Run:
         return self.process.poll() is not None
 
     def wait_for(self, text: str, times: int = 1, limit_s: float = LIMIT_S) -> bool:
-        """Waits until a text was said so often; False if the command ended before."""
+        """Wait until a text was printed so often; False if the command ended before."""
         until = time.monotonic() + limit_s
         while self.output.count(text) < times:
             if self.ended:
@@ -90,7 +90,7 @@ def _family(pid: int) -> list[int]:
 def jobs(output: str) -> tuple[list[str], list[str]]:
     """Logs of the jobs that Snakemake started, and of those that it recorded as done, by what it printed.
 
-    A job is known by its log, which no other job has. Snakemake says `Finished` after it has written its books.
+    A job is known by its log, which no other job has. Snakemake says `Finished` after it has written its metadata.
     """
     started: list[str] = []
     done: list[str] = []

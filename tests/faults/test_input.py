@@ -1,4 +1,4 @@
-"""A step that fails fails the run, and its one line tells what to mend."""
+"""A failed step fails the run, and its one-line error names the fix."""
 
 import shutil
 
@@ -22,7 +22,7 @@ def test_a_damaged_archive_is_named(checkout):
     assert not (checkout.path / "data/tiny/davis.json").exists()
 
 
-def test_a_damaged_frame_is_named_and_extracting_again_mends_it(checkout):
+def test_a_damaged_frame_is_named_and_extracting_again_fixes_it(checkout):
     frame = next((checkout.path / "data/tiny/davis").rglob("*.jpg"))
     whole = frame.read_bytes()
     for path in (checkout.path / "data/tiny/davis").rglob("*.jpg"):
@@ -67,7 +67,7 @@ def test_a_path_may_hold_braces(fresh):
 def test_wrong_arguments_stop_before_any_step(checkout):
     """Snakemake would keep the last of two `--config` alone, and make another scale than the one asked for."""
     for arguments, message in (
-        (("--config", "scale=minni"), "config/config.yaml: scale: 'minni' is none of mini, paper, subset, tiny"),
+        (("--config", "scale=minni"), "command line: scale: 'minni' is none of mini, paper, subset, tiny"),
         (("--config", "scale=tiny", "--config", "rows=main"), "--config is given twice"),
         (("--", "runs/tiny/hodor-sotf-coco/seed0/train.json"), "hodor-sotf-coco"),
     ):

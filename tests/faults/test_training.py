@@ -119,8 +119,8 @@ def test_a_run_goes_on_with_another_number_of_processes(training, unbroken, firs
     run = training()
     output = run.stopped(signal.SIGTERM, "--processes", first, group=first == "2")
     assert_one_line(output, "a-row seed 0: stopped by SIGTERM after step ")
-    told = run.run("--processes", then, *([f"--micro-batch={micro_batch}"] if micro_batch else []))
-    assert told.count("continues after step") == 1  # one process tells it
+    output = run.run("--processes", then, *([f"--micro-batch={micro_batch}"] if micro_batch else []))
+    assert output.count("continues after step") == 1  # one process prints it
     assert [entry["step"] for entry in run.log] == list(range(1, LONG["steps"] + 1))
     ours, theirs = ([entry["loss"] for entry in of.log] for of in (run, unbroken))
     assert ours == pytest.approx(theirs, rel=1e-3)
@@ -150,17 +150,17 @@ def test_a_process_that_is_killed_ends_the_others(training, launcher):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"stage": {"batch": 3}}, "error: a-row seed 0: 2 processes cannot share a batch of 3 clips"),
         # Both have this fault, before they know each other.
         pytest.param({"device": "cuda"}, "error: ", marks=pytest.mark.long),
     ],
 )
-def test_a_fault_of_two_processes_is_one_line(training, settings, told):
+def test_a_fault_of_two_processes_is_one_line(training, settings, message):
     if "device" in settings and torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    line = assert_one_line(training(**settings).run("--processes", "2", status=1), told)
+    line = assert_one_line(training(**settings).run("--processes", "2", status=1), message)
     assert "GPU" in line or "clips" in line
 
 

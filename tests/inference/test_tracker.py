@@ -67,7 +67,7 @@ def test_masks_may_be_labels(make):
     assert tracker.ids == [3] and set(np.unique(tracker.labels)) == {0, 3}
     again = box(40, 40).astype(np.uint8) * 3
     refused("a second mask of object 3", tracker.step, image, again)
-    assert tracker.step(image, again, ignore_followed=True) is tracker.labels and tracker.ids == [3]
+    assert tracker.step(image, again, ignore_tracked=True) is tracker.labels and tracker.ids == [3]
 
 
 def test_an_object_too_small_is_named(make):
@@ -131,8 +131,13 @@ def test_settings_come_from_the_runs_record_then_from_its_stamp(networks, tmp_pa
     run = tmp_path / "small" / "hodor" / "seed0"
     run.mkdir(parents=True)
     shutil.copy(networks / "hodor.safetensors", run / "model.safetensors")
-    planned = tmp_path / "small" / "stamps" / "segment-hodor-seed0-davis2017-val.json"
-    write_settings(planned, inference={"short_side": 96, "long_side": 200}, precision="bfloat16")
+    stamps = tmp_path / "small" / "stamps"
+    names = {"a-first": 48, "davis2017-val": 96}
+    for name, digest, side in (*((n, "a" * 64, s) for n, s in names.items()), ("davis2017-val", "b" * 64, 32)):  # old
+        planned = stamps / f"segment-hodor-seed0-{name}-{digest[:12]}.json"
+        write_settings(planned, inference={"short_side": side, "long_side": 200}, precision="bfloat16")
+    current = {f"segment-hodor-seed0-{name}": "a" * 64 for name in names} | {"train-hodor-seed0": "c" * 64}
+    (stamps / "present.json").write_text(json.dumps(current))
     loaded = open_weights(run)
     assert loaded.method.inference.short_side == 96 and loaded.precision == "bfloat16"
     for benchmark, side in (("a-first", 48), ("davis2017-val", 80)):

@@ -223,8 +223,7 @@ def test_sources_and_targets_that_do_not_fit(small, tmp_path, capsys):
     save_small(tmp_path / "copy.safetensors", "copy", {})
     (tmp_path / "folder.safetensors").mkdir()
     for source, target, what in (
-        ("none.pth", "b.safetensors", "none.pth: no such checkpoint"),
-        ("none.safetensors", "b.pth", "none.safetensors: no such model file"),
+        ("none.pth", "b.safetensors", "none.pth: no such file or folder"),
         ("r.pth", "b.pth", "use an original checkpoint"),
         ("copy.safetensors", "b.safetensors", "use an original checkpoint"),
         ("foreign.safetensors", "b.pth", "no method or format"),

@@ -8,7 +8,7 @@ import zipfile
 import yaml
 
 from hodor.cli.main import main
-from hodor.config.own import declare
+from hodor.config.own_datasets import declare
 from hodor.provenance import sha256_file
 from tests.data.conftest import davis_root  # noqa: F401
 from tests.data.datasets import pack

@@ -186,10 +186,10 @@ def test_another_workflow_uses_it_as_a_module(root, tmp_path):
 
 @pytest.mark.long
 def test_snakemakes_report_is_one_page_with_captions(finished, tmp_path):
-    said = finished.run("snakemake", "--report", str(tmp_path / "report.html")).stdout
+    output = finished.run("snakemake", "--report", str(tmp_path / "report.html")).stdout
     page = (tmp_path / "report.html").read_text()
     for shown in ("ablation_table.csv", "costs.csv", "claims.md", "qualitative.html", "strip_ablation_median.png"):
-        assert f"Adding {shown} (" in said
+        assert f"Adding {shown} (" in output
     for caption in (finished.path / "workflow" / "report").glob("*.rst"):
         assert html.escape(re.split("\n|``", caption.read_text())[0]) in page, caption
     assert not re.search(r"<(?:script|link|img)[^>]*(?:src|href)=.?.?https?:", page), "loads something"

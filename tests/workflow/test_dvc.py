@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.checkouts import ABSENT, planned
+from tests.test_repository import commands
 
 WEIGHTS = "runs/tiny/hodor-soft-coco/seed0/model.safetensors"
 ARCHIVE = "data/tiny/archives/coco/train2017.zip"
@@ -235,32 +236,45 @@ def test_a_changed_value_after_a_restore_retrains_what_it_must(clone, value):
 
 
 @pytest.mark.long
-def test_an_experiment_records_numbers_of_its_own_seed(clone):
-    """`dvc exp run` in a temporary copy, where no stamp of the workspace is."""
+def test_an_experiment_records_numbers_of_its_own_seed(clone, root):
+    """`dvc exp run` in a temporary copy, where no stamp of the workspace is: the commands of docs/versioning.md."""
+    exp_run, diff, show, apply = (
+        [word.replace("mini", "tiny") for word in words] for _, words in commands(root) if words[:2] == ["dvc", "exp"]
+    )
     restore(clone)
     before = (clone.path / "results/ablation_table.csv").read_text()
     clone.run("git", "config", "user.name", "test")
     clone.run("git", "config", "user.email", "test@example.org")
     rate = "stages.images.learning_rate"
-    values = ("-S", "config/config.yaml:seeds=[1]", "-S", f"config/scales/tiny.yaml:{rate}=0.002")
-    output = clone.run("dvc", "exp", "run", "--temp", "--name", "other", *values).stdout
+    output = clone.run(*exp_run, "-S", "config/config.yaml:seeds=[1]").stdout
     assert ran(output).count("train") == 2
     # What was changed, and its effect.
-    found = json.loads(clone.run("dvc", "exp", "diff", "HEAD", "other", "--json").stdout)
+    found = json.loads(clone.run(*diff, "--json").stdout)
     assert found["params"]["config/scales/tiny.yaml"][rate] == {"old": 0.001, "new": 0.002, "diff": 0.001}
     effect = found["metrics"]["results/tiny/metrics.json"]
     assert effect and all(key.startswith("hodor-soft-coco.") and change["diff"] for key, change in effect.items())
-    shown = list(csv.DictReader(clone.run("dvc", "exp", "show", "--only-changed", "--csv").stdout.splitlines()))
-    assert {line["Experiment"]: line[rate] for line in shown} == {"": "0.001", "main": "0.001", "other": "0.002"}
+    shown = list(csv.DictReader(clone.run(*show, "--csv").stdout.splitlines()))
+    assert {line["Experiment"] or line["rev"]: line[rate] for line in shown} == {
+        "workspace": "0.001",
+        "main": "0.001",
+        "faster": "0.002",
+    }
     # The workspace is as it was.
     assert clone.due() == {} and (clone.path / "results/ablation_table.csv").read_text() == before
-    clone.run("dvc", "exp", "apply", "other")
+    clone.run(*apply)
     table = clone.path / "results/tiny/ablation_table.csv"
     with open(table, newline="") as file:
         lines = {line["row"]: line for line in csv.DictReader(file)}
     assert "seed1" in lines["hodor-soft-coco"]["manifest"] and table.read_text() != before
     manifest = json.loads((clone.path / lines["hodor-soft-coco"]["manifest"]).read_text())
     assert manifest["config"]["train"]["settings"]["seed"] == 1
+    # The page's further commands; that of each kind of remote replaces the one before.
+    run = set()
+    for page, (program, *words) in commands(root, inline=True):
+        if (page, program) == ("docs/versioning.md", "dvc") and words[0] not in ("repro", "push", "pull", "exp"):
+            clone.run("dvc", *words, *["--force"] * (words[1:2] == ["add"]))
+            run.add(words[0])
+    assert run == {"remote", "cache", "params", "metrics", "plots", "status"}
 
 
 @pytest.mark.long
@@ -290,8 +304,8 @@ def test_a_linked_data_folder_is_refused_before_the_first_step(fresh):
     elsewhere = checkout.path.with_name("elsewhere")
     elsewhere.mkdir()
     (checkout.path / "data").symlink_to(elsewhere)
-    said = checkout.run("dvc", "repro", check=False).stdout
-    assert re.search("^data: .*link.*cache", said, re.MULTILINE) and ran(said) == []
+    output = checkout.run("dvc", "repro", check=False).stdout
+    assert re.search("^data: .*link.*cache", output, re.MULTILINE) and ran(output) == []
     assert checkout.due("copy-first-mask")["fetch"] > 0, "Snakemake alone needs no folder of its own"
 
 

@@ -54,8 +54,8 @@ def test_several_gpus_are_one_setting(checkout, page):
     """The command for several GPUs at scale tiny, on GPUs as far as Snakemake knows."""
     (command,) = blocks(section(page, "Several GPUs of one machine"))
     command = command.replace("scale=paper mirror=FOLDER", """scale=tiny 'overrides={"device": "cuda"}'""")
-    said = checkout.run("bash", "-eu", "-c", command.replace("--cores all", "--dry-run --cores all")).stdout
-    trainings = re.findall(r"^rule train:\n(?:    .*\n)*?    resources: .*gpu=(\d)", said, re.MULTILINE)
+    output = checkout.run("bash", "-eu", "-c", command.replace("--cores all", "--dry-run --cores all")).stdout
+    trainings = re.findall(r"^rule train:\n(?:    .*\n)*?    resources: .*gpu=(\d)", output, re.MULTILINE)
     assert trainings == ["1"] * len(checkout.config().tabulated("ablation"))
     done = checkout.run("bash", "-eu", "-c", command.replace("""'overrides={"device": "cuda"}'""", ""))
     assert 'gpu=Resource("gpu", 3)' in done.stdout or "Nothing to be done" in done.stdout
@@ -93,5 +93,5 @@ def test_the_rows_of_several_machines_become_one_table(fresh, page):
     path.write_text(re.sub(r"^[\d.]+", "0.999", path.read_text(), flags=re.MULTILINE))
     for folder in ("results/tiny", "results"):
         (checkout.path / folder / "ablation_table.csv").unlink()
-    said = checkout.run(*bash, table, check=False).stdout
-    assert "global.csv" in said and "error" in said
+    output = checkout.run(*bash, table, check=False).stdout
+    assert "global.csv" in output and "error" in output

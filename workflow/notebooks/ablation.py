@@ -23,7 +23,7 @@ from pathlib import Path
 
 from IPython.display import HTML
 
-from hodor.config.own import declare
+from hodor.config.own_datasets import declare
 from hodor.reporting import gallery
 from hodor.reporting.html import facts_html, figures_html, head_html, scores_html
 from hodor.reporting.selection import Report

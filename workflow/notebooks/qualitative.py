@@ -23,7 +23,7 @@ from pathlib import Path
 
 from IPython.display import HTML
 
-from hodor.config.own import declare
+from hodor.config.own_datasets import declare
 from hodor.reporting import gallery
 from hodor.reporting.html import facts_html, figures_html, head_html
 from hodor.reporting.selection import Report
@@ -72,7 +72,7 @@ HTML(figures_html(gallery.objects(report), "soft masking and another masking wer
 # one half; without masking nothing but the descriptor's start, the mean feature under the mask, tells objects apart.
 
 # %%
-HTML(figures_html(gallery.attention(report), "no row with soft masking was run, or its object is too small to be followed"))
+HTML(figures_html(gallery.attention(report), "no row with soft masking was run, or its object is too small to be tracked"))
 
 # %% [markdown]
 # ## Where the numbers come from

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from hodor.config import own
+from hodor.config import own_datasets
 from hodor.config.benchmarks import BENCHMARKS, get_benchmark
 from hodor.config.datasets import SPLITS
 from hodor.config.loading import load
@@ -25,8 +25,8 @@ FRAMES = ("00000003", "00000005", "00000010", "00000012")
 @pytest.fixture
 def declared():
     """Declares entries, and removes them after the test."""
-    yield lambda **entry: own.declare({"mine": {"layout": "youtube-vos", "splits": {"val": "valid"}} | entry})
-    own.declare({})
+    yield lambda **entry: own_datasets.declare({"mine": {"layout": "youtube-vos", "splits": {"val": "valid"}} | entry})
+    own_datasets.declare({})
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ ENTRY = "datasets: {mine: {layout: youtube-vos, folder: FOLDER, splits: {val: va
 
 def config(folder, root, text: str):
     shutil.copytree(root / "config", folder, dirs_exist_ok=True)
-    (folder / own.FILE).write_text(text)
+    (folder / own_datasets.FILE).write_text(text)
     scale = folder / "scales" / "tiny.yaml"
     text = (root / "config" / "scales" / "tiny.yaml").read_text().replace("youtube-vos]", "youtube-vos, mine]")
     scale.write_text(text.replace("benchmarks: [davis2017-val]", "benchmarks: [davis2017-val, mine-val]"))
@@ -120,7 +120,7 @@ def test_stamps_hold_what_a_result_depends_on(mine, declared, root, tmp_path):
     there = "{mine: {benchmarks: [davis2017-val, mine-val], datasets: [coco, davis, youtube-vos, mine]}}"
     scale.write_text((root / "config" / "scales" / "tiny.yaml").read_text() + f"optional: {there}\n")
     for folder, benchmarks in (("/nowhere", ["davis2017-val"]), (mine, ["davis2017-val", "mine-val"])):
-        (tmp_path / "config" / own.FILE).write_text((ENTRY % "").replace("FOLDER", str(folder)))
+        (tmp_path / "config" / own_datasets.FILE).write_text((ENTRY % "").replace("FOLDER", str(folder)))
         assert load(tmp_path / "config", {"scale": "tiny"}).scale.benchmarks == benchmarks
 
 
