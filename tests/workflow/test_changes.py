@@ -71,10 +71,13 @@ def selected(checkout, *stages: str) -> list[str]:
 
 
 def test_settings_of_a_stage_train_its_rows_and_their_children(edited):
+    present = edited.path / "runs/tiny/stamps/present.json"
+    before = present.read_bytes()
     old = edited.set("scales/tiny", "stages.images.learning_rate", 0.002)
     rows = selected(edited, "images")
     assert {"hodor-soft-coco", "hodor-soft-cyclic"} < set(rows) < set(selected(edited))
     assert edited.due() == from_training(edited, rows)
+    assert present.read_bytes() == before, "a dry run is no run of these settings"
     edited.set("scales/tiny", "stages.images.learning_rate", old)
     assert edited.due() == {}, "changed back"
 
