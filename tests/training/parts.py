@@ -4,6 +4,7 @@ import copy
 import os
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -102,11 +103,11 @@ def save_as_one_of_several(folder: Path) -> None:
         torch.save({"uneven": uneven, "micro_batch": limited.micro_batch}, folder / f"{world.rank}.pt")
 
 
-def leave_often(times: int) -> None:
-    """Join and leave a process group again and again, each time with a gradient exchange just over."""
+def leave_often(ports: list[int]) -> None:
+    """Join and leave a process group on one port after another, each time with a gradient exchange just over."""
     world = World.of_environment()
-    for _ in range(times):
-        os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)  # the former port is still in use
+    for port in ports:
+        os.environ["MASTER_PORT"] = str(port)
         with world.joined(torch.device("cpu")):
             computing = make_gradients(Limited(BATCH), world)
             computing.compute(batch().part(2 * world.rank, 2 * world.rank + 2), STEP)
@@ -129,11 +130,18 @@ class Limited(torch.nn.Module):
         return {"loss": loss}
 
 
+def free_ports(count: int) -> list[int]:
+    """Return different ports that nothing listens on."""
+    with ExitStack() as stack:
+        found = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for free in found:
+            free.bind(("127.0.0.1", 0))
+        return [free.getsockname()[1] for free in found]
+
+
 def together(function: Callable[..., None], *arguments, size: int = 2) -> None:
     """Call `function(*arguments)`, picklable by name, in `size` processes that are connected as under torchrun."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     context = get_context("spawn")
     processes = [context.Process(target=_run, args=(r, size, port, function, arguments)) for r in range(size)]
     for process in processes:

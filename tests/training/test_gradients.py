@@ -90,7 +90,7 @@ def test_the_micro_batch_is_the_largest_that_fits_on_every_gpu(two):
 
 def test_workers_end_while_their_gradients_are_still_held():
     """DistributedDataParallel outlives the connection if an exception references the frame of the training loop."""
-    parts.together(parts.leave_often, 20)
+    parts.together(parts.leave_often, parts.free_ports(20))
 
 
 def test_one_clip_that_does_not_fit_is_an_error():
