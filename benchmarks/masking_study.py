@@ -3,11 +3,12 @@
     python benchmarks/masking_study.py --scale subset --rows hodor-none-coco,hodor-hard-coco,hodor-soft-coco [--frames 12]
     python benchmarks/masking_study.py --drift [--rows ROWS]
 
-Nothing is trained. `--drift` segments nothing either: it shows how the scores of finished runs on DAVIS-2016 val fall from
-the first to the last fifth of a sequence. The sequences are those of DAVIS-2016 train, on which no image row was trained and no claim is judged.
+Nothing is trained. The sequences are those of DAVIS-2016 train, on which no image row was trained and no claim is judged.
 Variants of inference: as trained; `perfect masks`, every earlier frame is described with its annotated mask instead of the
 prediction, so that no error of one frame reaches the next; `binary masks`, predicted masks are thresholded at 0.5 before
 they weight the attention; `alpha x F`, all alphas of soft masking multiplied by F.
+
+`--drift` segments nothing: it shows the scores of finished runs on DAVIS-2016 val by fifth of each sequence.
 """
 
 import argparse

@@ -13,13 +13,9 @@ pytest_plugins = ["tests.checkouts"]
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# The first file builds the checkout that those of tests/workflow wait for; the second, as long, needs none.
-FIRST = [ROOT / "tests" / name for name in ("workflow/test_dag.py", "faults/test_training.py", "workflow")]
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest files first, side by side: one of them at the end would leave the other processes idle."""
-    items.sort(key=lambda item: next((n for n, path in enumerate(FIRST) if item.path.is_relative_to(path)), len(FIRST)))
+    """Run the slowest folder first: a whole DAG at the end would leave the other processes idle."""
+    items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "workflow"))
 
 
 @pytest.fixture(scope="session")

@@ -247,7 +247,7 @@ class Download:
                 raise HodorError(f"{self.address}: the server's certificate is not valid ({reason})") from error
             text = re.sub(r"^\w*Connection\(.*?\): ", "", str(reason))  # urllib3's object
             raise _Again(f"no connection: {text}") from error
-        progress.close()
+        progress.show()
         return offset > 0, total is None
 
     def begin(self, response: urllib3.BaseHTTPResponse, note: dict, offset: int) -> tuple[int, int | None]:

@@ -53,7 +53,7 @@ def extract_all(archives: list[Path], out: Path, folders: Collection[str] = ()) 
                     reason = f"cannot be written ({error.strerror}); make room or repair the disk"
                     raise HodorError(f"{part / name}: {reason}") from error
     put_in_place(part, out)
-    progress.close()
+    progress.show()
     return digests
 
 

@@ -237,7 +237,7 @@ class Order(Download):
             raise HodorError(f"{self.target}: {origin} cannot be copied there ({error.strerror}); {fix}") from error
         finally:
             self.part.unlink(missing_ok=True)
-        progress.close()
+        progress.show()
         return record
 
 

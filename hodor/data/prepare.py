@@ -131,7 +131,7 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
     for (name, _, files), found in zip(tasks, results, strict=True):
         counts[name].update(found)
         progress.add(files)
-    progress.close()
+    progress.show()
     return {name: dict(sorted(found.items())) for name, found in counts.items()}
 
 

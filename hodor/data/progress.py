@@ -26,26 +26,25 @@ class Progress:
         total: expected amount, None if unknown.
         unit: "B" for bytes (printed as kB, MB, GB) or the name of what is counted.
         done: amount that existed before the start, left out of the rate.
-        every: seconds between lines. A step that ends sooner prints only its last line.
     """
 
-    def __init__(self, label: str, total: int | None, unit: str = "B", done: int = 0, every: float = 5.0):
-        self.label, self.total, self.unit, self.every = label, total, unit, every
+    EVERY_S = 5.0  # a step that ends sooner prints only its last line
+
+    def __init__(self, label: str, total: int | None, unit: str = "B", done: int = 0):
+        self.label, self.total, self.unit = label, total, unit
         self.count = self.first = done
         self.start = self.last = time.monotonic()
 
     def add(self, amount: int) -> None:
         self.count += amount
-        if time.monotonic() - self.last >= self.every:
+        if time.monotonic() - self.last >= self.EVERY_S:
             self.last = time.monotonic()
             self.show()
 
     def show(self) -> None:
+        """Print the line, also at the end."""
         # One call with the line end: several threads may print at once.
         print(f"{self.line()}\n", end="", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        self.show()
 
     def line(self) -> str:
         seconds = max(time.monotonic() - self.start, 1e-3)

@@ -53,7 +53,7 @@ def place(tmp_path, root, monkeypatch):
 
 
 def test_archives_go_where_the_workflow_looks(place, server, capsys, monkeypatch):
-    monkeypatch.setattr(Progress.__init__, "__defaults__", ("B", 0, 0.01))
+    monkeypatch.setattr(Progress, "EVERY_S", 0.01)
     server.pause = 0.02
     folders = {"davis": "data/paper/archives/davis", "stm-released": "data/weights/stm-released"}
     assert main(["fetch", *folders, "--scale", "paper", "--mirror", server.address]) == 0

@@ -84,6 +84,13 @@ def test_the_table_lists_every_row_and_hours_follow_the_speed(root):
             cost(root / "config", SETTINGS, "h200", speed)
 
 
+def test_the_largest_micro_batch_leaves_a_third_for_temporary_buffers(root, monkeypatch):
+    monkeypatch.setattr(counting, "step_cost", lambda *_: counting.StepCost(10**12, 7 * 10**9))
+    settings = SETTINGS | {"rows": "hodor-soft-coco", "overrides": {"stages.images.batch": 6}}
+    head, row = rows_of(cost(root / "config", settings, "h200")).values()
+    assert dict(zip(head, row, strict=True))["clips in 24/40/80 GB"] == "2/3/6"
+
+
 def test_measured_hours_are_those_of_the_same_step_on_the_same_gpu(root, tmp_path):
     shutil.copytree(root / "config", tmp_path / "config")
     found = load(root / "config", SETTINGS)

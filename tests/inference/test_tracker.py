@@ -136,7 +136,11 @@ def test_settings_come_from_the_runs_record_then_from_its_stamp(networks, tmp_pa
     for name, digest, side in (*((n, "a" * 64, s) for n, s in names.items()), ("davis2017-val", "b" * 64, 32)):  # old
         planned = stamps / f"segment-hodor-seed0-{name}-{digest[:12]}.json"
         write_settings(planned, inference={"short_side": side, "long_side": 200}, precision="bfloat16")
-    current = {f"segment-hodor-seed0-{name}": "a" * 64 for name in names} | {"train-hodor-seed0": "c" * 64}
+    write_settings(stamps / f"segment-another-seed0-a-first-{'d' * 12}.json", inference={"short_side": 64})
+    other = {"train-hodor-seed0": "c" * 64, "segment-another-seed0-a-first": "d" * 64}
+    (stamps / "present.json").write_text(json.dumps(other))
+    assert open_weights(run).settings_from.startswith("scale paper")  # nothing of this run
+    current = {f"segment-hodor-seed0-{name}": "a" * 64 for name in names} | other
     (stamps / "present.json").write_text(json.dumps(current))
     loaded = open_weights(run)
     assert loaded.method.inference.short_side == 96 and loaded.precision == "bfloat16"
