@@ -141,7 +141,7 @@ def segment_video(method: Method, video: Video) -> Iterator[tuple[str, np.ndarra
             if new is not None:
                 state = _start(method, video, name, image, new)
         else:
-            found = _fetch(method.step(state, image, new, feature).argmax(0).to(torch.uint8))
+            found = _fetch(method.step(state, image, new, feature).max(0).indices.to(torch.uint8))
             ids = np.array([0, *state.ids], np.uint8)
         # A GPU computes this frame while the labels of the last one are used.
         if last is not None:

@@ -150,7 +150,7 @@ class Tracker:
         new = _checked(frame, new_masks, self.ids, ignore_tracked=ignore_tracked)
         with mixed(self.device, self.precision):
             found = self.method.step(self._state, frame, new or None)
-        self.labels = np.array([0, *self._state.ids], np.uint8)[found.argmax(0).cpu().numpy()]
+        self.labels = np.array([0, *self._state.ids], np.uint8)[found.max(0).indices.cpu().numpy()]
         self._paint(new)
         return (self.labels, found.float().cpu()) if probabilities else self.labels
 
