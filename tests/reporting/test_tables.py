@@ -78,6 +78,13 @@ def test_the_ablation_table_shows_both_benchmarks_of_its_claims_and_no_other(tab
     assert re.search(rf"#{VAL}.*>77\.5<.*>trained on it</td>$", soft), soft
 
 
+def test_a_closed_server_does_not_widen_the_start_page(tabulated):
+    path = OUT / "comparison_table.csv"
+    path.write_text(path.read_text().replace("not run", "server closed since 2026-01-20"))
+    page = overview(Report(OUT, tabulated.runs, tabulated.data), "comparison", at_paper=True)
+    assert ">server closed</td>" in page and "since" not in page
+
+
 def test_the_extended_table_and_the_costs(tabulated):
     dmn, copy = tables()["extended_table"]
     expect(dmn, row="dmn-aoa", attention="", parameters="123456")
