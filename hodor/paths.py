@@ -67,6 +67,11 @@ def stamp(scale: str, name: str, digest: str) -> Path:
     return stamps(scale) / f"{name}-{digest[:12]}.json"
 
 
+def present(scale: str) -> Path:
+    """JSON file with the digests of the stamps of the last run that was started."""
+    return stamps(scale) / "present.json"
+
+
 def published(scale: str, name: str) -> Path:
     """JSON file that changes when the copies in results/ or reports/ differ from this scale's files."""
     return stamps(scale) / f"published-{name}.json"

@@ -90,7 +90,7 @@ class Stamps:
             folder: working directory.
             present: whether a run with these settings starts, not a dry run or a job of a run.
         """
-        at = folder / paths.stamps(self.scale) / "present.json"
+        at = folder / paths.present(self.scale)
         try:
             before = read_json(at)
         except HodorError:

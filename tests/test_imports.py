@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ORDER = (
-    ("errors", "paths", "locks", "attention"),
-    ("provenance",),
+    ("errors", "paths", "attention"),
+    ("provenance", "locks"),
     ("config", "gpus"),
     ("stamps",),
     ("records",),

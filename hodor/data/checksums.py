@@ -14,8 +14,8 @@ from typing_extensions import TypedDict
 
 from hodor.config.datasets import Source
 from hodor.data.archives import find_damage
-from hodor.data.progress import locked
 from hodor.errors import HodorError
+from hodor.locks import locked
 from hodor.provenance import sha256_file, write_json_atomic
 
 

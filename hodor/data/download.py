@@ -28,7 +28,8 @@ from urllib3.exceptions import HTTPError, LocationValueError, MaxRetryError, SSL
 from hodor.config.datasets import Source
 from hodor.data.archives import HEAD, shows_its_end, wrong_head
 from hodor.data.checksums import compare
-from hodor.data.progress import Progress, format_bytes, require_room
+from hodor.data.files import require_room
+from hodor.data.progress import Progress, format_bytes
 from hodor.errors import HodorError, printable
 from hodor.provenance import write_json_atomic
 

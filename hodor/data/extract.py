@@ -10,7 +10,8 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from hodor.data.archives import Member, list_members, open_archive, read_member
-from hodor.data.progress import Progress, format_bytes, put_in_place, require_room, write_blocks
+from hodor.data.files import put_in_place, require_room, write_blocks
+from hodor.data.progress import Progress, format_bytes
 from hodor.errors import HodorError
 
 # Limits of what archives unpack to: members, bytes, and bytes of one archive, MOST_RATIO times its size or SMALL if that

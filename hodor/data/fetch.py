@@ -24,8 +24,10 @@ from hodor.data.archives import open_archive, read_member
 from hodor.data.checksums import LockFile, compare
 from hodor.data.download import PATIENCE, Download, Limits, Stopped
 from hodor.data.extract import safe_members
-from hodor.data.progress import Progress, file_blocks, locked, require_room, write_blocks
+from hodor.data.files import file_blocks, require_room, write_blocks
+from hodor.data.progress import Progress
 from hodor.errors import HodorError
+from hodor.locks import locked
 from hodor.provenance import sha256_file, write_json_atomic
 
 # Archives transferred at once: from one host, or from disk, and in all.

@@ -8,18 +8,22 @@ time stamps of a hundred thousand files.
 import hashlib
 import operator
 import shutil
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hodor.config.datasets import ARCHIVES, FOLDERS, RECORD, SPLITS
 from hodor.config.own_datasets import OWN, OwnDataset
 from hodor.config.recipes import layout_of
 from hodor.data import coco, still_images, youtube_vos
 from hodor.data.extract import extract_all
-from hodor.data.progress import Progress, in_processes, put_in_place
+from hodor.data.files import put_in_place
+from hodor.data.progress import Progress
 from hodor.data.readers import StillImage, is_video, load_images, open_videos
 from hodor.data.video import Video, object_ids
 from hodor.errors import HodorError
@@ -127,7 +131,7 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
     total = sum(files for _, _, files in tasks)
     progress = Progress(f"{dataset}: decoded", total, unit="files")
     calls = [(task,) for _, task, _ in tasks]
-    results = in_processes(operator.call, calls, min(jobs, len(tasks)) if total >= _FEW else 1)
+    results = _in_processes(operator.call, calls, min(jobs, len(tasks)) if total >= _FEW else 1)
     for (name, _, files), found in zip(tasks, results, strict=True):
         counts[name].update(found)
         progress.add(files)
@@ -201,3 +205,24 @@ def check_archives(dataset: str, archives: Path) -> dict[str, str]:
         if known[name] != recorded[name].get("sha256"):
             raise HodorError(f"{path}: differs from what was fetched (sha256); delete it and fetch {dataset} again")
     return known
+
+
+def _in_processes(call: Callable[..., Any], tasks: Iterable[tuple], jobs: int) -> Iterator[Any]:
+    """Yield `call(*task)` of every task in order, from `jobs` processes, few at a time; HodorError if one is killed."""
+    if jobs < 2:
+        yield from (call(*task) for task in tasks)
+        return
+    waiting: deque = deque()
+    # Not fork: locks of the caller's threads would stay locked in a forked child.
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(call, *task))
+            if len(waiting) > 2 * jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise HodorError("a process was killed (out of memory?); give it fewer `jobs`") from error
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -15,7 +15,7 @@ import pandas as pd
 from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.loading import Config, load
-from hodor.data.progress import put_in_place
+from hodor.data.files import put_in_place
 from hodor.doctor.artefacts import read_faults
 from hodor.errors import HodorError
 from hodor.provenance import IMPORTED, record_making, sha256_file, sha256_json, write_manifest

@@ -16,7 +16,7 @@ from hodor import paths
 from hodor.config.benchmarks import get_benchmark
 from hodor.config.datasets import read_table
 from hodor.config.loading import load
-from hodor.data.progress import put_in_place
+from hodor.data.files import put_in_place
 from hodor.errors import HodorError
 from hodor.inference.weights import CONFIG, MODEL, Loaded
 from hodor.models.base import read_weights, write_weights

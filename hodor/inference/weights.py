@@ -112,7 +112,8 @@ def _recorded(run: Path) -> tuple[dict[str, Any], str, str] | None:
     records = {path.parent.name: path for path in run.glob("*/segment.json")}
     stamps = run.parent.parent / "stamps"
     prefix = f"segment-{run.parent.name}-{run.name}-"
-    current = read_json(stamps / "present.json") if (stamps / "present.json").is_file() else {}
+    present = stamps / paths.present("").name
+    current = read_json(present) if present.is_file() else {}
     planned = {
         name.removeprefix(prefix): stamps / paths.stamp("", name, digest).name
         for name, digest in current.items()

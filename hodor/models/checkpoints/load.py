@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from hodor.config.datasets import WEIGHT_SETS
+from hodor.data.files import put_in_place
 from hodor.data.prepare import check_archives, write_manifest
-from hodor.data.progress import put_in_place
 from hodor.errors import HodorError
 from hodor.models.base import Method, build_method, load_weights, save_run, write_weights
 from hodor.models.checkpoints.convert import Entries, Format, Options, Report, convert_to_ours
