@@ -19,18 +19,13 @@ def trained(row, seed, name):
 
 
 def runs_of(table):
-    """Records of the trainings that a table shows, and the manifests of their runs."""
+    """Records of the trainings that a table shows, and the manifests of their runs, which wait for the scores."""
     return [
         path
         for row in CONFIG.tabulated(table)
         for seed in CONFIG.seeds_of(row)
         for path in (*trained(row, seed, "train.json"), paths.run(SCALE, row, seed) / "manifest.json")
     ]
-
-
-def predictions_of(table):
-    """Records of the masks and scores that a table shows."""
-    return [path for row in CONFIG.tabulated(table) for seed in CONFIG.seeds_of(row) for path in records_of(row, seed)]
 
 
 def shown(path):

@@ -23,7 +23,6 @@ rule tabulate:
     input:
         stamp=stamp("tabulate-{table}"),
         runs=lambda wildcards: runs_of(wildcards.table),
-        predictions=lambda wildcards: predictions_of(wildcards.table),
     output:
         shown(paths.results(SCALE) / "{table}_table.csv"),
         paths.results(SCALE) / "{table}_table.md",
@@ -47,7 +46,6 @@ for table in ("extended", "costs"):
         input:
             stamp=stamp(f"tabulate-{table}"),
             runs=runs_of(table),
-            predictions=predictions_of(table),
         output:
             [shown(paths.results(SCALE) / name) for name in FILES[table]],
             FOR_DVC if table == "costs" else [],
@@ -66,7 +64,6 @@ rule claims:
     input:
         stamp=stamp("claims"),
         runs=runs_of("claims"),
-        predictions=predictions_of("claims"),
     output:
         [shown(paths.results(SCALE) / name) for name in FILES["claims"]],
     log:
