@@ -45,8 +45,6 @@ def gpu_operator() -> Callable[..., Tensor] | None:
     return deform_conv2d
 
 
-# Inductor (torch 2.13) fails on it once sizes vary: it cannot order the strides of views that the backward pass uses.
-@torch.compiler.disable
 def sampled_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Compute `deformable_conv2d` with `grid_sample` and a 1x1 convolution over channels and taps.
 
