@@ -25,8 +25,7 @@ $(BIN)/.installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv || \
 	  { echo "python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	echo "installing the packages of requirements.txt into .venv: a few minutes"
-	# Modules are compiled at their first import, which most never see: half the time of the installation.
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet --no-compile --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet --requirement requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	touch $@
 
