@@ -27,41 +27,11 @@ _TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
 """
 
 
-@contextmanager
-def kernels() -> Iterator[None]:
-    """Provide a kernel of the current interpreter to this process, for notebooks one after another or side by side.
-
-    It runs in the current directory, imports this checkout of `hodor`, and needs no installed kernel and no home folder.
-    """
-    # Builds matplotlib's font cache here, which would print into the notebooks.
-    import matplotlib.font_manager  # noqa: F401
-
-    python_path = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    description = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"],
-        "display_name": "Python 3",
-        "language": "python",
-        "env": {"PYTHONPATH": os.pathsep.join(python_path), "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
-    }
-    with tempfile.TemporaryDirectory(prefix="hodor-kernels-") as scratch:
-        folder = Path(scratch) / "jupyter" / "kernels" / _KERNEL
-        folder.mkdir(parents=True)
-        (folder / "kernel.json").write_text(json.dumps(description))
-        environment = {
-            "JUPYTER_PATH": f"{scratch}/jupyter",
-            "JUPYTER_RUNTIME_DIR": f"{scratch}/runtime",
-            # Without the user's start-up files.
-            "IPYTHONDIR": f"{scratch}/ipython",
-            "MPLBACKEND": "agg",
-        }
-        with mock.patch.dict(os.environ, environment):
-            yield
-
-
 def execute(source: Path, parameters: dict) -> NotebookNode:
-    """Execute a text notebook (jupytext, percent format) inside `kernels()`.
+    """Execute a text notebook (jupytext, percent format) with the current interpreter.
 
-    The same inputs give the same bytes: no times, no random ids, no metadata of papermill.
+    The kernel runs in the current directory, imports this checkout of `hodor`, and needs no installed kernel and no home
+    folder. The same inputs give the same bytes: no times, no random ids, no metadata of papermill.
 
     Args:
         source: the notebook.
@@ -71,7 +41,10 @@ def execute(source: Path, parameters: dict) -> NotebookNode:
         HodorError: raised in the notebook.
         papermill.exceptions.PapermillExecutionError: any other error in the notebook, with its traceback.
     """
-    with tempfile.TemporaryDirectory(prefix="hodor-notebook-") as scratch:
+    # Builds matplotlib's font cache here, which would print into the notebook.
+    import matplotlib.font_manager  # noqa: F401
+
+    with tempfile.TemporaryDirectory(prefix="hodor-notebook-") as scratch, _kernel(Path(scratch)):
         unexecuted, executed = Path(scratch) / "in.ipynb", Path(scratch) / "out.ipynb"
         nbformat.write(jupytext.read(source, fmt="py:percent"), unexecuted)
         options = {"kernel_name": _KERNEL, "language": "python", "progress_bar": False, "cwd": os.getcwd()}
@@ -89,6 +62,31 @@ def to_html(notebook: NotebookNode) -> tuple[str, str]:
     excluded = dict.fromkeys(("exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links"), True)
     exporter = HTMLExporter(raw_template=_TEMPLATE, mathjax_url="", require_js_url="", **excluded)
     return exporter.from_notebook_node(notebook)[0], HtmlFormatter().get_style_defs(".highlight")
+
+
+@contextmanager
+def _kernel(scratch: Path) -> Iterator[None]:
+    """Describe a kernel of the running interpreter and this checkout, for this process only."""
+    python_path = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    folder = scratch / "jupyter" / "kernels" / _KERNEL
+    folder.mkdir(parents=True)
+    launcher = ["-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
+    description = {
+        "argv": [sys.executable, *launcher],
+        "display_name": "Python 3",
+        "language": "python",
+        "env": {"PYTHONPATH": os.pathsep.join(python_path), "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
+    }
+    (folder / "kernel.json").write_text(json.dumps(description))
+    environment = {
+        "JUPYTER_PATH": str(scratch / "jupyter"),
+        "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
+        # Without the user's start-up files.
+        "IPYTHONDIR": str(scratch / "ipython"),
+        "MPLBACKEND": "agg",
+    }
+    with mock.patch.dict(os.environ, environment):
+        yield
 
 
 def _reproducible(notebook: NotebookNode, name: str) -> NotebookNode:

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -59,27 +58,24 @@ def render(stamp: dict, results: Path, runs: Path, data: Path, out: Path) -> lis
     report = Report(Path(results), Path(runs), Path(data))
     # The tables first, because a missing one is then found within a second.
     context = index_context(settings, report)
+    files: dict[str, bytes] = {}
+    shown: dict[str, list[Shown]] = {id: [] for id in context["sections"]}
+    for figure in all_figures(report, settings["scale"]):
+        shown[_BY_TABLE.get(figure.name, "figures")].append(figure)
+        for format in ("pdf", "png"):
+            files[f"figures/{figure.name}.{format}"] = figure_bytes(figure.figure, format)
+    for system in report.all_systems():
+        for run in system.runs:
+            files[address(run)] = run_page(settings, report, system, run).encode()
     folders = {"results": results, "runs": runs, "data": data}
     parameters = {key: settings[key] for key in ("scale", "title", "caption", "own") if key in settings}
     parameters |= {name: Path(folder).as_posix() for name, folder in folders.items()}
-    files: dict[str, bytes] = {}
-    shown: dict[str, list[Shown]] = {id: [] for id in context["sections"]}
-    # Notebooks are executed by kernels, which are processes, while the figures are drawn here.
-    with notebooks.kernels(), ThreadPoolExecutor() as pool:
-        executed = {name: pool.submit(notebooks.execute, NOTEBOOKS / f"{name}.py", parameters) for name in PAGES}
-        for figure in all_figures(report, settings["scale"]):
-            shown[_BY_TABLE.get(figure.name, "figures")].append(figure)
-            for format in ("pdf", "png"):
-                files[f"figures/{figure.name}.{format}"] = figure_bytes(figure.figure, format)
-        for system in report.all_systems():
-            for run in system.runs:
-                files[address(run)] = run_page(settings, report, system, run).encode()
-        for name, page_of in executed.items():
-            notebook = page_of.result()
-            body, css = notebooks.to_html(notebook)
-            title = f"{name.title()}: {settings['title']}"
-            files[f"{name}.ipynb"] = nbformat.writes(notebook).encode()
-            files[f"{name}.html"] = page("notebook", title, css, body=Markup(body)).encode()
+    for name in PAGES:
+        notebook = notebooks.execute(NOTEBOOKS / f"{name}.py", parameters)
+        body, css = notebooks.to_html(notebook)
+        title = f"{name.title()}: {settings['title']}"
+        files[f"{name}.ipynb"] = nbformat.writes(notebook).encode()
+        files[f"{name}.html"] = page("notebook", title, css, body=Markup(body)).encode()
     files["index.html"] = page("index", TITLE, **context, figures=shown).encode()
     _write(out, files)
     return [out / name for name in files]
