@@ -6,7 +6,6 @@ time stamps of a hundred thousand files.
 """
 
 import hashlib
-import operator
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -130,8 +129,7 @@ def check_dataset(dataset: str, edition: str, root: Path, jobs: int = 2) -> dict
     tasks = [(name, *task) for name, split in opened.items() for task in split.tasks]
     total = sum(files for _, _, files in tasks)
     progress = Progress(f"{dataset}: decoded", total, unit="files")
-    calls = [(task,) for _, task, _ in tasks]
-    results = _in_processes(operator.call, calls, min(jobs, len(tasks)) if total >= _FEW else 1)
+    results = _in_processes([task for _, task, _ in tasks], min(jobs, len(tasks)) if total >= _FEW else 1)
     for (name, _, files), found in zip(tasks, results, strict=True):
         counts[name].update(found)
         progress.add(files)
@@ -207,17 +205,17 @@ def check_archives(dataset: str, archives: Path) -> dict[str, str]:
     return known
 
 
-def _in_processes(call: Callable[..., Any], tasks: Iterable[tuple], jobs: int) -> Iterator[Any]:
-    """Yield `call(*task)` of every task in order, from `jobs` processes, few at a time; HodorError if one is killed."""
+def _in_processes(tasks: Iterable[Callable[[], Any]], jobs: int) -> Iterator[Any]:
+    """Yield the result of every task in order, from `jobs` processes, few at a time; HodorError if one is killed."""
     if jobs < 2:
-        yield from (call(*task) for task in tasks)
+        yield from (task() for task in tasks)
         return
     waiting: deque = deque()
     # Not fork: locks of the caller's threads would stay locked in a forked child.
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
     try:
         for task in tasks:
-            waiting.append(pool.submit(call, *task))
+            waiting.append(pool.submit(task))
             if len(waiting) > 2 * jobs:
                 yield waiting.popleft().result()
         while waiting:
