@@ -24,10 +24,15 @@ def deformable_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor |
     Returns:
         (B, O, H, W).
     """
-    operator = gpu_operator() if on_gpu(x) else None
+    operator = operator_for(x)
     if operator is None:
         return sampled_conv2d(x, offsets, weight, bias)
     return operator(x, offsets, weight, bias, padding=weight.shape[-1] // 2)
+
+
+def operator_for(x: Tensor) -> Callable[..., Tensor] | None:
+    """Return torchvision's operator, or None where PyTorch's own operations compute the convolution."""
+    return gpu_operator() if on_gpu(x) else None
 
 
 def on_gpu(x: Tensor) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.config.methods import HODOROptions
-from hodor.models.deformable import DeformableConv, gpu_operator, on_gpu
+from hodor.models.deformable import DeformableConv, operator_for
 
 
 @dataclass
@@ -128,7 +128,7 @@ class DecoderLayer(nn.Module):
         Once sizes vary, Inductor (torch 2.13) fails on that: it cannot order the strides of views that are kept for the
         backward pass.
         """
-        if not on_gpu(self.convolution.conv_deform.weight) or gpu_operator() is None:
+        if operator_for(self.convolution.conv_deform.weight) is None:
             self.convolution.forward = torch.compiler.disable(self.convolution.forward)  # type: ignore[method-assign]
         super().compile(*arguments, **options)
 
