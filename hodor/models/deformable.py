@@ -24,20 +24,15 @@ def deformable_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor |
     Returns:
         (B, O, H, W).
     """
-    operator = operator_for(x)
+    operator = gpu_operator() if on_gpu(x) else None
     if operator is None:
         return sampled_conv2d(x, offsets, weight, bias)
     return operator(x, offsets, weight, bias, padding=weight.shape[-1] // 2)
 
 
-def operator_for(x: Tensor) -> Callable[..., Tensor] | None:
-    """Return torchvision's operator, or None where PyTorch's own operations compute the convolution."""
-    return gpu_operator() if on_gpu(x) else None
-
-
 def on_gpu(x: Tensor) -> bool:
-    """Return whether to use torchvision's operator, if it is available."""
-    return x.is_cuda
+    """Return whether to use torchvision's operator, if it is available: its gradients are not deterministic."""
+    return x.is_cuda and not torch.are_deterministic_algorithms_enabled()
 
 
 @cache
@@ -51,25 +46,35 @@ def gpu_operator() -> Callable[..., Tensor] | None:
 
 
 def sampled_conv2d(x: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute `deformable_conv2d` with `grid_sample` and a 1x1 convolution over channels and taps.
+    """Compute `deformable_conv2d` with `embedding_bag`, whose bags are the four pixels around each tap, and a product.
 
-    Positions and sampling are at least in float32: positions in bfloat16 are wrong by up to half a pixel.
+    It reads the channels of a pixel as one row of memory, twice as fast on a CPU as `grid_sample` in float32 and five times
+    in bfloat16. Positions are at least in float32: in bfloat16 they would be wrong by up to half a pixel.
     """
     batch, channels, height, width = x.shape
     out_channels, _, k, _ = weight.shape
-    taps, wide = k * k, torch.promote_types(x.dtype, torch.float32)
-    offsets = offsets.to(wide).reshape(batch, taps, 2, height, width)
-    reach = torch.arange(k, device=x.device, dtype=offsets.dtype) - k // 2
-    rows = torch.arange(height, device=x.device, dtype=offsets.dtype).unsqueeze(1)
-    columns = torch.arange(width, device=x.device, dtype=offsets.dtype)
-    y = offsets[:, :, 0] + rows + reach.repeat_interleave(k).view(taps, 1, 1)  # (B, taps, H, W)
-    x_ = offsets[:, :, 1] + columns + reach.repeat(k).view(taps, 1, 1)
-    # With align_corners=False pixel centre i is at (2 i + 1) / size - 1: no division by size - 1, which may be 0.
-    grid = torch.stack([(2 * x_ + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
-    grid = grid.view(batch, taps * height, width, 2)
-    sampled = functional.grid_sample(x.to(wide), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    sampled = sampled.to(x.dtype).reshape(batch, channels * taps, height, width)
-    return functional.conv2d(sampled, weight.reshape(out_channels, channels * taps, 1, 1), bias)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    # Positions in the map with a border of zeros, one pixel wide, in which all reads outside end.
+    rows, columns, reach = (torch.arange(1, n + 1, device=x.device, dtype=wide) for n in (height, width, k))
+    reach -= (k + 1) // 2
+    offsets = offsets.to(wide).permute(0, 2, 3, 1).reshape(batch, height, width, k, k, 2)
+    y = (offsets[..., 0] + rows.view(-1, 1, 1, 1) + reach.view(-1, 1)).clamp(0, height + 1)  # (B, H, W, k, k)
+    x_ = (offsets[..., 1] + columns.view(-1, 1, 1) + reach).clamp(0, width + 1)
+    # The second clamp is for NaN, which becomes some integer.
+    top, left = y.detach().int().clamp(0, height), x_.detach().int().clamp(0, width)
+    below, right = y - top, x_ - left
+    above, beside = 1 - below, 1 - right
+    shares = torch.stack([above * beside, above * right, below * beside, below * right], dim=-1)
+    maps = torch.arange(batch, device=x.device, dtype=torch.int32).view(-1, 1, 1, 1, 1)
+    first = (maps * (height + 2) + top) * (width + 2) + left
+    pixels = torch.stack([first, first + 1, first + width + 2, first + width + 3], dim=-1)
+    # The gradient of a pixel is the sum over all taps that read it, too long for half precision.
+    table = x.to(wide if torch.is_grad_enabled() else x.dtype).permute(0, 2, 3, 1)
+    table = functional.pad(table, (0, 0, 1, 1, 1, 1)).reshape(-1, channels)
+    shares = shares.to(table.dtype).view(-1, 4)
+    sampled = functional.embedding_bag(pixels.view(-1, 4), table, mode="sum", per_sample_weights=shares).to(x.dtype)
+    kernel = weight.permute(0, 2, 3, 1).reshape(out_channels, -1)
+    return functional.linear(sampled.view(batch, height, width, -1), kernel, bias).permute(0, 3, 1, 2)
 
 
 class DeformableConv(nn.Module):

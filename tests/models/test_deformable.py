@@ -42,6 +42,17 @@ def test_equals_the_definition_also_far_outside(layout):
         assert torch.allclose(found, by_definition(x, *others), atol=1e-9)
 
 
+def test_nan_and_infinite_offsets_reach_the_result():
+    """So that a training that diverges ends with the error of its loss, not with that of an index."""
+    x, offsets, weight, bias = inputs()
+    expected = deformable_conv2d(x, offsets, weight, bias)
+    offsets[0, 4, 1, 2], offsets[1, :, 3, 4] = torch.nan, torch.inf
+    found = deformable_conv2d(x, offsets, weight, bias)
+    assert found[0, :, 1, 2].isnan().all() and torch.equal(found[1, :, 3, 4], bias)
+    changed = (found != expected).any(1).nonzero().tolist()
+    assert changed == [[0, 1, 2], [1, 3, 4]]
+
+
 def test_gradients():
     x, offsets, weight, bias = inputs(3, 3)
     arguments = [t.requires_grad_() for t in (x[:1], offsets[:1], weight, bias)]
@@ -76,6 +87,13 @@ def test_gpu_uses_torchvisions_operator(torchvision, monkeypatch):
     assert torchvision == [{"stride": 1, "padding": 1, "dilation": 1, "mask": None}]
 
 
+def test_deterministic_training_does_not_use_torchvisions_operator(monkeypatch):
+    on_a_gpu = types.SimpleNamespace(is_cuda=True)
+    assert deformable.on_gpu(on_a_gpu)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    assert not deformable.on_gpu(on_a_gpu)
+
+
 @pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError])
 def test_gpu_without_a_working_torchvision_uses_the_plain_form(error, torchvision, monkeypatch):
     class Broken(types.ModuleType):
@@ -99,11 +117,13 @@ def test_operator_and_plain_form_agree_on_a_gpu():
     assert all(torch.allclose(a, b, atol=1e-2, rtol=1e-3) for a, b in zip(*gradients, strict=True))
 
 
-def test_half_precision_reads_at_the_positions_of_float32():
+@pytest.mark.parametrize("training", [False, True])
+def test_half_precision_reads_at_the_positions_of_float32(training):
     """Without offsets the result is a plain convolution; on a wide map, rounded positions would show."""
     torch.manual_seed(0)
     x, weight = torch.randn(1, 2, 4, 300).bfloat16(), torch.randn(3, 2, 3, 3).bfloat16()
     plain = torch.nn.functional.conv2d(x.float(), weight.float(), padding=1)
-    ours = deformable_conv2d(x, torch.zeros(1, 18, 4, 300).bfloat16(), weight, None)
+    with torch.set_grad_enabled(training):
+        ours = deformable_conv2d(x, torch.zeros(1, 18, 4, 300).bfloat16(), weight, None)
     assert ours.dtype == torch.bfloat16
     assert (ours.float() - plain).abs().max() < 0.02 * plain.abs().max()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.config.methods import HODOROptions
-from hodor.models.deformable import DeformableConv, operator_for
+from hodor.models.deformable import DeformableConv
 
 
 @dataclass
@@ -121,16 +121,6 @@ class DecoderLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
         self.dropout = nn.Dropout(options.dropout)
-
-    def compile(self, *arguments: Any, **options: Any) -> None:
-        """Compile the layer, without a deformable convolution that torchvision does not compute.
-
-        Once sizes vary, Inductor (torch 2.13) fails on that: it cannot order the strides of views that are kept for the
-        backward pass.
-        """
-        if operator_for(self.convolution.conv_deform.weight) is None:
-            self.convolution.forward = torch.compiler.disable(self.convolution.forward)  # type: ignore[method-assign]
-        super().compile(*arguments, **options)
 
     def forward(self, x: Tensor, position: Tensor, history: History, embeddings: tuple[Tensor, Tensor]) -> Tensor:
         """Transform `x` (B, C, h, w); `position` (N, C) is added to the queries."""
