@@ -195,7 +195,7 @@ class Video:
         for frame, features in zip(frames, self.method.features(frames), strict=True):
             probabilities = self.method.step(state, frame, None, features)
             with record_function("hodor: labels"):
-                out.append(probabilities.argmax(0).to(torch.uint8).cpu().numpy())
+                out.append(probabilities.max(0).indices.to(torch.uint8).cpu().numpy())
         self.labels += out
         return out
 

@@ -31,6 +31,12 @@ def mixed(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Return whether a CPU multiplies matrices in bfloat16 faster than in float32 (AMX)."""
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # not in every torch from 2.11 on
+    return device.type == "cpu" and capabilities is not None and bool(capabilities().get("amx_bf16"))
+
+
 def in_float32(tensor: torch.Tensor) -> AbstractContextManager:
     """Return a context in which autocast is disabled on the device of `tensor`."""
     # The meta device, on which `hodor cost` counts, has no autocast.

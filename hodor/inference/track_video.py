@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from hodor.data.images import VOID, read_labels, write_labels
 from hodor.data.video import object_ids
+from hodor.device import has_fast_bfloat16
 from hodor.errors import HodorError, system_error
 from hodor.inference.pretrained import find_pretrained
 from hodor.inference.tracker import Tracker
@@ -53,8 +54,9 @@ def track_video(
     Args:
         video: a video file, or a folder of images.
         masks: `FILE` (of the first frame) or `FRAME=FILE`, with a frame's name or its number from 0.
-        weights: see `find_pretrained`; device, threads, precision, settings: see `Tracker`.
+        weights: see `find_pretrained`; device, threads, settings: see `Tracker`.
         out: folder that is absent or empty.
+        precision: see `Tracker`; None: `bfloat16` for HODOR on a CPU that is faster in it, else that of the run.
         boxes: `X,Y,W,H` (of the first frame) or `FRAME=X,Y,W,H` in pixels; the nth box is object n (`box_mask`).
         rate: frames per second of the overlay; None: those of the video.
         ignore_tracked: whether to ignore objects of later masks that are tracked already, instead of raising an error.
@@ -75,7 +77,9 @@ def track_video(
     source = open_frames(video, Fraction(rate).limit_denominator(1001) if rate else None)
     given = read_masks(masks, source, boxes, ignore_tracked=ignore_tracked)
     tracker = Tracker(weights, device=device, threads=threads, precision=precision, **(settings or {}))
-    print(f"{describe(tracker.loaded)}, on {tracker.device}", file=sys.stderr, flush=True)
+    if precision is None and tracker.loaded.name == "hodor" and has_fast_bfloat16(tracker.device):
+        tracker.precision = "bfloat16"
+    print(f"{describe(tracker.loaded)}, on {tracker.device} in {tracker.precision}", file=sys.stderr, flush=True)
     return _Tracking(source, given, tracker, out).run()
 
 

@@ -10,6 +10,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hodor.cli import main as cli
@@ -88,6 +89,24 @@ def test_a_video_file_whose_object_appears_late(tmp_path, write_video, track):
     labels = [read_labels(tmp_path / "out" / "masks" / f"{t:05d}.png") for t in range(5)]
     assert not labels[0].any() and not labels[1].any() and np.array_equal(labels[2], block(8, 8, 1))
     assert open_frames(tmp_path / "out" / "overlay.mp4").rate == 12
+
+
+@pytest.mark.parametrize(
+    ("weights", "given", "amx", "expected"),
+    [
+        ("hodor", (), True, "bfloat16"),
+        ("hodor", (), False, "float32"),
+        ("hodor", ("--precision", "float32"), True, "float32"),
+        ("stm", (), True, "float32"),
+    ],
+)
+def test_default_precision_is_the_faster_one_of_the_cpu(
+    folder, track, mask, networks, tmp_path, monkeypatch, weights, given, amx, expected
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
+    status, error = track(folder, *mask, *given, weights=networks / f"{weights}.safetensors")
+    assert status == 0 and f"on cpu in {expected}" in error
+    assert json.loads((tmp_path / "out/track.json").read_text())["precision"] == expected
 
 
 def test_boxes_are_segmented_and_followed(tmp_path, track):
