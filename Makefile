@@ -50,7 +50,7 @@ test: $(BIN)/.installed  ## all tests but the long ones
 test-long: $(BIN)/.installed .venv/cluster/.installed  ## all tests
 	@HYPOTHESIS_PROFILE=long $(PYTEST) -m "long or not long"
 
-rehearse: $(BIN)/.installed  ## scale paper to its last file on a CPU, with few made-up data: two hours, 24 GiB
+rehearse: $(BIN)/.installed  ## scale paper to its last file on a CPU, with few made-up data: 40 minutes, 24 GiB
 	@$(PYTEST) -n 0 -s -m long tests/workflow/test_rehearsal.py
 
 docs: $(BIN)/.installed .venv/docs/.installed  ## check the documentation and build its site, build/site/index.html

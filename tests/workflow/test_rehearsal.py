@@ -7,6 +7,7 @@ are those of scale paper; a training has two steps of one clip (of two from stat
 import csv
 import json
 import shutil
+import time
 import zipfile
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hodor.config.loading import load
 from hodor.data.synthetic import generate
 from hodor.models.checkpoints.releases import FORMATS
 from hodor.provenance import sha256_file
+from tests import checkouts
 from tests.data.datasets import SCENE, WRITERS, pack
 from tests.data.hostile_server import hostile_server
 from tests.faults.runs import Run
@@ -144,6 +146,7 @@ def read(checkout, table: str) -> list[dict[str, str]]:
 @pytest.mark.long
 def test_scale_paper_runs_to_its_last_file(fresh, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave their core to the others
+    monkeypatch.setattr(checkouts, "LIMIT_S", 7200)
     checkout, mirror = fresh(), tmp_path / "mirror"
     write_archives(mirror, tmp_path / "made")
     # Numbers of images are the only official property that the archives lack.
@@ -160,6 +163,9 @@ def test_scale_paper_runs_to_its_last_file(fresh, tmp_path, monkeypatch):
         soft = "runs/paper/hodor-soft-coco/seed0/model.safetensors"
         run = Run(checkout, "snakemake", "--cores", "2", "--", soft)
         assert run.wait_for("hodor-soft-coco seed 0: step 1 of 2", limit_s=1800), run.output
+        saved = (checkout.path / soft).with_name("checkpoints") / "step-00000001.sha256"  # written last
+        while not saved.is_file() and not run.ended:
+            time.sleep(0.05)
         run.kill()
         # Two segmentations at a time: half of each is the start of Python, which has one thread.
         output = checkout.snakemake("--set-threads", "segment=1", "--", *TARGETS)
@@ -175,7 +181,7 @@ def test_scale_paper_runs_to_its_last_file(fresh, tmp_path, monkeypatch):
         if benchmark in settings.secret():
             assert value.startswith("server closed"), (row, benchmark, value)
         else:
-            assert value == "not run" or 0 <= float(value) <= 100, (row, benchmark, value)
+            assert value in ("not run", "trained on it") or 0 <= float(value) <= 100, (row, benchmark, value)
     for line in read(checkout, "comparison_table"):
         assert 0 <= float(line["davis2017-val_J&F"]) <= 100
     for row in settings.selected:

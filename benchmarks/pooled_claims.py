@@ -1,0 +1,141 @@
+"""Verdicts on claims from runs of several machines, each of which leaves only the scores of its objects.
+
+    python benchmarks/pooled_claims.py --collect           # runs/subset -> results/subset_objects_<machine>.csv
+    python benchmarks/pooled_claims.py                     # results/subset_objects_*.csv -> subset_pooled-claims_*.md
+
+The seeds of table 1 take hours each, more than some machines are lent for. `hodor import` joins complete runs; where their
+weights and masks are lost with the machine, a few kilobytes of scores can be kept and pooled. The rule of a verdict, its
+intervals and the claims are those of config/claims.yaml (docs/claims.md); the learned alphas are in the weights alone, so
+claims about them are not judged here.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from harness import RESULTS, machine_slug, table, write_result
+
+from hodor.config.loading import load
+from hodor.errors import HodorError
+from hodor.provenance import write_text_atomic
+from hodor.reporting.claims import effect_text, judge_rows
+from hodor.reporting.runs import read_run
+from hodor.scoring.statistics import Bootstrap, Sample, compare, estimate
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = ["row", "seed", "benchmark"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--scale", default="subset")
+    parser.add_argument("--collect", action="store_true", help="keep the scores of the runs of this machine")
+    parser.add_argument("--runs", type=Path, help="folder of runs; default: runs/<scale>")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    if options.collect:
+        path = options.out / f"{options.scale}_objects_{machine_slug()}.csv"
+        collected = collect(options.runs or ROOT / "runs" / options.scale)
+        if path.is_file():  # of earlier runs; the same run scored again counts once
+            collected = pd.concat([pd.read_csv(path), collected]).drop_duplicates([*RUN, "object"], keep="last")
+        write_text_atomic(path, collected.to_csv(index=False, lineterminator="\n"))
+        print(f"written to {path}: {len(collected.groupby(RUN))} runs on a benchmark")
+        return
+    objects = pooled(sorted(options.out.glob(f"{options.scale}_objects_*.csv")))
+    claims = load(ROOT / "config", {"scale": options.scale}).claims
+    bootstrap = Bootstrap(**claims.bootstrap.model_dump())
+    samples = {run: sample(found) for run, found in objects.groupby(["row", "benchmark"], sort=False)}
+    scores = []
+    for (row, benchmark), found in samples.items():
+        of = estimate(found, bootstrap)
+        seeds = sorted(objects[(objects["row"] == row) & (objects["benchmark"] == benchmark)]["seed"].unique())
+        each = ", ".join(f"{seed}: {score:.1f}" for seed, score in zip(seeds, found.scores(), strict=True))
+        interval = f"[{of.low:.1f}, {of.high:.1f}]"
+        scores.append({"row": row, "benchmark": benchmark, "J&F": of.mean, "interval": interval, "of each seed": each})
+    verdicts = []
+    for claim in claims.entries():
+        pair = [(row, claim["benchmark"]) for row in claim["rows"]]
+        if claim["kind"] == "alphas-move" or not set(pair) <= samples.keys():
+            continue
+        verdict = judge_rows(
+            claim["kind"], compare(*(samples[run] for run in pair), bootstrap), claims.rule.model_dump()
+        )
+        effect, interval = effect_text(verdict.as_json())
+        verdicts.append(
+            {
+                "claim": claim["claim"],
+                "rows": " vs ".join(claim["rows"]),
+                "benchmark": claim["benchmark"],
+                "verdict": verdict.verdict,
+                "effect": effect,
+                "interval": interval,
+                "seeds": verdict.seeds,
+                "sequences": verdict.sequences,
+                "why": verdict.reason,
+            }
+        )
+    machines = objects.groupby(["machine", "commit"])["seed"].unique()
+    text = [
+        f"# Claims judged on pooled seeds: scale {options.scale}",
+        "",
+        "J&F in points, mean over objects, then over seeds, with 95 % intervals over sequences and seeds (docs/claims.md).",
+        "Machines differ in the rounding of their sums, so a seed's numbers cannot be repeated to the last digit on another.",
+        "",
+        *table(scores),
+        "",
+        *table(verdicts),
+        "",
+        *(
+            f"- runs: seeds {', '.join(map(str, sorted(seeds)))} on {machine}, commit {commit}"
+            for (machine, commit), seeds in machines.items()
+        ),
+    ]
+    write_result(f"{options.scale}_pooled-claims", text, options.out)
+
+
+def collect(runs: Path) -> pd.DataFrame:
+    """Return the scores of all objects of scored runs: row, seed, benchmark, object, J, F (0 to 1), commit, machine."""
+    found = []
+    for folder in sorted({path.parent.parent for path in runs.glob("*/seed*/*/score.json")}):
+        run = read_run(folder)
+        for benchmark, prediction in run.predictions.items():
+            scores = prediction.objects.reset_index()[["object", "J-Mean", "F-Mean"]].round(6)
+            named = {"row": run.row, "seed": run.seed, "benchmark": benchmark} | scores.to_dict("list")
+            found.append(pd.DataFrame(named | {"commit": run.train["commit"], "machine": machine_slug()}))
+    if not found:
+        raise HodorError(f"{runs}: no scored runs; run `make evidence` first")
+    return pd.concat(found)
+
+
+def pooled(files: list[Path]) -> pd.DataFrame:
+    """Return the lines of several files; HodorError if a run is in two of them, or if there are none."""
+    if not files:
+        raise HodorError("no file of objects; make one with --collect")
+    objects = pd.concat([pd.read_csv(file) for file in files])
+    twice = objects[objects.duplicated([*RUN, "object"])]
+    if not twice.empty:
+        row, seed, benchmark = twice.iloc[0][RUN]
+        raise HodorError(f"{row}, seed {seed}, {benchmark}: in several files; remove it from all but one")
+    return objects
+
+
+def sample(objects: pd.DataFrame) -> Sample:
+    """Return the scores of a row on a benchmark for the statistics, in points."""
+    return Sample(
+        {
+            int(seed): {
+                (sequence, id): 50 * (j + f)
+                for (sequence, _, id), j, f in zip(
+                    of["object"].str.rpartition("_").itertuples(index=False), of["J-Mean"], of["F-Mean"], strict=True
+                )
+            }
+            for seed, of in objects.groupby("seed")
+        }
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except HodorError as error:
+        raise SystemExit(str(error)) from None

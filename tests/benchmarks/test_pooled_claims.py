@@ -1,0 +1,69 @@
+"""Verdicts from the scores of several machines are those of the runs themselves."""
+
+import sys
+
+import pandas as pd
+import pytest
+
+from hodor.reporting.runs import read_run, sample
+from hodor.scoring.statistics import Bootstrap, compare
+from tests.benchmarks.conftest import cells
+from tests.reporting.conftest import VAL, empty_project  # noqa: F401
+
+ROWS = ("hodor-soft-coco", "hodor-none-coco")
+
+
+@pytest.fixture
+def pooled_claims(root, monkeypatch):
+    """Return the script as a module."""
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    import pooled_claims
+
+    yield pooled_claims
+    del sys.modules["pooled_claims"]
+
+
+@pytest.fixture
+def scores(pooled_claims, empty_project, tmp_path):  # noqa: F811
+    """Return the collected scores of two rows with three seeds, and the comparison of their runs."""
+    empty_project.seeds = [0, 1, 2]
+    empty_project.add(ROWS[0], "soft", shift=2)
+    empty_project.add(ROWS[1], "none", shift=3)
+    (tmp_path / "results").mkdir()
+    of = [sample([read_run(empty_project.run(row, seed)) for seed in empty_project.seeds], VAL) for row in ROWS]
+    return pooled_claims.collect(empty_project.runs), compare(*of, Bootstrap())
+
+
+def test_two_machines_give_the_verdicts_of_their_runs(scores, benchmark, tmp_path):
+    collected, expected = scores
+    assert len(collected) == 2 * 3 * 4 and set(collected["commit"]) == {"abc123"}
+    for name, seeds in (("one", {0, 2}), ("two", {1})):
+        kept = collected[collected["seed"].isin(seeds)].assign(machine=name)
+        kept.to_csv(tmp_path / f"results/tiny_objects_{name}.csv", index=False)
+    page = benchmark("pooled_claims.py", "--scale tiny")
+    ((claim, rows, on, verdict, effect, interval, seeds, sequences, why),) = [
+        line for line in cells(page) if " vs " in line[1]
+    ]
+    assert (rows, on) == (" vs ".join(ROWS), VAL) and verdict == "undecided" and "3 sequences are fewer" in why
+    assert (seeds, sequences) == ("3", "3") and effect == f"{expected.effect:+.1f}"
+    assert interval == f"[{expected.low:+.1f}, {expected.high:+.1f}]"
+    assert "seeds 0, 2 on one" in page and "seeds 1 on two" in page
+
+
+def test_a_run_in_two_files_is_an_error(scores, benchmark, tmp_path):
+    for name in ("one", "two"):
+        scores[0].to_csv(tmp_path / f"results/tiny_objects_{name}.csv", index=False)
+    with pytest.raises(AssertionError, match="hodor-none-coco, seed 0, davis2017-val: in several files"):
+        benchmark("pooled_claims.py", "--scale tiny")
+
+
+def test_scores_are_kept_beside_those_of_earlier_runs(scores, pooled_claims, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        sys, "argv", ["", "--collect", "--scale", "tiny", "--runs", "runs/tiny", "--out", str(tmp_path / "results")]
+    )
+    path = tmp_path / f"results/tiny_objects_{pooled_claims.machine_slug()}.csv"
+    earlier = scores[0].assign(seed=scores[0]["seed"] + 2)  # seed 2 twice
+    earlier.to_csv(path, index=False)
+    pooled_claims.main()
+    assert sorted(pd.read_csv(path)["seed"].unique()) == [0, 1, 2, 3, 4]
+    assert len(pd.read_csv(path)) == 2 * 5 * 4
