@@ -82,6 +82,13 @@ def test_both_precisions_are_scored(benchmark, world, tmp_path):
     assert float(re.search(r"equal pixels: ([\d.]+)", page)[1]) > 80
 
 
+def test_both_forms_of_the_deformable_convolution_are_equal(benchmark):
+    rows = cells(benchmark("deformable_speed.py", "--divide 8 --calls 1 --rounds 1 --threads 1"))[2:]
+    assert len(rows) == 4
+    for name, *_, faster, difference in rows:
+        assert float(faster.split()[0]) > 0 and float(difference) < (0.02 if "bfloat16" in name else 1e-5)
+
+
 def test_masks_of_a_frame_are_equal(benchmark):
     page = benchmark("inference_speed.py", FRAME)
     assert float(re.search(r"least of a frame ([\d.]+)", page)[1]) >= 0.999
