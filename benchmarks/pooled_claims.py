@@ -42,7 +42,8 @@ def main() -> None:
         print(f"written to {path}: {len(collected.groupby(RUN))} runs on a benchmark")
         return
     objects = pooled(sorted(options.out.glob(f"{options.scale}_objects_*.csv")))
-    claims = load(ROOT / "config", {"scale": options.scale}).claims
+    config = load(ROOT / "config", {"scale": options.scale})
+    claims = config.claims
     bootstrap = Bootstrap(**claims.bootstrap.model_dump())
     samples = {run: sample(found) for run, found in objects.groupby(["row", "benchmark"], sort=False)}
     scores = []
@@ -78,6 +79,7 @@ def main() -> None:
     text = [
         f"# Claims judged on pooled seeds: scale {options.scale}",
         "",
+        claims.evidence[config.scale.edition],
         "J&F in points, mean over objects, then over seeds, with 95 % intervals over sequences and seeds (docs/claims.md).",
         "Machines differ in the rounding of their sums, so a seed's numbers cannot be repeated to the last digit on another.",
         "",
@@ -121,17 +123,9 @@ def pooled(files: list[Path]) -> pd.DataFrame:
 
 def sample(objects: pd.DataFrame) -> Sample:
     """Return the scores of a row on a benchmark for the statistics, in points."""
-    return Sample(
-        {
-            int(seed): {
-                (sequence, id): 50 * (j + f)
-                for (sequence, _, id), j, f in zip(
-                    of["object"].str.rpartition("_").itertuples(index=False), of["J-Mean"], of["F-Mean"], strict=True
-                )
-            }
-            for seed, of in objects.groupby("seed")
-        }
-    )
+    scores = 50 * (objects["J-Mean"] + objects["F-Mean"])
+    keys = [tuple(name.rpartition("_")[::2]) for name in objects["object"]]  # "<sequence>_<id>"
+    return Sample({seed: dict(of.items()) for seed, of in scores.set_axis(keys).groupby(objects["seed"].to_numpy())})
 
 
 if __name__ == "__main__":

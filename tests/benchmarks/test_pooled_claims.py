@@ -47,6 +47,7 @@ def test_two_machines_give_the_verdicts_of_their_runs(scores, benchmark, tmp_pat
     assert (rows, on) == (" vs ".join(ROWS), VAL) and verdict == "undecided" and "3 sequences are fewer" in why
     assert (seeds, sequences) == ("3", "3") and effect == f"{expected.effect:+.1f}"
     assert interval == f"[{expected.low:+.1f}, {expected.high:+.1f}]"
+    assert "not about real videos" in page  # what tiny's numbers are about
     assert "seeds 0, 2 on one" in page and "seeds 1 on two" in page
 
 
