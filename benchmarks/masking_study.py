@@ -1,12 +1,17 @@
 """Why a masking gains or loses: trained rows of HODOR segment held-out sequences under changed masks.
 
     python benchmarks/masking_study.py --scale subset --rows hodor-none-coco,hodor-hard-coco,hodor-soft-coco [--frames 12]
+    python benchmarks/masking_study.py --clips
     python benchmarks/masking_study.py --drift [--rows ROWS]
 
 Nothing is trained. The sequences are those of DAVIS-2016 train, on which no image row was trained and no claim is judged.
 Variants of inference: as trained; `perfect masks`, every earlier frame is described with its annotated mask instead of the
 prediction, so that no error of one frame reaches the next; `binary masks`, predicted masks are thresholded at 0.5 before
 they weight the attention; `alpha x F`, all alphas of soft masking multiplied by F.
+
+`--clips` computes the training's loss on clips of these sequences: of one frame under the warps of the image stage, and of
+real frames some distance apart. A masking that is better on the first and worse on the others has learned the warps rather
+than the objects.
 
 `--drift` segments nothing: it shows the scores of finished runs on DAVIS-2016 val by fifth of each sequence.
 """
@@ -22,15 +27,23 @@ import torch
 from harness import RESULTS, scored_labels, table, write_result
 
 from hodor.config.loading import load
+from hodor.config.stages import StageOptions
+from hodor.data import augmentations
+from hodor.data.clips_image import warped_clip
+from hodor.data.dataset import collate
 from hodor.data.readers import load_videos
+from hodor.data.transforms import chosen_labels
 from hodor.data.video import Video
 from hodor.device import prepare_device
 from hodor.models.base import load_model
 from hodor.models.hodor.method import Hodor, State
 from hodor.scoring.jf import frame_scores
+from hodor.scoring.statistics import Bootstrap, Sample, compare
 
 ROOT = Path(__file__).resolve().parent.parent
 ALPHA_FACTORS = (0.25, 0.5, 2.0)
+# From each frame of a clip to the next; 0: one frame, warped as in training.
+DISTANCES = (0, 1, 5, 20)
 
 
 def main() -> None:
@@ -41,6 +54,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT, help="folder that holds runs/ and data/")
     parser.add_argument("--frames", type=int, default=12, help="of each sequence at most")
     parser.add_argument("--sequences", type=int, help="at most")
+    parser.add_argument("--variants", help="of inference; default: all")
+    parser.add_argument("--clips", type=int, nargs="?", const=8, help="losses on so many clips of each sequence")
     parser.add_argument("--drift", action="store_true", help="scores of finished runs by fifth of each sequence")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -58,12 +73,32 @@ def main() -> None:
     prepare_device("cpu", options.threads)
     config = load(ROOT / "config", {"scale": options.scale})
     videos = load_videos(options.root / "data" / options.scale, "davis2016", "train")[: options.sequences]
+    weights = {
+        row: options.root / "runs" / options.scale / row / f"seed{options.seed}" / "model.safetensors"
+        for row in options.rows.split(",")
+    }
+    if options.clips:
+        losses = {
+            row: held_out_losses(load_model(path)[1], videos, config.scale.stages["images"], options.clips)
+            for row, path in weights.items()
+        }
+        text = [f"# Losses on held-out clips: scale {options.scale}, seed {options.seed}", ""]
+        text += [
+            f"Mean over {options.clips} clips of each of {len(videos)} sequences of DAVIS-2016 train, three frames a clip: one "
+            "frame under the warps of the image stage (`warped`), or frames so far apart. In brackets the difference to the "
+            "first row with its 95 % interval over sequences.",
+            "",
+            *table([{"row": row} | compared(of, losses[next(iter(weights))]) for row, of in losses.items()]),
+        ]
+        write_result(f"{options.scale}_masking-clips", text, options.out)
+        return
     videos = [replace(video, frames=video.frames[: options.frames]) for video in videos]
     lines = []
-    for row in options.rows.split(","):
-        weights = options.root / "runs" / options.scale / row / f"seed{options.seed}" / "model.safetensors"
-        for variant in variants(load_model(weights)[1]):
-            method = load_model(weights, config.scale.inference)[1]  # a variant changes it
+    for row, path in weights.items():
+        for variant in variants(load_model(path)[1]):
+            if variant not in (options.variants or variant).split(","):
+                continue
+            method = load_model(path, config.scale.inference)[1]  # a variant changes it
             line = {"row": row, "inference": variant} | measure(method, videos, variant)
             print(line, flush=True)
             lines.append(line)
@@ -85,6 +120,49 @@ def fifths(frames: pd.DataFrame) -> dict[str, float]:
     place = (5 * videos.cumcount() // videos["frame"].transform("count")).rename("fifth")
     scores = frames[["J", "F"]].mean(axis=1).groupby([frames["sequence"], place]).mean().groupby("fifth").mean()
     return {f"fifth {fifth + 1}": 100 * score for fifth, score in scores.items()}
+
+
+def held_out_losses(method: Hodor, videos: list[Video], stage: StageOptions, clips: int) -> dict[str, Sample]:
+    """Loss of each kind of clip by sequence and number; the same clips for every method, none of too short sequences."""
+    found = {}
+    for distance in DISTANCES:
+        losses = {}
+        for number, video in enumerate(videos):
+            for clip in range(clips if len(video.frames) > distance * (stage.frames - 1) else 0):
+                rng = np.random.default_rng([number, distance, clip])
+                losses[video.name, str(clip)] = clip_loss(method, video, stage, distance, clip, rng)
+        found[f"{distance} apart" if distance else "warped"] = Sample({0: losses})
+    return found
+
+
+@torch.no_grad()
+def clip_loss(
+    method: Hodor, video: Video, stage: StageOptions, distance: int, step: int, rng: np.random.Generator
+) -> float:
+    """Loss of one clip of a video's whole object: of a drawn frame, warped, or of it and frames `distance` apart."""
+    apart = [distance * i for i in range(stage.frames)] if distance else [0]
+    start = int(rng.integers(len(video.frames) - apart[-1]))
+    names = [video.frames[start + shift] for shift in apart]
+    labels = [chosen_labels(video.labels(name), np.array([1])) for name in names]
+
+    def draw(attempt: int, least: float) -> list[np.ndarray]:
+        if distance:
+            return [np.eye(3)] * stage.frames
+        return augmentations.image_warps(labels[0], 1, stage.frames, least, rng)
+
+    sample = warped_clip([video.frame(name) for name in names], labels, draw, 1, stage, rng)
+    return method.loss(collate([sample], 1, stage.padding_multiple), step)["loss"].item()
+
+
+def compared(losses: dict[str, Sample], first: dict[str, Sample]) -> dict[str, str]:
+    """Mean loss of each kind of clip, and its difference to the first row's."""
+    cells = {}
+    for kind, sample in losses.items():
+        difference = compare(sample, first[kind], Bootstrap())
+        cells[kind] = (
+            f"{sample.scores()[0]:.3f} ({difference.effect:+.3f}, {difference.low:+.3f} to {difference.high:+.3f})"
+        )
+    return cells
 
 
 def variants(method: Hodor) -> Iterator[str]:

@@ -37,10 +37,13 @@ def test_every_scale_is_valid(root):
     for scale in SCALES:
         loaded = config.load(root / "config", {"scale": scale})
         assert loaded.scale.name == scale
-        extended = {"hodor-soft-cyclic-detached", "hodor-soft-dense"}  # trained, and in neither table of the paper
+        # Trained, and in neither table of the paper.
+        extended = {"hodor-soft-coco-alpha-scaled", "hodor-soft-cyclic-detached", "hodor-soft-dense"}
         assert extended <= set(loaded.rows) and not extended & set(loaded.selected)
         assert {"hodor-soft-cyclic", "copy-first-mask"} <= set(loaded.selected)
         assert loaded.options["hodor-hard-coco"]["attention"] == "hard"
+        soft = loaded.options["hodor-soft-coco"]
+        assert loaded.options["hodor-soft-coco-alpha-scaled"] == soft | {"alpha_inside_scale": True}
         for row in loaded.rows:
             stage = loaded.stage(row)
             for source in stage.sources if stage else ():

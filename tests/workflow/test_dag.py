@@ -94,13 +94,14 @@ def test_two_checkouts_make_the_same_bytes(finished, fresh):
 
 @pytest.mark.long
 def test_extended_rows_train_and_score(fresh):
-    """Dense video, detached masks, another recipe, and a row that reads another's weights in another way."""
+    """Dense video, detached masks, another alpha or recipe, and a row that reads another's weights in another way."""
     checkout = fresh()
     checkout.snakemake("--config", "rows=extended", "--", "results/extended_table.csv")
     lines = {line["row"]: line for line in read(checkout.path / "results" / "extended_table.csv")}
     absent = {row for row, entry in checkout.config().rows.items() if entry.weights}
     assert all(0 <= float(line["J&F"]) <= 100 for row, line in lines.items() if row not in absent)
     assert {"hodor-soft-dense", "hodor-soft-cyclic-detached", "stm-stcn-recipe", "stcn-orthogonal"} <= lines.keys()
+    assert lines["hodor-soft-coco-alpha-scaled"]["J&F"] != "not run"
     manifest = json.loads((checkout.path / lines["stcn-orthogonal"]["manifest"]).read_text())
     assert manifest["config"]["train"]["settings"]["init"] == {"row": "stcn"}
 
