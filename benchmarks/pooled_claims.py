@@ -35,7 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.collect:
         path = options.out / f"{options.scale}_objects_{machine_slug()}.csv"
-        collected = collect(options.runs or ROOT / "runs" / options.scale)
+        collected = collect(options.runs or ROOT / "runs" / options.scale, options.scale)
         if path.is_file():  # of earlier runs; the same run scored again counts once
             collected = pd.concat([pd.read_csv(path), collected]).drop_duplicates([*RUN, "object"], keep="last")
         write_text_atomic(path, collected.to_csv(index=False, lineterminator="\n"))
@@ -62,6 +62,7 @@ def main() -> None:
             claim["kind"], compare(*(samples[run] for run in pair), bootstrap), claims.rule.model_dump()
         )
         effect, interval = effect_text(verdict.as_json())
+        trained = objects[objects["row"].isin(claim["rows"])]["substitutes"].unique()
         verdicts.append(
             {
                 "claim": claim["claim"],
@@ -72,7 +73,7 @@ def main() -> None:
                 "interval": interval,
                 "seeds": verdict.seeds,
                 "sequences": verdict.sequences,
-                "why": verdict.reason,
+                "why": "; ".join(filter(None, [verdict.reason, *(f"trained on {text}" for text in trained if text)])),
             }
         )
     machines = objects.groupby(["machine", "commit"])["seed"].unique()
@@ -95,14 +96,20 @@ def main() -> None:
     write_result(f"{options.scale}_pooled-claims", text, options.out)
 
 
-def collect(runs: Path) -> pd.DataFrame:
-    """Return the scores of all objects of scored runs: row, seed, benchmark, object, J, F (0 to 1), commit, machine."""
+def collect(runs: Path, scale: str) -> pd.DataFrame:
+    """Return the scores of all objects of scored runs.
+
+    Columns: row, seed, benchmark, object, J-Mean and F-Mean (0 to 1), what the row was trained on instead of the published
+    data, commit, machine.
+    """
+    config = load(ROOT / "config", {"scale": scale}, runs.resolve().parent.parent)  # the data there decide
     found = []
     for folder in sorted({path.parent.parent for path in runs.glob("*/seed*/*/score.json")}):
         run = read_run(folder)
         for benchmark, prediction in run.predictions.items():
             scores = prediction.objects.reset_index()[["object", "J-Mean", "F-Mean"]].round(6)
             named = {"row": run.row, "seed": run.seed, "benchmark": benchmark} | scores.to_dict("list")
+            named["substitutes"] = " and ".join(config.substitutes(run.row))
             found.append(pd.DataFrame(named | {"commit": run.train["commit"], "machine": machine_slug()}))
     if not found:
         raise HodorError(f"{runs}: no scored runs; run `make evidence` first")
@@ -113,7 +120,7 @@ def pooled(files: list[Path]) -> pd.DataFrame:
     """Return the lines of several files; HodorError if a run is in two of them, or if there are none."""
     if not files:
         raise HodorError("no file of objects; make one with --collect")
-    objects = pd.concat([pd.read_csv(file) for file in files])
+    objects = pd.concat([pd.read_csv(file, keep_default_na=False) for file in files])
     twice = objects[objects.duplicated([*RUN, "object"])]
     if not twice.empty:
         row, seed, benchmark = twice.iloc[0][RUN]

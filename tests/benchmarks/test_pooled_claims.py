@@ -31,20 +31,22 @@ def scores(pooled_claims, empty_project, tmp_path):  # noqa: F811
     empty_project.add(ROWS[1], "none", shift=3)
     (tmp_path / "results").mkdir()
     of = [sample([read_run(empty_project.run(row, seed)) for seed in empty_project.seeds], VAL) for row in ROWS]
-    return pooled_claims.collect(empty_project.runs), compare(*of, Bootstrap())
+    return pooled_claims.collect(empty_project.runs, "tiny"), compare(*of, Bootstrap())
 
 
 def test_two_machines_give_the_verdicts_of_their_runs(scores, benchmark, tmp_path):
     collected, expected = scores
     assert len(collected) == 2 * 3 * 4 and set(collected["commit"]) == {"abc123"}
-    for name, seeds in (("one", {0, 2}), ("two", {1})):
-        kept = collected[collected["seed"].isin(seeds)].assign(machine=name)
+    assert set(collected["substitutes"]) == {""}
+    for name, seeds, data in (("one", {0, 2}, ""), ("two", {1}, "old films instead of YouTube-VOS")):
+        kept = collected[collected["seed"].isin(seeds)].assign(machine=name, substitutes=data)
         kept.to_csv(tmp_path / f"results/tiny_objects_{name}.csv", index=False)
     page = benchmark("pooled_claims.py", "--scale tiny")
     ((claim, rows, on, verdict, effect, interval, seeds, sequences, why),) = [
         line for line in cells(page) if " vs " in line[1]
     ]
     assert (rows, on) == (" vs ".join(ROWS), VAL) and verdict == "undecided" and "3 sequences are fewer" in why
+    assert why.endswith("; trained on old films instead of YouTube-VOS")
     assert (seeds, sequences) == ("3", "3") and effect == f"{expected.effect:+.1f}"
     assert interval == f"[{expected.low:+.1f}, {expected.high:+.1f}]"
     assert "not about real videos" in page  # what tiny's numbers are about
