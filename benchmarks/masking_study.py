@@ -158,10 +158,10 @@ def compared(losses: dict[str, Sample], first: dict[str, Sample]) -> dict[str, s
     """Mean loss of each kind of clip, and its difference to the first row's."""
     cells = {}
     for kind, sample in losses.items():
-        difference = compare(sample, first[kind], Bootstrap())
-        cells[kind] = (
-            f"{sample.scores()[0]:.3f} ({difference.effect:+.3f}, {difference.low:+.3f} to {difference.high:+.3f})"
-        )
+        cells[kind] = f"{sample.scores()[0]:.3f}"
+        if sample is not first[kind]:
+            difference = compare(sample, first[kind], Bootstrap())
+            cells[kind] += f" ({difference.effect:+.3f}, {difference.low:+.3f} to {difference.high:+.3f})"
     return cells
 
 
