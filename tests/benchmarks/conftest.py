@@ -1,12 +1,21 @@
 """Scripts of benchmarks/, run in this process at a small size."""
 
+import importlib
 import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+
+
+@pytest.fixture
+def script(root, monkeypatch) -> Callable[[str], ModuleType]:
+    """Imports a script by its name."""
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    return importlib.import_module
 
 
 @pytest.fixture

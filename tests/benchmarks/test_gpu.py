@@ -15,11 +15,8 @@ from tests.benchmarks.conftest import only
 
 
 @pytest.fixture
-def gpu(root, monkeypatch):
-    monkeypatch.syspath_prepend(str(root / "benchmarks"))
-    import gpu
-
-    return gpu
+def gpu(script):
+    return script("gpu")
 
 
 def measure(gpu, monkeypatch, folder, *flags) -> tuple[dict[str, list[dict]], str]:

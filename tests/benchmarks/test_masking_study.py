@@ -1,7 +1,5 @@
 """Losses on held-out clips: what the clips show, and how rows are compared on them."""
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -33,17 +31,13 @@ class Greys:
 
 
 @pytest.fixture
-def study(root, monkeypatch):
+def study(script):
     """Return the script as a module."""
-    monkeypatch.syspath_prepend(str(root / "benchmarks"))
-    import masking_study
-
-    yield masking_study
-    del sys.modules["masking_study"]
+    return script("masking_study")
 
 
 @pytest.fixture
-def losses(study):
+def losses(study, monkeypatch):
     """Return losses by kind on a long and a short video, and the clips of each kind."""
     method = Greys()
     videos = [
@@ -54,7 +48,7 @@ def losses(study):
     stage = StageOptions(
         kind="images", sources=[source], steps=1, batch=1, learning_rate=0.1, pixels=12000, colour=False
     )
-    study.DISTANCES = (0, 1, 5)
+    monkeypatch.setattr(study, "DISTANCES", (0, 1, 5))
     found = study.held_out_losses(method, videos, stage, clips=2)
     return found, [[clip.frames[0, :, 0, 40, 40].tolist() for clip in method.clips[i : i + 4]] for i in (0, 4, 8)]
 

@@ -14,13 +14,9 @@ ROWS = ("hodor-soft-coco", "hodor-none-coco")
 
 
 @pytest.fixture
-def pooled_claims(root, monkeypatch):
+def pooled_claims(script):
     """Return the script as a module."""
-    monkeypatch.syspath_prepend(str(root / "benchmarks"))
-    import pooled_claims
-
-    yield pooled_claims
-    del sys.modules["pooled_claims"]
+    return script("pooled_claims")
 
 
 @pytest.fixture

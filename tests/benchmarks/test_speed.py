@@ -44,11 +44,9 @@ def test_clips_of_every_kind_are_equal(benchmark):
     assert "no measurement" in page
 
 
-def test_straightforward_clips_take_each_warp_by_itself(root, monkeypatch):
+def test_straightforward_clips_take_each_warp_by_itself(script):
     """The factors of a composed homography are kept in their order, and applied one by one they give the same labels."""
-    monkeypatch.syspath_prepend(str(root / "benchmarks"))
-    from stepwise_clips import stepwise
-
+    stepwise = script("stepwise_clips").stepwise
     labels = np.zeros((60, 80), np.uint8)
     labels[10:40, 20:50] = 1
     image = np.repeat(labels[..., None] * np.uint8(200), 3, -1)
@@ -128,10 +126,8 @@ def test_both_readouts_read_the_same(benchmark, monkeypatch):
     assert all(float(row[7]) < 1e-5 and row[8] == "0 of 70" for row in rows)
 
 
-def test_a_difference_of_readouts_that_no_tie_explains_ends_it(root, monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(root / "benchmarks"))
-    import readout_speed
-
+def test_a_difference_of_readouts_that_no_tie_explains_ends_it(script, monkeypatch, tmp_path):
+    readout_speed = script("readout_speed")
     dense, size = readout_speed.dense, "--frames 2 --height 3 --width 4 --objects 1 --top-k 2 --rounds 1 --threads 1"
     monkeypatch.setattr(readout_speed, "dense", lambda *inputs: dense(*inputs) * 1.001)
     monkeypatch.setattr("sys.argv", ["readout_speed.py", *size.split(), "--results", str(tmp_path)])
