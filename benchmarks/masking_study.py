@@ -29,10 +29,10 @@ from harness import RESULTS, scored_labels, table, write_result
 from hodor.config.loading import load
 from hodor.config.stages import StageOptions
 from hodor.data import augmentations
+from hodor.data.clip import Clip
 from hodor.data.clips_image import warped_clip
 from hodor.data.dataset import collate
 from hodor.data.readers import load_videos
-from hodor.data.transforms import chosen_labels
 from hodor.data.video import Video
 from hodor.device import prepare_device
 from hodor.models.base import load_model
@@ -42,6 +42,8 @@ from hodor.scoring.statistics import Bootstrap, Sample, compare
 
 ROOT = Path(__file__).resolve().parent.parent
 ALPHA_FACTORS = (0.25, 0.5, 2.0)
+# The last four change what only soft masking has.
+VARIANTS = ("as trained", "perfect masks", "binary masks", *(f"alpha x {factor:g}" for factor in ALPHA_FACTORS))
 # From each frame of a clip to the next; 0: one frame, warped as in training.
 DISTANCES = (0, 1, 5, 20)
 
@@ -54,8 +56,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT, help="folder that holds runs/ and data/")
     parser.add_argument("--frames", type=int, default=12, help="of each sequence at most")
     parser.add_argument("--sequences", type=int, help="at most")
-    parser.add_argument("--variants", help="of inference; default: all")
-    parser.add_argument("--clips", type=int, nargs="?", const=8, help="losses on so many clips of each sequence")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="of inference")
+    parser.add_argument("--clips", type=int, nargs="?", const=8, help="number of clips of each sequence; default: 8")
     parser.add_argument("--drift", action="store_true", help="scores of finished runs by fifth of each sequence")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -78,25 +80,25 @@ def main() -> None:
         for row in options.rows.split(",")
     }
     if options.clips:
-        losses = {
-            row: held_out_losses(load_model(path)[1], videos, config.scale.stages["images"], options.clips)
-            for row, path in weights.items()
-        }
+        methods = {row: load_model(path)[1] for row, path in weights.items()}
+        losses = held_out_losses(methods, videos, config.scale.stages["images"], options.clips)
+        lines = [{"row": row} | compared(of, losses[next(iter(weights))]) for row, of in losses.items()]
         text = [f"# Losses on held-out clips: scale {options.scale}, seed {options.seed}", ""]
         text += [
             f"Mean over {options.clips} clips of each of {len(videos)} sequences of DAVIS-2016 train, three frames a clip: one "
-            "frame under the warps of the image stage (`warped`), or frames so far apart. In brackets the difference to the "
-            "first row with its 95 % interval over sequences.",
+            "frame under the warps of the image stage (`warped`), or frames `n apart`. In brackets the difference to the first "
+            "row with its 95 % interval over sequences.",
             "",
-            *table([{"row": row} | compared(of, losses[next(iter(weights))]) for row, of in losses.items()]),
+            *table(lines),
         ]
         write_result(f"{options.scale}_masking-clips", text, options.out)
         return
     videos = [replace(video, frames=video.frames[: options.frames]) for video in videos]
     lines = []
     for row, path in weights.items():
-        for variant in variants(load_model(path)[1]):
-            if variant not in (options.variants or variant).split(","):
+        soft = load_model(path)[1].options.attention == "soft"
+        for variant in options.variants:
+            if variant in VARIANTS[2:] and not soft:
                 continue
             method = load_model(path, config.scale.inference)[1]  # a variant changes it
             line = {"row": row, "inference": variant} | measure(method, videos, variant)
@@ -122,28 +124,30 @@ def fifths(frames: pd.DataFrame) -> dict[str, float]:
     return {f"fifth {fifth + 1}": 100 * score for fifth, score in scores.items()}
 
 
-def held_out_losses(method: Hodor, videos: list[Video], stage: StageOptions, clips: int) -> dict[str, Sample]:
-    """Loss of each kind of clip by sequence and number; the same clips for every method, none of too short sequences."""
-    found = {}
+def held_out_losses(
+    methods: dict[str, Hodor], videos: list[Video], stage: StageOptions, clips: int
+) -> dict[str, dict[str, Sample]]:
+    """Return for each row and kind of clip the losses by sequence and clip, none of sequences that are too short."""
+    found: dict[str, dict[str, Sample]] = {row: {} for row in methods}
     for distance in DISTANCES:
-        losses = {}
+        losses: dict[str, dict[tuple[str, str], float]] = {row: {} for row in methods}
         for number, video in enumerate(videos):
-            for clip in range(clips if len(video.frames) > distance * (stage.frames - 1) else 0):
-                rng = np.random.default_rng([number, distance, clip])
-                losses[video.name, str(clip)] = clip_loss(method, video, stage, distance, clip, rng)
-        found[f"{distance} apart" if distance else "warped"] = Sample({0: losses})
+            for i in range(clips if len(video.frames) > distance * (stage.frames - 1) else 0):
+                clip = held_out_clip(video, stage, distance, np.random.default_rng([number, distance, i]))
+                for row, method in methods.items():
+                    with torch.no_grad():
+                        losses[row][video.name, str(i)] = method.loss(clip, i)["loss"].item()
+        for row in methods:
+            found[row][f"{distance} apart" if distance else "warped"] = Sample({0: losses[row]})
     return found
 
 
-@torch.no_grad()
-def clip_loss(
-    method: Hodor, video: Video, stage: StageOptions, distance: int, step: int, rng: np.random.Generator
-) -> float:
-    """Loss of one clip of a video's whole object: of a drawn frame, warped, or of it and frames `distance` apart."""
+def held_out_clip(video: Video, stage: StageOptions, distance: int, rng: np.random.Generator) -> Clip:
+    """Return a clip of a video's whole object: of a drawn frame, warped, or of it and frames `distance` apart."""
     apart = [distance * i for i in range(stage.frames)] if distance else [0]
     start = int(rng.integers(len(video.frames) - apart[-1]))
     names = [video.frames[start + shift] for shift in apart]
-    labels = [chosen_labels(video.labels(name), np.array([1])) for name in names]
+    labels = [scored_labels(video, name) for name in names]
 
     def draw(attempt: int, least: float) -> list[np.ndarray]:
         if distance:
@@ -151,11 +155,11 @@ def clip_loss(
         return augmentations.image_warps(labels[0], 1, stage.frames, least, rng)
 
     sample = warped_clip([video.frame(name) for name in names], labels, draw, 1, stage, rng)
-    return method.loss(collate([sample], 1, stage.padding_multiple), step)["loss"].item()
+    return collate([sample], 1, stage.padding_multiple)
 
 
 def compared(losses: dict[str, Sample], first: dict[str, Sample]) -> dict[str, str]:
-    """Mean loss of each kind of clip, and its difference to the first row's."""
+    """Return the mean loss of each kind of clip, and its difference to the first row's."""
     cells = {}
     for kind, sample in losses.items():
         cells[kind] = f"{sample.scores()[0]:.3f}"
@@ -163,15 +167,6 @@ def compared(losses: dict[str, Sample], first: dict[str, Sample]) -> dict[str, s
             difference = compare(sample, first[kind], Bootstrap())
             cells[kind] += f" ({difference.effect:+.3f}, {difference.low:+.3f} to {difference.high:+.3f})"
     return cells
-
-
-def variants(method: Hodor) -> Iterator[str]:
-    """The variants of inference that a trained network has."""
-    yield "as trained"
-    yield "perfect masks"
-    if method.options.attention == "soft":
-        yield "binary masks"
-        yield from (f"alpha x {factor:g}" for factor in ALPHA_FACTORS)
 
 
 def measure(method: Hodor, videos: list[Video], variant: str) -> dict[str, float]:

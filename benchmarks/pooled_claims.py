@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--scale", default="subset")
     parser.add_argument("--collect", action="store_true", help="keep the scores of the runs of this machine")
-    parser.add_argument("--runs", type=Path, help="folder of runs; default: runs/<scale>")
+    parser.add_argument("--runs", type=Path, help="runs/<scale> of a folder with its data/; default: of this one")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.collect:

@@ -49,11 +49,11 @@ def losses(study, monkeypatch):
         kind="images", sources=[source], steps=1, batch=1, learning_rate=0.1, pixels=12000, colour=False
     )
     monkeypatch.setattr(study, "DISTANCES", (0, 1, 5))
-    found = study.held_out_losses(method, videos, stage, clips=2)
+    found = study.held_out_losses({"row": method}, videos, stage, clips=2)["row"]
     return found, [[clip.frames[0, :, 0, 40, 40].tolist() for clip in method.clips[i : i + 4]] for i in (0, 4, 8)]
 
 
-def test_clips_show_one_warped_frame_or_frames_so_far_apart(losses):
+def test_clips_show_one_warped_frame_or_frames_n_apart(losses):
     found, (warped, near, far) = losses
     assert list(found) == ["warped", "1 apart", "5 apart"]
     assert all(len(set(frames)) == 1 for frames in warped)
