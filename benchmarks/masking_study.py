@@ -1,24 +1,26 @@
-"""Why a masking gains or loses: trained rows of HODOR segment held-out sequences under changed masks.
+"""Why a masking gains or loses: trained rows of HODOR under changed masks, on clips, among several objects, over time.
 
-    python benchmarks/masking_study.py --scale subset --rows hodor-none-coco,hodor-hard-coco,hodor-soft-coco [--frames 12]
-    python benchmarks/masking_study.py --clips
-    python benchmarks/masking_study.py --drift [--rows ROWS]
+    python benchmarks/masking_study.py variants|clips|objects|drift [--scale subset] [--rows ROWS] [--seeds 0 1]
 
-Nothing is trained. The sequences are those of DAVIS-2016 train, on which no image row was trained and no claim is judged.
-Variants of inference: as trained; `perfect masks`, every earlier frame is described with its annotated mask instead of the
-prediction, so that no error of one frame reaches the next; `binary masks`, predicted masks are thresholded at 0.5 before
-they weight the attention; `alpha x F`, all alphas of soft masking multiplied by F.
+Nothing is trained. Except for `drift` the sequences are those of DAVIS-2016 train, on which no image row was trained and no
+claim is judged. Several seeds are pooled.
 
-`--clips` computes the training's loss on clips of these sequences: of one frame under the warps of the image stage, and of
-real frames some distance apart. A masking that is better on the first and worse on the others has learned the warps rather
-than the objects.
+variants: the rows segment the sequences as trained; with `perfect masks`, every earlier frame described with its annotated
+mask instead of the prediction, so that no error of one frame reaches the next; with `binary masks`, predicted masks being
+thresholded at 0.5 before they weight the attention; with `alpha x F`, all alphas of soft masking multiplied by F.
 
-`--drift` segments nothing: it shows the scores of finished runs on DAVIS-2016 val by fifth of each sequence.
+clips: the training's loss on clips of one frame under the warps of the image stage, and of real frames some distance apart.
+A masking that is better on the first and worse on the others has learned the warps rather than the objects.
+
+objects: scores with the objects of other sequences pasted over each sequence, in their places and with their movement.
+DAVIS-2016 has one object a sequence, the paper's benchmark two on average, and a masking tells objects apart.
+
+drift: scores of finished runs on DAVIS-2016 val by fifth of each sequence; nothing is segmented.
 """
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ import pandas as pd
 import torch
 from harness import RESULTS, scored_labels, table, write_result
 
-from hodor.config.loading import load
+from hodor.config.loading import Config, load
 from hodor.config.stages import StageOptions
 from hodor.data import augmentations
 from hodor.data.clip import Clip
@@ -35,10 +37,11 @@ from hodor.data.dataset import collate
 from hodor.data.readers import load_videos
 from hodor.data.video import Video
 from hodor.device import prepare_device
+from hodor.errors import HodorError
 from hodor.models.base import load_model
 from hodor.models.hodor.method import Hodor, State
 from hodor.scoring.jf import frame_scores
-from hodor.scoring.statistics import Bootstrap, Sample, compare
+from hodor.scoring.statistics import Objects, Sample, compare
 
 ROOT = Path(__file__).resolve().parent.parent
 ALPHA_FACTORS = (0.25, 0.5, 2.0)
@@ -46,74 +49,98 @@ ALPHA_FACTORS = (0.25, 0.5, 2.0)
 VARIANTS = ("as trained", "perfect masks", "binary masks", *(f"alpha x {factor:g}" for factor in ALPHA_FACTORS))
 # From each frame of a clip to the next; 0: one frame, warped as in training.
 DISTANCES = (0, 1, 5, 20)
+OBJECTS = (1, 2, 3)
+
+WEIGHTS = "model.safetensors"
+COMPARED = "In brackets the difference to the first row with its 95 % interval over sequences and, where there are several, seeds."
+Run = tuple[str, int]
+"""Row and seed."""
+Folders = dict[Run, Path]
+Study = tuple[str, str, list[dict[str, object]]]
+"""Title, explanation and table of a result."""
 
 
 def main() -> None:
+    studies = {"variants": variants, "clips": clips, "objects": objects, "drift": drift}
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("study", choices=studies)
     parser.add_argument("--scale", default="subset")
     parser.add_argument("--rows", default="hodor-none-coco,hodor-hard-coco,hodor-soft-coco")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--root", type=Path, default=ROOT, help="folder that holds runs/ and data/")
-    parser.add_argument("--frames", type=int, default=12, help="of each sequence at most")
     parser.add_argument("--sequences", type=int, help="at most")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="of inference")
-    parser.add_argument("--clips", type=int, nargs="?", const=8, help="number of clips of each sequence; default: 8")
-    parser.add_argument("--drift", action="store_true", help="scores of finished runs by fifth of each sequence")
+    parser.add_argument("--frames", type=int, default=12, help="variants, objects: of each sequence at most")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="variants: those to run")
+    parser.add_argument("--clips", type=int, default=8, help="clips: number of each sequence")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    if options.drift:
-        runs = options.root / "runs" / options.scale
-        lines = [
-            {"row": row} | fifths(pd.read_csv(runs / row / f"seed{options.seed}" / "davis2016-val" / "per_frame.csv"))
-            for row in options.rows.split(",")
-        ]
-        text = [f"# Scores over a sequence: scale {options.scale}, seed {options.seed}", ""]
-        text += ["J&F in points by fifth of each sequence of DAVIS-2016 val, mean over sequences.", "", *table(lines)]
-        write_result(f"{options.scale}_masking-drift", text, options.out)
-        return
     prepare_device("cpu", options.threads)
+    runs = options.root / "runs" / options.scale
+    folders = {(row, seed): runs / row / f"seed{seed}" for row in options.rows.split(",") for seed in options.seeds}
+    data = options.root / "data" / options.scale
+    videos = [] if options.study == "drift" else load_videos(data, "davis2016", "train")[: options.sequences]
     config = load(ROOT / "config", {"scale": options.scale})
-    videos = load_videos(options.root / "data" / options.scale, "davis2016", "train")[: options.sequences]
-    weights = {
-        row: options.root / "runs" / options.scale / row / f"seed{options.seed}" / "model.safetensors"
-        for row in options.rows.split(",")
-    }
-    if options.clips:
-        methods = {row: load_model(path)[1] for row, path in weights.items()}
-        losses = held_out_losses(methods, videos, config.scale.stages["images"], options.clips)
-        lines = [{"row": row} | compared(of, losses[next(iter(weights))]) for row, of in losses.items()]
-        text = [f"# Losses on held-out clips: scale {options.scale}, seed {options.seed}", ""]
-        text += [
-            f"Mean over {options.clips} clips of each of {len(videos)} sequences of DAVIS-2016 train, three frames a clip: one "
-            "frame under the warps of the image stage (`warped`), or frames `n apart`. In brackets the difference to the first "
-            "row with its 95 % interval over sequences.",
-            "",
-            *table(lines),
-        ]
-        write_result(f"{options.scale}_masking-clips", text, options.out)
-        return
+    title, explanation, lines = studies[options.study](options, config, folders, videos)
+    seeds = f"seed{'s' if len(options.seeds) > 1 else ''} {', '.join(map(str, options.seeds))}"
+    text = [f"# {title}: scale {options.scale}, {seeds}", "", explanation, "", *table(lines)]
+    write_result(f"{options.scale}_masking-{options.study}", text, options.out)
+
+
+def variants(options: argparse.Namespace, config: Config, folders: Folders, videos: list[Video]) -> Study:
     videos = [replace(video, frames=video.frames[: options.frames]) for video in videos]
     lines = []
-    for row, path in weights.items():
-        soft = load_model(path)[1].options.attention == "soft"
+    for (row, seed), folder in folders.items():
+        soft = load_model(folder / WEIGHTS)[1].options.attention == "soft"
         for variant in options.variants:
             if variant in VARIANTS[2:] and not soft:
                 continue
-            method = load_model(path, config.scale.inference)[1]  # a variant changes it
-            line = {"row": row, "inference": variant} | measure(method, videos, variant)
+            method = load_model(folder / WEIGHTS, config.scale.inference)[1]  # a variant changes it
+            line = {"row": row, "seed": seed, "inference": variant} | measure(method, videos, variant)
             print(line, flush=True)
             lines.append(line)
-    text = [
-        f"# Maskings on held-out sequences: scale {options.scale}, seed {options.seed}",
-        "",
+    explanation = (
         f"{len(videos)} sequences of DAVIS-2016 train, the first {options.frames} frames of each, whole object of each. J and F"
         " in points; uncertain: cells of stride 8 with a probability between 0.1 and 0.9, of those above 0.1; area: predicted"
-        " over annotated pixels.",
-        "",
-        *table(lines),
+        " over annotated pixels."
+    )
+    return "Maskings on held-out sequences", explanation, lines
+
+
+def clips(options: argparse.Namespace, config: Config, folders: Folders, videos: list[Video]) -> Study:
+    methods = {run: load_model(folder / WEIGHTS)[1] for run, folder in folders.items()}
+    losses = held_out_losses(methods, videos, config.scale.stages["images"], options.clips)
+    explanation = (
+        f"Mean over {options.clips} clips of each of {len(videos)} sequences of DAVIS-2016 train, three frames a clip: one frame"
+        f" under the warps of the image stage (`warped`), or frames `n apart`. {COMPARED}"
+    )
+    return "Losses on held-out clips", explanation, compared(losses, 3)
+
+
+def objects(options: argparse.Namespace, config: Config, folders: Folders, videos: list[Video]) -> Study:
+    scores = {}
+    for run, folder in folders.items():
+        method = load_model(folder / WEIGHTS, config.scale.inference)[1]
+        scores[run] = scores_by_number(method, videos, options.frames)
+        print(run, compared({run: scores[run]}, 1), flush=True)
+    explanation = (
+        f"J&F in points on {len(videos)} sequences of DAVIS-2016 train, the first {options.frames} frames of each, mean over"
+        " objects: `1 object`, the sequence's own; otherwise those of other sequences are pasted over it. `own of n`: the"
+        f" sequence's own object among n. {COMPARED}"
+    )
+    return "Scores by number of objects", explanation, compared(scores, 1)
+
+
+def drift(options: argparse.Namespace, config: Config, folders: Folders, videos: list[Video]) -> Study:
+    lines = [
+        {"row": row, "seed": seed} | fifths(pd.read_csv(folder / "davis2016-val" / "per_frame.csv"))
+        for (row, seed), folder in folders.items()
     ]
-    write_result(f"{options.scale}_masking-study", text, options.out)
+    return (
+        "Scores over a sequence",
+        "J&F in points by fifth of each sequence of DAVIS-2016 val, mean over sequences.",
+        lines,
+    )
 
 
 def fifths(frames: pd.DataFrame) -> dict[str, float]:
@@ -125,20 +152,20 @@ def fifths(frames: pd.DataFrame) -> dict[str, float]:
 
 
 def held_out_losses(
-    methods: dict[str, Hodor], videos: list[Video], stage: StageOptions, clips: int
-) -> dict[str, dict[str, Sample]]:
-    """Return for each row and kind of clip the losses by sequence and clip, none of sequences that are too short."""
-    found: dict[str, dict[str, Sample]] = {row: {} for row in methods}
+    methods: dict[Run, Hodor], videos: list[Video], stage: StageOptions, clips: int
+) -> dict[Run, dict[str, Objects]]:
+    """Return for each run and kind of clip the losses by sequence and clip, none of sequences that are too short."""
+    found: dict[Run, dict[str, Objects]] = {run: {} for run in methods}
     for distance in DISTANCES:
-        losses: dict[str, dict[tuple[str, str], float]] = {row: {} for row in methods}
+        losses: dict[Run, dict[tuple[str, str], float]] = {run: {} for run in methods}
         for number, video in enumerate(videos):
             for i in range(clips if len(video.frames) > distance * (stage.frames - 1) else 0):
                 clip = held_out_clip(video, stage, distance, np.random.default_rng([number, distance, i]))
-                for row, method in methods.items():
+                for run, method in methods.items():
                     with torch.no_grad():
-                        losses[row][video.name, str(i)] = method.loss(clip, i)["loss"].item()
-        for row in methods:
-            found[row][f"{distance} apart" if distance else "warped"] = Sample({0: losses[row]})
+                        losses[run][video.name, str(i)] = method.loss(clip, i)["loss"].item()
+        for run in methods:
+            found[run][f"{distance} apart" if distance else "warped"] = losses[run]
     return found
 
 
@@ -158,15 +185,91 @@ def held_out_clip(video: Video, stage: StageOptions, distance: int, rng: np.rand
     return collate([sample], 1, stage.padding_multiple)
 
 
-def compared(losses: dict[str, Sample], first: dict[str, Sample]) -> dict[str, str]:
-    """Return the mean loss of each kind of clip, and its difference to the first row's."""
-    cells = {}
-    for kind, sample in losses.items():
-        cells[kind] = f"{sample.scores()[0]:.3f}"
-        if sample is not first[kind]:
-            difference = compare(sample, first[kind], Bootstrap())
-            cells[kind] += f" ({difference.effect:+.3f}, {difference.low:+.3f} to {difference.high:+.3f})"
-    return cells
+def compared(values: dict[Run, dict[str, Objects]], digits: int) -> list[dict[str, object]]:
+    """Return for each row the mean of each kind, a loss or a score, and its difference to the first row's."""
+    rows = list(dict.fromkeys(row for row, _ in values))
+    lines: list[dict[str, object]] = [{"row": row} for row in rows]
+    for kind in next(iter(values.values())):
+        samples = {
+            row: Sample({seed: of[kind] for (of_row, seed), of in values.items() if of_row == row}) for row in rows
+        }
+        for line in lines:
+            sample = samples[line["row"]]
+            line[kind] = f"{sample.scores().mean():.{digits}f}"
+            if line["row"] != rows[0]:
+                difference = compare(sample, samples[rows[0]])
+                signed = [f"{value:+.{digits}f}" for value in (difference.effect, difference.low, difference.high)]
+                line[kind] += f" ({signed[0]}, {signed[1]} to {signed[2]})"
+    return lines
+
+
+@dataclass(frozen=True)
+class PastedVideo(Video):
+    """The first of some videos with the objects of the others pasted over it; their objects have ids 1, 2 and so on."""
+
+    videos: tuple[Video, ...]
+
+    def composite(self, frame: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the image, uint8 (H, W, 3), and the labels, uint8 (H, W), of a frame."""
+        image, labels = self.videos[0].frame(frame), np.zeros((self.height, self.width), np.uint8)
+        for id, video in enumerate(self.videos, 1):
+            name = video.frames[self.frames.index(frame)]
+            mask = scored_labels(video, name) > 0
+            image[mask], labels[mask] = video.frame(name)[mask], id
+        return image, labels
+
+    def frame(self, frame: str) -> np.ndarray:
+        return self.composite(frame)[0]
+
+    def labels(self, frame: str) -> np.ndarray:
+        return self.composite(frame)[1]
+
+
+def paste(number: int, at: int, videos: list[Video], frames: int) -> PastedVideo:
+    """Return video `at` with the objects of the next `number` - 1 that hide no object by more than half at first.
+
+    Raises:
+        HodorError: fewer such videos of its size.
+    """
+    found = pasted([videos[at]], frames)
+    for other in [*videos[at + 1 :], *videos[:at]]:
+        if len(found.videos) == number:
+            return found
+        if (other.height, other.width) == (found.height, found.width):
+            candidate = pasted([*found.videos, other], frames)
+            alone, shown = (
+                np.bincount(of.labels(of.frames[0]).ravel(), minlength=256)[1:] for of in (found, candidate)
+            )
+            if all(2 * shown >= alone):
+                found = candidate
+    if len(found.videos) < number:
+        raise HodorError(f"{found.name}: fewer than {number - 1} other sequences fit over it")
+    return found
+
+
+def pasted(videos: list[Video], frames: int) -> PastedVideo:
+    """Return videos pasted over the first, at most `frames` frames long."""
+    own = videos[0]
+    seen = dict.fromkeys(range(1, len(videos) + 1), own.frames[0])
+    length = min(frames, *(len(video.frames) for video in videos))
+    return PastedVideo(**vars(own) | {"frames": own.frames[:length], "first_seen": seen}, videos=tuple(videos))
+
+
+def scores_by_number(method: Hodor, videos: list[Video], frames: int) -> dict[str, Objects]:
+    """Return J&F in points of the objects of each video, by number of objects."""
+    found: dict[str, Objects] = {}
+    for number in OBJECTS:
+        scores = {}
+        for at in range(len(videos)):
+            video = paste(number, at, videos, frames)
+            ids = list(video.first_seen)
+            pairs = segment(method, video, ids, perfect=False)
+            of_ids = 100 * np.mean([frame_scores(truth, labels, ids) for truth, labels in pairs], axis=(0, 2))
+            scores |= {(video.name, str(id)): score for id, score in zip(ids, of_ids, strict=True)}
+        found[f"{number} object{'s' if number > 1 else ''}"] = scores
+        if number > 1:
+            found[f"own of {number}"] = {key: score for key, score in scores.items() if key[1] == "1"}
+    return found
 
 
 def measure(method: Hodor, videos: list[Video], variant: str) -> dict[str, float]:
