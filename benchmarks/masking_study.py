@@ -2,8 +2,8 @@
 
     python benchmarks/masking_study.py variants|clips|objects|drift [--scale subset] [--rows ROWS] [--seeds 0 1]
 
-Nothing is trained. Except for `drift` the sequences are those of DAVIS-2016 train, on which no image row was trained and no
-claim is judged. Several seeds are pooled.
+Nothing is trained. The sequences are those of DAVIS-2016 train, on which no image row was trained and no claim is judged, or
+with `--split val` those of its val, on which no row was trained. Several seeds are pooled.
 
 variants: the rows segment the sequences as trained; with `perfect masks`, every earlier frame described with its annotated
 mask instead of the prediction, so that no error of one frame reaches the next; with `binary masks`, predicted masks being
@@ -15,7 +15,7 @@ A masking that is better on the first and worse on the others has learned the wa
 objects: scores with the objects of other sequences pasted over each sequence, in their places and with their movement.
 DAVIS-2016 has one object a sequence, the paper's benchmark two on average, and a masking tells objects apart.
 
-drift: scores of finished runs on DAVIS-2016 val by fifth of each sequence; nothing is segmented.
+drift: scores of finished runs on DAVIS-2016 val, by fifth of each sequence; nothing is segmented.
 """
 
 import argparse
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--rows", default="hodor-none-coco,hodor-hard-coco,hodor-soft-coco")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--root", type=Path, default=ROOT, help="folder that holds runs/ and data/")
+    parser.add_argument("--split", choices=["train", "val"], default="train", help="of DAVIS-2016")
     parser.add_argument("--sequences", type=int, help="at most")
     parser.add_argument("--frames", type=int, default=12, help="variants, objects: of each sequence at most")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="variants: those to run")
@@ -79,12 +80,13 @@ def main() -> None:
     runs = options.root / "runs" / options.scale
     folders = {(row, seed): runs / row / f"seed{seed}" for row in options.rows.split(",") for seed in options.seeds}
     data = options.root / "data" / options.scale
-    videos = [] if options.study == "drift" else load_videos(data, "davis2016", "train")[: options.sequences]
+    videos = [] if options.study == "drift" else load_videos(data, "davis2016", options.split)[: options.sequences]
     config = load(ROOT / "config", {"scale": options.scale})
     title, explanation, lines = studies[options.study](options, config, folders, videos)
-    seeds = f"seed{'s' if len(options.seeds) > 1 else ''} {', '.join(map(str, options.seeds))}"
-    text = [f"# {title}: scale {options.scale}, {seeds}", "", explanation, "", *table(lines)]
-    write_result(f"{options.scale}_masking-{options.study}", text, options.out)
+    seeds = [str(seed) for seed in options.seeds]
+    text = [f"# {title}: scale {options.scale}, seed {', '.join(seeds)}", "", explanation, "", *table(lines)]
+    split = "val" if options.study == "drift" else options.split
+    write_result(f"{options.scale}_masking-{options.study}-{split}-seed{'-'.join(seeds)}", text, options.out)
 
 
 def variants(options: argparse.Namespace, config: Config, folders: Folders, videos: list[Video]) -> Study:
@@ -100,8 +102,8 @@ def variants(options: argparse.Namespace, config: Config, folders: Folders, vide
             print(line, flush=True)
             lines.append(line)
     explanation = (
-        f"{len(videos)} sequences of DAVIS-2016 train, the first {options.frames} frames of each, whole object of each. J and F"
-        " in points; uncertain: cells of stride 8 with a probability between 0.1 and 0.9, of those above 0.1; area: predicted"
+        f"{len(videos)} sequences of DAVIS-2016 {options.split}, the first {options.frames} frames of each, whole object of each."
+        " J and F in points; uncertain: cells of stride 8 with a probability between 0.1 and 0.9, of those above 0.1; area: predicted"
         " over annotated pixels."
     )
     return "Maskings on held-out sequences", explanation, lines
@@ -111,8 +113,8 @@ def clips(options: argparse.Namespace, config: Config, folders: Folders, videos:
     methods = {run: load_model(folder / WEIGHTS)[1] for run, folder in folders.items()}
     losses = held_out_losses(methods, videos, config.scale.stages["images"], options.clips)
     explanation = (
-        f"Mean over {options.clips} clips of each of {len(videos)} sequences of DAVIS-2016 train, three frames a clip: one frame"
-        f" under the warps of the image stage (`warped`), or frames `n apart`. {COMPARED}"
+        f"Mean over {options.clips} clips of each of {len(videos)} sequences of DAVIS-2016 {options.split}, three frames a clip: one"
+        f" frame under the warps of the image stage (`warped`), or frames `n apart`. {COMPARED}"
     )
     return "Losses on held-out clips", explanation, compared(losses, 3)
 
@@ -124,8 +126,8 @@ def objects(options: argparse.Namespace, config: Config, folders: Folders, video
         scores[run] = scores_by_number(method, videos, options.frames)
         print(run, compared({run: scores[run]}, 1), flush=True)
     explanation = (
-        f"J&F in points on {len(videos)} sequences of DAVIS-2016 train, the first {options.frames} frames of each, mean over"
-        " objects: `1 object`, the sequence's own; otherwise those of other sequences are pasted over it. `own of n`: the"
+        f"J&F in points on {len(videos)} sequences of DAVIS-2016 {options.split}, the first {options.frames} frames of each, mean"
+        " over objects: `1 object`, the sequence's own; otherwise those of other sequences are pasted over it. `own of n`: the"
         f" sequence's own object among n. {COMPARED}"
     )
     return "Scores by number of objects", explanation, compared(scores, 1)
