@@ -13,7 +13,7 @@ clips: the training's loss on clips of one frame under the warps of the image st
 A masking that is better on the first and worse on the others has learned the warps rather than the objects.
 
 objects: scores with the objects of other sequences pasted over each sequence, in their places and with their movement.
-DAVIS-2016 has one object a sequence, the paper's benchmark two on average, and a masking tells objects apart.
+DAVIS-2016 has one object a sequence, the paper's benchmark two on average, and masking distinguishes objects.
 
 drift: scores of finished runs on DAVIS-2016 val, by fifth of each sequence; nothing is segmented.
 """
