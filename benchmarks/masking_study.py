@@ -28,6 +28,7 @@ import pandas as pd
 import torch
 from harness import RESULTS, scored_labels, table, write_result
 
+from hodor import paths
 from hodor.config.loading import Config, load
 from hodor.config.stages import StageOptions
 from hodor.data import augmentations
@@ -77,9 +78,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     prepare_device("cpu", options.threads)
-    runs = options.root / "runs" / options.scale
-    folders = {(row, seed): runs / row / f"seed{seed}" for row in options.rows.split(",") for seed in options.seeds}
-    data = options.root / "data" / options.scale
+    folders = {
+        (row, seed): options.root / paths.run(options.scale, row, seed)
+        for row in options.rows.split(",")
+        for seed in options.seeds
+    }
+    data = options.root / paths.data(options.scale)
     videos = [] if options.study == "drift" else load_videos(data, "davis2016", options.split)[: options.sequences]
     config = load(ROOT / "config", {"scale": options.scale})
     title, explanation, lines = studies[options.study](options, config, folders, videos)
@@ -120,10 +124,11 @@ def clips(options: argparse.Namespace, config: Config, folders: Folders, videos:
 
 
 def objects(options: argparse.Namespace, config: Config, folders: Folders, videos: list[Video]) -> Study:
+    by_number = {number: [paste(number, at, videos, options.frames) for at in range(len(videos))] for number in OBJECTS}
     scores = {}
     for run, folder in folders.items():
         method = load_model(folder / WEIGHTS, config.scale.inference)[1]
-        scores[run] = scores_by_number(method, videos, options.frames)
+        scores[run] = scores_by_number(method, by_number)
         print(run, compared({run: scores[run]}, 1), flush=True)
     explanation = (
         f"J&F in points on {len(videos)} sequences of DAVIS-2016 {options.split}, the first {options.frames} frames of each, mean"
@@ -211,20 +216,23 @@ class PastedVideo(Video):
 
     videos: tuple[Video, ...]
 
-    def composite(self, frame: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the image, uint8 (H, W, 3), and the labels, uint8 (H, W), of a frame."""
-        image, labels = self.videos[0].frame(frame), np.zeros((self.height, self.width), np.uint8)
-        for id, video in enumerate(self.videos, 1):
+    def masks(self, frame: str) -> Iterator[tuple[Video, str, np.ndarray]]:
+        """Yield for each video, from the lowest up, its frame's name and its object's pixels, bool (H, W)."""
+        for video in self.videos:
             name = video.frames[self.frames.index(frame)]
-            mask = scored_labels(video, name) > 0
-            image[mask], labels[mask] = video.frame(name)[mask], id
-        return image, labels
+            yield video, name, scored_labels(video, name) > 0
 
     def frame(self, frame: str) -> np.ndarray:
-        return self.composite(frame)[0]
+        image = self.videos[0].frame(frame)
+        for video, name, mask in list(self.masks(frame))[1:]:
+            image[mask] = video.frame(name)[mask]
+        return image
 
     def labels(self, frame: str) -> np.ndarray:
-        return self.composite(frame)[1]
+        labels = np.zeros((self.height, self.width), np.uint8)
+        for id, (_, _, mask) in enumerate(self.masks(frame), 1):
+            labels[mask] = id
+        return labels
 
 
 def paste(number: int, at: int, videos: list[Video], frames: int) -> PastedVideo:
@@ -257,13 +265,12 @@ def pasted(videos: list[Video], frames: int) -> PastedVideo:
     return PastedVideo(**vars(own) | {"frames": own.frames[:length], "first_seen": seen}, videos=tuple(videos))
 
 
-def scores_by_number(method: Hodor, videos: list[Video], frames: int) -> dict[str, Objects]:
-    """Return J&F in points of the objects of each video, by number of objects."""
+def scores_by_number(method: Hodor, by_number: dict[int, list[PastedVideo]]) -> dict[str, Objects]:
+    """Return J&F in points of the objects of videos that are given by their number of objects."""
     found: dict[str, Objects] = {}
-    for number in OBJECTS:
+    for number, videos in by_number.items():
         scores = {}
-        for at in range(len(videos)):
-            video = paste(number, at, videos, frames)
+        for video in videos:
             ids = list(video.first_seen)
             pairs = segment(method, video, ids, perfect=False)
             of_ids = 100 * np.mean([frame_scores(truth, labels, ids) for truth, labels in pairs], axis=(0, 2))

@@ -78,10 +78,8 @@ def test_objects_of_the_next_videos_that_hide_less_than_half_are_pasted(study):
     assert len(video.frames) == 4 and video.first_seen == {1: "00000", 2: "00000"}
     labels = video.labels("00002")
     assert (labels[50, 59], labels[50, 60], labels[10, 60]) == (1, 2, 0)
-    assert [of.name for of in study.paste(2, 3, videos, frames=8).videos] == [
-        "31",
-        "0",
-    ]  # from the last on to the first
+    around = study.paste(2, 3, videos, frames=8)  # from the last on to the first
+    assert [of.name for of in around.videos] == ["31", "0"]
     with pytest.raises(HodorError, match="fewer than 3 other sequences"):
         study.paste(4, 0, videos, frames=8)
 
@@ -96,7 +94,7 @@ def test_pasted_pixels_are_those_of_the_same_frame_of_the_other_video(study):
     assert (frame[50, 59, 0], frame[50, 60, 0], frame[10, 60, 0]) == (0, 20, 0)
 
 
-def test_scores_by_number_of_objects_are_those_of_each_object(study, monkeypatch):
+def test_scores_by_number_of_objects_are_those_of_each_object(study):
     class FindsTheFirst:
         """Predicts the first object as annotated and no other."""
 
@@ -107,9 +105,9 @@ def test_scores_by_number_of_objects_are_those_of_each_object(study, monkeypatch
             found = np.stack([~masks[1], masks[1], *[np.zeros_like(masks[1])] * (len(masks) - 1)])
             return found.astype(float)
 
-    monkeypatch.setattr(study, "OBJECTS", (1, 2))
     videos = [grey_video(0, 3), grey_video(60, 3)]
-    found = study.scores_by_number(FindsTheFirst(), videos, frames=3)
+    by_number = {number: [study.paste(number, at, videos, frames=3) for at in (0, 1)] for number in (1, 2)}
+    found = study.scores_by_number(FindsTheFirst(), by_number)
     assert list(found) == ["1 object", "2 objects", "own of 2"]
     assert found["1 object"] == {("0", "1"): 100, ("60", "1"): 100} == found["own of 2"]
     assert found["2 objects"]["0", "2"] == 0 and len(found["2 objects"]) == 4
