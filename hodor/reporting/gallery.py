@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
+from hodor.config.benchmarks import BENCHMARKS
 from hodor.reporting.figures import scores, training
 from hodor.reporting.figures.attention import TooSmall, attention_maps, encoder_attention
 from hodor.reporting.figures.masks import mask_strip
@@ -129,9 +130,16 @@ def vanishing(report: Report) -> Iterator[Shown]:
 
 
 def objects(report: Report) -> Iterator[Shown]:
-    """Yield the scores of each object: soft masking against none and against hard masking."""
-    pairs = [(data, base.row, soft.row, base.objects(), soft.objects()) for data, base, soft in report.soft_against()]
-    yield from _shown("objects_soft_against", scores.object_scatter(pairs))
+    """Yield, for each benchmark, the scores of each object: soft masking against none and against hard masking."""
+    pairs = report.soft_against()
+    runs = [run for _, *systems in pairs for system in systems for run in system.runs]
+    for benchmark in (id for id in BENCHMARKS if runs and all(id in run.predictions for run in runs)):
+        if any(run.predictions[benchmark].objects.empty for run in runs):
+            continue  # a server told the mean alone
+        panels = [(data, of.row, soft.row, of.objects(benchmark), soft.objects(benchmark)) for data, of, soft in pairs]
+        name = f"objects_soft_against_{benchmark}"
+        values = {"benchmark": benchmark_title(benchmark)}
+        yield from _shown("objects_soft_against", scores.object_scatter(panels), name, **values)
 
 
 def attention(report: Report) -> Iterator[Shown]:
@@ -205,8 +213,7 @@ def _number(text: str | None) -> float | None:
 def _shown(kind: str, figure: Figure | None, name: str | None = None, **values) -> Iterator[Shown]:
     """Yield the figure with its texts, or nothing if there is no figure."""
     if figure is not None:
-        texts = {
-            key: text.format(benchmark=benchmark_title(STRIPS), **values).strip() for key, text in _TEXTS[kind].items()
-        }
+        values = {"benchmark": benchmark_title(STRIPS)} | values
+        texts = {key: text.format(**values).strip() for key, text in _TEXTS[kind].items()}
         photographs = kind in ("strip", "failure", "attention_rows", "attention_layers")
         yield Shown(name or kind, texts["title"], texts["caption"], texts["alt"], figure, photographs)

@@ -42,9 +42,9 @@ class System:
         """Return the folder of the masks of a sequence."""
         return self.shown.folder / "masks" / video.name
 
-    def objects(self) -> pd.Series:
+    def objects(self, benchmark: str = STRIPS) -> pd.Series:
         """Return "<sequence>_<object>" -> J&F in points, the mean over seeds."""
-        return pd.concat([run.predictions[STRIPS].object_scores() for run in self.runs], axis=1).mean(axis=1)
+        return pd.concat([run.predictions[benchmark].object_scores() for run in self.runs], axis=1).mean(axis=1)
 
     def region(self, sequence: str) -> dict[tuple[int, str], float]:
         """Return (object, frame) -> J in 0..1 of a sequence; the first and the last frame are not scored."""

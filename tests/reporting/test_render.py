@@ -26,7 +26,7 @@ HTML = tuple(name for name in PAGES if name.endswith(".html"))
 ROWS = ("hodor-none-coco", "hodor-soft-coco", "hodor-soft-cyclic", "dmn-aoa", "copy-first-mask")
 FIGURES = {
     "intervals_ablation", "intervals_comparison", "strip_ablation_median", "strip_comparison_median", "failure_1",
-    "region_over_time", "objects_soft_against", "attention_rows", "attention_layers", "alphas",
+    "region_over_time", "objects_soft_against_davis2017-val", "attention_rows", "attention_layers", "alphas",
     "alphas_over_steps_hodor-soft-coco", "alphas_over_steps_hodor-soft-cyclic", "training_ablation",
     "training_comparison", "costs",
 }  # fmt: skip

@@ -1,11 +1,14 @@
 """Sequences, objects and runs of a report: chosen by the rules that the captions state."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from hodor.data.images import write_labels
 from hodor.errors import HodorError
+from hodor.reporting import gallery
 from hodor.reporting.selection import Report
 from hodor.reporting.selection import median as lower_median
 from hodor.reporting.site import bibtex, sentence
@@ -86,6 +89,17 @@ def test_failures_are_the_widest_differences_each_of_another_sequence(report):
     (OUT / "costs.csv").unlink()
     with pytest.raises(HodorError, match="results/tiny/costs.csv.*tabulate"):
         report.table("costs")
+
+
+def test_objects_are_compared_on_each_benchmark_that_both_rows_were_scored_on(report):
+    folders = [report.runs / row / "seed0" for row in ("hodor-none-coco", "hodor-soft-coco")]
+    shutil.copytree(folders[0] / VAL, folders[0] / "davis2016-val")
+    names = [f"objects_soft_against_{benchmark}" for benchmark in ("davis2016-val", VAL)]
+    assert [figure.name for figure in gallery.objects(report)] == names[1:]  # the other row has no scores there
+    shutil.copytree(folders[1] / VAL, folders[1] / "davis2016-val")
+    figures = list(gallery.objects(Report(report.results, report.runs, report.data)))
+    assert [figure.name for figure in figures] == names
+    assert "DAVIS-2016 val" in figures[0].title and "DAVIS-2016 val" in figures[0].caption
 
 
 def test_the_sequence_whose_object_is_out_of_sight_longest(report):
