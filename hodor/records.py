@@ -1,8 +1,8 @@
 """Records of what every result was made with, and the chain of digests from weights to table cell.
 
 Every step writes a record beside its result: the digest of its stamp, and those of the files that it read. `Records`
-compares stamps only, in milliseconds, and decides for the workflow what is up to date. `verify_run` follows the whole chain,
-with digests of files, before a number enters a table. docs/records.md lists every record.
+compares stamps and manifests of data sets, in milliseconds, and decides for the workflow what is up to date. `verify_run`
+follows the whole chain, with digests of files, before a number enters a table. docs/records.md lists every record.
 """
 
 import os
@@ -35,6 +35,7 @@ class Records:
         self.config = stamps.config
         self.folder = folder
         self.trained = cache(self._trained)
+        self._manifest_digest = cache(self._hash_manifest)
 
     def train_data(self, row: str, seed: int | str, targets: Iterable[str] = ()) -> list[Path]:
         """Return the inputs of a training besides its stamp and weights; none if the row is trained.
@@ -63,14 +64,14 @@ class Records:
     def score_data(self, row: str, seed: int | str, benchmark: str) -> list[Path]:
         """Return the data of a scoring; none if the scores are up to date."""
         record = paths.prediction(self.stamps.scale, row, seed, benchmark) / "score.json"
-        if self.segmented(row, int(seed), benchmark) and self._made_with(record, f"score-{benchmark}"):
+        if self.segmented(row, int(seed), benchmark) and self._made_with(record, f"score-{benchmark}", benchmark):
             return []
         return self._data(get_benchmark(benchmark).dataset)
 
     def segmented(self, row: str, seed: int, benchmark: str) -> bool:
         """Return whether the masks of a row exist and were made with the current settings, recipes and weights."""
         folder = paths.prediction(self.stamps.scale, row, seed, benchmark)
-        made = self._made_with(folder / "masks.json", f"segment-{row}-seed{seed}-{benchmark}")
+        made = self._made_with(folder / "masks.json", f"segment-{row}-seed{seed}-{benchmark}", benchmark)
         return made and (self.folder / folder / "masks").is_dir() and self.trained(row, seed)
 
     def date_stamps(self) -> None:
@@ -81,9 +82,9 @@ class Records:
         """
         results: dict[Path, dict[Path, bool]] = {}  # stamp -> record -> whether it was made with the stamp
 
-        def add(record: Path, name: str) -> None:
+        def add(record: Path, *made: str) -> None:
             if (self.folder / record).is_file():
-                results.setdefault(self.folder / self.stamps.path(name), {})[record] = self._made_with(record, name)
+                results.setdefault(self.folder / self.stamps.path(made[0]), {})[record] = self._made_with(record, *made)
 
         for row in self.config.needed():
             for seed in self.config.seeds_of(row):
@@ -91,8 +92,8 @@ class Records:
                     add(paths.run(self.stamps.scale, row, seed) / "train.json", f"train-{row}-seed{seed}")
                 for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
                     folder = paths.prediction(self.stamps.scale, row, seed, benchmark)
-                    add(folder / "masks.json", f"segment-{row}-seed{seed}-{benchmark}")
-                    add(folder / "score.json", f"score-{benchmark}")
+                    add(folder / "masks.json", f"segment-{row}-seed{seed}-{benchmark}", benchmark)
+                    add(folder / "score.json", f"score-{benchmark}", benchmark)
         for stamp, made_with in results.items():
             others = [(self.folder / record).stat().st_mtime for record, same in made_with.items() if not same]
             at, date = stamp.stat().st_mtime, max(others, default=0) + 1
@@ -108,11 +109,22 @@ class Records:
         present = made and (self.folder / folder / "model.safetensors").is_file()
         return present and (parent is None or self.trained(parent, seed))
 
-    def _made_with(self, record: Path, stamp: str) -> bool:
+    def _made_with(self, record: Path, stamp: str, benchmark: str | None = None) -> bool:
+        """Return whether a record is of the current stamp and, for a benchmark, of its data set as it lies here, if it does.
+
+        An archive without a published checksum may be replaced, say by a more complete one, under the same stamp.
+        """
         try:
-            return read_json(self.folder / record).get("stamp") == self.stamps.digest(stamp)
+            content = read_json(self.folder / record)
         except HodorError:
             return False
+        data = content.get("truth", content.get("data"))
+        present = self._manifest_digest(get_benchmark(benchmark).dataset) if benchmark else None
+        return content.get("stamp") == self.stamps.digest(stamp) and (None in (data, present) or data == present)
+
+    def _hash_manifest(self, dataset: str) -> str | None:
+        path = self.folder / paths.manifest(self.stamps.scale, dataset)
+        return sha256_file(path) if path.is_file() else None
 
     def _own_data(self, row: str) -> list[Path]:
         return self._data(*self.config.datasets(row))

@@ -11,7 +11,7 @@ from hodor import paths
 from hodor.config import loading as config
 from hodor.config.recipes import RECIPES
 from hodor.config.schema import TABLES
-from hodor.provenance import read_stamp, sha256_json
+from hodor.provenance import read_stamp, sha256_file, sha256_json
 from hodor.records import Records
 from hodor.stamps import Stamps
 from tests.checkouts import set_yaml
@@ -288,6 +288,30 @@ def test_a_missing_result_needs_data(root, tmp_path):
         path = tmp_path / paths.run("tiny", "hodor-soft-coco", 0) / file
         path.rmdir() if path.is_dir() else path.unlink()
         assert needs(made, tmp_path, "hodor-soft-coco") == expected
+
+
+def test_masks_and_scores_of_an_earlier_version_of_a_data_set_are_made_again(root, tmp_path):
+    made = stamps(root)
+    make_run(tmp_path, made, "hodor-soft-coco")
+    manifest = tmp_path / paths.manifest("tiny", "davis")
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("six videos")
+    at = tmp_path / paths.prediction("tiny", "hodor-soft-coco", 0, "davis2017-val")
+    for name, key in (("masks.json", "data"), ("score.json", "truth")):
+        content = json.loads((at / name).read_text())
+        (at / name).write_text(json.dumps(content | {key: sha256_file(manifest)}))
+    assert needs(made, tmp_path, "hodor-soft-coco") == [False, False, False]
+    manifest.write_text("thirty videos")
+    assert needs(made, tmp_path, "hodor-soft-coco") == [False, True, True]
+    made.write(tmp_path)
+    Records(made, tmp_path).date_stamps()
+    for name, of in (
+        ("masks.json", "segment-hodor-soft-coco-seed0-davis2017-val"),
+        ("score.json", "score-davis2017-val"),
+    ):
+        assert (tmp_path / made.path(of)).stat().st_mtime > (at / name).stat().st_mtime  # so that Snakemake runs it
+    manifest.unlink()  # deleted to save space
+    assert needs(made, tmp_path, "hodor-soft-coco") == [False, False, False]
 
 
 def test_a_training_waits_for_the_data_of_everything_that_the_targets_need(root, tmp_path):
