@@ -49,7 +49,7 @@ def test_every_claim_has_a_verdict_and_few_sequences_decide_nothing(finished):
     made = json.loads((finished.path / "results" / "claims.json").read_text())
     config = finished.config()
     assert [claim["id"] for claim in made["claims"]] == [entry["id"] for entry in config.claims.entries()]
-    assert "generated world" in made["statement"]
+    assert "generated data" in made["statement"]
     for claim in made["claims"]:
         run = claim["benchmark"] in (None, *config.scale.benchmarks) and {*claim["rows"]} <= {*config.selected}
         assert claim["verdict"] == ("undecided" if run else "not run"), claim
