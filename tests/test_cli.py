@@ -188,6 +188,41 @@ def test_fetch_gets_the_mirror_from_the_environment(here, stamp, entry, monkeypa
     assert calls[2][2] is None, "generated archives need no lock"
 
 
+def test_results_of_others_are_not_replaced(here, entry, capsys):
+    calls = [
+        entry("training.trainer", "train"),
+        entry("inference.segment", "segment"),
+        entry("data.prepare", "prepare"),
+    ]
+    (here / "out").mkdir()
+    other = here / "out" / "train.json"
+    other.write_text('{"stamp": "of another row"}')
+    (here / "out.json").write_text('{"dataset": "coco"}')
+    (here / "masks").mkdir()
+    (here / "masks" / "mine.png").touch()
+    train = ("train", "hodor-soft-coco", "--scale", "tiny")
+    for arguments, message in (
+        ((*train, "--out", "out"), "out/train.json: of another training"),
+        ((*train, "--init", "w"), "--init: row hodor-soft-coco starts from no other"),
+        (("segment", "hodor-soft-coco", "davis2017-val", "--scale", "tiny", "--out", "."), "masks: exists"),
+        (("prepare", "davis", "--scale", "tiny", "--out", "out"), "out: exists"),
+        (("prepare", "davis", "--scale", "tiny", "--out", "new", "--manifest", "out.json"), "out.json: exists"),
+        (("score", "--pred", "p", "--truth", "t", "--jobs", "0"), "--jobs 0: must be 1 or more"),
+    ):
+        assert run(*arguments) == 1 and message in capsys.readouterr().err
+    assert calls == [[], [], []]
+    assert run("prepare", "coco", "--scale", "tiny", "--out", "out") == 0  # which it made
+
+
+def test_a_closed_pipe_ends_a_verb_quietly(root):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "hodor", "cost", "--scale", "tiny", "--rows", "copy-first-mask"]
+    done = subprocess.run(command, cwd=root, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == 141 and "rror" not in done.stderr
+
+
 def test_train_sets_the_threads_of_its_stamp(here, stamp, entry):
     calls = entry("training.trainer", "train")
     path = stamp("train", datasets=["coco"], threads=3)
@@ -280,7 +315,8 @@ def test_an_expected_error_is_one_line_and_any_other_keeps_its_traceback(stamp, 
 
 def test_a_file_where_a_folder_is_wanted_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    common = ["--pred", "p", "--truth", "t", "--benchmark", "davis2017-val"]
+    (tmp_path / "masks").mkdir()
+    common = ["--pred", str(tmp_path / "masks"), "--truth", "t", "--benchmark", "davis2017-val"]
     for out in ("file", "file/out"):
         assert run("score", *common, "--out", str(tmp_path / out)) == 1
         error = capsys.readouterr().err

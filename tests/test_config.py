@@ -103,6 +103,8 @@ FAULTS = [
     (MINI, "stages.images.learning_rate", float("inf"), "learning_rate"),
     (MINI, "stages.images.sources.0.split", "trian2017", "coco: 'trian2017' is none of train2017"),
     (MINI, "threads", 0, "(given: 0)"),
+    (MINI, "threads", True, "threads: must not be true or false"),
+    ("config.yaml", "seeds", [True], "seeds: must not be true or false"),
     (MINI, "device", "gpu", "device: 'gpu' is none of cpu or cuda"),
     (MINI, "edition", "official", "must be given for edition `generated`"),
     (MINI, "datasets", ["coco", "youtube-vos"], "is none of coco, youtube-vos"),
@@ -147,7 +149,12 @@ def test_a_fault_is_named_with_file_key_and_what_is_allowed(folder, file, key, v
 
 @pytest.mark.parametrize(
     ("file", "text", "expected"),
-    [(MINI, "name: [mini", f"config/{MINI}, line"), ("rows.yaml", "systems: {a: {}, a: {}}", "key 'a' is given twice")],
+    [
+        (MINI, "name: [mini", f"config/{MINI}, line"),
+        ("rows.yaml", "systems: {a: {}, a: {}}", "key 'a' is given twice"),
+        ("rows.yaml", "? [a, b]\n: c", "a key must be a name"),
+        ("server_scores.yaml", "date: 2026-02-30", "day is out of range"),
+    ],
 )
 def test_what_is_no_yaml_is_named_with_its_file(folder, file, text, expected):
     (folder / file).write_text(text)

@@ -91,15 +91,19 @@ def _to_original(source: Path, target: Path, format: Format | None) -> None:
 
 def _recorded(source: Path, metadata: dict[str, str]) -> tuple[Format, Options]:
     """Return format and options of a file of this project."""
-    if "model" in metadata:
-        model = json.loads(metadata["model"])
-        for format in FORMATS.values():
-            if format.method == model["method"]:
-                return format, model["options"]
-        raise HodorError(
-            f"{source}: a model of {model['method']}, which has no released checkpoints; convert one of hodor, stm, stcn"
-        )
-    if METADATA in metadata:
-        recorded = json.loads(metadata[METADATA])
-        return format_named(recorded["format"]), recorded["options"]
+    try:
+        if "model" in metadata:
+            model = json.loads(metadata["model"])
+            method, options = str(model["method"]), dict(model["options"])
+            for format in FORMATS.values():
+                if format.method == method:
+                    return format, options
+            raise HodorError(
+                f"{source}: a model of {method}, which has no released checkpoints; convert one of hodor, stm, stcn"
+            )
+        if METADATA in metadata:
+            recorded = json.loads(metadata[METADATA])
+            return format_named(str(recorded["format"])), dict(recorded["options"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise HodorError(f"{source}: damaged metadata ({error!r}); copy it or make it again") from None
     raise HodorError(f"{source}: no method or format in its metadata; use a file of `hodor train` or `hodor convert`")

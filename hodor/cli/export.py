@@ -47,6 +47,8 @@ def export(out: Path, config: Path, scale: str | None = None, runs: Sequence[str
         raise HodorError(f"{folder}: no finished run; run the workflow first")
     if out.exists():
         raise HodorError(f"{out}: exists; give a new file")
+    if not config.is_dir():
+        raise HodorError(f"{config}: no such folder; give that of the configuration")
     published = [] if runs else [results, reports]
     findings = [finding for run in chosen for finding in check_run(run, results / "submissions", deep=True)]
     findings += [finding for place in published for finding in check_published(place)]
@@ -69,6 +71,7 @@ def export(out: Path, config: Path, scale: str | None = None, runs: Sequence[str
         inputs: dict[str, str | None] = {str(name): sha256_file(name) for name in sorted(named) if Path(name).is_file()}
         crate.add_step(f"make {record.name.split('.')[0]} of scale {scale}", content, inputs, made)
     partial = out.with_name(f".{out.name}.part")
+    out.parent.mkdir(parents=True, exist_ok=True)
     try:
         crate.crate.write_zip(partial)
         partial.rename(out)

@@ -77,7 +77,8 @@ def _datasets(config: Config, names: Sequence[str]) -> list[str]:
         wanted = [name for name in wanted if name in RELEASED or name in config.own]
         if not names or any(name not in (*groups, *wanted) for name in names):
             raise HodorError(
-                f"scale {config.scale.name} generates its data; choose another scale, for example --scale paper"
+                f"scale {config.scale.name} generates its data (snakemake --cores all --config "
+                f"scale={config.scale.name} -- data); choose another scale, for example --scale paper"
             )
     return list(dict.fromkeys(wanted))
 

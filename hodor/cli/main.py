@@ -18,12 +18,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        Exit status: 0; 1 after an error that the user can fix; 2 for wrong usage; 130 or 143 if stopped by a signal.
+        Exit status: 0; 1 after an error that the user can fix; 2 for wrong usage; 130 or 143 if stopped by a signal, 141
+        if the reader of its output has stopped.
     """
     options = _parser().parse_args(arguments)
     options.given = list(sys.argv[1:] if arguments is None else map(str, arguments))
     try:
         options.command(options)
+        sys.stdout.flush()
         return 0
     except Stopped as stop:
         print(f"hodor {options.verb}: {stop}", file=sys.stderr)
@@ -35,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(_OTHERS_S)  # the first worker reports the same error, and torchrun stops this one
         message: str | None = str(error)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         if (message := place_error(error)) is None:
             raise

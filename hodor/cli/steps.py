@@ -15,7 +15,7 @@ from typing import Any
 from hodor import paths
 from hodor.errors import HodorError
 from hodor.locks import hold
-from hodor.provenance import read_stamp, record_making, sha256_json, write_manifest
+from hodor.provenance import read_json, read_stamp, record_making, sha256_json, write_manifest
 
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
@@ -189,8 +189,8 @@ def _prepare(options: Namespace) -> None:
     archives = options.archives or paths.archives(scale, dataset)
     out = options.out.absolute() if options.out else paths.dataset(scale, dataset)
     manifest = options.manifest or out.with_name(f"{out.name}.json")
-    if options.out and not manifest.is_file() and out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise HodorError(f"{out}: exists and would be replaced; give a folder that is absent or empty")
+    if options.out and not (manifest.is_file() and read_json(manifest).get("dataset") == dataset):
+        _require_new(out, manifest)
     _entry(module, name)(stamp, archives, out, manifest)
     record_making(manifest.with_suffix(".provenance.json"))
 
@@ -203,6 +203,11 @@ def _train(options: Namespace) -> None:
     if settings.get("weights"):
         _import_release(stamp, out, options.config)
         return
+    record = out / "train.json"
+    if options.out and record.is_file() and read_json(record).get("stamp") != stamp["sha256"]:
+        raise HodorError(f"{record}: of another training, which would be replaced; delete it or give another folder")
+    if options.init and not settings.get("init"):
+        raise HodorError(f"--init: row {stamp['row']} starts from no other row; give it `init` in config/rows.yaml")
     data = options.data or paths.data(scale)
     for dataset in settings["datasets"]:
         _require_data(data / dataset)
@@ -236,6 +241,8 @@ def _segment(options: Namespace) -> None:
     data = options.data or paths.data(scale)
     _require_data(data / settings["benchmark"]["dataset"])
     out = options.out or paths.prediction(scale, options.row, options.seed, settings["benchmark"]["id"])
+    if options.out and not (out / "masks.json").is_file():
+        _require_new(out / "masks")
     if settings.get("masks"):
         _entry("scoring.external", "import_masks")(stamp, data, out)
         return
@@ -246,6 +253,8 @@ def _segment(options: Namespace) -> None:
 
 
 def _score(options: Namespace) -> None:
+    if options.jobs is not None and options.jobs < 1:
+        raise HodorError(f"--jobs {options.jobs}: must be 1 or more")
     stamp, pred, truth, benchmark, out = _masks(options, "score")
     _entry("scoring.score", "score")(pred, truth, benchmark, out, stamp, options.official, options.jobs)
 
@@ -314,6 +323,15 @@ def _render(options: Namespace) -> None:
     folders = (folder(stamp["scale"]) for folder in (paths.results, paths.runs, paths.data, paths.reports))
     files = _entry("reporting.site", "render")(stamp, *folders)
     record_making(paths.reports(stamp["scale"]) / "pages.provenance.json", files)
+
+
+def _require_new(out: Path, *files: Path) -> None:
+    """Raise HodorError if results would replace a folder, or files, that the same step did not write."""
+    taken = [file for file in files if file.exists()]
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        taken.insert(0, out)
+    if taken:
+        raise HodorError(f"{taken[0]}: exists and would be replaced; give a folder that is absent or empty")
 
 
 def _require_data(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
 from hodor.errors import HodorError
@@ -19,6 +19,17 @@ class Strict(BaseModel):
     """Base class of the models of settings files: no unknown keys, and no infinite, negative or huge numbers."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false for a number, of which pydantic would make 1 and 0."""
+        given = value if isinstance(value, list) else [value]
+        if any(isinstance(one, bool) for one in given):
+            annotation = cls.model_fields[str(info.field_name)].annotation
+            if "bool" not in str(annotation) and annotation is not Any:
+                raise ValueError("must not be true or false")
+        return value
 
     @field_validator("*")
     @classmethod
@@ -37,7 +48,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *other`
                 continue
-            key = self.construct_object(key_node, deep=deep)
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, list | dict):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a name", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
             seen.add(key)
@@ -49,9 +62,11 @@ def read_yaml(path: Path, name: str) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        raise HodorError(f"{name}: no such file") from None
+        raise HodorError(f"{name}: no such file; restore it") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise HodorError(f"{name}: cannot be read ({error})") from error
+        raise HodorError(f"{name}: cannot be read ({error}); save it as UTF-8 text") from error
+    except ValueError as error:  # a date that does not exist
+        raise HodorError(f"{name}: {error}; correct the value, or put it in quotes") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hodor.data.images import read_rgb
-from hodor.data.video import broken
+from hodor.data.video import broken, unique_keys
 from hodor.errors import HodorError
 
 _LONGEST_OUTLINE = 4_000_000
@@ -90,6 +90,8 @@ def load_coco(root: Path, split: str) -> CocoSet:
         raise HodorError(f"{folder}: no such folder; the images come in {split}.zip: fetch and prepare it")
     try:
         categories = {entry["id"]: entry["name"] for entry in content["categories"]}
+        if len(categories) < len(content["categories"]):
+            raise ValueError("two categories have the same id")
         images = [_image(entry, folder) for entry in content["images"]]
         by_id = {image.id: image for image in images}
         if not len({image.path for image in images}) == len(by_id) == len(images):
@@ -118,17 +120,18 @@ def load_coco(root: Path, split: str) -> CocoSet:
             except (ValueError, TypeError, OverflowError) as error:
                 raise ValueError(f"{name}: {error}") from error
     except KeyError as error:
-        fault = f"incomplete, key {error} is missing; add it, or prepare the data set again"
-        raise HodorError(f"{path}: {fault}") from error
+        raise broken(path, f"incomplete, key {error} is missing") from error
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise HodorError(f"{path}: broken ({error}); correct the file, or prepare the data set again") from error
+        raise broken(path, f"broken ({error})") from error
+    if not seen:
+        raise broken(path, "has no annotation")
     annotated = [replace(by_id[id], objects=tuple(objects[id])) for id in sorted(by_id) if objects[id]]
     return CocoSet(annotated, skipped_unannotated=len(images) - len(annotated))
 
 
 def _read(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file; fetch and prepare the data set again") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -77,8 +77,8 @@ def prepare(stamp: dict, archives: Path, out: Path, manifest: Path) -> None:
     dataset, edition = settings["dataset"], settings["edition"]
     if dataset not in SPLITS:
         raise HodorError(f"stamp: unknown data set {dataset!r}; there are {', '.join(SPLITS)}")
-    manifest.unlink(missing_ok=True)
     known = check_archives(dataset, archives)
+    manifest.unlink(missing_ok=True)
     extracted = out.with_name(f".{out.name}.extracted")
     if known:
         digests = extract_all([archives / name for name in known], extracted, folders=FOLDERS.get(dataset, ()))

@@ -50,6 +50,15 @@ def broken(path: str | os.PathLike, fault: str) -> HodorError:
     return HodorError(f"{path}: {fault}; prepare the data set again")
 
 
+def unique_keys(pairs: list[tuple[str, object]]) -> dict:
+    """Return a JSON object (`object_pairs_hook`); ValueError for a key given twice, of which Python keeps the last."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"name {next(key for key in keys if keys.count(key) > 1)!r} twice in one object")
+    return result
+
+
 def object_ids(labels: np.ndarray) -> tuple[int, ...]:
     """Return the object ids in labels, uint8 (H, W), ascending, without background and void."""
     present = np.bincount(labels.ravel(), minlength=256) > 0

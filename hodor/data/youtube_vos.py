@@ -21,7 +21,7 @@ from typing import Any
 from hodor.config.benchmarks import HOLDOUT, REST, held_out
 from hodor.config.own_datasets import META, OwnDataset
 from hodor.data.images import VOID
-from hodor.data.video import Video, broken, object_ids, open_video, require_files, video_folders
+from hodor.data.video import Video, broken, object_ids, open_video, require_files, unique_keys, video_folders
 from hodor.errors import HodorError
 
 # Folder of all masks of `valid`, with a meta.json that has categories; only the generated edition has it.
@@ -68,6 +68,8 @@ def load_own_videos(root: Path, split: str, entry: OwnDataset) -> list[Video]:
         return [_shown(video) for video in videos]
     if unknown := [video for video in videos if video.name not in meta]:
         raise broken(unknown[0].frame_folder, "not in meta.json")
+    if missing := sorted(set(meta) - {video.name for video in videos}):
+        raise broken(Path(root) / entry.splits[split] / META, f"lists video {missing[0]}, which has no folder")
     return [_shown(_listed(video, meta[video.name], every_mask=True)) for video in videos]
 
 
@@ -100,21 +102,23 @@ def read_meta(path: Path) -> dict[str, dict[int, tuple[str, ...]]]:
 
 def read_categories(path: Path) -> dict[str, dict[int, str | None]]:
     """Return video -> object id -> category, None where it is secret; HodorError as in `read_meta`."""
-    return _read(path, lambda _, objects: {int(key): entry["category"] for key, entry in objects.items()})
+    return _read(path, _categories)
 
 
 def _read(path: Path, read: Callable[[str, dict], Any]) -> dict[str, Any]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys)
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
         videos = content["videos"]
         if not videos:
             raise ValueError("no video")
+        if odd := [name for name in videos if Path(name).name != name]:
+            raise ValueError(f"{odd[0]!r} is no name of a video")
         return {name: read(name, video["objects"]) for name, video in videos.items()}
     except FileNotFoundError:
         raise HodorError(f"{path}: no such file; fetch and prepare the data set again") from None
     except KeyError as error:
         raise broken(path, f"incomplete, key {error} is missing") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise broken(path, f"broken ({error})") from error
 
 
@@ -196,9 +200,8 @@ def _objects(video: str, objects: dict) -> dict[int, tuple[str, ...]]:
     return dict(sorted(result.items()))
 
 
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"name {next(key for key in keys if keys.count(key) > 1)!r} twice in one object")
-    return result
+def _categories(video: str, objects: dict) -> dict[int, str | None]:
+    for key, entry in objects.items():
+        if not isinstance(entry["category"], str | None):
+            raise ValueError(f"video {video}, object {key}: `category` must be a name or null")
+    return {int(key): entry["category"] for key, entry in objects.items()}

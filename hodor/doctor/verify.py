@@ -126,8 +126,11 @@ def _check(folder: Path, config_folder: Path, overrides: dict[str, Any], faults:
 
 def _faults(run: Run, folder: Path, *differs: Callable[[str, dict, dict], str]) -> list[str]:
     """Return the faults of a run, or a copy of it, and its missing files, as `FILE: what is wrong`."""
-    names = [*(["model.safetensors"] if run.train else []), *(f"{id}/masks" for id in run.predictions)]
-    missing = [f"{folder / name}: missing" for name in names if not (folder / name).exists()]
+    names = [f"{path.parent.name}/score.json" for path in folder.glob("*/masks.json")]
+    names += ["model.safetensors"] * bool(run.train) + ["train.jsonl"] * bool(run.train.get("log"))
+    missing = [f"{folder / name}: missing" for name in names if not (folder / name).is_file()]
+    masks = [folder / id / "masks" for id in run.predictions]
+    missing += [f"{path}: missing" for path in masks if not path.is_dir()]
     return [*(fault.text for fault in read_faults(folder, *differs)), *missing]
 
 

@@ -76,13 +76,15 @@ class ImageFolder(FrameSource):
     """
 
     def __init__(self, path: Path, rate: Fraction | None = None) -> None:
-        files = [file for file in path.iterdir() if file.is_file() and file.name[0] != "."]
+        files = [file for file in path.iterdir() if not file.is_dir() and file.name[0] != "."]
         files = [file for file in files if file.name.lower() not in ("thumbs.db", "desktop.ini")]
         if not any(file.suffix.lower() in IMAGE_ENDINGS for file in files):
             raise HodorError(f"{path}: no image here ({', '.join(IMAGE_ENDINGS)}); use the folder of a video's frames")
         self.files = sorted(files, key=lambda file: (natural(file.stem), file.name))
+        if lost := [file for file in self.files if not file.is_file()]:
+            raise HodorError(f"{lost[0]}: not a file, or a link to an absent one; get the frame, or remove the entry")
         for before, after in zip(self.files, self.files[1:], strict=False):
-            if before.stem == after.stem:
+            if natural(before.stem) == natural(after.stem):  # 1.png and 00001.png too
                 raise HodorError(f"{before} and {after.name}: two files of one frame; move one to another folder")
         self._require_alike(lambda file: file.suffix.lower().replace("jpeg", "jpg"), always=True)
         self._require_alike(lambda file: re.sub(r"\d+", "0", file.stem), always=False)
@@ -205,7 +207,10 @@ def _ebml_size(head: bytes, position: int) -> tuple[int, int]:
 def upright(frame) -> np.ndarray:
     """Return a decoded frame as uint8 RGB (H, W, 3), turned (by quarters) and mirrored by its display matrix."""
     image = frame.to_ndarray(format="rgb24")
-    matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    try:
+        matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    except ValueError:  # PyAV knows not all types of side data, such as the EXIF data of a camera
+        return np.ascontiguousarray(np.rot90(image, frame.rotation // 90))
     if matrix is None:
         return image
     # A point (x, y) is displayed at (a x + c y, b x + d y).

@@ -206,18 +206,22 @@ def read_weights(path: Path, fix: str = "train its row") -> tuple[dict[str, Tens
 
 
 def load_weights(method: Method, weights: dict[str, Tensor], path: Path) -> None:
-    """Load weights; raise HodorError if entries are missing, unexpected or of another shape."""
+    """Load weights; raise HodorError if entries are missing, unexpected, of another shape or not floating point."""
     if faults := mismatches(method.state_dict(), weights):
         raise HodorError(f"{path}: the weights do not fit the network: {faults}; use weights of the same options")
     method.load_state_dict(weights)
 
 
 def mismatches(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
-    """Summarise missing, unexpected and differently shaped entries in one line, empty if there are none."""
+    """Summarise entries that are missing, unexpected, of another shape or type in one line, empty if there are none."""
+    both = own.keys() & weights.keys()
     faults = {
         "missing": own.keys() - weights.keys(),
         "unexpected": weights.keys() - own.keys(),
-        "of another shape": {key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape},
+        "of another shape": {key for key in both if own[key].shape != weights[key].shape},
+        "not floating point": {
+            key for key in both if own[key].is_floating_point() and not weights[key].is_floating_point()
+        },
     }
     return differences({kind: sorted(names) for kind, names in faults.items()})
 

@@ -30,6 +30,7 @@ from hodor.scoring.sequences import (
     Task,
     open_masks,
     read_prediction,
+    require_masks,
     score_sequences,
 )
 
@@ -75,6 +76,7 @@ def score(
     """
     began = time.monotonic()
     out, entry = Path(out), get_benchmark(benchmark) if benchmark else None
+    require_masks(Path(pred))
     clear(out)
     with_official = use_official(benchmark, official)
     root, tasks = open_benchmark(entry, Path(truth)) if entry else protocols.folder_tasks(Path(truth))
@@ -113,6 +115,9 @@ def submit(pred: Path, truth: Path, benchmark: str, archive: Path, out: Path | N
     """
     began = time.monotonic()
     archive, entry = Path(archive), get_benchmark(benchmark)
+    require_masks(Path(pred))
+    if archive.resolve() == Path(pred).resolve():
+        raise HodorError(f"{archive}: holds the masks themselves; give another file for the zip")
     archive.unlink(missing_ok=True)
     if out is not None:
         clear(out)
@@ -235,20 +240,29 @@ def input_digests(pred: Path, root: Path, tasks: list[Task], required: bool) -> 
     for path, step in ((listing, "segment"), (manifest, "prepare")):
         if required and not path.is_file():
             raise HodorError(f"{path}: missing; run the step {step} again, which writes it")
-    if listing.is_file():
-        recorded = read_json(listing).get("masks", {})
-        for task in tasks:
-            for frame in task.demanded:
-                name = f"{task.video.name}/{frame}.png"
-                if recorded.get(name) != sha256_file(pred / name):
-                    raise HodorError(
-                        f"{pred / name}: not the mask that {listing} records; delete {listing} and run the "
-                        "step segment again"
-                    )
+    recorded = _recorded(listing, required)
+    for name in [f"{task.video.name}/{frame}.png" for task in tasks for frame in task.demanded if recorded or required]:
+        if recorded.get(name) != sha256_file(pred / name):
+            raise HodorError(
+                f"{pred / name}: not the mask that {listing} records; delete {listing} and run the step segment again"
+            )
     return {
-        "masks": sha256_file(listing) if listing.is_file() else None,
+        "masks": sha256_file(listing) if recorded else None,
         "truth": sha256_file(manifest) if manifest.is_file() else None,
     }
+
+
+def _recorded(listing: Path, required: bool) -> dict[str, str]:
+    """Return the masks in a masks.json; unless it is `required`, nothing for another file, which the user may have there."""
+    try:
+        found = read_json(listing).get("masks") if listing.is_file() else None
+    except HodorError:
+        found = None
+    if isinstance(found, dict):
+        return found
+    if required:
+        raise HodorError(f"{listing}: lists no masks; run the step segment again, which writes it")
+    return {}
 
 
 def _protocol(benchmark: Benchmark | None) -> dict[str, str]:

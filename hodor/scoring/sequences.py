@@ -6,7 +6,6 @@ size, colours instead of indices, unknown object ids.
 
 import os
 import shutil
-import stat
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -87,13 +86,10 @@ def open_masks(
         HodorError: no such folder or archive, an error of `check_prediction`, or one raised inside the context; errors
             about a member of an archive name the archive.
     """
+    require_masks(source)
     folder = source if source.is_dir() else extracted
     try:
         if folder is extracted:
-            if not (source.is_file() and source.name.endswith(_ARCHIVES)):
-                raise HodorError(
-                    f"{source}: no such folder; give the folder that holds <sequence>/<frame>.png, or an archive of it"
-                )
             extract_all([source], extracted)
         pred = _sequences(folder, tasks)
         tasks = check_prediction(tasks, pred, complete=complete)
@@ -108,6 +104,13 @@ def open_masks(
     finally:
         if folder is extracted:
             shutil.rmtree(extracted, ignore_errors=True)
+
+
+def require_masks(source: Path) -> None:
+    """Raise HodorError for masks that are neither a folder nor an archive."""
+    if not source.is_dir() and not (source.is_file() and source.name.endswith(_ARCHIVES)):
+        fault = f"not an archive that is read ({', '.join(_ARCHIVES)})" if source.is_file() else "no such folder"
+        raise HodorError(f"{source}: {fault}; give the folder that holds <sequence>/<frame>.png, or an archive of it")
 
 
 def check_prediction(tasks: list[Task], pred: Path, *, complete: bool = False) -> list[Task]:
@@ -135,7 +138,8 @@ def check_prediction(tasks: list[Task], pred: Path, *, complete: bool = False) -
             raise HodorError(f"{folder / missing[0]}.png: frame missing{_more(missing)}; {why}: {_AGAIN}")
         if extra := sorted(found - set(task.video.frames)):
             # Ignoring it would hide frame numbers that are off by one.
-            raise HodorError(f"{folder / extra[0]}.png: the sequence has no such frame{_more(extra)}; remove it")
+            fault = f"the sequence has no such frame{_more(extra)}; remove it, or complete {task.video.frame_folder}"
+            raise HodorError(f"{folder / extra[0]}.png: {fault}")
         task = replace(task, demanded=tuple(frame for frame in task.demanded if frame in found))
         for frame in task.demanded:
             _check_file(folder / f"{frame}.png")
@@ -230,11 +234,10 @@ def _is_one_bit_grey(path: Path) -> bool:
 
 def _check_file(path: Path) -> None:
     """Raise HodorError for a file that cannot be a mask; reading a pipe or a device would not end."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
+    if not path.is_file():  # for example a link to a file that is absent
         raise HodorError(f"{path}: not a regular file; {_AGAIN}")
-    if not 0 < status.st_size <= _MAX_BYTES:
-        what = f"{status.st_size} bytes, too large for a mask" if status.st_size else "an empty file"
+    if not 0 < (size := path.stat().st_size) <= _MAX_BYTES:
+        what = f"{size} bytes, too large for a mask" if size else "an empty file"
         raise HodorError(f"{path}: {what}; {_AGAIN}")
 
 

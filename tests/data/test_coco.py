@@ -93,6 +93,8 @@ FAULTS = {
     "no segmentation": (remove("annotations", "segmentation"), "annotation 1: incomplete, key 'segmentation'"),
     "three numbers in bbox": (put("annotations", "bbox", [1, 2, 3]), "annotation 1: bbox"),
     "unknown image": (put("annotations", "image_id", 7), "annotation 1 is for image 7, which is not listed"),
+    "category id twice": (lambda content: content["categories"].append(content["categories"][0]), "two categories"),
+    "no annotation": (lambda content: content["annotations"].clear(), "has no annotation"),
     "annotation id twice": (put("annotations", "id", 3), "two annotations have the id 3"),
     "no polygon": (put("annotations", "segmentation", []), "annotation 1: empty segmentation"),
     "two points": (put("annotations", "segmentation", [[1, 1, 2, 2]]), "annotation 1: a polygon needs three"),
@@ -116,7 +118,7 @@ def test_faults_in_the_json_name_it(coco_root, edit, message):
     refused(rf"instances_train2017\.json: .*{message}", load_coco, coco_root, "train2017")
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"images": ['])
+@pytest.mark.parametrize("content", ["", "[]", '{"images": [', '{"annotations": [1], "annotations": []}'])
 def test_broken_json_is_named(coco_root, content):
     (coco_root / "annotations/instances_train2017.json").write_text(content)
     refused(r"instances_train2017\.json: (broken JSON|holds list)", load_coco, coco_root, "train2017")

@@ -72,11 +72,16 @@ def test_layout_and_protocol_are_independent(mine, declared):
     assert [video.name for video in open_videos(mine, "mine", "val")] == ["cat"]
 
 
+OBJECTS = {"objects": {"1": {"frames": FRAMES[:1]}}}
 FAULTS = [
     (lambda root: (root / "JPEGImages" / "cat" / "1.jpg").touch(), r"not a frame name like 0|1\.jpg: not a frame name"),
     (lambda root: shutil.rmtree(root / "JPEGImages" / "cat"), r"JPEGImages/cat: no such folder"),
     (lambda root: shutil.rmtree(root / "JPEGImages"), r"JPEGImages: no such folder"),
     (lambda root: (root / "meta.json").write_text('{"videos": {"dog": {"objects": {}}}}'), "no object"),
+    (
+        lambda root: (root / "meta.json").write_text(json.dumps({"videos": {"cat": OBJECTS, "ox": OBJECTS}})),
+        r"meta\.json: lists video ox, which has no folder",
+    ),
 ]
 
 

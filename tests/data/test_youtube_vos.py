@@ -86,10 +86,12 @@ FAULTS = [
     (gone(META), "no such file"),
     (text(b'{"videos": {"aa11"'), "broken"),
     (text(b"[]"), "broken"),
+    (text(b"[" * 200_000), "broken"),
     (text(b"{}"), "incomplete, key 'videos' is missing"),
     (text(f'{{"videos": {{"aa11": {OBJECT}, "aa11": {OBJECT}}}}}'.encode()), r"broken \(name 'aa11' twice"),
     (meta(lambda videos: videos.clear()), r"broken \(no video\)"),
     (meta(lambda videos: videos["aa11"].pop("objects")), "incomplete, key 'objects'"),
+    (meta(lambda videos: videos.update({"./aa11": videos["aa11"]})), r"broken \('\./aa11' is no name of a video"),
     (of_object_3(lambda entry: entry.pop("frames")), "incomplete, key 'frames'"),
     (of_object_3(lambda entry: entry["frames"].clear()), r"broken \(video aa11, object 3: `frames`"),
     (of_object_3(lambda entry: entry["frames"].reverse()), r"broken \(video aa11, object 3: frames out of order"),
@@ -113,6 +115,11 @@ def test_each_fault_names_its_file(youtube_root, fault, message):
     fault(youtube_root)
     with pytest.raises(HodorError, match=rf"(meta\.json: )?{message}"):
         load_youtube_vos(youtube_root, "valid" if message.startswith("valid") else "train")
+
+
+def test_a_category_is_a_name(youtube_root):
+    of_object_3(lambda entry: entry.update(category=["cat"]))(youtube_root)
+    refused(r"meta\.json: broken \(video aa11, object 3: `category`", read_categories, youtube_root / META)
 
 
 @pytest.mark.parametrize("split, video, frame", [("train", "aa11", "00010"), ("valid", "bb22", "00015")])

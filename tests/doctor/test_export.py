@@ -71,6 +71,7 @@ def test_a_damaged_absent_or_existing_file_is_one_line(workplace, monkeypatch, c
     assert "seed7: no finished run" in refused("out.zip", f"{ROW}/seed7")
     before = (workplace.folder / "config/rows.yaml").read_bytes()
     assert "exists" in refused("config/rows.yaml")
+    assert "nope: no such folder" in refused("out.zip", "--scale", "tiny", "--config", "nope")
     assert (workplace.folder / "config/rows.yaml").read_bytes() == before
     for file in ("results/tiny/ablation_table.csv", f"{RUN}/model.safetensors"):
         with open(file, "ab") as damaged:

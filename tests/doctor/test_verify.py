@@ -66,6 +66,18 @@ FAULTS = {
     "weights": (flipped("model.safetensors"), "run", "model.safetensors: not the weights that .*train.json records"),
     "log": (flipped("train.jsonl"), "run", "train.jsonl: not the training log"),
     "no weights": (lambda path: (path / "model.safetensors").unlink(), "run", "model.safetensors: missing"),
+    "folder for weights": (
+        lambda path: ((path / "model.safetensors").unlink(), (path / "model.safetensors").mkdir()),
+        "run",
+        "model.safetensors: missing",
+    ),
+    "no log": (lambda path: (path / "train.jsonl").unlink(), "run", "train.jsonl: missing"),
+    "no scores": (lambda path: (path / "score.json").unlink(), "prediction", f"{VAL}/score.json: missing"),
+    "weights to start from": (
+        lambda path: edit(path / "train.json", lambda record: record["inputs"].update(init="0")),
+        "run",
+        "train.json: training started from weights, but its row starts from no other",
+    ),
     "record cut": (lambda path: (path / "train.json").write_text("{"), "run", "train.json: not valid JSON"),
     "record of another shape": (
         lambda path: edit(path / "masks.json", lambda record: record.update(masks=3)),

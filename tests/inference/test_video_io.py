@@ -9,7 +9,7 @@ from PIL import Image
 
 from hodor.data.images import DAVIS_PALETTE
 from hodor.errors import HodorError
-from hodor.inference.video_io import VideoWriter, open_frames, overlay
+from hodor.inference.video_io import VideoWriter, open_frames, overlay, upright
 from tests.refused import refused
 from tests.videos import frames
 
@@ -54,10 +54,31 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
         (["0.png", "1.png", "0_mask.png", "1_mask.png"], "0_mask.png"),
         (["0.jpg", "1.jpg", "2.webp"], "2.webp"),
         (["0.jpg", "0.png"], "two files of one frame"),
+        (["1.jpg", "0001.jpg"], "two files of one frame"),
     ],
 )
 def test_files_that_are_no_frames_are_named(names, odd, tmp_path):
     refused(odd, open_frames, save(tmp_path / "v", *names))
+
+
+def test_a_link_to_an_absent_frame_is_no_shorter_video(tmp_path):
+    folder = save(tmp_path / "v", "0.jpg", "1.jpg")
+    (folder / "2.jpg").symlink_to("gone.jpg")
+    refused(r"2\.jpg: not a file, or a link to an absent one", open_frames, folder)
+
+
+def test_side_data_that_pyav_does_not_know():
+    class Frame:
+        rotation = -90  # as FFmpeg counts, anticlockwise
+
+        def to_ndarray(self, format):
+            return frames(1)[0]
+
+        @property
+        def side_data(self):
+            raise ValueError("31 is not a valid Type")
+
+    assert np.array_equal(upright(Frame()), np.rot90(frames(1)[0], -1))
 
 
 def test_exif_orientation_is_applied(tmp_path):

@@ -108,13 +108,15 @@ def test_both_encoders_start_from_imagenet(weight_set, name, memory):
     assert torch.equal(network.memory_encoder.backbone.conv1.weight[:, 3:], before["conv1.weight"][:, 3:])
 
 
-@pytest.mark.parametrize("fault", ["missing", "unexpected", "of another shape"])
+@pytest.mark.parametrize("fault", ["missing", "unexpected", "of another shape", "not floating point"])
 def test_weights_that_do_not_fit(weight_set, tmp_path, fault):
     entries = dict(weight_set[1]["resnet18"])
     if fault == "missing":
         del entries["bn1.weight"]
     elif fault == "unexpected":
         entries["layer4.0.conv1.weight"] = torch.zeros(1)
+    elif fault == "not floating point":
+        entries["conv1.weight"] = entries["conv1.weight"].int()
     else:
         entries["conv1.weight"] = torch.zeros(64, 1, 7, 7)
     with pytest.raises(HodorError, match=rf"r\.safetensors: no ImageNet weights for this resnet18: 1 {fault}"):

@@ -220,6 +220,7 @@ def test_a_file_of_other_things_than_named_tensors(content, what, tmp_path, caps
 def test_sources_and_targets_that_do_not_fit(small, tmp_path, capsys):
     torch.save(small, tmp_path / "r.pth")
     save_file(small, tmp_path / "foreign.safetensors")
+    save_file(small, tmp_path / "odd.safetensors", {"model": '{"method": "hodor"}'})
     save_small(tmp_path / "copy.safetensors", "copy", {})
     (tmp_path / "folder.safetensors").mkdir()
     for source, target, what in (
@@ -228,6 +229,7 @@ def test_sources_and_targets_that_do_not_fit(small, tmp_path, capsys):
         ("copy.safetensors", "b.safetensors", "use an original checkpoint"),
         ("foreign.safetensors", "b.pth", "no method or format"),
         ("copy.safetensors", "b.pth", "a model of copy"),
+        ("odd.safetensors", "b.pth", "odd.safetensors: damaged metadata"),
         ("r.pth", "folder.safetensors", "folder.safetensors: is a folder"),
         ("r.pth", "r.pth/out.safetensors", "r.pth: "),
     ):

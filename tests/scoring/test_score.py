@@ -248,6 +248,9 @@ def test_ground_truth_of_any_origin(tree, tmp_path, capsys):
         (truth / "run" / f"{t}.png").unlink()
     with pytest.raises(HodorError, match="run: 2 frames.*at least 3"):
         score(tmp_path / "pred", truth, None, tmp_path / "out")
+    (truth / "swim").mkdir()
+    with pytest.raises(HodorError, match="swim: no masks"):
+        score(tmp_path / "pred", truth, None, tmp_path / "out")
     with pytest.raises(HodorError, match="no masks in the layout of DAVIS.*--benchmark"):
         score(tmp_path / "pred", tmp_path / "out", None, tmp_path / "out")
 

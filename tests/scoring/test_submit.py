@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +91,15 @@ def test_masks_that_the_server_would_not_accept(secret, tmp_path, name):
     with pytest.raises(HodorError, match=message):
         submit(secret.pred, secret.root, TEST_DEV, archive, tmp_path / "out")
     assert not archive.exists() and not list(tmp_path.glob(".*part")), "neither an old zip nor half a new one"
+
+
+def test_the_masks_and_the_last_zip_are_kept_when_the_call_is_wrong(secret, tmp_path):
+    masks = Path(shutil.make_archive(str(tmp_path / "masks"), "zip", secret.pred))
+    before = masks.read_bytes()
+    for pred, message in ((masks, "holds the masks themselves"), (tmp_path / "none", "none: no such folder")):
+        with pytest.raises(HodorError, match=message):
+            submit(pred, secret.root, TEST_DEV, masks, None)
+        assert masks.read_bytes() == before
 
 
 def test_the_verb(secret, tmp_path, capsys):

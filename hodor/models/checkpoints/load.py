@@ -140,8 +140,8 @@ def prepare_weights(stamp: dict, archives: Path, out: Path, manifest: Path) -> N
         HodorError: an archive is missing, damaged or another checkpoint.
     """
     dataset, edition = stamp["settings"]["dataset"], stamp["settings"]["edition"]
-    manifest.unlink(missing_ok=True)
     known = check_archives(dataset, archives)
+    manifest.unlink(missing_ok=True)
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
