@@ -201,7 +201,7 @@ def _naming(path: Path, member: str = "") -> Iterator[None]:
         raise HodorError(f"{path}: no such archive; fetch it again") from None
     except Exception as error:  # the type depends on the damage
         where = f"member {member}: " if member and member not in str(error) else ""
-        raise HodorError(f"{path}: damaged archive ({where}{_summary(error)}); delete it and fetch it again") from error
+        raise HodorError(f"{path}: damaged archive ({where}{_summary(error)}); delete it and get it again") from error
 
 
 def _summary(error: Exception) -> str:

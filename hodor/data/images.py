@@ -21,7 +21,7 @@ MOST_PIXELS = 1 << 26  # larger images are refused before they are decoded; a fr
 # Pillow's own limits are higher; `_unreadable` handles its error beyond the second one.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
-_AGAIN = "take it from its archive again"
+AGAIN = "get it again from its source"  # callers that know better replace it
 _TOO_LARGE = f"{{}}: {{}} pixels, more than the {MOST_PIXELS:,} that are read; make it smaller"
 _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -82,7 +82,7 @@ def read_labels(path: str | os.PathLike, size: tuple[int, int] | None = None) ->
     if image.mode not in ("1", "L", "P"):
         raise HodorError(
             f"{path}: a {image.mode} image where a palette PNG is needed (index = object id, 0 background); "
-            f"save the mask with indices, or {_AGAIN}"
+            f"save the mask with indices, or {AGAIN}"
         )
     labels = np.array(image, np.uint8)
     if image.mode == "L" and depth < 8:
@@ -156,9 +156,9 @@ def _decode(path: str | os.PathLike, formats: tuple[str, ...], upright: bool) ->
     except Exception as error:  # decoders raise any exception on damaged input
         raise _unreadable(path, error) from error
     if image.format == "PNG" and _PNG_END not in content:
-        raise HodorError(f"{path}: truncated PNG (no end chunk); {_AGAIN}")
+        raise HodorError(f"{path}: truncated PNG (no end chunk); {AGAIN}")
     if image.format == "JPEG" and (damage := _jpeg_damage(content)):
-        raise HodorError(f"{path}: {damage}; {_AGAIN}")
+        raise HodorError(f"{path}: {damage}; {AGAIN}")
     return (ImageOps.exif_transpose(image) if upright and _orientation(image) > 1 else image), content
 
 
@@ -229,12 +229,12 @@ def _jpeg_damage(content: bytes) -> str | None:
 def _check_size(path: str | os.PathLike, found: tuple[int, int], expected: tuple[int, int] | None) -> None:
     if expected is not None and tuple(found) != tuple(expected):
         sizes = f"{found[1]}x{found[0]} pixels (width x height) where {expected[1]}x{expected[0]} are expected"
-        raise HodorError(f"{path}: {sizes}; {_AGAIN}")
+        raise HodorError(f"{path}: {sizes}; {AGAIN}")
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> HodorError:
     if isinstance(error, FileNotFoundError):
-        return HodorError(f"{path}: no such file; {_AGAIN}")
+        return HodorError(f"{path}: no such file; {AGAIN}")
     if isinstance(error, OSError) and error.errno is not None:
         return HodorError(f"{path}: cannot be read ({error.strerror}); check its permissions and the disk")
     if isinstance(error, Image.DecompressionBombError):
@@ -242,4 +242,4 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> HodorError:
     reason = (str(error) or type(error).__name__).splitlines()[0]
     if "cannot identify image file" in reason:
         reason = "not an image of the expected format, or its first bytes are lost"
-    return HodorError(f"{path}: truncated or damaged image ({reason}); {_AGAIN}")
+    return HodorError(f"{path}: truncated or damaged image ({reason}); {AGAIN}")

@@ -82,7 +82,7 @@ def video_folders(root: Path, split: str, entry: OwnDataset) -> list[tuple[Path,
         root = path
         if not (root / entry.frames).is_dir():
             raise broken(root / entry.frames, f"no such folder (videos of split {split})")
-        names = sorted(item.name for kind in (entry.frames, entry.masks) for item in (root / kind).glob("*"))
+        names = sorted(item.name for kind in (entry.frames, entry.masks) for item in (root / kind).glob("[!.]*"))
         names = list(dict.fromkeys(names))
     return [(root / entry.frames / name, root / entry.masks / name) for name in names]
 

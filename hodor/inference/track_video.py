@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from hodor.data.images import VOID, read_labels, write_labels
+from hodor.data.images import AGAIN, VOID, read_labels, write_labels
 from hodor.data.video import object_ids
 from hodor.device import has_fast_bfloat16
 from hodor.errors import HodorError, system_error
@@ -292,4 +292,4 @@ def _read_mask(file: Path, source: FrameSource) -> np.ndarray:
     except HodorError as error:
         # The reader's advice is about archives of data sets.
         advice = "save the mask again, at the size of the video"
-        raise HodorError(str(error).replace("take it from its archive again", advice)) from None
+        raise HodorError(str(error).replace(AGAIN, advice)) from None

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from hodor.data.extract import extract_all
-from hodor.data.images import VOID, read_labels
+from hodor.data.images import AGAIN, VOID, read_labels
 from hodor.data.video import Video
 from hodor.errors import HodorError
 from hodor.scoring.jf import frame_scores, histogram, statistics
@@ -161,7 +161,7 @@ def read_prediction(task: Task, pred: Path, frame: str) -> np.ndarray:
         labels = read_labels(path, (video.height, video.width))
     except HodorError as error:
         # The reader's advice is for files of a data set.
-        raise HodorError(str(error).replace("take it from its archive again", _AGAIN)) from None
+        raise HodorError(str(error).replace(AGAIN, _AGAIN)) from None
     found = set((np.flatnonzero(histogram(labels)[1:]) + 1).tolist())
     two_levels = found == {VOID} or (found == {1} and _is_one_bit_grey(path))
     if two_levels and len(ids) == 1:

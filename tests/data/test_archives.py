@@ -62,7 +62,7 @@ def test_truncated_files_of_each_kind(tmp_path, ending):
         path.write_bytes(content[:kept])
         assert find_damage(path, path.name), kept
         if ending != "pth" and not (ending == "tar" and kept == len(content) - 1):  # that one is in the padding
-            with pytest.raises(HodorError, match=rf"a\.{ending}: damaged archive .*delete it and fetch it again"):
+            with pytest.raises(HodorError, match=rf"a\.{ending}: damaged archive .*delete it and get it again"):
                 extract_all([path], tmp_path / "out")
 
 

@@ -85,6 +85,12 @@ FAULTS = [
 ]
 
 
+def test_hidden_files_are_no_videos(mine, declared):
+    declared()
+    (mine / "valid" / "JPEGImages" / ".DS_Store").touch()
+    assert [video.name for video in open_videos(mine, "mine", "val")] == ["cat"]
+
+
 @pytest.mark.parametrize(("damage", "message"), FAULTS)
 def test_each_fault_names_its_file(mine, declared, damage, message):
     declared()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hodor.cli.main import main
 from hodor.config.benchmarks import BENCHMARKS, get_benchmark
-from hodor.data.images import read_labels, write_labels
+from hodor.data.images import AGAIN, read_labels, write_labels
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, sha256_json
 from hodor.scoring.protocols import davis_tasks
@@ -157,7 +157,7 @@ def test_bad_masks_are_refused_and_leave_no_scores(tree, tmp_path, name):
 
 @pytest.mark.parametrize("name", TRUTH_DAMAGES)
 def test_bad_ground_truth_is_refused_with_advice_for_data(tree, tmp_path, name):
-    refused(tree, tree.truth_path("walk", 2), *TRUTH_DAMAGES[name], tmp_path / "out", "prepare", "archive")
+    refused(tree, tree.truth_path("walk", 2), *TRUTH_DAMAGES[name], tmp_path / "out", "prepare", AGAIN)
 
 
 def one_bit(path: Path) -> None:
