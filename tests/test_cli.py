@@ -191,26 +191,22 @@ def test_fetch_gets_the_mirror_from_the_environment(here, stamp, entry, monkeypa
 def test_results_of_others_are_not_replaced(here, entry, capsys):
     calls = [
         entry("training.trainer", "train"),
-        entry("inference.segment", "segment"),
         entry("data.prepare", "prepare"),
     ]
     (here / "out").mkdir()
     other = here / "out" / "train.json"
     other.write_text('{"stamp": "of another row"}')
     (here / "out.json").write_text('{"dataset": "coco"}')
-    (here / "masks").mkdir()
-    (here / "masks" / "mine.png").touch()
     train = ("train", "hodor-soft-coco", "--scale", "tiny")
     for arguments, message in (
         ((*train, "--out", "out"), "out/train.json: of another training"),
         ((*train, "--init", "w"), "--init: row hodor-soft-coco starts from no other"),
-        (("segment", "hodor-soft-coco", "davis2017-val", "--scale", "tiny", "--out", "."), "masks: exists"),
         (("prepare", "davis", "--scale", "tiny", "--out", "out"), "out: exists"),
         (("prepare", "davis", "--scale", "tiny", "--out", "new", "--manifest", "out.json"), "out.json: exists"),
         (("score", "--pred", "p", "--truth", "t", "--jobs", "0"), "--jobs 0: must be 1 or more"),
     ):
         assert run(*arguments) == 1 and message in capsys.readouterr().err
-    assert calls == [[], [], []]
+    assert calls == [[], []]
     assert run("prepare", "coco", "--scale", "tiny", "--out", "out") == 0  # which it made
 
 

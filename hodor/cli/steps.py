@@ -241,8 +241,6 @@ def _segment(options: Namespace) -> None:
     data = options.data or paths.data(scale)
     _require_data(data / settings["benchmark"]["dataset"])
     out = options.out or paths.prediction(scale, options.row, options.seed, settings["benchmark"]["id"])
-    if options.out and not (out / "masks.json").is_file():
-        _require_new(out / "masks")
     if settings.get("masks"):
         _entry("scoring.external", "import_masks")(stamp, data, out)
         return

@@ -39,7 +39,12 @@ def segment(stamp: dict[str, Any], weights: Path, data: Path, out: Path) -> None
     method.to(device)
     videos = load_videos(data, benchmark["dataset"], benchmark["split"])
     masks = out / "masks"
-    shutil.rmtree(masks, ignore_errors=True)  # of a killed run
+    other = sorted({path.name for path in masks.glob("[!.]*")} - {video.name for video in videos})
+    if other and not (out / "masks.json").is_file():
+        raise HodorError(
+            f"{masks / other[0]}: not of {benchmark['id']}, and would be removed; use another folder (--out)"
+        )
+    shutil.rmtree(masks, ignore_errors=True)  # of an earlier or a killed run
     checksums: dict[str, str] = {}
     frames, seconds = 0, 0.0
     for number, video in enumerate(videos, 1):

@@ -77,6 +77,8 @@ def test_step_writes_masks_checksums_and_costs(tmp_path, networks, world):
     stamp = {"step": "segment", "scale": "test", "settings": settings, "recipes": {}, "sha256": "digest"}
     stale = tmp_path / "out" / "masks" / "gone"
     stale.mkdir(parents=True)
+    refused("masks/gone: not of davis2017-val", segment, stamp, tmp_path / "model.safetensors", world, tmp_path / "out")
+    (tmp_path / "out" / "masks.json").write_text("{}")  # the folder is of an earlier call
     segment(stamp, tmp_path / "model.safetensors", world, tmp_path / "out")
     record = json.loads((tmp_path / "out" / "masks.json").read_text())
     files = {str(p.relative_to(tmp_path / "out" / "masks")) for p in (tmp_path / "out" / "masks").rglob("*.png")}
