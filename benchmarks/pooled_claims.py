@@ -2,6 +2,7 @@
 
     python benchmarks/pooled_claims.py --collect           # runs/subset -> results/subset_objects_<machine>.csv
     python benchmarks/pooled_claims.py                     # results/subset_objects_*.csv -> subset_pooled-claims_*.md
+    python benchmarks/pooled_claims.py --compare ROW OTHER # the differences of two more rows as well
 
 The seeds of table 1 take hours each, more than some machines are lent for. `hodor import` joins complete runs; where their
 weights and masks are lost with the machine, a few kilobytes of scores can be kept and pooled. The rule of a verdict, its
@@ -10,6 +11,7 @@ claims about them are not judged here.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +33,9 @@ def main() -> None:
     parser.add_argument("--scale", default="subset")
     parser.add_argument("--collect", action="store_true", help="keep the scores of the runs of this machine")
     parser.add_argument("--runs", type=Path, help="runs/<scale> of a folder with its data/; default: of this one")
+    parser.add_argument(
+        "--compare", nargs=2, action="append", default=[], metavar="ROW", help="rows of no claim; may be repeated"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.collect:
@@ -76,6 +81,7 @@ def main() -> None:
                 "why": "; ".join(filter(None, [verdict.reason, *(f"trained on {text}" for text in trained if text)])),
             }
         )
+    further = [line for pair in options.compare for line in differences(objects, pair, bootstrap)]
     machines = objects.groupby(["machine", "commit"])["seed"].unique()
     text = [
         f"# Claims judged on pooled seeds: scale {options.scale}",
@@ -88,12 +94,30 @@ def main() -> None:
         "",
         *table(verdicts),
         "",
+        *(["Differences that no claim is about:", "", *table(further), ""] if further else []),
         *(
             f"- runs: seeds {', '.join(map(str, sorted(seeds)))} on {machine}, commit {commit}"
             for (machine, commit), seeds in machines.items()
         ),
     ]
     write_result(f"{options.scale}_pooled-claims", text, options.out)
+
+
+def differences(objects: pd.DataFrame, pair: list[str], bootstrap: Bootstrap) -> Iterator[dict[str, str]]:
+    """Yield the difference of two rows on each benchmark, over the seeds of both; HodorError if they share none."""
+    found = objects[objects["row"].isin(pair)]
+    both = found.groupby(["benchmark", "seed"])["row"].transform("nunique") == 2
+    if not both.any():
+        raise HodorError(f"--compare {' '.join(pair)}: no seed of both rows was collected")
+    for benchmark, shared in found[both].groupby("benchmark", sort=False):
+        compared = compare(*(sample(shared[shared["row"] == row]) for row in pair), bootstrap)
+        yield {
+            "rows": " vs ".join(pair),
+            "benchmark": str(benchmark),
+            "difference": f"{compared.effect:+.1f}",
+            "interval": f"[{compared.low:+.1f}, {compared.high:+.1f}]",
+            "seeds": ", ".join(map(str, sorted(shared["seed"].unique()))),
+        }
 
 
 def collect(runs: Path, scale: str) -> pd.DataFrame:

@@ -37,7 +37,7 @@ def test_two_machines_give_the_verdicts_of_their_runs(scores, benchmark, tmp_pat
     for name, seeds, data in (("one", {0, 2}, ""), ("two", {1}, "old films instead of YouTube-VOS")):
         kept = collected[collected["seed"].isin(seeds)].assign(machine=name, substitutes=data)
         kept.to_csv(tmp_path / f"results/tiny_objects_{name}.csv", index=False)
-    page = benchmark("pooled_claims.py", "--scale tiny")
+    page = benchmark("pooled_claims.py", f"--scale tiny --compare {' '.join(ROWS)}")
     ((claim, rows, on, verdict, effect, interval, seeds, sequences, why),) = [
         line for line in cells(page) if " vs " in line[1]
     ]
@@ -45,13 +45,17 @@ def test_two_machines_give_the_verdicts_of_their_runs(scores, benchmark, tmp_pat
     assert why.endswith("; trained on old films instead of YouTube-VOS")
     assert (seeds, sequences) == ("3", "3") and effect == f"{expected.effect:+.1f}"
     assert interval == f"[{expected.low:+.1f}, {expected.high:+.1f}]"
+    ((_, *further),) = [line for line in cells(page) if line[0] == rows]  # as if no claim were about them
+    assert further == [VAL, effect, interval, "0, 1, 2"]
     assert "not about real videos" in page  # what tiny's numbers are about
     assert "seeds 0, 2 on one" in page and "seeds 1 on two" in page
 
 
-def test_a_run_in_two_files_is_an_error(scores, benchmark, tmp_path):
-    for name in ("one", "two"):
-        scores[0].to_csv(tmp_path / f"results/tiny_objects_{name}.csv", index=False)
+def test_a_run_in_two_files_and_rows_without_a_common_seed_are_errors(scores, benchmark, tmp_path):
+    scores[0].to_csv(tmp_path / "results/tiny_objects_one.csv", index=False)
+    with pytest.raises(AssertionError, match="--compare stm hodor-none-coco: no seed of both rows"):
+        benchmark("pooled_claims.py", "--scale tiny --compare stm hodor-none-coco")
+    scores[0].to_csv(tmp_path / "results/tiny_objects_two.csv", index=False)
     with pytest.raises(AssertionError, match="hodor-none-coco, seed 0, davis2017-val: in several files"):
         benchmark("pooled_claims.py", "--scale tiny")
 
