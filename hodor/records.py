@@ -110,7 +110,7 @@ class Records:
         return present and (parent is None or self.trained(parent, seed))
 
     def _made_with(self, record: Path, stamp: str, benchmark: str | None = None) -> bool:
-        """Return whether a record is of the current stamp and, for a benchmark, of its data set as it lies here, if it does.
+        """Return whether a record is of the current stamp and, if the benchmark's data set is present, of that data set.
 
         An archive without a published checksum may be replaced, say by a more complete one, under the same stamp.
         """

@@ -85,7 +85,7 @@ def folder_tasks(truth: Path) -> tuple[Path, list[Task]]:
         for path in folder.glob("[!.]*/[!.]*.png"):
             videos.setdefault(path.parent.name, []).append(path.stem)
         if videos:
-            if without := sorted({path.name for path in folder.glob("[!.]*/")} - set(videos)):
+            if without := sorted({path.name for path in folder.glob("[!._]*/")} - set(videos)):
                 raise HodorError(f"{folder / without[0]}: no masks <frame>.png; complete or remove this sequence")
             return folder, _tasks([_open(folder / name, frames) for name, frames in sorted(videos.items())], True)
     raise HodorError(
