@@ -214,8 +214,8 @@ def run_faults(
             yield from compare(trained, "training log", {"train.jsonl": train["log"]})
         if parent is not None and sha256_file(parent) not in train.get("inputs", {}).values():
             yield Fault(f"{trained}: training did not start from the present {parent}", (trained,))
-        init = (train.get("stamp_content") or {}).get("settings", {}).get("init")
-        if not init and "init" in train.get("inputs", {}):
+        settings = (train.get("stamp_content") or {}).get("settings", {})
+        if settings.get("init", "") is None and "init" in train.get("inputs", {}):
             yield Fault(f"{trained}: training started from weights, but its row starts from no other", (trained,))
     for benchmark in benchmarks:
         at, segment, path = (folder / benchmark / f"{step}.json" for step in ("masks", "segment", "score"))

@@ -214,7 +214,8 @@ def test_a_closed_pipe_ends_a_verb_quietly(root):
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "hodor", "cost", "--scale", "tiny", "--rows", "copy-first-mask"]
-    done = subprocess.run(command, cwd=root, stdout=writer, stderr=subprocess.PIPE, text=True)
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, cwd=root, env=buffered, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert done.returncode == 141 and "rror" not in done.stderr
 
