@@ -67,8 +67,8 @@ def track_video(
     out = Path(out)
     if rate is not None and not 0.01 <= rate <= 1000:  # NaN is refused too
         raise HodorError(f"--fps {rate:g}: must be from 0.01 to 1000")
-    if threads is not None and threads < 1:
-        raise HodorError(f"--threads {threads}: must be 1 or more")
+    if threads is not None and not 1 <= threads <= 1024:  # more would end the process without a message of ours
+        raise HodorError(f"--threads {threads}: must be 1 to 1024")
     if out.exists() and not out.is_dir():
         raise HodorError(f"{out}: is a file; use a folder that is absent or empty")
     if out.is_dir() and any(out.iterdir()):

@@ -178,7 +178,8 @@ def test_masks_that_are_refused_before_anything_is_written(folder, track, tmp_pa
         (["--fps", "0"], "--fps 0: must be from"),
         (["--fps", "nan"], "--fps nan: must be from"),
         (["--fps", "1e-9"], "--fps 1e-09: must be from"),
-        (["--threads", "0"], "--threads 0: must be 1 or more"),
+        (["--threads", "0"], "--threads 0: must be 1 to 1024"),
+        (["--threads", "999999999"], "must be 1 to 1024"),
         (["--weights", "nowhere.safetensors"], "nowhere.safetensors: no such weights"),
     ],
 )
