@@ -189,10 +189,7 @@ def test_fetch_gets_the_mirror_from_the_environment(here, stamp, entry, monkeypa
 
 
 def test_results_of_others_are_not_replaced(here, entry, capsys):
-    calls = [
-        entry("training.trainer", "train"),
-        entry("data.prepare", "prepare"),
-    ]
+    calls = [entry("training.trainer", "train"), entry("data.prepare", "prepare")]
     (here / "out").mkdir()
     other = here / "out" / "train.json"
     other.write_text('{"stamp": "of another row"}')

@@ -164,11 +164,8 @@ def test_what_is_no_yaml_is_named_with_its_file(folder, file, text, expected):
 def test_claims_are_about_selected_rows(root):
     loaded = config.load(root / "config")
     ids = [entry["id"] for entry in loaded.claims.entries()]
-    assert (
-        len(set(ids)) == len(ids) > 30
-        and "soft-over-none-coco-davis2016-val" in ids
-        and "hodor-over-stm-ytvos-holdout" in ids
-    )
+    assert len(set(ids)) == len(ids) > 30
+    assert {"soft-over-none-coco-davis2016-val", "hodor-over-stm-ytvos-holdout"} <= set(ids)
     assert loaded.claims.rows() <= set(loaded.selected), "`rows: [main]` decides every claim"
 
 

@@ -190,7 +190,10 @@ def _prepare(options: Namespace) -> None:
     out = options.out.absolute() if options.out else paths.dataset(scale, dataset)
     manifest = options.manifest or out.with_name(f"{out.name}.json")
     if options.out and not (manifest.is_file() and read_json(manifest).get("dataset") == dataset):
-        _require_new(out, manifest)
+        occupied = out.is_file() or out.is_dir() and any(out.iterdir())
+        if occupied or manifest.exists():
+            taken = out if occupied else manifest
+            raise HodorError(f"{taken}: exists and would be replaced; give a folder that is absent or empty")
     _entry(module, name)(stamp, archives, out, manifest)
     record_making(manifest.with_suffix(".provenance.json"))
 
@@ -251,8 +254,6 @@ def _segment(options: Namespace) -> None:
 
 
 def _score(options: Namespace) -> None:
-    if options.jobs is not None and options.jobs < 1:
-        raise HodorError(f"--jobs {options.jobs}: must be 1 or more")
     stamp, pred, truth, benchmark, out = _masks(options, "score")
     _entry("scoring.score", "score")(pred, truth, benchmark, out, stamp, options.official, options.jobs)
 
@@ -321,15 +322,6 @@ def _render(options: Namespace) -> None:
     folders = (folder(stamp["scale"]) for folder in (paths.results, paths.runs, paths.data, paths.reports))
     files = _entry("reporting.site", "render")(stamp, *folders)
     record_making(paths.reports(stamp["scale"]) / "pages.provenance.json", files)
-
-
-def _require_new(out: Path, *files: Path) -> None:
-    """Raise HodorError if results would replace a folder, or files, that the same step did not write."""
-    taken = [file for file in files if file.exists()]
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        taken.insert(0, out)
-    if taken:
-        raise HodorError(f"{taken[0]}: exists and would be replaced; give a folder that is absent or empty")
 
 
 def _require_data(folder: Path) -> None:

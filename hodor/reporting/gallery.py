@@ -133,9 +133,10 @@ def objects(report: Report) -> Iterator[Shown]:
     """Yield, for each benchmark, the scores of each object: soft masking against none and against hard masking."""
     pairs = report.soft_against()
     runs = [run for _, *systems in pairs for system in systems for run in system.runs]
-    for benchmark in (id for id in BENCHMARKS if runs and all(id in run.predictions for run in runs)):
-        if any(run.predictions[benchmark].objects.empty for run in runs):
-            continue  # a server told the mean alone
+    for benchmark in BENCHMARKS if runs else ():
+        found = [run.predictions.get(benchmark) for run in runs]
+        if any(prediction is None or prediction.objects.empty for prediction in found):  # a server gives no objects
+            continue
         panels = [(data, of.row, soft.row, of.objects(benchmark), soft.objects(benchmark)) for data, of, soft in pairs]
         name = f"objects_soft_against_{benchmark}"
         values = {"benchmark": benchmark_title(benchmark)}

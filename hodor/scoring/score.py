@@ -76,6 +76,8 @@ def score(
     """
     began = time.monotonic()
     out, entry = Path(out), get_benchmark(benchmark) if benchmark else None
+    if jobs is not None and jobs < 1:
+        raise HodorError(f"--jobs {jobs}: must be 1 or more")
     require_masks(Path(pred))
     clear(out)
     with_official = use_official(benchmark, official)
