@@ -44,7 +44,7 @@ import inference_speed
 import numpy as np
 import step_speed
 import torch
-from harness import RESULTS, alternate, machine_slug, provenance, table
+from harness import RESULTS, alternate, machine_slug, provenance, table, train_once
 from parts import GRACE_S, Items, run_part
 
 from hodor.config.loading import Config, load
@@ -58,7 +58,6 @@ from hodor.provenance import read_json, sha256_json, write_json_atomic, write_te
 from hodor.scoring.score import score
 from hodor.stamps import Stamps
 from hodor.training.optim import use_deterministic_algorithms
-from hodor.training.trainer import train
 
 SOFT = "hodor-soft-coco"
 TRAINED = (SOFT, "hodor-none-coco", "hodor-hard-coco")
@@ -244,11 +243,10 @@ def training(options: argparse.Namespace) -> Items:
 
     def run(row: str, seed: int) -> dict[str, Any]:
         out, of = options.runs / scale / row / f"seed{seed}", f"{row}-seed{seed}"
-        names = f"train-{of}", f"segment-{of}-{BENCHMARK}", f"score-{BENCHMARK}"
-        trained, segmented, scored = (stamps[name] | {"sha256": sha256_json(stamps[name])} for name in names)
+        names = f"segment-{of}-{BENCHMARK}", f"score-{BENCHMARK}"
+        segmented, scored = (stamps[name] | {"sha256": sha256_json(stamps[name])} for name in names)
         record, scores = out / "train.json", out / BENCHMARK
-        if not record.is_file() or read_json(record)["stamp"] != trained["sha256"]:
-            train(trained, data, out)
+        train_once(stamps[f"train-{of}"], data, out)
         segment(segmented, out / "model.safetensors", data, scores)
         score(scores / "masks", data / "davis", BENCHMARK, scores, scored)
         with (scores / "global.csv").open() as file:

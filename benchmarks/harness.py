@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from hodor.data.images import VOID
 from hodor.data.video import Video
-from hodor.provenance import commit, machine, peak_memory_mib, versions, write_text_atomic
+from hodor.provenance import commit, machine, peak_memory_mib, read_json, sha256_json, versions, write_text_atomic
+from hodor.training.trainer import train
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _PROVENANCE = ("hodor", "python", "torch", "numpy", "opencv-python")
@@ -105,6 +107,14 @@ def scored_labels(video: Video, frame: str) -> np.ndarray:
     labels = video.labels(frame)
     labels[labels == VOID] = 0
     return labels
+
+
+def train_once(stamp: dict[str, Any], data: Path, out: Path) -> None:
+    """Train a row as its stamp says, or continue its training, unless the run folder has it already."""
+    stamp = stamp | {"sha256": sha256_json(stamp)}
+    record = out / "train.json"
+    if not record.is_file() or read_json(record)["stamp"] != stamp["sha256"]:
+        train(stamp, data, out)
 
 
 def machine_slug() -> str:

@@ -6,8 +6,10 @@ Nothing is trained. The sequences are those of DAVIS-2016 train, on which no ima
 with `--split val` those of its val, on which no row was trained. Several seeds are pooled.
 
 variants: the rows segment the sequences as trained; with `perfect masks`, every earlier frame described with its annotated
-mask instead of the prediction, so that no error of one frame reaches the next; with `binary masks`, predicted masks being
-thresholded at 0.5 before they weight the attention; with `alpha x F`, all alphas of soft masking multiplied by F.
+mask instead of the prediction, so that no error of one frame reaches the next; with `first frame forgotten`, descriptors of
+the last frames alone, as published (`keep_first: false`): only frames beyond the temporal window show a difference; with
+`binary masks`, predicted masks being thresholded at 0.5 before they weight the attention; with `alpha x F`, all alphas of soft
+masking multiplied by F.
 
 clips: the training's loss on clips of one frame under the warps of the image stage, and of real frames some distance apart.
 A masking that is better on the first and worse on the others has learned the warps rather than the objects.
@@ -46,8 +48,10 @@ from hodor.scoring.statistics import Objects, Sample, compare
 
 ROOT = Path(__file__).resolve().parent.parent
 ALPHA_FACTORS = (0.25, 0.5, 2.0)
-# The last four change what only soft masking has.
-VARIANTS = ("as trained", "perfect masks", "binary masks", *(f"alpha x {factor:g}" for factor in ALPHA_FACTORS))
+FORGOTTEN = "first frame forgotten"
+OF_SOFT = ("binary masks", *(f"alpha x {factor:g}" for factor in ALPHA_FACTORS))
+"""Variants that change what only soft masking has."""
+VARIANTS = ("as trained", "perfect masks", FORGOTTEN, *OF_SOFT)
 # From each frame of a clip to the next; 0: one frame, warped as in training.
 DISTANCES = (0, 1, 5, 20)
 OBJECTS = (1, 2, 3)
@@ -99,9 +103,11 @@ def variants(options: argparse.Namespace, config: Config, folders: Folders, vide
     for (row, seed), folder in folders.items():
         soft = load_model(folder / WEIGHTS)[1].options.attention == "soft"
         for variant in options.variants:
-            if variant in VARIANTS[2:] and not soft:
+            if variant in OF_SOFT and not soft:
                 continue
-            method = load_model(folder / WEIGHTS, config.scale.inference)[1]  # a variant changes it
+            kept = {"keep_first": False} if variant == FORGOTTEN else {}
+            inference = config.scale.inference.model_copy(update=kept)
+            method = load_model(folder / WEIGHTS, inference)[1]  # a variant changes it
             line = {"row": row, "seed": seed, "inference": variant} | measure(method, videos, variant)
             print(line, flush=True)
             lines.append(line)

@@ -1,8 +1,12 @@
 """What held-out clips show, what is pasted into sequences, and how rows are compared."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from hodor.config.loading import load
 from hodor.config.stages import StageOptions
 from hodor.data.video import Video
 from hodor.errors import HodorError
@@ -69,6 +73,29 @@ def test_rows_are_compared_on_the_same_clips_over_all_seeds(study, losses):
     first, second = study.compared({("a", 0): found, ("b", 0): others[0], ("b", 1): others[1]}, 3)
     assert (first["row"], first["5 apart"]) == ("a", "50.000")
     assert (second["row"], second["5 apart"]) == ("b", "7.000 (-43.000, -44.000 to -42.000)")
+
+
+def test_variants_without_the_first_frame_and_those_of_soft_masking_alone(study, root, monkeypatch):
+    def load_model(path, inference=None):
+        return None, SimpleNamespace(options=SimpleNamespace(attention=path.parent.name), inference=inference)
+
+    def measure(method, videos, variant):
+        return {"first kept": method.inference.keep_first, "frames": len(videos[0].frames)}
+
+    monkeypatch.setattr(study, "load_model", load_model)
+    monkeypatch.setattr(study, "measure", measure)
+    options = SimpleNamespace(frames=4, split="train", variants=["as trained", "first frame forgotten", "binary masks"])
+    folders = {("a", 0): Path("none"), ("b", 0): Path("soft")}
+    config = load(root / "config", {"scale": "subset"})
+    _, _, lines = study.variants(options, config, folders, [grey_video(0, 9)])
+    assert [(line["row"], line["inference"], line["first kept"]) for line in lines] == [
+        ("a", "as trained", True),
+        ("a", "first frame forgotten", False),
+        ("b", "as trained", True),
+        ("b", "first frame forgotten", False),
+        ("b", "binary masks", True),
+    ]
+    assert {line["frames"] for line in lines} == {4}
 
 
 def test_objects_of_the_next_videos_that_hide_less_than_half_are_pasted(study):
