@@ -5,6 +5,9 @@ from pathlib import Path
 SHIPPED = Path(__file__).resolve().parent / "shipped" / "config"
 """Configuration inside the package: a link to `config` in a checkout, a copy after installation."""
 
+SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"
+"""File that Snakemake leaves in every folder that a rule makes."""
+
 
 def config() -> Path:
     """Folder of the configuration: `config` in the working directory if it exists, else the package's."""

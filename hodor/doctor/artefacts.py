@@ -177,6 +177,6 @@ def _digest(path: Path) -> str:
     """Return the sha256 of a file, or of a folder as `prepare` records it: over "<sha256>  <relative path>" lines."""
     if path.is_file():
         return sha256_file(path)
-    files = (file for file in path.rglob("*") if file.is_file() and file.name != ".snakemake_timestamp")
+    files = (file for file in path.rglob("*") if file.is_file() and file.name != paths.SNAKEMAKE_TIMESTAMP)
     named = sorted((file.relative_to(path).as_posix(), file) for file in files)
     return hashlib.sha256("".join(f"{sha256_file(file)}  {name}\n" for name, file in named).encode()).hexdigest()

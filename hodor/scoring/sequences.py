@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hodor import paths
 from hodor.data.extract import extract_all
 from hodor.data.images import AGAIN, VOID, read_labels
 from hodor.data.video import Video
@@ -95,6 +96,7 @@ def open_masks(
         tasks = check_prediction(tasks, pred, complete=complete)
         files = {Path(above, name) for above, _, names in os.walk(folder) for name in names}
         used = {pred / task.video.name / f"{frame}.png" for task in tasks for frame in task.demanded}
+        used.add(pred / paths.SNAKEMAKE_TIMESTAMP)
         if ignored := sorted(path.relative_to(folder).as_posix() for path in files - used):
             text = f"{source}: ignored {len(ignored)} file(s) that the benchmark does not use, {ignored[0]} first"
             print(text, file=sys.stderr)
