@@ -11,12 +11,13 @@ claims about them are not judged here.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 from harness import RESULTS, machine_slug, table, write_result
 
+from hodor.config.claims import Claims
 from hodor.config.loading import load
 from hodor.errors import HodorError
 from hodor.provenance import write_text_atomic
@@ -53,34 +54,18 @@ def main() -> None:
     samples = {run: sample(found) for run, found in objects.groupby(["row", "benchmark"], sort=False)}
     scores = []
     for (row, benchmark), found in samples.items():
-        of = estimate(found, bootstrap)
         seeds = sorted(objects[(objects["row"] == row) & (objects["benchmark"] == benchmark)]["seed"].unique())
-        each = ", ".join(f"{seed}: {score:.1f}" for seed, score in zip(seeds, found.scores(), strict=True))
-        interval = f"[{of.low:.1f}, {of.high:.1f}]"
-        scores.append({"row": row, "benchmark": benchmark, "J&F": of.mean, "interval": interval, "of each seed": each})
+        scores.append({"row": row, "benchmark": benchmark} | score_cells(found, seeds, bootstrap))
     verdicts = []
     for claim in claims.entries():
         pair = [(row, claim["benchmark"]) for row in claim["rows"]]
         if claim["kind"] == "alphas-move" or not set(pair) <= samples.keys():
             continue
-        verdict = judge_rows(
-            claim["kind"], compare(*(samples[run] for run in pair), bootstrap), claims.rule.model_dump()
-        )
-        effect, interval = effect_text(verdict.as_json())
+        cells = verdict_cells(claim["kind"], samples[pair[0]], samples[pair[1]], claims)
         trained = objects[objects["row"].isin(claim["rows"])]["substitutes"].unique()
-        verdicts.append(
-            {
-                "claim": claim["claim"],
-                "rows": " vs ".join(claim["rows"]),
-                "benchmark": claim["benchmark"],
-                "verdict": verdict.verdict,
-                "effect": effect,
-                "interval": interval,
-                "seeds": verdict.seeds,
-                "sequences": verdict.sequences,
-                "why": "; ".join(filter(None, [verdict.reason, *(f"trained on {text}" for text in trained if text)])),
-            }
-        )
+        cells["why"] = "; ".join([cells["why"], *(f"trained on {text}" for text in trained if text)])
+        named = {"claim": claim["claim"], "rows": " vs ".join(claim["rows"]), "benchmark": claim["benchmark"]}
+        verdicts.append(named | cells)
     further = [line for pair in options.compare for line in differences(objects, pair, bootstrap)]
     machines = objects.groupby(["machine", "commit"])["seed"].unique()
     text = [
@@ -101,6 +86,22 @@ def main() -> None:
         ),
     ]
     write_result(f"{options.scale}_pooled-claims", text, options.out)
+
+
+def score_cells(found: Sample, seeds: Iterable[int], bootstrap: Bootstrap) -> dict[str, object]:
+    """Return the score of a row with its interval, and that of each seed in ascending order."""
+    of = estimate(found, bootstrap)
+    each = ", ".join(f"{seed}: {score:.1f}" for seed, score in zip(seeds, found.scores(), strict=True))
+    return {"J&F": of.mean, "interval": f"[{of.low:.1f}, {of.high:.1f}]", "of each seed": each}
+
+
+def verdict_cells(kind: str, first: Sample, second: Sample, claims: Claims) -> dict[str, str | int]:
+    """Return the verdict on two rows by the rule of the claims, its evidence and its reason."""
+    found = compare(first, second, Bootstrap(**claims.bootstrap.model_dump()))
+    verdict = judge_rows(kind, found, claims.rule.model_dump())
+    effect, interval = effect_text(verdict.as_json())
+    numbers: dict[str, str | int] = {"effect": effect, "interval": interval, "seeds": verdict.seeds}
+    return {"verdict": verdict.verdict} | numbers | {"sequences": verdict.sequences, "why": verdict.reason}
 
 
 def differences(objects: pd.DataFrame, pair: list[str], bootstrap: Bootstrap) -> Iterator[dict[str, str]]:

@@ -14,7 +14,7 @@ before any row was scored:
 - BMS-26: the first 60 frames, without marple2 and marple10, whose regions are scenery (an archway, a wall).
 
 Objects are given on the first frame, and scored on every later annotated frame. The score is the mean over objects; the
-interval is over videos (two sequences of one video are resampled together) and seeds (docs/claims.md). Scores of every object are kept in a CSV file, run by run: the same
+interval is over videos (all sequences of a video are resampled together) and seeds (docs/claims.md). Scores of every object are kept in a CSV file, run by run: the same
 command continues there, and a run whose weights changed is scored again.
 """
 
@@ -29,6 +29,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from harness import RESULTS, machine_slug, table, write_result
+from pooled_claims import sample, score_cells, verdict_cells
 
 from hodor import paths
 from hodor.config.loading import load
@@ -37,9 +38,8 @@ from hodor.device import prepare_device
 from hodor.errors import HodorError
 from hodor.models.base import load_model
 from hodor.provenance import commit, read_json, write_text_atomic
-from hodor.reporting.claims import effect_text, judge_rows
 from hodor.scoring.jf import frame_scores
-from hodor.scoring.statistics import Bootstrap, Sample, compare, estimate
+from hodor.scoring.statistics import Bootstrap
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE_1 = [f"hodor-{attention}-{stage}" for stage in ("coco", "cyclic") for attention in ("none", "hard", "soft")]
@@ -180,36 +180,16 @@ def score_run(task: tuple[str, str, int, Path, list[Sequence]]) -> pd.DataFrame:
 
 def page(options: argparse.Namespace, sequences: list[Sequence], scores: pd.DataFrame) -> list[str]:
     claims = load(ROOT / "config", {"scale": options.scale}).claims
-    bootstrap, rule = Bootstrap(**claims.bootstrap.model_dump()), claims.rule.model_dump()
+    # The sample resamples what stands before the underscore.
+    objects = scores["video"] + "_" + scores["sequence"] + "-" + scores["object"].astype(str)
+    scores = scores.assign(object=objects, **{"J-Mean": scores["J"], "F-Mean": scores["F"]})
     samples = {row: sample(scores[scores["row"] == row]) for row in options.rows.split(",")}
-    rows = []
-    for row, found in samples.items():
-        of, each = estimate(found, bootstrap), zip(sorted(options.seeds), found.scores(), strict=True)
-        rows.append(
-            {
-                "row": row,
-                "J&F": f"{of.mean:.1f}",
-                "interval": f"[{of.low:.1f}, {of.high:.1f}]",
-                "of each seed": ", ".join(f"{seed}: {score:.1f}" for seed, score in each),
-            }
-        )
-    verdicts = []
-    for claim in claims.claims.values():
-        if claim.kind == "alphas-move" or not set(claim.rows) <= samples.keys():
-            continue
-        verdict = judge_rows(claim.kind, compare(*(samples[row] for row in claim.rows), bootstrap), rule)
-        effect, interval = effect_text(verdict.as_json())
-        verdicts.append(
-            {
-                "claim": claim.claim,
-                "verdict": verdict.verdict,
-                "effect": effect,
-                "interval": interval,
-                "videos": verdict.sequences,
-                "seeds": verdict.seeds,
-                "why": verdict.reason,
-            }
-        )
+    bootstrap, seeds = Bootstrap(**claims.bootstrap.model_dump()), sorted(options.seeds)
+    verdicts = [
+        {"claim": claim.claim} | verdict_cells(claim.kind, *(samples[row] for row in claim.rows), claims)
+        for claim in claims.claims.values()
+        if claim.kind != "alphas-move" and set(claim.rows) <= samples.keys()
+    ]
     shown = [f"{of.name} ({len(of.values)} objects, {len(of.frames)} frames)" for of in sequences]
     return [
         f"# Real videos with several objects: scale {options.scale}",
@@ -218,20 +198,13 @@ def page(options: argparse.Namespace, sequences: list[Sequence], scores: pd.Data
         " then over seeds, with 95 % intervals over videos and seeds. Small networks on two small data sets: the verdicts are about"
         " this setting, not about the poster's.",
         "",
-        *table(rows),
+        *table([{"row": row} | score_cells(found, seeds, bootstrap) for row, found in samples.items()]),
         "",
         *table(verdicts),
         "",
         f"- sequences: {', '.join(shown)}",
         f"- runs scored at commit {', '.join(sorted(scores['commit'].unique()))}",
     ]
-
-
-def sample(scores: pd.DataFrame) -> Sample:
-    """Return the scores of a row for the statistics, in points."""
-    points = 50 * (scores["J"] + scores["F"])
-    keys = [(of.video, f"{of.sequence}_{of.object}") for of in scores.itertuples()]
-    return Sample({seed: dict(of.items()) for seed, of in points.set_axis(keys).groupby(scores["seed"].to_numpy())})
 
 
 if __name__ == "__main__":

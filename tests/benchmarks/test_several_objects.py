@@ -128,7 +128,7 @@ def run(study, mots, moseg, monkeypatch, tmp_path):
 def test_scores_of_objects_and_verdicts(run, tmp_path):
     table = run()
     # Of three frames of bms-cars1 only the first is annotated; of the other sequence one of two objects is found.
-    assert table[2][:2] == ["hodor-soft-coco", "50.0"]
+    assert table[2][:2] == ["hodor-soft-coco", "50"]
     verdict = dict(zip(table[4], table[6], strict=True))
     assert verdict["claim"] == "Trained on images, soft masking is better than no masking."
     assert (verdict["verdict"], verdict["effect"]) == ("undecided", "+0.0")
