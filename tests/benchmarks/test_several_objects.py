@@ -115,7 +115,7 @@ def run(study, mots, moseg, monkeypatch, tmp_path):
         folder = tmp_path / "runs" / "subset" / row / "seed0"
         folder.mkdir(parents=True)
         (folder / "train.json").write_text(json.dumps({"model": row}))
-    flags = ["--mots", mots, "--moseg", moseg, "--root", tmp_path, "--rows", ",".join(rows), "--seeds", 0]
+    flags = ["--mots", mots, "--moseg", moseg, "--root", tmp_path, "--rows", ",".join(rows), "--seeds", 0, 1]
     monkeypatch.setattr("sys.argv", ["several_objects.py", *map(str, flags), "--out", str(tmp_path)])
 
     def main() -> list[list[str]]:
@@ -148,3 +148,9 @@ def test_a_run_is_scored_once_and_again_with_other_weights(study, run, monkeypat
     assert scored == ["hodor-none-coco"]
     scores = pd.read_csv(next(tmp_path.glob("subset_several-objects_*.csv")))
     assert sorted(scores["model"].unique()) == ["hodor-soft-coco", "other"]
+
+
+def test_a_row_without_any_run_is_an_error(run, tmp_path):
+    (tmp_path / "runs" / "subset" / "hodor-none-coco" / "seed0" / "train.json").unlink()
+    with pytest.raises(HodorError, match="no run of hodor-none-coco; train the row"):
+        run()
