@@ -176,6 +176,7 @@ def score_run(task: tuple[str, str, int, Path, list[Sequence]]) -> pd.DataFrame:
     """Segment the sequences with a run and score them: row, seed, video, sequence, object, J, F (0 to 1)."""
     scale, row, seed, folder, sequences = task
     prepare_device("cpu", 1)
+    cv2.setNumThreads(1)
     method = load_model(folder / "model.safetensors", load(ROOT / "config", {"scale": scale}).scale.inference)[1]
     lines = []
     for sequence in sequences:
