@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,6 +40,17 @@ def benchmark(root, tmp_path, monkeypatch) -> Callable[..., str]:
 
     yield run
     torch.set_num_threads(threads)
+
+
+class FindsTheFirst:
+    """Predicts the first object where it was given, and no other."""
+
+    def start(self, frame, masks):
+        return masks
+
+    def step(self, masks, frame):
+        found = np.stack([~masks[1], masks[1], *[np.zeros_like(masks[1])] * (len(masks) - 1)])
+        return found.astype(float)
 
 
 def only(folder: Path, pattern: str) -> str:

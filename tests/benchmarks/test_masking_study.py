@@ -10,6 +10,7 @@ from hodor.config.loading import load
 from hodor.config.stages import StageOptions
 from hodor.data.video import Video
 from hodor.errors import HodorError
+from tests.benchmarks.conftest import FindsTheFirst
 
 
 class GreyVideo(Video):
@@ -122,16 +123,6 @@ def test_pasted_pixels_are_those_of_the_same_frame_of_the_other_video(study):
 
 
 def test_scores_by_number_of_objects_are_those_of_each_object(study):
-    class FindsTheFirst:
-        """Predicts the first object as annotated and no other."""
-
-        def start(self, frame, masks):
-            return masks
-
-        def step(self, masks, frame):
-            found = np.stack([~masks[1], masks[1], *[np.zeros_like(masks[1])] * (len(masks) - 1)])
-            return found.astype(float)
-
     videos = [grey_video(0, 3), grey_video(60, 3)]
     by_number = {number: [study.paste(number, at, videos, frames=3) for at in (0, 1)] for number in (1, 2)}
     found = study.scores_by_number(FindsTheFirst(), by_number)

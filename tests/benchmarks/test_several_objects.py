@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from hodor.errors import HodorError
-from tests.benchmarks.conftest import cells
+from tests.benchmarks.conftest import FindsTheFirst, cells
 
 SIZE = (48, 64)
 LARGE, SMALL = (slice(0, 20), slice(0, 20)), (slice(40, 42), slice(40, 42))
@@ -91,17 +91,6 @@ def test_a_missing_mask_is_named(study, mots):
     (mots / "instances" / "0002" / "000001.png").unlink()
     with pytest.raises(HodorError, match="000001.png: missing or no label image"):
         list(study.mots_sequences(mots))
-
-
-class FindsTheFirst:
-    """Predicts the first object where it was given, and no other."""
-
-    def start(self, frame, masks):
-        return masks
-
-    def step(self, masks, frame):
-        found = np.stack([~masks[1], masks[1], *[np.zeros_like(masks[1])] * (len(masks) - 1)])
-        return found.astype(float)
 
 
 @pytest.fixture
