@@ -14,8 +14,10 @@ before any row was scored:
 - BMS-26: the first 60 frames, without marple2 and marple10, whose regions are scenery (an archway, a wall).
 
 Objects are given on the first frame, and scored on every later annotated frame. The score is the mean over objects; the
-interval is over videos (all sequences of a video are resampled together) and seeds (docs/claims.md). Scores of every object are kept in a CSV file, run by run: the same
-command continues there, and a run whose weights changed is scored again.
+interval is over videos (all sequences of a video are resampled together) and seeds (docs/claims.md).
+
+Scores of every object are kept in a CSV file, run by run: the same command continues there, and a run whose weights changed is
+scored again.
 """
 
 import argparse
@@ -37,7 +39,7 @@ from hodor.data.images import read_rgb
 from hodor.device import prepare_device
 from hodor.errors import HodorError
 from hodor.models.base import load_model
-from hodor.provenance import commit, read_json, write_text_atomic
+from hodor.provenance import commit, read_json, sha256_file, sha256_json, write_text_atomic
 from hodor.scoring.jf import frame_scores
 from hodor.scoring.statistics import Bootstrap
 
@@ -82,12 +84,7 @@ def main() -> None:
     parser.add_argument("--scale", default="subset")
     parser.add_argument("--rows", default=",".join(TABLE_1))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--root",
-        type=Path,
-        default=ROOT,
-        help="folder that holds runs/; seeds of a row that are not there are left out",
-    )
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder that holds runs/; seeds not there are left out")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -207,6 +204,7 @@ def page(options: argparse.Namespace, sequences: list[Sequence], scores: pd.Data
         if claim.kind != "alphas-move" and set(claim.rows) <= samples.keys()
     ]
     shown = [f"{of.name} ({len(of.values)} objects, {len(of.frames)} frames)" for of in sequences]
+    digests = [[of.name, of.values, *map(sha256_file, (*of.frames, *of.masks.values()))] for of in sequences]
     return [
         f"# Real videos with several objects: scale {options.scale}",
         "",
@@ -220,6 +218,7 @@ def page(options: argparse.Namespace, sequences: list[Sequence], scores: pd.Data
         *table(verdicts),
         "",
         f"- sequences: {', '.join(shown)}",
+        f"- sha256 over their frames and masks: {sha256_json(digests)}",
         f"- runs scored at commit {', '.join(sorted(scores['commit'].unique()))}",
     ]
 
