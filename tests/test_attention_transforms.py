@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._inductor import config as inductor_config
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, jacrev, jvp, vmap
 from torch.utils.checkpoint import checkpoint
@@ -74,11 +75,14 @@ def test_function_transforms_agree_with_autograd(form):
         *(pytest.param(form, True, marks=pytest.mark.long) for form in FORMS),
     ],
 )
+# The caches on disk take the graph of form "auto" for that of another form, together with the sizes that it is for.
+@inductor_config.patch(force_disable_caches=True)
 def test_compiled_without_graph_breaks(form, dynamic, backend):
     torch._dynamo.reset()
     layer = build(form, torch.float32, dropout=0.0)
     counter = CompileCounterWithBackend(backend)
     compiled = torch.compile(layer, backend=counter, fullgraph=True, dynamic=dynamic)
+    graphs = []
     for queries, pixels in [(3, 12), (2, 9), (5, 7)][: 3 if dynamic else 1]:
         found = []
         for run in (layer, compiled):
@@ -86,8 +90,12 @@ def test_compiled_without_graph_breaks(form, dynamic, backend):
             out = run(*leaves, key_padding_mask=torch.arange(pixels).expand(B, -1) > 5)
             found.append([out, *torch.autograd.grad(out.square().sum(), [*leaves, *layer.parameters()])])
         torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
-    if not dynamic or form != "auto":  # which takes one form or the other by the number of queries
-        assert counter.frame_count == 1, "one graph serves all sizes"
+        graphs.append(counter.frame_count)
+    if not dynamic:
+        assert graphs == [1]
+    elif form != "auto":  # which takes one form or the other by the number of queries
+        # With dynamic shapes torch starts the first compilation again for a number such as the dropout's.
+        assert graphs == graphs[:1] * 3, "one graph serves all sizes"
 
 
 PAIRS = pytest.mark.parametrize(
