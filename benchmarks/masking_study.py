@@ -49,8 +49,8 @@ from hodor.scoring.statistics import Objects, Sample, compare
 ROOT = Path(__file__).resolve().parent.parent
 ALPHA_FACTORS = (0.25, 0.5, 2.0)
 FORGOTTEN = "first frame forgotten"
+# They change only soft masking.
 OF_SOFT = ("binary masks", *(f"alpha x {factor:g}" for factor in ALPHA_FACTORS))
-"""Variants that change what only soft masking has."""
 VARIANTS = ("as trained", "perfect masks", FORGOTTEN, *OF_SOFT)
 # From each frame of a clip to the next; 0: one frame, warped as in training.
 DISTANCES = (0, 1, 5, 20)

@@ -192,7 +192,7 @@ def score_run(task: tuple[str, str, int, Path, list[Sequence]]) -> pd.DataFrame:
 
 def page(options: argparse.Namespace, sequences: list[Sequence], scores: pd.DataFrame) -> list[str]:
     claims = load(ROOT / "config", {"scale": options.scale}).claims
-    # The sample resamples what stands before the underscore.
+    # `sample` reads "<sequence>_<id>" and resamples sequences: here these are the videos.
     objects = scores["video"] + "_" + scores["sequence"] + "-" + scores["object"].astype(str)
     scores = scores.assign(object=objects, **{"J-Mean": scores["J"], "F-Mean": scores["F"]})
     samples = {row: sample(of) for row, of in scores.groupby("row", sort=False)}
