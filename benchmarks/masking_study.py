@@ -24,6 +24,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,8 +42,8 @@ from hodor.data.readers import load_videos
 from hodor.data.video import Video
 from hodor.device import prepare_device
 from hodor.errors import HodorError
-from hodor.models.base import load_model
-from hodor.models.hodor.method import Hodor, State
+from hodor.models.base import Method, load_model
+from hodor.models.hodor.method import Hodor
 from hodor.scoring.jf import frame_scores
 from hodor.scoring.statistics import Objects, Sample, compare
 
@@ -277,14 +278,19 @@ def scores_by_number(method: Hodor, by_number: dict[int, list[PastedVideo]]) -> 
     for number, videos in by_number.items():
         scores = {}
         for video in videos:
-            ids = list(video.first_seen)
-            pairs = segment(method, video, ids, perfect=False)
-            of_ids = 100 * np.mean([frame_scores(truth, labels, ids) for truth, labels in pairs], axis=(0, 2))
-            scores |= {(video.name, str(id)): score for id, score in zip(ids, of_ids, strict=True)}
+            of_ids = zip(video.first_seen, object_scores(method, video), strict=True)
+            scores |= {(video.name, str(id)): 100 * score.mean() for id, score in of_ids}
         found[f"{number} object{'s' if number > 1 else ''}"] = scores
         if number > 1:
             found[f"own of {number}"] = {key: score for key, score in scores.items() if key[1] == "1"}
     return found
+
+
+def object_scores(method: Method, video: Video) -> np.ndarray:
+    """Return J and F (0 to 1) of each object of a video, float (objects, 2), the mean over its annotated frames."""
+    ids = list(video.first_seen)
+    pairs = segment(method, video, ids, perfect=False)
+    return np.mean([frame_scores(truth, found, ids) for truth, found in pairs], axis=0)
 
 
 def measure(method: Hodor, videos: list[Video], variant: str) -> dict[str, float]:
@@ -312,22 +318,23 @@ def measure(method: Hodor, videos: list[Video], variant: str) -> dict[str, float
     return {"J&F": (j + f) / 2, "J": j, "F": f, "uncertain": float(np.mean(cells)), "area": float(np.median(areas))}
 
 
-def segment(method: Hodor, video: Video, ids: list[int], *, perfect: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Annotated and predicted labels of each frame but the first; `perfect`: earlier frames are described as annotated."""
+def segment(method: Method, video: Video, ids: list[int], *, perfect: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield annotated and predicted labels of each annotated frame but the first.
 
-    def start(name: str) -> tuple[State, np.ndarray]:
+    `perfect`: earlier frames, all of which are annotated, are described with their annotated masks.
+    """
+
+    def start(name: str) -> Any:
         labels = scored_labels(video, name)
-        return method.start(video.frame(name), {id: labels == id for id in ids}), labels
+        return method.start(video.frame(name), {id: labels == id for id in ids})
 
-    state, _ = start(video.frames[0])
+    state = start(video.frames[0])
     for name in video.frames[1:]:
         found = np.asarray(method.step(state, video.frame(name)).argmax(0), np.uint8)
         if perfect:
-            annotated, truth = start(name)
-            state.history[-1] = annotated.history[-1]
-        else:
-            truth = scored_labels(video, name)
-        yield truth, found
+            state.history[-1] = start(name).history[-1]
+        if name in video.labelled:
+            yield scored_labels(video, name), found
 
 
 if __name__ == "__main__":

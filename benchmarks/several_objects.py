@@ -22,8 +22,8 @@ scored again.
 
 import argparse
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -31,16 +31,16 @@ import cv2
 import numpy as np
 import pandas as pd
 from harness import RESULTS, machine_slug, table, write_result
+from masking_study import object_scores
 from pooled_claims import sample, score_cells, verdict_cells
 
 from hodor import paths
 from hodor.config.loading import load
-from hodor.data.images import read_rgb
+from hodor.data.video import Video
 from hodor.device import prepare_device
 from hodor.errors import HodorError
 from hodor.models.base import load_model
 from hodor.provenance import commit, read_json, sha256_file, sha256_json, write_text_atomic
-from hodor.scoring.jf import frame_scores
 from hodor.scoring.statistics import Bootstrap
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,25 +52,25 @@ SCENERY = ("marple2", "marple10")
 
 
 @dataclass(frozen=True)
-class Sequence:
-    """Frames of a video and the masks that some of them have.
+class Sequence(Video):
+    """A part of a video with label images of its data set on some frames.
 
     Attributes:
-        video, name: names in the tables; a video may have several sequences.
-        frames: JPEG files.
-        masks: number of a frame -> its label image.
+        video: name of the video, which may have several sequences.
+        suffix: of the label images.
         values: values of the given objects there, the largest object first.
     """
 
     video: str
-    name: str
-    frames: tuple[Path, ...]
-    masks: dict[int, Path]
-    values: tuple[int, ...] = ()
+    suffix: str
+    values: tuple[int, ...]
 
-    def labels(self, frame: int) -> np.ndarray:
+    def label_path(self, frame: str) -> Path:
+        return self.label_folder / f"{frame}{self.suffix}"
+
+    def labels(self, frame: str) -> np.ndarray:
         """Return the masks of a frame, uint8 (H, W): object k has label k."""
-        image = read_values(self.masks[frame])
+        image = read_values(self.label_path(frame))
         labels = np.zeros(image.shape, np.uint8)
         for label, value in enumerate(self.values, 1):
             labels[image == value] = label
@@ -89,8 +89,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     sequences = [*mots_sequences(options.mots), *moseg_sequences(options.moseg)]
-    for sequence in sequences:
-        print(f"{sequence.name}: {len(sequence.frames)} frames, {len(sequence.values)} objects")
     scores = scored(options, sequences)
     write_result(f"{options.scale}_several-objects", page(options, sequences, scores), options.out)
 
@@ -98,37 +96,51 @@ def main() -> None:
 def mots_sequences(folder: Path) -> Iterator[Sequence]:
     """Yield the sequences of MOTSChallenge; values of 2000 and more are pedestrians, 10000 what is ignored."""
     for images in sorted((folder / "images").glob("[0-9]*")):
-        frames = sorted(images.glob("*.jpg"))
+        frames = sorted(path.stem for path in images.glob("*.jpg"))
         for start in (0, len(frames) // 2):
             part = frames[start : start + FRAMES]
-            masks = {i: folder / "instances" / images.name / f"{path.stem}.png" for i, path in enumerate(part)}
-            found = Sequence(f"mots-{images.name}", f"mots-{images.name}-{part[0].stem}", tuple(part), masks)
-            yield from with_objects(found, range(2000, 3000))
+            name, masks = f"mots-{images.name}-{part[0]}", folder / "instances" / images.name
+            yield from with_objects(name, f"mots-{images.name}", images, part, masks, ".png", part, range(2000, 3000))
 
 
 def moseg_sequences(folder: Path) -> Iterator[Sequence]:
     """Yield the sequences of BMS-26; <name>Def.dat lists the values of the regions and the frames that are annotated."""
     for definition in sorted(folder.glob("*/*Def.dat")):
         place, text = definition.parent, definition.read_text()
-        frames = sorted(place.glob("*.jpg"))
-        masks = {int(i): place / name for i, name in re.findall(r"Frame number:\s*(\d+)\s*File name:\s*(\S+)", text)}
-        if wrong := [path for i, path in masks.items() if path.stem not in {of.stem for of in frames[i : i + 1]}]:
-            raise HodorError(f"{wrong[0]}: {definition.name} lists it for another frame; copy the sequence again")
+        frames = sorted(path.stem for path in place.glob("*.jpg"))
+        listed = re.findall(r"Frame number:\s*(\d+)\s*File name:\s*(\S+)[.]pgm", text)
+        if wrong := [name for i, name in listed if name not in frames[int(i) : int(i) + 1]]:
+            raise HodorError(
+                f"{place / wrong[0]}.pgm: {definition.name} lists it for another frame; copy the sequence again"
+            )
         values = {int(value) for value in re.findall(r"Scale of region \d+:\s*(\d+)", text)} - {0}
         if place.name not in SCENERY:
-            masks = {i: path for i, path in masks.items() if i < FRAMES}
-            name = f"bms-{place.name}"
-            yield from with_objects(Sequence(name, name, tuple(frames[:FRAMES]), masks), values)
+            name, labelled = f"bms-{place.name}", [name for i, name in listed if int(i) < FRAMES]
+            yield from with_objects(name, name, place, frames[:FRAMES], place, ".pgm", labelled, values)
 
 
-def with_objects(sequence: Sequence, known: range | set[int]) -> Iterator[Sequence]:
-    """Yield the sequence with its objects; nothing if the first frame shows fewer than two, or no other is annotated."""
-    image = read_values(sequence.masks[0])
+def with_objects(
+    name: str,
+    video: str,
+    frame_folder: Path,
+    frames: list[str],
+    label_folder: Path,
+    suffix: str,
+    labelled: list[str],
+    known: Container[int],
+) -> Iterator[Sequence]:
+    """Yield the sequence with its objects; nothing if the first frame shows fewer than two, or no other is annotated.
+
+    `known`: values of label images that can be objects.
+    """
+    image = read_values(label_folder / f"{frames[0]}{suffix}")
     areas = {int(value): np.count_nonzero(image == value) for value in np.unique(image) if int(value) in known}
     large = [value for value, area in areas.items() if area >= LEAST_AREA * image.size]
-    if len(large) > 1 and len(sequence.masks) > 1:
-        chosen = sorted(large, key=lambda value: -areas[value])[:MOST_OBJECTS]
-        yield replace(sequence, values=tuple(chosen))
+    if len(large) > 1 and len(labelled) > 1:
+        values = tuple(sorted(large, key=lambda value: -areas[value])[:MOST_OBJECTS])
+        first_seen = dict.fromkeys(range(1, len(values) + 1), frames[0])
+        of_video = name, tuple(frames), frame_folder, label_folder, *image.shape, tuple(labelled), first_seen
+        yield Sequence(*of_video, video, suffix, values)
 
 
 def read_values(path: Path) -> np.ndarray:
@@ -177,14 +189,7 @@ def score_run(task: tuple[str, str, int, Path, list[Sequence]]) -> pd.DataFrame:
     method = load_model(folder / "model.safetensors", load(ROOT / "config", {"scale": scale}).scale.inference)[1]
     lines = []
     for sequence in sequences:
-        first, ids = sequence.labels(0), range(1, len(sequence.values) + 1)
-        state = method.start(read_rgb(sequence.frames[0]), {id: first == id for id in ids})
-        found = []
-        for frame, path in enumerate(sequence.frames[1:], 1):
-            labels = np.asarray(method.step(state, read_rgb(path)).argmax(0), np.uint8)
-            if frame in sequence.masks:
-                found.append(frame_scores(sequence.labels(frame), labels, ids))
-        for id, (j, f) in zip(ids, np.mean(found, axis=0), strict=True):
+        for id, (j, f) in zip(sequence.first_seen, object_scores(method, sequence), strict=True):
             of = {"row": row, "seed": seed, "video": sequence.video, "sequence": sequence.name, "object": id}
             lines.append(of | {"J": j, "F": f})
     return pd.DataFrame(lines)
@@ -198,13 +203,17 @@ def page(options: argparse.Namespace, sequences: list[Sequence], scores: pd.Data
     samples = {row: sample(of) for row, of in scores.groupby("row", sort=False)}
     seeds = {row: sorted(of["seed"].unique()) for row, of in scores.groupby("row")}
     bootstrap = Bootstrap(**claims.bootstrap.model_dump())
-    verdicts = [
-        {"claim": claim.claim} | verdict_cells(claim.kind, *(samples[row] for row in claim.rows), claims)
-        for claim in claims.claims.values()
-        if claim.kind != "alphas-move" and set(claim.rows) <= samples.keys()
-    ]
+    verdicts = []
+    for claim in claims.claims.values():
+        if claim.kind != "alphas-move" and set(claim.rows) <= samples.keys():
+            cells = verdict_cells(claim.kind, *(samples[row] for row in claim.rows), claims)
+            named = {"videos" if name == "sequences" else name: cell for name, cell in cells.items()}
+            verdicts.append({"claim": claim.claim} | named)
     shown = [f"{of.name} ({len(of.values)} objects, {len(of.frames)} frames)" for of in sequences]
-    digests = [[of.name, of.values, *map(sha256_file, (*of.frames, *of.masks.values()))] for of in sequences]
+    digests = [
+        [of.name, of.values, *map(sha256_file, (*map(of.frame_path, of.frames), *map(of.label_path, of.labelled)))]
+        for of in sequences
+    ]
     return [
         f"# Real videos with several objects: scale {options.scale}",
         "",

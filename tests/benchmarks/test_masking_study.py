@@ -26,7 +26,8 @@ class GreyVideo(Video):
 
 
 def grey_video(left, frames):
-    return GreyVideo(str(left), tuple(f"{i:05d}" for i in range(frames)), None, None, 100, 120, (), {1: "00000"})
+    names = tuple(f"{i:05d}" for i in range(frames))
+    return GreyVideo(str(left), names, None, None, 100, 120, names, {1: "00000"})
 
 
 class Greys:
