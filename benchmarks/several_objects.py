@@ -1,17 +1,23 @@
-"""Trained rows on real videos with several objects, and verdicts on the claims about them by the rule of config/claims.yaml.
+"""Trained rows on videos with several objects, and verdicts on the claims about them by the rule of config/claims.yaml.
 
-    python benchmarks/several_objects.py --mots FOLDER --moseg FOLDER [--root ROOT] [--rows ROWS] [--seeds 0 1 2] [--jobs 2]
+    python benchmarks/several_objects.py real --mots FOLDER --moseg FOLDER [--root ROOT] [--rows ROWS] [--seeds 0 1 2] [--jobs 2]
+    python benchmarks/several_objects.py pasted [--root ROOT] [--rows ROWS] [--seeds 0 1 2] [--jobs 2]
 
 The poster's benchmark, DAVIS-2017, has several objects a sequence; DAVIS-2016 has one, and masking distinguishes objects.
-Nothing is trained here. The videos are from two public data sets, which no row of scale subset is trained on: MOTSChallenge
-(--mots: its folder `train`, pedestrians, every frame annotated) and the motion segmentation data set of Brox and Malik, ECCV
-2010 (--moseg: `moseg_dataset`, also known as BMS-26, about every tenth frame annotated). What is taken of them was fixed
-before any row was scored:
+Nothing is trained here, and no row of scale subset is trained on the videos. What is taken of them was fixed before any row
+was scored.
+
+real: videos of two public data sets, MOTSChallenge (--mots: its folder `train`, pedestrians, every frame annotated) and the
+motion segmentation data set of Brox and Malik, ECCV 2010 (--moseg: `moseg_dataset`, also known as BMS-26, about every tenth
+frame annotated):
 
 - objects: those of the first frame that are as large as the published training asks for (2,000 pixels in 640x480), the five
   largest at most, which is the most that a sequence of DAVIS-2017 val has; only sequences with two or more;
 - MOTSChallenge: 60 frames of each video from its first frame on, and 60 from the middle;
 - BMS-26: the first 60 frames, without marple2 and marple10, whose regions are scenery (an archway, a wall).
+
+pasted: the first 30 frames of each sequence of DAVIS-2016 val, with the object of the next one that fits pasted over it, in its
+place and with its movement (`masking_study.py objects` does so on train). Two objects are the mean of DAVIS-2017 val.
 
 Objects are given on the first frame, and scored on every later annotated frame. The score is the mean over objects; the
 interval is over videos (all sequences of a video are resampled together) and seeds (docs/claims.md).
@@ -31,11 +37,12 @@ import cv2
 import numpy as np
 import pandas as pd
 from harness import RESULTS, machine_slug, table, write_result
-from masking_study import object_scores
+from masking_study import PastedVideo, object_scores, paste
 from pooled_claims import sample, score_cells, verdict_cells
 
 from hodor import paths
 from hodor.config.loading import load
+from hodor.data.readers import load_videos
 from hodor.data.video import Video
 from hodor.device import prepare_device
 from hodor.errors import HodorError
@@ -49,6 +56,13 @@ FRAMES = 60
 LEAST_AREA = 2000 / (640 * 480)
 MOST_OBJECTS = 5
 SCENERY = ("marple2", "marple10")
+PASTED_OBJECTS, PASTED_FRAMES = 2, 30
+SMALL = "Small networks on small data sets: the verdicts are about this setting, not about the poster's."
+TEXTS = {
+    "real": "sequences of MOTSChallenge and BMS-26 as chosen in `benchmarks/several_objects.py`. Data sets: Voigtlaender et al.,"
+    " MOTS, CVPR 2019 (its train part); Brox and Malik, Object Segmentation by Long Term Analysis of Point Trajectories, ECCV 2010.",
+    "pasted": "DAVIS-2016 val with an object of another sequence pasted over each sequence, as in `benchmarks/several_objects.py`.",
+}
 
 
 @dataclass(frozen=True)
@@ -79,18 +93,29 @@ class Sequence(Video):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--mots", type=Path, required=True, help="folder that holds images/ and instances/")
-    parser.add_argument("--moseg", type=Path, required=True, help="folder that holds cars1/ and so on")
+    parser.add_argument("kind", choices=TEXTS)
+    parser.add_argument("--mots", type=Path, help="real: folder that holds images/ and instances/")
+    parser.add_argument("--moseg", type=Path, help="real: folder that holds cars1/ and so on")
     parser.add_argument("--scale", default="subset")
     parser.add_argument("--rows", default=",".join(TABLE_1))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--root", type=Path, default=ROOT, help="folder that holds runs/; seeds not there are left out")
+    parser.add_argument(
+        "--root", type=Path, default=ROOT, help="folder that holds runs/ and data/; seeds not there are left out"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    sequences = [*mots_sequences(options.mots), *moseg_sequences(options.moseg)]
-    scores = scored(options, sequences)
-    write_result(f"{options.scale}_several-objects", page(options, sequences, scores), options.out)
+    sequences: list[Video]
+    if options.kind == "pasted":
+        videos = load_videos(options.root / paths.data(options.scale), "davis2016", "val")
+        sequences = [paste(PASTED_OBJECTS, at, videos, PASTED_FRAMES) for at in range(len(videos))]
+    elif options.mots and options.moseg:
+        sequences = [*mots_sequences(options.mots), *moseg_sequences(options.moseg)]
+    else:
+        parser.error("real needs --mots and --moseg")
+    what = f"{options.scale}_{options.kind}-objects"
+    scores = scored(options, options.out / f"{what}_{machine_slug()}.csv", sequences)
+    write_result(what, page(options, sequences, scores), options.out)
 
 
 def mots_sequences(folder: Path) -> Iterator[Sequence]:
@@ -151,13 +176,13 @@ def read_values(path: Path) -> np.ndarray:
     return image
 
 
-def scored(options: argparse.Namespace, sequences: list[Sequence]) -> pd.DataFrame:
-    """Score the runs that the CSV file lacks; return the lines of all that exist: those of `score_run`, model, commit.
+def scored(options: argparse.Namespace, path: Path, sequences: list[Video]) -> pd.DataFrame:
+    """Score the runs that the CSV file at `path` lacks; return the lines of all that exist: those of `score_run`, model, commit.
 
     Raises:
         HodorError: a row has no run.
     """
-    path, rows = options.out / f"{options.scale}_several-objects_{machine_slug()}.csv", options.rows.split(",")
+    rows = options.rows.split(",")
     runs = [(row, seed, options.root / paths.run(options.scale, row, seed)) for seed in options.seeds for row in rows]
     runs = [run for run in runs if (run[2] / "train.json").is_file()]
     if without := sorted(set(rows) - {row for row, _, _ in runs}):
@@ -181,7 +206,7 @@ def scored(options: argparse.Namespace, sequences: list[Sequence]) -> pd.DataFra
     return pd.concat([kept[run] for run in sorted(models, key=lambda run: (rows.index(run[0]), run[1]))])
 
 
-def score_run(task: tuple[str, str, int, Path, list[Sequence]]) -> pd.DataFrame:
+def score_run(task: tuple[str, str, int, Path, list[Video]]) -> pd.DataFrame:
     """Segment the sequences with a run and score them: row, seed, video, sequence, object, J, F (0 to 1)."""
     scale, row, seed, folder, sequences = task
     prepare_device("cpu", 1)
@@ -189,13 +214,14 @@ def score_run(task: tuple[str, str, int, Path, list[Sequence]]) -> pd.DataFrame:
     method = load_model(folder / "model.safetensors", load(ROOT / "config", {"scale": scale}).scale.inference)[1]
     lines = []
     for sequence in sequences:
+        video = sequence.video if isinstance(sequence, Sequence) else sequence.name
         for id, (j, f) in zip(sequence.first_seen, object_scores(method, sequence), strict=True):
-            of = {"row": row, "seed": seed, "video": sequence.video, "sequence": sequence.name, "object": id}
+            of = {"row": row, "seed": seed, "video": video, "sequence": sequence.name, "object": id}
             lines.append(of | {"J": j, "F": f})
     return pd.DataFrame(lines)
 
 
-def page(options: argparse.Namespace, sequences: list[Sequence], scores: pd.DataFrame) -> list[str]:
+def page(options: argparse.Namespace, sequences: list[Video], scores: pd.DataFrame) -> list[str]:
     claims = load(ROOT / "config", {"scale": options.scale}).claims
     # `sample` reads "<sequence>_<id>" and resamples sequences: here these are the videos.
     objects = scores["video"] + "_" + scores["sequence"] + "-" + scores["object"].astype(str)
@@ -209,27 +235,31 @@ def page(options: argparse.Namespace, sequences: list[Sequence], scores: pd.Data
             cells = verdict_cells(claim.kind, *(samples[row] for row in claim.rows), claims)
             named = {"videos" if name == "sequences" else name: cell for name, cell in cells.items()}
             verdicts.append({"claim": claim.claim} | named)
-    shown = [f"{of.name} ({len(of.values)} objects, {len(of.frames)} frames)" for of in sequences]
-    digests = [
-        [of.name, of.values, *map(sha256_file, (*map(of.frame_path, of.frames), *map(of.label_path, of.labelled)))]
-        for of in sequences
-    ]
+    shown = [f"{of.name} ({len(of.first_seen)} objects, {len(of.frames)} frames)" for of in sequences]
     return [
-        f"# Real videos with several objects: scale {options.scale}",
+        f"# {options.kind.capitalize()} videos with several objects: scale {options.scale}",
         "",
-        "J&F in points on sequences of MOTSChallenge and BMS-26 as chosen in `benchmarks/several_objects.py`, mean over objects,"
-        " then over seeds, with 95 % intervals over videos and seeds. Small networks on two small data sets: the verdicts are about"
-        " this setting, not about the poster's. Data sets: Voigtlaender et al., MOTS, CVPR 2019 (its train part); Brox and Malik,"
-        " Object Segmentation by Long Term Analysis of Point Trajectories, ECCV 2010.",
+        f"J&F in points on {TEXTS[options.kind]} Mean over objects, then over seeds, with 95 % intervals over videos and seeds."
+        f" {SMALL}",
         "",
         *table([{"row": row} | score_cells(found, seeds[row], bootstrap) for row, found in samples.items()]),
         "",
         *table(verdicts),
         "",
         f"- sequences: {', '.join(shown)}",
-        f"- sha256 over their frames and masks: {sha256_json(digests)}",
+        f"- sha256 over their files: {digest(sequences)}",
         f"- runs scored at commit {', '.join(sorted(scores['commit'].unique()))}",
     ]
+
+
+def digest(sequences: list[Video]) -> str:
+    """Return the sha256 over names, values of objects, frames and masks of sequences."""
+    found = []
+    for of in sequences:
+        parts = of.videos if isinstance(of, PastedVideo) else [of]
+        files = [[*map(part.frame_path, part.frames), *map(part.label_path, part.labelled)] for part in parts]
+        found.append([of.name, of.values if isinstance(of, Sequence) else [], *map(sha256_file, sum(files, []))])
+    return sha256_json(found)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which sequences and objects are taken of two public data sets, how runs are scored, and what is computed again."""
+"""Which sequences and objects are taken of public data sets, how runs are scored, and what is computed again."""
 
 import json
 from multiprocessing.pool import ThreadPool
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hodor.data.video import Video
 from hodor.errors import HodorError
 from tests.benchmarks.conftest import FindsTheFirst, cells
 
@@ -106,11 +107,11 @@ def run(study, mots, moseg, monkeypatch, tmp_path):
         folder.mkdir(parents=True)
         (folder / "train.json").write_text(json.dumps({"model": row}))
     flags = ["--mots", mots, "--moseg", moseg, "--root", tmp_path, "--rows", ",".join(rows), "--seeds", 0, 1]
-    monkeypatch.setattr("sys.argv", ["several_objects.py", *map(str, flags), "--out", str(tmp_path)])
 
-    def main() -> list[list[str]]:
+    def main(kind: str = "real") -> list[list[str]]:
+        monkeypatch.setattr("sys.argv", ["several_objects.py", kind, *map(str, flags), "--out", str(tmp_path)])
         study.main()
-        return cells(next(tmp_path.glob("subset_several-objects_*.md")).read_text())
+        return cells(next(tmp_path.glob(f"subset_{kind}-objects_*.md")).read_text())
 
     return main
 
@@ -122,8 +123,30 @@ def test_scores_of_objects_and_verdicts(run, tmp_path):
     verdict = dict(zip(table[4], table[6], strict=True))
     assert verdict["claim"] == "Trained on images, soft masking is better than no masking."
     assert (verdict["verdict"], verdict["effect"]) == ("undecided", "+0.0")
-    scores = pd.read_csv(next(tmp_path.glob("subset_several-objects_*.csv")))
+    scores = pd.read_csv(next(tmp_path.glob("subset_real-objects_*.csv")))
     assert scores[scores["row"] == "hodor-soft-coco"][["J", "F"]].to_numpy().tolist() == [[1, 1], [0, 0]]
+
+
+def test_every_sequence_gets_a_second_object_of_another_one(study, run, monkeypatch, tmp_path):
+    names, videos = ("00000", "00001", "00002"), []
+    for name, place in (("a", LARGE), ("b", RIGHT)):
+        for frame in names:
+            write(tmp_path / name / f"{frame}.jpg", {})
+            write(tmp_path / name / f"{frame}.png", {1: place})
+        folder = tmp_path / name
+        videos.append(Video(name, names, folder, folder, *SIZE, names, {1: names[0]}))
+    monkeypatch.setattr(study, "load_videos", lambda *of: videos if of[1:] == ("davis2016", "val") else [])
+    assert run("pasted")[2][:2] == ["hodor-soft-coco", "50"]
+    scores = pd.read_csv(next(tmp_path.glob("subset_pasted-objects_*.csv")))
+    columns = scores[scores["row"] == "hodor-soft-coco"][["video", "sequence", "object", "J"]]
+    assert columns.to_numpy().tolist() == [["a", "a", 1, 1], ["a", "a", 2, 0], ["b", "b", 1, 1], ["b", "b", 2, 0]]
+
+
+def test_real_videos_need_their_folders(study, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["several_objects.py", "real", "--mots", "train"])
+    with pytest.raises(SystemExit):
+        study.main()
+    assert "real needs --mots and --moseg" in capsys.readouterr().err
 
 
 def test_a_run_is_scored_once_and_again_with_other_weights(study, run, monkeypatch, tmp_path):
@@ -136,7 +159,7 @@ def test_a_run_is_scored_once_and_again_with_other_weights(study, run, monkeypat
     record.write_text(json.dumps({"model": "other"}))
     run()
     assert scored == ["hodor-none-coco"]
-    scores = pd.read_csv(next(tmp_path.glob("subset_several-objects_*.csv")))
+    scores = pd.read_csv(next(tmp_path.glob("subset_real-objects_*.csv")))
     assert sorted(scores["model"].unique()) == ["hodor-soft-coco", "other"]
 
 
