@@ -239,8 +239,8 @@ def page(options: argparse.Namespace, sequences: list[Video], scores: pd.DataFra
     return [
         f"# {options.kind.capitalize()} videos with several objects: scale {options.scale}",
         "",
-        f"J&F in points on {TEXTS[options.kind]} Mean over objects, then over seeds, with 95 % intervals over videos and seeds."
-        f" {SMALL}",
+        "J&F in points, mean over objects, then over seeds, with 95 % intervals over videos and seeds, on"
+        f" {TEXTS[options.kind]} {SMALL}",
         "",
         *table([{"row": row} | score_cells(found, seeds[row], bootstrap) for row, found in samples.items()]),
         "",
