@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from hodor.data.images import VOID, read_labels, read_rgb, read_size
-from hodor.data.transforms import box_of
 from hodor.data.video import broken, read_list
 from hodor.errors import HodorError
 
@@ -113,7 +113,8 @@ class MaskObject:
 
     @property
     def bbox(self) -> tuple[float, float, float, float]:
-        return box_of(self.mask(self.image.height, self.image.width))
+        x, y, width, height = cv2.boundingRect(self.mask(self.image.height, self.image.width).view(np.uint8))
+        return x, y, width, height
 
     def mask(self, height: int, width: int) -> np.ndarray:
         """Return bool (H, W); HodorError if the file is damaged or has another size than the image."""

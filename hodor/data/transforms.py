@@ -235,10 +235,3 @@ def chosen_labels(labels: np.ndarray, chosen: np.ndarray, keep: int | None = Non
     if keep is not None:
         renamed[keep] = keep
     return cv2.LUT(labels, renamed)
-
-
-def box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """Return x, y, width, height of the pixels in a mask (H, W); all 0 where there are none."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1) if len(rows) else (0,) * 4
-    return tuple(map(float, box))
