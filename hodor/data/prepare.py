@@ -6,8 +6,9 @@ time stamps of a hundred thousand files.
 """
 
 import hashlib
+import operator
 import shutil
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -206,21 +207,13 @@ def check_archives(dataset: str, archives: Path) -> dict[str, str]:
 
 
 def _in_processes(tasks: Iterable[Callable[[], Any]], jobs: int) -> Iterator[Any]:
-    """Yield the result of every task in order, from `jobs` processes, few at a time; HodorError if one is killed."""
+    """Yield the result of every task in order, from `jobs` processes; HodorError if one is killed."""
     if jobs < 2:
-        yield from (task() for task in tasks)
+        yield from map(operator.call, tasks)
         return
-    waiting: deque = deque()
     # Not fork: locks of the caller's threads would stay locked in a forked child.
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-    try:
-        for task in tasks:
-            waiting.append(pool.submit(task))
-            if len(waiting) > 2 * jobs:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise HodorError("a process was killed (out of memory?); give it fewer `jobs`") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        try:
+            yield from pool.map(operator.call, tasks)
+        except BrokenProcessPool as error:
+            raise HodorError("a process was killed (out of memory?); give it fewer `jobs`") from error
