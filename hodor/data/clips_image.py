@@ -31,32 +31,35 @@ class Candidate:
         return self.image.height, self.image.width
 
 
-class StillClips(ABC):
-    """Clips of still images: the candidates of all sources of a stage, in the order of the sources."""
+class Clips(ABC):
+    """Clips of a stage: the candidates of all its sources, in the order of the sources, and plans of them."""
 
     def __init__(self, options: StageOptions, data: Path) -> None:
         self.options = options
-        found = [
-            self.usable(load_images(data / source.dataset, source.dataset, source.split), source)
-            for source in options.sources
-        ]
+        found = [self.usable(source, data) for source in options.sources]
         self.counts = [len(candidates) for candidates in found]
-        self.candidates: list[Candidate] = sum(found, [])
+        self.candidates: list = sum(found, [])
 
     @abstractmethod
-    def usable(self, images: Sequence[StillImage], source: Source) -> list[Candidate]:
-        """Return the images of a source that clips can be made of."""
+    def usable(self, source: Source, data: Path) -> list:
+        """Return the candidates of a source: images or videos of which clips can be made, with their `size`."""
 
     def size(self, item: int, objects: int, rng: np.random.Generator) -> Size:
         """Return height and width of the clip that `make` returns for the same arguments."""
         return clip_size(self.candidates[item].size, self.options)
 
+    def batches(self, items: np.ndarray, objects: np.ndarray, seed: int) -> Plan:
+        """Plan batches of candidates with their numbers of objects."""
+        options = self.options
+        aspects = np.array([1.0 if options.crop else np.divide(*c.size) for c in self.candidates])[items]
+        return plan_batches(items, objects, aspects, steps=options.steps, batch=options.batch, seed=seed)
 
-class ImageClips(StillClips):
+
+class ImageClips(Clips):
     """Clips of images with instances, under homographies."""
 
-    def usable(self, images: Sequence[StillImage], source: Source) -> list[Candidate]:
-        return usable(images, self.options)
+    def usable(self, source: Source, data: Path) -> list[Candidate]:
+        return usable(load_images(data / source.dataset, source.dataset, source.split), self.options)
 
     def plan(self, seed: int) -> Plan:
         """Plan the batches of all steps: object counts 4, 3, 2, 1 in equal shares, images cycled."""
@@ -64,9 +67,7 @@ class ImageClips(StillClips):
         members = pool(self.counts, options.sources, seed)
         numbers = [len(self.candidates[i].objects) for i in members]
         places, objects = equal_object_counts(numbers, options.steps * options.batch, options.max_objects)
-        items = members[places]
-        aspects = np.array([np.divide(*self.candidates[i].size) for i in items])
-        return plan_batches(items, objects, aspects, steps=options.steps, batch=options.batch, seed=seed)
+        return self.batches(members[places], objects, seed)
 
     def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
         """Make one clip of image `item` with `objects` of its objects, drawn at random."""

@@ -17,16 +17,17 @@ first scaling, the square before the spline) is cut off here too.
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from hodor.config.stages import Source, StageOptions
 from hodor.data import transforms
 from hodor.data.augmentations import Strength, hide, hiding_probability, jitter, random_affine, random_spline
-from hodor.data.clips_image import ATTEMPTS, Candidate, StillClips, scaled_area
-from hodor.data.dataset import Plan, Sample, plan_batches, pool
+from hodor.data.clips_image import ATTEMPTS, Candidate, Clips, scaled_area
+from hodor.data.dataset import Plan, Sample, pool
 from hodor.data.images import VOID
-from hodor.data.readers import StillImage, has_instances
+from hodor.data.readers import StillImage, has_instances, load_images
 from hodor.data.transforms import Frame, Size, black_out, greyscale, thin_plate_positions
 
 ROTATION, SHEAR = 20.0, 10.0
@@ -59,10 +60,11 @@ class Camera:
         return x / self.canvas[1], y / self.canvas[0]
 
 
-class StaticClips(StillClips):
+class StaticClips(Clips):
     """Square clips of images; a subclass defines what a frame shows."""
 
-    def usable(self, images: Sequence[StillImage], source: Source) -> list[Candidate]:
+    def usable(self, source: Source, data: Path) -> list[Candidate]:
+        images = load_images(data / source.dataset, source.dataset, source.split)
         return usable(images, self.options, has_instances(source.dataset))
 
     def plan(self, seed: int) -> Plan:
@@ -70,7 +72,7 @@ class StaticClips(StillClips):
         options = self.options
         items = pool(self.counts, options.sources, seed)
         numbers = np.array([min(len(c.objects), options.max_objects) for c in self.candidates], int)[items]
-        return plan_batches(items, numbers, np.ones(len(items)), steps=options.steps, batch=options.batch, seed=seed)
+        return self.batches(items, numbers, seed)
 
     def make(self, item: int, objects: int, rng: np.random.Generator, step: int = 0) -> Sample:
         """Make one clip of image `item` with up to `objects` of its objects, chosen among those that frame 0 shows.

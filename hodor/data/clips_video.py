@@ -1,5 +1,6 @@
 """Clips of videos with one annotated frame, and with annotations of every frame (hodor specification 5.4, 5.5)."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,8 @@ import numpy as np
 
 from hodor.config.stages import Source, StageOptions
 from hodor.data import augmentations, transforms
-from hodor.data.clips_image import ATTEMPTS, clip_size, scaled_area, warped_clip
-from hodor.data.dataset import Plan, Sample, in_rounds, plan_batches
+from hodor.data.clips_image import ATTEMPTS, Clips, clip_size, scaled_area, warped_clip
+from hodor.data.dataset import Plan, Sample, in_rounds
 from hodor.data.images import VOID
 from hodor.data.readers import load_videos
 from hodor.data.transforms import Size, chosen_labels
@@ -37,38 +38,27 @@ class Candidate:
         return self.video.height, self.video.width
 
 
-class VideoClips:
-    """Clips of videos: the candidates of all sources of a stage, and plans of them."""
+class VideoClips(Clips):
+    """Clips of videos; a subclass defines which frames a clip shows."""
 
     demand = ""  # what a video must have, and which setting to change, for an error message
 
-    def __init__(self, options: StageOptions, data: Path) -> None:
-        self.options = options
-        self.candidates: list[Candidate] = []
-        for source in options.sources:
-            found = [self.candidate(video, source) for video in load_videos(data, source.dataset, source.split)]
-            if not any(found):
-                demand = self.demand.format(frames=options.frames, distance=source.max_distance)
-                raise HodorError(f"{data / source.dataset}: no video of split {source.split!r} has {demand}")
-            self.candidates += [candidate for candidate in found if candidate is not None]
+    def usable(self, source: Source, data: Path) -> list[Candidate]:
+        videos = load_videos(data, source.dataset, source.split)
+        found = [candidate for video in videos if (candidate := self.candidate(video, source))]
+        if not found:
+            demand = self.demand.format(frames=self.options.frames, distance=source.max_distance)
+            raise HodorError(f"{data / source.dataset}: no video of split {source.split!r} has {demand}")
+        return found
 
+    @abstractmethod
     def candidate(self, video: Video, source: Source) -> Candidate | None:
         """Return the video if clips can be made of it, else None."""
-        raise NotImplementedError
-
-    def size(self, item: int, objects: int, rng: np.random.Generator) -> Size:
-        """Return height and width of the clip that `make` returns for the same arguments."""
-        return clip_size(self.candidates[item].size, self.options)
 
     def of_source(self, source: Source, objects: int = 0) -> np.ndarray:
         """Return the numbers of the candidates of a source that have at least `objects` objects."""
         numbered = enumerate(self.candidates)
         return np.array([i for i, c in numbered if c.source == source and len(c.objects) >= objects], int)
-
-    def batches(self, items: np.ndarray, objects: np.ndarray, seed: int) -> Plan:
-        """Plan batches of candidates with their numbers of objects."""
-        aspects = np.array([np.divide(*c.size) for c in self.candidates])[items]
-        return plan_batches(items, objects, aspects, steps=self.options.steps, batch=self.options.batch, seed=seed)
 
     def clip(self, images: list, labels: list, objects: int, rng: np.random.Generator) -> Sample:
         """Make a clip of frames under one warp, which keeps the `objects` of the first frame; see `warped_clip`."""

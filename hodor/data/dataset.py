@@ -137,7 +137,7 @@ class PlannedClips(Dataset):
     in the whole batch. The parts together are the batch. HodorError for a batch that `world` does not divide.
 
     Args:
-        source: plans and makes the samples (`clips_image.StillClips` or `clips_video.VideoClips`).
+        source: plans and makes the samples (`clips_image.Clips`).
         seed: of the run. The random numbers of a sample depend on it, the step and the place in the batch.
         multiple: sides are padded to multiples of it.
     """

@@ -8,7 +8,7 @@ the training is the same up to rounding (docs/distributed.md).
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from signal import Signals
@@ -21,7 +21,7 @@ from torch import Tensor
 from hodor.config.execution import Execution
 from hodor.config.stages import StageOptions
 from hodor.data.clip import Clip
-from hodor.data.clips_image import ImageClips
+from hodor.data.clips_image import Clips, ImageClips
 from hodor.data.clips_static import AffineClips, StcnClips
 from hodor.data.clips_video import DenseVideoClips, SparseVideoClips
 from hodor.data.dataset import PlannedClips, clips_from
@@ -35,7 +35,7 @@ from hodor.training.gradients import Gradients
 from hodor.training.log import TrainingLog
 from hodor.training.optim import build_optimiser, learning_rate, set_learning_rate, use_deterministic_algorithms
 
-CLIPS = {
+CLIPS: dict[str, Callable[[StageOptions, Path], Clips]] = {
     "images": ImageClips,
     "sparse-video": SparseVideoClips,
     "dense-video": DenseVideoClips,
