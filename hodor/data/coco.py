@@ -65,20 +65,15 @@ class CocoImage:
         """COCO has no void pixels."""
 
 
-@dataclass(frozen=True)
-class CocoSet:
-    """The annotated images of a split, in the order of their ids, and the number of images without annotation."""
-
-    images: list[CocoImage]
-    skipped_unannotated: int
-
-
-def load_coco(root: Path, split: str) -> CocoSet:
+def load_coco(root: Path, split: str) -> list[CocoImage]:
     """Open a split: read its JSON and list its folder; no image is decoded.
 
     Args:
         root: folder that holds `annotations/` and `<split>/`.
         split: "train2017" or "val2017".
+
+    Returns:
+        The annotated images, in the order of their ids.
 
     Raises:
         HodorError: the JSON is broken or incomplete, a segmentation does not fit its image, an annotation is of an
@@ -125,8 +120,7 @@ def load_coco(root: Path, split: str) -> CocoSet:
         raise broken(path, f"broken ({error})") from error
     if not seen:
         raise broken(path, "has no annotation")
-    annotated = [replace(by_id[id], objects=tuple(objects[id])) for id in sorted(by_id) if objects[id]]
-    return CocoSet(annotated, skipped_unannotated=len(images) - len(annotated))
+    return [replace(by_id[id], objects=tuple(objects[id])) for id in sorted(by_id) if objects[id]]
 
 
 def _read(path: Path) -> dict:

@@ -58,7 +58,7 @@ def load_images(root: Path, dataset: str, split: str) -> Sequence[StillImage]:
     """Open a split of a data set of images in `root`; HodorError if it has no such split, or as its reader."""
     _require_split(dataset, split)
     if dataset.startswith("coco"):
-        return load_coco(root, split).images
+        return load_coco(root, split)
     if dataset in STILL_IMAGES:
         return import_module(STILL_IMAGES[dataset].module).load(root, split)
     if dataset in LAYOUTS:

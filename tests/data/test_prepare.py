@@ -191,7 +191,7 @@ def test_real_archives_go_through(dataset, shared_data, root, tmp_path):
         bear, tennis = load_davis(tmp_path / dataset, "train")
         assert set(tennis.first_seen) == {1, 2} and 255 in tennis.labels("00013") and 255 not in tennis.labels("00012")
     else:
-        images = {image.id: image for image in load_coco(tmp_path / dataset, "train2017").images}
+        images = {image.id: image for image in load_coco(tmp_path / dataset, "train2017")}
         assert not {250, 508, 262284} & set(images), "images without annotation are skipped"
         gray = images[86].read()
         assert gray.shape == (640, 512, 3) and (gray == gray[..., :1]).all()

@@ -93,7 +93,7 @@ def test_same_names_and_keys_as_the_official_archives(data, shared_data):
 
 
 def test_coco_annotations_are_the_masks(data):
-    images, crowds = {image.id: image for image in load_coco(data / "coco", "train2017").images}, 0
+    images, crowds = {image.id: image for image in load_coco(data / "coco", "train2017")}, 0
     listed = json.loads((data / "coco/annotations/instances_train2017.json").read_text())["images"]
     for entry, drawn in zip(listed, scenes("coco-train2017"), strict=True):
         labels = drawn.expose(0)[1]

@@ -81,9 +81,7 @@ def coco(root, segmentation) -> dict:
 
 def open_coco(root, content: str) -> list[np.ndarray] | None:
     (root / "annotations" / "instances_train2017.json").write_text(content, encoding="utf-8", errors="surrogatepass")
-    return [
-        item.mask(found.height, found.width) for found in load_coco(root, "train2017").images for item in found.objects
-    ]
+    return [item.mask(found.height, found.width) for found in load_coco(root, "train2017") for item in found.objects]
 
 
 RUNS = {"size": list(SIZE), "counts": [100, 60, SIZE[0] * SIZE[1] - 160]}
