@@ -7,7 +7,6 @@ official files some JPEGs are grayscale (read as RGB), some images have no annot
 entries cover groups (flagged, never dropped here). `iscrowd` may be absent, as in LVIS; it is then 0.
 """
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hodor.data.images import read_rgb
-from hodor.data.video import broken, unique_keys
+from hodor.data.video import broken, read_annotations
 from hodor.errors import HodorError
 
 _LONGEST_OUTLINE = 4_000_000
@@ -80,10 +79,10 @@ def load_coco(root: Path, split: str) -> list[CocoImage]:
             unknown image, an image file is absent, or a file is in no entry.
     """
     path, folder = Path(root) / "annotations" / f"instances_{split}.json", Path(root) / split
-    content = _read(path)
     if not folder.is_dir():
         raise HodorError(f"{folder}: no such folder; the images come in {split}.zip: fetch and prepare it")
-    try:
+    files = {file.name for file in folder.iterdir()}
+    with read_annotations(path) as content:
         categories = {entry["id"]: entry["name"] for entry in content["categories"]}
         if len(categories) < len(content["categories"]):
             raise ValueError("two categories have the same id")
@@ -91,7 +90,7 @@ def load_coco(root: Path, split: str) -> list[CocoImage]:
         by_id = {image.id: image for image in images}
         if not len({image.path for image in images}) == len(by_id) == len(images):
             raise ValueError("two images have the same id or file_name")
-        listed, files = {image.path.name for image in images}, {file.name for file in folder.iterdir()}
+        listed = {image.path.name for image in images}
         for fault, odd in (
             (f"missing image, {path.name} lists it", listed - files),
             (f"not listed in {path.name}", files - listed),
@@ -114,25 +113,9 @@ def load_coco(root: Path, split: str) -> list[CocoImage]:
                 raise ValueError(f"{name}: incomplete, key {error} is missing") from error
             except (ValueError, TypeError, OverflowError) as error:
                 raise ValueError(f"{name}: {error}") from error
-    except KeyError as error:
-        raise broken(path, f"incomplete, key {error} is missing") from error
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise broken(path, f"broken ({error})") from error
     if not seen:
         raise broken(path, "has no annotation")
     return [replace(by_id[id], objects=tuple(objects[id])) for id in sorted(by_id) if objects[id]]
-
-
-def _read(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
-    except FileNotFoundError:
-        raise HodorError(f"{path}: no such file; fetch and prepare the data set again") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise broken(path, f"broken JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise broken(path, f"holds {type(content).__name__}, not a JSON object")
-    return content
 
 
 def _whole(name: str, value: object) -> int:

@@ -3,8 +3,11 @@
 Opening a video lists its folders and reads one header; frames and masks are decoded on request.
 """
 
+import contextlib
+import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +53,23 @@ def broken(path: str | os.PathLike, fault: str) -> HodorError:
     return HodorError(f"{path}: {fault}; prepare the data set again")
 
 
-def unique_keys(pairs: list[tuple[str, object]]) -> dict:
+@contextlib.contextmanager
+def read_annotations(path: Path) -> Iterator[dict]:
+    """Read a JSON object; HodorError names the file if it is missing, or for any fault that the `with` block finds."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique_keys)
+        if not isinstance(content, dict):
+            raise ValueError(f"holds {type(content).__name__}, not a JSON object")
+        yield content
+    except FileNotFoundError:
+        raise HodorError(f"{path}: no such file; fetch and prepare the data set again") from None
+    except KeyError as error:
+        raise broken(path, f"incomplete, key {error} is missing") from error
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise broken(path, f"broken ({error})") from error
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict:
     """Return a JSON object (`object_pairs_hook`); ValueError for a key given twice, of which Python keeps the last."""
     result = dict(pairs)
     if len(result) != len(pairs):

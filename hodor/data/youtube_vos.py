@@ -12,7 +12,6 @@ Two parts of `train` are splits too (`hodor.config.benchmarks`): `holdout`, and 
 that is scored on it.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 from hodor.config.benchmarks import HOLDOUT, REST, held_out
 from hodor.config.own_datasets import META, OwnDataset
 from hodor.data.images import VOID
-from hodor.data.video import Video, broken, object_ids, open_video, require_files, unique_keys, video_folders
+from hodor.data.video import Video, broken, object_ids, open_video, read_annotations, require_files, video_folders
 from hodor.errors import HodorError
 
 # Folder of all masks of `valid`, with a meta.json that has categories; only the generated edition has it.
@@ -106,20 +105,13 @@ def read_categories(path: Path) -> dict[str, dict[int, str | None]]:
 
 
 def _read(path: Path, read: Callable[[str, dict], Any]) -> dict[str, Any]:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
+    with read_annotations(path) as content:
         videos = content["videos"]
         if not videos:
             raise ValueError("no video")
         if odd := [name for name in videos if Path(name).name != name]:
             raise ValueError(f"{odd[0]!r} is no name of a video")
         return {name: read(name, video["objects"]) for name, video in videos.items()}
-    except FileNotFoundError:
-        raise HodorError(f"{path}: no such file; fetch and prepare the data set again") from None
-    except KeyError as error:
-        raise broken(path, f"incomplete, key {error} is missing") from error
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise broken(path, f"broken ({error})") from error
 
 
 def check_objects(video: Video, split: str) -> int:
