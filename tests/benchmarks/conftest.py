@@ -20,6 +20,12 @@ def script(root, monkeypatch) -> Callable[[str], ModuleType]:
 
 
 @pytest.fixture
+def study(script, request) -> ModuleType:
+    """The script that a file of tests is named after."""
+    return script(request.module.__name__.rpartition("test_")[2])
+
+
+@pytest.fixture
 def benchmark(root, tmp_path, monkeypatch) -> Callable[..., str]:
     """Runs a script with flags, the last of which names the folder of its results; returns the page that it writes."""
     monkeypatch.syspath_prepend(str(root / "benchmarks"))

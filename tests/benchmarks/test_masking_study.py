@@ -42,12 +42,6 @@ class Greys:
 
 
 @pytest.fixture
-def study(script):
-    """Return the script as a module."""
-    return script("masking_study")
-
-
-@pytest.fixture
 def losses(study, monkeypatch):
     """Return losses by kind on a long and a short video, and the clips of each kind."""
     method, videos = Greys(), [grey_video(20, frames=11), grey_video(21, frames=3)]

@@ -14,20 +14,14 @@ ROWS = ("hodor-soft-coco", "hodor-none-coco")
 
 
 @pytest.fixture
-def pooled_claims(script):
-    """Return the script as a module."""
-    return script("pooled_claims")
-
-
-@pytest.fixture
-def scores(pooled_claims, empty_project, tmp_path):  # noqa: F811
+def scores(study, empty_project, tmp_path):  # noqa: F811
     """Return the collected scores of two rows with three seeds, and the comparison of their runs."""
     empty_project.seeds = [0, 1, 2]
     empty_project.add(ROWS[0], "soft", shift=2)
     empty_project.add(ROWS[1], "none", shift=3)
     (tmp_path / "results").mkdir()
     of = [sample([read_run(empty_project.run(row, seed)) for seed in empty_project.seeds], VAL) for row in ROWS]
-    return pooled_claims.collect(empty_project.runs, "tiny"), compare(*of, Bootstrap())
+    return study.collect(empty_project.runs, "tiny"), compare(*of, Bootstrap())
 
 
 def test_two_machines_give_the_verdicts_of_their_runs(scores, benchmark, tmp_path):
@@ -60,13 +54,13 @@ def test_a_run_in_two_files_and_rows_without_a_common_seed_are_errors(scores, be
         benchmark("pooled_claims.py", "--scale tiny")
 
 
-def test_scores_are_kept_beside_those_of_earlier_runs(scores, pooled_claims, monkeypatch, tmp_path):
+def test_scores_are_kept_beside_those_of_earlier_runs(scores, study, monkeypatch, tmp_path):
     monkeypatch.setattr(
         sys, "argv", ["", "--collect", "--scale", "tiny", "--runs", "runs/tiny", "--out", str(tmp_path / "results")]
     )
-    path = tmp_path / f"results/tiny_objects_{pooled_claims.machine_slug()}.csv"
+    path = tmp_path / f"results/tiny_objects_{study.machine_slug()}.csv"
     earlier = scores[0].assign(seed=scores[0]["seed"] + 2)  # seed 2 twice
     earlier.to_csv(path, index=False)
-    pooled_claims.main()
+    study.main()
     assert sorted(pd.read_csv(path)["seed"].unique()) == [0, 1, 2, 3, 4]
     assert len(pd.read_csv(path)) == 2 * 5 * 4

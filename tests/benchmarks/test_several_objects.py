@@ -28,12 +28,6 @@ def write(path, objects, dtype=np.uint8):
 
 
 @pytest.fixture
-def study(script):
-    """Return the script as a module."""
-    return script("several_objects")
-
-
-@pytest.fixture
 def mots(tmp_path):
     """A video of 10 frames: two large objects and an ignored region, from the sixth frame on one object."""
     folder = tmp_path / "train"

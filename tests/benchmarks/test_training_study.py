@@ -7,12 +7,6 @@ from tests.benchmarks.conftest import cells
 
 
 @pytest.fixture
-def study(script):
-    """Return the script as a module."""
-    return script("training_study")
-
-
-@pytest.fixture
 def run(study, world, monkeypatch, tmp_path):
     """Run the study with two settings at scale tiny; return the cells of its table."""
     (tmp_path / "data").mkdir()
