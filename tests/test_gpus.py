@@ -9,7 +9,7 @@ import time
 import pytest
 
 from hodor import gpus
-from hodor.errors import HodorError
+from tests.refused import refused
 
 JOB = """
 import sys
@@ -119,12 +119,10 @@ def test_visible_gpus_are_those_of_cuda(machine, wanted, found):
 
 
 def test_what_cannot_be_taken(machine, tmp_path):
-    with pytest.raises(HodorError, match="4 workers need a GPU each, but 3 are visible"):
-        gpus.take(4)
+    refused("4 workers need a GPU each, but 3 are visible", gpus.take, 4)
     (tmp_path / "file").touch()
     machine.setenv(gpus.FOLDER, str(tmp_path / "file" / "locks"))
-    with pytest.raises(HodorError, match=f"file/locks: .*{gpus.FOLDER}"):
-        gpus.take()
+    refused(f"file/locks: .*{gpus.FOLDER}", gpus.take)
     machine.delenv(gpus.FAKE)
     machine.setattr(gpus, "_installed", list)
     assert gpus.take() == [] and gpus.VISIBLE not in os.environ

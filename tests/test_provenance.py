@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hodor import __version__, provenance
-from hodor.errors import HodorError
+from tests.refused import refused
 
 STAMP = {"step": "score", "scale": "tiny", "settings": {"b": 1, "a": [1.5, None]}, "recipes": {}}
 
@@ -37,8 +37,7 @@ def test_a_broken_stamp_is_named(tmp_path, text, expected):
     path = tmp_path / "stamp.json"
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(HodorError, match=f"stamp.json: .*{expected}"):
-        provenance.read_stamp(path)
+    refused(f"stamp.json: .*{expected}", provenance.read_stamp, path)
 
 
 def test_writing_is_atomic(tmp_path, monkeypatch):
@@ -134,5 +133,4 @@ def test_a_kept_digest_is_that_of_the_contents(tmp_path, monkeypatch):
 def test_only_external_masks_have_no_training(tmp_path):
     assert provenance.read_training(tmp_path, [{"weights": None}, {"weights": None}]) == {}
     for masks in ([], [{"weights": None}, {"weights": "1f"}]):
-        with pytest.raises(HodorError, match="train.json: no such file"):
-            provenance.read_training(tmp_path, masks)
+        refused("train.json: no such file", provenance.read_training, tmp_path, masks)

@@ -9,8 +9,8 @@ import pytest
 from hodor.config.loading import load
 from hodor.config.stages import StageOptions
 from hodor.data.video import Video
-from hodor.errors import HodorError
 from tests.benchmarks.conftest import FindsTheFirst
+from tests.refused import refused
 
 
 class GreyVideo(Video):
@@ -103,8 +103,7 @@ def test_objects_of_the_next_videos_that_hide_less_than_half_are_pasted(study):
     assert (labels[50, 59], labels[50, 60], labels[10, 60]) == (1, 2, 0)
     around = study.paste(2, 3, videos, frames=8)  # from the last on to the first
     assert [of.name for of in around.videos] == ["31", "0"]
-    with pytest.raises(HodorError, match="fewer than 3 other sequences"):
-        study.paste(4, 0, videos, frames=8)
+    refused("fewer than 3 other sequences", study.paste, 4, 0, videos, frames=8)
 
 
 def test_pasted_pixels_are_those_of_the_same_frame_of_the_other_video(study):

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from hodor.data.video import Video
-from hodor.errors import HodorError
 from tests.benchmarks.conftest import FindsTheFirst, cells
+from tests.refused import refused
 
 SIZE = (48, 64)
 LARGE, SMALL = (slice(0, 20), slice(0, 20)), (slice(40, 42), slice(40, 42))
@@ -79,14 +79,12 @@ def test_sequences_with_a_mask_on_some_frames(study, moseg):
     assert sequence.labelled == ("cars1_01", "cars1_04")
     assert sequence.values == (255, 128)
     write(moseg / "cars1" / "cars1_00.jpg", {})  # so that the frames count from another one
-    with pytest.raises(HodorError, match="cars1_01.pgm: cars1Def.dat lists it for another frame"):
-        list(study.moseg_sequences(moseg))
+    refused("cars1_01.pgm: cars1Def.dat lists it for another frame", list, study.moseg_sequences(moseg))
 
 
 def test_a_missing_mask_is_named(study, mots):
     (mots / "instances" / "0002" / "000001.png").unlink()
-    with pytest.raises(HodorError, match="000001.png: missing or no label image"):
-        list(study.mots_sequences(mots))
+    refused("000001.png: missing or no label image", list, study.mots_sequences(mots))
 
 
 @pytest.fixture
@@ -159,5 +157,4 @@ def test_a_run_is_scored_once_and_again_with_other_weights(study, run, monkeypat
 
 def test_a_row_without_any_run_is_an_error(run, tmp_path):
     (tmp_path / "runs" / "subset" / "hodor-none-coco" / "seed0" / "train.json").unlink()
-    with pytest.raises(HodorError, match="no run of hodor-none-coco; train the row"):
-        run()
+    refused("no run of hodor-none-coco; train the row", run)

@@ -28,6 +28,7 @@ from hodor.reporting.claims import (
 from hodor.reporting.html import claims_html
 from hodor.reporting.runs import read_run, sample
 from hodor.scoring.statistics import Bootstrap, Comparison, compare
+from tests.refused import refused
 
 VAL, TEST_DEV, YT19 = "davis2017-val", "davis2017-test-dev", "ytvos2019-val"
 OUT = Path("results/tiny")
@@ -230,8 +231,7 @@ def test_alphas_are_those_of_the_layers_in_their_order(project):
     with pytest.raises(HodorError, match="hodor-none-coco/seed0/model.safetensors: no alphas"):
         learned_alphas([read_run(project.run("hodor-none-coco"))])
     (run.folder / "model.safetensors").write_bytes(b"half")
-    with pytest.raises(HodorError, match="model.safetensors: broken model file"):
-        learned_alphas([run])
+    refused("model.safetensors: broken model file", learned_alphas, [run])
 
 
 def shown(*judged: dict) -> str:
@@ -262,5 +262,4 @@ def test_each_verdict_is_a_line_with_effect_and_interval_that_unfolds_to_the_rea
 def test_broken_and_absent_verdicts(tmp_path):
     assert read_claims(tmp_path) is None and "results/mini/claims.json" in claims_html(None, "mini")
     write_json_atomic(tmp_path / "claims.json", {"claims": [{"verdict": "proved"}]})
-    with pytest.raises(HodorError, match="claims.json.*supported"):
-        read_claims(tmp_path)
+    refused("claims.json.*supported", read_claims, tmp_path)

@@ -10,7 +10,6 @@ import pytest
 from hodor.config.stages import InferenceOptions
 from hodor.data.davis import load_davis
 from hodor.data.images import DAVIS_PALETTE, read_labels, write_labels
-from hodor.errors import HodorError
 from hodor.models.base import load_model
 from hodor.reporting import gallery
 from hodor.reporting.figures import figure_bytes, scores, training
@@ -19,6 +18,7 @@ from hodor.reporting.figures.masks import mask_strip, overlay, spread_frames
 from hodor.reporting.figures.scores import Cell, gaps
 from hodor.reporting.runs import Run, read_run
 from hodor.reporting.selection import Report, largest_object
+from tests.refused import refused
 from tests.reporting.conftest import OUT, VAL
 
 
@@ -87,8 +87,7 @@ def test_an_overlay_mixes_objects_and_leaves_the_rest():
     assert (result[labels != 2] == 100).all()  # background and void
     assert (result[12, 12] == (100 + DAVIS_PALETTE[2].astype(int)) / 2).all()
     assert (result[5, 12] == DAVIS_PALETTE[2]).all()  # the outline
-    with pytest.raises(HodorError, match="one size"):
-        overlay(frame, labels[:, :-1])
+    refused("one size", overlay, frame, labels[:, :-1])
 
 
 def test_a_strip_shows_truth_and_systems_on_evenly_spread_frames(project):
@@ -110,8 +109,7 @@ def test_a_strip_shows_truth_and_systems_on_evenly_spread_frames(project):
     figure = mask_strip(video, masks, {}, columns=3)
     assert np.array_equal(figure.axes[6].images[0].get_array(), video.frame("00000"))
     (masks["hodor-soft-coco"] / "00002.png").unlink()
-    with pytest.raises(HodorError, match="hodor-soft-coco.*00002.png"):
-        mask_strip(video, masks, {}, columns=3)
+    refused("hodor-soft-coco.*00002.png", mask_strip, video, masks, {}, columns=3)
 
 
 @pytest.mark.parametrize(
@@ -205,11 +203,9 @@ def test_the_weights_of_each_layer_and_head_for_one_object(project):
     assert titles[0] == "object 1" and titles[1].startswith("head 1, α 32.25\n") and titles[4].endswith("% inside")
     shown = figure.axes[1].images[1].get_array()
     assert float(shown.max()) == 1.0 and np.allclose(shown * other[0].maps[0].max(), other[0].maps[0])
-    with pytest.raises(HodorError, match="object 7 is too small"):
-        encoder_attention(path, inference, video, 7)
+    refused("object 7 is too small", encoder_attention, path, inference, video, 7)
     path.unlink()
-    with pytest.raises(HodorError, match="no such model file"):
-        encoder_attention(path, {}, video, 1)
+    refused("no such model file", encoder_attention, path, {}, video, 1)
 
 
 def test_an_object_of_a_few_pixels_costs_a_figure_and_not_the_report(tabulated):

@@ -7,18 +7,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hodor.errors import HodorError
 from hodor.provenance import IMPORTED, record_making, sha256_file
 from hodor.scoring.score import score
+from tests.refused import refused
 from tests.reporting.conftest import OUT, VAL, make, make_one
 
 
-def refused(project, path: Path, message: str, table: str = "ablation", target: object = None) -> None:
+def refused_table(project, path: Path, message: str, table: str = "ablation", target: object = None) -> None:
     """Refused with one message that begins with the file and ends with the command that fixes it."""
-    with pytest.raises(HodorError, match=message) as error:
-        make_one(project, table)
-    text = str(error.value)
-    assert text.startswith(str(path)) and "\n" not in text
+    text = refused(message, make_one, project, table)
+    assert text.startswith(str(path))
     target = target or {"costs": "results/costs.csv"}.get(table, f"results/{table}_table.csv")
     assert text.endswith(f"snakemake --cores all --config scale=tiny -- {target}")
     assert not OUT.exists(), "no table of mixed origin is written"
@@ -38,7 +36,7 @@ def test_results_of_other_settings_or_of_each_other_are_refused(project):
         present = project.stamps[f"hodor-soft-coco/seed0/{step}"]
         project.stamps[f"hodor-soft-coco/seed0/{step}"] = "0" * 64
         for table in ("ablation", "comparison", "costs"):
-            refused(project, run / name, f"other settings.*rm -f {run / name}", table)
+            refused_table(project, run / name, f"other settings.*rm -f {run / name}", table)
         make_one(project, "extended")
         shutil.rmtree(OUT)
         project.stamps[f"hodor-soft-coco/seed0/{step}"] = present
@@ -48,7 +46,7 @@ def test_results_of_other_settings_or_of_each_other_are_refused(project):
         content = path.read_bytes()
         path.write_bytes(content.replace(old, new, 1) if old else new)
         assert path.read_bytes() != content
-        refused(project, path, message)
+        refused_table(project, path, message)
         path.write_bytes(content)
 
     of = b'"of": "hodor-soft-coco"'
@@ -62,7 +60,7 @@ def test_results_of_other_settings_or_of_each_other_are_refused(project):
     for name in ("global.csv", "per_object.csv", "per_frame.csv", "score.json"):
         shutil.copy(other / name, run / VAL / name)
     project.stamps[f"hodor-soft-coco/seed0/{VAL}/score"] = json.loads((other / "score.json").read_text())["stamp"]
-    refused(project, run / VAL / "score.json", "not the scores of the masks")
+    refused_table(project, run / VAL / "score.json", "not the scores of the masks")
 
 
 def test_a_training_that_started_from_other_weights_is_refused(project):
@@ -70,7 +68,9 @@ def test_a_training_that_started_from_other_weights_is_refused(project):
     (parent / "model.safetensors").write_bytes(b"new weights")
     edited(parent / "train.json", model=sha256_file(parent / "model.safetensors"))
     project.rows["hodor-soft-coco"]["selected"] = False
-    refused(project, child / "train.json", "did not start from the present .*hodor-soft-coco/seed0/model.safetensors")
+    refused_table(
+        project, child / "train.json", "did not start from the present .*hodor-soft-coco/seed0/model.safetensors"
+    )
 
 
 def test_a_parent_that_is_no_row_of_the_table_is_checked_too(project):
@@ -81,11 +81,11 @@ def test_a_parent_that_is_no_row_of_the_table_is_checked_too(project):
     train = project.run("hodor-soft-coco") / "train.json"
     digest = project.stamps["hodor-soft-coco/seed0/train"]
     project.stamps["hodor-soft-coco/seed0/train"] = "0" * 64
-    refused(project, train, "other settings")
+    refused_table(project, train, "other settings")
     project.stamps["hodor-soft-coco/seed0/train"] = digest
     weights = train.with_name("model.safetensors")
     weights.unlink()
-    refused(project, weights, "missing", target=weights)
+    refused_table(project, weights, "missing", target=weights)
 
 
 def test_rows_scored_against_different_data_are_refused(project):
@@ -95,14 +95,14 @@ def test_rows_scored_against_different_data_are_refused(project):
     stamp = json.loads((folder / "score.json").read_text())
     content = stamp["stamp_content"] | {"sha256": stamp["stamp"]}
     score(folder / "masks", Path("data/tiny/davis"), VAL, folder, content)
-    refused(project, folder / "score.json", "other data than .*hodor-none-coco")
+    refused_table(project, folder / "score.json", "other data than .*hodor-none-coco")
 
 
 @pytest.mark.parametrize("name", ["train.json", "model.safetensors", f"{VAL}/masks.json", f"{VAL}/score.json"])
 def test_a_missing_result_is_no_empty_cell(project, name):
     path = project.run("hodor-soft-coco") / name
     path.unlink()
-    refused(project, path, "missing", target=path)
+    refused_table(project, path, "missing", target=path)
 
 
 def test_a_row_that_was_trained_elsewhere_says_so_until_it_is_trained_again(project):

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from hodor.errors import HodorError
 from hodor.provenance import write_manifest
 from hodor.reporting.runs import read_log, read_run
+from tests.refused import refused
 
 VAL = "davis2017-val"
 
@@ -71,11 +71,8 @@ def test_the_manifest_holds_what_a_reader_needs_to_repeat_the_run(project):
 def test_broken_files_are_named(project, name, content, message):
     path = project.run("hodor-soft-coco") / name
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(HodorError, match=message) as error:
-        read_run(project.run("hodor-soft-coco"), [VAL])
-    assert str(path) in str(error.value)
+    assert str(path) in refused(message, read_run, project.run("hodor-soft-coco"), [VAL])
 
 
 def test_a_folder_that_is_no_run_folder(project):
-    with pytest.raises(HodorError, match="<row>/seed<k>"):
-        read_run(project.runs / "hodor-soft-coco")
+    refused("<row>/seed<k>", read_run, project.runs / "hodor-soft-coco")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from hodor.data.images import AGAIN, read_labels
-from hodor.errors import HodorError
 from hodor.provenance import sha256_file, sha256_files
 from hodor.scoring.external import import_masks
 from hodor.scoring.score import score
+from tests.refused import refused
 
 from .conftest import VAL, cut, read_record, relabel, set_pixel
 
@@ -84,15 +84,12 @@ def test_a_fault_is_named_with_its_file(tree, data, tmp_path, damage, file, faul
     source = tree.pred.parent
     if archive:
         source = shutil.make_archive(tmp_path / "archive", "zip", source)
-    with pytest.raises(HodorError) as error:
-        import_masks(stamp_of(tmp_path / source), data, tmp_path / "out")
-    text = str(error.value)
-    assert str(source) in text and file in text and fault in text and AGAIN not in text
+    text = refused(fault, import_masks, stamp_of(tmp_path / source), data, tmp_path / "out")
+    assert str(source) in text and file in text and AGAIN not in text
     assert not (tmp_path / "out" / "masks.json").exists() and not list(tmp_path.glob("out/*extracted*"))
 
 
 def test_masks_that_change_meanwhile_are_not_imported(tree, data, tmp_path):
     stamp = stamp_of(tree.pred)
     relabel(tree.pred_path("run", 2), set_pixel(1))
-    with pytest.raises(HodorError, match="changed while the workflow ran"):
-        import_masks(stamp, data, tmp_path / "out")
+    refused("changed while the workflow ran", import_masks, stamp, data, tmp_path / "out")

@@ -12,9 +12,9 @@ import pytest
 
 from hodor.cli import main as cli
 from hodor.data.images import read_labels, write_labels
-from hodor.errors import HodorError
 from hodor.scoring import official
 from hodor.scoring.score import score
+from tests.refused import refused
 
 from .conftest import CSVS, VAL, read, read_record
 
@@ -203,9 +203,7 @@ def test_a_toolkit_that_fails_or_disagrees_ends_the_step_without_numbers(tree, t
     out = tmp_path / "out"
     score(tree.pred, tree.root, VAL, out, official=False)
     toolkit(trap)
-    with pytest.raises(HodorError, match=message) as error:
-        score(tree.pred, tree.root, VAL, out)
-    assert "\n" not in str(error.value)
+    refused(message, score, tree.pred, tree.root, VAL, out)
     assert list(out.iterdir()) == []
 
 
@@ -241,8 +239,7 @@ def test_what_cannot_be_demanded(tree, tmp_path, with_toolkit, monkeypatch, caps
     assert cli.main(list(map(str, arguments))) == 0
     assert read_record(tmp_path / "out")["official"] is None
     monkeypatch.setattr(official, "installed", lambda: True)
-    with pytest.raises(HodorError, match="scores davis2017-val and davis2017-test-dev only"):
-        official.use_official(None, True)
+    refused("scores davis2017-val and davis2017-test-dev only", official.use_official, None, True)
     assert not official.use_official("another", None)
     assert official.use_official(VAL, None) and not official.use_official(VAL, False)
 

@@ -17,6 +17,7 @@ from hodor.data.youtube_vos import load_youtube_vos, read_meta
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file
 from hodor.scoring.score import submit
+from tests.refused import refused
 
 from .conftest import read_record, relabel, set_pixel
 
@@ -88,8 +89,7 @@ def test_masks_that_the_server_would_not_accept(secret, tmp_path, name):
     damage(secret.pred_path("walk", 3))
     archive = tmp_path / "a.zip"
     archive.write_bytes(b"of an older run")
-    with pytest.raises(HodorError, match=message):
-        submit(secret.pred, secret.root, TEST_DEV, archive, tmp_path / "out")
+    refused(message, submit, secret.pred, secret.root, TEST_DEV, archive, tmp_path / "out")
     assert not archive.exists() and not list(tmp_path.glob(".*part")), "neither an old zip nor half a new one"
 
 
@@ -97,8 +97,7 @@ def test_the_masks_and_the_last_zip_are_kept_when_the_call_is_wrong(secret, tmp_
     masks = Path(shutil.make_archive(str(tmp_path / "masks"), "zip", secret.pred))
     before = masks.read_bytes()
     for pred, message in ((masks, "holds the masks themselves"), (tmp_path / "none", "none: no such folder")):
-        with pytest.raises(HodorError, match=message):
-            submit(pred, secret.root, TEST_DEV, masks, None)
+        refused(message, submit, pred, secret.root, TEST_DEV, masks, None)
         assert masks.read_bytes() == before
 
 
@@ -169,8 +168,7 @@ def test_scores_that_are_refused(tmp_path, change, message):
 
 
 def test_a_score_given_twice(tmp_path):
-    with pytest.raises(HodorError, match="paper, stcn, 0, davis2017-test-dev is given twice"):
-        load(tmp_path, SCORE, SCORE)
+    refused("paper, stcn, 0, davis2017-test-dev is given twice", load, tmp_path, SCORE, SCORE)
 
 
 def test_a_score_of_another_zip(tmp_path):
@@ -192,10 +190,8 @@ def test_every_secret_benchmark_has_a_server(root, tmp_path):
     path = tmp_path / "config" / "servers.yaml"
     del content["servers"][TEST_DEV]["source"]
     path.write_text(yaml.safe_dump(content))
-    with pytest.raises(HodorError, match="closed and source"):
-        load_servers(path.parent)
+    refused("closed and source", load_servers, path.parent)
     del content["servers"][TEST_DEV]["closed"]
     content["servers"]["ytvos2017-val"] = content["servers"].pop(TEST_DEV)
     path.write_text(yaml.safe_dump(content))
-    with pytest.raises(HodorError, match="'ytvos2017-val' is none of davis2017-test-dev"):
-        load_servers(path.parent)
+    refused("'ytvos2017-val' is none of davis2017-test-dev", load_servers, path.parent)

@@ -59,8 +59,7 @@ def test_alone_nothing_is_exchanged():
 def test_event_files_need_their_package(monkeypatch):
     monkeypatch.setattr(trainer, "find_spec", lambda name: None)
     stamp = {"settings": {"seed": 0, "device": "cpu", "threads": 1, "precision": "float32"}, "row": "row"}
-    with pytest.raises(HodorError, match=r"hodor-repro\[tensorboard\]"):
-        trainer.train(stamp, Path(), Path(), execution=Execution(tensorboard=True))
+    refused(r"hodor-repro\[tensorboard\]", trainer.train, stamp, Path(), Path(), execution=Execution(tensorboard=True))
 
 
 class Terminal(io.StringIO):
