@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import tomllib
 from pathlib import Path
 
@@ -18,12 +17,6 @@ from hodor.errors import HodorError
 from tests.checkouts import ABSENT, set_yaml
 
 SCALES = ["mini", "paper", "subset", "tiny"]
-
-
-@pytest.fixture
-def folder(root: Path, tmp_path: Path) -> Path:
-    """A copy of the settings files, to be spoilt."""
-    return Path(shutil.copytree(root / "config", tmp_path / "config"))
 
 
 def message(folder: Path, overrides: dict | None = None) -> str:

@@ -1,15 +1,13 @@
 """Stages that are like another one, and overrides that reach them."""
 
-import shutil
-
 import jsonschema
 import pytest
 import yaml
 
 from hodor.config import loading as config
 from hodor.config.schema import schema
-from hodor.errors import HodorError
 from tests.checkouts import set_yaml
+from tests.refused import refused
 
 HOLDOUT = "hodor-soft-cyclic-holdout"
 
@@ -39,8 +37,7 @@ def test_what_is_set_for_the_holdout_alone_stays_there_and_wins(root, scale):
         assert (found["cyclic"].steps, found["cyclic-holdout"].steps) == (plain["cyclic"].steps, 5)
 
 
-def test_a_setting_below_one_that_is_taken_over(root, tmp_path):
-    folder = shutil.copytree(root / "config", tmp_path / "config")
+def test_a_setting_below_one_that_is_taken_over(folder):
     set_yaml(folder / "scales" / "subset.yaml", "stages.other", {"like": "static-kmn"})
     overrides = {"stages.other.hide_and_seek.ramp": 0.25}
     found = config.load(folder, {"scale": "subset", "overrides": overrides}).scale.stages
@@ -48,8 +45,7 @@ def test_a_setting_below_one_that_is_taken_over(root, tmp_path):
     assert (kmn.grid, kmn.ramp, other.grid, other.ramp) == (12, 0.5, 12, 0.25)
 
 
-def test_an_alias_of_yaml_is_not_changed_with_its_twin(root, tmp_path):
-    folder = shutil.copytree(root / "config", tmp_path / "config")
+def test_an_alias_of_yaml_is_not_changed_with_its_twin(folder):
     path = folder / "scales" / "mini.yaml"
     content = yaml.safe_load(path.read_text())
     content["stages"]["twin"] = content["stages"]["cyclic"]
@@ -60,11 +56,9 @@ def test_an_alias_of_yaml_is_not_changed_with_its_twin(root, tmp_path):
 
 
 @pytest.mark.parametrize("other", ["cyclik", "cyclic-holdout", 3, ["cyclic"]])
-def test_a_stage_like_none(root, tmp_path, other):
-    folder = shutil.copytree(root / "config", tmp_path / "config")
+def test_a_stage_like_none(folder, other):
     set_yaml(folder / "scales" / "mini.yaml", "stages.cyclic-holdout.like", other)
-    with pytest.raises(HodorError, match=r"scales/mini\.yaml: stages\.cyclic-holdout\.like: .* is none of images"):
-        config.load(folder)
+    refused(r"scales/mini\.yaml: stages\.cyclic-holdout\.like: .* is none of images", config.load, folder)
 
 
 def test_the_schema_knows_such_stages(root):

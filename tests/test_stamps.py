@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -178,16 +177,14 @@ def test_an_optional_data_set_adds_its_benchmark_and_is_trained_on(root, tmp_pat
         ("claims", "bootstrap.resamples", 1000, [*TABLES, "claims"]),
     ],
 )
-def test_what_is_said_of_a_row_or_claim_reaches_the_tables_that_say_it(root, tmp_path, file, key, value, expected):
-    folder = Path(shutil.copytree(root / "config", tmp_path / "config"))
+def test_what_is_said_of_a_row_or_claim_reaches_the_tables_that_say_it(root, folder, file, key, value, expected):
     before = Stamps(config.load(folder, {"scale": "tiny"}), root).contents
     set_yaml(folder / f"{file}.yaml", key, value)
     after = Stamps(config.load(folder, {"scale": "tiny"}), root).contents
     assert {name for name in after if after[name] != before[name]} == tables(*expected)
 
 
-def test_another_address_fetches_again_and_trains_nothing(root, tmp_path):
-    folder = Path(shutil.copytree(root / "config", tmp_path / "config"))
+def test_another_address_fetches_again_and_trains_nothing(root, folder):
     before = Stamps(config.load(folder, {"scale": "paper"}), root).contents
     table = folder / "datasets.csv"
     table.write_text(table.read_text().replace("images.cocodataset.org", "example.org"))
