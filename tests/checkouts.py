@@ -4,6 +4,7 @@ Fixtures for tests/workflow, tests/faults and tests/cluster (a plugin of tests/c
 """
 
 import atexit
+import csv
 import fcntl
 import json
 import os
@@ -211,6 +212,11 @@ class Checkout:
     def config(self) -> config.Config:
         """The settings as they are in this checkout."""
         return config.load(self.path / "config")
+
+    def table(self, file: str) -> list[dict[str, str]]:
+        """The lines of a CSV file."""
+        with open(self.path / file, newline="") as table:
+            return list(csv.DictReader(table))
 
     def append(self, file: str, text: str) -> None:
         path = self.path / file

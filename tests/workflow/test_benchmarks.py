@@ -1,6 +1,5 @@
 """Every benchmark through the DAG: public truth is scored, secret truth becomes a zip and waits for its server."""
 
-import csv
 import json
 import shutil
 import zipfile
@@ -15,8 +14,8 @@ from tests.data.datasets import pack
 
 
 def extended(checkout, row, results="results"):
-    with open(checkout.path / results / "extended_table.csv", newline="") as file:
-        return {line["benchmark"]: line for line in csv.DictReader(file) if line["row"] == row}
+    lines = checkout.table(f"{results}/extended_table.csv")
+    return {line["benchmark"]: line for line in lines if line["row"] == row}
 
 
 def test_public_benchmarks_are_scored(fresh):
@@ -107,8 +106,8 @@ def test_own_videos_are_scored_and_trained_on(fresh, world, monkeypatch, capsys)
     line = extended(checkout, "own", "results/tiny")["my-videos-val"]
     assert 0 <= float(line["J&F"]) <= 100 and float(line["J&F_low"]) <= float(line["J&F_high"])
     assert line["training_data"] == "my-videos/train"
-    with open(checkout.path / "results/tiny/comparison_table.csv", newline="") as file:
-        assert {row["row"]: row["my-videos-val_J&F"] for row in csv.DictReader(file)}["own"] == line["J&F"]
+    compared = {row["row"]: row for row in checkout.table("results/tiny/comparison_table.csv")}
+    assert compared["own"]["my-videos-val_J&F"] == line["J&F"]
     assert "My videos val J&F" in (checkout.path / "results/tiny/comparison_table.md").read_text()
     # A fault names the user's own file.
     mask = next((checkout.path / "videos" / "labels").glob("val*/00001.png"))

@@ -1,6 +1,5 @@
 """The whole DAG at scale tiny, and what a second look at it does."""
 
-import csv
 import html
 import json
 import re
@@ -14,15 +13,10 @@ from hodor.config.schema import TABLES
 from tests.checkouts import ROWS, Checkout
 
 
-def read(path: Path) -> list[dict]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_everything_is_made(finished):
     config, runs = finished.config(), []
     for table, metric in (("ablation", "J&F"), ("comparison", "davis2017-val_J&F"), ("extended", "J&F")):
-        lines = read(finished.path / "results" / f"{table}_table.csv")
+        lines = finished.table(f"results/{table}_table.csv")
         assert [line["row"] for line in lines] == [id for id, row in config.rows.items() if table in row.tables]
         for line in lines:
             if line["row"] in config.selected:
@@ -31,7 +25,7 @@ def test_everything_is_made(finished):
             else:
                 assert line[metric] == "not run"
     assert {line["row"] for line in runs} == set(config.selected) >= {"hodor-soft-cyclic", "copy-first-mask"}
-    assert {line["row"] for line in read(finished.path / "results" / "costs.csv")} == set(config.selected)
+    assert {line["row"] for line in finished.table("results/costs.csv")} == set(config.selected)
     pages = [f"{page}.{kind}" for page in ("ablation", "comparison", "qualitative") for kind in ("html", "ipynb")]
     rows = [f"runs/{row}-seed{seed}.html" for row in config.selected for seed in config.seeds]
     figures = [
@@ -65,7 +59,7 @@ def test_seeds_give_intervals_over_seeds(checkout):
     before = trained[0].stat().st_mtime_ns
     checkout.snakemake(*chosen, "--", "results/ablation_table.csv", "results/claims.json")
     assert trained[0].stat().st_mtime_ns == before and trained[0].read_bytes() != trained[1].read_bytes()
-    lines = {line["row"]: line for line in read(checkout.path / "results" / "ablation_table.csv")}
+    lines = {line["row"]: line for line in checkout.table("results/ablation_table.csv")}
     line = lines.pop("hodor-soft-coco")
     assert (line["seeds"], line["n"], len(line["manifest"].split())) == ("0 1", "2", 2)
     # After three steps of training, seeds may still score the same.
@@ -97,7 +91,7 @@ def test_extended_rows_train_and_score(fresh):
     """Dense video, detached masks, another alpha or recipe, and a row that reads another's weights in another way."""
     checkout = fresh()
     checkout.snakemake("--config", "rows=extended", "--", "results/extended_table.csv")
-    lines = {line["row"]: line for line in read(checkout.path / "results" / "extended_table.csv")}
+    lines = {line["row"]: line for line in checkout.table("results/extended_table.csv")}
     absent = {row for row, entry in checkout.config().rows.items() if entry.weights}
     assert all(0 <= float(line["J&F"]) <= 100 for row, line in lines.items() if row not in absent)
     assert {"hodor-soft-dense", "hodor-soft-cyclic-detached", "stm-stcn-recipe", "stcn-orthogonal"} <= lines.keys()

@@ -91,12 +91,11 @@ def seeds_in(checkout) -> dict[str, set[int]]:
     """Row -> seeds whose numbers the table of the extended rows and table 1 show, by the manifests they name."""
     seeds: dict[str, set[int]] = {}
     for table in ("ablation", "extended"):
-        with open(checkout.path / f"results/{table}_table.csv", newline="") as file:
-            for line in csv.DictReader(file):
-                if line["manifest"]:
-                    manifest = json.loads((checkout.path / line["manifest"]).read_text())
-                    assert manifest["row"] == line["row"]
-                    seeds.setdefault(line["row"], set()).add(manifest["config"]["train"]["settings"]["seed"])
+        for line in checkout.table(f"results/{table}_table.csv"):
+            if line["manifest"]:
+                manifest = json.loads((checkout.path / line["manifest"]).read_text())
+                assert manifest["row"] == line["row"]
+                seeds.setdefault(line["row"], set()).add(manifest["config"]["train"]["settings"]["seed"])
     return seeds
 
 
@@ -262,10 +261,9 @@ def test_an_experiment_records_numbers_of_its_own_seed(clone, root):
     # The workspace is as it was.
     assert clone.due() == {} and (clone.path / "results/ablation_table.csv").read_text() == before
     clone.run(*apply)
-    table = clone.path / "results/tiny/ablation_table.csv"
-    with open(table, newline="") as file:
-        lines = {line["row"]: line for line in csv.DictReader(file)}
-    assert "seed1" in lines["hodor-soft-coco"]["manifest"] and table.read_text() != before
+    table = "results/tiny/ablation_table.csv"
+    lines = {line["row"]: line for line in clone.table(table)}
+    assert "seed1" in lines["hodor-soft-coco"]["manifest"] and (clone.path / table).read_text() != before
     manifest = json.loads((clone.path / lines["hodor-soft-coco"]["manifest"]).read_text())
     assert manifest["config"]["train"]["settings"]["seed"] == 1
     # The page's further commands; that of each kind of remote replaces the one before.

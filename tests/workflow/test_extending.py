@@ -70,8 +70,7 @@ def test_an_attention_variant_and_a_method_are_one_file_one_entry_and_one_row_ea
     steps = {"train": 2, "segment": 2, "score": 2, "manifest": 2, "tabulate_extended": 1, "publish_extended": 1}
     assert checkout.due("--config", both, "--", table) == steps
     checkout.snakemake("--config", both, "--", table)
-    with open(checkout.path / table, newline="") as file:
-        lines = {line["row"]: line for line in csv.DictReader(file)}
+    lines = {line["row"]: line for line in checkout.table(table)}
     for row in rows:
         assert 0 <= float(lines[row]["J&F"]) <= 100 and int(lines[row]["parameters"]) > 1000
     assert lines["hodor-multiplied-coco"]["attention"] == "multiplied"

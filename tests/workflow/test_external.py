@@ -1,6 +1,5 @@
 """External masks in the DAG: absent ones say how to get them; present ones are imported, scored and shown."""
 
-import csv
 import json
 import shutil
 
@@ -57,5 +56,4 @@ def test_masks_of_others_are_a_row(checkout):
 
 
 def line(checkout, row: str = "external") -> dict:
-    with open(checkout.path / TABLE, newline="") as file:
-        return {line["row"]: line for line in csv.DictReader(file)}[row]
+    return {line["row"]: line for line in checkout.table(TABLE)}[row]

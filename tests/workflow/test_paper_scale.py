@@ -1,6 +1,5 @@
 """docs/paper-scale.md: its commands are the workflow's, its numbers those of `hodor cost`."""
 
-import csv
 import re
 
 import pytest
@@ -84,8 +83,7 @@ def test_the_rows_of_several_machines_become_one_table(fresh, page):
     checkout.run(*bash, table)
     for path, content in trained.items():
         assert checkout.path.joinpath(*path.relative_to(checkout.path).parts[1:]).read_bytes() == content
-    with open(checkout.path / "results" / "ablation_table.csv", newline="") as file:
-        lines = {line["row"]: line for line in csv.DictReader(file)}
+    lines = {line["row"]: line for line in checkout.table("results/ablation_table.csv")}
     assert len(lines) == 6 and all(0 <= float(line["J&F"]) <= 100 for line in lines.values())
     assert {line["note"] for line in lines.values()} == {"trained elsewhere: seed 0"}
     # What was copied is believed by no table: a number edited by hand on the way is refused.

@@ -138,11 +138,6 @@ def serve(checkout, mirror: Path, state) -> list[Path]:
     return by_hand
 
 
-def read(checkout, table: str) -> list[dict[str, str]]:
-    with open(checkout.path / "results" / f"{table}.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.long
 def test_scale_paper_runs_to_its_last_file(fresh, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave their core to the others
@@ -174,21 +169,21 @@ def test_scale_paper_runs_to_its_last_file(fresh, tmp_path, monkeypatch):
 
     locks = json.loads((checkout.path / "config/locks/official.json").read_text())
     assert {"davis/DAVIS-2017-test-dev-480p.zip", "youtube-vos/train.zip"} <= locks.keys()
-    scored = {(line["row"], line["benchmark"]): line["J&F"] for line in read(checkout, "extended_table")}
-    scored |= {(line["row"], line["benchmark"]): line["J&F"] for line in read(checkout, "ablation_table")}
+    scored = {(line["row"], line["benchmark"]): line["J&F"] for line in checkout.table("results/extended_table.csv")}
+    scored |= {(line["row"], line["benchmark"]): line["J&F"] for line in checkout.table("results/ablation_table.csv")}
     assert {row for row, _ in scored} >= set(settings.selected) - {"stm", "kmn", "stcn", "dmn-aoa"}
     for (row, benchmark), value in scored.items():
         if benchmark in settings.secret():
             assert value.startswith("server closed"), (row, benchmark, value)
         else:
             assert value in ("not run", "trained on it") or 0 <= float(value) <= 100, (row, benchmark, value)
-    for line in read(checkout, "comparison_table"):
+    for line in checkout.table("results/comparison_table.csv"):
         assert 0 <= float(line["davis2017-val_J&F"]) <= 100
     for row in settings.selected:
         for benchmark in settings.secret():
             archive = checkout.path / f"results/paper/submissions/{row}/seed0/{benchmark}.zip"
             assert zipfile.ZipFile(archive).testzip() is None
-    memory = {line["row"]: line for line in read(checkout, "costs")}
+    memory = {line["row"]: line for line in checkout.table("results/costs.csv")}
     trained = {row for row in settings.selected if settings.stage(row)}
     assert all(float(memory[row]["training_peak_mib"]) > 1000 for row in trained)
     print(*(f"{row}: {memory[row]['training_peak_mib']} MiB while training" for row in sorted(trained)), sep="\n")

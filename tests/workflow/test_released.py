@@ -1,6 +1,5 @@
 """The authors' checkpoints in the DAG: absent ones say how to get them, one that appears is converted and scored."""
 
-import csv
 import json
 import re
 
@@ -18,8 +17,7 @@ DUE = dict.fromkeys(("train", "segment", "score", "manifest", "tabulate_extended
 
 
 def lines(checkout) -> dict[str, dict]:
-    with open(checkout.path / TABLE, newline="") as file:
-        return {line["id"]: line for line in csv.DictReader(file)}
+    return {line["id"]: line for line in checkout.table(TABLE)}
 
 
 def test_absent_checkpoints_say_how_to_get_them(finished):
@@ -67,10 +65,10 @@ def test_checkpoints_are_scored_like_rows(checkout):
     checkout.snakemake("--", TABLE)
     table = lines(checkout)
     for row, (file, parameters) in made.items():
-        line, run = table[row], checkout.path / "runs" / "tiny" / row / "seed0"
+        line = table[row]
         assert line["status"] == "scored" and round(int(line["parameters"]) / 1e6, 2) == parameters
-        with open(run / "davis2017-val" / "global.csv", newline="") as scores:
-            score = 100 * float(next(csv.DictReader(scores))["J&F-Mean"])
+        (scores,) = checkout.table(f"runs/tiny/{row}/seed0/davis2017-val/global.csv")
+        score = 100 * float(scores["J&F-Mean"])
         assert float(line["released_J&F"]) == pytest.approx(score, abs=1e-4)
         manifest = json.loads((checkout.path / line["manifest"]).read_text())
         assert manifest["config"]["davis2017-val/segment"]["settings"]["inference"]["short_side"] == 64
