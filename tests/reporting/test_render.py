@@ -3,11 +3,11 @@
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from markupsafe import escape
 from nbformat import NotebookNode
 
@@ -35,35 +35,18 @@ RESULTS = Path("results/tiny")
 VILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
-class Page(HTMLParser):
-    """Every address that a page refers to, every anchor in it, its scripts and tags, and its visible text."""
+class Page:
+    """Every address that a page refers to, its anchors, scripts, event handlers and visible text."""
 
     def __init__(self, source: Path | str):
-        super().__init__()
-        self.addresses, self.anchors, self.alts, self.scripts, self.text = [], set(), [], [], ""
-        self.handlers: set[str] = set()
-        self._in = ""
-        self.feed(source.read_text(encoding="utf-8") if isinstance(source, Path) else source)
-
-    def handle_starttag(self, tag, attributes):
-        values = dict(attributes)
-        self._in = tag if tag in ("style", "script") else ""
-        self.addresses += [values[name] for name in ("href", "src", "srcset", "action", "data") if name in values]
-        self.anchors.add(values.get("id"))
-        self.handlers |= {name for name in values if name.startswith("on")}
-        if tag == "img":
-            self.alts.append(values.get("alt"))
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag):
-        self._in = ""
-
-    def handle_data(self, data):
-        if self._in == "script":
-            self.scripts[-1] += data
-        elif not self._in:
-            self.text += data
+        page = BeautifulSoup(source.read_text(encoding="utf-8") if isinstance(source, Path) else source, "html.parser")
+        tags, named = page.find_all(True), ("href", "src", "srcset", "action", "data")
+        self.addresses = [tag[name] for tag in tags for name in named if name in tag.attrs]
+        self.anchors = {tag.get("id") for tag in tags}
+        self.alts = [tag.get("alt") for tag in page("img")]
+        self.scripts = [tag.string or "" for tag in page("script")]
+        self.handlers = {name for tag in tags for name in tag.attrs if name.startswith("on")}
+        self.text = page.get_text()  # without that of scripts and style sheets
 
 
 def make(project, out: Path) -> Path:
