@@ -56,6 +56,8 @@ def test_function_transforms_agree_with_autograd(form):
     (expected,) = torch.autograd.grad(loss(leaf), leaf)
     torch.testing.assert_close(grad(loss)(mask), expected)
     torch.testing.assert_close(jacrev(loss)(mask), expected)
+    leaves = [x.clone().requires_grad_() for x in (query, key, mask)]  # the others ask for a gradient too
+    torch.testing.assert_close(torch.autograd.grad(layer(*leaves).pow(2).sum(), leaves)[2], expected)
     direction = torch.rand_like(mask)
     torch.testing.assert_close(jvp(loss, (mask,), (direction,))[1], (expected * direction).sum())
     each = vmap(grad(lambda m, q, k: loss(m[None], q[None], k[None])))(mask, query, key)
