@@ -8,23 +8,16 @@ import pytest
 
 from hodor.data.images import write_labels
 from hodor.data.prepare import prepare
-from tests.data.datasets import SIZE, fetch_packed, labels_with, write_coco, write_frame
+from tests.data.datasets import SIZE, fetch_packed, labels_with, write_coco, write_davis, write_frame
 
 
 @pytest.fixture
 def davis_root(tmp_path) -> Path:
     """train: bear (1 object, 3 frames). val: swan (2 objects, void, 3 frames). test-dev: plane (first mask alone)."""
-    root = tmp_path / "davis"
-    base = root / "DAVIS"
-    (base / "ImageSets" / "2017").mkdir(parents=True)
     for split, name, ids in (("train", "bear", (1,)), ("val", "swan", (1, 2)), ("test-dev", "plane", (1, 2))):
-        (base / "ImageSets" / "2017" / f"{split}.txt").write_text(f"{name}\n")
-        for number in range(3):
-            write_frame(base / "JPEGImages" / "480p" / name / f"{number:05d}.jpg", seed=number)
-            if split != "test-dev" or number == 0:
-                shown = (*ids, 255) if number == 2 else ids
-                write_labels(base / "Annotations" / "480p" / name / f"{number:05d}.png", labels_with(*shown))
-    return root
+        masks = [labels_with(*ids), labels_with(*ids), labels_with(*ids, 255)]
+        write_davis(tmp_path / "davis", split, {name: masks[:1] if split == "test-dev" else masks}, frames=3)
+    return tmp_path / "davis"
 
 
 @pytest.fixture

@@ -31,6 +31,18 @@ def labels_with(*ids: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     return labels
 
 
+def write_davis(root: Path, split: str, masks: dict[str, list[np.ndarray]], frames: int | None = None) -> None:
+    """Write a split of DAVIS-2017: of each sequence the first masks, and frames of noise (as many, or `frames`)."""
+    base = root / "DAVIS"
+    (base / "ImageSets" / "2017").mkdir(parents=True, exist_ok=True)
+    (base / "ImageSets" / "2017" / f"{split}.txt").write_text("".join(f"{name}\n" for name in masks))
+    for name, given in masks.items():
+        for t in range(frames or len(given)):
+            write_frame(base / "JPEGImages" / "480p" / name / f"{t:05d}.jpg", t, given[0].shape)
+        for t, labels in enumerate(given):
+            write_labels(base / "Annotations" / "480p" / name / f"{t:05d}.png", labels)
+
+
 def write_coco(root: Path, split: str, images: dict[int, np.ndarray], annotations: list[dict]) -> None:
     """Write a split: images by id, and annotations, numbered from 1, of dogs."""
     (root / "annotations").mkdir(parents=True, exist_ok=True)

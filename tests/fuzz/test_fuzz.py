@@ -25,7 +25,7 @@ from hodor.data.images import DAVIS_PALETTE, read_labels, read_rgb, read_size
 from hodor.inference.video_io import open_frames
 from hodor.inference.weights import load_method
 from hodor.models.base import build_method
-from tests.data.datasets import SIZE, labels_with, write_frame
+from tests.data.datasets import SIZE, labels_with, write_davis, write_frame
 from tests.fuzz.damage import EXTREMES, damaged, damaged_json, with_checksums
 from tests.narrow import NARROW
 
@@ -133,11 +133,8 @@ LISTED = "/JPEGImages/480p/{0}/00000.jpg /Annotations/480p/{0}/00000.png"
 @given(st.lists(NAMES, max_size=4), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "latin-1"]), st.booleans())
 def test_lists_of_davis(bounded, place, names, encoding, year_2016):
     base = place / "davis" / "DAVIS"
-    for name in ("one", "two"):
-        if not (base / "JPEGImages" / "480p" / name).is_dir():
-            write_frame(base / "JPEGImages" / "480p" / name / "00000.jpg")
-            (base / "Annotations" / "480p" / name).mkdir(parents=True)
-            Image.fromarray(labels_with(1)).save(base / "Annotations" / "480p" / name / "00000.png")
+    if not base.is_dir():
+        write_davis(place / "davis", "val", dict.fromkeys(("one", "two"), [labels_with(1)]))
     path = base / "ImageSets" / ("480p" if year_2016 else "2017") / "val.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("\n".join(map(LISTED.format, names) if year_2016 else names).encode(encoding, "replace"))

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from hodor.data.images import write_labels
 from hodor.provenance import sha256_file, sha256_json, write_manifest
 from hodor.reporting.tables import TABLES, tabulate
 from hodor.scoring.score import score
+from tests.data.datasets import write_davis
 from tests.narrow import NARROW
 
 OUT = Path("results/tiny")
@@ -246,20 +246,11 @@ def labels(frame: int, objects: int) -> np.ndarray:
     return found
 
 
-def write_davis(root: Path) -> None:
-    """Val in the official layout, with its manifest beside it."""
-    davis = root / "DAVIS"
-    (davis / "ImageSets" / "2017").mkdir(parents=True)
-    (davis / "ImageSets" / "2017" / "val.txt").write_text("".join(f"{name}\n" for name in SEQUENCES))
-    for name, (frames, objects) in SEQUENCES.items():
-        (davis / "JPEGImages" / "480p" / name).mkdir(parents=True)
-        for frame in range(frames):
-            rng = np.random.default_rng(frame)
-            noise = np.kron(rng.integers(60, 200, (6, 12, 3)), np.ones((9, 8, 1)))
-            image = Image.fromarray(noise.astype(np.uint8))
-            image.save(davis / "JPEGImages" / "480p" / name / f"{frame:05d}.jpg")
-            write_labels(davis / "Annotations" / "480p" / name / f"{frame:05d}.png", labels(frame, objects))
-    (root.parent / f"{root.name}.json").write_text("{}")
+def write_val(root: Path) -> None:
+    """Val of DAVIS, with its manifest beside it."""
+    masks = {name: [labels(frame, of) for frame in range(frames)] for name, (frames, of) in SEQUENCES.items()}
+    write_davis(root, "val", masks)
+    root.with_suffix(".json").write_text("{}")
 
 
 def tables() -> dict[str, list[dict[str, str]]]:
@@ -298,7 +289,7 @@ def empty_project(tmp_path, monkeypatch) -> Project:
     """Data, no rows."""
     monkeypatch.chdir(tmp_path)
     project = Project(tmp_path)
-    write_davis(project.data / "davis")
+    write_val(project.data / "davis")
     return project
 
 
@@ -309,7 +300,7 @@ def made_project(tmp_path_factory) -> Project:
         folder = tmp_path_factory.mktemp("project")
         monkeypatch.chdir(folder)
         project = Project(folder)
-        write_davis(project.data / "davis")
+        write_val(project.data / "davis")
         project.add("hodor-none-coco", "none", shift=3)
         project.add("hodor-soft-coco", "soft", tables=["ablation", "comparison"], shift=2)
         project.add("hodor-hard-coco", "hard", selected=False)

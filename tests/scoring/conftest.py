@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from hodor.data.images import read_labels, write_labels
 from hodor.scoring import official
+from tests.data.datasets import write_davis
 
 VAL = "davis2017-val"
 CSVS = ("per_frame.csv", "per_object.csv", "global.csv")
@@ -84,16 +84,13 @@ def make_tree(tmp_path: Path) -> Callable[..., Tree]:
 
     def make(sequences: dict[str, tuple[int, int]], split: str = "val") -> Tree:
         tree = Tree(tmp_path / "davis", tmp_path / "row" / "masks")
-        tree.split_file(split).parent.mkdir(parents=True)
-        tree.split_file(split).write_text("".join(f"{name}\n" for name in sequences))
-        for number, (name, (frames, objects)) in enumerate(sequences.items()):
-            height, width = 48, 64 + 4 * number
-            images = tree.root / "DAVIS" / "JPEGImages" / "480p" / name
-            images.mkdir(parents=True)
-            for frame in range(frames):
-                Image.fromarray(np.full((height, width, 3), 90, np.uint8)).save(images / f"{frame:05d}.jpg")
-                labels = boxes(frame % 30, objects, height, width)
-                write_labels(tree.truth_path(name, frame), labels)
+        masks = {
+            name: [boxes(frame % 30, objects, 48, 64 + 4 * number) for frame in range(frames)]
+            for number, (name, (frames, objects)) in enumerate(sequences.items())
+        }
+        write_davis(tree.root, split, masks)
+        for name, given in masks.items():
+            for frame, labels in enumerate(given):
                 write_labels(tree.pred_path(name, frame), np.roll(labels, 1, axis=0))
         return tree
 
