@@ -235,7 +235,7 @@ def test_absurd_numbers_are_refused(root, key, value):
 def test_reserved_names_are_those_of_the_rules(root):
     files = [root / "workflow" / "Snakefile", *(root / "workflow" / "rules").glob("*.smk")]
     names = {name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.MULTILINE)}
-    assert set(RULES) == names - {"all"}
+    assert set(RULES) == names - {"all"} | {"claims"}, "which is named in a loop"
 
 
 @pytest.mark.parametrize("id", ["../x", "a b", "a;b", "a`b`", "-a", "A", "train", "main", "ablation"])

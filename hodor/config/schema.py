@@ -25,7 +25,7 @@ from hodor.provenance import write_json_atomic, write_text_atomic
 TABLES = ("ablation", "comparison", "extended")
 RULES = (
     *("archives", "claims", "data", "fetch", "manifest", "pages", "prepare", "render", "score", "segment"),
-    *("submissions", "submit", "tables", "tabulate", "train"),
+    *("submissions", "submit", "tables", "train"),
 )
 """Names of the rules in workflow/rules, which are targets on the command line and therefore no ids of rows."""
 

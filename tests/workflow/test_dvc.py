@@ -119,8 +119,8 @@ def test_dvc_repro_and_snakemake_agree_and_checkpoints_come_back(repository, tmp
     made = [rule for rule in ran(output) if rule not in ("all", "tables", "pages", "hodor-soft-coco")]
     tables = repository.config().rows["hodor-soft-coco"].tables
     assert len(tables) == 2
-    expected = ["train", "segment", "score", "manifest", *(f"publish_{table}" for table in tables)]
-    expected += ["tabulate_extended" if table == "extended" else "tabulate" for table in tables]
+    expected = ["train", "segment", "score", "manifest"]
+    expected += [f"{step}_{table}" for step in ("tabulate", "publish") for table in tables]
     expected += ["tabulate_costs", "publish_costs", "claims", "publish_claims", "render", "publish_pages"]
     assert sorted(made) == sorted(expected)
     assert (repository.path / WEIGHTS).read_bytes()

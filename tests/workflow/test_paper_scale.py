@@ -78,7 +78,7 @@ def test_the_rows_of_several_machines_become_one_table(fresh, page):
     assert len(trained) == 6
     join, table = gather.splitlines()
     checkout.run(*bash, join.replace("hodor", "python -m hodor", 1))
-    shown = {"tabulate": 1, "publish_ablation": 1}
+    shown = {"tabulate_ablation": 1, "publish_ablation": 1}
     assert checkout.due("--config", "rows=ablation", "--", "results/ablation_table.csv") == shown, "the table alone"
     checkout.run(*bash, table)
     for path, content in trained.items():

@@ -19,59 +19,27 @@ PAGES = ["index.html", *(f"{page}.{kind}" for page in NOTEBOOKS for kind in ("ht
 PAGE_FOLDERS = ["figures", "runs"]
 
 
-rule tabulate:
-    input:
-        stamp=stamp("tabulate-{table}"),
-        runs=lambda wildcards: runs_of(wildcards.table),
-    output:
-        shown(paths.results(SCALE) / "{table}_table.csv"),
-        paths.results(SCALE) / "{table}_table.md",
-        paths.results(SCALE) / "{table}_table.tex",
-    log:
-        paths.log(SCALE, "tabulate-{table}"),
-    wildcard_constraints:
-        table="ablation|comparison",
-    conda:
-        ENVIRONMENT
-    shell:
-        "python -m hodor tabulate {wildcards.table:q} --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
-
-
-# These two write other files.
-for table in ("extended", "costs"):
+# `hodor tabulate TABLE`; and `hodor claims`, a verdict on each claim of the poster from the rows that it is about.
+for table, files in FILES.items():
+    words = ["claims"] if table == "claims" else ["tabulate", table]
 
     rule:
         name:
-            f"tabulate_{table}"
+            "_".join(words)
         input:
-            stamp=stamp(f"tabulate-{table}"),
+            stamp=stamp("-".join(words)),
             runs=runs_of(table),
         output:
-            [shown(paths.results(SCALE) / name) for name in FILES[table]],
+            [shown(paths.results(SCALE) / file) for file in files],
             FOR_DVC if table == "costs" else [],
         log:
-            paths.log(SCALE, f"tabulate-{table}"),
+            paths.log(SCALE, "-".join(words)),
         conda:
             ENVIRONMENT
         params:
-            table=table,
+            words=words,
         shell:
-            "python -m hodor tabulate {params.table:q} --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
-
-
-# Every claim of the poster gets a verdict from the rows that it is about.
-rule claims:
-    input:
-        stamp=stamp("claims"),
-        runs=runs_of("claims"),
-    output:
-        [shown(paths.results(SCALE) / name) for name in FILES["claims"]],
-    log:
-        paths.log(SCALE, "claims"),
-    conda:
-        ENVIRONMENT
-    shell:
-        "python -m hodor claims --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
+            "python -m hodor {params.words:q} --stamp {input.stamp:q} 2>&1 | tee {log:q} >&2"
 
 
 rule render:
