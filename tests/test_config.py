@@ -108,7 +108,11 @@ FAULTS = [
     (MINI, "inference_for", [{"set": {"short_side": 5}}], "inference_for[0].set.short_side"),
     *(
         (MINI, "inference_for", [{key: ["x"], "set": {"short_side": 64}}], f"[0].{key}: 'x' is none")
-        for key in ("stages", "benchmarks", "rows", "methods")
+        for key in ("stages", "rows")
+    ),
+    *(
+        (MINI, "inference_for", [{key: ["x"], "set": {"short_side": 64}}], f"inference_for.0.{key}.0: 'x' is none")
+        for key in ("benchmarks", "methods")
     ),
     ("rows.yaml", f"{NONE}.options.attention", "non", "'non' is none of none, hard, soft"),
     ("rows.yaml", f"{NONE}.options.attention", "non", "hodor-none-coco.options with config/scales/mini.yaml"),

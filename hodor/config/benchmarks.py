@@ -9,11 +9,8 @@ the same in 2018 and 2019.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
 
-from pydantic import AfterValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
-
+from hodor.config.validation import known_in
 from hodor.errors import HodorError
 
 UNSEEN = ("eagle", "frisbee", "lion", "motorbike", "parachute", "penguin", "snail", "truck", "umbrella", "worm")
@@ -61,19 +58,6 @@ BENCHMARKS = {
         Benchmark("ytvos-holdout", "youtube-vos", HOLDOUT, "YouTube-VOS hold-out", "G"),
     )
 }
-
-
-def known_in(registry: dict[str, Any]) -> Any:
-    """Return the type of a key of a registry to which the user's data sets add entries."""
-
-    def check(value: str) -> str:
-        if value not in registry:
-            raise PydanticCustomError("literal_error", "unknown", {"expected": ", ".join(registry)})
-        return value
-
-    # Editors complete these names and accept others.
-    names = {"anyOf": [{"enum": list(registry)}, {"type": "string"}]}
-    return Annotated[str, AfterValidator(check), WithJsonSchema(names)]
 
 
 BenchmarkId = known_in(BENCHMARKS)

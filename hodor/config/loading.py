@@ -11,7 +11,6 @@ from hodor import paths
 from hodor.config.benchmarks import HOLDOUT, REST, Benchmark, get_benchmark, is_secret
 from hodor.config.claims import Claims, load_claims
 from hodor.config.datasets import ARCHIVES, archives
-from hodor.config.methods import METHODS
 from hodor.config.overrides import apply_overrides
 from hodor.config.own_datasets import OWN, OwnDataset, load_own
 from hodor.config.rows import check_row, locate_masks, locate_weights, select
@@ -216,12 +215,13 @@ def load(folder: str | Path, overrides: dict[str, Any] | None = None, root: Path
 
     rows_name = f"{folder.name}/rows.yaml"
     rows = validate(Rows, read_yaml(folder / "rows.yaml", rows_name), rows_name).systems
+    scale_name = f"{folder.name}/scales/{scale.name}.yaml"
     for i, rule in enumerate(scale.inference_for):
-        for what, known in (("rows", list(rows)), ("methods", list(METHODS))):
+        validate(InferenceOptions, scale.inference.model_dump() | rule.set, scale_name, f"inference_for[{i}].set")
+        for what, known in (("rows", list(rows)), ("stages", list(scale.stages))):
             for value in getattr(rule, what) or ():
                 if value not in known:
-                    place = f"{folder.name}/scales/{scale.name}.yaml: inference_for[{i}].{what}"
-                    raise HodorError(f"{place}: {none_of(value, known)}")
+                    raise HodorError(f"{scale_name}: inference_for[{i}].{what}: {none_of(value, known)}")
     options = {row: check_row(row, rows, scale, rows_name) for row in rows}
     checkpoints = {
         row: file for row, entry in rows.items() if entry.weights and (file := locate_weights(entry.weights, root))
@@ -277,9 +277,6 @@ def _load_scale(folder: Path, settings: Settings, name: str, mirror: str | None,
     scale = validate(Scale, content, scale_name)
     if scale.name != settings.scale:
         raise HodorError(f"{scale_name}: name: must be that of the file, `{settings.scale}` (given: '{scale.name}')")
-    for method in scale.methods:
-        if method not in list(METHODS):
-            raise HodorError(f"{scale_name}: methods: {none_of(method, list(METHODS))}")
     return scale
 
 

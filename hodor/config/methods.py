@@ -6,9 +6,9 @@ module and an entry of `ATTENTION`.
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from hodor.config.validation import Strict, none_of
+from hodor.config.validation import Strict, known_in
 
 # Options are read from model files too; their upper limits keep a damaged file from building a huge network.
 Depth = Annotated[int, Field(ge=1, le=64)]
@@ -31,7 +31,7 @@ None: a mode of `hodor.attention.SoftMaskedAttention`, the variants of the paper
 class HODOROptions(Strict):
     """Options of HODOR; the defaults are the published network (specification sections 1 to 5)."""
 
-    attention: str = Field("soft", description="a key of ATTENTION")
+    attention: known_in(ATTENTION) = Field("soft", description="a key of ATTENTION")
     backbone: Literal["swin", "convnet", "efficientnet-lite0"] = Field(
         "swin", description="network that encodes frames"
     )
@@ -89,13 +89,6 @@ class HODOROptions(Strict):
     zero_alpha: bool = Field(
         False, description="replace every learned alpha by 0, to measure its effect; for rows without training"
     )
-
-    @field_validator("attention")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in ATTENTION:
-            raise ValueError(none_of(value, list(ATTENTION)))
-        return value
 
     @model_validator(mode="after")
     def _fits(self) -> "HODOROptions":

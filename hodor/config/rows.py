@@ -25,8 +25,6 @@ def check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[st
         raise HodorError(f"{name}: {id}: the workflow uses this name itself; choose another id")
     if row.masks:
         return {}
-    if row.method not in list(METHODS):
-        raise HodorError(f"{name}: {id}.method: {none_of(row.method, list(METHODS))}")
     if row.stage is not None and row.stage not in scale.stages:
         raise HodorError(f"{name}: {id}.stage: {none_of(row.stage, list(scale.stages))} (stages of {scale.name})")
     if row.init is not None:

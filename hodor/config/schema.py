@@ -9,9 +9,9 @@ import sys
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-from hodor.config.benchmarks import BENCHMARKS, BenchmarkId, known_in
+from hodor.config.benchmarks import BENCHMARKS, BenchmarkId
 from hodor.config.claims import Claims
 from hodor.config.datasets import ARCHIVES, EDITIONS, SPLITS, GeneratedOptions
 from hodor.config.execution import Execution
@@ -19,7 +19,7 @@ from hodor.config.methods import METHODS
 from hodor.config.own_datasets import OwnDatasets
 from hodor.config.servers import Servers, ServerScores
 from hodor.config.stages import InferenceOptions, StageOptions
-from hodor.config.validation import Strict, none_of
+from hodor.config.validation import Strict, known_in, none_of
 from hodor.provenance import write_json_atomic, write_text_atomic
 
 TABLES = ("ablation", "comparison", "extended")
@@ -28,6 +28,9 @@ RULES = (
     *("submissions", "submit", "tables", "train"),
 )
 """Names of the rules in workflow/rules, which are targets on the command line and therefore no ids of rows."""
+
+
+MethodId = known_in(METHODS)
 
 
 class Settings(Strict):
@@ -58,10 +61,10 @@ class Settings(Strict):
 class InferenceRule(Strict):
     """Inference settings for some rows or benchmarks; a key that is absent applies to all."""
 
-    methods: list[str] | None = Field(None, description="methods of rows")
+    methods: list[MethodId] | None = Field(None, description="methods of rows")
     stages: list[str] | None = Field(None, description="rows whose last training stage is one of these")
     rows: list[str] | None = Field(None, description="ids of rows")
-    benchmarks: list[str] | None = Field(None, description="ids of benchmarks")
+    benchmarks: list[BenchmarkId] | None = Field(None, description="ids of benchmarks")
     set: dict[str, Any] = Field(min_length=1, description="settings of `inference` and their values")
 
     def applies(self, id: str, row: "Row", benchmark: str) -> bool:
@@ -75,7 +78,7 @@ class Row(Strict):
 
     tables: list[Literal[TABLES]] = Field(min_length=1, description="tables that show the row")
     label: str = Field(description="its name in tables")
-    method: str | None = Field(None, description="a key of METHODS in hodor/config/methods.py; not with `masks`")
+    method: MethodId | None = Field(None, description="a key of METHODS in hodor/config/methods.py; not with `masks`")
     options: dict[str, Any] = Field({}, description="method options that differ from the scale's")
     stage: str | None = Field(None, description="a key of the scale's `stages`; null: no training")
     init: str | None = Field(None, description="the row whose weights training starts from")
@@ -163,7 +166,9 @@ class Scale(Strict):
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="of matrix products and convolutions; tf32 makes a difference on GPUs alone"
     )
-    methods: dict[str, dict[str, Any]] = Field({}, description="method id -> options of its networks at this scale")
+    methods: dict[MethodId, dict[str, Any]] = Field(
+        {}, description="method id -> options of its networks at this scale"
+    )
     stages: dict[str, StageOptions] = Field({}, description="stage id -> its training settings")
     inference: InferenceOptions = Field(InferenceOptions(), description="settings of segmentation")
     inference_for: list[InferenceRule] = Field([], description="exceptions from `inference`; a later rule wins")
@@ -191,17 +196,6 @@ class Scale(Strict):
         for stage in self.substitutes:
             if stage not in self.stages:
                 raise ValueError(f"substitutes: {none_of(stage, list(self.stages))}")
-        for i, rule in enumerate(self.inference_for):
-            try:
-                InferenceOptions(**self.inference.model_dump() | rule.set)
-            except ValidationError as error:
-                fault = error.errors()[0]
-                key = ".".join(map(str, fault["loc"]))
-                raise ValueError(f"inference_for[{i}].set.{key}: {fault['msg']}") from None
-            for what, known in (("stages", self.stages), ("benchmarks", BENCHMARKS)):
-                for name in getattr(rule, what) or ():
-                    if name not in known:
-                        raise ValueError(f"inference_for[{i}].{what}: {none_of(name, list(known))}")
         for name in ("datasets", "seeds", "benchmarks"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name}: an entry is given twice")

@@ -16,6 +16,9 @@ PENDING = "server: pending"
 # Points by which a server's mean may differ from the mean of its parts, each rounded to one decimal.
 _ROUNDING = 0.11
 
+_SECRET = tuple(id for id, benchmark in BENCHMARKS.items() if benchmark.secret)
+SecretId = Literal[_SECRET]
+
 _PARTS = {"J&F": ("J", "F"), "G": ("J_seen", "F_seen", "J_unseen", "F_unseen")}
 
 
@@ -30,9 +33,7 @@ class ServerScore(Strict):
     scale: str = Field(description="scale of the run whose masks were sent")
     row: str = Field(description="row whose masks were sent")
     seed: int = Field(0, ge=0, description="its seed")
-    benchmark: Literal[tuple(id for id, benchmark in BENCHMARKS.items() if benchmark.secret)] = Field(
-        description="benchmark of the server"
-    )
+    benchmark: SecretId = Field(description="benchmark of the server")
     submission: str = Field(
         pattern="^[0-9a-f]{64}$", description="sha256 of the zip that was sent, as score.json records it"
     )
@@ -116,15 +117,11 @@ class Server(Strict):
 class Servers(Strict):
     """config/servers.yaml: benchmark id -> server."""
 
-    servers: dict[str, Server] = Field(description="benchmark -> its server")
+    servers: dict[SecretId, Server] = Field(description="benchmark -> its server")
 
     @model_validator(mode="after")
     def _all(self) -> "Servers":
-        secret = [id for id, benchmark in BENCHMARKS.items() if benchmark.secret]
-        for id in self.servers:
-            if id not in secret:
-                raise ValueError(f"servers: {none_of(id, secret)}")
-        if missing := [id for id in secret if id not in self.servers]:
+        if missing := [id for id in _SECRET if id not in self.servers]:
             raise ValueError(f"servers: {missing[0]} is missing")
         return self
 

@@ -2,13 +2,21 @@
 
 import difflib
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hodor.errors import HodorError
 
@@ -38,6 +46,19 @@ class Strict(BaseModel):
             if isinstance(number, (int, float)) and not 0 <= number < 2**31:
                 raise ValueError("must be at least 0 and below 2^31")
         return value
+
+
+def known_in(registry: Mapping[str, Any]) -> Any:
+    """Return the type of a key of a registry, to which extensions or the user's data sets add entries."""
+
+    def check(value: str) -> str:
+        if value not in registry:
+            raise PydanticCustomError("none_of", "{fault}", {"fault": none_of(value, list(registry))})
+        return value
+
+    # Editors complete these names and accept others.
+    names = {"anyOf": [{"enum": list(registry)}, {"type": "string"}]}
+    return Annotated[str, AfterValidator(check), WithJsonSchema(names)]
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -101,7 +122,7 @@ def none_of(value: object, allowed: Sequence[str]) -> str:
 
 
 def _fault(model: type[BaseModel], fault: ErrorDetails, name: str, at: str) -> str:
-    place = [str(part) for part in fault["loc"]]
+    place = [str(part) for part in fault["loc"] if part != "[key]"]
     key = ".".join(filter(None, [at, *place]))
     if fault["type"] == "extra_forbidden":
         allowed = _fields(model, fault["loc"][:-1])
@@ -111,7 +132,7 @@ def _fault(model: type[BaseModel], fault: ErrorDetails, name: str, at: str) -> s
     if fault["type"] == "literal_error":
         return f"{name}: {key}: '{fault['input']}' is none of {fault['ctx']['expected'].replace(chr(39), '')}"
     message = fault["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(fault["input"], dict) else f" (given: {fault['input']!r})"
+    given = "" if isinstance(fault["input"], dict) or fault["type"] == "none_of" else f" (given: {fault['input']!r})"
     return f"{name}: {key + ': ' if key else ''}{message}{given}"
 
 
