@@ -9,11 +9,11 @@ import csv
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from hodor.config.benchmarks import HOLDOUT, REST
-from hodor.config.validation import Strict
+from hodor.config.validation import Strict, known_in, validate
 from hodor.errors import HodorError
 
 EDITIONS = ("generated", "subset", "official")
@@ -133,7 +133,7 @@ class Source:
         version, licence, citation: documentation.
     """
 
-    dataset: str
+    dataset: known_in(SOURCES)
     edition: str
     archive: str
     address: Annotated[str, Field(pattern="^https?://")] | None = None
@@ -148,7 +148,6 @@ class Source:
     citation: str = ""
 
 
-_SOURCE = TypeAdapter(Source)
 COLUMNS = "dataset,edition,version,archive,address,size_bytes,sha256,md5,licence,terms,log_in,note,citation"
 
 
@@ -203,13 +202,7 @@ def from_settings(settings: dict) -> list[Source]:
 def _row(where: str, row: dict[str, Any]) -> Source:
     if None in row or None in row.values():
         raise HodorError(f"{where}: {COLUMNS.count(',') + 1} cells are needed")
-    try:
-        source = _SOURCE.validate_python({key.removesuffix("_bytes"): cell for key, cell in row.items() if cell})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise HodorError(f"{where}: {fault['loc'][0]}: {fault['msg']} (given: {fault['input']!r})") from None
-    if source.dataset not in SOURCES:
-        raise HodorError(f"{where}: unknown data set {source.dataset!r}; there are {', '.join(SOURCES)}")
+    source = validate(Source, {key.removesuffix("_bytes"): cell for key, cell in row.items() if cell}, where)
     if source.edition not in ("official", "subset"):
         raise HodorError(f"{where}: edition {source.edition!r} must be official or subset")
     if source.edition == "official" and not source.address:

@@ -11,6 +11,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     WithJsonSchema,
@@ -20,7 +21,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hodor.errors import HodorError
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model")
 
 
 class Strict(BaseModel):
@@ -103,13 +104,13 @@ def validate(model: type[Model], content: Any, name: str, at: str = "") -> Model
     """Validate `content` as an instance of `model`; HodorError lists every fault on a line of its own.
 
     Args:
-        model: the pydantic model.
+        model: the pydantic model or dataclass.
         content: parsed content of a settings file, or a part of it.
         name: name of the file in errors.
         at: dotted key of `content` in the file.
     """
     try:
-        return model.model_validate(content)
+        return TypeAdapter(model).validate_python(content)
     except ValidationError as error:
         raise HodorError("\n".join(_fault(model, fault, name, at) for fault in error.errors())) from None
 
@@ -121,7 +122,7 @@ def none_of(value: object, allowed: Sequence[str]) -> str:
     return text + (f"; nearest: {', '.join(near)}" if near else "")
 
 
-def _fault(model: type[BaseModel], fault: ErrorDetails, name: str, at: str) -> str:
+def _fault(model: type, fault: ErrorDetails, name: str, at: str) -> str:
     place = [str(part) for part in fault["loc"] if part != "[key]"]
     key = ".".join(filter(None, [at, *place]))
     if fault["type"] == "extra_forbidden":
@@ -136,7 +137,7 @@ def _fault(model: type[BaseModel], fault: ErrorDetails, name: str, at: str) -> s
     return f"{name}: {key + ': ' if key else ''}{message}{given}"
 
 
-def _fields(model: type[BaseModel], place: tuple) -> list[str]:
+def _fields(model: type, place: tuple) -> list[str]:
     """Return the field names of the model at `place` below `model`."""
     annotation: Any = model
     for part in place:

@@ -57,7 +57,7 @@ def test_only_youtube_vos_and_drives_need_a_person(table):
     "old, new, message",
     [
         ("log_in,note", "login,note", "the columns must be"),
-        ("davis,subset", "davos,subset", r"line \d+: unknown data set 'davos'"),
+        ("davis,subset", "davos,subset", r"line \d+: dataset: 'davos' is none of.*nearest: davis"),
         ("davis,subset,", "davis,mine,", r"line \d+: edition 'mine'"),
         ("http://images", "images", "line 2: address"),
         ("19336861798", "19 GB", "line 2: size"),
