@@ -47,9 +47,8 @@ class Records:
             return []
         found = dict.fromkeys(self._own_data(row))
         for other in self._rows_of(targets) if targets else ():
-            for of in self.config.lineage(other):
-                for at in self.config.seeds_of(of):
-                    found |= dict.fromkeys([] if self.trained(of, at) else self._own_data(of))
+            for of, at in self.config.runs(self.config.lineage(other)):
+                found |= dict.fromkeys([] if self.trained(of, at) else self._own_data(of))
             for at in self.config.seeds_of(other):
                 for benchmark in self.config.benchmarks(other):
                     found |= dict.fromkeys(self.score_data(other, at, benchmark))
@@ -86,14 +85,13 @@ class Records:
             if (self.folder / record).is_file():
                 results.setdefault(self.folder / self.stamps.path(made[0]), {})[record] = self._made_with(record, *made)
 
-        for row in self.config.needed():
-            for seed in self.config.seeds_of(row):
-                if not self.config.rows[row].masks:
-                    add(paths.run(self.stamps.scale, row, seed) / "train.json", f"train-{row}-seed{seed}")
-                for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
-                    folder = paths.prediction(self.stamps.scale, row, seed, benchmark)
-                    add(folder / "masks.json", f"segment-{row}-seed{seed}-{benchmark}", benchmark)
-                    add(folder / "score.json", f"score-{benchmark}", benchmark)
+        for row, seed in self.config.runs(self.config.needed()):
+            if not self.config.rows[row].masks:
+                add(paths.run(self.stamps.scale, row, seed) / "train.json", f"train-{row}-seed{seed}")
+            for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
+                folder = paths.prediction(self.stamps.scale, row, seed, benchmark)
+                add(folder / "masks.json", f"segment-{row}-seed{seed}-{benchmark}", benchmark)
+                add(folder / "score.json", f"score-{benchmark}", benchmark)
         for stamp, made_with in results.items():
             others = [(self.folder / record).stat().st_mtime for record, same in made_with.items() if not same]
             at, date = stamp.stat().st_mtime, max(others, default=0) + 1

@@ -50,31 +50,31 @@ class Stamps:
         self.root = root
         self.scale = config.scale.name
         self._data = cache(self._hash_data)
-        self.contents = self._contents()
+        self.contents: dict[str, dict[str, Any]] = {}
         # sha256 of a stamp's canonical content, which is in every record made with it.
         self.digest = cache(lambda name: sha256_json(self.contents[name]))
+        self._fill()
 
-    def _contents(self) -> dict[str, dict[str, Any]]:
-        stamps: dict[str, dict[str, Any]] = {}
+    def _fill(self) -> None:
+        """Add all stamps to `contents`, those of tables last, because they hold digests of others."""
+        stamps = self.contents
         for dataset in self.config.scale.datasets:
             stamps[f"fetch-{dataset}"] = self.fetch(dataset)
             stamps[f"prepare-{dataset}"] = self.prepare(dataset)
-        for row in self.config.needed():
-            for seed in self.config.seeds_of(row):
-                if not self.config.rows[row].masks:
-                    stamps[f"train-{row}-seed{seed}"] = self.train(row, seed)
-                # A row that is needed only because another one starts from it is not scored.
-                for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
-                    stamps[f"segment-{row}-seed{seed}-{benchmark}"] = self.segment(row, seed, benchmark)
+        for row, seed in self.config.runs(self.config.needed()):
+            if not self.config.rows[row].masks:
+                stamps[f"train-{row}-seed{seed}"] = self.train(row, seed)
+            # A row that is needed only because another one starts from it is not scored.
+            for benchmark in self.config.benchmarks(row) if row in self.config.selected else ():
+                stamps[f"segment-{row}-seed{seed}-{benchmark}"] = self.segment(row, seed, benchmark)
         for benchmark in self.config.scale.benchmarks:
             stamps[f"score-{benchmark}"] = self.score(benchmark)
         for table in TABLES:
-            stamps[f"tabulate-{table}"] = self.tabulate(table, stamps)
-        stamps["tabulate-costs"] = self.tabulate_costs(stamps)
-        stamps["claims"] = self.claims(stamps)
+            stamps[f"tabulate-{table}"] = self.tabulate(table)
+        stamps["tabulate-costs"] = self.tabulate_costs()
+        stamps["claims"] = self.claims()
         if (self.root / "CITATION.cff").is_file():  # only a checkout has pages to make
             stamps["render"] = self.render()
-        return stamps
 
     def path(self, name: str) -> Path:
         """Return the file of a stamp. Its name contains the digest, so that other settings have another file."""
@@ -124,9 +124,7 @@ class Stamps:
             "stage": stage.model_dump(mode="json") if stage else None,
             "init": {"row": entry.init} if entry.init else None,
             "seed": seed,
-            "device": self.config.scale.device,
-            "threads": self.config.scale.threads,
-            "precision": self.config.scale.precision,
+            **self.config.scale.model_dump(include={"device", "threads", "precision"}),
             "datasets": list(datasets),
             "data": {dataset: self._data(dataset) for dataset in datasets},
         }
@@ -146,9 +144,7 @@ class Stamps:
             "method": entry.method,
             "benchmark": of,
             "inference": self.config.inference(row, benchmark).model_dump(mode="json"),
-            "device": self.config.scale.device,
-            "threads": self.config.scale.threads,
-            "precision": self.config.scale.precision,
+            **self.config.scale.model_dump(include={"device", "threads", "precision"}),
             "data": self._data(of["dataset"]),
         }
         return self._stamp("segment", settings, f"segment/{entry.method}") | {"row": row, "seed": seed}
@@ -160,11 +156,11 @@ class Stamps:
         step = "submit" if benchmark in self.config.secret() else "score"
         return self._stamp(step, settings, f"score/{layout_of(dataset)}")
 
-    def tabulate(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def tabulate(self, table: str) -> dict[str, Any]:
         """Return the stamp of one of TABLES, which depends on its rows and those that they start from."""
         scale, rows = self.config.scale, [row for row, entry in self.config.rows.items() if table in entry.tables]
         compared = {self.config.rows[row].compare for row in rows}
-        settings = self._tabulated(table, stamps) | {
+        settings = self._tabulated(table) | {
             "rows": {
                 row: self.config.rows[row].shown()
                 | {
@@ -183,16 +179,16 @@ class Stamps:
         }
         return self._stamp("tabulate", settings, "tables")
 
-    def tabulate_costs(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def tabulate_costs(self) -> dict[str, Any]:
         """Return the stamp of the table of costs: the selected rows with costs, and their notes."""
         shown = self.config.tabulated("costs")
         rows = {row: {"note": self.config.rows[row].note, "selected": True} for row in shown}
-        return self._stamp("tabulate", self._tabulated("costs", stamps) | {"rows": rows}, "tables")
+        return self._stamp("tabulate", self._tabulated("costs") | {"rows": rows}, "tables")
 
-    def claims(self, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def claims(self) -> dict[str, Any]:
         """Return the stamp of the verdicts: the claims, the rule, and the runs of their rows."""
         scale, claims = self.config.scale, self.config.claims
-        settings = self._tabulated("claims", stamps) | {
+        settings = self._tabulated("claims") | {
             "rows": {
                 row: {"selected": row in self.config.selected} for row in self.config.rows if row in claims.rows()
             },
@@ -206,31 +202,27 @@ class Stamps:
         }
         return self._stamp("claims", settings, "tables")
 
-    def _tabulated(self, table: str, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def _tabulated(self, table: str) -> dict[str, Any]:
         """Return the settings of any table: its name, its runs, and the digests of their stamps."""
-        init: dict[str, str | None] = {}
+        rows = self.config.tabulated(table)
+        init = {of: self.config.rows[of].init for row in rows for of in self.config.lineage(row)}
         digests: dict[str, str] = {}
-        for row in self.config.tabulated(table):
-            init |= {of: self.config.rows[of].init for of in self.config.lineage(row)}
-            for seed in self.config.seeds_of(row):
-                for benchmark in self.config.benchmarks(row):
-                    run = f"{row}/seed{seed}/{benchmark}"
-                    digests[f"{run}/segment"] = sha256_json(stamps[f"segment-{row}-seed{seed}-{benchmark}"])
-                    digests[f"{run}/score"] = sha256_json(stamps[f"score-{benchmark}"])
-        for row in init:
-            for seed in self.config.seeds_of(row):
-                if not self.config.rows[row].masks:
-                    digests[f"{row}/seed{seed}/train"] = sha256_json(stamps[f"train-{row}-seed{seed}"])
+        for row, seed in self.config.runs(rows):
+            for benchmark in self.config.benchmarks(row):
+                run = f"{row}/seed{seed}/{benchmark}"
+                digests[f"{run}/segment"] = self.digest(f"segment-{row}-seed{seed}-{benchmark}")
+                digests[f"{run}/score"] = self.digest(f"score-{benchmark}")
+        for row, seed in self.config.runs(init):
+            if not self.config.rows[row].masks:
+                digests[f"{row}/seed{seed}/train"] = self.digest(f"train-{row}-seed{seed}")
         return {
             "table": table,
             "seeds": list(self.config.seeds),
-            "seeds_of": {row: list(self.config.seeds_of(row)) for row in self.config.tabulated(table)},
+            "seeds_of": {row: list(self.config.seeds_of(row)) for row in rows},
             "benchmarks": list(self.config.scale.benchmarks),
-            "scored": {row: list(self.config.benchmarks(row)) for row in self.config.tabulated(table)},
+            "scored": {row: list(self.config.benchmarks(row)) for row in rows},
             "server_scores": [
-                entry.model_dump(mode="json")
-                for entry in self.config.server_scores
-                if entry.row in self.config.tabulated(table)
+                entry.model_dump(mode="json") for entry in self.config.server_scores if entry.row in rows
             ],
             "pending": {id: pending_text(self.config.servers[id].closed) for id in self.config.secret()},
             "scale": self.scale,

@@ -3,6 +3,7 @@
 The steps of the workflow do not read it. They read stamps (`hodor.stamps`) with the part that they use.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ class Config:
     def seeds_of(self, row: str) -> tuple[int, ...]:
         """Return the seeds of a row; released weights and external masks have none, and their run is seed 0."""
         return (0,) if self.rows[row].imported else self.seeds
+
+    def runs(self, rows: Iterable[str]) -> list[tuple[str, int]]:
+        """Return row and seed of every run of some rows."""
+        return [(row, seed) for row in rows for seed in self.seeds_of(row)]
 
     def absent_files(self, row: str) -> tuple[str, ...]:
         """Return the absent files of released weights or external masks that a row needs at this scale."""

@@ -22,8 +22,7 @@ def runs_of(table):
     """Records of the trainings that a table shows, and the manifests of their runs, which wait for the scores."""
     return [
         path
-        for row in CONFIG.tabulated(table)
-        for seed in CONFIG.seeds_of(row)
+        for row, seed in CONFIG.runs(CONFIG.tabulated(table))
         for path in (*trained(row, seed, "train.json"), paths.run(SCALE, row, seed) / "manifest.json")
     ]
 

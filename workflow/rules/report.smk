@@ -8,8 +8,7 @@ FOR_DVC = [paths.results(SCALE) / "metrics.json", directory(paths.results(SCALE)
 # Zips for servers: the name below results/submissions, without the seed where it is 0, and the file.
 SUBMISSIONS = {
     f"submissions/{row}/{benchmark}{f'-seed{seed}' if seed else ''}.zip": paths.submission(SCALE, row, seed, benchmark)
-    for row in CONFIG.selected
-    for seed in CONFIG.seeds_of(row)
+    for row, seed in CONFIG.runs(CONFIG.selected)
     for benchmark in CONFIG.benchmarks(row)
     if benchmark in SECRET
 }
@@ -48,15 +47,13 @@ rule render:
         tables=[paths.results(SCALE) / name for table in FILES for name in FILES[table]],
         masks=[
             paths.prediction(SCALE, row, seed, benchmark) / "masks"
-            for row in CONFIG.selected
-            for seed in CONFIG.seeds_of(row)
+            for row, seed in CONFIG.runs(CONFIG.selected)
             for benchmark in CONFIG.benchmarks(row)
         ],
         # Attention maps are computed with them.
         weights=[
             path
-            for row in CONFIG.tabulated("ablation")
-            for seed in CONFIG.seeds_of(row)
+            for row, seed in CONFIG.runs(CONFIG.tabulated("ablation"))
             for path in trained(row, seed, "model.safetensors")
         ],
         data=[
