@@ -23,7 +23,7 @@ def check_row(id: str, rows: dict[str, Row], scale: Scale, name: str) -> dict[st
     row = rows[id]
     if id in ("all", "main", *TABLES, *RULES):
         raise HodorError(f"{name}: {id}: the workflow uses this name itself; choose another id")
-    if row.masks:
+    if row.method is None:  # external masks
         return {}
     if row.stage is not None and row.stage not in scale.stages:
         raise HodorError(f"{name}: {id}.stage: {none_of(row.stage, list(scale.stages))} (stages of {scale.name})")
