@@ -23,7 +23,7 @@ from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.device import constant, in_float32
 from hodor.models.base import Frame, Masks, register
-from hodor.models.frames import Geometry, first_objects, new_objects, normalise
+from hodor.models.frames import Geometry, first_objects, new_objects, normalise, split
 from hodor.models.memory.blocks import build_backbone
 from hodor.models.memory.network import Decoder, aggregate
 from hodor.models.propagation import PropagationMethod, add_objects
@@ -37,10 +37,6 @@ class Maps(NamedTuple):
     middle: Tensor  # map at stride 8
     key: Tensor  # (B, C, h, w) at stride 16
     value: Tensor  # (B, 2 C, h, w) at stride 16
-
-    def part(self, start: int, stop: int) -> "Maps":
-        """Return the encoding of a part of the batch."""
-        return Maps(*(x[start:stop] for x in self))
 
 
 class Regions(NamedTuple):
@@ -197,8 +193,7 @@ class Network(nn.Module):
             Logits (B, 1 + K, H, W) of the frames 1 to T - 1.
         """
         batch, count = clip.frames.shape[:2]
-        every = self.query(normalise(clip.frames, clip.valid).transpose(0, 1).flatten(0, 1))
-        maps = [every.part(t * batch, (t + 1) * batch) for t in range(count)]
+        maps = split(self.query(normalise(clip.frames, clip.valid).transpose(0, 1).flatten(0, 1)), batch)
         templates, logits = self.start(maps[0], clip.masks(0)), []
         for t in range(1, count):
             regions = self.training_regions(templates, clip.masks(t), numbers[t - 1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -77,6 +78,11 @@ def fit_frames(
     valid = torch.zeros((len(frames), *geometry.padded), dtype=torch.bool)
     valid[(..., *geometry.window)] = True
     return torch.from_numpy(out).to(device).permute(0, 3, 1, 2), valid.to(device)
+
+
+def split(maps: Any, size: int) -> list[Any]:
+    """Divide a named tuple of maps (N size, ...) of a batch of frames into N named tuples of `size` frames each."""
+    return [maps._make(parts) for parts in zip(*(x.split(size) for x in maps), strict=True)]
 
 
 def fit_masks(masks: Sequence[np.ndarray], geometry: Geometry, device: torch.device) -> Tensor:

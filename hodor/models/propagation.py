@@ -14,7 +14,7 @@ from hodor.data.clip import Clip
 from hodor.errors import HodorError
 from hodor.models.backbones.resnet import ResNet, load_imagenet
 from hodor.models.base import Frame, Method, read_weights
-from hodor.models.frames import Geometry, fit_frames, normalise
+from hodor.models.frames import Geometry, fit_frames, normalise, split
 from hodor.models.losses import bootstrapped_cross_entropy, hard_fraction
 
 
@@ -77,8 +77,7 @@ class PropagationMethod(Method):
     def features(self, frames: Sequence[Frame]) -> list[Any]:
         geometry = self._geometry(frames[0])
         fitted, valid = fit_frames(frames, geometry, self.device, interpolation=cv2.INTER_CUBIC)
-        query = self.network.query(normalise(fitted, None if self.pads_black else valid))
-        return [query.part(i, i + 1) for i in range(len(frames))]
+        return split(self.network.query(normalise(fitted, None if self.pads_black else valid)), 1)
 
     def _geometry(self, frame: Frame) -> Geometry:
         return Geometry.of(frame.shape[:2], self.inference, multiple=4 * self.options.stride, centred=True)

@@ -5,6 +5,7 @@ import torch
 
 from hodor.config.methods import HODOROptions
 from hodor.models.base import save_model
+from hodor.models.frames import split
 from hodor.models.hodor.cycles import run_cycles
 from hodor.models.hodor.decoder import DescriptorAttention, History
 from hodor.models.hodor.encoder import initial_descriptors, patch_grid, predicted_masks
@@ -38,11 +39,10 @@ def test_paper_size_has_the_published_number_of_parameters():
 def test_unlabelled_frames_learn_through_attached_soft_masks_alone(attention, detach, reached, squares):
     """In sparse clips the loss is of frame 0 alone; predictions 2, 4 and 5 of 6 are of the other frames."""
     network = narrow(attention=attention).network
-    maps = network.features(torch.randn(3, 3, 64, 96))
+    features = split(network.features(torch.randn(3, 3, 64, 96)), 1)
     data = squares(batch=1)
     reference = torch.stack([data.labels[:, 0] == 1, data.labels[:, 0] == 2], 1).float()
     visible = [torch.ones(1, 2, dtype=torch.bool)] * 3
-    features = [maps[t : t + 1] for t in range(3)]
     predictions = run_cycles(network, features, reference, visible, 0, detach=detach)
     for prediction in predictions:
         prediction.logits.retain_grad()

@@ -6,6 +6,7 @@ import torch
 
 from hodor.config.stages import InferenceOptions
 from hodor.models.checkpoints.releases import HODOR
+from hodor.models.frames import split
 from hodor.models.hodor.cycles import run_cycles
 from hodor.models.hodor.decoder import History
 from hodor.models.hodor.encoder import merge_backgrounds, reference_masks, resize
@@ -36,10 +37,11 @@ def test_features_descriptors_and_logits(case, binary, relative):
         assert relative(features.stride_4[:1], expected["features_4"]) < 1e-4
         assert relative(features.stride_8[:1], expected["features_8"]) < 1e-4
         masks = reference_masks(binary(labels[0], objects), network.grid)
-        descriptors = network.encode(features[:1], *masks)
+        first, second = split(features, 1)
+        descriptors = network.encode(first, *masks)
         assert relative(descriptors[0], expected["descriptors_bg"]) < 1e-4
         assert relative(descriptors[1], expected["descriptors_fg"]) < 1e-4
-        logits = network.decode(features[1:2], History.of([descriptors]))
+        logits = network.decode(second, History.of([descriptors]))
         assert relative(logits, expected["logits_frame1"]) < 1e-4
 
 
@@ -49,9 +51,9 @@ def test_inference(case, key, monkeypatch):
     method, video, labels, expected = case
     objects = int(expected["objects"])
     with torch.no_grad():
-        maps = method.network.features(video)
+        maps = split(method.network.features(video), 1)
     # The cases hold normalised frames; a frame here is its own number, and its features are looked up.
-    monkeypatch.setattr(method, "features", lambda frames: [maps[f[0, 0, 0] :][:1] for f in frames])
+    monkeypatch.setattr(method, "features", lambda frames: [maps[f[0, 0, 0]] for f in frames])
     frames = [np.full((*labels.shape[1:], 3), t, np.uint8) for t in range(len(video))]
     starts = np.zeros(objects, int) if key.endswith("all0") else expected["first_frames"]
     first = {i: int(start) for i, start in enumerate(starts, 1)}
@@ -71,8 +73,7 @@ def test_training_step(case, iteration, detach, binary, relative):
     network, objects = method.network, int(expected["objects"])
     prefix = f"train_it{iteration}_{'detached' if detach else 'attached'}_"
     network.zero_grad()
-    maps = network.features(video[:3])
-    features = [maps[t : t + 1] for t in range(3)]
+    features = split(network.features(video[:3]), 1)
     visible = [torch.ones(1, objects, dtype=torch.bool)] * 3
     predictions = run_cycles(network, features, binary(labels[0], objects), visible, iteration, detach=detach)
     assert [p.frame for p in predictions] == expected[prefix + "frames"].tolist()

@@ -18,7 +18,7 @@ from hodor.config.methods import HODOROptions
 from hodor.config.stages import InferenceOptions
 from hodor.data.clip import Clip
 from hodor.models.base import Frame, Masks, Method, register
-from hodor.models.frames import Geometry, first_objects, fit_frames, new_objects, normalise
+from hodor.models.frames import Geometry, first_objects, fit_frames, new_objects, normalise, split
 from hodor.models.hodor.cycles import run_cycles
 from hodor.models.hodor.decoder import History
 from hodor.models.hodor.encoder import merge_backgrounds, object_probabilities, predicted_masks, reference_masks, resize
@@ -67,10 +67,8 @@ class Hodor(Method):
     def loss(self, clip: Clip, step: int) -> dict[str, Tensor]:
         """Return cross-entropy plus dice over the predictions of annotated frames, at full padded resolution."""
         x = normalise(clip.frames, clip.valid)  # (B, T, 3, H, W)
-        batch, frames = x.shape[:2]
-        maps = self.network.features(x.transpose(0, 1).flatten(0, 1))  # (T B, ...)
-        features = [maps[t * batch : (t + 1) * batch] for t in range(frames)]
-        visible = [self._visible(clip, t) for t in range(frames)]
+        features = split(self.network.features(x.transpose(0, 1).flatten(0, 1)), len(x))
+        visible = [self._visible(clip, t) for t in range(len(features))]
         cycles = run_cycles(self.network, features, clip.masks(0), visible, step, detach=self.options.detach_masks)
         predictions = [p for p in cycles if clip.annotated[p.frame]]
         targets = [present_labels(clip.labels[:, p.frame], p.present) for p in predictions]
@@ -119,8 +117,7 @@ class Hodor(Method):
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame]) -> list[Features]:
         fitted, valid = fit_frames(frames, Geometry.of(frames[0].shape[:2], self.inference), self.device)
-        maps = self.network.features(normalise(fitted, valid))
-        return [maps[i : i + 1] for i in range(len(frames))]
+        return split(self.network.features(normalise(fitted, valid)), 1)
 
     @torch.inference_mode()
     def start(self, frame: Frame, masks: Masks) -> State:

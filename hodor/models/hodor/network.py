@@ -3,8 +3,8 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,15 +41,11 @@ class FeaturePyramid(nn.Module):
         return [conv(level) for conv, level in zip(self.output, levels, strict=False)]
 
 
-@dataclass
-class Features:
+class Features(NamedTuple):
     """Maps of a batch of frames: `stride_4` (B, C, H/4, W/4), `stride_8` (B, C, H/8, W/8)."""
 
     stride_4: Tensor
     stride_8: Tensor
-
-    def __getitem__(self, index: slice) -> "Features":
-        return Features(self.stride_4[index], self.stride_8[index])
 
 
 class Network(nn.Module):

@@ -25,10 +25,6 @@ class Query(NamedTuple):
     key: Tensor  # (B, Ck, h, w)
     value: Tensor  # (B, Cv, h, w)
 
-    def part(self, start: int, stop: int) -> "Query":
-        """Return the encoding of a part of the batch."""
-        return Query(*(x[start:stop] for x in self))
-
 
 class ResidualBlock(nn.Module):
     """Pre-activation block without norms, with a convolution on the shortcut if the number of channels changes."""

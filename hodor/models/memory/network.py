@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hodor.config.methods import MemoryOptions
+from hodor.models.frames import split
 from hodor.models.memory.blocks import KeyValue, MemoryEncoder, Query, ResidualBlock, build_backbone
 from hodor.models.memory.readout import dense_readout
 
@@ -125,8 +126,7 @@ class Network(nn.Module):
         """
         batch, count = frames.shape[:2]
         first = 0 if self.shared else 1  # separate encoders do not need frame 0 without masks
-        every = self.query(frames[:, first:].transpose(0, 1).flatten(0, 1))
-        query = [None] * first + [every.part(t * batch, (t + 1) * batch) for t in range(count - first)]
+        query = [None] * first + split(self.query(frames[:, first:].transpose(0, 1).flatten(0, 1)), batch)
         keys, values, logits = [], [], []
         for t in range(1, count):
             key, value = self.memorise(frames[:, t - 1], masks, query[t - 1])
