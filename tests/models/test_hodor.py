@@ -175,7 +175,7 @@ def test_padding_a_history_changes_nothing():
     network = narrow().network
     history = History(torch.randn(1, 2, 3, 32), torch.randn(1, 9, 3, 32))
     longer = history.padded(5)
-    assert longer.objects.shape == (1, 2, 5, 32) and longer.valid().sum() == 3 * 11
+    assert longer.objects.shape == (1, 2, 5, 32) and longer.valid.sum() == 3 * 11
     with torch.no_grad():
         features = network.features(torch.randn(1, 3, 64, 96))
         torch.testing.assert_close(network.decode(features, longer), network.decode(features, history))

@@ -8,15 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hodor.models.hodor.decoder import History
+from hodor.models.hodor.decoder import Descriptors, History
 from hodor.models.hodor.encoder import object_probabilities, predicted_masks, reference_masks, resize
 from hodor.models.hodor.network import Features, Network
 
 
 class Visit(NamedTuple):
-    """One frame on a path: its descriptors (backgrounds, objects) and the objects still present, bool (B, K)."""
+    """One frame on a path: its descriptors and the objects still present, bool (B, K)."""
 
-    descriptors: tuple[Tensor, Tensor]
+    descriptors: Descriptors
     present: Tensor
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,41 +19,48 @@ from hodor.config.methods import HODOROptions
 from hodor.models.deformable import DeformableConv
 
 
+class Descriptors(NamedTuple):
+    """Descriptors of one frame: backgrounds (B, G, C) and objects (B, n, C), the first of which has the number `first`.
+
+    Those with `first` > 0 describe new objects only, and their backgrounds are not used.
+    """
+
+    backgrounds: Tensor
+    objects: Tensor
+    first: int = 0
+
+
 @dataclass
 class History:
     """Descriptors of one or more frames: `objects` (B, K, T, C) and `backgrounds` (B, G, T, C).
 
-    The masks, bool (K, T) and (G, T), are False where a frame has no such descriptor; None: all exist.
+    The mask `valid`, bool (K + G, T), is False where a frame has no such descriptor; None: all exist.
     """
 
     objects: Tensor
     backgrounds: Tensor
-    objects_valid: Tensor | None = None
-    backgrounds_valid: Tensor | None = None
+    valid: Tensor | None = None
 
     @staticmethod
-    def of(frames: Sequence[tuple[Tensor, Tensor]]) -> "History":
-        """Build the history of frames with descriptors (backgrounds (B, G, C), objects (B, K, C)), all valid."""
-        backgrounds, objects = zip(*frames, strict=True)
-        return History(torch.stack(objects, 2), torch.stack(backgrounds, 2))
+    def of(frames: Sequence[Descriptors]) -> "History":
+        """Stack the descriptors of frames, with invalid ones for objects that a frame does not describe."""
+        first, stop = [x.first for x in frames], [x.first + x.objects.shape[1] for x in frames]
+        count = max(stop)
+        padded = [functional.pad(x.objects, (0, 0, x.first, count - n)) for x, n in zip(frames, stop, strict=True)]
+        history = History(torch.stack(padded, 2), torch.stack([x.backgrounds for x in frames], 2))
+        if any(first) or min(stop) < count:
+            start, end = (torch.tensor(x, device=history.objects.device) for x in (first, stop))
+            number = torch.arange(count, device=history.objects.device).unsqueeze(1)
+            backgrounds = (start == 0).expand(history.backgrounds.shape[1], -1)
+            history.valid = torch.cat([(number >= start) & (number < end), backgrounds])
+        return history
 
     def padded(self, length: int) -> "History":
         """Append invalid frames up to `length`, so that the shape does not depend on the number of frames."""
-        more = length - self.objects.shape[2]
-
-        def exists(valid: Tensor | None, x: Tensor) -> Tensor:
-            valid = torch.ones(x.shape[1:3], dtype=torch.bool, device=x.device) if valid is None else valid
-            return functional.pad(valid, (0, more))
-
-        objects, backgrounds = (functional.pad(x, (0, 0, 0, more)) for x in (self.objects, self.backgrounds))
-        valid = exists(self.objects_valid, self.objects), exists(self.backgrounds_valid, self.backgrounds)
-        return History(objects, backgrounds, *valid)
-
-    def valid(self) -> Tensor | None:
-        """Return the mask (M,) of all descriptors, objects first; None if all exist."""
-        if self.objects_valid is None or self.backgrounds_valid is None:
-            return None
-        return torch.cat([self.objects_valid.flatten(), self.backgrounds_valid.flatten()])
+        count, frames = self.objects.shape[1] + self.backgrounds.shape[1], self.objects.shape[2]
+        valid = self.objects.new_ones(count, frames, dtype=torch.bool) if self.valid is None else self.valid
+        objects, backgrounds = (functional.pad(x, (0, 0, 0, length - frames)) for x in (self.objects, self.backgrounds))
+        return History(objects, backgrounds, functional.pad(valid, (0, length - frames)))
 
 
 class DescriptorAttention(nn.Module):
@@ -79,7 +86,7 @@ class DescriptorAttention(nn.Module):
         values = self.v_proj_objects(objects), self.v_proj_backgrounds(backgrounds)
         q = self._split(self.q_proj(query))  # (B, heads, N, d)
         k, v = (self._split(torch.cat([x.flatten(1, 2) for x in parts], dim=1)) for parts in (keys, values))
-        valid = history.valid()
+        valid = None if history.valid is None else history.valid.flatten()  # (M,)
         if not (self.training and self.dropout.p):
             bias = None if valid is None else q.new_zeros(1, len(valid)).masked_fill_(~valid, -math.inf)
             return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
@@ -175,8 +182,10 @@ class Decoder(nn.Module):
         fine = self.reduce_4(features_4)
         split = fine.shape[1]
         embedded = self.embed_4(torch.cat([x[:, :split] + fine, x[:, split:]], dim=1))
-        backgrounds = similarity(self.background_query(history.backgrounds), embedded, history.backgrounds_valid)
-        objects = similarity(self.object_query(history.objects), embedded, history.objects_valid)
+        valid, count = history.valid, history.objects.shape[1]
+        of_objects, of_backgrounds = (None, None) if valid is None else (valid[:count], valid[count:])
+        backgrounds = similarity(self.background_query(history.backgrounds), embedded, of_backgrounds)
+        objects = similarity(self.object_query(history.objects), embedded, of_objects)
         return torch.cat([self.catch_all(embedded), backgrounds, objects], dim=1)
 
 

@@ -20,22 +20,10 @@ from hodor.data.clip import Clip
 from hodor.models.base import Frame, Masks, Method, register
 from hodor.models.frames import Geometry, first_objects, fit_frames, new_objects, normalise, split
 from hodor.models.hodor.cycles import run_cycles
-from hodor.models.hodor.decoder import History
+from hodor.models.hodor.decoder import Descriptors, History
 from hodor.models.hodor.encoder import merge_backgrounds, object_probabilities, predicted_masks, reference_masks, resize
 from hodor.models.hodor.network import Features, Network, load_swin
 from hodor.models.losses import cross_entropy_and_dice
-
-
-@dataclass
-class Entry:
-    """Descriptors of one frame: backgrounds (1, G, C) and objects (1, n, C), the first of which has the number `first`.
-
-    An entry with `first` > 0 describes new objects only, and its backgrounds are not used.
-    """
-
-    backgrounds: Tensor
-    objects: Tensor
-    first: int = 0
 
 
 @dataclass
@@ -44,9 +32,9 @@ class State:
 
     ids: list[int]
     geometry: Geometry
-    history: list[Entry] = field(default_factory=list)
+    history: list[Descriptors] = field(default_factory=list)
 
-    def remember(self, new: Entry, options: InferenceOptions) -> None:
+    def remember(self, new: Descriptors, options: InferenceOptions) -> None:
         """Append a frame and drop those outside the temporal window."""
         kept, history = int(options.keep_first), [*self.history, new]
         self.history = history[:kept] + history[kept:][-options.temporal_window :]
@@ -129,19 +117,19 @@ class Hodor(Method):
     @torch.inference_mode()
     def step(self, state: State, frame: Frame, new_masks: Masks | None = None, features: Any = None) -> Tensor:
         features = self.features([frame])[0] if features is None else features
-        history, known, given = state.history, len(state.ids), []
+        history, known = state.history, len(state.ids)
         reference = new_objects(state.ids, frame, new_masks, state.geometry, self.device, stride=8)
         if reference is not None:  # new objects are first encoded alone, with the others as background
-            given = [self._encode_reference(features, reference, first=known)]
-        logits = self._decode(features, self._history(history + given, len(state.ids)))
+            history = [*history, self._encode_reference(features, reference)._replace(first=known)]
+        logits = self._decode(features, History.of(history))
         backgrounds = self.network.backgrounds
         objects = resize(object_probabilities(logits, backgrounds), 1 / 2)
         if reference is not None:
             # As released: from stride 4 to full size, paste, to stride 8. Without a paste this equals the line above.
             coarse = resize(functional.softmax(logits, dim=1), 4)
             objects = resize(paste(coarse, reference)[:, 1 + backgrounds :], 1 / 8)
-        entry = Entry(*self.network.encode(features, *predicted_masks(objects, self.network.grid)))
-        state.remember(entry, self.inference)
+        new = self.network.encode(features, *predicted_masks(objects, self.network.grid))
+        state.remember(new, self.inference)
         return state.geometry.restore(full_probabilities(logits, backgrounds, reference))[0]
 
     def _decode(self, features: Features, history: History) -> Tensor:
@@ -154,22 +142,8 @@ class Hodor(Method):
         # Cloned because the next call reuses the memory of the result.
         return self._compiled(features, history.padded(length)).clone()
 
-    def _encode_reference(self, features: Features, reference: Tensor, first: int = 0) -> Entry:
-        return Entry(*self.network.encode(features, *reference_masks(reference, self.network.grid)), first)
-
-    @staticmethod
-    def _history(entries: list[Entry], objects: int) -> History:
-        """Stack entries, with invalid descriptors for objects that an entry does not describe."""
-        after = [objects - e.first - e.objects.shape[1] for e in entries]
-        padded = [functional.pad(e.objects, (0, 0, e.first, n)) for e, n in zip(entries, after, strict=True)]
-        history = History(torch.stack(padded, 2), torch.stack([e.backgrounds for e in entries], 2))
-        if any(after) or any(e.first for e in entries):
-            device = history.objects.device
-            first, last = (torch.tensor(x, device=device) for x in ([e.first for e in entries], after))
-            number = torch.arange(objects, device=device).unsqueeze(1)
-            history.objects_valid = (number >= first) & (number < objects - last)
-            history.backgrounds_valid = (first == 0).expand(history.backgrounds.shape[1], -1)
-        return history
+    def _encode_reference(self, features: Features, reference: Tensor) -> Descriptors:
+        return self.network.encode(features, *reference_masks(reference, self.network.grid))
 
 
 def present_labels(labels: Tensor, present: Tensor) -> Tensor:

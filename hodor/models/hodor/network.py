@@ -14,7 +14,7 @@ from hodor.errors import HodorError
 from hodor.models.backbones.convnet import ConvNet, EfficientNetLite0
 from hodor.models.backbones.swin import Swin
 from hodor.models.base import mismatches, read_weights
-from hodor.models.hodor.decoder import Decoder, History
+from hodor.models.hodor.decoder import Decoder, Descriptors, History
 from hodor.models.hodor.encoder import Encoder
 
 
@@ -69,9 +69,9 @@ class Network(nn.Module):
         maps = self.pyramid(self.backbone(frames))
         return Features(*(norm(x) for norm, x in zip(self.norms, maps, strict=True)))
 
-    def encode(self, features: Features, objects: Tensor, backgrounds: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the descriptors (B, G, C) and (B, K, C) of a frame with masks at stride 8 (see `Encoder.forward`)."""
-        return self.encoder(features.stride_8, objects, backgrounds)
+    def encode(self, features: Features, objects: Tensor, backgrounds: Tensor) -> Descriptors:
+        """Return the descriptors of a frame with masks at stride 8 (see `Encoder.forward`)."""
+        return Descriptors(*self.encoder(features.stride_8, objects, backgrounds))
 
     def decode(self, features: Features, history: History) -> Tensor:
         """Return the logits (B, 1 + G + K, H/4, W/4) of a frame (see `Decoder.forward`)."""
