@@ -94,7 +94,7 @@ class Fuser(nn.Module):
 
 
 class MemoryEncoder(nn.Module):
-    """Encoder from frames and masks to keys (None if all objects share the frame's) and values.
+    """Encoder of frames with masks, and the module from its map to values: `head`, with keys too, or `fuser`.
 
     Without `options.others`, the other objects' masks are omitted, or enter through the filters `further` if those are set,
     which are not weights of the network (see `further_filters`).
@@ -127,22 +127,9 @@ class MemoryEncoder(nn.Module):
             nn.init.orthogonal_(filters) if orthogonal else nn.init.kaiming_uniform_(filters, a=5**0.5)
             weight[:, channel : channel + 1] = filters
 
-    def forward(
-        self, frame: Tensor, coarse: Tensor | None, masks: Tensor, key: nn.Module | None = None
-    ) -> tuple[Tensor | None, Tensor]:
-        """Encode frames with the masks of K objects.
-
-        Args:
-            frame: normalised (B, 3, H, W).
-            coarse: the frames' own coarse map (B, C, h, w), for a fused encoder.
-            masks: (B, K, H, W) in [0, 1].
-            key: the key convolution, if this encoder has none.
-
-        Returns:
-            Key (B, K, Ck, h, w), or None if the objects share the frame's, and value (B, K, Cv, h, w).
-        """
-        batch, count = masks.shape[:2]
-        channels = [frame.unsqueeze(1).expand(-1, count, -1, -1, -1), masks.unsqueeze(2)]
+    def forward(self, frame: Tensor, masks: Tensor) -> Tensor:
+        """Encode normalised frames (B, 3, H, W) with masks (B, K, H, W) in [0, 1] to the coarsest map (B K, C, h, w)."""
+        channels = [frame.unsqueeze(1).expand(-1, masks.shape[1], -1, -1, -1), masks.unsqueeze(2)]
         if self.others or self.further is not None:
             others = (masks.sum(1, keepdim=True) - masks).clamp(0, 1)
             channels.append(others.unsqueeze(2))
@@ -150,12 +137,7 @@ class MemoryEncoder(nn.Module):
         weights = {}
         if self.further is not None:
             weights[self.first] = torch.cat([self.backbone.get_parameter(self.first), self.further], dim=1)
-        masked = functional_call(self.backbone, weights, (x,))[-1]
-        if self.fuser is None:
-            key, value = self.head(masked, key)
-            return key.unflatten(0, (batch, count)), value.unflatten(0, (batch, count))
-        coarse = coarse.unsqueeze(1).expand(-1, count, -1, -1, -1).flatten(0, 1)
-        return None, self.fuser(masked, coarse).unflatten(0, (batch, count))
+        return functional_call(self.backbone, weights, (x,))[-1]
 
 
 def build_backbone(options: MemoryOptions, *, memory: bool, extra: int = 0) -> nn.Module:

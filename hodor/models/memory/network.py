@@ -104,9 +104,13 @@ class Network(nn.Module):
 
         `query` is the encoding of the frames; separate encoders do not need it.
         """
-        own = self.query_head.key if self.options.one_encoder else None
-        key, value = self.memory_encoder(frames, query.coarse if self.shared else None, masks, own)
-        return (query.key.unsqueeze(1) if self.shared else key), value
+        encoder, objects = self.memory_encoder, masks.shape[:2]
+        masked = encoder(frames, masks)
+        if self.shared:
+            coarse = query.coarse.unsqueeze(1).expand(-1, objects[1], -1, -1, -1).flatten(0, 1)
+            return query.key.unsqueeze(1), encoder.fuser(masked, coarse).unflatten(0, objects)
+        key, value = encoder.head(masked, self.query_head.key if self.options.one_encoder else None)
+        return key.unflatten(0, objects), value.unflatten(0, objects)
 
     def segment(self, query: Query, read: Tensor) -> Tensor:
         """Decode the readout (B, K, Cv, h, w) to logits (B, 1 + K, H, W)."""
