@@ -51,7 +51,6 @@ class Gradients:
     ) -> None:
         self.method, self.world, self.micro_batch = method, world, micro_batch
         self.seed, self.device, self.precision = seed, device, precision
-        self.parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
         self.loss: Any = _Loss(method)
         if not world.alone:
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # its successor is not in torch 2.11
@@ -64,7 +63,7 @@ class Gradients:
         Returns:
             This worker's share of each value of the loss; the sum over all workers is the value of the batch.
         """
-        self._clear()
+        self.method.zero_grad()
         size = self.micro_batch or len(clip)
         total: dict[str, Tensor] = {}
         starts = range(0, len(clip), size)
@@ -107,7 +106,8 @@ class Gradients:
         try:
             # As much as the optimiser's two moments and the buffers of DistributedDataParallel need.
             copies = 2 if self.world.alone else 3
-            reserved = [torch.empty_like(parameter) for parameter in self.parameters for _ in range(copies)]
+            learned = [parameter for parameter in self.method.parameters() if parameter.requires_grad]
+            reserved = [torch.empty_like(parameter) for parameter in learned for _ in range(copies)]
             for step in steps:
                 with mixed(self.device, self.precision):
                     loss = self.method.loss(clip, step)["loss"]
@@ -117,11 +117,7 @@ class Gradients:
         except torch.OutOfMemoryError:
             return False
         finally:
-            self._clear()
+            self.method.zero_grad()
             gc.collect()  # what the failed step left in cycles
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-
-    def _clear(self) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
