@@ -32,10 +32,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from hodor.config.benchmarks import BENCHMARKS
 from hodor.data.images import write_labels
 from hodor.provenance import commit, machine, peak_memory_mib, versions, write_text_atomic
 from hodor.scoring import jf
-from hodor.scoring.protocols import davis_tasks
+from hodor.scoring.protocols import open_benchmark
 from hodor.scoring.score import write_scores
 from hodor.scoring.sequences import check_prediction, score_sequences
 
@@ -125,7 +126,7 @@ def make_set(root: Path, sequences: list[tuple[str, int, int]]) -> None:
 def time_ours(root: Path) -> Timing:
     """Time what `hodor score` does, in two threads, without the official toolkit."""
     began, processor = time.perf_counter(), time.process_time()
-    tasks = davis_tasks(root / "davis", "val")
+    _, tasks = open_benchmark(BENCHMARKS["davis2017-val"], root / "davis")
     check_prediction(tasks, root / "masks")
     scores = score_sequences(tasks, root / "masks", THREADS)
     write_scores(scores, root / "out")

@@ -9,7 +9,7 @@ from hodor.config.benchmarks import get_benchmark
 from hodor.data.images import write_labels
 from hodor.errors import HodorError
 from hodor.provenance import cost, sha256_file, sha256_files, write_json_atomic
-from hodor.scoring.score import open_benchmark
+from hodor.scoring.protocols import open_benchmark
 from hodor.scoring.sequences import open_masks, read_prediction
 
 

@@ -14,15 +14,16 @@ Data sets of the user (`hodor.config.own_datasets`) have one of the two, without
 
 from pathlib import Path
 
-from hodor.config.benchmarks import HOLDOUT, UNSEEN
-from hodor.config.own_datasets import OwnDataset
-from hodor.data.davis import ForegroundVideo, load_davis, load_davis2016
+from hodor.config.benchmarks import HOLDOUT, UNSEEN, Benchmark
+from hodor.config.own_datasets import OWN
+from hodor.config.recipes import layout_of
+from hodor.data.davis import ForegroundVideo
 from hodor.data.images import VOID, read_size
+from hodor.data.readers import open_videos
 from hodor.data.video import Video, object_ids
 from hodor.data.youtube_vos import (
     GROUND_TRUTH,
     load_ground_truth,
-    load_own_videos,
     load_youtube_vos,
     own_meta,
     read_categories,
@@ -55,14 +56,33 @@ YOUTUBE_VOS = DAVIS | {
 }
 
 
-def davis_tasks(root: Path, split: str, *, scored: bool = True) -> list[Task]:
-    """Return the sequences of a split of DAVIS-2017 in `root`/DAVIS; if `scored`, raises as `check_ground_truth`."""
-    return _tasks(load_davis(root, split), scored)
+def protocol_of(benchmark: Benchmark | None) -> dict[str, str]:
+    """Return the protocol of a benchmark, or of a folder of masks (None), for provenance files."""
+    if benchmark is None:
+        return DAVIS_FOLDER
+    layout = layout_of(benchmark.dataset)
+    if benchmark.own and layout == "youtube-vos":
+        return OWN_VIDEOS
+    return {"davis": DAVIS, "davis2016": DAVIS_2016, "youtube-vos": YOUTUBE_VOS}[layout]
 
 
-def davis2016_tasks(root: Path, split: str, *, scored: bool = True) -> list[Task]:
-    """Return the sequences of a split of DAVIS-2016, as `davis_tasks`."""
-    return _tasks(load_davis2016(root, split), scored)
+def open_benchmark(benchmark: Benchmark, truth: Path, *, scored: bool = True) -> tuple[Path, list[Task]]:
+    """Return the folder of the data set, next to its manifest, and the benchmark's sequences in order.
+
+    Unless `scored`, tasks only list the required masks.
+
+    Raises:
+        HodorError: secret ground truth if `scored`, or an error of the readers.
+    """
+    dataset, split = benchmark.dataset, benchmark.split
+    if layout_of(dataset) != "youtube-vos":
+        root = truth if benchmark.own else davis_root(truth)
+        return root, _tasks(open_videos(root, dataset, split), scored)
+    if not benchmark.own:
+        return truth, youtube_vos_tasks(truth, split, scored=scored)
+    videos, meta = open_videos(truth, dataset, split), own_meta(truth, split, OWN[dataset])
+    frames = meta or {video.name: dict.fromkeys(video.first_seen, video.labelled) for video in videos}
+    return truth, [_later(video, frames[video.name]) for video in videos]
 
 
 def folder_tasks(truth: Path) -> tuple[Path, list[Task]]:
@@ -137,17 +157,6 @@ def youtube_vos_tasks(root: Path, split: str, *, scored: bool = True) -> list[Ta
             category = {id: "unseen" if names[id] in unseen else "seen" for id in video.first_seen}
         tasks.append(_later(video, listed, category))
     return tasks
-
-
-def own_tasks(root: Path, split: str, entry: OwnDataset, *, scored: bool = True) -> list[Task]:
-    """Return the sequences of a split of a data set of the user, by the protocol of its entry; errors of the readers."""
-    if entry.protocol == "davis":
-        return _tasks(load_davis(root, split, entry), scored)
-    meta = own_meta(root, split, entry)
-    return [
-        _later(video, meta[video.name] if meta else dict.fromkeys(video.first_seen, video.labelled))
-        for video in load_own_videos(root, split, entry)
-    ]
 
 
 def davis_root(folder: Path) -> Path:

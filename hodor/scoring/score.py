@@ -17,14 +17,13 @@ from typing import Any
 import numpy as np
 
 from hodor.config.benchmarks import Benchmark, get_benchmark
-from hodor.config.own_datasets import OWN
 from hodor.config.recipes import layout_of
 from hodor.data.images import encode_labels
 from hodor.errors import HodorError
 from hodor.provenance import cost, read_json, sha256_file, write_json_atomic, write_text_atomic
-from hodor.scoring import protocols
 from hodor.scoring.jf import METRIC
 from hodor.scoring.official import STATISTICS, OfficialScores, official_scores, use_official
+from hodor.scoring.protocols import folder_tasks, open_benchmark, protocol_of
 from hodor.scoring.sequences import (
     ObjectScores,
     Task,
@@ -37,12 +36,6 @@ from hodor.scoring.sequences import (
 PER_FRAME, PER_OBJECT, GLOBAL = "per_frame.csv", "per_object.csv", "global.csv"
 SCORE = "score.json"
 
-# Layout of the data set -> reader of a split's tasks, and the protocol for provenance files.
-_PROTOCOLS = {
-    "davis": (protocols.davis_tasks, protocols.DAVIS),
-    "davis2016": (protocols.davis2016_tasks, protocols.DAVIS_2016),
-    "youtube-vos": (protocols.youtube_vos_tasks, protocols.YOUTUBE_VOS),
-}
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip
 
 
@@ -81,7 +74,7 @@ def score(
     require_masks(Path(pred))
     clear(out)
     with_official = use_official(benchmark, official)
-    root, tasks = open_benchmark(entry, Path(truth)) if entry else protocols.folder_tasks(Path(truth))
+    root, tasks = open_benchmark(entry, Path(truth)) if entry else folder_tasks(Path(truth))
     if entry is None:
         text = (
             f"{root}: the DAVIS protocol over the {len(tasks)} sequences of this folder; --benchmark ID selects others"
@@ -164,21 +157,6 @@ def pack(tasks: list[Task], pred: Path, archive: Path, prefix: str) -> int:
     finally:
         part.unlink(missing_ok=True)
     return members
-
-
-def open_benchmark(benchmark: Benchmark, truth: Path, *, scored: bool = True) -> tuple[Path, list[Task]]:
-    """Return the folder of the data set, next to its manifest, and the benchmark's sequences in order.
-
-    Unless `scored`, tasks only list the required masks.
-
-    Raises:
-        HodorError: secret ground truth if `scored`, or an error of the readers.
-    """
-    if entry := OWN.get(benchmark.dataset):
-        return truth, protocols.own_tasks(truth, benchmark.split, entry, scored=scored)
-    layout = layout_of(benchmark.dataset)
-    root = truth if layout == "youtube-vos" else protocols.davis_root(truth)
-    return root, _PROTOCOLS[layout][0](root, benchmark.split, scored=scored)
 
 
 def clear(out: Path) -> None:
@@ -267,13 +245,6 @@ def _recorded(listing: Path, required: bool) -> dict[str, str]:
     return {}
 
 
-def _protocol(benchmark: Benchmark | None) -> dict[str, str]:
-    if benchmark is None:
-        return protocols.DAVIS_FOLDER
-    layout = layout_of(benchmark.dataset)
-    return protocols.OWN_VIDEOS if benchmark.own and layout == "youtube-vos" else _PROTOCOLS[layout][1]
-
-
 def write_record(
     out: Path, benchmark: Benchmark | None, content: dict[str, Any], stamp: dict | None, began: float
 ) -> None:
@@ -283,7 +254,7 @@ def write_record(
         "stamp": stamp.pop("sha256", None),
         "stamp_content": stamp or None,
         "benchmark": benchmark.id if benchmark else None,
-        "protocol": _protocol(benchmark),
+        "protocol": protocol_of(benchmark),
         **content,
         "files": {name: sha256_file(out / name) for name in (PER_FRAME, PER_OBJECT, GLOBAL)},
     }

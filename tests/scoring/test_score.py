@@ -16,7 +16,7 @@ from hodor.config.benchmarks import BENCHMARKS, get_benchmark
 from hodor.data.images import AGAIN, read_labels, write_labels
 from hodor.errors import HodorError
 from hodor.provenance import sha256_file, sha256_json
-from hodor.scoring.protocols import davis_tasks
+from hodor.scoring.protocols import open_benchmark
 from hodor.scoring.score import score
 from hodor.scoring.sequences import check_prediction, score_sequence
 from tests.refused import refused
@@ -88,7 +88,7 @@ def test_same_bytes_with_void_other_folders_and_threads(tree, tmp_path, monkeypa
 def test_memory_does_not_grow_with_the_length(make_tree):
     tree = make_tree({"short": (6, 1), "long": (90, 1)})
     peaks = {}
-    tasks = {task.video.name: task for task in davis_tasks(tree.root, "val")}
+    tasks = {task.video.name: task for task in open_benchmark(get_benchmark(VAL), tree.root)[1]}
     score_sequence(tasks["short"], tree.pred)  # imports and caches
     for name, task in tasks.items():
         tracemalloc.start()
@@ -219,7 +219,7 @@ def test_masks_of_any_origin(tree, tmp_path, monkeypatch, capsys, place, change,
 
 @pytest.mark.parametrize("frame", range(6))
 def test_only_frames_that_are_not_scored_may_be_missing(tree, frame):
-    tasks = davis_tasks(tree.root, "val")
+    tasks = open_benchmark(get_benchmark(VAL), tree.root)[1]
     tree.pred_path("walk", frame).unlink()
     if f"{frame:05d}" in tasks[0].scored[1]:
         refused(f"walk/{frame:05d}.png: frame missing; the protocol scores", check_prediction, tasks, tree.pred)
