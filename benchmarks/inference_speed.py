@@ -183,8 +183,8 @@ class Video:
         before = 1 + min(options.before, settings["temporal_window"] - 1)
         frames, given = moving_discs(before + options.frames, options.objects, options.height, options.width)
         state = self.method.start(frames[0], {i: given == i for i in range(1, options.objects + 1)})
-        self.state, self.frames, self.labels = state, frames[before:], []
-        self.segment(state, frames[1:before])
+        self.state, self.frames = state, frames[before:]
+        self.labels = self.segment(state, frames[1:before])
         while len(state.history) < settings["temporal_window"]:
             state.history = [*state.history, *state.history][-settings["temporal_window"] :]
         self.labels += self.run()
@@ -196,14 +196,11 @@ class Video:
             probabilities = self.method.step(state, frame, None, features)
             with record_function("hodor: labels"):
                 out.append(probabilities.max(0).indices.to(torch.uint8).cpu().numpy())
-        self.labels += out
         return out
 
     def run(self) -> list[np.ndarray]:
         """Segment the last frames, each time with the same history."""
-        kept, labels = self.labels, self.segment(replace(self.state, history=list(self.state.history)), self.frames)
-        self.labels = kept
-        return labels
+        return self.segment(replace(self.state, history=list(self.state.history)), self.frames)
 
     def profile(self) -> dict[str, float]:
         """Return milliseconds per frame of each part, by torch.profiler."""
