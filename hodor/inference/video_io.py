@@ -276,16 +276,10 @@ def overlay(frame: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if not inside.any():
         return out
     colours = DAVIS_PALETTE[labels]
-    sums = colours[inside].astype(np.uint16) + frame[inside]
-    out[inside] = (sums + (sums >> 1 & 1)) >> 1  # halves are rounded to even
+    out[inside] = cv2.addWeighted(colours, 0.5, frame, 0.5, 0)[inside]
     width = max(1, round(min(labels.shape) / 320))
-    line, rim = (_border(labels, distance) & inside for distance in (width, 2 * width))
-    out[rim] = colours[rim]
-    out[line] = 255
+    for distance, colour in ((2 * width, colours), (width, np.full_like(frame, 255))):
+        kernel = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
+        border = inside & (cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, kernel) > 0)  # a pixel of another label is near
+        out[border] = colour[border]
     return out
-
-
-def _border(labels: np.ndarray, distance: int) -> np.ndarray:
-    """Return which pixels are at most `distance` pixels away from one of another label, bool (H, W)."""
-    kernel = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
-    return cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)
