@@ -12,10 +12,11 @@ time of the parts of a frame (docs/inference-speed.md).
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from runpy import run_path
 from typing import Any
@@ -73,19 +74,20 @@ def main() -> None:
     if options.device == "cuda":
         torch.cuda.init()  # the file is named after the GPU
     torch.set_num_threads(options.threads)
-    workers = [Worker(name, options) for name in NAMES]
-    try:
-        labels = [worker.ask("labels") for worker in workers]
+    processes = {
+        name: ProcessPoolExecutor(1, get_context("spawn"), initializer=begin, initargs=(name, options))
+        for name in NAMES
+    }
+    with processes["baseline"], processes["ours"]:
+        labels = [asked.result() for asked in [process.submit(answer, "labels") for process in processes.values()]]
         equal = [(a == b).mean() for a, b in zip(*labels, strict=True)]
         print(f"equal pixels, frame by frame: {' '.join(f'{share:.5f}' for share in equal)}", flush=True)
         if options.profile:
-            write_result("profile_inference-speed", profiles(workers, options), options.out)
+            found = [process.submit(answer, "profile").result() for process in processes.values()]
+            write_result("profile_inference-speed", profiles(*found, options), options.out)
             return
-        runs = {name: worker.run for name, worker in zip(NAMES, workers, strict=True)}
+        runs = {name: partial(lambda of: of.submit(answer, "run").result(), of) for name, of in processes.items()}
         write_result("inference-speed", lines(alternate(runs, options.rounds), equal, options), options.out)
-    finally:
-        for worker in workers:
-            worker.close()
 
 
 def lines(times: dict[str, Times], equal: list[float], options: argparse.Namespace) -> list[str]:
@@ -111,57 +113,30 @@ def lines(times: dict[str, Times], equal: list[float], options: argparse.Namespa
     ]
 
 
-def profiles(workers: "list[Worker]", options: argparse.Namespace) -> list[str]:
+def profiles(baseline: dict[str, float], ours: dict[str, float], options: argparse.Namespace) -> list[str]:
     """Return the table of milliseconds per frame of each part."""
-    found = [worker.ask("profile") for worker in workers]
     return [
         f"# A frame of HODOR's inference in parts, {options.height}x{options.width}, {options.objects} objects",
         "",
         "| part | baseline, ms | ours, ms |",
         "|---|---|---|",
-        *(f"| {part} | {found[0][part]:.0f} | {found[1][part]:.0f} |" for part in found[0]),
+        *(f"| {part} | {baseline[part]:.0f} | {ours[part]:.0f} |" for part in baseline),
     ]
 
 
-class Worker:
-    """A process that segments the same frames on request."""
-
-    def __init__(self, name: str, options: argparse.Namespace) -> None:
-        context = get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, name, options), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def ask(self, what: str) -> Any:
-        self.pipe.send(what)
-        return self.pipe.recv()
-
-    def run(self) -> None:
-        self.ask("run")
-
-    def close(self) -> None:
-        self.pipe.close()
-        self.process.join(timeout=30)
-
-
-def work(pipe: Connection, name: str, options: argparse.Namespace) -> None:
-    """Answer requests until the pipe closes."""
+def begin(name: str, options: argparse.Namespace) -> None:
+    """Make the video of a process, and set the process's number formats."""
+    global video
     torch.set_num_threads(options.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.precision == "tf32"
     ours = name == "ours"
-    with mixed(torch.device(options.device), options.precision if ours else "float32"):
-        video = Video(options, compiled=options.compile and ours, attention="auto" if ours else "plain")
-        answers: dict[str, Callable[[], Any]] = {
-            "labels": lambda: video.labels,
-            "run": lambda: video.run() is None,
-            "profile": video.profile,
-        }
-        try:
-            while True:
-                pipe.send(answers[pipe.recv()]())
-        except EOFError:
-            return
+    mixed(torch.device(options.device), options.precision if ours else "float32").__enter__()  # to its end
+    video = Video(options, compiled=options.compile and ours, attention="auto" if ours else "plain")
+
+
+def answer(what: str) -> Any:
+    """Do with the process's video what is asked."""
+    return {"labels": lambda: video.labels, "run": lambda: video.run() is None, "profile": video.profile}[what]()
 
 
 class Video:
