@@ -4,9 +4,10 @@
     python benchmarks/clip_speed.py --mirror FOLDER       # on real ones: FOLDER/{coco,davis}/<archive>
     python benchmarks/clip_speed.py --tiny --rounds 1     # to try it
 
-Clips are read from the data set's files and batched, as in training. On one core the variants alternate: as `hodor.data` makes them (warps
-composed, one resampling a frame), and the straightforward method (`stepwise_clips`: one warp after the other, each a resampling
-of a float32 picture), from the same random numbers. The clips of both must agree but for what resampling loses.
+The stages are those of scale paper, on the data set that is at hand for them. Clips are read from its files and batched, as
+in training. On one core the variants alternate: as `hodor.data` makes them (warps composed, one resampling a frame), and the
+straightforward method (`stepwise_clips`: one warp after the other, each a resampling of a float32 picture), from the same
+random numbers. The clips of both must agree but for what resampling loses.
 """
 
 import argparse
@@ -20,15 +21,41 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from clip_data import STAGES, described, stage_at_hand, write_data_sets
 from harness import RESULTS, alternate, spread, write_result
 from stepwise_clips import stepwise
 
+from hodor.config import loading as config
+from hodor.config.datasets import ARCHIVES, GeneratedOptions
 from hodor.config.stages import StageOptions
 from hodor.data.clip import Clip
 from hodor.data.dataset import PlannedClips, clips_from
+from hodor.data.extract import extract_all
+from hodor.data.synthetic import generate
 from hodor.training.trainer import CLIPS
 
+ROOT = Path(__file__).resolve().parent.parent
+# Stage of scale paper -> its data set, or the one that it is tried on.
+STAGES = {
+    "images": "coco",
+    "cyclic": "davis",
+    "dense": "davis",
+    "static-stm": "coco",
+    "static-kmn": "coco",
+    "static-stcn": "coco",
+}
+# Sizes of the pictures that stand in for COCO's and DAVIS's, and small ones for a trial.
+_GENERATED = {
+    "coco_train": 24,
+    "coco_val": 1,
+    "coco_sizes": [(480, 640), (640, 480), (427, 640)],
+    "davis_train": 3,
+    "davis_val": 1,
+    "davis_test_dev": 1,
+    "davis_size": (480, 854),
+    "davis_frames": 10,
+}
+_TINY = {"coco_train": 8, "coco_sizes": [(72, 96), (96, 72)], "davis_train": 2, "davis_size": (64, 112)}
+_TINY_STAGE = {"pixels": 4096, "short_side": 48, "long_side": 96, "crop": 64, "min_area": 40, "min_side": 3}
 # Least part of the pixels of a kind that must have the same label in both, and largest mean difference of grey levels.
 SAME_LABELS = 0.97
 SAME_COLOURS = 8.0
@@ -65,6 +92,34 @@ def main() -> None:
             # Written after each stage: what was measured is not lost.
             path = write_result("clip_speed", report(rows, options, cores), options.out)
     print(path)
+
+
+def stage_at_hand(name: str, *, tiny: bool = False) -> StageOptions:
+    """A published stage on the data set that is at hand for it; `tiny`: of small pictures."""
+    stage = config.load(ROOT / "config", {"scale": "paper"}).scale.stages[name]
+    own = [source for source in stage.sources if source.dataset == STAGES[name]]
+    sources = [source.model_copy(update={"share": 1.0, "limit": None}) for source in own]
+    if not sources:  # STCN's images are not at hand
+        sources = [{"dataset": "coco", "split": "train2017"}]
+    given = stage.model_dump() | {"sources": sources, "steps": 20_000}
+    if tiny:
+        given |= {key: value for key, value in _TINY_STAGE.items() if given[key] is not None} | {"batch": 2}
+    return StageOptions(**given)
+
+
+def write_data_sets(names: list[str], mirror: Path | None, data: Path, *, tiny: bool = False) -> None:
+    """The data sets of the stages `names`, as folders of files below `data`.
+
+    Args:
+        mirror: folder with <data set>/<archive>; data are generated where it is None.
+    """
+    options = GeneratedOptions(**_GENERATED | (_TINY if tiny else {}))
+    for dataset in sorted({STAGES[name] for name in names}):
+        if mirror is not None:
+            archives = [mirror / dataset / name for name in ARCHIVES[dataset]]
+        else:
+            archives = generate(dataset, options, data / "archives" / dataset)
+        extract_all(archives, data / dataset)
 
 
 def measure(name: str, stage: StageOptions, data: Path, options: argparse.Namespace, cores: int) -> str:
@@ -130,10 +185,12 @@ def loader_rate(clips: PlannedClips, start: int, cores: int, seconds: float) -> 
 
 def report(rows: list[str], options: argparse.Namespace, cores: int) -> list[str]:
     """The lines of the result."""
+    pictures = "archives of a mirror" if options.mirror else "generated pictures"
+    sizes = "small sizes, a trial" if options.tiny else "sizes and batches of scale paper"
     return [
         "# Clips made a second",
         "",
-        f"Pictures: {described(options.mirror, tiny=options.tiny)}. {options.rounds} rounds of {options.batches} batches; medians, and "
+        f"Pictures: {pictures}, {sizes}. {options.rounds} rounds of {options.batches} batches; medians, and "
         "for the ratio to the straightforward method (one warp after the other, float32) median and range.",
         f"Loader: {cores} workers on {cores} cores, collation and hand-over included. The last column is no "
         f"measurement: it is the loader's rate times {TARGET_CORES}/{cores}.",
