@@ -1,4 +1,4 @@
-"""Shared by the speed benchmarks: alternating calls, ratios within a round, extra memory, and the file of a result.
+"""Shared by the speed benchmarks: alternating calls, ratios within a round, times of parts, memory, and the file of a result.
 
 Machines are noisy, so a ratio is taken between two times of one round, and the spread over the rounds stands beside it.
 """
@@ -7,11 +7,14 @@ import gc
 import re
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -65,6 +68,28 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
+class Watch:
+    """Adds up the seconds and the calls of parts by name; the device is waited for."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.calls: Counter[str] = Counter()
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Context whose time is counted."""
+        _wait()
+        began = time.perf_counter()
+        yield
+        _wait()
+        self.seconds[name] += time.perf_counter() - began
+        self.calls[name] += 1
+
+    def around(self, owner: object, attribute: str, name: str) -> AbstractContextManager:
+        """Context in which every call of an attribute is timed."""
+        return patch.object(owner, attribute, self.timed(name)(getattr(owner, attribute)))
+
+
 def spread(ratios: list[float]) -> str:
     """Median and range over the rounds, as in `2.31 (2.25 to 2.40)`."""
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
@@ -87,19 +112,25 @@ def _extra_memory(threads: int, prepare: Callable[..., Callable[[], object]], *a
     # Threads, code and small buffers that come with the first product are nobody's memory.
     (torch.ones(64, 64) @ torch.ones(64, 64)).sum()
     gc.collect()
-    if torch.cuda.is_initialized():
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        kept = call()
-        peak = torch.cuda.max_memory_allocated()
-        del kept
-        return (peak - before) / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
-    before = peak_memory_mib()
-    kept = call()
-    peak = peak_memory_mib()
-    del kept
+    before, peak = held_and_peak_mib(call)
     return peak - before
+
+
+def held_and_peak_mib(call: Callable[[], object]) -> tuple[float, float]:
+    """Memory that is held before a call, and at its peak, in MiB: by torch's counter on a GPU, else what is resident."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()  # the peak becomes what is held now
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
+    before = _peak_mib()
+    kept = call()
+    peak = _peak_mib()
+    del kept
+    return before, peak
+
+
+def _peak_mib() -> float:
+    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else peak_memory_mib()
 
 
 def scored_labels(video: Video, frame: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import RESULTS, Times, alternate, spread, write_result
-from torch.profiler import ProfilerActivity, profile, record_function
+from harness import RESULTS, Times, Watch, alternate, spread, write_result
+from torch import Tensor
 
 from hodor.attention import Form, SoftMaskedAttention
 from hodor.config import loading as config
@@ -33,7 +33,6 @@ from hodor.data.images import encode_labels
 from hodor.device import mixed
 from hodor.models.checkpoints.releases import HODOR
 from hodor.models.hodor import method as hodor_method
-from hodor.models.hodor.decoder import DecoderLayer
 from hodor.models.hodor.method import Hodor
 
 NAMES = ("baseline", "ours")
@@ -169,84 +168,52 @@ class Video:
         out = []
         for frame, features in zip(frames, self.method.features(frames), strict=True):
             probabilities = self.method.step(state, frame, None, features)
-            with record_function("hodor: labels"):
-                out.append(probabilities.max(0).indices.to(torch.uint8).cpu().numpy())
+            out.append(self.on_host(probabilities))
         return out
+
+    @staticmethod
+    def on_host(probabilities: Tensor) -> np.ndarray:
+        """Return the label of each pixel."""
+        return probabilities.max(0).indices.to(torch.uint8).cpu().numpy()
 
     def run(self) -> list[np.ndarray]:
         """Segment the last frames, each time with the same history."""
         return self.segment(replace(self.state, history=list(self.state.history)), self.frames)
 
     def profile(self) -> dict[str, float]:
-        """Return milliseconds per frame of each part, by torch.profiler."""
-        kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_initialized() else [])]
-        with marked(self.method):
-            self.run()
-            with profile(activities=kinds) as seen:
-                labels = self.run()
-        spent = {e.key: e.cpu_time_total for e in seen.key_averages() if e.key.startswith("hodor: ")}
-        parts = {name.removeprefix("hodor: "): t / 1000 / len(labels) for name, t in spent.items()}
-        whole = parts.pop("features") + parts["decoder"] + parts["encoder"]
-        ordered = {name: parts.get(name, 0.0) for name in PARTS}
-        ordered["rest of features"] = (
-            spent["hodor: features"] / 1000 / len(labels) - parts["backbone"] - parts["pyramid"]
-        )
-        ordered["frame without the next line"] = whole + parts["full-resolution probabilities"] + parts["labels"]
+        """Return milliseconds per frame of each part."""
+        self.run()
+        watch, parts = Watch(), dict.fromkeys((name for name, _, _ in self.parts()), 0.0)
+        with ExitStack() as stack:
+            for name, owner, attribute in self.parts():
+                stack.enter_context(watch.around(owner, attribute, name))
+            labels = self.run()
+        parts |= {name: 1000 * seconds / len(labels) for name, seconds in watch.seconds.items()}
+        features = parts.pop("features")
+        parts["rest of features"] = features - parts["backbone"] - parts["pyramid"]
+        whole = features + parts["decoder"] + parts["encoder"]
+        parts["frame without the next line"] = whole + parts["full-resolution probabilities"] + parts["labels"]
         began = time.perf_counter()
         encode_labels(labels[0])
-        ordered["PNG"] = 1000 * (time.perf_counter() - began)
-        return ordered
+        parts["PNG"] = 1000 * (time.perf_counter() - began)
+        return parts
 
-
-PARTS = (
-    "backbone",
-    "pyramid",
-    "encoder",
-    "decoder",
-    "decoder: deformable convolution",
-    "decoder: attention to descriptors",
-    "decoder: convolutions at stride 4",
-    "full-resolution probabilities",
-    "labels",
-)
-
-
-@contextmanager
-def marked(method: Hodor) -> Iterator[None]:
-    """Context in which the parts of a frame are named in a profile."""
-    network = method.network
-    modules = {"backbone": [network.backbone], "pyramid": [network.pyramid], "encoder": [network.encoder]}
-    layers: list[DecoderLayer] = list(network.decoder.layers)
-    modules["decoder"] = [network.decoder]
-    modules["decoder: deformable convolution"] = [layer.convolution for layer in layers]
-    modules["decoder: attention to descriptors"] = [layer.cross_attention for layer in layers]
-    decoder = network.decoder
-    modules["decoder: convolutions at stride 4"] = [decoder.reduce_4, decoder.embed_4, decoder.catch_all]
-    own = {}
-    try:
-        for name, found in modules.items():
-            for module in found:
-                module.forward = _marked(name, module.forward)
-        network.features = _marked("features", network.features)
-        for name in ("full_probabilities",):
-            own[name] = getattr(hodor_method, name)
-            setattr(hodor_method, name, _marked("full-resolution probabilities", own[name]))
-        yield
-    finally:
-        for found in modules.values():
-            for module in found:
-                del module.forward
-        del network.features
-        for name, function in own.items():
-            setattr(hodor_method, name, function)
-
-
-def _marked(name: str, function: Callable) -> Callable:
-    def call(*arguments: Any) -> Any:
-        with record_function(f"hodor: {name}"):
-            return function(*arguments)
-
-    return call
+    def parts(self) -> Iterator[tuple[str, object, str]]:
+        """Yield the name of a part of a frame, and the owner and the name of the function that computes it."""
+        network, decoder = self.method.network, self.method.network.decoder
+        modules = {
+            "backbone": [network.backbone],
+            "pyramid": [network.pyramid],
+            "encoder": [network.encoder],
+            "decoder": [decoder],
+            "decoder: deformable convolution": [layer.convolution for layer in decoder.layers],
+            "decoder: attention to descriptors": [layer.cross_attention for layer in decoder.layers],
+            "decoder: convolutions at stride 4": [decoder.reduce_4, decoder.embed_4, decoder.catch_all],
+        }
+        yield from ((name, module, "forward") for name, found in modules.items() for module in found)
+        yield "features", network, "features"
+        yield "full-resolution probabilities", hodor_method, "full_probabilities"
+        yield "labels", self, "on_host"
 
 
 def fill_with(method: Hodor, fill: Callable[..., np.ndarray]) -> None:

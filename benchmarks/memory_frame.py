@@ -9,15 +9,13 @@ on its own line as time of a frame that is remembered, for STCN remembers every 
 """
 
 import argparse
-import time
-from collections import defaultdict
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from harness import RESULTS, write_result
+from harness import RESULTS, Watch, write_result
 
 from hodor.config.stages import InferenceOptions
 from hodor.models.base import Method, build_method
@@ -31,32 +29,6 @@ PARTS = {
     "memorise": "encode what is remembered",
     "update": "update the templates",
 }
-
-
-class Watch:
-    """Wraps calls and adds up their seconds by name."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.seconds, self.calls = device, defaultdict(float), defaultdict(int)
-
-    def now(self) -> float:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    def around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args, **settings):
-            began = self.now()
-            out = call(*args, **settings)
-            self.seconds[name] += self.now() - began
-            self.calls[name] += 1
-            return out
-
-        return timed
-
-    def clear(self) -> None:
-        self.seconds.clear()
-        self.calls.clear()
 
 
 def fill(method: Method, state: Any, frames: int) -> None:
@@ -86,20 +58,17 @@ def measure(name: str, options: dict[str, Any], size: argparse.Namespace) -> tup
     if hasattr(state, "bank"):
         with torch.inference_mode():
             fill(method, state, size.frames)
-    watch, plain = Watch(size.device), memory_method.chunked_readout
-    for part, title in PARTS.items():
-        if hasattr(method.network, part):
-            setattr(method.network, part, watch.around(title, getattr(method.network, part)))
-    memory_method.chunked_readout = watch.around("read the memory", plain)
-    try:
-        method.step(state, frames[1])  # the first call of each product sets itself up
-        watch.clear()
-        began = watch.now()
-        for frame in frames[2:]:
-            method.step(state, frame)
-        return (watch.now() - began) / size.steps, watch
-    finally:
-        memory_method.chunked_readout = plain
+    method.step(state, frames[1])  # the first call of each product sets itself up
+    watch = Watch()
+    with ExitStack() as stack:
+        for part, title in PARTS.items():
+            if hasattr(method.network, part):
+                stack.enter_context(watch.around(method.network, part, title))
+        stack.enter_context(watch.around(memory_method, "chunked_readout", "read the memory"))
+        with watch.timed("frame"):
+            for frame in frames[2:]:
+                method.step(state, frame)
+    return watch.seconds.pop("frame") / size.steps, watch
 
 
 def main() -> None:

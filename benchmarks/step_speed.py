@@ -16,14 +16,13 @@ import argparse
 import re
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import torch
-from harness import RESULTS, alternate, spread, table, write_result
+from harness import RESULTS, Watch, alternate, held_and_peak_mib, spread, table, write_result
 
 from hodor.config import loading as config
 from hodor.config.datasets import GeneratedOptions
@@ -35,7 +34,7 @@ from hodor.data.synthetic import generate
 from hodor.device import prepare_device
 from hodor.doctor.cost import VIDEO_SIZE, clip_of, step_cost
 from hodor.models.base import build_method, without_starting_weights
-from hodor.provenance import commit, peak_memory_mib
+from hodor.provenance import commit
 from hodor.training.distributed import World
 from hodor.training.gradients import Gradients
 from hodor.training.optim import build_optimiser, set_learning_rate
@@ -155,18 +154,11 @@ def measure(
     variants = {name: Variant(method, settings, stage, device, kind) for name, kind in kinds.items()}
     memory: dict[str, float] = {}
 
-    def measured(name: str) -> Callable[[], None]:
-        def call() -> None:
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            else:
-                Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
-            variants[name].steps(clips)
-            memory[name] = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else peak_memory_mib()
+    def measured(name: str) -> None:
+        _, memory[name] = held_and_peak_mib(partial(variants[name].steps, clips))
 
-        return call
-
-    times = alternate({name: measured(name) for name in variants}, options.rounds, warm_up=min(2, options.rounds))
+    calls = {name: partial(measured, name) for name in variants}
+    times = alternate(calls, options.rounds, warm_up=min(2, options.rounds))
     lines = []
     for name, variant in variants.items():
         seconds = times[name].median / options.steps
@@ -227,31 +219,18 @@ def data_share(variant: Variant, options: argparse.Namespace) -> float:
 
 def shares(variant: Variant, stage: StageOptions, data: Path, steps: int) -> list[float]:
     """Part of the time spent waiting, for each group of `steps` steps after the first group."""
-    source = CLIPS[stage.kind](stage, data)
-    plan = PlannedClips(source, seed=0, multiple=stage.padding_multiple)
-    waited = [0.0]
-    on_gpu = variant.device.type == "cuda"
-
-    def timed(clips: Iterator[Clip]) -> Iterator[Clip]:
-        while True:
-            if on_gpu:
-                torch.cuda.synchronize()  # what is still being computed is no waiting
-            asked = time.perf_counter()
-            clip = next(clips, None)
-            waited[-1] += time.perf_counter() - asked
-            if clip is None:
-                return
-            yield clip
-
-    found, began = [], time.perf_counter()
-    for i, clip in enumerate(timed(clips_from(plan, 0, workers=stage.workers, pinned=on_gpu)), 1):
-        variant.step(clip.to(variant.device))
+    plan = PlannedClips(CLIPS[stage.kind](stage, data), seed=0, multiple=stage.padding_multiple)
+    clips = clips_from(plan, 0, workers=stage.workers, pinned=variant.device.type == "cuda")
+    found, watch = [], Watch()
+    for i in range(1, len(plan) + 1):
+        with watch.timed("step"):
+            with watch.timed("waiting"):  # what is still being computed is no waiting
+                clip = next(clips)
+            variant.step(clip.to(variant.device))
         if i % steps == 0:
-            if on_gpu:
-                torch.cuda.synchronize()
-            now = time.perf_counter()
-            found.append(waited[-1] / (now - began))
-            began, waited[-1] = now, 0.0
+            found.append(watch.seconds["waiting"] / watch.seconds["step"])
+            watch = Watch()
+    clips.close()
     return found[1:] or found
 
 
