@@ -8,9 +8,10 @@ import re
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -156,15 +157,15 @@ def machine_slug() -> str:
     return words if gpu else f"{words}-{here['cores']}core"
 
 
-def provenance() -> list[str]:
-    """Lines for the end of a result: machine, versions, commit."""
-    here, found = machine(), versions()
+def provenance(packages: Sequence[str] = ()) -> list[str]:
+    """Lines for the end of a result: machine, versions (of further packages too), commit."""
+    here, found = machine(), versions() | {name: metadata.version(name) for name in packages}
     memory = f"{(here['memory_mib'] or 0) / 1024:.0f} GiB"
     gpu = [here["gpu"]] if here["gpu"] else []
     parts = [here["processor"], f"{here['cores']} cores", memory, here["system"], *gpu]
     return [
         f"- machine: {', '.join(parts)}; torch with {torch.get_num_threads()} threads",
-        f"- versions: {', '.join(f'{name} {found[name]}' for name in _PROVENANCE if name in found)}",
+        f"- versions: {', '.join(f'{name} {found[name]}' for name in (*_PROVENANCE, *packages) if name in found)}",
         f"- commit: {commit()}",
     ]
 
@@ -179,10 +180,10 @@ def table(lines: list[dict[str, object]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def write_result(what: str, lines: list[str], folder: Path = RESULTS) -> Path:
-    """Writes `<what>_<machine>.md` with the provenance below the lines; prints it too."""
+def write_result(what: str, lines: list[str], folder: Path = RESULTS, packages: Sequence[str] = ()) -> Path:
+    """Writes `<what>_<machine>.md` with the provenance below the lines, of `packages` too; prints it too."""
     path = folder / f"{what}_{machine_slug()}.md"
-    text = "\n".join([*lines, "", *provenance()]) + "\n"
+    text = "\n".join([*lines, "", *provenance(packages)]) + "\n"
     write_text_atomic(path, text)
     print(f"\n{text}\nwritten to {path}")
     return path

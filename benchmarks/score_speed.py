@@ -15,15 +15,14 @@ its ratio to vos-benchmark's must stay above 3.5.
 
 import argparse
 import multiprocessing
-import re
 import resource
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,13 +33,12 @@ from PIL import Image
 
 from hodor.config.benchmarks import BENCHMARKS
 from hodor.data.images import write_labels
-from hodor.provenance import commit, machine, peak_memory_mib, versions, write_text_atomic
+from hodor.provenance import peak_memory_mib
 from hodor.scoring import jf
 from hodor.scoring.protocols import open_benchmark
 from hodor.scoring.score import write_scores
 from hodor.scoring.sequences import check_prediction, score_sequences
 
-RESULTS = Path(__file__).resolve().parent / "results"
 HEIGHT, WIDTH = 480, 854
 # Objects of the sequences of DAVIS-2017 val, in the order of its list; 61 in all.
 OBJECTS = (2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 3, 1, 1, 1, 5, 2, 3, 2, 3, 5, 1, 3, 2, 2, 3, 1, 3, 2, 3, 3)
@@ -138,21 +136,14 @@ def time_ours(root: Path) -> Timing:
     return Timing(seconds, processor, peak_memory_mib(), numbers)
 
 
-def time_official(root: Path) -> Timing:
-    """What `DAVISEvaluation(...).evaluate` does for the semi-supervised task; in a process of its own."""
+def apart(measure: Callable[[Path], Timing], root: Path) -> Timing:
+    """A measurement in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_official, root).result()
+        return pool.submit(measure, root).result()
 
 
-def time_vos_benchmark(root: Path) -> Timing | None:
-    """Time vos-benchmark in two processes; None if it is not installed."""
-    if find_spec("vos_benchmark") is None:
-        return None
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_vos_benchmark, root).result()
-
-
-def _vos_benchmark(root: Path) -> Timing:
+def time_vos_benchmark(root: Path) -> Timing:
+    """Time vos-benchmark in two processes."""
     from vos_benchmark.benchmark import benchmark
 
     # As in a process of its own on Linux; the method of this one, spawn, would count the workers' imports.
@@ -170,7 +161,8 @@ def _vos_benchmark(root: Path) -> Timing:
     return Timing(seconds, processor, workers.ru_maxrss / 1024, means)
 
 
-def _official(root: Path) -> Timing:
+def time_official(root: Path) -> Timing:
+    """What `DAVISEvaluation(...).evaluate` does for the semi-supervised task."""
     import skimage.morphology  # noqa: F401  f_measure imports it when it is called
     from segmetric.metrics import db_eval_boundary, db_eval_iou
     from segmetric.utils import db_statistics
@@ -231,15 +223,13 @@ def check_means(ours: Timing, other: Timing) -> None:
 
 def report(
     sequences: list[tuple[str, int, int]], rounds: list[tuple[Timing, Timing, Timing, Timing | None]], compared: int
-) -> str:
-    """The text of the result file."""
+) -> list[str]:
+    """The lines of the result."""
     ratios = [official.seconds / statistics.mean((a.seconds, b.seconds)) for a, official, b, _ in rounds]
     ours, theirs = [run for a, _, b, _ in rounds for run in (a, b)], [official for _, official, _, _ in rounds]
     others = [(other, a.processor + b.processor) for a, _, b, other in rounds if other]
-    where, named = machine(), _NAMED + ((VOS_BENCHMARK,) if others else ())
-    packages = versions() | {name: metadata.version(name) for name in named[len(_NAMED) - 1 :]}
     objects, frames = (sum(entry[i] for entry in sequences) for i in (2, 1))
-    lines = [
+    return [
         f"# Scoring speed: {len(sequences)} sequences, {objects} objects, {frames:,} frames of {WIDTH} x {HEIGHT}",
         "",
         "Made by `python benchmarks/score_speed.py`, whose docstring describes the measurement. Rounds of ours, official, ours, "
@@ -255,14 +245,7 @@ def report(
         f"- processor time, {VOS_BENCHMARK} to ours: "
         + (", ".join(f"{2 * other.processor / both:.1f}" for other, both in others) or "not measured, not installed"),
         f"- equal to the last bit: {compared:,} numbers (J and F of every object in every scored frame)",
-        f"- machine: {where['processor']}, {where['cores']} cores, {where['memory_mib'] / 1024:.0f} GiB, {where['system']}",
-        f"- versions: {', '.join(f'{name} {packages[name]}' for name in named)}",
-        f"- commit: {commit()}",
     ]
-    return "\n".join(lines) + "\n"
-
-
-_NAMED = ("hodor", "python", "numpy", "opencv-python", "scikit-image", "esdft-segmetric")
 
 
 def _line(what: str, runs: list[Timing]) -> str:
@@ -270,20 +253,12 @@ def _line(what: str, runs: list[Timing]) -> str:
     return f"| {what} | {seconds} | {processor} | {max(run.memory_mib for run in runs):,.0f} MiB |"
 
 
-def file_name(sequences: int, frames: int | None) -> str:
-    """<set>_<what>_<machine>.md, as benchmarks/README.md has it."""
-    where = machine()
-    slug = re.sub(r"[^a-z0-9]+", "-", where["processor"].lower()).strip("-")
-    whole = sequences == len(OBJECTS) and frames is None
-    return f"{'val-size' if whole else 'part'}_score-speed_{slug}-{where['cores']}core.md"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sequences", type=int, default=len(OBJECTS), choices=range(1, len(OBJECTS) + 1), metavar="N")
     parser.add_argument("--frames", type=int, help="of each sequence; as many as in DAVIS-2017 val if absent")
     parser.add_argument("--repeats", type=int, default=2, help="rounds of all")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
+    parser.add_argument("--out", type=Path, help="folder of the result file, instead of benchmarks/results")
     options = parser.parse_args()
     if options.repeats < 1 or (options.frames is not None and options.frames < 3):
         parser.error("at least one repeat, and three frames in a sequence")
@@ -294,21 +269,23 @@ def main() -> None:
         jf.frame_scores(*np.zeros((2, HEIGHT, WIDTH), np.uint8), 1)  # whatever is loaded at the first call
         rounds, compared = [], 0
         for number in range(options.repeats):
-            ours, official, again = time_ours(root), time_official(root), time_ours(root)
+            ours, official, again = time_ours(root), apart(time_official, root), time_ours(root)
             compared = check_equal(ours, official)
             check_equal(again, official)
-            if (other := time_vos_benchmark(root)) is None:
-                print(f"{VOS_BENCHMARK} is not installed and left out", flush=True)
-            else:
+            if other := apart(time_vos_benchmark, root) if find_spec("vos_benchmark") else None:
                 check_means(ours, other)
+            else:
+                print(f"{VOS_BENCHMARK} is not installed and left out", flush=True)
             rounds.append((ours, official, again, other))
             print(
                 f"round {number + 1}: {ours.seconds:.2f} s, {official.seconds:.2f} s, {again.seconds:.2f} s", flush=True
             )
-    text = report(sequences, rounds, compared)
-    path = options.out / file_name(options.sequences, options.frames)
-    write_text_atomic(path, text)
-    print(f"\n{text}\nwritten to {path}")
+    from harness import RESULTS, write_result  # it imports torch, which would count as memory of ours
+
+    whole = options.sequences == len(OBJECTS) and options.frames is None
+    packages = ["scikit-image", "esdft-segmetric", *([VOS_BENCHMARK] if other else [])]
+    what, lines = f"{'val-size' if whole else 'part'}_score-speed", report(sequences, rounds, compared)
+    write_result(what, lines, options.out or RESULTS, packages)
 
 
 if __name__ == "__main__":
