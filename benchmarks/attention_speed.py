@@ -13,10 +13,9 @@ peak beyond its inputs, each in a fresh process; with backward it includes the g
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from harness import RESULTS, Times, alternate, extra_memory_mib, spread, write_result
+from harness import Times, alternate, extra_memory_mib, script_parser, spread, write_result
 from torch import Tensor
 from torch.nn import functional
 
@@ -142,17 +141,13 @@ def repeats(shape: tuple[int, ...], device: str, variants: list[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = script_parser(__doc__, device=None, rounds=25, threads=2)
     parser.add_argument("--queries", type=int, nargs="+", default=[11, 1, 5, 20, 41, 100, 300])
     parser.add_argument("--pixels", type=int, default=9216)
     parser.add_argument("--channels", type=int, default=256)
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-memory", dest="memory", action="store_false")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
     options = parser.parse_args()
     options.variants = [*FORMS, "sdpa", *(["flex"] if options.device == "cuda" else [])]
     torch.set_num_threads(options.threads)

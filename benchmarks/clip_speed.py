@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from harness import RESULTS, alternate, spread, write_result
+from harness import alternate, script_parser, spread, write_result
 from stepwise_clips import stepwise
 
 from hodor.config import loading as config
@@ -70,14 +70,12 @@ HEADER = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = script_parser(__doc__, rounds=5)
     parser.add_argument("--mirror", type=Path, help="folder with <data set>/<archive>; without: generated pictures")
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES))
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=3, help="that a variant makes in a round")
     parser.add_argument("--seconds", type=float, default=3.0, help="that the loader is watched for")
     parser.add_argument("--tiny", action="store_true", help="small pictures and clips")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -6,13 +6,11 @@ At the size of the published decoder (256 channels at stride 8) and of scale sub
 all gradients as in training. Offsets are random, one pixel wide.
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
-from harness import RESULTS, alternate, spread, table, write_result
+from harness import alternate, script_parser, spread, table, write_result
 from torch import Tensor
 from torch.nn import functional
 
@@ -46,12 +44,9 @@ FORMS = {"grid_sample": grid_sample_conv2d, "embedding_bag": sampled_conv2d}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = script_parser(__doc__, rounds=5, threads=torch.get_num_threads())
     parser.add_argument("--divide", type=int, default=1, help="channels and sides of every case, for a test")
     parser.add_argument("--calls", type=int, default=10, help="of a form in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     lines = []

@@ -44,7 +44,7 @@ import inference_speed
 import numpy as np
 import step_speed
 import torch
-from harness import RESULTS, alternate, machine_slug, provenance, table, train_once
+from harness import alternate, machine_slug, provenance, script_parser, table, train_once
 from parts import GRACE_S, Items, run_part
 
 from hodor.config.loading import Config, load
@@ -289,14 +289,12 @@ def page(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = script_parser(__doc__, device="cuda")
     parser.add_argument("--minutes", type=float, default=12, help="of all parts together")
-    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--rows", default="main", help="as `rows` of config/config.yaml: whose networks are measured")
     parser.add_argument("--data", type=Path, help="prepared data of scale subset, instead of data/subset")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "gpu", help="folder of the trainings")
     parser.add_argument("--small", action="store_true", help="tiny networks and sizes, to try the script")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     end = time.monotonic() + 60 * options.minutes - GRACE_S
     try:

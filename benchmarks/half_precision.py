@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import RESULTS, scored_labels, write_result
+from harness import scored_labels, script_parser, write_result
 
 from hodor.data.readers import load_videos
 from hodor.data.video import Video
@@ -27,15 +27,12 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = script_parser(__doc__, device=None, threads=torch.get_num_threads())
     parser.add_argument("--weights", help="as of `hodor track`: a run, a checkpoint; by default the package's own")
     parser.add_argument("--data", type=Path, default=Path("data/subset"), help="folder of the prepared data sets")
     parser.add_argument("--dataset", default="davis")
     parser.add_argument("--split", default="val")
     parser.add_argument("--frames", type=int, help="of each video at most")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     device = prepare_device(options.device, options.threads)
     loaded = open_weights(find_pretrained(options.weights))

@@ -3,6 +3,7 @@
 Machines are noisy, so a ratio is taken between two times of one round, and the spread over the rounds stands beside it.
 """
 
+import argparse
 import gc
 import re
 import statistics
@@ -27,6 +28,27 @@ from hodor.training.trainer import train
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _PROVENANCE = ("hodor", "python", "torch", "numpy", "opencv-python")
+
+
+_FLAGS: dict[str, dict[str, Any]] = {
+    "device": {"choices": ("cpu", "cuda")},
+    "rounds": {"type": int},
+    "threads": {"type": int, "help": "of torch on the CPU"},
+}
+
+
+def script_parser(doc: str, **defaults: str | int | None) -> argparse.ArgumentParser:
+    """The parser of a script: its docstring, `--out`, and those of `_FLAGS` that `defaults` names.
+
+    Without a default, the device is the GPU if there is one.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in defaults.items():
+        if name == "device" and default is None:
+            default = "cuda" if torch.cuda.is_available() else "cpu"
+        parser.add_argument(f"--{name}", default=default, **_FLAGS[name])
+    parser.add_argument("--out", "--results", type=Path, default=RESULTS, help="folder of the result file")
+    return parser
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import RESULTS, Times, Watch, alternate, spread, write_result
+from harness import Times, Watch, alternate, script_parser, spread, write_result
 from torch import Tensor
 
 from hodor.attention import Form, SoftMaskedAttention
@@ -49,7 +49,7 @@ SMALL = {
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    found = script_parser(__doc__, device=None, rounds=5, threads=torch.get_num_threads())
     found.add_argument("--height", type=int, default=480)
     found.add_argument("--width", type=int, default=854)
     found.add_argument("--short-side", type=int, help="pixels; the paper's, 512, where absent")
@@ -58,13 +58,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--recipe", type=Path, help="recipe.py of the parity cases, which makes the weights")
     found.add_argument("--frames", type=int, default=1, help="frames per round")
     found.add_argument("--before", type=int, default=3, help="frames segmented before them, at most the window's")
-    found.add_argument("--rounds", type=int, default=5)
-    found.add_argument("--threads", type=int, default=torch.get_num_threads())
-    found.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     found.add_argument("--precision", default="float32", choices=["float32", "tf32", "bfloat16"], help="of ours")
     found.add_argument("--compile", action="store_true", help="ours decodes with compiled code")
     found.add_argument("--profile", action="store_true", help="time of the parts of a frame")
-    found.add_argument("--out", type=Path, default=RESULTS)
     return found
 
 

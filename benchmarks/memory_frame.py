@@ -10,12 +10,11 @@ on its own line as time of a frame that is remembered, for STCN remembers every 
 
 import argparse
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from harness import RESULTS, Watch, write_result
+from harness import Watch, script_parser, write_result
 
 from hodor.config.stages import InferenceOptions
 from hodor.models.base import Method, build_method
@@ -72,17 +71,14 @@ def measure(name: str, options: dict[str, Any], size: argparse.Namespace) -> tup
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__, device="cpu", threads=2)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--width", type=int, default=854)
     parser.add_argument("--objects", type=int, default=3)
     parser.add_argument("--frames", type=int, default=20, help="remembered")
     parser.add_argument("--steps", type=int, default=4, help="frames that are timed; the fourth is remembered by STCN")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--small", action="store_true", help="small networks, for a test")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result")
     size = parser.parse_args()
     torch.set_num_threads(size.threads)
     options = {"backbone": "convnet", "backbone_width": 8, "backbone_depths": (1, 1, 1)} if size.small else {}
@@ -101,7 +97,7 @@ def main() -> None:
             rows.append(f"| {name} | {part} | {each:.0f} | {share:.0%} |")
         print("\n".join(rows), flush=True)
         lines += rows
-    write_result("memory_frame", lines, size.results)
+    write_result("memory_frame", lines, size.out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ A verb starts twice: `--help` is what every job pays before it knows what to do,
 that it computes with. Every command is a process of its own, the ways in turn; files are in the system's cache.
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from harness import RESULTS, Times, alternate, write_result
+from harness import Times, alternate, script_parser, write_result
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("CITATION.cff", "Snakefile", "config", "environment.yml", "hodor", "profiles", "pyproject.toml", "workflow")
@@ -79,15 +78,13 @@ def line(what: str, *times: Times) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = script_parser(__doc__, rounds=7)
     parser.add_argument(
         "--folder", type=Path, help="a checkout in which the tables were made; absent: scale tiny is made"
     )
     parser.add_argument("--rows", default="main", help="as `rows` of config/config.yaml, for the tables that are made")
     parser.add_argument("--plugins", type=Path, help="folder with plugins of Snakemake, to start with and without them")
     parser.add_argument("--verbs", nargs="+", choices=VERBS, default=list(VERBS), metavar="VERB")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("at least one round")

@@ -8,7 +8,6 @@ The site holds the masks of methods on DAVIS-2016 val (`results/2016/*.zip`) and
 frame of a sequence are not scored. Methods whose archive is absent are listed as such.
 """
 
-import argparse
 import io
 import json
 import zipfile
@@ -16,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from harness import RESULTS, write_result
+from harness import script_parser, write_result
 from PIL import Image
 
 from hodor.scoring.jf import frame_scores
@@ -26,10 +25,9 @@ ROUNDING = 0.0005 + 1e-9
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = script_parser(__doc__)
     parser.add_argument("--site", type=Path, required=True, help="checkout of davisvideochallenge.github.io")
     parser.add_argument("--davis", type=Path, required=True, help="DAVIS-data.zip of DAVIS-2016")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     ground_truth = masks_of(options.davis, below="Annotations/480p")
     rows, absent = [], []

@@ -14,10 +14,9 @@ are equal up to rounding: such ties are counted, any other difference above 1e-5
 import argparse
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
-from harness import RESULTS, alternate, extra_memory_mib, spread, write_result
+from harness import alternate, extra_memory_mib, script_parser, spread, write_result
 from torch import Tensor
 
 from hodor.models.memory.readout import Bank, chunked_readout
@@ -134,17 +133,13 @@ def compare(readout: str, ours: Tensor, theirs: Tensor, size: argparse.Namespace
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__, device="cpu", rounds=7, threads=2)
     parser.add_argument("--frames", type=int, default=20, help="remembered")
     parser.add_argument("--height", type=int, default=30, help="cells: 480 pixels at stride 16")
     parser.add_argument("--width", type=int, default=54, help="cells: 854 pixels, padded to 864")
     parser.add_argument("--objects", type=int, default=3)
     parser.add_argument("--top-k", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--readouts", nargs="+", choices=READOUTS, default=list(READOUTS))
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result")
     size = parser.parse_args()
     torch.set_num_threads(size.threads)
     lines = [
@@ -168,7 +163,7 @@ def main() -> None:
             f"| {ratio:.1f} | {difference:.1e} | {ties} of {size.height * size.width} |"
         )
         print(lines[-1], flush=True)
-    write_result("readout_speed", lines, size.results)
+    write_result("readout_speed", lines, size.out)
 
 
 if __name__ == "__main__":

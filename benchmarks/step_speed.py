@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import torch
-from harness import RESULTS, Watch, alternate, held_and_peak_mib, spread, table, write_result
+from harness import Watch, alternate, held_and_peak_mib, script_parser, spread, table, write_result
 
 from hodor.config import loading as config
 from hodor.config.datasets import GeneratedOptions
@@ -105,19 +105,15 @@ def with_objects(clip: Clip) -> Clip:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    found = script_parser(__doc__, device=None, rounds=5, threads=torch.get_num_threads())
     found.add_argument("--rows", default="hodor-soft-coco", help="as `rows` of config/config.yaml")
     found.add_argument("--scale", default="paper", help="whose networks, clips and batches are taken")
-    found.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     found.add_argument("--precision", choices=FORMATS, help="of the tuned variant: bfloat16 on a GPU, else float32")
     found.add_argument("--compile", action="store_true", help="the tuned variant with torch.compile")
     found.add_argument("--batch", type=int, help="clips of a step, other than the stage's")
     found.add_argument("--steps", type=int, default=8, help="of a variant in a round")
-    found.add_argument("--rounds", type=int, default=5)
     found.add_argument("--pictures", type=int, default=256, help="of the generated data set; 0: no data is read")
     found.add_argument("--workers", type=int, help="that load data, other than the stage's")
-    found.add_argument("--threads", type=int, default=torch.get_num_threads())
-    found.add_argument("--out", type=Path, default=RESULTS)
     return found
 
 
