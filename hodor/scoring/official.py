@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -96,7 +96,7 @@ def official_scores(
         HodorError: the toolkit failed, left an object out, or differs from ours by more than TOLERANCE.
     """
     result = _run(root / "DAVIS", split, pred, tasks)
-    objects = _objects(result["metrics"])
+    objects = {name: tuple(numbers) for name, numbers in result["objects"].items()}
     ours = {found.name: found.statistics() for found in scores}
     for problem, names in (("left out", set(ours) - set(objects)), ("added", set(objects) - set(ours))):
         if names:
@@ -162,22 +162,12 @@ def _evaluate(davis: str, split: str, masks: str, answer: str) -> None:
     from davis2017 import evaluation
 
     found = evaluation.DAVISEvaluation(davis_root=davis, task="semi-supervised", gt_set=split).evaluate(masks)
-    metrics = {
-        metric: {
-            "names": list(found[metric]["M_per_object"]),
-            **{letter: [float(value) for value in found[metric][letter]] for letter in ("M", "R", "D")},
-        }
-        for metric in ("J", "F")
-    }
+    # The toolkit's lists are all in the order of the names of its means.
+    columns = [[float(value) for value in found[metric][letter]] for metric in ("J", "F") for letter in ("M", "R", "D")]
+    objects = dict(zip(found["J"]["M_per_object"], zip(*columns, strict=True), strict=True))
     package = str(Path(evaluation.__file__).resolve().parent)
     peak = round(peak_memory_mib(), 1)
-    Path(answer).write_text(json.dumps({"metrics": metrics, "package": package, "peak_memory_mib": peak}))
-
-
-def _objects(metrics: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-    """Return STATISTICS of each object; the toolkit's lists are all in the order of the names of its means."""
-    columns = [metrics[metric][letter] for metric in ("J", "F") for letter in ("M", "R", "D")]
-    return dict(zip(metrics["J"]["names"], zip(*columns, strict=True), strict=True))
+    Path(answer).write_text(json.dumps({"objects": objects, "package": package, "peak_memory_mib": peak}))
 
 
 def _compare(pred: Path, official: dict[str, tuple[float, ...]], ours: dict[str, tuple[float, ...]]) -> float:
