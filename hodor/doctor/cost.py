@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from hodor import paths
 from hodor.config.loading import Config, load
@@ -141,29 +140,6 @@ def clip_of(stage: StageOptions, *, batch: int = 1, device: str = "meta") -> Cli
     )
 
 
-class Operations(TorchDispatchMode):
-    """Count the operations of convolutions, matrix products and attention in `total`, also in inference mode.
-
-    torch's FlopCounterMode fails there.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func._overloadpacket not in flop_registry:
-            with self:  # an operation made of others is counted by its parts
-                parts = func.decompose(*args, **kwargs)
-                if parts is not NotImplemented:
-                    return parts
-        out = func(*args, **kwargs)
-        if func._overloadpacket in flop_registry:
-            self.total += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
-        return out
-
-
 def step_cost(method: str, options: dict[str, Any], stage: StageOptions) -> StepCost:
     """Count forward and backward of one clip."""
     built = build_method(method, without_starting_weights(options)).to("meta").train()
@@ -176,25 +152,26 @@ def step_cost(method: str, options: dict[str, Any], stage: StageOptions) -> Step
             kept[storage._cdata] = storage
         return tensor
 
-    counter = Operations()
+    counter = FlopCounterMode(display=False)
     with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = built.loss(clip_of(stage), 1)["loss"]
         kept_bytes = sum(storage.nbytes() for storage in kept.values())
         loss.backward()
-    return StepCost(counter.total, kept_bytes)
+    return StepCost(counter.get_total_flops(), kept_bytes)
 
 
 def frame_operations(method: str, options: dict[str, Any], inference: InferenceOptions) -> int:
     """Count the operations of the second frame of a video of DAVIS's size with two objects."""
-    built = build_method(method, without_starting_weights(options), inference).eval()
+    # Without gradients, because torch's counter follows them from module to module, which inference mode forbids.
+    built = build_method(method, without_starting_weights(options), inference).eval().requires_grad_(False)
     frame = np.zeros((*DAVIS_SIZE, 3), np.uint8)
     masks = {i: np.zeros(DAVIS_SIZE, bool) for i in (1, 2)}
     masks[1][100:300, 100:300] = masks[2][100:300, 400:600] = True
     state = built.start(frame, masks)
     # The fused kernels of a CPU are not in torch's table of operations.
-    with sdpa_kernel(SDPBackend.MATH), Operations() as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         built.step(state, frame, features=built.features([frame])[0])
-    return counter.total
+    return counter.get_total_flops()
 
 
 def parameters(config: Config, row: str) -> int:
