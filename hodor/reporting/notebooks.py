@@ -1,17 +1,15 @@
 """Execute notebooks reproducibly with papermill, and convert them to HTML with nbconvert."""
 
-import json
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest import mock
 
 import jupytext
-import nbformat
 import papermill
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
@@ -19,7 +17,6 @@ from pygments.formatters import HtmlFormatter
 
 from hodor.errors import HodorError
 
-_KERNEL = "hodor-report"
 _ROOT = Path(__file__).resolve().parents[2]
 # Code is folded.
 _TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
@@ -44,17 +41,17 @@ def execute(source: Path, parameters: dict) -> NotebookNode:
     # Builds matplotlib's font cache here, which would print into the notebook.
     import matplotlib.font_manager  # noqa: F401
 
-    with tempfile.TemporaryDirectory(prefix="hodor-notebook-") as scratch, _kernel(Path(scratch)):
-        unexecuted, executed = Path(scratch) / "in.ipynb", Path(scratch) / "out.ipynb"
-        nbformat.write(jupytext.read(source, fmt="py:percent"), unexecuted)
-        options = {"kernel_name": _KERNEL, "language": "python", "progress_bar": False, "cwd": os.getcwd()}
+    unexecuted = jupytext.read(source, fmt="py:percent")
+    options = {"kernel_manager_class": _Kernel, "kernel_name": "python3", "language": "python"}
+    options |= {"progress_bar": False, "stderr_file": sys.stderr}
+    with TemporaryDirectory(prefix="hodor-notebook-") as scratch, mock.patch.dict(os.environ, _environment(scratch)):
         try:
-            papermill.execute_notebook(str(unexecuted), str(executed), parameters, **options)
+            executed = papermill.execute_notebook(unexecuted, None, parameters, **options)
         except PapermillExecutionError as error:
             if error.ename == "HodorError":
                 raise HodorError(error.evalue) from None
             raise
-        return _reproducible(nbformat.read(executed, as_version=4), source.stem)
+    return _reproducible(executed, source.stem)
 
 
 def to_html(notebook: NotebookNode) -> tuple[str, str]:
@@ -64,33 +61,29 @@ def to_html(notebook: NotebookNode) -> tuple[str, str]:
     return exporter.from_notebook_node(notebook)[0], HtmlFormatter().get_style_defs(".highlight")
 
 
-@contextmanager
-def _kernel(scratch: Path) -> Iterator[None]:
-    """Describe a kernel of the running interpreter and this checkout, for this process only."""
-    python_path = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    folder = scratch / "jupyter" / "kernels" / _KERNEL
-    folder.mkdir(parents=True)
-    launcher = ["-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
-    description = {
-        "argv": [sys.executable, *launcher],
-        "display_name": "Python 3",
-        "language": "python",
-        "env": {"PYTHONPATH": os.pathsep.join(python_path), "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
-    }
-    (folder / "kernel.json").write_text(json.dumps(description))
-    environment = {
-        "JUPYTER_PATH": str(scratch / "jupyter"),
-        "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
+class _Kernel(AsyncKernelManager):
+    """The running interpreter as a kernel, which needs no installed one."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        launcher = ["-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
+        return KernelSpec(argv=[sys.executable, *launcher], language="python")
+
+
+def _environment(scratch: str) -> dict[str, str]:
+    """Return environment variables of a kernel that imports this checkout and reads nothing of the user's home folder."""
+    return {
+        "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "JUPYTER_RUNTIME_DIR": f"{scratch}/runtime",
         # Without the user's start-up files.
-        "IPYTHONDIR": str(scratch / "ipython"),
+        "IPYTHONDIR": f"{scratch}/ipython",
         "MPLBACKEND": "agg",
     }
-    with mock.patch.dict(os.environ, environment):
-        yield
 
 
 def _reproducible(notebook: NotebookNode, name: str) -> NotebookNode:
-    """Remove everything that differs between two runs, and print the cells' output to stderr."""
+    """Remove everything that differs between two runs, among it the cells' output to stderr."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -98,9 +91,6 @@ def _reproducible(notebook: NotebookNode, name: str) -> NotebookNode:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{name}-{number}"
         cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
-        for output in cell.get("outputs", []):
-            if output.get("name") == "stderr":
-                print(output.text, file=sys.stderr, end="")
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     return notebook
