@@ -173,6 +173,15 @@ def heading(benchmark: Benchmark) -> str:
     return f"{benchmark.title} {benchmark.metric}"
 
 
+def score_columns(table: str, lines: pd.DataFrame) -> list[tuple[str, str, str, str, pd.DataFrame]]:
+    """Return each shown benchmark of a table: id, heading, columns of our and of the paper's number, and its lines."""
+    if table == "comparison":
+        shown = compared(lines)
+        return [(b.id, heading(b), f"{b.id}_{b.metric}", f"{b.id}_paper_{b.metric}", lines) for b in shown]
+    groups = lines.groupby("benchmark", sort=False)
+    return [(id, f"{benchmark_title(id)} J&F", "J&F", "paper_J&F", of) for id, of in groups]
+
+
 def benchmark_title(id: str) -> str:
     """Return a benchmark's name for people, or its id if it is unknown."""
     return BENCHMARKS[id].title if id in BENCHMARKS else id

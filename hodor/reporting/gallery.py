@@ -14,7 +14,7 @@ from hodor.reporting.figures import scores, training
 from hodor.reporting.figures.attention import TooSmall, attention_maps, encoder_attention
 from hodor.reporting.figures.masks import mask_strip
 from hodor.reporting.figures.scores import Cell, Cost
-from hodor.reporting.formats import TITLES, benchmark_title, comparison_benchmarks, heading
+from hodor.reporting.formats import TITLES, benchmark_title, score_columns
 from hodor.reporting.runs import Run
 from hodor.reporting.selection import STRIPS, Report, System, largest_object
 
@@ -59,7 +59,7 @@ def intervals(report: Report, table: str, scale: str) -> Iterator[Shown]:
 
 
 def cells(table: str, lines: pd.DataFrame, released: pd.DataFrame | None) -> tuple[list[Cell], str]:
-    """Return the cells of a table, row by row, and a sentence about their intervals.
+    """Return the cells of a table, column by column, and a sentence about their intervals.
 
     An interval is that of the columns `..._low` and `..._high` or, without these (scores of a server), one standard
     deviation over seeds to each side.
@@ -74,13 +74,8 @@ def cells(table: str, lines: pd.DataFrame, released: pd.DataFrame | None) -> tup
     theirs = (
         {} if released is None else dict(zip(zip(released["row"], released["benchmark"]), released["released_J&F"]))
     )
-    for line in lines.to_dict("records"):
-        of_line = [
-            (b.id, heading(b), f"{b.id}_{b.metric}", f"{b.id}_paper_{b.metric}") for b in comparison_benchmarks(lines)
-        ]
-        if table != "comparison":
-            of_line = [(line["benchmark"], f"{benchmark_title(line['benchmark'])} J&F", "J&F", "paper_J&F")]
-        for benchmark, column, key, paper in of_line:
+    for benchmark, column, key, paper, of in score_columns(table, lines):
+        for line in of.to_dict("records"):
             value, low, high, std = (_number(line.get(key + end)) for end in ("", "_low", "_high", "_std"))
             if low is not None:
                 kinds["bootstrap over sequences and seeds, 95 %"] = None

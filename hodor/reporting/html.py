@@ -10,7 +10,7 @@ from markupsafe import Markup
 from hodor.reporting import formats
 from hodor.reporting.claims import VERDICTS, effect_text, where
 from hodor.reporting.figures import FORMATS, figure_bytes
-from hodor.reporting.formats import MISSING, NOT_RUN, PUBLISHED, benchmark_title, footnote, heading, points
+from hodor.reporting.formats import MISSING, NOT_RUN, PUBLISHED, footnote, heading, points
 from hodor.reporting.gallery import Shown
 from hodor.reporting.runs import Run
 from hodor.reporting.selection import Report
@@ -54,14 +54,7 @@ def head_html(settings: Mapping, report: Report) -> Markup:
 def overview(report: Report, table: str, at_paper: bool) -> Markup:
     """Return a table with only our score of each row and the paper's."""
     lines = report.tables[table]
-    if table == "ablation":
-        columns = [
-            (id, f"{benchmark_title(id)} J&F", "J&F", "paper_J&F", of)
-            for id, of in lines.groupby("benchmark", sort=False)
-        ]
-    else:
-        shown = formats.compared(lines)
-        columns = [(b.id, heading(b), f"{b.id}_{b.metric}", f"{b.id}_paper_{b.metric}", lines) for b in shown]
+    columns = formats.score_columns(table, lines)
     # A benchmark without any number of the paper has no column for them.
     published = {name: (of[paper] != "").any() for _, name, _, paper, of in columns}
     rows = []
