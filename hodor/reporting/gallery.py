@@ -112,7 +112,7 @@ def failures(report: Report) -> Iterator[Shown]:
 
 def vanishing(report: Report) -> Iterator[Shown]:
     """Yield J over time on the sequence whose objects are out of sight longest."""
-    groups = report.scored_groups("ablation")
+    groups = report.groups("ablation", scored=True)
     chosen = report.most_absent() if groups else None
     if chosen is None:
         return
@@ -140,7 +140,7 @@ def objects(report: Report) -> Iterator[Shown]:
 
 def attention(report: Report) -> Iterator[Shown]:
     """Yield attention maps of the encoder: of each kind of masking, then of soft masking layer by layer."""
-    groups = report.scored_groups("ablation").values()
+    groups = report.groups("ablation", scored=True).values()
     systems = next((of for of in groups if any(system.attention == "soft" for system in of)), [])
     video = next((strip.video for strip in report.strips("ablation")), None) if systems else None
     object_id = largest_object(video) if video and len(video.frames) > 1 else None

@@ -146,17 +146,11 @@ class Report:
         """Return the notes of the rows of a table on one line."""
         return "; ".join(f"{system.row}: {system.note}" for system in self.systems[table] if system.note)
 
-    def groups(self, table: str) -> dict[str, list[System]]:
-        """Return training data -> rows of a table that were run."""
-        groups: dict[str, list[System]] = {}
-        for system in self.systems[table]:
-            if system.runs:
-                groups.setdefault(system.data, []).append(system)
-        return groups
-
-    def scored_groups(self, table: str) -> dict[str, list[System]]:
-        """Return training data -> rows of a table whose masks can be shown."""
-        groups = {data: [system for system in of if system.shown] for data, of in self.groups(table).items()}
+    def groups(self, table: str, *, scored: bool = False) -> dict[str, list[System]]:
+        """Return training data -> rows of a table that were run. `scored`: only those whose masks can be shown."""
+        run = [system for system in self.systems[table] if system.runs]
+        kept = [system for system in run if system.shown or not scored]
+        groups = {system.data: [of for of in kept if of.data == system.data] for system in run}
         return {data: of for data, of in groups.items() if of}
 
     def soft_runs(self) -> dict[str, Run]:
@@ -182,28 +176,26 @@ class Report:
     def soft_against(self) -> list[tuple[str, System, System]]:
         """Return (training data, row without soft masking, row with it) for no masking, then for hard masking."""
         pairs = []
-        for data, systems in self.scored_groups("ablation").items():
+        for data, systems in self.groups("ablation", scored=True).items():
             of = {system.attention: system for system in systems}
             pairs += [(data, of[other], of["soft"]) for other in ("none", "hard") if other in of and "soft" in of]
         return pairs
 
     def failures(self, table: str = "ablation", count: int = 3) -> list[Failure]:
         """Select the objects on which two rows with the same training data differ most, each of another sequence."""
-        found: list[tuple[float, str, str, str]] = []
-        systems: dict[str, System] = {}
-        for group in self.scored_groups(table).values():
-            systems |= {system.row: system for system in group}
+        found: list[tuple[float, str, System, System]] = []
+        for group in self.groups(table, scored=True).values():
             # The training of external masks is not known.
             for pair in combinations([system for system in group if system.runs[0].train], 2):
                 ours, theirs = (system.shown.object_scores() for system in pair)
                 for name, difference in (ours - theirs).items():
                     better, worse = pair if difference >= 0 else pair[::-1]
-                    found.append((-abs(difference), name, better.row, worse.row))
+                    found.append((-abs(difference), name, better, worse))
         chosen: dict[str, Failure] = {}
-        for difference, name, better, worse in sorted(found):
+        for difference, name, better, worse in sorted(found, key=lambda case: (*case[:2], case[2].row, case[3].row)):
             sequence, _, object_id = name.rpartition("_")
             if difference < 0 and sequence not in chosen:
-                chosen[sequence] = _failure(self.videos[sequence], int(object_id), systems[better], systems[worse])
+                chosen[sequence] = _failure(self.videos[sequence], int(object_id), better, worse)
             if len(chosen) == count:
                 break
         return list(chosen.values())
