@@ -170,14 +170,11 @@ def _run_scores(run: Run, id: str) -> dict:
         return found
     names = {f"{name}-Mean": name for name in ("J&F", "J", "F")} | {"G": "G"}
     overall = {names[key]: f"{100 * prediction.overall[key]:.1f}" for key in names if key in prediction.overall}
+    objects = prediction.objects.index.to_series().str.rsplit("_", n=1, expand=True)
+    objects.columns = ["sequence", "object"]
     j, f = prediction.objects["J-Mean"], prediction.objects["F-Mean"]
-    columns = {"J&F": (j + f) / 2, "J": j, "F": f}
-    objects = pd.DataFrame(
-        {name: (100 * values).map("{:.1f}".format) for name, values in columns.items()}, dtype=object
-    )
-    parts = [name.rpartition("_") for name in prediction.objects.index]
-    objects.insert(0, "sequence", [part[0] for part in parts])
-    objects.insert(1, "object", [part[2] for part in parts])
+    for name, values in {"J&F": (j + f) / 2, "J": j, "F": f}.items():
+        objects[name] = (100 * values).map("{:.1f}".format)
     return found | {"overall": pd.DataFrame([overall]), "objects": objects}
 
 
