@@ -63,8 +63,9 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
 def mark_published(scale: str, name: str, copies: Mapping[Path, Path]) -> Path:
     """Return a file that changes when published copies differ from their sources, so that they are copied again.
 
-    They differ after another scale was published, or if they were edited or deleted. The file holds the modification
-    times of the copies that differ, so that the same edit made twice changes it twice.
+    They differ after another scale was published, or if they were edited or deleted, and also if a failed step left no
+    source: Snakemake has recorded the inputs of that step and would take the older copy for up to date. The file holds the
+    modification times of the copies that differ, so that the same edit made twice changes it twice.
 
     Args:
         scale: scale of the sources.
@@ -76,7 +77,8 @@ def mark_published(scale: str, name: str, copies: Mapping[Path, Path]) -> Path:
         inside = [file for file in sorted(source.rglob("*")) if file.is_file()]
         pairs = [(file, copy / file.relative_to(source)) for file in inside] or [(source, copy)]
         for file, of in pairs:
-            if file.is_file() and copy.exists() and not (of.is_file() and filecmp.cmp(file, of, shallow=False)):
+            same = file.is_file() and of.is_file() and filecmp.cmp(file, of, shallow=False)
+            if copy.exists() and not same and (file.is_file() or not source.exists()):
                 other[str(of)] = of.stat().st_mtime_ns if of.is_file() else 0
     marker = paths.published(scale, name)
     # A job reads the Snakefile while other jobs copy.
