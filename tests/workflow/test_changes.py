@@ -250,6 +250,12 @@ def test_a_deleted_result_is_made_again(checkout):
         assert checkout.due("--", f"{run}/{file}") == {rule: 1}
 
 
+def test_a_table_that_a_failed_step_did_not_leave_is_made_again(checkout):
+    """Snakemake has recorded the inputs of that step and takes the older published copy for up to date."""
+    (checkout.path / "results/tiny/ablation_table.csv").unlink()
+    assert checkout.due("--", "results/ablation_table.csv") == made_tables(["ablation"])
+
+
 def test_the_tables_follow_the_configured_scale(checkout):
     scale = (checkout.path / "config/scales/tiny.yaml").read_text().replace("name: tiny", "name: tiny-two")
     (checkout.path / "config/scales/tiny-two.yaml").write_text(scale)
