@@ -154,8 +154,8 @@ def test_room_for_all_is_asked_before_the_first_byte(mirror, out, monkeypatch):
 def test_log_in_reports_what_to_do_and_continues_when_done(out, root, lock):
     entries = archives(root / "config" / "datasets.csv", "youtube-vos", "official")
     wanted = {"settings": {"dataset": "youtube-vos", "edition": "official", "mirror": None, "archives": entries}}
-    error = refused("", fetch, wanted, out, lock)
-    for text in ("train.zip and valid.zip", "https://youtube-vos.org/", str(out), "FOLDER/youtube-vos/train.zip"):
+    error = refused("train.zip and valid.zip", fetch, wanted, out, lock)
+    for text in ("https://youtube-vos.org/", str(out), "FOLDER/youtube-vos/train.zip"):
         assert text in error
     write_zip(out / "train.zip")
     refused("download valid.zip from", fetch, wanted, out, lock)
