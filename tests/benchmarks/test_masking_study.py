@@ -1,5 +1,6 @@
 """What held-out clips show, what is pasted into sequences, and how rows are compared."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,3 +124,16 @@ def test_scores_by_number_of_objects_are_those_of_each_object(study):
     assert list(found) == ["1 object", "2 objects", "own of 2"]
     assert found["1 object"] == {("0", "1"): 100, ("60", "1"): 100} == found["own of 2"]
     assert found["2 objects"]["0", "2"] == 0 and len(found["2 objects"]) == 4
+
+
+def test_scores_are_means_of_j_and_f_on_annotated_frames(study):
+    class FindsHalf(FindsTheFirst):
+        def start(self, frame, masks):
+            masks[1][50:] = False
+            return masks
+
+    video = replace(grey_video(0, 4), labelled=("00000", "00003"))
+    assert len(list(study.segment(FindsHalf(), video, [1], perfect=False))) == 1
+    ((j, f),) = study.object_scores(FindsHalf(), video)
+    assert j == 0.5 != f
+    assert study.scores_by_number(FindsHalf(), {1: [video]})["1 object"] == {("0", "1"): pytest.approx(50 * (j + f))}
