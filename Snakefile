@@ -15,4 +15,4 @@ onstart:
 
 
 onerror:
-    hodor.explain_killed(log)
+    hodor.onerror()

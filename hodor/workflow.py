@@ -63,9 +63,8 @@ def set_up(root: Path, overrides: Mapping[str, Any]) -> tuple[Config, Records]:
 def mark_published(scale: str, name: str, copies: Mapping[Path, Path]) -> Path:
     """Return a file that changes when published copies differ from their sources, so that they are copied again.
 
-    They differ after another scale was published, or if they were edited or deleted, and also if a failed step left no
-    source: Snakemake has recorded the inputs of that step and would take the older copy for up to date. The file holds the
-    modification times of the copies that differ, so that the same edit made twice changes it twice.
+    They differ after another scale was published, or if they were edited or deleted, or have lost their source. The file
+    holds the modification times of the copies that differ, so that the same edit made twice changes it twice.
 
     Args:
         scale: scale of the sources.
@@ -94,6 +93,22 @@ def check_triggers(triggers: Iterable[Any]) -> None:
             "these settings of Snakemake would train everything again; use profiles/default, or a workflow profile "
             "with `rerun-triggers: [mtime]`"
         )
+
+
+def forget_failed(jobs: Iterable[Any], persistence: Any) -> None:
+    """Delete what Snakemake recorded about results that failed steps did not leave.
+
+    It records the checksums of a step's inputs even if the step fails. The next run would take them for those of the older
+    results of later steps, and would not run the failed step again.
+
+    Args:
+        jobs: of Snakemake's DAG.
+        persistence: Snakemake's records.
+    """
+    for job in jobs:
+        for path in job.output:
+            if not Path(path).exists():
+                persistence.cleanup_metadata(path)
 
 
 def explain_killed(logs: Iterable[str]) -> None:

@@ -32,7 +32,7 @@ def test_the_mark_changes_when_a_copy_differs(tmp_path, monkeypatch):
     (copies / "figures" / "a.png").unlink()
     mark_published("mini", "pages", pairs)
     assert marker.read_text() != edited
-    (sources / "table.csv").unlink()  # as a failed step leaves it
+    (sources / "table.csv").unlink()
     mark_published("mini", "pages", pairs)
     assert str(copies / "table.csv") in marker.read_text()
     edited = marker.read_text()

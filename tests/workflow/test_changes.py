@@ -250,8 +250,19 @@ def test_a_deleted_result_is_made_again(checkout):
         assert checkout.due("--", f"{run}/{file}") == {rule: 1}
 
 
-def test_a_table_that_a_failed_step_did_not_leave_is_made_again(checkout):
-    """Snakemake has recorded the inputs of that step and takes the older published copy for up to date."""
+def test_a_step_that_failed_after_a_change_is_due_again(checkout):
+    """Snakemake records the inputs of a failed step too; they are not those of the older scores and tables."""
+    table, start = ("--", "results/extended_table.csv"), 'settings = stamp["settings"]'
+    checkout.set("scales/tiny", "inference.temporal_window", 2)
+    due = checkout.due(*table)
+    assert {"segment", "score", "tabulate_extended"} <= due.keys()
+    checkout.edit("hodor/inference/segment.py", start, f"raise OSError\n    {start}")
+    checkout.snakemake(*table, check=False)
+    checkout.edit("hodor/inference/segment.py", f"raise OSError\n    {start}", start)
+    assert checkout.due(*table) == due
+
+
+def test_a_published_table_without_its_source_is_made_again(checkout):
     (checkout.path / "results/tiny/ablation_table.csv").unlink()
     assert checkout.due("--", "results/ablation_table.csv") == made_tables(["ablation"])
 
