@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from harness import RESULTS, scored_labels, table, write_result
+from harness import scored_labels, script_parser, table, write_result
 
 from hodor import paths
 from hodor.config.loading import Config, load
@@ -68,7 +68,7 @@ Study = tuple[str, str, list[dict[str, object]]]
 
 def main() -> None:
     studies = {"variants": variants, "clips": clips, "objects": objects, "drift": drift}
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = script_parser(__doc__, threads=torch.get_num_threads())
     parser.add_argument("study", choices=studies)
     parser.add_argument("--scale", default="subset")
     parser.add_argument("--rows", default="hodor-none-coco,hodor-hard-coco,hodor-soft-coco")
@@ -79,8 +79,6 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=12, help="variants, objects: of each sequence at most")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="variants: those to run")
     parser.add_argument("--clips", type=int, default=8, help="clips: number of each sequence")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     prepare_device("cpu", options.threads)
     folders = {

@@ -10,12 +10,11 @@ intervals and the claims are those of config/claims.yaml (docs/claims.md); the l
 claims about them are not judged here.
 """
 
-import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
-from harness import RESULTS, machine_slug, table, write_result
+from harness import machine_slug, script_parser, table, write_result
 
 from hodor.config.claims import Claims
 from hodor.config.loading import load
@@ -30,14 +29,13 @@ RUN = ["row", "seed", "benchmark"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = script_parser(__doc__)
     parser.add_argument("--scale", default="subset")
     parser.add_argument("--collect", action="store_true", help="keep the scores of the runs of this machine")
     parser.add_argument("--runs", type=Path, help="runs/<scale> of a folder with its data/; default: of this one")
     parser.add_argument(
         "--compare", nargs=2, action="append", default=[], metavar="ROW", help="rows of no claim; may be repeated"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.collect:
         path = options.out / f"{options.scale}_objects_{machine_slug()}.csv"

@@ -36,7 +36,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from harness import RESULTS, machine_slug, table, write_result
+from harness import machine_slug, script_parser, table, write_result
 from masking_study import PastedVideo, object_scores, paste
 from pooled_claims import sample, score_cells, verdict_cells
 
@@ -92,7 +92,7 @@ class Sequence(Video):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = script_parser(__doc__)
     parser.add_argument("kind", choices=TEXTS)
     parser.add_argument("--mots", type=Path, help="real: folder that holds images/ and instances/")
     parser.add_argument("--moseg", type=Path, help="real: folder that holds cars1/ and so on")
@@ -103,7 +103,6 @@ def main() -> None:
         "--root", type=Path, default=ROOT, help="folder that holds runs/ and data/; seeds not there are left out"
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     sequences: list[Video]
     if options.kind == "pasted":

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from harness import RESULTS, table, train_once, write_result
+from harness import script_parser, table, train_once, write_result
 from masking_study import COMPARED, OBJECTS, Folders, PastedVideo, compared, paste, scores_by_number
 
 from hodor import paths
@@ -65,7 +65,7 @@ SETTINGS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = script_parser(__doc__, threads=torch.get_num_threads())
     parser.add_argument("--scale", default="subset")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--rows", default="hodor-none-coco,hodor-soft-coco")
@@ -75,8 +75,6 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "training-study")
     parser.add_argument("--sequences", type=int, help="at most")
     parser.add_argument("--frames", type=int, default=12, help="of each sequence at most")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     prepare_device("cpu", options.threads)
     videos = load_videos(options.root / paths.data(options.scale), options.dataset, "train")[: options.sequences]
